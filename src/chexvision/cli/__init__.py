@@ -1,0 +1,68 @@
+"""The `chexvision` command. One module a noun; heavy imports only inside commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from chexvision import __version__
+from chexvision.errors import ChexError
+
+app = typer.Typer(
+    name="chexvision",
+    help="Train, publish and explain chest X-ray classifiers on cloud GPUs that cost nothing.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # rendering help with rich takes longer than the whole rest of `--help`
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"chexvision {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run the command line; what goes wrong is one line on stderr and an exit code, never a traceback.
+
+    Args:
+        argv: the words after the program's name; `sys.argv` where left out.
+    """
+    from chexvision.cli import register
+
+    register.commands(app)
+    try:
+        app(args=argv)
+    except ChexError as error:
+        _fail(str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("chexvision"):
+            raise
+        _fail(f"this command needs {error.name}; install it with: pip install 'chexvision[train]'", 1)
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`); say nothing, also not at interpreter exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        _fail(f"{error.strerror or error}{where}", 1)
+    sys.exit(0)
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(exit_code)

@@ -1,0 +1,158 @@
+"""The recipe: all that decides what a run computes, as typed and validated objects.
+
+Values stand in ``configs/*.yaml``; the classes here say which keys exist, their types and their bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from chexvision.models.registry import BACKBONES
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ModelConfig(Section):
+    """Which network, and how its dual head is shaped."""
+
+    backbone: str
+    pretrained: bool
+    hidden_features: Annotated[int, Field(ge=0)]  # 0: the heads sit on the pooled features
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _known(self) -> ModelConfig:
+        if self.backbone not in BACKBONES:
+            raise ValueError(f"unknown backbone {self.backbone!r}; known are {', '.join(sorted(BACKBONES))}")
+        if self.pretrained and not BACKBONES[self.backbone].has_pretrained:
+            raise ValueError(f"{self.backbone} has no pretrained weights; set model.pretrained=false")
+        return self
+
+
+class ClaheConfig(Section):
+    """Contrast-limited adaptive histogram equalisation, applied once while decoding."""
+
+    enabled: bool
+    clip_limit: Positive
+    tiles: Annotated[int, Field(ge=1, le=64)]
+
+
+class DataConfig(Section):
+    """Which shards, which split of them, and how they are decoded."""
+
+    dataset: str  # USER/NAME@<40-hex sha> or a folder
+    split_table: str | None  # a patient_id,split table that overrides the shards' own split
+    image_size: Annotated[int, Field(ge=32, le=1024)]
+    clahe: ClaheConfig
+    max_train_images: Count | None  # a seeded sample of whole patients
+    max_validation_images: Count | None
+
+
+class AugmentConfig(Section):
+    """Ranges that every training image draws its own parameters from."""
+
+    hflip: Probability
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)]
+    translate: Annotated[float, Field(ge=0, le=0.5)]  # share of the side
+    shear_degrees: Annotated[float, Field(ge=0, le=45)]
+    scale: Annotated[float, Field(ge=0, lt=1)]  # 0.1: between 0.9 and 1.1
+    brightness: Annotated[float, Field(ge=0, lt=1)]
+    contrast: Annotated[float, Field(ge=0, lt=1)]
+    blur: Probability
+    blur_sigma: Annotated[float, Field(gt=0, le=4)]  # pixels, the largest
+    erase: Probability
+    erase_area: Annotated[float, Field(gt=0, le=0.5)]  # share of the picture, the largest
+
+
+class LossConfig(Section):
+    """multilabel_weight · BCE over 14 findings + binary_weight · BCE normal/abnormal."""
+
+    name: Literal["bce", "focal"]
+    multilabel_weight: NonNegative
+    binary_weight: NonNegative
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    focal_gamma: NonNegative
+    pos_weight_power: Probability  # 0: unweighted, 1: negatives / positives
+    pos_weight_cap: Annotated[float, Field(ge=1)]
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> LossConfig:
+        if self.multilabel_weight + self.binary_weight == 0:
+            raise ValueError("multilabel_weight and binary_weight are both 0: nothing would be learned")
+        return self
+
+
+class OptimConfig(Section):
+    """AdamW, the effective batch, and clipping."""
+
+    batch_size: Count  # images an optimisation step, whatever the hardware
+    micro_batch_size: Count  # the most images in one forward pass
+    weight_decay: NonNegative
+    clip_norm: Positive
+
+
+class PhaseConfig(Section):
+    """A stretch of epochs with a schedule of its own: linear warm-up, then cosine to `min_lr`."""
+
+    epochs: Count
+    lr: Positive
+    min_lr: NonNegative
+    warmup_epochs: NonNegative
+    freeze_backbone: bool
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> PhaseConfig:
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(
+                f"warmup_epochs {self.warmup_epochs} is longer than the phase's {self.epochs} epochs"
+            )
+        if self.min_lr > self.lr:
+            raise ValueError(f"min_lr {self.min_lr} is above lr {self.lr}")
+        return self
+
+
+class TrainingConfig(Section):
+    """Seed, precision and when to stop."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    precision: Literal["auto", "fp32", "fp16", "bf16"]
+    patience: Count  # epochs without a better validation macro AUROC
+    phases: Annotated[tuple[PhaseConfig, ...], Field(min_length=1)]
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all phases together."""
+        return sum(phase.epochs for phase in self.phases)
+
+
+class Recipe(Section):
+    """All that decides what a run computes."""
+
+    name: str
+    model: ModelConfig
+    data: DataConfig
+    augment: AugmentConfig
+    loss: LossConfig
+    optim: OptimConfig
+    training: TrainingConfig
+
+
+def known_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
+    """Every dotted key of a recipe; list entries are written with index 0."""
+    for name, field in section.model_fields.items():
+        yield f"{prefix}{name}"
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from known_keys(annotation, f"{prefix}{name}.")
+        elif name == "phases":
+            yield from known_keys(PhaseConfig, f"{prefix}{name}.0.")

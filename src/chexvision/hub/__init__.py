@@ -1,0 +1,1 @@
+"""Where datasets and artifacts live: Hub repositories and folders."""

@@ -1,0 +1,25 @@
+"""Where the project's own folders lie: in a checkout, an unpacked bundle, or an installed wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PACKAGE_DIR = Path(__file__).resolve().parent
+
+
+def shared_dir(name: str) -> Path:
+    """The folder `name` ("configs" or "kernels") that belongs to this copy of the package.
+
+    A wheel carries it as ``chexvision/share/<name>``; a checkout and a bundle have it beside ``src``.
+
+    Raises:
+        FileNotFoundError: this copy of the package was built without the folder.
+    """
+    installed = PACKAGE_DIR / "share" / name
+    beside_src = PACKAGE_DIR.parent.parent / name
+    for folder in (installed, beside_src):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(
+        f"no {name}/ folder in {installed.parent} or {beside_src.parent}; reinstall chexvision"
+    )

@@ -1,0 +1,178 @@
+"""Recipes on disk: YAML files of ``configs/``, merged and validated into a `Recipe`.
+
+A recipe names what it differs from with ``extends:``; a preset is laid over it; ``--set a.b=c`` comes last.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from chexvision.config import Recipe, known_keys
+from chexvision.errors import UsageError
+from chexvision.layout import shared_dir
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-4 is a number, as everybody who writes a learning rate expects."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+Tree = dict[str, Any]  # YAML before it is validated
+
+
+def recipe_names() -> list[str]:
+    """The recipes that `--model` takes: files of ``configs/`` that stand on their own."""
+    return sorted(
+        path.stem
+        for path in shared_dir("configs").glob("*.yaml")
+        if "model" in _read_yaml(path) and path.stem != "base"
+    )
+
+
+def preset_names() -> list[str]:
+    """The presets that `--preset` takes: files of ``configs/presets/``."""
+    return sorted(path.stem for path in (shared_dir("configs") / "presets").glob("*.yaml"))
+
+
+def load_recipe(model: str, *, preset: str | None = None, overrides: Sequence[str] = ()) -> Recipe:
+    """Read, merge and validate a recipe.
+
+    Args:
+        model: a recipe of ``configs/`` by name ("densenet"), or the path of a YAML file.
+        preset: a partial recipe of ``configs/presets/`` laid over it, such as "smoke".
+        overrides: ``a.b=value`` texts, applied last; values are YAML.
+
+    Raises:
+        UsageError: an unknown name or key, a wrong type or an impossible value.
+    """
+    path = _find(model, recipe_names(), shared_dir("configs"), "model")
+    tree = _read_extended(path, seen=())
+    if preset is not None:
+        presets = shared_dir("configs") / "presets"
+        tree = _merge(tree, _read_yaml(_find(preset, preset_names(), presets, "preset")))
+    for override in overrides:
+        _apply_override(tree, override)
+    tree["name"] = path.stem
+    try:
+        # Through JSON, where pydantic's strict mode takes an array for a tuple.
+        return Recipe.model_validate_json(json.dumps(tree))
+    except ValidationError as error:
+        raise UsageError(f"recipe {model}: {_explain(error)}") from None
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"recipe {model}: {error}") from None
+
+
+def _find(name: str, known: Sequence[str], folder: Path, what: str) -> Path:
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise UsageError(f"no recipe file {name}")
+        return Path(name)
+    if name not in known:
+        raise UsageError(f"unknown {what} {name!r}{_nearest(name, known)}; known are {', '.join(known)}")
+    return folder / f"{name}.yaml"
+
+
+def _read_yaml(path: Path) -> Tree:
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise UsageError(f"{path} must hold a mapping of keys, found {type(tree).__name__}")
+    return tree
+
+
+def _read_extended(path: Path, seen: tuple[Path, ...]) -> Tree:
+    if path.resolve() in seen:
+        raise UsageError(f"{path} extends itself: {' -> '.join(p.name for p in (*seen, path))}")
+    tree = _read_yaml(path)
+    parent = tree.pop("extends", None)
+    if parent is None:
+        return tree
+    local = path.parent / f"{parent}.yaml"
+    parent_path = local if local.is_file() else shared_dir("configs") / f"{parent}.yaml"
+    if not parent_path.is_file():
+        raise UsageError(f"{path} extends {parent!r}, but there is no {parent_path}")
+    return _merge(_read_extended(parent_path, (*seen, path.resolve())), tree)
+
+
+def _merge(below: Tree, above: Tree) -> Tree:
+    """`above` laid over `below`: mappings merge key by key, anything else is replaced."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _apply_override(tree: Tree, override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise UsageError(f"--set {override!r} must read a.b=value, such as --set training.seed=7")
+    try:
+        value = yaml.load(text, _Loader) if text else None
+    except yaml.YAMLError:
+        raise UsageError(f"--set {override!r}: the value is not YAML") from None
+    *parents, last = key.split(".")
+    node: Any = tree
+    for depth, part in enumerate(parents):
+        child = _child(node, part)
+        if child is None:
+            missing = ".".join(parents[: depth + 1])
+            raise UsageError(f"unknown key {missing!r}{_nearest(missing, known_keys())}")
+        node = child
+    if isinstance(node, list):
+        if not last.isdigit() or int(last) >= len(node):
+            raise UsageError(
+                f"--set {override!r}: {'.'.join(parents)} has {len(node)} entries, numbered from 0"
+            )
+        node[int(last)] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        raise UsageError(f"--set {override!r}: {'.'.join(parents)} is a value, it has no key {last!r}")
+
+
+def _child(node: Any, part: str) -> Any:
+    if isinstance(node, list) and part.isdigit() and int(part) < len(node):
+        return node[int(part)]
+    return node.get(part) if isinstance(node, dict) else None
+
+
+def _explain(error: ValidationError) -> str:
+    """The first problem of a pydantic error as one line."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{_nearest(key, known_keys())}"
+    if first["type"] == "missing":
+        return f"key {key!r} is missing; extend a recipe that sets it, such as `extends: base`"
+    message = first["msg"].removeprefix("Value error, ")
+    given = first["input"]
+    value = f", got {given!r}" if isinstance(given, (str, int, float, bool, type(None))) else ""
+    return f"{key}: {message}{value}"
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean 'x'?" for the known name closest to `name`, or nothing."""
+    candidates = list(known)
+    parent, _, last = name.rpartition(".")
+    siblings = {key.rpartition(".")[2]: key for key in candidates if key.rpartition(".")[0] == parent}
+    anywhere = {key.rpartition(".")[2]: key for key in candidates}
+    # A slip of the finger within the section first, then a key put into the wrong one.
+    for by_last_part, cutoff in ((siblings, 0.4), (anywhere, 0.6)):
+        close = difflib.get_close_matches(last, by_last_part, n=1, cutoff=cutoff)
+        if close:
+            return f"; did you mean {by_last_part[close[0]]!r}?"
+    return ""

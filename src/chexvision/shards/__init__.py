@@ -1,0 +1,1 @@
+"""Raw images to Parquet shards: schema, split, encode, manifest, card, verify."""
