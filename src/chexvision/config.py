@@ -113,9 +113,7 @@ class PhaseConfig(Section):
     @model_validator(mode="after")
     def _schedule_fits(self) -> PhaseConfig:
         if self.warmup_epochs > self.epochs:
-            raise ValueError(
-                f"warmup_epochs {self.warmup_epochs} is longer than the phase's {self.epochs} epochs"
-            )
+            raise ValueError(f"warmup_epochs {self.warmup_epochs} is longer than the phase's {self.epochs} epochs")
         if self.min_lr > self.lr:
             raise ValueError(f"min_lr {self.min_lr} is above lr {self.lr}")
         return self

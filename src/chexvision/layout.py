@@ -20,6 +20,4 @@ def shared_dir(name: str) -> Path:
     for folder in (installed, beside_src):
         if folder.is_dir():
             return folder
-    raise FileNotFoundError(
-        f"no {name}/ folder in {installed.parent} or {beside_src.parent}; reinstall chexvision"
-    )
+    raise FileNotFoundError(f"no {name}/ folder in {installed.parent} or {beside_src.parent}; reinstall chexvision")

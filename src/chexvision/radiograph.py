@@ -5,6 +5,7 @@ Shards, the decode-once arrays and `predict` all go through here, so a picture m
 
 from __future__ import annotations
 
+import zlib
 from typing import TypeAlias
 
 import cv2
@@ -12,6 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Grey: TypeAlias = NDArray[np.uint8]  # [H, W]
+
+# ImageNet's mean and deviation averaged over its three channels: radiographs have one.
+PIXEL_MEAN = 0.449
+PIXEL_STD = 0.226
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 # OpenCV's own pool fights with ours: every caller here runs one image a thread.
 cv2.setNumThreads(1)
@@ -26,9 +33,8 @@ def decode_grey(data: bytes) -> Grey:
     Raises:
         ValueError: the bytes are no image that OpenCV reads, or are cut short.
     """
-    if data.startswith(b"\x89PNG") and b"IEND" not in data[-16:]:
-        # OpenCV fills what is missing of a cut PNG with black and says nothing.
-        raise ValueError("truncated PNG")
+    if data.startswith(_PNG_SIGNATURE):
+        _check_png(data)
     if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[-64:]:
         raise ValueError("truncated JPEG")
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
@@ -45,6 +51,24 @@ def decode_grey(data: bytes) -> Grey:
         else:
             image = cv2.cvtColor(image, cv2.COLOR_BGRA2GRAY if channels == 4 else cv2.COLOR_BGR2GRAY)
     return np.asarray(image, dtype=np.uint8)
+
+
+def _check_png(data: bytes) -> None:
+    """Raise ValueError unless every chunk up to IEND is whole and has its checksum.
+
+    OpenCV fills what is missing of a cut PNG with black and says nothing; of damage it speaks on stderr.
+    """
+    start, kind = len(_PNG_SIGNATURE), b""
+    while kind != b"IEND":
+        if start + 12 > len(data):
+            raise ValueError("truncated PNG")
+        length, kind = int.from_bytes(data[start : start + 4]), data[start + 4 : start + 8]
+        stop = start + 8 + length
+        if stop + 4 > len(data):
+            raise ValueError("truncated PNG")
+        if zlib.crc32(memoryview(data)[start + 4 : stop]) != int.from_bytes(data[stop : stop + 4]):
+            raise ValueError("damaged PNG: a checksum is wrong")
+        start = stop + 4
 
 
 def resize_area(grey: Grey, size: int) -> Grey:

@@ -134,9 +134,7 @@ def _apply_override(tree: Tree, override: str) -> None:
         node = child
     if isinstance(node, list):
         if not last.isdigit() or int(last) >= len(node):
-            raise UsageError(
-                f"--set {override!r}: {'.'.join(parents)} has {len(node)} entries, numbered from 0"
-            )
+            raise UsageError(f"--set {override!r}: {'.'.join(parents)} has {len(node)} entries, numbered from 0")
         node[int(last)] = value
     elif isinstance(node, dict):
         node[last] = value

@@ -1,0 +1,84 @@
+"""SE-ResNet-34: residual blocks that weigh their channels.
+
+He et al., "Deep Residual Learning for Image Recognition", CVPR 2016;
+Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import SqueezeExcitation
+
+
+class SEBasicBlock(nn.Module):
+    """Two 3x3 convolutions, squeeze-excitation, and the shortcut around them."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, reduction: int = 16) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.se = SqueezeExcitation(channels, channels // reduction)
+        self.relu = nn.ReLU(inplace=True)
+        self.last_relu = nn.ReLU(inplace=False)  # explanations take gradients at its output
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float[B, in_channels, H, W] to float[B, channels, H/stride, W/stride]."""
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.se(self.bn2(self.conv2(y)))
+        out: Tensor = self.last_relu(y + self.shortcut(x))
+        return out
+
+
+class SEResNet(nn.Sequential):
+    """A 7x7 stem and four stages: float[B, 3, H, W] to float[B, widths[-1], H/32, W/32]."""
+
+    def __init__(self, depths: Sequence[int], widths: Sequence[int]) -> None:
+        stem = nn.Sequential(
+            nn.Conv2d(3, widths[0], 7, stride=2, padding=3, bias=False),
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, stride=2, padding=1),
+        )
+        stages: list[nn.Module] = [stem]
+        channels = widths[0]
+        for depth, width in zip(depths, widths, strict=True):
+            stride = 1 if width == widths[0] else 2
+            blocks = [
+                SEBasicBlock(channels if i == 0 else width, width, stride if i == 0 else 1) for i in range(depth)
+            ]
+            stages.append(nn.Sequential(*blocks))
+            channels = width
+        super().__init__(*stages)
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.BatchNorm2d):
+                nn.init.ones_(module.weight)
+                nn.init.zeros_(module.bias)
+
+
+def se_resnet34(pretrained: bool) -> nn.Module:
+    """Depths [3, 4, 6, 3], widths 64 to 512, Kaiming initialisation.
+
+    Raises:
+        ValueError: `pretrained` is set; there are no weights to load.
+    """
+    if pretrained:
+        raise ValueError("se_resnet34 has no pretrained weights")
+    return SEResNet(depths=(3, 4, 6, 3), widths=(64, 128, 256, 512))
