@@ -1,0 +1,127 @@
+"""Augmentation of a whole batch at once on the device, every image with parameters of its own.
+
+Parameters are drawn for the effective batch on the CPU, so they depend on seed, epoch and step alone: one
+process or two, a GPU or none, an image is changed in the same way.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from chexvision.config import AugmentConfig
+from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """What happens to each of B images; tensors on the CPU.
+
+    Args:
+        affine: float[B, 2, 3], output to input coordinates in [-1, 1].
+        brightness: float[B], added to pixels in [0, 1].
+        contrast: float[B], factor around the image's mean.
+        blur_sigma: float[B] in pixels, 0 for none.
+        erase: float[B, 4], top, left, bottom, right as shares of the side; equal edges erase nothing.
+    """
+
+    affine: Tensor
+    brightness: Tensor
+    contrast: Tensor
+    blur_sigma: Tensor
+    erase: Tensor
+
+    def __getitem__(self, index: Tensor) -> Draws:
+        return Draws(*(getattr(self, field.name)[index] for field in fields(self)))
+
+
+def draw(config: AugmentConfig, count: int, seed: int) -> Draws:
+    """Parameters for `count` images, the same for the same `seed`."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(count, *shape, generator=generator)
+
+    def chance(probability: float) -> Tensor:
+        return torch.rand(count, generator=generator) < probability
+
+    angle = torch.deg2rad(uniform(-config.rotate_degrees, config.rotate_degrees))
+    shear = torch.tan(torch.deg2rad(uniform(-config.shear_degrees, config.shear_degrees)))
+    scale = 1 / uniform(1 - config.scale, 1 + config.scale)
+    shift = uniform(-2 * config.translate, 2 * config.translate, 2)  # the picture is 2 wide
+    flip = torch.where(chance(config.hflip), -1.0, 1.0)
+    cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+    first = torch.stack([flip * cos, flip * (shear * cos - sin), shift[:, 0]], dim=1)
+    second = torch.stack([sin, shear * sin + cos, shift[:, 1]], dim=1)
+
+    blur_sigma = torch.where(chance(config.blur), uniform(0.1, max(0.1, config.blur_sigma)), 0.0)
+    area = torch.where(chance(config.erase), uniform(0.02, max(0.02, config.erase_area)), 0.0)
+    height = torch.sqrt(area * torch.exp(uniform(-math.log(3), math.log(3)))).clamp(max=1)
+    width = torch.where(height > 0, area / height.clamp(min=1e-6), 0.0).clamp(max=1)
+    top, left = uniform(0, 1) * (1 - height), uniform(0, 1) * (1 - width)
+    return Draws(
+        affine=torch.stack([first, second], dim=1),
+        brightness=uniform(-config.brightness, config.brightness),
+        contrast=uniform(1 - config.contrast, 1 + config.contrast),
+        blur_sigma=blur_sigma,
+        erase=torch.stack([top, left, top + height, left + width], dim=1),
+    )
+
+
+def augment(images: Tensor, draws: Draws) -> Tensor:
+    """Change uint8[B, H, W] by `draws` into what the network takes, float[B, 3, H, W]."""
+    batch, height, width = images.shape
+    x = images.unsqueeze(1).float().div_(255)
+    grid = F.affine_grid(draws.affine.to(x.device, non_blocking=True), [batch, 1, height, width], align_corners=False)
+    x = F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    x = _blur(x, draws.blur_sigma)
+    brightness, contrast = (
+        t.to(x.device, non_blocking=True).view(-1, 1, 1, 1) for t in (draws.brightness, draws.contrast)
+    )
+    mean = x.mean(dim=(2, 3), keepdim=True)
+    x = ((x - mean) * contrast + (mean + brightness)).clamp_(0, 1)
+    return _as_input(_erase(x, draws.erase))
+
+
+def plain(images: Tensor) -> Tensor:
+    """Normalise uint8[B, H, W] into what the network takes, float[B, 3, H, W], unchanged otherwise."""
+    return _as_input(images.unsqueeze(1).float().div_(255))
+
+
+def _as_input(x: Tensor) -> Tensor:
+    """Normalise float[B, 1, H, W] in [0, 1]; the three channels are one in memory."""
+    return ((x - PIXEL_MEAN) / PIXEL_STD).expand(-1, 3, -1, -1)
+
+
+def _blur(x: Tensor, sigma: Tensor) -> Tensor:
+    """Gaussian blur of the images of float[B, 1, H, W] whose `sigma` is not 0, each with its own."""
+    # `sigma` is on the CPU: choosing does not wait for the device.
+    chosen = torch.nonzero(sigma).flatten()
+    if not len(chosen):
+        return x
+    radius = math.ceil(3 * float(sigma.max()))
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (offsets / sigma[chosen, None]) ** 2)
+    kernel = (kernel / kernel.sum(dim=1, keepdim=True)).to(x.device, non_blocking=True)
+    count = len(chosen)
+    index = chosen.to(x.device, non_blocking=True)
+    picked = F.pad(x[index].transpose(0, 1), (radius, radius, radius, radius), mode="replicate")
+    picked = F.conv2d(picked, kernel.view(count, 1, 1, -1), groups=count)
+    picked = F.conv2d(picked, kernel.view(count, 1, -1, 1), groups=count)
+    return x.index_copy(0, index, picked.transpose(0, 1))
+
+
+def _erase(x: Tensor, boxes: Tensor) -> Tensor:
+    """Fill a rectangle of each image with the mean grey, which normalises to 0."""
+    if not bool((boxes[:, 2] > boxes[:, 0]).any()):
+        return x
+    height, width = x.shape[2:]
+    box = boxes.to(x.device, non_blocking=True).view(-1, 4, 1, 1)
+    rows = ((torch.arange(height, device=x.device) + 0.5) / height).view(1, -1, 1)
+    columns = ((torch.arange(width, device=x.device) + 0.5) / width).view(1, 1, -1)
+    inside = (rows >= box[:, 0]) & (rows < box[:, 2]) & (columns >= box[:, 1]) & (columns < box[:, 3])
+    return x.masked_fill(inside.unsqueeze(1), PIXEL_MEAN)

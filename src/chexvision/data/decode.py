@@ -1,0 +1,182 @@
+"""Decode once: the images of a split as one memory-mapped uint8[N, H, W] array, CLAHE applied on the way in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from chexvision.config import ClaheConfig
+from chexvision.data.rows import Rows
+from chexvision.data.source import ShardSource
+from chexvision.errors import ChexError
+from chexvision.radiograph import decode_grey, make_clahe, resize_area
+
+# Written into every key: a change of what the arrays hold must not find the old ones.
+_FORMAT = 1
+_CHUNK = 32  # images a worker decodes before it reports
+_CHECKED_ROWS = 256
+
+OnDecoded = Callable[[int], None]
+
+
+def cache_dir() -> Path:
+    """Where decoded arrays are kept: ``CHEXVISION_CACHE``, or the user's cache folder."""
+    chosen = os.environ.get("CHEXVISION_CACHE")
+    return (Path(chosen) if chosen else platformdirs.user_cache_path("chexvision")) / "decoded"
+
+
+def decoded_images(
+    source: ShardSource, rows: Rows, size: int, clahe: ClaheConfig, on_decoded: OnDecoded | None = None
+) -> NDArray[np.uint8]:
+    """The images of `rows` as a read-only memory map uint8[N, size, size].
+
+    They are decoded by all cores on the first call and found again by the next, in this process or another.
+
+    Args:
+        source: the shards `rows` point into.
+        rows: which images, in which order.
+        size: side in pixels.
+        clahe: histogram equalisation applied after resizing.
+        on_decoded: told how many more images are done, for a progress bar.
+
+    Raises:
+        ChexError: the disk is too full, or an image in a shard cannot be read.
+    """
+    folder = cache_dir() / _key(source, rows, size, clahe)
+    shape = (len(rows), size, size)
+    found = _open_verified(folder, shape)
+    if found is not None:
+        return found
+    if folder.exists():
+        shutil.rmtree(folder)  # it failed its verification
+    _check_space(folder, shape)
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    partial.mkdir(parents=True)
+    try:
+        _decode_into(partial, source, rows, shape, clahe, on_decoded)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process finished the same array first
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    array: NDArray[np.uint8] = np.load(folder / "images.npy", mmap_mode="r")
+    return array
+
+
+def _key(source: ShardSource, rows: Rows, size: int, clahe: ClaheConfig) -> str:
+    settings = json.dumps([_FORMAT, source.identity, size, clahe.model_dump(), len(rows)], sort_keys=True)
+    digest = hashlib.sha256(settings.encode())
+    digest.update(rows.shard.tobytes())
+    digest.update(rows.row.tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _open_verified(folder: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8] | None:
+    """The array if it is whole: right shape, and evenly spaced rows with the checksums they were written with."""
+    try:
+        images: NDArray[np.uint8] = np.load(folder / "images.npy", mmap_mode="r")
+        checksums = np.load(folder / "crc32.npy")
+    except (FileNotFoundError, ValueError):
+        return None
+    if images.shape != shape or checksums.shape != shape[:1]:
+        return None
+    sample = np.unique(np.linspace(0, shape[0] - 1, num=min(_CHECKED_ROWS, shape[0]), dtype=np.int64))
+    if any(zlib.crc32(images[i]) != checksums[i] for i in sample):
+        return None
+    return images
+
+
+def _check_space(folder: Path, shape: tuple[int, int, int]) -> None:
+    needed = int(np.prod(shape, dtype=np.int64))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder.parent).free
+    if free < needed + 64 * 2**20:
+        raise ChexError(
+            f"{shape[0]} decoded images of {shape[1]}x{shape[2]} need {needed / 1e9:.1f} GB, but {folder.parent} "
+            f"has {free / 1e9:.1f} GB free; free some space or set CHEXVISION_CACHE to a larger disk"
+        )
+
+
+def _decode_into(
+    folder: Path,
+    source: ShardSource,
+    rows: Rows,
+    shape: tuple[int, int, int],
+    clahe: ClaheConfig,
+    on_decoded: OnDecoded | None,
+) -> None:
+    path = folder / "images.npy"
+    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    # The file is sparse until written: without its blocks reserved, a full disk would be a bus error.
+    with path.open("r+b") as handle:
+        os.posix_fallocate(handle.fileno(), 0, path.stat().st_size)
+    checksums = np.zeros(shape[0], np.uint32)
+
+    def decode(start: int, names: list[str], encoded: list[bytes]) -> int:
+        equalise = make_clahe(clahe.clip_limit, clahe.tiles) if clahe.enabled else None
+        for i, (name, data) in enumerate(zip(names, encoded, strict=True), start):
+            try:
+                grey = resize_area(decode_grey(data), shape[1])
+            except ValueError as error:
+                raise ChexError(f"{name} in {source.name}: {error}; run `chexvision shards verify` on it") from None
+            images[i] = equalise.apply(grey) if equalise is not None else grey
+            checksums[i] = zlib.crc32(images[i])
+        return len(names)
+
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        pending: set[Future[int]] = set()
+        try:
+            for start, names, encoded in _encoded_chunks(source, rows):
+                if len(pending) >= 4 * workers:  # bounds the encoded images in memory
+                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    _report(done, on_decoded)
+                pending.add(pool.submit(decode, start, names, encoded))
+            _report(pending, on_decoded)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    images.flush()
+    np.save(folder / "crc32.npy", checksums)
+
+
+def _report(done: set[Future[int]], on_decoded: OnDecoded | None) -> None:
+    for future in done:
+        count = future.result()
+        if on_decoded is not None:
+            on_decoded(count)
+
+
+def _encoded_chunks(source: ShardSource, rows: Rows) -> Iterator[tuple[int, list[str], list[bytes]]]:
+    """(position in `rows`, filenames, PNG bytes) in `rows`' order, reading only row groups that hold some."""
+    paths = [path for files in source.shards.values() for path in files]
+    for number in np.unique(rows.shard).tolist():
+        positions = np.flatnonzero(rows.shard == number)
+        wanted = rows.row[positions]
+        with pq.ParquetFile(paths[number]) as shard:
+            first = 0
+            for group in range(shard.metadata.num_row_groups):
+                count = shard.metadata.row_group(group).num_rows
+                low, high = np.searchsorted(wanted, [first, first + count])
+                if low < high:
+                    column = shard.read_row_group(group, columns=["image"]).column("image").combine_chunks()
+                    encoded = column.field("bytes") if isinstance(column, pa.StructArray) else column
+                    for at in range(low, high, _CHUNK):
+                        chunk = positions[at : min(at + _CHUNK, high)]
+                        data = [encoded[int(i)].as_py() or b"" for i in rows.row[chunk] - first]
+                        yield int(chunk[0]), rows.filenames[chunk].tolist(), data
+                first += count

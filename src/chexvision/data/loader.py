@@ -1,0 +1,170 @@
+"""Index batches of a split onto the device, gathered ahead of the step that needs them."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from chexvision.data.dataset import Split
+
+_AHEAD = 3  # micro-batches waiting in memory
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which of several training processes this is, and where its tensors go."""
+
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """What one forward pass sees.
+
+    Args:
+        images: uint8[B, H, W] on the device.
+        targets: float[B, 15] on the device.
+        weights: float[B] on the device: 1, or 0 for an image that only fills an empty share.
+        positions: int64[B] on the CPU: where in the effective batch each image stands.
+        step: the optimisation step of the epoch it belongs to.
+        step_size: images of that step over all processes.
+        last: whether the optimisation step follows.
+    """
+
+    images: Tensor
+    targets: Tensor
+    weights: Tensor
+    positions: Tensor
+    step: int
+    step_size: int
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    index: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    weight: float
+    step: int
+    step_size: int
+    last: bool
+
+
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """Optimisation steps of an epoch; the last one takes what is left."""
+    return -(-images // batch_size)
+
+
+def training_batches(
+    split: Split, batch_size: int, micro_batch_size: int, seed: int, epoch: int, place: Place, first_step: int = 0
+) -> Generator[MicroBatch]:
+    """This process's micro-batches of one epoch, in an order that `seed` and `epoch` decide.
+
+    Every optimisation step covers `batch_size` images of a permutation, divided among the processes and then
+    into micro-batches of at most `micro_batch_size`.
+
+    Args:
+        split: what to train on.
+        batch_size: images an optimisation step, over all processes.
+        micro_batch_size: the most images in one forward pass.
+        seed: of the run.
+        epoch: 0-based.
+        place: this process.
+        first_step: where to go on after an interruption.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(len(split)).astype(np.int64)
+    shares = _shares(order, batch_size, micro_batch_size, place, first_step)
+    yield from _prefetched(split, shares, place)
+
+
+def in_order(split: Split, batch_size: int, place: Place) -> Generator[MicroBatch]:
+    """This process's consecutive part of a split, each image exactly once over all processes."""
+    mine = np.array_split(np.arange(len(split), dtype=np.int64), place.world)[place.rank]
+    chunks = [mine[at : at + batch_size] for at in range(0, len(mine), batch_size)]
+    shares = (_Share(chunk, chunk, 1.0, step, len(chunk), True) for step, chunk in enumerate(chunks))
+    yield from _prefetched(split, shares, place)
+
+
+def _shares(
+    order: NDArray[np.int64], batch_size: int, micro_batch_size: int, place: Place, first_step: int
+) -> Iterator[_Share]:
+    for step in range(first_step, steps_per_epoch(len(order), batch_size)):
+        index = order[step * batch_size : (step + 1) * batch_size]
+        mine = np.array_split(np.arange(len(index)), place.world)[place.rank]
+        weight = 1.0
+        if not len(mine):
+            # Fewer images than processes: this one joins in the step with an image that does not count.
+            mine, weight = np.zeros(1, np.int64), 0.0
+        chunks = np.array_split(mine, -(-len(mine) // micro_batch_size))
+        for number, positions in enumerate(chunks):
+            yield _Share(index[positions], positions, weight, step, len(index), number == len(chunks) - 1)
+
+
+def _prefetched(split: Split, shares: Iterator[_Share], place: Place) -> Generator[MicroBatch]:
+    """Gather in a thread, so that the device finds its next micro-batch ready."""
+    ready: queue.Queue[MicroBatch | BaseException | None] = queue.Queue(_AHEAD)
+    stop = threading.Event()
+    stream = torch.cuda.Stream(place.device) if place.device.type == "cuda" else None  # type: ignore[no-untyped-call]
+    targets = split.targets
+
+    def put(item: MicroBatch | BaseException | None) -> None:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def gather() -> None:
+        try:
+            for share in shares:
+                if stop.is_set():
+                    return
+                put(_gather(split, targets, share, place, stream))
+            put(None)
+        except BaseException as error:  # noqa: BLE001 - raised again where the batches are used
+            put(error)
+
+    thread = threading.Thread(target=gather, name="chexvision-gather", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            if stream is not None:
+                current = torch.cuda.current_stream(place.device)
+                current.wait_stream(stream)
+                for tensor in (item.images, item.targets, item.weights):
+                    tensor.record_stream(current)
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _gather(
+    split: Split, targets: NDArray[np.float32], share: _Share, place: Place, stream: torch.cuda.Stream | None
+) -> MicroBatch:
+    height, width = split.images.shape[1:]
+    count = len(share.index)
+    images = torch.empty((count, height, width), dtype=torch.uint8, pin_memory=stream is not None)
+    np.take(split.images, share.index, axis=0, out=images.numpy(), mode="clip")
+    target = torch.from_numpy(targets[share.index])
+    weights = torch.full((count,), share.weight)
+    if stream is not None:
+        with torch.cuda.stream(stream):
+            images = images.to(place.device, non_blocking=True)
+            target = target.pin_memory().to(place.device, non_blocking=True)
+            weights = weights.pin_memory().to(place.device, non_blocking=True)
+    return MicroBatch(
+        images, target, weights, torch.from_numpy(share.positions), share.step, share.step_size, share.last
+    )

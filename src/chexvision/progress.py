@@ -1,0 +1,99 @@
+"""How far a long piece of work is: a bar in a terminal, now and then a plain line in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+_SECONDS_BETWEEN_LINES = 30.0
+
+
+class Progress:
+    """Counts `unit`s up to `total` and shows count, rate and time left on stderr.
+
+    Args:
+        label: what is being done, such as "decoding train".
+        total: how many units there are.
+        unit: what is counted, in the plural.
+        done: units that were done before, not counted into the rate.
+
+    Example:
+        >>> with Progress("decoding train", len(rows), "images") as progress:
+        ...     progress.advance(32)
+    """
+
+    def __init__(self, label: str, total: int, unit: str, done: int = 0, stream: TextIO | None = None) -> None:
+        self.label = label
+        self.total = total
+        self.unit = unit
+        self.done = done
+        self.note = ""
+        self._first = done
+        self._stream = stream if stream is not None else sys.stderr
+        self._began = self._said = time.monotonic()
+        self._bar: Bar | None = None
+
+    def __enter__(self) -> Progress:
+        self._began = self._said = time.monotonic()
+        if self._stream.isatty():
+            columns = [
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+            ]
+            self._bar = Bar(*columns, console=Console(file=self._stream), transient=True)
+            self._task = self._bar.add_task(self.label, total=self.total, completed=self.done, rate="", note="")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    @property
+    def rate(self) -> float:
+        """Units a second since the beginning."""
+        return (self.done - self._first) / max(1e-9, time.monotonic() - self._began)
+
+    @property
+    def due(self) -> bool:
+        """Whether something will be shown now; what is dear to find out for `note` is found out then."""
+        return self._bar is not None or time.monotonic() - self._said >= _SECONDS_BETWEEN_LINES
+
+    def advance(self, units: int) -> None:
+        """Count `units` more."""
+        self.done += units
+        if self._bar is not None:
+            rate = f"{self.rate:,.0f} {self.unit}/s"
+            self._bar.update(self._task, completed=self.done, rate=rate, note=self.note)
+        elif self.due:
+            self._said = time.monotonic()
+            left = (self.total - self.done) / self.rate if self.rate else 0.0
+            parts = [
+                f"{self.label} {self.done:,}/{self.total:,}",
+                f"{self.rate:,.0f} {self.unit}/s",
+                f"{duration(left)} left",
+                *([self.note] if self.note else []),
+            ]
+            print(" · ".join(parts), file=self._stream, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 12s, 3m05s, 2h10m."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
