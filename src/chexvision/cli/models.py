@@ -1,0 +1,65 @@
+"""`chexvision pull` and `chexvision predict`: what to do with a published model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from chexvision.predict import Prediction
+
+
+def pull(
+    model: Annotated[str, typer.Argument(metavar="USER/REPO[@REV]", help="A model on the Hub.")],
+    out: Annotated[Path, typer.Option(help="New folder for its files.")],
+) -> None:
+    """Fetch a published model at a revision: a run's id, a commit, or the newest."""
+    from chexvision.errors import UsageError
+    from chexvision.hub.reference import RepoRef, parse_reference
+    from chexvision.hub.store import open_store
+
+    reference = parse_reference(model)
+    if not isinstance(reference, RepoRef):
+        raise UsageError(f"{model} is no Hub repository; write USER/REPO or USER/REPO@REVISION")
+    typer.echo(str(open_store(reference).fetch(reference.revision, out)))
+
+
+def predict(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder, or USER/REPO[@REV] on the Hub.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG or JPEG files.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Print normal/abnormal and the 14 findings' probabilities for each image. Research only."""
+    from chexvision.hub.reference import parse_reference
+    from chexvision.predict import load_model, predict_files
+
+    predictions = predict_files(load_model(parse_reference(model)), images)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps([prediction.as_dict() for prediction in predictions], indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for group in _fitting(predictions, console.width):
+        table = Table(title="Probabilities (research only, not a diagnosis)", title_justify="left")
+        table.add_column("")
+        for prediction in group:
+            table.add_column(prediction.image.name, justify="right")
+        table.add_row("[bold]abnormal[/bold]", *(f"[bold]{p.abnormal:.3f}[/bold]" for p in group))
+        for finding in group[0].findings:
+            table.add_row(finding, *(f"{p.findings[finding]:.3f}" for p in group))
+        console.print(table)
+
+
+def _fitting(predictions: list[Prediction], width: int) -> Iterator[list[Prediction]]:
+    """Groups of predictions whose columns fit side by side into `width` characters."""
+    names = max(len(prediction.image.name) for prediction in predictions)
+    count = max(1, (width - 22) // (names + 3))
+    for first in range(0, len(predictions), count):
+        yield predictions[first : first + count]

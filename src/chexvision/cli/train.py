@@ -1,0 +1,52 @@
+"""`chexvision train`: what kernels call, and what a machine with a GPU of its own can call as well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    model: Annotated[str, typer.Option(help="A recipe of configs/ by name, or a YAML file.")],
+    data: Annotated[
+        str, typer.Option(help="A folder of shards, or USER/NAME@<sha>. Default: the recipe's.", show_default=False)
+    ] = "",
+    to: Annotated[
+        str, typer.Option(help="Where to publish: USER/REPO on the Hub, or a folder.", show_default=False)
+    ] = "",
+    preset: Annotated[
+        str, typer.Option(help="A preset laid over the recipe, such as smoke.", show_default=False)
+    ] = "",
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one value of the recipe; repeatable.")
+    ] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder of state, history and artifact. Default: runs/<run id>.")
+    ] = None,
+    provenance: Annotated[Path | None, typer.Option(help="Written by dispatch.", hidden=True)] = None,
+) -> None:
+    """Train a recipe on this machine; the artifact is left in WORK/artifact and published with --to."""
+    from chexvision.hub.reference import parse_reference
+    from chexvision.provenance import Provenance
+    from chexvision.recipes import load_recipe
+
+    recipe = load_recipe(model, preset=preset or None, overrides=overrides or ())
+    source = parse_reference(data or recipe.data.dataset)
+    destination = parse_reference(to) if to else None
+    made = Provenance.read(provenance) if provenance else Provenance.here(recipe.name)
+    folder = work if work is not None else Path("runs") / made.run_id
+
+    from chexvision.training.run import run_training
+
+    outcome = run_training(recipe, source, folder, made, destination)
+    if outcome.artifact is not None and outcome.metrics is not None:
+        for name, split in outcome.metrics.splits.items():
+            auroc = "–" if split.macro_auroc is None else f"{split.macro_auroc:.4f}"
+            typer.echo(
+                f"{name}: macro AUROC {auroc} over {split.macro_auroc_findings} findings, {split.images} images"
+            )
+        typer.echo(f"artifact: {outcome.artifact}")
+    if outcome.publication is not None:
+        typer.echo(f"published: {outcome.publication.address} at {outcome.publication.revision}")

@@ -1,0 +1,1 @@
+"""Metrics, and the predictions they are taken from."""

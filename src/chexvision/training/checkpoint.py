@@ -1,0 +1,73 @@
+"""The state to resume from: whole or not there, and read without unpickling code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from chexvision.errors import ChexError
+from chexvision.files import atomic_path
+
+_FORMAT = 1
+
+
+@dataclass(slots=True)
+class TrainingState:
+    """Everything the rest of a run depends on. Random numbers need no state: they follow from seed and step.
+
+    Args:
+        fingerprint: of recipe and data; a state resumes only the run it was saved by.
+        epoch: 0-based, the one to go on with.
+        step: optimisation steps of that epoch already taken.
+        loss_sum: of that epoch's images so far.
+        grad_norm_sum: of that epoch's steps so far.
+        seconds: spent training in that epoch so far.
+        history: of the epochs that ended.
+        model: the weights.
+        optimizer: its moments; None at the start of a phase.
+        scaler: of fp16; None without.
+    """
+
+    fingerprint: str
+    epoch: int
+    step: int
+    loss_sum: float
+    grad_norm_sum: float
+    seconds: float
+    history: str
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any] | None
+    scaler: dict[str, Any] | None
+
+
+def save_state(path: Path, state: TrainingState) -> None:
+    """Write `state` to `path` atomically."""
+    with atomic_path(path) as partial:
+        torch.save({"format": _FORMAT} | {name: getattr(state, name) for name in state.__slots__}, partial)
+
+
+def load_state(path: Path, fingerprint: str) -> TrainingState | None:
+    """The state saved at `path`, or None where there is none.
+
+    Raises:
+        ChexError: the file is damaged or belongs to another run.
+    """
+    if not path.is_file():
+        return None
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        if saved.pop("format") != _FORMAT:
+            raise ValueError("written by another version")
+        state = TrainingState(**saved)
+    except Exception as error:
+        raise ChexError(f"{path} cannot be resumed from: {error}; remove it to start again") from error
+    if state.fingerprint != fingerprint:
+        raise ChexError(
+            f"{path} was saved by a run with another recipe or other data; give --work an empty folder, "
+            "or repeat the command that started it"
+        )
+    return state

@@ -1,0 +1,104 @@
+"""What this machine computes with: device, precision, processes, and settings worth having on it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from chexvision.errors import UsageError
+from chexvision.hub.artifact import Hardware
+
+_MIXED_PRECISION = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
+_RECORDED_PACKAGES = (
+    "accelerate",
+    "huggingface_hub",
+    "numpy",
+    "opencv-python-headless",
+    "pyarrow",
+    "torch",
+    "torchvision",
+)
+
+
+def start_accelerator(precision: str) -> Accelerator:
+    """An Accelerator for this process in the recipe's precision.
+
+    Args:
+        precision: "auto", "fp32", "fp16" or "bf16".
+
+    Raises:
+        UsageError: the hardware cannot compute in `precision`.
+    """
+    cuda = torch.cuda.is_available()
+    chosen = _best_precision(cuda) if precision == "auto" else precision
+    if chosen == "fp16" and not cuda:
+        raise UsageError("training.precision=fp16 needs a GPU; use auto, fp32 or bf16 on a CPU")
+    if not cuda:
+        _keep_freed_memory()
+    torch.backends.cudnn.benchmark = True
+    return Accelerator(cpu=not cuda, mixed_precision=_MIXED_PRECISION[chosen])
+
+
+def describe(accelerator: Accelerator) -> Hardware:
+    """The hardware `accelerator` runs on."""
+    cuda = accelerator.device.type == "cuda"
+    named = {value: key for key, value in _MIXED_PRECISION.items()}
+    return Hardware(
+        device=torch.cuda.get_device_name(accelerator.device) if cuda else _cpu_name(),
+        processes=accelerator.num_processes,
+        precision=named[accelerator.mixed_precision],
+        cpu_count=os.cpu_count() or 1,
+        platform=platform.platform(),
+    )
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    from chexvision import __version__
+
+    versions = {"chexvision": __version__, "python": platform.python_version()}
+    for package in _RECORDED_PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "unknown"  # another build of it, such as opencv-python, provides the module
+    return versions
+
+
+def _best_precision(cuda: bool) -> str:
+    """bf16 where the hardware has it, else fp16 on a GPU and fp32 on a CPU."""
+    if cuda:
+        return "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
+    return "bf16" if {"avx512_bf16", "amx_bf16"} & set(_cpu_info("flags").split()) else "fp32"
+
+
+def _cpu_name() -> str:
+    return _cpu_info("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_info(key: str) -> str:
+    path = Path("/proc/cpuinfo")
+    if path.is_file():
+        for line in path.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == key:
+                return value.strip()
+    return ""
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep the activations' buffers: handing them back at every step halves a CPU's speed."""
+    if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
+        return
+    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
+    libc = ctypes.CDLL(None)
+    libc.mallopt(m_mmap_max, 0)
+    libc.mallopt(m_trim_threshold, 2**31 - 1)
+    libc.mallopt(m_top_pad, 256 * 2**20)

@@ -1,0 +1,60 @@
+"""What each epoch measured, and when training stops getting better."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+
+class EpochRecord(BaseModel):
+    """One entry of ``history.json``. Figures of validation unless they say otherwise; null where undefined."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epoch: int  # from 1
+    phase: int  # from 1
+    train_loss: float
+    validation_loss: float
+    macro_auroc: float | None
+    auroc: dict[str, float | None]  # by finding
+    binary_auroc: float | None
+    binary_f1: float  # at probability 0.5
+    lr_first: float
+    lr_last: float
+    train_seconds: float
+    validation_seconds: float
+    train_images_per_second: float
+    grad_norm: float  # mean over the steps, before clipping
+    loss_scale: float | None  # of fp16, at the end
+
+
+History = list[EpochRecord]
+_HISTORY = TypeAdapter(History)
+
+
+def dump_history(history: History) -> str:
+    """The text of a ``history.json``."""
+    return _HISTORY.dump_json(history, indent=2).decode() + "\n"
+
+
+def read_history(text: str | bytes) -> History:
+    """The records of a ``history.json``.
+
+    Raises:
+        pydantic.ValidationError: it is none.
+    """
+    return _HISTORY.validate_json(text)
+
+
+def score(record: EpochRecord) -> float:
+    """What makes an epoch the best: its macro AUROC, or below any of them the lower loss."""
+    return record.macro_auroc if record.macro_auroc is not None else -1.0 - record.validation_loss
+
+
+def best_epoch(history: History) -> EpochRecord:
+    """The first epoch with the highest `score`."""
+    return max(history, key=score)
+
+
+def epochs_without_gain(history: History) -> int:
+    """Epochs since the best one."""
+    return history[-1].epoch - best_epoch(history).epoch if history else 0

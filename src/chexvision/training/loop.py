@@ -1,0 +1,326 @@
+"""The training loop: phases of epochs, epochs of optimisation steps, steps of micro-batches."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.utils import broadcast, reduce
+from safetensors.torch import save_model
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from chexvision.config import PhaseConfig, Recipe
+from chexvision.data.augment import augment, draw
+from chexvision.data.dataset import Split
+from chexvision.data.loader import MicroBatch, Place, steps_per_epoch, training_batches
+from chexvision.errors import ChexError
+from chexvision.evaluation.metrics import split_metrics
+from chexvision.evaluation.predict import predict_split
+from chexvision.files import atomic_path
+from chexvision.models.classifier import CheXVision
+from chexvision.seeds import mix_seed
+from chexvision.training.checkpoint import TrainingState, load_state, save_state
+from chexvision.training.history import (
+    EpochRecord,
+    History,
+    best_epoch,
+    dump_history,
+    epochs_without_gain,
+    read_history,
+)
+from chexvision.training.loss import DualHeadLoss, pos_weight
+from chexvision.training.optimizer import learning_rate, make_optimizer
+
+BEST_FILE = "best.safetensors"
+STATE_FILE = "state.pt"
+_STEPS_BETWEEN_AGREEMENTS = 10  # how often several processes ask each other whether to stop
+
+
+class Reporter(Protocol):
+    """What is told of progress. `loss_sum` is on the device: reading it waits for the device."""
+
+    def epoch_begins(self, epoch: int, epochs: int, images: int, done: int) -> None: ...
+
+    def step_done(self, images: int, loss_sum: Tensor) -> None: ...
+
+    def epoch_done(self, record: EpochRecord, is_best: bool) -> None: ...
+
+
+class Training:
+    """One run of a recipe on one machine.
+
+    Args:
+        recipe: what to do.
+        model: its network.
+        train: the split to learn from.
+        validation: the split that chooses the best epoch.
+        accelerator: device, precision and the other processes.
+        work: folder that receives the state to resume from and the best weights.
+        reporter: told of progress; give one on the main process only.
+        should_stop: asked between steps whether to save the state and end early.
+
+    Attributes:
+        history: a record for each epoch that ended.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: CheXVision,
+        train: Split,
+        validation: Split,
+        accelerator: Accelerator,
+        work: Path,
+        reporter: Reporter | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.recipe = recipe
+        self.train_split = train
+        self.validation_split = validation
+        self.accelerator = accelerator
+        self.work = work
+        self.reporter = reporter
+        self.should_stop = should_stop
+        self.model = model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        weights = pos_weight(train.rows.findings, recipe.loss.pos_weight_power, recipe.loss.pos_weight_cap)
+        self.loss = DualHeadLoss(recipe.loss, weights).to(accelerator.device)
+        self.steps = steps_per_epoch(len(train), recipe.optim.batch_size)
+        self.place = Place(accelerator.device, accelerator.process_index, accelerator.num_processes)
+        self.history: History = []
+        self._sums = _Sums.zero(accelerator.device)
+
+    def run(self) -> bool:
+        """Train to the end, going on from the saved state if there is one.
+
+        Returns:
+            Whether training ended; False if it was stopped early, with its state saved.
+
+        Raises:
+            ChexError: the loss is no longer a number, or the saved state is another run's.
+        """
+        state = load_state(self.work / STATE_FILE, self.fingerprint)
+        epoch = 0
+        if state is not None:
+            epoch = state.epoch
+            self.history = read_history(state.history)
+            self.model.load_state_dict(state.model)
+        current: int | None = None
+        while epoch < self.recipe.training.epochs and not self._gave_up():
+            number, phase, phase_begin = self._phase_of(epoch)
+            if number != current:
+                current = number
+                network, optimizer = self._begin_phase(phase, state)
+            done = self.steps * (epoch - phase_begin)
+            rates = [learning_rate(phase, done + step, self.steps) for step in range(self.steps)]
+            if not self._train_epoch(network, optimizer, epoch, rates, state):
+                return False
+            self._end_epoch(optimizer, epoch, number, rates)
+            state = None
+            epoch += 1
+        return True
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for runs that compute the same: recipe, images and their order."""
+        digest = hashlib.sha256(self.recipe.model_dump_json().encode())
+        for split in (self.train_split, self.validation_split):
+            digest.update("|".join(split.rows.filenames.tolist()).encode())
+        return digest.hexdigest()
+
+    def _gave_up(self) -> bool:
+        return epochs_without_gain(self.history) >= self.recipe.training.patience
+
+    def _phase_of(self, epoch: int) -> tuple[int, PhaseConfig, int]:
+        """The number, settings and first epoch of the phase that `epoch` belongs to."""
+        begin = 0
+        for number, phase in enumerate(self.recipe.training.phases):
+            if epoch < begin + phase.epochs:
+                return number, phase, begin
+            begin += phase.epochs
+        raise IndexError(f"epoch {epoch} of {begin}")
+
+    def _begin_phase(self, phase: PhaseConfig, state: TrainingState | None) -> tuple[nn.Module, AcceleratedOptimizer]:
+        self.model.freeze_backbone(phase.freeze_backbone)
+        self.accelerator.free_memory()  # else it would unscale the last phase's gradients as well
+        optimizer: AcceleratedOptimizer = self.accelerator.prepare(
+            make_optimizer(self.model, self.recipe.optim.weight_decay)
+        )
+        if state is not None and state.optimizer is not None:
+            optimizer.load_state_dict(state.optimizer)
+        if state is not None and state.scaler is not None and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state.scaler)
+        network: nn.Module = self.model
+        if self.place.world > 1:
+            # Wrapped anew in each phase: it looks once at which parameters learn.
+            devices = [self.place.device] if self.place.device.type == "cuda" else None
+            network = DistributedDataParallel(self.model, device_ids=devices, gradient_as_bucket_view=True)
+        return network, optimizer
+
+    def _train_epoch(
+        self,
+        network: nn.Module,
+        optimizer: AcceleratedOptimizer,
+        epoch: int,
+        rates: list[float],
+        state: TrainingState | None,
+    ) -> bool:
+        """Take the epoch's optimisation steps; False if stopped before the last."""
+        optim, seed = self.recipe.optim, self.recipe.training.seed
+        first_step = 0 if state is None else state.step
+        self._sums = _Sums.zero(self.place.device)
+        if state is not None and self.place.rank == 0:
+            self._sums.resume(state)
+        began = time.monotonic()
+        if self.reporter:
+            images, done = len(self.train_split), first_step * optim.batch_size
+            self.reporter.epoch_begins(epoch + 1, self.recipe.training.epochs, images, done)
+        network.train()
+        optimizer.zero_grad(set_to_none=True)
+        batches = training_batches(
+            self.train_split, optim.batch_size, optim.micro_batch_size, seed, epoch, self.place, first_step
+        )
+        drawn_for = -1
+        with closing(batches):
+            for batch in batches:
+                if batch.step != drawn_for:
+                    drawn_for = batch.step
+                    draws = draw(self.recipe.augment, batch.step_size, mix_seed(seed, epoch, batch.step))
+                    # Dropout follows from the position too: a resumed run needs no generator's state.
+                    torch.manual_seed(mix_seed(seed, epoch, batch.step, self.place.rank))
+                    for group in optimizer.param_groups:
+                        group["lr"] = rates[batch.step]
+                with nullcontext() if batch.last else self.accelerator.no_sync(network):
+                    self._accumulate(network, augment(batch.images, draws[batch.positions]), batch)
+                if batch.last:
+                    self._sums.grad_norm += self.accelerator.clip_grad_norm_(network.parameters(), optim.clip_norm)
+                    optimizer.step()
+                    optimizer.zero_grad(set_to_none=True)
+                    if self.reporter:
+                        self.reporter.step_done(batch.step_size, self._sums.loss)
+                    if batch.step + 1 < self.steps and self._must_stop(batch.step):
+                        self._sums.seconds += time.monotonic() - began
+                        self._save(optimizer, epoch, batch.step + 1)
+                        return False
+        self._sums.wait()
+        self._sums.seconds += time.monotonic() - began
+        return True
+
+    def _accumulate(self, network: nn.Module, images: Tensor, batch: MicroBatch) -> None:
+        """Add the micro-batch's share of the effective batch's mean loss to the gradients."""
+        with self.accelerator.autocast():
+            logits = network(images)
+        loss = (self.loss(logits, batch.targets) * batch.weights).sum()
+        self._sums.loss += loss.detach()
+        # Processes average their gradients; each image must count once in the batch of all of them.
+        self.accelerator.backward(loss * (self.place.world / batch.step_size))
+
+    def _must_stop(self, step: int) -> bool:
+        if self.place.world == 1:
+            return self.should_stop()
+        if step % _STEPS_BETWEEN_AGREEMENTS:
+            return False
+        wish = torch.tensor(float(self.should_stop()), device=self.place.device)
+        return bool(reduce(wish, "sum").item() > 0)
+
+    def _end_epoch(self, optimizer: AcceleratedOptimizer, epoch: int, phase: int, rates: list[float]) -> None:
+        """Validate, record, keep the weights if they are the best, and save the state."""
+        train_loss = float(reduce(self._sums.loss, "sum")) / len(self.train_split)
+        if not math.isfinite(train_loss):
+            raise ChexError(
+                f"the training loss of epoch {epoch + 1} is {train_loss}: lower the learning rate "
+                "(training.phases.N.lr) or compute with --set training.precision=fp32"
+            )
+        self._share_buffers()
+        began = time.monotonic()
+        self.model.eval()
+        probabilities, validation_loss = predict_split(
+            self.model, self.validation_split, self.accelerator, self.recipe.optim.micro_batch_size, self.loss
+        )
+        rows = self.validation_split.rows
+        metrics = split_metrics(probabilities, self.validation_split.targets, rows.patients)
+        scaler = self.accelerator.scaler
+        record = EpochRecord(
+            epoch=epoch + 1,
+            phase=phase + 1,
+            train_loss=train_loss,
+            validation_loss=validation_loss,
+            macro_auroc=metrics.macro_auroc,
+            auroc={finding: of.auroc for finding, of in metrics.findings.items()},
+            binary_auroc=metrics.binary_auroc,
+            binary_f1=metrics.binary_f1,
+            lr_first=rates[0],
+            lr_last=rates[-1],
+            train_seconds=self._sums.seconds,
+            validation_seconds=time.monotonic() - began,
+            train_images_per_second=len(self.train_split) / max(self._sums.seconds, 1e-9),
+            grad_norm=float(self._sums.grad_norm) / self.steps,
+            loss_scale=scaler.get_scale() if scaler is not None else None,
+        )
+        self.history.append(record)
+        is_best = best_epoch(self.history) is record
+        if is_best and self.accelerator.is_main_process:
+            with atomic_path(self.work / BEST_FILE) as partial:
+                save_model(self.model, str(partial))
+        self._save(optimizer, epoch + 1, 0)
+        if self.reporter:
+            self.reporter.epoch_done(record, is_best)
+
+    def _share_buffers(self) -> None:
+        """The norms' statistics of the first process, which are the ones saved, to all."""
+        if self.place.world > 1:
+            for buffer in self.model.buffers():
+                buffer.copy_(broadcast(buffer))
+
+    def _save(self, optimizer: AcceleratedOptimizer, epoch: int, step: int) -> None:
+        loss_sum = float(reduce(self._sums.loss, "sum"))
+        if not self.accelerator.is_main_process:
+            return
+        # A phase that is over leaves nothing to its successor's optimiser.
+        ended = step == 0 and epoch < self.recipe.training.epochs and self._phase_of(epoch)[2] == epoch
+        scaler = self.accelerator.scaler
+        save_state(
+            self.work / STATE_FILE,
+            TrainingState(
+                fingerprint=self.fingerprint,
+                epoch=epoch,
+                step=step,
+                loss_sum=loss_sum if step else 0.0,
+                grad_norm_sum=float(self._sums.grad_norm) if step else 0.0,
+                seconds=self._sums.seconds if step else 0.0,
+                history=dump_history(self.history),
+                model=self.model.state_dict(),
+                optimizer=None if ended else optimizer.state_dict(),
+                scaler=scaler.state_dict() if scaler is not None else None,
+            ),
+        )
+
+
+class _Sums:
+    """What an epoch adds up, on the device, so that no step waits to read it."""
+
+    def __init__(self, loss: Tensor, grad_norm: Tensor, seconds: float) -> None:
+        self.loss = loss
+        self.grad_norm = grad_norm
+        self.seconds = seconds
+
+    @classmethod
+    def zero(cls, device: torch.device) -> _Sums:
+        return cls(torch.zeros((), device=device), torch.zeros((), device=device), 0.0)
+
+    def resume(self, state: TrainingState) -> None:
+        self.loss += state.loss_sum
+        self.grad_norm += state.grad_norm_sum
+        self.seconds = state.seconds
+
+    def wait(self) -> None:
+        """Until the device has done the epoch's last step."""
+        self.loss.item()

@@ -1,0 +1,70 @@
+"""The dual-head loss: weighted BCE (or focal) over 14 findings, and BCE over normal/abnormal."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from chexvision.config import LossConfig
+
+
+def pos_weight(targets: NDArray[np.float32], power: float, cap: float) -> Tensor:
+    """How much more a positive weighs than a negative, from the training split.
+
+    Args:
+        targets: float[N, C].
+        power: exponent on negatives / positives in [0, 1]; 0 weighs them equally.
+        cap: the largest weight; a finding without positives gets it too.
+
+    Returns:
+        float[C], between 1 / cap and cap.
+    """
+    positives = targets.sum(axis=0, dtype=np.float64)
+    ratio = (len(targets) - positives) / np.maximum(positives, 1e-9)
+    weights = np.maximum(ratio, 1e-9) ** power
+    return torch.from_numpy(np.clip(weights, 1 / cap, cap)).float()
+
+
+class DualHeadLoss(nn.Module):
+    """multilabel_weight · L(14 findings) + binary_weight · BCE(normal/abnormal), one value an image.
+
+    The focal alternative is that of Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
+
+    Args:
+        config: of the recipe.
+        positive_weights: float[14], from `pos_weight`.
+    """
+
+    positive_weights: Tensor
+
+    def __init__(self, config: LossConfig, positive_weights: Tensor) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("positive_weights", positive_weights)
+
+    def forward(self, logits: dict[str, Tensor], targets: Tensor) -> Tensor:
+        """Loss of each image.
+
+        Args:
+            logits: the model's answer, [B, 14] and [B, 1].
+            targets: float[B, 15]: the findings, then normal/abnormal.
+
+        Returns:
+            float[B].
+        """
+        config = self.config
+        smooth = targets * (1 - config.label_smoothing) + 0.5 * config.label_smoothing
+        findings = logits["multilabel_logits"].float()
+        binary = logits["binary_logits"].float()
+        multilabel = F.binary_cross_entropy_with_logits(
+            findings, smooth[:, :-1], pos_weight=self.positive_weights, reduction="none"
+        )
+        if config.name == "focal":
+            probability = findings.sigmoid()
+            wrongness = (smooth[:, :-1] - probability).abs()
+            multilabel = multilabel * wrongness**config.focal_gamma
+        abnormal = F.binary_cross_entropy_with_logits(binary, smooth[:, -1:], reduction="none")
+        return config.multilabel_weight * multilabel.mean(dim=1) + config.binary_weight * abnormal.squeeze(1)

@@ -1,0 +1,45 @@
+"""What a person reads while training: a bar or plain lines within an epoch, one line after it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from chexvision.progress import Progress, duration
+from chexvision.training.history import EpochRecord
+
+
+class ConsoleReporter:
+    """Reports training on the console."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._epochs = 0
+
+    def epoch_begins(self, epoch: int, epochs: int, images: int, done: int) -> None:
+        """Start counting the epoch's images, `done` of which were seen before an interruption."""
+        self._epochs = epochs
+        self._progress = Progress(f"epoch {epoch}/{epochs}", images, "images", done)
+        self._progress.__enter__()
+
+    def step_done(self, images: int, loss_sum: Tensor) -> None:
+        """Count a step of `images`; `loss_sum` is the epoch's so far."""
+        progress = self._progress
+        if progress is None:
+            return
+        if progress.due:
+            # Reading the loss waits for the device, so it is read only when somebody will see it.
+            progress.note = f"loss {float(loss_sum) / max(1, progress.done + images):.4f}"
+        progress.advance(images)
+
+    def epoch_done(self, record: EpochRecord, is_best: bool) -> None:
+        """Say what the epoch measured."""
+        if self._progress is not None:
+            self._progress.__exit__(None, None, None)
+        auroc = "–" if record.macro_auroc is None else f"{record.macro_auroc:.4f}"
+        print(
+            f"epoch {record.epoch}/{self._epochs} · loss {record.train_loss:.4f} · "
+            f"validation {record.validation_loss:.4f} · macro AUROC {auroc}{' (best)' if is_best else ''} · "
+            f"{record.train_images_per_second:,.0f} images/s · "
+            f"{duration(record.train_seconds + record.validation_seconds)}",
+            flush=True,
+        )
