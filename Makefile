@@ -1,0 +1,52 @@
+# `make demo` and `make test` are all that a fresh machine needs: Python 3.11+ with pip, and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+KAGGLE_VENV ?= .venv-kaggle
+KAGGLE_READY := $(KAGGLE_VENV)/.ready
+
+.PHONY: help install demo test test-kaggle lint format clean
+
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: $(READY)  ## install into .venv
+
+define make_venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	$(1)/bin/uv pip install --quiet --python $(1)/bin/python --constraint $(2) --editable '.[train,dev]'
+	@touch $(1)/.ready
+endef
+
+$(READY): pyproject.toml constraints.txt
+	$(call make_venv,$(VENV),constraints.txt)
+
+$(KAGGLE_READY): pyproject.toml constraints-kaggle.txt
+	$(call make_venv,$(KAGGLE_VENV),constraints-kaggle.txt)
+
+demo: $(READY)  ## draw a data set, train on it as a kernel would, leave a model in demo/model
+	rm -rf demo
+	$(BIN)/chexvision shards synthesize --out demo/shards --images 1600 --size 128 --seed 7
+	$(BIN)/chexvision dispatch --model densenet --on local --preset smoke --data demo/shards --to demo/model --run-dir demo/run
+
+test: $(READY)  ## run the tests
+	$(BIN)/python -m pytest -n 2
+
+test-kaggle: $(KAGGLE_READY)  ## run the kernel's tests with the versions of Kaggle's image
+	$(KAGGLE_VENV)/bin/python -m pytest -n 2 tests/data tests/models tests/training tests/kernels
+
+lint: $(READY)  ## ruff and mypy --strict
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(READY)  ## let ruff mend what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:  ## remove what the targets above made
+	rm -rf demo runs $(VENV) $(KAGGLE_VENV)

@@ -1,0 +1,162 @@
+"""Who may do what on a fake Hub: tokens, repositories by name, and the refusals of the real one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import unquote
+
+from .hub_store import Blobs, Repo, not_found
+from .messages import HttpError, Request, Response, json_response
+from .wire import Wire, route
+
+API = r"/api/(?P<kind>model|dataset|space)s/(?P<repo_id>[^/]+/[^/]+)"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token: `scopes` maps an entity ("user/chex", "model/chex/x") to permissions of a fine-grained one."""
+
+    role: Literal["write", "read", "fineGrained"]
+    scopes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def may_write(self, repo: str, namespace: str) -> bool:
+        """Whether it may write to a repo given as "model/chex/x"."""
+        if self.role != "fineGrained":
+            return self.role == "write"
+        entities = {repo, f"user/{namespace}", f"org/{namespace}"}
+        return any("repo.write" in self.scopes.get(entity, ()) for entity in entities)
+
+
+class HubAccess(Wire):
+    """The part of a fake Hub that knows tokens and repositories."""
+
+    def __init__(self, root: Path, *, token: str, user: str, record_bodies: bool) -> None:
+        super().__init__(record_bodies=record_bodies)
+        self.user = user
+        self.tokens: dict[str, Token] = {token: Token("write")}
+        self.repos: dict[tuple[str, str], Repo] = {}
+        self.blobs = Blobs(root / "blobs")
+
+    def add_token(
+        self,
+        value: str,
+        role: Literal["write", "read", "fineGrained"] = "read",
+        scopes: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """Let one more token in, of the same user.
+
+        Args:
+            value: The token, as a client sends it.
+            role: What it may do everywhere.
+            scopes: For "fineGrained": permissions ("repo.content.read", "repo.write") by entity
+                ("user/chex", "model/chex/x").
+        """
+        self.tokens[value] = Token(role, scopes or {})
+
+    def secrets(self) -> list[str]:
+        return list(self.tokens)
+
+    def is_right(self, request: Request) -> bool:
+        return request.bearer in self.tokens
+
+    def error_response(self, status: int, message: str, headers: dict[str, str]) -> Response:
+        return json_response({"error": message}, status, {"X-Error-Message": message, **headers})
+
+    def token_of(self, request: Request) -> Token | None:
+        """The request's token, None when it is anonymous.
+
+        Raises:
+            HttpError: 401 for an unknown token, even where none would be needed.
+        """
+        if "Authorization" not in request.headers:
+            return None
+        if not self.is_right(request):
+            raise HttpError(401, "Invalid credentials in Authorization header")
+        return self.tokens[request.bearer or ""]
+
+    def repo(self, request: Request, kind: str, repo_id: str, *, write: bool = False) -> Repo:
+        """The repository a request is about, if its token may see it, and write to it where asked.
+
+        Raises:
+            HttpError: 401 to the anonymous and 404 to others for what is missing or not to be seen; 403 to a
+                token that may not write.
+        """
+        token = self.token_of(request)
+        repo = self.repos.get((kind, unquote(repo_id)))
+        hidden = repo is None or (repo.private and token is None)
+        if token is None and (hidden or write):
+            # Over https the client takes any such 401 for a missing repo; over http it needs the code.
+            raise HttpError(401, "Invalid username or password.", {"X-Error-Code": "RepoNotFound"})
+        if repo is None:
+            raise not_found("RepoNotFound", "Repository not found")
+        if write and token is not None:
+            self.require_write(token, kind, repo.id)
+        return repo
+
+    def require_write(self, token: Token, kind: str, repo_id: str) -> None:
+        namespace = repo_id.split("/")[0]
+        if namespace != self.user or not token.may_write(f"{kind}/{repo_id}", namespace):
+            raise HttpError(403, "Forbidden: pass `create_pr=1` as a query parameter to create a Pull Request")
+
+    @route("GET", "/api/whoami-v2")
+    def whoami(self, request: Request) -> Response:
+        token = self.token_of(request)
+        if token is None:
+            raise HttpError(401, "Invalid username or password.")
+        access: dict[str, Any] = {"displayName": "test", "role": token.role, "createdAt": "2026-01-01"}
+        if token.role == "fineGrained":
+            scoped = [
+                {"entity": {"_id": name, "type": name.split("/")[0], "name": name.partition("/")[2]},
+                 "permissions": list(permissions)}
+                for name, permissions in token.scopes.items()
+            ]  # fmt: skip
+            access["fineGrained"] = {"canReadGatedRepos": False, "global": [], "scoped": scoped}
+        user = {"type": "user", "id": "1", "name": self.user, "fullname": self.user, "isPro": False}
+        return json_response({**user, "orgs": [], "auth": {"type": "access_token", "accessToken": access}})
+
+    @route("POST", "/api/repos/create")
+    def create_repo(self, request: Request) -> Response:
+        token, body = self.token_of(request), request.json()
+        if token is None:
+            raise HttpError(401, "Invalid username or password.")
+        kind, namespace = body.get("type") or "model", body.get("organization") or self.user
+        repo_id = f"{namespace}/{body['name']}"
+        if namespace != self.user or not token.may_write(f"{kind}/{repo_id}", namespace):
+            right = f'create a {kind} under the namespace "{namespace}"'
+            raise HttpError(403, f"You don't have the rights to {right}")
+        url = self.repo_url(kind, repo_id)
+        with self.lock:
+            if (kind, repo_id) in self.repos:
+                error = f"You already created this {kind} repo"
+                return json_response({"error": error, "url": url}, 409, {"X-Error-Message": error})
+            private = body.get("private") or body.get("visibility") == "private"
+            repo = Repo(kind, repo_id, bool(private), self.blobs)
+            repo.initialize()
+            self.repos[kind, repo_id] = repo
+        return json_response({"url": url, "name": repo_id, "id": repo_id})
+
+    @route("DELETE", "/api/repos/delete")
+    def delete_repo(self, request: Request) -> Response:
+        body = request.json()
+        kind = body.get("type") or "model"
+        repo = self.repo(request, kind, f"{body.get('organization') or self.user}/{body['name']}", write=True)
+        del self.repos[kind, repo.id]
+        return json_response({})
+
+    @route("PUT", f"{API}/settings")
+    def update_settings(self, request: Request, kind: str, repo_id: str) -> Response:
+        repo, body = self.repo(request, kind, repo_id, write=True), request.json()
+        if "private" in body or "visibility" in body:
+            repo.private = bool(body.get("private") or body.get("visibility") == "private")
+        return json_response({"private": repo.private})
+
+    @route("GET", f"{API}/auth-check(?P<write>/write)?")
+    def auth_check(self, request: Request, kind: str, repo_id: str, write: str | None) -> Response:
+        self.repo(request, kind, repo_id, write=write is not None)
+        return json_response({})
+
+    def repo_url(self, kind: str, repo_id: str) -> str:
+        raise NotImplementedError

@@ -1,0 +1,187 @@
+"""The fake Kaggle's kernels: pushes that run, their status, logs and outputs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from .kaggle_datasets import KaggleDatasets
+from .kaggle_session import SECRETS_MODULE, Session
+from .messages import HttpError, Request, Response, json_response
+from .wire import route
+
+_SERVICE = r"/v1/kernels\.KernelsApiService"
+SOURCE_LIMIT = 1024 * 1024
+SESSION_TOKEN = "session-jwt"
+
+
+def _slugify(title: str) -> str:
+    return re.sub(r"[\W_]+", "-", title.lower()).strip("-")
+
+
+class KaggleKernels(KaggleDatasets):
+    """Routes of the kernel service, of session outputs and of secrets."""
+
+    root: Path
+    url: str
+    python: str
+    session_env: Mapping[str, str]
+    session_secrets: Mapping[str, str]
+    nested_inputs: bool
+    sessions: list[Session]
+    held = False
+    max_gpu_sessions = 2
+    gpu_time_used = timedelta(hours=0)
+    gpu_time_allowed = timedelta(hours=30)
+
+    def hold(self) -> None:
+        """Leave sessions that are pushed from now on in the queue."""
+        self.held = True
+
+    def release(self) -> None:
+        """Start what is in the queue, and again each session as it comes."""
+        self.held = False
+        for session in self.sessions:
+            if session.status == "QUEUED":
+                session.start()
+
+    @route("POST", f"{_SERVICE}/SaveKernel")
+    def save_kernel(self, request: Request) -> Response:
+        self.require_user(request)
+        body: dict[str, Any] = request.json()
+        source = body.get("text", "")
+        if len(source.encode()) > SOURCE_LIMIT:
+            return Response(400, b"Bad Request", {"Content-Type": "text/plain"})
+        owner, _, slug = body.get("slug", "").partition("/")
+        if owner != self.user:
+            raise HttpError(403, "Permission 'kernels.update' was denied")
+        if _slugify(body.get("newTitle", "")) != slug:
+            return json_response({"error": "Notebook not found"})
+        wanted = body.get("datasetDataSources", [])
+        datasets = [ref for ref in wanted if ref in self.datasets.known]
+        if any(self.datasets.known[ref].pending for ref in datasets):
+            raise HttpError(409, "One of the datasets is still being processed")
+        gpu = body.get("machineShape", "").startswith("Nvidia") or body.get("enableGpu", False)
+        with self.lock:
+            if gpu and sum(s.gpu and not s.done for s in self.sessions) >= self.max_gpu_sessions:
+                limit = f"Maximum batch GPU session count of {self.max_gpu_sessions} reached."
+                return json_response({"error": limit})
+            session = self._new_session(f"{owner}/{slug}", body, datasets, gpu)
+            self.sessions.append(session)
+        if not self.held:
+            session.start()
+        answer = {"ref": f"/code/{session.ref}", "url": f"https://www.kaggle.com/code/{session.ref}"}
+        missing = [ref for ref in wanted if ref not in datasets]
+        version = sum(s.ref == session.ref for s in self.sessions)
+        return json_response({**answer, "versionNumber": version, "kernelId": 1, "invalidDatasetSources": missing})
+
+    def _new_session(self, ref: str, body: dict[str, Any], datasets: list[str], gpu: bool) -> Session:
+        number = len(self.sessions) + 1
+        folder = self.root / "sessions" / str(number)
+        for name in ("kaggle/working", "kaggle/input", "kaggle/tmp", "kaggle/src", "home", "site"):
+            (folder / name).mkdir(parents=True)
+        (folder / "kaggle/src/script.py").write_text(body["text"], encoding="utf-8")
+        (folder / "site/kaggle_secrets.py").write_text(SECRETS_MODULE, encoding="utf-8")
+        environment = {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(folder / "home"),
+            "LANG": "C.UTF-8",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": str(folder / "site"),
+            "KAGGLE_KERNEL_RUN_TYPE": "Batch",
+            "KAGGLE_URL_BASE": self.url,
+            "KAGGLE_USER_SECRETS_TOKEN": SESSION_TOKEN,
+            **self.session_env,
+        }
+        session = Session(ref, number, folder, body, datasets, gpu, self.python, environment)
+        for dataset in datasets:
+            slug = dataset.split("/")[1]
+            where = f"datasets/{dataset}" if self.nested_inputs else slug
+            session.attach(self.datasets.known[dataset].folder, where)
+        return session
+
+    def _latest(self, request: Request, owner: str, slug: str) -> Session:
+        self.require_user(request)
+        for session in reversed(self.sessions):
+            if session.ref == f"{owner}/{slug}":
+                return session
+        raise HttpError(403, "Permission 'kernels.get' was denied")
+
+    @route("POST", f"{_SERVICE}/GetKernelSessionStatus")
+    def get_kernel_session_status(self, request: Request) -> Response:
+        body = request.json()
+        session = self._latest(request, body.get("userName", ""), body.get("kernelSlug", ""))
+        answer = {"status": session.status}
+        if session.failure_message is not None and session.done:
+            answer["failureMessage"] = session.failure_message
+        return json_response(answer)
+
+    @route("POST", f"{_SERVICE}/ListKernelSessionOutput")
+    def list_kernel_session_output(self, request: Request) -> Response:
+        body = request.json()
+        session = self._latest(request, body.get("userName", ""), body.get("kernelSlug", ""))
+        if not session.done:
+            return json_response({"files": []})
+        start = int(body.get("pageToken") or 0)
+        stop = start + (body.get("pageSize") or 20)
+        names = session.outputs()
+        base = f"{self.storage_url}/outputs/{session.number}"
+        files = [{"fileName": name, "url": f"{base}?name={quote(name, safe='')}&sig=x"} for name in names[start:stop]]
+        answer: dict[str, Any] = {"files": files, "log": session.log}
+        if stop < len(names):
+            answer["nextPageToken"] = str(stop)
+        return json_response(answer)
+
+    @route("GET", r"/outputs/(?P<number>\d+)")
+    def output(self, request: Request, number: str) -> Response:
+        session, name = self.sessions[int(number) - 1], request.query["name"][0]
+        if "sig" not in request.query or name not in session.outputs():
+            return Response(403, b"<Error><Code>AccessDenied</Code></Error>")
+        content, written = session.output(name)
+        modified = formatdate(written, usegmt=True)
+        return Response(200, content, {"Content-Type": "application/octet-stream", "Last-Modified": modified})
+
+    @route("GET", r"/v1/kernels/logs/stream/(?P<owner>[^/]+)/(?P<slug>[^/]+)")
+    def stream_logs(self, request: Request, owner: str, slug: str) -> Response:
+        session = self._latest(request, owner, slug)
+        if session.done:
+            return Response(200, session.log.encode(), {"Content-Type": "application/json"})
+        return Response(200, headers={"Content-Type": "text/event-stream"}, stream=self._events(session))
+
+    def _events(self, session: Session) -> Iterator[bytes]:
+        for event in session.follow(self.closing):
+            yield f"data: {json.dumps(event)}\n\n".encode()
+        yield b"data: END_OF_LOG\n\n"
+
+    @route("POST", f"{_SERVICE}/GetAcceleratorQuotaStatistics")
+    def get_quota(self, request: Request) -> Response:
+        self.require_user(request)
+
+        def quota(used: timedelta, allowed: timedelta) -> dict[str, str]:
+            seconds = [int(span.total_seconds()) for span in (used, allowed)]
+            return {"timeUsed": f"{seconds[0]}s", "totalTimeAllowed": f"{seconds[1]}s"}
+
+        return json_response(
+            {
+                "quotaRefreshTime": "2030-01-05T00:00:00.000Z",
+                "gpuQuota": quota(self.gpu_time_used, self.gpu_time_allowed),
+                "tpuQuota": quota(timedelta(), timedelta(hours=20)),
+            }
+        )
+
+    @route("POST", "/requests/GetUserSecretByLabelRequest")
+    def get_user_secret(self, request: Request) -> Response:
+        if request.headers.get("X-Kaggle-Authorization") != f"Bearer {SESSION_TOKEN}":
+            raise HttpError(401, "Unauthenticated")
+        label = request.json()["Label"]
+        if label not in self.session_secrets:
+            error = f"No user secrets exist for kernel id 1 and label {label}."
+            return json_response({"errors": [error], "error": {"code": 5}, "wasSuccessful": False})
+        secret = {"secret": self.session_secrets[label], "secretType": 0, "secretProvider": 0}
+        return json_response({"result": secret, "wasSuccessful": True})
