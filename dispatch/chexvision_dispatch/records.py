@@ -1,0 +1,103 @@
+"""Runs as this machine remembers them: one JSON file each under the user's state folder, without any secret."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+from pydantic import TypeAdapter, ValidationError
+
+from chexvision.errors import ChexError
+from chexvision.files import write_text_atomic
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One execution of a run on its target.
+
+    Args:
+        started_at: when it was submitted, ISO 8601 in UTC.
+        handle: how the target finds it again: ``OWNER/SLUG`` on Kaggle, the process id here.
+        page: the address to look at it with a browser, if it has one.
+        exit_code: how it ended, where that is known.
+    """
+
+    started_at: str
+    handle: str
+    page: str | None = None
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One dispatch: what was asked for, from which bytes, and where it was sent.
+
+    Args:
+        run_id: such as ``densenet-20260101-1432-3f9c``.
+        target: "kaggle" or "local".
+        model: the recipe, as it was asked for.
+        preset: the preset laid over it.
+        overrides: the ``a.b=c`` texts.
+        data: ``USER/NAME@<sha>`` or a folder's absolute path.
+        to: ``USER/REPO`` or a folder's absolute path; None where the artifact stays in the session's output.
+        dispatched_at: ISO 8601 in UTC.
+        bundle_sha256: of the packed source.
+        source_revision: commit or version that was packed.
+        source_dirty: whether files differed from that commit.
+        folder: where the script, kept for the run's next session, lies.
+        sessions: executions in order; empty while a submission is unanswered.
+    """
+
+    run_id: str
+    target: str
+    model: str
+    preset: str | None
+    overrides: tuple[str, ...]
+    data: str
+    to: str | None
+    dispatched_at: str
+    bundle_sha256: str
+    source_revision: str
+    source_dirty: bool
+    folder: str
+    sessions: tuple[Session, ...] = ()
+
+
+_RECORD = TypeAdapter(RunRecord)
+
+
+def runs_dir() -> Path:
+    """The folder of all records: ``runs`` below ``CHEXVISION_STATE`` or the user's state folder."""
+    chosen = os.environ.get("CHEXVISION_STATE")
+    return (Path(chosen) if chosen else platformdirs.user_state_path("chexvision")) / "runs"
+
+
+def save(record: RunRecord) -> Path:
+    """Write a record whole, replacing an earlier one of the same run."""
+    path = runs_dir() / f"{record.run_id}.json"
+    write_text_atomic(path, _RECORD.dump_json(record, indent=2).decode() + "\n")
+    return path
+
+
+def load(run_id: str) -> RunRecord:
+    """Read the record of a run.
+
+    Raises:
+        ChexError: there is none, or it cannot be read.
+    """
+    path = runs_dir() / f"{run_id}.json"
+    try:
+        return _RECORD.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise ChexError(f"no run {run_id} in {path.parent}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ChexError(f"the record {path} is damaged: {where}: {first['msg']}") from None
+
+
+def forget(run_id: str) -> None:
+    """Delete a run's record; nothing happens where there is none."""
+    (runs_dir() / f"{run_id}.json").unlink(missing_ok=True)

@@ -1,0 +1,155 @@
+"""What a run was asked for, made exact: a recipe that travels, a dataset at a commit, a destination."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from chexvision.config import Recipe
+from chexvision.errors import ChexError, UsageError
+from chexvision.hub.reference import Reference, RepoRef, parse_reference
+from chexvision.provenance import slug
+
+_YAML = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class Travelling:
+    """A recipe as the session will name it, and the files it needs beside those that are packed anyway."""
+
+    arguments: list[str]
+    files: Mapping[str, bytes]
+
+
+def travelling_recipe(recipe: Recipe, model: str, preset: str | None, overrides: Sequence[str]) -> Travelling:
+    """How a session asks for `recipe`: by name, or, where files of this machine decide, with them in the bundle.
+
+    Raises:
+        UsageError: the recipe names a split table that is not there.
+    """
+    files: dict[str, bytes] = {}
+    if model.endswith(_YAML) or (preset or "").endswith(_YAML):
+        from chexvision.recipes import load_recipe
+
+        name = f"recipes/{Path(model).stem}.yaml"
+        merged = load_recipe(model, preset=preset).model_dump(mode="json", exclude={"name"})
+        files[name] = (json.dumps(merged, indent=2) + "\n").encode()  # JSON is YAML
+        arguments = ["--model", f"{{bundle}}/{name}"]
+    else:
+        arguments = ["--model", model, *(["--preset", preset] if preset else [])]
+    for override in overrides:
+        arguments += ["--set", override]
+    if recipe.data.split_table is not None:
+        table = Path(recipe.data.split_table).expanduser()
+        if not table.is_file():
+            raise UsageError(f"data.split_table: no file {table}")
+        files[f"tables/{table.name}"] = table.read_bytes()
+        arguments += ["--set", f'data.split_table="{{bundle}}/tables/{table.name}"']
+    return Travelling(arguments, files)
+
+
+def pinned_data(text: str, *, folders: bool) -> str:
+    """The dataset at a commit, or a folder's absolute path.
+
+    Args:
+        text: ``USER/NAME@REVISION``, ``USER/NAME`` or a folder. Only what is no full sha is asked of the Hub.
+        folders: whether the target can read folders of this machine.
+
+    Raises:
+        UsageError: the folder holds no shards or cannot be reached by the target.
+        ChexError: the Hub does not know the dataset or its revision, or does not answer.
+    """
+    reference = parse_reference(text)
+    if isinstance(reference, Path):
+        if not folders:
+            raise UsageError(
+                f"--data {text} is a folder of this machine, which the target cannot reach; "
+                "name a dataset on the Hub, USER/NAME@<sha>, or run it here with --on local"
+            )
+        return str(_shard_folder(reference))
+    if reference.is_pinned:
+        return str(reference)
+    return f"{reference.repo_id}@{_sha(reference)}"
+
+
+def _shard_folder(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise UsageError(f"--data {folder}: no such folder, and no dataset USER/NAME@<sha> either")
+    if next(folder.rglob("*.parquet"), None) is None:
+        raise UsageError(f"--data {folder} holds no Parquet shards; make some with: chexvision shards build")
+    return folder.resolve()
+
+
+def _sha(reference: RepoRef) -> str:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        sha = HfApi().repo_info(reference.repo_id, revision=reference.revision, repo_type="dataset").sha
+    except RevisionNotFoundError:
+        raise ChexError(f"the dataset {reference.repo_id} has no revision {reference.revision!r}") from None
+    except RepositoryNotFoundError:
+        raise ChexError(
+            f"the Hub has no dataset {reference.repo_id}, or keeps it from you: look at its name, and at your "
+            "token if it is private (hf auth login)"
+        ) from None
+    except Exception as error:  # each generation of the client lets another HTTP library's errors out
+        raise ChexError(
+            f"the Hub did not say at which commit {reference} is ({_kind(error)}); "
+            f"try again, or name it: {reference.repo_id}@<40-hex sha>"
+        ) from error
+    if sha is None:
+        raise ChexError(f"the Hub named no commit for {reference}; name it: {reference.repo_id}@<40-hex sha>")
+    return sha
+
+
+def destination(text: str | None, model: str, *, folders: bool) -> str | None:
+    """Where the artifact goes.
+
+    Args:
+        text: ``USER/REPO`` or a folder, as it was asked for.
+        model: the recipe, which names the default repository.
+        folders: whether the target can write folders of this machine; then nothing is the default.
+
+    Returns:
+        A repository, a folder's absolute path, or None: the artifact stays where the run leaves it.
+
+    Raises:
+        UsageError: the destination is no place the target can write to.
+        ChexError: the Hub does not tell who the user is.
+    """
+    if text is None:
+        return None if folders else _own_repository(model)
+    reference: Reference = parse_reference(text)
+    if isinstance(reference, Path):
+        if not folders:
+            raise UsageError(
+                f"--to {text} is a folder of this machine, which the target cannot reach; name a Hub repository "
+                "USER/REPO, or leave it out"
+            )
+        return str(reference.resolve())
+    if reference.revision is not None:
+        raise UsageError(f"--to {text} names a revision; a run makes a new one: --to {reference.repo_id}")
+    return reference.repo_id
+
+
+def _own_repository(model: str) -> str | None:
+    from huggingface_hub import HfApi, get_token
+
+    if get_token() is None:
+        return None
+    try:
+        user = HfApi().whoami()["name"]
+    except Exception as error:  # each generation of the client lets another HTTP library's errors out
+        raise ChexError(
+            f"the Hub did not say whose token this is ({_kind(error)}); "
+            "log in again (hf auth login), or name the destination: --to USER/REPO"
+        ) from error
+    return f"{user}/chexvision-{slug(Path(model).stem)}"
+
+
+def _kind(error: Exception) -> str:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return f"HTTP {status}" if status is not None else type(error).__name__

@@ -1,0 +1,86 @@
+"""The one file that a target runs: the kernel's entry, with the packed source and the run written below it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from importlib import metadata
+
+from packaging.requirements import Requirement
+
+from chexvision.errors import ChexError
+from chexvision.layout import shared_dir
+from chexvision.provenance import Provenance
+from chexvision_dispatch.bundle import Bundle, refuse_secrets
+from chexvision_dispatch.records import RunRecord
+
+SCRIPT_NAME = "script.py"
+# Kaggle takes 1 MiB and answers more with nothing but "400"; the rest is left for the form it travels in.
+SIZE_LIMIT = 1024 * 1024 - 64 * 1024
+
+_LAPTOP_ONLY = {"kaggle", "six"}
+_LINE = 118
+
+
+def render(record: RunRecord, arguments: list[str], bundle: Bundle) -> str:
+    """The script of a run.
+
+    Args:
+        record: the run; its provenance travels along.
+        arguments: words after ``chexvision``; ``{bundle}`` in one becomes the folder of the unpacked source.
+        bundle: the packed source.
+
+    Raises:
+        ChexError: the script is too large for a kernel, or would carry a token.
+    """
+    provenance = Provenance(
+        run_id=record.run_id,
+        bundle_sha256=record.bundle_sha256,
+        source_revision=record.source_revision,
+        source_dirty=record.source_dirty,
+        dispatched_at=record.dispatched_at,
+        target=record.target,
+    )
+    run = {
+        "run_id": record.run_id,
+        "bundle_sha256": record.bundle_sha256,
+        "arguments": arguments,
+        "to": record.to,
+        "requirements": requirements(),
+        "provenance": provenance.model_dump(),
+    }
+    text = json.dumps(run, indent=1, sort_keys=True)
+    refuse_secrets(text.encode(), "what this run was asked for")
+    entry = (shared_dir("kernels") / "train" / "entry.py").read_text(encoding="utf-8")
+    payload = base64.b85encode(bundle.archive).decode()
+    lines = "\n".join(payload[start : start + _LINE] for start in range(0, len(payload), _LINE))
+    script = (
+        f"{entry}\n\n"
+        f'RUN: dict[str, Any] = json.loads(r"""\n{text}\n""")\n\n'
+        f'PAYLOAD = """\n{lines}\n"""\n\n'
+        'if __name__ == "__main__":\n    start(RUN, PAYLOAD)\n'
+    )
+    size = len(script.encode())
+    if size > SIZE_LIMIT:
+        largest = sorted(bundle.sizes.items(), key=lambda item: (-item[1], item[0]))[:5]
+        listed = ", ".join(f"{name} ({count / 1024:.0f} kB)" for name, count in largest)
+        raise ChexError(
+            f"the script would be {size / 1024:.0f} kB, a kernel may have {SIZE_LIMIT / 1024:.0f} kB; "
+            f"make the largest packed files smaller or move them: {listed}"
+        )
+    return script
+
+
+def requirements() -> list[str]:
+    """What the training side of this chexvision needs installed, as ``name`` with its range, sorted."""
+    try:
+        declared = metadata.requires("chexvision") or []
+    except metadata.PackageNotFoundError:
+        raise ChexError("chexvision is not installed here; type: pip install chexvision") from None
+    parsed = [Requirement(text) for text in declared]
+    return sorted(
+        f"{requirement.name}{requirement.specifier}"
+        for requirement in parsed
+        if requirement.name not in _LAPTOP_ONLY
+        and (requirement.marker is None or requirement.marker.evaluate({"extra": "train"}))
+    )

@@ -1,0 +1,188 @@
+"""Train where there is nothing but Python, torch and this file.
+
+`chexvision dispatch` writes the packed source and what to run below this text and sends the whole as one script:
+
+    cd working && python ../script.py
+
+The folder it starts in is the one that is kept (on Kaggle /kaggle/working); `../input` holds attached data,
+`../tmp` what is thrown away: the unpacked source and, unless CHEXVISION_CACHE and HF_HOME name other places,
+caches. The artifact ends in `artifact/`, and on the Hub if the session has a token. The exit code is training's own.
+With CHEXVISION_NO_INSTALL set nothing is installed: what is missing is an error.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, NoReturn
+
+# Reinstalling these would break the match with the machine's CUDA.
+NEVER_INSTALLED = ("torch", "torchvision")
+# Distributions that bring the same module: a second one beside it would overwrite its files.
+SAME_MODULE = {"opencv-python-headless": ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")}
+
+
+def main(run: dict[str, Any], payload: str) -> int:
+    """Carry out one run: `run` is what dispatch wrote, `payload` the archive as base85 text."""
+    working = Path.cwd()
+    given, scratch = working.parent / "input", working.parent / "tmp"
+    print(f"run {run['run_id']}, bundle {run['bundle_sha256'][:12]}, in {working}", flush=True)
+    try:
+        source = unpack(payload, run["bundle_sha256"], scratch)
+        install_missing(run["requirements"], scratch)
+        provenance = scratch / "provenance.json"
+        provenance.write_text(json.dumps(run["provenance"]), encoding="utf-8")
+    except OSError as error:
+        fail(f"cannot write to {scratch}: {error.strerror or error}; free some space")
+    sys.path.insert(0, str(source / "src"))
+    from chexvision.errors import ChexError
+    from chexvision.hub.reference import RepoRef, parse_reference
+    from chexvision.hub.token import session_token
+
+    try:
+        token = session_token(given)
+    except ChexError as error:
+        fail(str(error))
+    destination = run["to"]
+    if token is not None:
+        print(f"Hub token: from {token.source}", flush=True)
+    elif destination is not None and isinstance(parse_reference(destination), RepoRef):
+        print(
+            f"WARNING: no Hub token in this session: nothing goes to {destination}, "
+            f"the complete artifact stays in {working / 'artifact'}",
+            flush=True,
+        )
+        destination = None
+
+    environment = child_environment(source, scratch)
+    if token is not None:
+        environment["HF_TOKEN"] = token.value
+    arguments = [argument.replace("{bundle}", str(source)) for argument in run["arguments"]]
+    arguments += ["--work", str(working), "--provenance", str(provenance)]
+    arguments += ["--to", destination] if destination is not None else []
+    return launch([*launcher(), "-m", "chexvision", *arguments], environment, token.value if token else None)
+
+
+def fail(message: str) -> NoReturn:
+    sys.exit(f"error: {message}")
+
+
+def unpack(payload: str, sha256: str, scratch: Path) -> Path:
+    """Unpack the archive into a fresh folder below `scratch`; nothing is written unless all of it is as it left."""
+    archive = base64.b85decode("".join(payload.split()))
+    found = hashlib.sha256(archive).hexdigest()
+    if found != sha256:
+        fail(f"the bundle has sha256 {found}, not {sha256}: the script was altered; dispatch it again")
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:xz") as tar:
+        members = tar.getmembers()
+        for member in members:
+            path = PurePosixPath(member.name)
+            if not member.isreg() or path.is_absolute() or ".." in path.parts:
+                fail(f"the bundle holds {member.name!r}, which is no plain file inside it; dispatch it again")
+        scratch.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="bundle-", dir=scratch))
+        for member in members:
+            target = folder / member.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            content = tar.extractfile(member)
+            if content is not None:
+                target.write_bytes(content.read())
+    return folder
+
+
+def install_missing(requirements: list[str], scratch: Path) -> None:
+    """Install what is absent or out of range, and leave all else, torch before all, as it is."""
+    unmet = [requirement for requirement in requirements if not is_met(requirement)]
+    fixed = [requirement for requirement in unmet if re.split(r"[^\w.-]", requirement)[0] in NEVER_INSTALLED]
+    if fixed:
+        fail(f"this machine lacks {' and '.join(fixed)}, which is never installed over; choose an image that has it")
+    if not unmet:
+        return
+    if os.environ.get("CHEXVISION_NO_INSTALL"):
+        fail(f"not installed: {', '.join(unmet)}; type: pip install 'chexvision[train]'")
+    print(f"installing {', '.join(unmet)}", flush=True)
+    kept = scratch / "keep.txt"
+    kept.write_text("".join(f"{name}=={metadata.version(name)}\n" for name in NEVER_INSTALLED), encoding="utf-8")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]
+    if subprocess.run([*pip, "--constraint", str(kept), *unmet], check=False).returncode:
+        fail(f"pip could not install {', '.join(unmet)} (above); does the session have internet?")
+
+
+def is_met(text: str) -> bool:
+    """Whether an installed distribution satisfies the requirement."""
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:
+        from pip._vendor.packaging.requirements import Requirement  # type: ignore[assignment]
+
+    requirement = Requirement(text)
+    for name in SAME_MODULE.get(requirement.name, ()):
+        if next(iter(metadata.distributions(name=name)), None) is not None:
+            return True
+    try:
+        return requirement.specifier.contains(metadata.version(requirement.name), prereleases=True)
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def child_environment(source: Path, scratch: Path) -> dict[str, str]:
+    """What training runs in: the unpacked source before any installed one, caches where they are thrown away."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    paths = [str(source / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
+    environment.setdefault("CHEXVISION_CACHE", str(scratch / "cache"))
+    environment.setdefault("HF_HOME", str(scratch / "huggingface"))
+    return environment
+
+
+def launcher() -> list[str]:
+    """One process for each GPU; one process where there is one GPU or none."""
+    gpus = 0
+    if shutil.which("nvidia-smi"):
+        count = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
+        gpus = int(subprocess.run(count, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    print(f"GPUs: {gpus}", flush=True)
+    if gpus < 2:
+        return [sys.executable]
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(gpus)]
+
+
+def launch(command: list[str], environment: dict[str, str], secret: str | None) -> int:
+    """Run `command` to its end, pass signals on to it, and print what it writes without the secret."""
+    child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: child.send_signal(signal.SIGTERM))
+    assert child.stdout is not None  # noqa: S101
+    reader = threading.Thread(target=relay, args=(child.stdout, secret), daemon=True)
+    reader.start()
+    code = child.wait()
+    # A stray grandchild that holds the pipe must not hold the session, and with it the GPU, too.
+    reader.join(timeout=10)
+    return code if code >= 0 else 128 - code
+
+
+def relay(pipe: IO[bytes], secret: str | None) -> None:
+    # newline="" ends a line at \r as well and keeps it, so that progress bars come through as they are.
+    for line in io.TextIOWrapper(pipe, encoding="utf-8", errors="replace", newline=""):
+        with suppress(OSError):  # a log on a full disk must not stop the training, which blocks when nobody reads
+            print(line if secret is None else line.replace(secret, "***"), end="", flush=True)
+
+
+def start(run: dict[str, Any], payload: str) -> NoReturn:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    sys.exit(main(run, payload))

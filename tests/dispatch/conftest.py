@@ -1,0 +1,94 @@
+"""A copy of the project whose training is a stand-in, so that whole runs take a second."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from chexvision.layout import PACKAGE_DIR, shared_dir
+from tests.dispatch.standin import STAND_IN, Cli, Result
+from tests.fakes.fixtures import fake_hub, fake_kaggle
+
+__all__ = ["fake_hub", "fake_kaggle"]
+
+DISPATCH_DIR = Path(importlib.util.find_spec("chexvision_dispatch").origin).parent  # type: ignore[union-attr, arg-type]
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the source tree as it lies in a checkout, with the stand-in for training."""
+    root = tmp_path_factory.mktemp("checkout")
+    leave = shutil.ignore_patterns("__pycache__", "share")
+    shutil.copytree(PACKAGE_DIR, root / "src" / "chexvision", ignore=leave)
+    shutil.copytree(DISPATCH_DIR, root / "dispatch" / "chexvision_dispatch", ignore=leave)
+    for name in ("configs", "kernels"):
+        shutil.copytree(shared_dir(name), root / name, ignore=leave)
+    (root / "src" / "chexvision" / "__main__.py").write_text(STAND_IN)
+    return root
+
+
+@pytest.fixture
+def entry() -> ModuleType:
+    """The kernel's entry as a module."""
+    spec = importlib.util.spec_from_file_location("kernel_entry", shared_dir("kernels") / "train" / "entry.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A state folder, a working directory and no credentials of anybody's."""
+    from huggingface_hub import constants
+
+    for name in list(os.environ):
+        if name.startswith(("KAGGLE_", "CHEXVISION_")) or name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.setenv("CHEXVISION_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
+@pytest.fixture
+def packs_stand_in(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bundles made in this process hold the stand-in."""
+    monkeypatch.setattr("chexvision_dispatch.bundle.PACKAGE_DIR", checkout / "src" / "chexvision")
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """A folder that passes for shards where nobody reads them."""
+    folder = tmp_path / "shards"
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "train-00000-of-00001.parquet").write_bytes(b"PAR1")
+    return folder
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str]) -> Cli:
+    """Type a command; it runs in this process."""
+    from chexvision.cli import main
+
+    def run(*words: str) -> Result:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(list(words))
+        sys.stdout.flush()
+        out, err = capfd.readouterr()
+        code = ended.value.code
+        assert isinstance(code, int)
+        return Result(code, out, err)
+
+    return run

@@ -1,0 +1,166 @@
+"""`chexvision dispatch` as it is typed: what it refuses, what it writes, what it keeps to itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chexvision_dispatch import records
+from tests.dispatch.standin import Cli
+from tests.fakes.hub import FakeHub
+from tests.fakes.kaggle import FakeKaggle
+
+# Stands for an environment without the `train` extra.
+WITHOUT_TRAIN = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision", "cv2", "numpy", "pyarrow", "datasets", "sklearn",
+                                      "accelerate", "safetensors"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
+
+
+def written() -> dict[str, Any]:
+    metadata: dict[str, Any] = json.loads(Path("kernel/kernel-metadata.json").read_text())
+    return metadata
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model", "densnet"], "unknown model 'densnet'; did you mean 'densenet'?"),
+        (["--model", "densenet", "--set", "optim.batchsize=3"], "did you mean 'optim.batch_size'?"),
+        (["--model", "densenet", "--set", "optim.batch_size=0"], "optim.batch_size: Input should be greater"),
+        (["--model", "densenet", "--preset", "smok"], "did you mean 'smoke'?"),
+        (["--model", "densenet", "--timeout-hours", "13"], "--timeout-hours 13 must be above 0 and at most 12"),
+        (["--model", "densenet", "--accelerator", "NvidiaTeslaP100"], "Kaggle has retired it"),
+        (["--model", "densenet", "--token-dataset", "slug"], "--token-dataset slug must read OWNER/SLUG"),
+        (["--model", "densenet", "--data", "./nowhere"], "--on local"),
+        (["--model", "densenet", "--out", "x"], "--dry-run"),
+        (["--model", "densenet", "--run-dir", "x"], "--on local"),
+        (["--model", "densenet", "--on", "local", "--token-dataset", "a/b"], "--token-dataset is for Kaggle"),
+        (["--model", "densenet", "--on", "local", "--timeout-hours", "1"], "--timeout-hours are for Kaggle"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_happens(
+    cli: Cli, fake_hub: FakeHub, fake_kaggle: FakeKaggle, tmp_path: Path, words: list[str], message: str
+) -> None:
+    fake_kaggle.requests.clear()  # importing the client, which the fixture does, is a request
+    result = cli("dispatch", *words)
+    assert result.code == 2
+    assert message in result.err
+    assert result.err.count("\n") == 1
+    assert fake_hub.requests == fake_kaggle.requests == []
+    assert not (tmp_path / "state").exists()
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_dry_run_writes_the_folder_and_sends_nothing(cli: Cli, fake_kaggle: FakeKaggle, tmp_path: Path) -> None:
+    words = ["--model", "scratch", "--to", "chex/model", "--token-dataset", "chex/hub-token", "--dry-run"]
+    result = cli("dispatch", *words, "--out", "kernel")
+    assert result.code == 0, result.err
+    assert sorted(path.name for path in Path("kernel").iterdir()) == ["kernel-metadata.json", "script.py"]
+    metadata = written()
+    assert metadata["is_private"] is True
+    assert metadata["enable_internet"] is True
+    assert metadata["machine_shape"] == "NvidiaTeslaT4"
+    assert metadata["code_file"] == "script.py"
+    assert metadata["dataset_sources"] == ["chex/hub-token"]
+    assert "nothing was sent" in result.out
+    assert fake_kaggle.requests == []
+    assert not (tmp_path / "state").exists()
+
+
+def test_dry_run_without_credentials_says_where_a_name_is_missing(cli: Cli) -> None:
+    result = cli("dispatch", "--model", "densenet", "--dry-run", "--out", "kernel")
+    assert result.code == 0
+    assert "your Kaggle user name is not written down here" in result.out
+    assert json.loads(Path("kernel/kernel-metadata.json").read_text())["id"].startswith(
+        "USERNAME/chexvision-densenet-"
+    )
+
+
+@pytest.mark.parametrize("place", ["variable", "kaggle.json"])
+def test_dry_run_takes_the_user_from_where_it_is_written_down(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
+) -> None:
+    if place == "variable":
+        monkeypatch.setenv("KAGGLE_USERNAME", "somebody")
+    else:
+        (tmp_path / "home" / ".kaggle").mkdir()
+        (tmp_path / "home" / ".kaggle" / "kaggle.json").write_text('{"username": "somebody", "key": "x"}')
+    result = cli("dispatch", "--model", "densenet", "--dry-run", "--out", "kernel")
+    assert "user name" not in result.out
+    assert written()["id"].startswith("somebody/chexvision-")
+
+
+def test_folder_that_is_not_empty_is_left_as_it_is(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    result = cli("dispatch", "--model", "densenet", "--dry-run", "--out", str(tmp_path / "full"))
+    assert result.code == 2
+    assert "is not empty; name a new folder" in result.err
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
+    assert not list(tmp_path.glob(".*partial"))
+
+
+def test_metadata_is_what_kaggle_makes_of_the_title_even_for_a_long_recipe_name(cli: Cli, tmp_path: Path) -> None:
+    from slugify import slugify
+
+    own = tmp_path / "My_Überlong recipe-name of the 21st century, ünd more.yaml"
+    own.write_text("extends: densenet\n")
+    assert cli("dispatch", "--model", str(own), "--dry-run", "--out", "kernel").code == 0
+    metadata = written()
+    assert metadata["id"] == f"USERNAME/{slugify(metadata['title'])}"
+    assert 5 <= len(metadata["title"]) <= 50
+
+
+@pytest.mark.parametrize("words", [["--help"], ["dispatch", "--model", "densenet", "--preset", "smoke", "--dry-run"]])
+def test_a_laptop_without_the_train_extra_dispatches(tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_TRAIN)
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", "import numpy"]
+    assert subprocess.run(command, env=env, capture_output=True, check=False).returncode == 1
+    done = subprocess.run(
+        [sys.executable, "-m", "chexvision", *words], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+def test_tokens_of_the_environment_are_in_nothing_that_is_written_sent_or_said(
+    cli: Cli, packs_stand_in: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shards: Path
+) -> None:
+    hub_token, kaggle_token = "hf_" + "Qx7" * 12, "KGAT_" + "Zy9" * 10
+    with (
+        FakeHub(tmp_path / "hub", hub_token) as hub,
+        FakeKaggle(tmp_path / "kaggle", token=kaggle_token, record_bodies=True, session_env=hub.env) as kaggle,
+    ):
+        hub.environment(monkeypatch, hub_token)
+        kaggle.environment(monkeypatch)
+        pushed = cli("dispatch", "--model", "densenet")
+        assert pushed.code == 0, pushed.err
+        kaggle.sessions[0].wait()
+        ran = cli("dispatch", "--model", "densenet", "--on", "local", "--data", str(shards), "--to", "chex/model")
+        assert ran.code == 0, ran.out + ran.err
+        cli("dispatch", "--model", "densenet", "--dry-run")
+        assert not any(record.leaked for record in [*hub.requests, *kaggle.requests])
+        sent = b"".join(body.data for body in kaggle.bodies)
+    said = "".join(result.out + result.err for result in (pushed, ran))
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"script.py", "log.txt", "kernel-metadata.json", "seen.json"} <= {path.name for path in files}
+    assert any(path.parent == records.runs_dir() for path in files)
+    for token in (hub_token, kaggle_token):
+        assert token.encode() not in sent
+        assert token not in said
+        assert [path for path in files if token.encode() in path.read_bytes()] == []

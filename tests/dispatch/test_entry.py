@@ -1,0 +1,280 @@
+"""The kernel's entry, as a machine elsewhere runs it: unpacking, installing, launching."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from chexvision_dispatch.bundle import pack
+from chexvision_dispatch.script import render
+from tests.dispatch.standin import RECORD
+
+Place = Callable[..., "Kernel"]
+
+
+class Kernel:
+    """A script in a folder laid out as on Kaggle."""
+
+    def __init__(self, root: Path, to: str | None, *words: str) -> None:
+        self.root = root
+        for name in ("working", "input", "tmp", "src"):
+            (root / name).mkdir(parents=True)
+        bundle = pack()
+        record = replace(RECORD, bundle_sha256=bundle.sha256, to=to)
+        arguments = ["train", "--model", "densenet", *words]
+        (root / "src" / "script.py").write_text(render(record, arguments, bundle))
+
+    def start(self, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, str(self.root / "src" / "script.py")],
+            cwd=self.root / "working",
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, **environment: str) -> tuple[int, str]:
+        process = self.start(**environment)
+        out, _ = process.communicate(timeout=30)
+        return process.returncode, out
+
+    @property
+    def seen(self) -> dict[str, Any]:
+        seen: dict[str, Any] = json.loads((self.root / "working" / "artifact" / "seen.json").read_text())
+        return seen
+
+
+@pytest.fixture
+def kernel(packs_stand_in: None, tmp_path: Path) -> Place:
+    return lambda to=None, *words: Kernel(tmp_path / "kaggle", to, *words)
+
+
+def test_training_runs_from_the_unpacked_source_and_keeps_only_the_artifact(kernel: Place) -> None:
+    placed = kernel()
+    code, out = placed.run()
+    assert code == 0, out
+    assert Path(placed.seen["module"]).is_relative_to(placed.root / "tmp")
+    assert placed.seen["cwd"] == str(placed.root / "working")
+    assert [path.name for path in (placed.root / "working").iterdir()] == ["artifact"]
+    assert all(Path(cache).is_relative_to(placed.root / "tmp") for cache in placed.seen["caches"])
+    assert "PYTHONUNBUFFERED" in placed.seen["environment"]
+
+
+def test_provenance_is_that_of_the_dispatch(kernel: Place) -> None:
+    placed = kernel()
+    placed.run()
+    provenance = placed.seen["provenance"]
+    assert provenance["run_id"] == RECORD.run_id
+    assert provenance["bundle_sha256"] == pack().sha256
+    assert (provenance["source_revision"], provenance["source_dirty"]) == ("1" * 40, False)
+    assert (provenance["dispatched_at"], provenance["target"]) == (RECORD.dispatched_at, "local")
+
+
+def test_without_a_token_training_goes_on_unpublished_and_says_so(kernel: Place) -> None:
+    placed = kernel("chex/model")
+    code, out = placed.run()
+    assert code == 0
+    assert "WARNING: no Hub token in this session: nothing goes to chex/model" in out
+    assert "--to" not in placed.seen["argv"]
+
+
+def test_folder_as_destination_needs_no_token(kernel: Place, tmp_path: Path) -> None:
+    placed = kernel(str(tmp_path / "out"))
+    _, out = placed.run()
+    assert "WARNING" not in out
+    assert placed.seen["argv"][-2:] == ["--to", str(tmp_path / "out")]
+
+
+def test_token_of_an_attached_dataset_reaches_training_alone_and_is_masked(kernel: Place) -> None:
+    placed = kernel("chex/model")
+    (placed.root / "input" / "hub-token").mkdir()
+    (placed.root / "input" / "hub-token" / "hf_token.txt").write_text("hf_attached\n")
+    _, out = placed.run()
+    assert placed.seen["has_token"]
+    assert placed.seen["argv"][-2:] == ["--to", "chex/model"]
+    assert "token is ***" in out
+    assert "hf_attached" not in out
+    kept = [path for folder in ("working", "tmp", "src") for path in (placed.root / folder).rglob("*")]
+    assert not [path for path in kept if path.is_file() and b"hf_attached" in path.read_bytes()]
+
+
+def test_broken_token_file_ends_the_session_before_training(kernel: Place) -> None:
+    placed = kernel("chex/model")
+    (placed.root / "input" / "hub-token").mkdir()
+    (placed.root / "input" / "hub-token" / "hf_token.txt").write_text("two words")
+    code, out = placed.run()
+    assert code == 1
+    assert "error: the attached file" in out
+    assert "Traceback" not in out
+
+
+def test_exit_code_is_that_of_training(kernel: Place) -> None:
+    assert kernel(None, "--set", "training.seed=7").run()[0] == 7
+
+
+def test_bundle_folder_is_filled_into_the_words(kernel: Place) -> None:
+    placed = kernel(None, "--set", 'data.split_table="{bundle}/tables/t.csv"')
+    placed.run()
+    assert f'data.split_table="{placed.root}/tmp/bundle-' in placed.seen["argv"][4]
+
+
+def test_sigterm_reaches_training_which_ends_in_its_own_way(kernel: Place) -> None:
+    placed = kernel()
+    (placed.root / "input" / "wait").touch()
+    process = placed.start()
+    assert process.stdout is not None
+    seen = ""
+    while "waiting" not in seen:
+        seen += process.stdout.readline()
+        assert process.poll() is None, seen
+    process.terminate()
+    out, _ = process.communicate(timeout=30)
+    assert "stopping on SIGTERM" in out
+    assert process.returncode == 3
+
+
+def test_training_killed_by_a_signal_ends_with_128_and_its_number(entry: ModuleType) -> None:
+    command = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
+    assert entry.launch(command, dict(os.environ), None) == 128 + signal.SIGKILL
+
+
+def test_progress_bars_keep_their_carriage_returns(entry: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:
+    entry.relay(io.BytesIO(b"1/2\r2/2 hf_x\r\ndone"), "hf_x")
+    assert capfd.readouterr().out == "1/2\r2/2 ***\r\ndone"
+
+
+def test_altered_payload_is_refused_and_nothing_is_unpacked(entry: ModuleType, tmp_path: Path) -> None:
+    payload = base64.b85encode(pack().archive + b"x").decode()
+    with pytest.raises(SystemExit, match="the script was altered; dispatch it again"):
+        entry.unpack(payload, pack().sha256, tmp_path / "scratch")
+    assert not (tmp_path / "scratch").exists()
+
+
+def _member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, link
+    return member
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        _member("../escaped"),
+        _member("src/../../escaped"),
+        _member("/tmp/chexvision-escaped"),
+        _member("link", tarfile.SYMTYPE, "/etc"),
+        _member("link", tarfile.LNKTYPE, "../../escaped"),
+        _member("pipe", tarfile.FIFOTYPE),
+    ],
+    ids=lambda member: f"{member.name}-{member.type.decode()}",
+)
+def test_archive_member_that_leads_outside_is_refused_before_any_is_written(
+    entry: ModuleType, tmp_path: Path, member: tarfile.TarInfo
+) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:xz") as tar:
+        tar.addfile(_member("src/first.py"))
+        tar.addfile(member)
+    archive = packed.getvalue()
+    with pytest.raises(SystemExit, match="no plain file inside it"):
+        entry.unpack(base64.b85encode(archive).decode(), hashlib.sha256(archive).hexdigest(), tmp_path / "a" / "tmp")
+    assert list(tmp_path.rglob("*escaped*")) + list(tmp_path.rglob("first.py")) == []
+    assert not Path("/tmp/chexvision-escaped").exists()
+
+
+def test_what_is_installed_is_left_alone(entry: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entry.subprocess, "run", None)  # any call would fail
+    entry.install_missing(["pydantic>=2", "typer"], tmp_path)
+
+
+@pytest.mark.parametrize("requirement", ["torch>=99", "torchvision<0.1"])
+def test_torch_out_of_range_is_an_error_and_never_installed(
+    entry: ModuleType, tmp_path: Path, requirement: str
+) -> None:
+    with pytest.raises(SystemExit, match=f"lacks {requirement}, which is never installed over"):
+        entry.install_missing([requirement, "no-such-distribution"], tmp_path)
+
+
+def test_on_a_users_own_machine_what_is_missing_is_named_and_not_installed(
+    entry: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHEXVISION_NO_INSTALL", "1")
+    with pytest.raises(SystemExit, match=r"not installed: no-such-distribution>=1; type: pip install 'chexvision"):
+        entry.install_missing(["no-such-distribution>=1", "typer"], tmp_path)
+
+
+def test_only_what_is_missing_is_installed(
+    entry: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheels, site = tmp_path / "wheels", tmp_path / "site"
+    wheels.mkdir()
+    with zipfile.ZipFile(wheels / "chex_absent-1.5-py3-none-any.whl", "w") as wheel:
+        info = "chex_absent-1.5.dist-info"
+        wheel.writestr("chex_absent.py", "")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: chex-absent\nVersion: 1.5\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", f"chex_absent.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+    for name, value in {"NO_INDEX": "1", "FIND_LINKS": str(wheels), "TARGET": str(site)}.items():
+        monkeypatch.setenv(f"PIP_{name}", value)
+    entry.install_missing(["chex-absent>=1.2", "typer>=0.1"], tmp_path)
+    assert sorted(path.name for path in site.glob("*[!_]")) == ["chex_absent-1.5.dist-info", "chex_absent.py"]
+    with pytest.raises(SystemExit, match="pip could not install chex-absent>=2"):
+        entry.install_missing(["chex-absent>=2"], tmp_path)
+
+
+def test_another_build_of_opencv_counts_as_opencv(
+    entry: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "opencv_contrib_python-4.13.0.dist-info").mkdir()
+    (tmp_path / "opencv_contrib_python-4.13.0.dist-info" / "METADATA").write_text("Name: opencv-contrib-python\n")
+    assert not entry.is_met("opencv-python-headless>=99")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert entry.is_met("opencv-python-headless>=99")
+
+
+@pytest.mark.parametrize(("gpus", "torchrun"), [(1, False), (2, True)])
+def test_each_gpu_gets_a_process(
+    entry: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int, torchrun: bool
+) -> None:
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    (tmp_path / "torch.py").write_text(f"class cuda:\n    device_count = staticmethod(lambda: {gpus})\n")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    launcher = entry.launcher()
+    assert launcher[0] == sys.executable
+    assert ("torch.distributed.run" in launcher) is torchrun
+    assert not torchrun or launcher[-2:] == ["--nproc_per_node", "2"]
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this machine has a GPU driver")
+def test_without_a_gpu_there_is_one_plain_process(entry: ModuleType) -> None:
+    assert entry.launcher() == [sys.executable]
+
+
+def test_full_disk_is_one_line(entry: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "working").mkdir()
+    (tmp_path / "tmp").write_text("a file where the folder should be")
+    monkeypatch.chdir(tmp_path / "working")
+    bundle = pack()
+    run = {"run_id": "r", "bundle_sha256": bundle.sha256, "requirements": []}
+    with pytest.raises(SystemExit, match=r"error: cannot write to .*tmp: .*; free some space"):
+        entry.main(run, base64.b85encode(bundle.archive).decode())

@@ -1,0 +1,201 @@
+"""The real `kaggle` client against a Kaggle on the loopback, which runs what is pushed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chexvision.errors import ChexError
+from chexvision_dispatch import records
+from chexvision_dispatch.kaggle import Kaggle
+from tests.dispatch.standin import RECORD, Cli, Result
+from tests.fakes.faults import Fault
+from tests.fakes.kaggle import FakeKaggle
+
+SHA = "44443e6ee968b3c6094b63f14a27698c40b50680"
+PUSH = ["dispatch", "--model", "densenet", "--data", f"chex/xrays@{SHA}"]
+
+pytestmark = pytest.mark.usefixtures("packs_stand_in")
+
+
+@pytest.fixture
+def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKaggle]:
+    monkeypatch.setattr("chexvision_dispatch.kaggle.LOOKS", (0.0, 0.0))
+    with FakeKaggle(tmp_path / "kaggle", secrets={"HF_TOKEN": "hf_secret"}, dataset_polls=0) as fake:
+        fake.environment(monkeypatch)
+        yield fake
+
+
+@pytest.fixture
+def token_dataset(kaggle: FakeKaggle, tmp_path: Path) -> str:
+    (tmp_path / "token").mkdir()
+    (tmp_path / "token" / "hf_token.txt").write_text("hf_attached\n")
+    kaggle.add_dataset("chex/hub-token", tmp_path / "token")
+    return "chex/hub-token"
+
+
+def assert_nothing_left(result: Result) -> None:
+    assert result.code == 1
+    assert result.err.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in result.err
+    assert not records.runs_dir().exists() or list(records.runs_dir().iterdir()) == []
+
+
+def test_a_pushed_kernel_runs_and_the_run_is_recorded(cli: Cli, kaggle: FakeKaggle) -> None:
+    result = cli(*PUSH, "--timeout-hours", "2.5")
+    assert result.code == 0, result.err
+    (session,) = kaggle.sessions
+    session.wait()
+    assert session.status == "COMPLETE", session.text
+    assert session.outputs() == ["artifact/seen.json"]
+    assert session.request["sessionTimeoutSeconds"] == 9000
+    assert session.request["machineShape"] == "NvidiaTeslaT4"
+    assert session.request["isPrivate"] is True
+    assert session.request["enableInternet"] is True
+    (path,) = records.runs_dir().glob("*.json")
+    record = records.load(path.stem)
+    assert record.data == f"chex/xrays@{SHA}"
+    assert record.sessions[0].handle == session.ref == f"chex/chexvision-{record.run_id}"
+    assert f"kernel https://www.kaggle.com/code/{session.ref}" in result.out
+    assert f"run    {record.run_id}" in result.out
+    assert Path(record.folder, "script.py").read_text() == session.request["text"]
+
+
+def test_session_takes_the_token_of_kaggles_secrets(cli: Cli, kaggle: FakeKaggle) -> None:
+    cli(*PUSH, "--to", "chex/model")
+    text = kaggle.sessions[0].wait().text
+    assert "Hub token: from Kaggle's secret HF_TOKEN" in text
+    assert "token is ***" in text
+    assert "hf_secret" not in text
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_session_takes_the_token_of_the_attached_dataset(
+    cli: Cli, kaggle: FakeKaggle, token_dataset: str, nested: bool
+) -> None:
+    kaggle.session_secrets, kaggle.nested_inputs = {}, nested
+    result = cli(*PUSH, "--to", "chex/model", "--token-dataset", token_dataset)
+    assert "no --token-dataset" not in result.out
+    text = kaggle.sessions[0].wait().text
+    assert "Hub token: from the attached file" in text
+    assert "token is ***" in text
+
+
+def test_session_without_any_token_trains_all_the_same(cli: Cli, kaggle: FakeKaggle) -> None:
+    kaggle.session_secrets = {}
+    result = cli(*PUSH, "--to", "chex/model")
+    assert "note   no --token-dataset: the session has no Hub token" in result.out
+    session = kaggle.sessions[0].wait()
+    assert "WARNING: no Hub token in this session: nothing goes to chex/model" in session.text
+    assert session.outputs() == ["artifact/seen.json"]
+
+
+def test_push_that_kaggle_refuses_is_a_failure_that_quotes_it(cli: Cli, kaggle: FakeKaggle) -> None:
+    kaggle.max_gpu_sessions = 0
+    result = cli(*PUSH)
+    assert "Kaggle refused the push: Maximum batch GPU session count of 0 reached; wait for one to end" in result.err
+    assert_nothing_left(result)
+
+
+def test_token_dataset_that_is_missing_is_refused_before_the_push(cli: Cli, kaggle: FakeKaggle) -> None:
+    result = cli(*PUSH, "--token-dataset", "chex/nothing")
+    assert "Kaggle has no dataset chex/nothing" in result.err
+    assert kaggle.sessions == []
+    assert_nothing_left(result)
+
+
+def test_token_dataset_that_is_not_ready_is_refused_before_the_push(
+    cli: Cli, kaggle: FakeKaggle, token_dataset: str
+) -> None:
+    kaggle.datasets.known[token_dataset].pending = 1
+    result = cli(*PUSH, "--token-dataset", token_dataset)
+    assert "is not ready (blobs_received)" in result.err
+    assert kaggle.sessions == []
+    assert_nothing_left(result)
+
+
+def test_token_dataset_that_vanishes_before_the_push_is_a_failure_that_names_the_page(
+    kaggle: FakeKaggle, token_dataset: str, tmp_path: Path
+) -> None:
+    target = Kaggle("NvidiaTeslaT4", 1, token_dataset, dry_run=False)
+    target.check()
+    target.prepare(RECORD, tmp_path)
+    (tmp_path / "script.py").write_text("print('runs')")
+    del kaggle.datasets.known[token_dataset]
+    page = f"https://www.kaggle.com/code/chex/chexvision-{RECORD.run_id}"
+    with pytest.raises(ChexError, match=f"without chex/hub-token, .* stop it on {page}"):
+        target.start(RECORD, tmp_path)
+
+
+@pytest.mark.parametrize("token", ["", "KGAT_expired"])
+def test_credentials_that_are_missing_or_wrong_are_told_apart(
+    cli: Cli, kaggle: FakeKaggle, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    kaggle.environment(monkeypatch, token=token)
+    result = cli(*PUSH)
+    expected = "Kaggle does not accept the token in KAGGLE_API_TOKEN" if token else "no Kaggle credentials"
+    assert f"error: {expected}" in result.err
+    assert "https://www.kaggle.com/settings" in result.err
+    assert len(result.err.splitlines()) == 1
+    assert "KGAT_expired" not in result.err + result.out
+    assert_nothing_left(result)
+
+
+def test_wrong_access_token_beside_a_right_legacy_key_is_named(
+    cli: Cli, kaggle: FakeKaggle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kaggle.environment(monkeypatch, token="KGAT_expired")
+    monkeypatch.setenv("KAGGLE_USERNAME", kaggle.user)
+    monkeypatch.setenv("KAGGLE_KEY", kaggle.key)
+    result = cli(*PUSH)
+    assert "does not accept the credentials in KAGGLE_API_TOKEN (HTTP 401)" in result.err
+    assert_nothing_left(result)
+
+
+def test_legacy_key_alone_is_enough(cli: Cli, kaggle: FakeKaggle, monkeypatch: pytest.MonkeyPatch) -> None:
+    kaggle.environment(monkeypatch, token="")
+    monkeypatch.setenv("KAGGLE_USERNAME", kaggle.user)
+    monkeypatch.setenv("KAGGLE_KEY", kaggle.key)
+    assert cli(*PUSH).code == 0
+    assert len(kaggle.sessions) == 1
+
+
+@pytest.mark.parametrize("fault", [Fault.lose_answer(), Fault.cut(10), Fault.cut(0)], ids=["lost", "cut", "empty"])
+def test_lost_answer_of_a_push_that_arrived_is_found_and_not_pushed_again(
+    cli: Cli, kaggle: FakeKaggle, fault: Fault
+) -> None:
+    kaggle.faults.add("SaveKernel", fault)
+    result = cli(*PUSH)
+    assert result.code == 0, result.err
+    assert len(kaggle.sessions) == 1
+    assert f"kernel https://www.kaggle.com/code/{kaggle.sessions[0].ref}" in result.out
+
+
+@pytest.mark.parametrize("fault", [Fault.cut(10, during="request"), Fault.status(503)], ids=["cut", "503"])
+def test_push_that_never_arrived_fails_after_looking_and_is_remembered(
+    cli: Cli, kaggle: FakeKaggle, fault: Fault
+) -> None:
+    kaggle.faults.add("SaveKernel", fault)
+    result = cli(*PUSH)
+    assert result.code == 1
+    assert "and shows no kernel chex/chexvision-densenet-" in result.err
+    assert sum("SaveKernel" in request.path for request in kaggle.requests) == 1
+    assert sum("GetKernelSessionStatus" in request.path for request in kaggle.requests) == 2
+    (path,) = records.runs_dir().glob("*.json")
+    assert records.load(path.stem).sessions == ()
+
+
+def test_kaggle_that_has_enough_of_requests_is_a_refusal(cli: Cli, kaggle: FakeKaggle) -> None:
+    kaggle.faults.add("SaveKernel", Fault.status(429))
+    result = cli(*PUSH)
+    assert "HTTP 429 and refused the push; too many requests" in result.err
+    assert_nothing_left(result)
+
+
+def test_kaggle_that_cannot_be_reached_is_one_line(cli: Cli, kaggle: FakeKaggle) -> None:
+    kaggle.close()
+    result = cli(*PUSH)
+    assert "Kaggle did not answer while logging in (ConnectionError); look at your connection" in result.err
+    assert_nothing_left(result)

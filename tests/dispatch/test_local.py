@@ -1,0 +1,130 @@
+"""`--on local`: the same script, in a process of its own, in a folder laid out as on Kaggle."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chexvision_dispatch import records
+from tests.dispatch.standin import Cli
+
+pytestmark = pytest.mark.usefixtures("packs_stand_in")
+
+
+@pytest.fixture
+def words(shards: Path) -> list[str]:
+    return ["dispatch", "--model", "densenet", "--on", "local", "--data", str(shards), "--run-dir", "run"]
+
+
+def seen() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path("run/working/artifact/seen.json").read_text())
+    return found
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def only_record() -> records.RunRecord:
+    (path,) = records.runs_dir().glob("*.json")
+    return records.load(path.stem)
+
+
+def test_run_ends_with_its_artifact_its_log_and_a_record(cli: Cli, words: list[str], shards: Path) -> None:
+    result = cli(*words)
+    assert result.code == 0, result.out + result.err
+    run = Path("run").resolve()
+    assert f"artifact {run}/working/artifact" in result.out
+    assert names(run) == ["input", "kernel", "log.txt", "tmp", "working"]
+    assert (run / "log.txt").read_bytes().decode() in result.out
+    assert seen()["argv"][:5] == ["train", "--model", "densenet", "--data", str(shards)]
+    record = only_record()
+    assert (record.target, record.data, record.to) == ("local", str(shards), None)
+    assert record.sessions[0].exit_code == 0
+    assert record.bundle_sha256 == seen()["provenance"]["bundle_sha256"]
+    assert Path(record.folder, "script.py").is_file()
+
+
+def test_what_training_writes_is_shown_as_it_was_written(cli: Cli, words: list[str]) -> None:
+    result = cli(*words)
+    assert "progress 1\rprogress 2\r" in result.out
+    assert "trained\n" in result.out
+
+
+def test_exit_code_passes_through_and_is_recorded(cli: Cli, words: list[str]) -> None:
+    assert cli(*words, "--set", "training.seed=7").code == 7
+    assert only_record().sessions[0].exit_code == 7
+
+
+def test_default_folder_is_named_after_the_run(cli: Cli, words: list[str]) -> None:
+    cli(*words[:-2])
+    assert names(Path("runs")) == [only_record().run_id]
+
+
+def test_training_gets_the_users_hub_token_and_caches_and_no_kaggle_credentials(
+    cli: Cli, words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "no-token").write_text("hf_of_the_login")
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "KGAT_mine")
+    monkeypatch.setenv("CHEXVISION_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    result = cli(*words, "--to", "chex/model")
+    assert seen()["argv"][-2:] == ["--to", "chex/model"]
+    assert seen()["has_token"]
+    assert seen()["caches"] == [str(tmp_path / "cache"), str(tmp_path / "hf")]
+    assert "KAGGLE_API_TOKEN" not in seen()["environment"]
+    assert "hf_of_the_login" not in result.out
+
+
+def test_destination_folder_is_that_of_where_the_command_was_typed(cli: Cli, words: list[str]) -> None:
+    cli(*words, "--to", "./published")
+    assert seen()["argv"][-2:] == ["--to", str(Path("published").resolve())]
+
+
+def test_run_folder_that_is_not_empty_is_left_as_it_is(cli: Cli, words: list[str]) -> None:
+    Path("run").mkdir()
+    Path("run/mine.txt").touch()
+    result = cli(*words)
+    assert result.code == 2
+    assert "--run-dir run is not empty" in result.err
+    assert names(Path("run")) == ["mine.txt"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_training_in_its_own_way_and_is_waited_for(
+    checkout: Path, words: list[str], number: signal.Signals
+) -> None:
+    paths = [str(checkout / "src"), str(checkout / "dispatch")]
+    # The stand-in waits where it finds this file, which a dataset mount would be on Kaggle.
+    start = (
+        "import sys; from pathlib import Path; from chexvision_dispatch import submit\n"
+        "write = submit.write\n"
+        "def and_wait(prepared, target, folder):\n"
+        "    notes = write(prepared, target, folder)\n"
+        "    (folder.parent / 'input').mkdir(); (folder.parent / 'input' / 'wait').touch()\n"
+        "    return notes\n"
+        "submit.write = and_wait\n"
+        "from chexvision.cli import main; main(sys.argv[1:])\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-c", start, *words[:-1], "waits"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    while (line := process.stdout.readline()) != "waiting\n":
+        assert line, process.communicate()
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert "stopping on SIGTERM" in out
+    assert "asked the run to end" in err
+    assert process.returncode == 3

@@ -1,0 +1,141 @@
+"""Names made exact before anything is sent, with the real Hub client against a Hub on the loopback."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi
+
+from chexvision.errors import ChexError, UsageError
+from chexvision.recipes import load_recipe
+from chexvision_dispatch.resolve import destination, pinned_data, travelling_recipe
+from tests.fakes.faults import Fault
+from tests.fakes.hub import FakeHub
+
+SHA = "44443e6ee968b3c6094b63f14a27698c40b50680"
+
+
+@pytest.fixture
+def dataset(fake_hub: FakeHub) -> str:
+    """The sha of chex/xrays, which has a tag v1."""
+    api = HfApi()
+    api.create_repo("chex/xrays", repo_type="dataset")
+    made = api.upload_file(path_or_fileobj=b"x", path_in_repo="a.txt", repo_id="chex/xrays", repo_type="dataset")
+    api.create_tag("chex/xrays", tag="v1", repo_type="dataset")
+    assert made.oid is not None
+    return made.oid
+
+
+def test_full_sha_passes_without_asking_anybody(fake_hub: FakeHub) -> None:
+    assert pinned_data(f"a/b@{SHA}", folders=False) == f"a/b@{SHA}"
+    assert fake_hub.requests == []
+
+
+@pytest.mark.parametrize("name", ["chex/xrays", "chex/xrays@main", "chex/xrays@v1"])
+def test_branch_and_tag_become_the_sha_they_are_at(dataset: str, name: str) -> None:
+    assert pinned_data(name, folders=False) == f"chex/xrays@{dataset}"
+
+
+def test_unknown_revision_and_unknown_dataset_are_told_apart(dataset: str) -> None:
+    with pytest.raises(ChexError, match="chex/xrays has no revision 'nope'"):
+        pinned_data("chex/xrays@nope", folders=False)
+    with pytest.raises(ChexError, match=r"no dataset chex/none.*hf auth login"):
+        pinned_data("chex/none", folders=False)
+
+
+def test_hub_that_fails_is_an_error_with_the_way_around_it(fake_hub: FakeHub, dataset: str) -> None:
+    fake_hub.faults.add("xrays", Fault.status(503), times=99)
+    with pytest.raises(ChexError, match=r"HTTP 503.*name it: chex/xrays@<40-hex sha>"):
+        pinned_data("chex/xrays", folders=False)
+
+
+def test_hub_that_hangs_up_is_an_error_with_the_way_around_it(fake_hub: FakeHub, dataset: str) -> None:
+    fake_hub.faults.add("xrays", Fault.lose_answer(), times=99)
+    with pytest.raises(ChexError, match=r"name it: chex/xrays@<40-hex sha>"):
+        pinned_data("chex/xrays", folders=False)
+
+
+def test_folder_is_absolute_where_it_can_be_read_and_refused_elsewhere(
+    shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shards.parent)
+    assert pinned_data("./shards", folders=True) == str(shards)
+    with pytest.raises(UsageError, match="--on local"):
+        pinned_data("./shards", folders=False)
+
+
+def test_folder_without_shards_says_how_to_make_some(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="chexvision shards build"):
+        pinned_data(str(tmp_path), folders=True)
+    with pytest.raises(UsageError, match="no such folder"):
+        pinned_data(str(tmp_path / "nothing"), folders=True)
+
+
+def test_default_destination_is_the_users_own_repository(fake_hub: FakeHub) -> None:
+    assert destination(None, "densenet", folders=False) == "chex/chexvision-densenet"
+    assert destination(None, "my/Own Recipe.yaml", folders=False) == "chex/chexvision-own-recipe"
+    assert destination(None, "densenet", folders=True) is None
+
+
+def test_without_a_token_there_is_no_default_destination() -> None:
+    assert destination(None, "densenet", folders=False) is None
+
+
+def test_token_that_the_hub_refuses_is_an_error_with_the_way_around_it(
+    fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    with pytest.raises(ChexError, match=r"HTTP 401.*--to USER/REPO") as refused:
+        destination(None, "densenet", folders=False)
+    assert "hf_wrong" not in str(refused.value)
+
+
+def test_destination_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    assert destination("a/b", "densenet", folders=False) == "a/b"
+    assert destination(str(tmp_path), "densenet", folders=True) == str(tmp_path)
+    with pytest.raises(UsageError, match="cannot reach"):
+        destination("./out", "densenet", folders=False)
+    with pytest.raises(UsageError, match="names a revision"):
+        destination("a/b@main", "densenet", folders=False)
+
+
+def test_recipe_of_the_project_travels_by_name() -> None:
+    words = ["training.seed=7"]
+    recipe = load_recipe("densenet", preset="smoke", overrides=words)
+    travelling = travelling_recipe(recipe, "densenet", "smoke", words)
+    assert travelling.arguments == ["--model", "densenet", "--preset", "smoke", "--set", "training.seed=7"]
+    assert travelling.files == {}
+
+
+def test_recipe_file_travels_in_the_bundle_and_reads_the_same_there(tmp_path: Path) -> None:
+    own = tmp_path / "mine.yaml"
+    own.write_text("extends: densenet\noptim:\n  weight_decay: 3e-5\n")
+    words = ["training.seed=7"]
+    recipe = load_recipe(str(own), preset="smoke", overrides=words)
+    travelling = travelling_recipe(recipe, str(own), "smoke", words)
+    bundle = tmp_path / "elsewhere"
+    for name, content in travelling.files.items():
+        (bundle / name).parent.mkdir(parents=True)
+        (bundle / name).write_bytes(content)
+    there = [argument.replace("{bundle}", str(bundle)) for argument in travelling.arguments]
+    assert there == ["--model", str(bundle / "recipes" / "mine.yaml"), "--set", "training.seed=7"]
+    assert load_recipe(there[1], overrides=there[3:]) == recipe
+
+
+def test_split_table_travels_in_the_bundle(tmp_path: Path) -> None:
+    table = tmp_path / "my split.csv.gz"
+    table.write_bytes(gzip.compress(b"patient_id,split\n1,train\n"))
+    words = [f"data.split_table={table}"]
+    recipe = load_recipe("densenet", overrides=words)
+    travelling = travelling_recipe(recipe, "densenet", None, words)
+    assert travelling.files == {"tables/my split.csv.gz": table.read_bytes()}
+    there = [a.replace("{bundle}", "/tmp/b: 1") for a in travelling.arguments if a.startswith("data.split_table")]
+    assert load_recipe("densenet", overrides=there).data.split_table == "/tmp/b: 1/tables/my split.csv.gz"
+
+
+def test_split_table_that_is_missing_is_refused() -> None:
+    recipe = load_recipe("densenet", overrides=["data.split_table=/none.csv"])
+    with pytest.raises(UsageError, match=r"no file /none\.csv"):
+        travelling_recipe(recipe, "densenet", None, [])
