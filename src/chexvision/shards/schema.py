@@ -1,0 +1,114 @@
+"""What a shard looks like: its columns, its place and name, and how shards are found in a folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from chexvision.errors import UsageError
+
+SPLITS = ("train", "validation", "test")
+IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
+    ("image", IMAGE_TYPE),
+    ("filename", pa.string()),
+    ("labels", pa.string()),
+    ("patient_id", pa.int64()),
+    ("age", pa.int64()),
+    ("sex", pa.string()),
+    ("view", pa.string()),
+    ("follow_up", pa.int64()),
+    ("original_width", pa.int64()),
+    ("original_height", pa.int64()),
+)
+NEEDED_COLUMNS = ("image", "filename", "labels")  # shards of other makers may have only these
+
+_SHARD = re.compile(r"^(train|validation|test)-(\d{5})-of-(\d{5})\.parquet$")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One image of a shard with what is known about it."""
+
+    image: bytes  # an encoded grey picture
+    filename: str
+    labels: str  # as `chexvision.labels.format_labels` writes them
+    patient_id: int
+    age: int | None  # years
+    sex: str | None  # "M" or "F"
+    view: str | None  # "PA" or "AP"
+    follow_up: int | None
+    original_width: int | None  # pixels of the detector, before the release's own reduction
+    original_height: int | None
+
+
+def features() -> dict[str, dict[str, str]]:
+    """The columns in the words of the `datasets` library; `image` is decoded on reading."""
+    known: dict[str, dict[str, str]] = {"image": {"_type": "Image"}}
+    for name, kind in COLUMNS[1:]:
+        known[name] = {"dtype": str(kind), "_type": "Value"}
+    return known
+
+
+def arrow_schema() -> pa.Schema:
+    """The Parquet schema, with the metadata by which `datasets` knows the image column."""
+    huggingface = json.dumps({"info": {"features": features()}}, separators=(",", ":"))
+    return pa.schema(COLUMNS, metadata={"huggingface": huggingface})
+
+
+def to_batch(rows: list[Row]) -> pa.RecordBatch:
+    """Rows as one Arrow record batch in `arrow_schema`."""
+    images = pa.array([{"bytes": row.image, "path": row.filename} for row in rows], IMAGE_TYPE)
+    others = [pa.array([getattr(row, name) for row in rows], kind) for name, kind in COLUMNS[1:]]
+    return pa.record_batch([images, *others], schema=arrow_schema())
+
+
+def shard_name(split: str, index: int, count: int) -> str:
+    """The path of a shard inside its folder, such as ``data/train-00000-of-00003.parquet``."""
+    return f"data/{split}-{index:05d}-of-{count:05d}.parquet"
+
+
+def list_shards(folder: Path) -> dict[str, list[Path]]:
+    """The shards of each split below `folder`, in order; splits without shards are left out.
+
+    Args:
+        folder: holds ``data/*.parquet``, or the Parquet files themselves.
+
+    Raises:
+        UsageError: the folder is missing, holds no shards, lacks some of a split's ``-of-N`` shards, or
+            mixes two generations of them.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder; name one with data/train-*.parquet shards")
+    data = folder / "data" if (folder / "data").is_dir() else folder
+    found: dict[str, list[tuple[int, int, Path]]] = {}
+    for path in sorted(data.glob("*.parquet")):
+        if match := _SHARD.match(path.name):
+            found.setdefault(match[1], []).append((int(match[2]), int(match[3]), path))
+    if not found:
+        raise UsageError(f"no shards such as {shard_name('train', 0, 1)} in {folder}")
+    for split, shards in found.items():
+        counts = sorted({count for _, count, _ in shards})
+        if len(counts) > 1:
+            raise UsageError(f"{data} mixes {split} shards of two sets: -of-{counts[0]:05d} and -of-{counts[1]:05d}")
+        missing = sorted(set(range(counts[0])) - {index for index, _, _ in shards})
+        if missing:
+            name = Path(shard_name(split, missing[0], counts[0])).name
+            raise UsageError(f"{data} lacks {len(missing)} of {counts[0]} {split} shards; the first is {name}")
+    return {split: [path for _, _, path in found[split]] for split in SPLITS if split in found}
+
+
+def patient_of(filename: str) -> int:
+    """The patient's number: the first 8 digits of a file name of the release, ``00000013_008.png`` → 13.
+
+    Raises:
+        ValueError: the name does not start with 8 digits.
+    """
+    digits = Path(filename).name[:8]
+    if len(digits) != 8 or not (digits.isascii() and digits.isdigit()):
+        raise ValueError(f"file name {filename!r} does not start with a patient's 8 digits")
+    return int(digits)

@@ -1,0 +1,126 @@
+"""Which patient goes to which split. A patient is never in two."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from chexvision.errors import UsageError
+from chexvision.shards.schema import SPLITS, patient_of
+
+PATIENT_SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
+OFFICIAL_VALIDATION_SHARE = 0.125  # of the release's train_val_list: a tenth of all patients, about
+OFFICIAL_LISTS = ("train_val_list.txt", "test_list.txt")
+_ALIASES = {"val": "validation", "valid": "validation", "dev": "validation"}
+
+
+def split_by_patient(patients: Iterable[int], seed: int) -> dict[int, str]:
+    """Split patients 70/10/20 into train, validation and test.
+
+    Patients are ranked by a hash of `seed` and their number and the ranking is cut by the shares: neither
+    the order of `patients` nor that of a dict matters, and further patients only move those at a cut. With
+    three patients or more no split is empty.
+    """
+    ranked = _ranked(patients, seed)
+    total = len(ranked)
+    validation = max(1, round(PATIENT_SHARES["validation"] * total)) if total > 1 else 0
+    test = max(1, round(PATIENT_SHARES["test"] * total)) if total > 2 else 0
+    names = ["validation"] * validation + ["test"] * test
+    names += ["train"] * (total - len(names))
+    return dict(sorted(zip(ranked, names, strict=True)))
+
+
+def split_officially(train_val_list: Path, test_list: Path, seed: int) -> dict[int, str]:
+    """The release's own split, with an eighth of the first list's patients as validation.
+
+    The validation patients depend on the list and `seed` alone, so that they are the same for a part of the
+    release.
+
+    Raises:
+        UsageError: a list cannot be read, holds something else than file names, or a patient is in both.
+    """
+    train_val = {_patient_in_list(name, train_val_list) for name in _lines(train_val_list)}
+    test = {_patient_in_list(name, test_list) for name in _lines(test_list)}
+    if both := sorted(train_val & test):
+        raise UsageError(f"patient {both[0]} is in {train_val_list.name} and in {test_list.name}")
+    ranked = _ranked(train_val, seed)
+    validation = round(OFFICIAL_VALIDATION_SHARE * len(ranked))
+    table = dict.fromkeys(test, "test")
+    table.update(dict.fromkeys(ranked[:validation], "validation"))
+    table.update(dict.fromkeys(ranked[validation:], "train"))
+    return dict(sorted(table.items()))
+
+
+def read_split_table(path: Path) -> dict[int, str]:
+    """Read a ``patient_id,split`` table, CSV or CSV.gz; ``val``, ``valid`` and ``dev`` mean validation.
+
+    Raises:
+        UsageError: the file cannot be read, lacks the two columns, names an unknown split or no patient, or
+            puts a patient into two splits.
+    """
+    table: dict[int, str] = {}
+    rows = csv.DictReader(read_text(path).splitlines())
+    missing = {"patient_id", "split"} - set(rows.fieldnames or ())
+    if missing:
+        raise UsageError(f"{path} has no column {sorted(missing)[0]!r}; a split table has patient_id,split")
+    for row in rows:
+        where = f"{path}, line {rows.line_num}"
+        try:
+            patient = int(row["patient_id"])
+        except (TypeError, ValueError):
+            raise UsageError(f"{where}: {row['patient_id']!r} is no patient number") from None
+        name = (row["split"] or "").strip().lower()
+        name = _ALIASES.get(name, name)
+        if name not in SPLITS:
+            raise UsageError(f"{where}: unknown split {row['split']!r}; known are {', '.join(SPLITS)}")
+        if table.setdefault(patient, name) != name:
+            raise UsageError(f"{where}: patient {patient} is in two splits, {table[patient]} and {name}")
+    if not table:
+        raise UsageError(f"{path} names no patient")
+    return table
+
+
+def find_official_lists(folders: Iterable[Path]) -> tuple[Path, Path] | None:
+    """The release's two lists, where one of `folders` holds both."""
+    for folder in folders:
+        first, second = (folder / name for name in OFFICIAL_LISTS)
+        if first.is_file() and second.is_file():
+            return first, second
+    return None
+
+
+def read_text(path: Path) -> str:
+    """The text of a plain or gzip-compressed UTF-8 file.
+
+    Raises:
+        UsageError: the file is missing, damaged, or no text.
+    """
+    try:
+        data = path.read_bytes()
+        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
+    except (FileNotFoundError, IsADirectoryError):
+        raise UsageError(f"there is no file {path}") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+
+
+def _ranked(patients: Iterable[int], seed: int) -> list[int]:
+    def rank(patient: int) -> tuple[bytes, int]:
+        return hashlib.blake2b(f"{seed}:{patient}".encode(), digest_size=8).digest(), patient
+
+    return sorted(set(patients), key=rank)
+
+
+def _lines(path: Path) -> list[str]:
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+
+
+def _patient_in_list(name: str, path: Path) -> int:
+    try:
+        return patient_of(name)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from None

@@ -1,0 +1,112 @@
+"""A folder that appears whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from chexvision.errors import ChexError, UsageError
+from chexvision.shards.manifest import MANIFEST_NAME
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def staged_folder(out: Path, *, overwrite: bool, needed_bytes: int) -> Iterator[Path]:
+    """Yield an empty folder beside `out` that becomes `out` when the block ends well, else is removed.
+
+    SIGTERM ends the block like Ctrl-C does. Leave no file open in the folder when the block ends.
+
+    Args:
+        out: the folder to make; missing, empty, or a shard folder that `overwrite` allows to replace.
+        overwrite: whether a shard folder at `out` is replaced.
+        needed_bytes: an estimate of what will be written; checked against the free disk first.
+
+    Raises:
+        UsageError: `out` exists and may not be replaced.
+        ChexError: the disk has too little room, or became full.
+    """
+    out = out.expanduser().resolve()
+    check_replaceable(out, overwrite=overwrite)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _check_room(out.parent, needed_bytes)
+    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    staging.chmod(0o777 & ~_umask())
+    try:
+        with _sigterm_as_exit():
+            yield staging
+            _move_into_place(staging, out)
+    except OSError as error:
+        if error.errno in _DISK_FULL:
+            raise ChexError(f"the disk of {out.parent} is full; free some room or choose another --out") from error
+        raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_replaceable(out: Path, *, overwrite: bool) -> None:
+    """Raise UsageError where `out` exists and is neither empty nor a shard folder to overwrite."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UsageError(f"--out {out} is a file; name a folder")
+    if not any(out.iterdir()):
+        return
+    if not (out / MANIFEST_NAME).is_file():
+        raise UsageError(f"--out {out} is not empty and holds no shards; name another folder")
+    if not overwrite:
+        raise UsageError(f"--out {out} already holds shards; add --overwrite to replace them")
+
+
+def _move_into_place(staging: Path, out: Path) -> None:
+    if not out.exists():
+        staging.rename(out)
+        return
+    old = staging.with_name(staging.name + ".old")
+    out.rename(old)
+    try:
+        staging.rename(out)
+    except OSError:
+        old.rename(out)
+        raise
+    shutil.rmtree(old)
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ChexError(
+            f"{folder} has {free / 1e9:.1f} GB free and about {needed / 1e9:.1f} GB are needed; "
+            "free some room, choose another --out or a smaller --size"
+        )
+
+
+def _umask() -> int:
+    # The mask can only be read by setting it; no other thread of ours makes files at this moment.
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+@contextmanager
+def _sigterm_as_exit() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

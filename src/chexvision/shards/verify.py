@@ -1,0 +1,212 @@
+"""Whether a shard folder still holds what its manifest says, and what shards must hold."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from chexvision.errors import UsageError
+from chexvision.labels import FINDINGS, NO_FINDING, parse_labels
+from chexvision.radiograph import decode_grey
+from chexvision.shards.manifest import Manifest, ShardEntry, SplitCounts, read_manifest
+from chexvision.shards.parallel import map_in_order
+from chexvision.shards.schema import COLUMNS, arrow_schema
+
+_SHOWN = 3
+_TEXTS = [name for name, _ in COLUMNS if name != "image"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that must hold, and what speaks against it."""
+
+    name: str
+    problems: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    def __str__(self) -> str:
+        if self.ok:
+            return f"ok      {self.name}"
+        more = f" (and {len(self.problems) - _SHOWN} more)" if len(self.problems) > _SHOWN else ""
+        return f"failed  {self.name}: {'; '.join(self.problems[:_SHOWN])}{more}"
+
+
+@dataclass(slots=True)
+class _Contents:
+    """What the readable shards were found to hold."""
+
+    schema: list[str] = field(default_factory=list)
+    rows: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    patients: dict[str, set[int]] = field(default_factory=dict)
+    findings: dict[str, Counter[str]] = field(default_factory=dict)
+    images: Counter[str] = field(default_factory=Counter)
+    filenames: Counter[str] = field(default_factory=Counter)
+
+
+def verify_shards(folder: Path, *, sample: int, seed: int, workers: int) -> Iterator[Check]:
+    """Check a shard folder, one `Check` after the other as they are done.
+
+    Args:
+        folder: with `manifest.json` and ``data/``.
+        sample: how many images to decode, spread over all shards; 0 for all of them.
+        seed: chooses them.
+        workers: threads that decode.
+
+    Raises:
+        UsageError: the folder is missing or has no manifest.
+        ChexError: the manifest cannot be read.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder")
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise UsageError(f"{folder} has no manifest.json; build shards with: chexvision shards build")
+    yield Check("files present", tuple(_missing(folder, manifest)))
+    yield Check("no further shards", tuple(_extra(folder, manifest)))
+    altered = _altered(folder, manifest)
+    yield Check("hashes", tuple(altered.values()))
+    whole = [entry for entry in manifest.shards if (folder / entry.path).is_file() and entry.path not in altered]
+    contents = _read_contents(folder, whole)
+    yield Check("schema", tuple(contents.schema))
+    yield Check("labels", tuple(contents.labels))
+    yield Check("counts", tuple(contents.rows + _miscounted(contents, manifest)))
+    yield Check("file names differ", tuple(f"{n} is there {k} times" for n, k in contents.filenames.items() if k > 1))
+    yield Check("patients in one split each", tuple(_shared_patients(contents)))
+    decoded, problems = _decode_sample(folder, whole, manifest, sample, seed, workers)
+    yield Check(f"{decoded} images decode", tuple(problems))
+
+
+def _missing(folder: Path, manifest: Manifest) -> Iterator[str]:
+    for entry in manifest.all_files:
+        if not (folder / entry.path).is_file():
+            yield f"{entry.path} is missing"
+
+
+def _extra(folder: Path, manifest: Manifest) -> Iterator[str]:
+    known = {entry.path for entry in manifest.shards}
+    for path in sorted((folder / "data").glob("*")):
+        name = path.relative_to(folder).as_posix()
+        if name not in known:
+            yield f"{name} is not in the manifest"
+
+
+def _altered(folder: Path, manifest: Manifest) -> dict[str, str]:
+    """The files whose bytes are others than the manifest's, with what is wrong."""
+    altered: dict[str, str] = {}
+    for entry in manifest.all_files:
+        path = folder / entry.path
+        if not path.is_file():
+            continue
+        if (size := path.stat().st_size) != entry.bytes:
+            altered[entry.path] = f"{entry.path} has {size} bytes, expected {entry.bytes}"
+            continue
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != entry.sha256:
+            altered[entry.path] = f"{entry.path} has SHA-256 {digest[:12]}…, expected {entry.sha256[:12]}…"
+    return altered
+
+
+def _read_contents(folder: Path, shards: list[ShardEntry]) -> _Contents:
+    contents = _Contents()
+    for entry in shards:
+        try:
+            file = pq.ParquetFile(folder / entry.path)
+        except pa.ArrowInvalid as error:
+            contents.schema.append(f"{entry.path} is no Parquet file: {error}")
+            continue
+        with file:
+            if not file.schema_arrow.equals(arrow_schema(), check_metadata=True):
+                contents.schema.append(f"{entry.path} has other columns than {', '.join(_TEXTS)} and image")
+                continue
+            table = file.read(columns=["filename", "labels", "patient_id"]).to_pydict()
+        if len(table["filename"]) != entry.rows:
+            contents.rows.append(f"{entry.path} has {len(table['filename'])} rows, expected {entry.rows}")
+        contents.images[entry.split] += len(table["filename"])
+        contents.patients.setdefault(entry.split, set()).update(table["patient_id"])
+        contents.filenames.update(table["filename"])
+        found = contents.findings.setdefault(entry.split, Counter())
+        for name, labels in zip(table["filename"], table["labels"], strict=True):
+            try:
+                found.update(parse_labels(labels) or (NO_FINDING,))
+            except ValueError as error:
+                contents.labels.append(f"{name}: {error}")
+    return contents
+
+
+def _miscounted(contents: _Contents, manifest: Manifest) -> list[str]:
+    problems = []
+    for split in sorted({*manifest.splits, *contents.images}):
+        expected = manifest.splits.get(split)
+        found = contents.findings.get(split, Counter())
+        counts = SplitCounts(
+            images=contents.images[split],
+            patients=len(contents.patients.get(split, ())),
+            findings={name: found[name] for name in (*FINDINGS, NO_FINDING)},
+        )
+        if counts != expected:
+            problems.append(f"{split} holds {_differences(counts, expected)}")
+    return problems
+
+
+def _differences(counts: SplitCounts, expected: SplitCounts | None) -> str:
+    if expected is None:
+        return f"{counts.images} images, expected none"
+    pairs = [("images", counts.images, expected.images), ("patients", counts.patients, expected.patients)]
+    pairs += [(name, count, expected.findings.get(name, 0)) for name, count in counts.findings.items()]
+    return ", ".join(f"{held} {name}, expected {wanted}" for name, held, wanted in pairs if held != wanted)
+
+
+def _shared_patients(contents: _Contents) -> Iterator[str]:
+    splits = list(contents.patients)
+    for i, first in enumerate(splits):
+        for second in splits[i + 1 :]:
+            for patient in sorted(contents.patients[first] & contents.patients[second]):
+                yield f"patient {patient} is in {first} and in {second}"
+
+
+def _decode_sample(
+    folder: Path, shards: list[ShardEntry], manifest: Manifest, sample: int, seed: int, workers: int
+) -> tuple[int, list[str]]:
+    total = sum(entry.rows for entry in shards)
+    count = min(sample or total, total)
+    chosen = np.zeros(total, dtype=bool)
+    chosen[np.random.default_rng(seed).choice(total, size=count, replace=False)] = True
+
+    def problem(image: tuple[str, bytes]) -> str | None:
+        name, data = image
+        try:
+            shape = decode_grey(data).shape
+        except ValueError as error:
+            return f"{name}: {error}"
+        size = (manifest.size, manifest.size)
+        return None if shape == size else f"{name}: {shape[1]}×{shape[0]} pixels, expected {size[0]}×{size[1]}"
+
+    results = map_in_order(problem, _chosen_images(folder, shards, chosen), workers)
+    return count, [result for result in results if result]
+
+
+def _chosen_images(folder: Path, shards: list[ShardEntry], chosen: NDArray[np.bool_]) -> Iterator[tuple[str, bytes]]:
+    start = 0
+    for entry in shards:
+        with pq.ParquetFile(folder / entry.path) as file:
+            for group in range(file.num_row_groups):
+                stop = start + file.metadata.row_group(group).num_rows
+                picked = np.flatnonzero(chosen[start:stop])
+                start = stop
+                if picked.size:
+                    rows = file.read_row_group(group, columns=["filename", "image"]).take(picked)
+                    images = rows["image"].combine_chunks().field("bytes").to_pylist()
+                    yield from zip(rows["filename"].to_pylist(), images, strict=True)

@@ -1,0 +1,136 @@
+"""`chexvision shards …` as a user types it: exit codes, one-line messages, and what is left behind."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from chexvision.cli import main
+from chexvision.cli.shards import parse_bytes
+from chexvision.errors import UsageError
+from tests.shards.conftest import Release
+
+COMMAND = [sys.executable, "-m", "chexvision", "shards"]
+
+
+def run(*words: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["shards", *map(str, words)])
+    return int(ended.value.code or 0)
+
+
+def beside(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_build_prints_a_table_and_verify_agrees(
+    release: Release, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "shards"
+    words = ("--images", release.root, "--metadata", release.metadata, "--out", out, "--size", 32)
+    assert run("build", *words) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].split() == ["split", "images", "patients", "shards", "bytes/image", "bad", "images"]
+    assert shown[1].split()[:4] == ["train", "28", "14", "1"]
+    assert shown[4].split()[:4] == ["all", "40", "20", "3"]
+    assert run("verify", out) == 0
+    assert all(line.startswith("ok ") for line in capsys.readouterr().out.splitlines())
+    next((out / "data").glob("test-*")).unlink()
+    assert run("verify", out) == 1
+    said = capsys.readouterr()
+    assert "failed  files present: data/test-00000-of-00001.parquet is missing" in said.out
+    assert said.err.startswith(f"error: {out} failed 2 checks: files present, counts")
+
+
+def test_synthesize_draws_what_verify_accepts(tmp_path: Path) -> None:
+    assert run("synthesize", "--out", tmp_path / "drawn", "--images", 12, "--seed", 1, "--size", 48) == 0
+    assert run("verify", tmp_path / "drawn") == 0
+
+
+def test_bad_input_is_one_line_and_leaves_nothing(
+    release: Release, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release.put(release.names[3], b"broken")
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text("Image,Labels\na.png,Mass\n")
+    (tmp_path / "empty").mkdir()
+    good = {"--images": release.root, "--metadata": release.metadata, "--out": tmp_path / "out", "--size": 32}
+    before = beside(tmp_path)
+    for change, code, message in [
+        ({}, 1, f"{release.names[3]}: not a readable PNG or JPEG"),
+        ({"--metadata": wrong}, 2, "no column 'Image Index'"),
+        ({"--metadata": tmp_path / "none.csv"}, 2, "there is no file"),
+        ({"--images": tmp_path / "none"}, 2, "does not exist"),
+        ({"--images": tmp_path / "empty"}, 2, "no PNG or JPEG in"),
+        ({"--images": wrong}, 2, "is neither a folder nor one of"),
+        ({"--split": "officially"}, 2, "is neither 'official' nor 'patient' nor a file"),
+        ({"--shard-size": "big"}, 2, "'big' is no size"),
+    ]:
+        assert run("build", *[word for pair in (good | change).items() for word in pair]) == code, message
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == 1 and said[0].startswith("error: ") and message in said[0]
+        assert beside(tmp_path) == before
+
+
+def test_left_out_images_are_named(release: Release, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    release.put(release.names[3], b"broken")
+    words = ("--images", release.root, "--metadata", release.metadata, "--out", tmp_path / "out", "--size", 32)
+    assert run("build", *words, "--max-bad", 0.1) == 0
+    said = capsys.readouterr()
+    assert said.err == f"left out {release.names[3]}: not a readable PNG or JPEG\n"
+    assert said.out.splitlines()[4].split()[-1] == "1"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("256MB", 256 * 10**6), ("1.5 GiB", 3 << 29), ("7", 7), ("10kb", 10_000), (" 2MiB ", 2 << 20)]
+)
+def test_sizes_are_read(text: str, size: int) -> None:
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "MB", "-1MB", "1TB!", "nan", "inf", "0"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is no size"):
+        parse_bytes(text)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    words = [*COMMAND, "synthesize", "--out", str(tmp_path / "out"), "--images", "60", "--size", "128"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, preexec_fn=limit, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"error: the disk of {tmp_path} is full; free some room or choose another --out"
+    ]
+    assert beside(tmp_path) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_an_interrupted_run_leaves_nothing(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    words = [*COMMAND, "synthesize", "--out", str(tmp_path / "out"), "--images", "100000", "--size", "64"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            _wait_for_a_shard(tmp_path, process)
+            process.send_signal(number)
+            _, said = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == code
+    assert "Traceback" not in said
+    assert beside(tmp_path) == []
+
+
+def _wait_for_a_shard(folder: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not any(os.path.getsize(path) for path in folder.glob(".out.*/data/*")):  # noqa: PTH202
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
