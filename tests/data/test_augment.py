@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+
+from chexvision.config import AugmentConfig
+from chexvision.data.augment import Draws, augment, draw, plain
+from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD
+from chexvision.recipes import load_recipe
+
+RECIPE = load_recipe("densenet").augment
+NOTHING: dict[str, float] = dict.fromkeys(AugmentConfig.model_fields, 0.0) | {"blur_sigma": 1.0, "erase_area": 0.1}
+
+
+def only(**changes: float) -> AugmentConfig:
+    return AugmentConfig(**(NOTHING | changes))  # type: ignore[arg-type]
+
+
+def pictures(count: int = 4, size: int = 48) -> torch.Tensor:
+    """Smooth pictures, each another, none symmetric."""
+    noise = np.random.default_rng(0).integers(0, 256, (count, size, size), np.uint8)
+    return torch.from_numpy(np.stack([cv2.GaussianBlur(image, (0, 0), 4) for image in noise]))
+
+
+def test_no_augmentation_leaves_pictures_as_they_are() -> None:
+    images = pictures()
+    changed = augment(images, draw(only(), len(images), seed=1))
+    assert torch.allclose(changed, plain(images), atol=1e-4)
+    assert changed.shape == (4, 3, 48, 48)
+    assert changed.stride()[1] == 0  # three channels, one in memory
+
+
+def test_plain_normalises_grey() -> None:
+    value = plain(torch.full((1, 2, 2), 255, dtype=torch.uint8))
+    assert torch.allclose(value, torch.full_like(value, (1 - PIXEL_MEAN) / PIXEL_STD))
+
+
+def test_a_flip_is_the_mirrored_picture() -> None:
+    images = pictures()
+    assert torch.allclose(augment(images, draw(only(hflip=1.0), 4, seed=1)), plain(images.flip(2)), atol=1e-4)
+
+
+def test_a_rotation_is_opencvs_rotation() -> None:
+    images = pictures(1, 65)
+    draws = draw(only(rotate_degrees=15.0), 1, seed=3)
+    angle = float(torch.rad2deg(torch.atan2(draws.affine[0, 1, 0], draws.affine[0, 0, 0])))
+    assert 1 < abs(angle) <= 15
+    turned = cv2.warpAffine(images[0].numpy(), cv2.getRotationMatrix2D((32, 32), angle, 1), (65, 65))
+    ours = augment(images, draws)[0, 0]
+    theirs = plain(torch.from_numpy(turned)[None])[0, 0]
+    inner = slice(12, 53)
+    assert (ours - theirs)[inner, inner].abs().max() < 0.05
+
+
+def test_blur_is_a_gaussian_of_its_own_for_each_image() -> None:
+    images = pictures(3, 48)
+    images[:, 20:28, 20:28] = 255
+    draws = draw(only(), 3, seed=1)
+    draws = Draws(draws.affine, draws.brightness, draws.contrast, torch.tensor([0.0, 0.8, 2.0]), draws.erase)
+    changed = augment(images, draws)[:, 0]
+    assert torch.allclose(changed[0], plain(images[:1])[0, 0], atol=1e-4)
+    for i, sigma in ((1, 0.8), (2, 2.0)):
+        expected = cv2.GaussianBlur(
+            images[i].numpy().astype(np.float32) / 255, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE
+        )
+        assert np.abs((expected - PIXEL_MEAN) / PIXEL_STD - changed[i].numpy()).max() < 0.02
+
+
+def test_erasing_fills_one_rectangle_with_the_mean() -> None:
+    images = torch.zeros((64, 40, 40), dtype=torch.uint8)
+    erased = augment(images, draw(only(erase=1.0), 64, seed=2))[:, 0] == 0
+    share = erased.float().mean(dim=(1, 2))
+    assert (share > 0.005).all() and (share < 0.13).all()
+    rows, columns = erased.any(dim=2).sum(dim=1), erased.any(dim=1).sum(dim=1)
+    assert torch.equal(rows * columns, erased.sum(dim=(1, 2)))  # a full rectangle each
+
+
+def test_brightness_and_contrast_stay_within_white_and_black() -> None:
+    images = pictures(32)
+    changed = augment(images, draw(only(brightness=0.5, contrast=0.5), 32, seed=2))[:, 0] * PIXEL_STD + PIXEL_MEAN
+    assert changed.min() >= -1e-6 and changed.max() <= 1 + 1e-6
+    means = changed.mean(dim=(1, 2))
+    assert means.std() > 0.1  # every image its own
+
+
+def test_every_image_draws_its_own_and_the_same_seed_draws_the_same() -> None:
+    first, again, other = (draw(RECIPE, 96, seed) for seed in (7, 7, 8))
+    assert torch.equal(first.affine, again.affine) and torch.equal(first.erase, again.erase)
+    assert not torch.equal(first.affine, other.affine)
+    assert len(torch.unique(first.brightness)) == 96
+    assert 30 < int((first.affine[:, 0, 0] < 0).sum()) < 66  # flips
+    assert 1 <= int((first.blur_sigma > 0).sum()) <= 25
+
+
+def test_a_part_of_a_batch_is_changed_as_within_the_whole() -> None:
+    images = pictures(6)
+    draws = draw(RECIPE, 6, seed=4)
+    whole = augment(images, draws)
+    part = torch.tensor([4, 1])
+    assert torch.allclose(augment(images[part], draws[part]), whole[part], atol=1e-5)

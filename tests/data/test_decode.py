@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from chexvision.config import ClaheConfig
+from chexvision.data import decode
+from chexvision.data.decode import cache_dir, decoded_images
+from chexvision.data.rows import read_rows
+from chexvision.data.source import ShardSource, find_shards
+from chexvision.errors import ChexError
+
+PLAIN = ClaheConfig(enabled=False, clip_limit=2.0, tiles=8)
+EQUALISED = ClaheConfig(enabled=True, clip_limit=2.0, tiles=8)
+
+
+@pytest.fixture
+def source(drawn_shards: Path) -> ShardSource:
+    return find_shards(drawn_shards)
+
+
+def test_the_array_holds_what_opencv_reads_from_the_shards(source: ShardSource) -> None:
+    rows = read_rows(source.shards, None)["train"]
+    images = decoded_images(source, rows, 64, PLAIN)
+    table = pq.read_table(source.shards["train"][0], columns=["filename", "image"])
+    encoded = {
+        name: image["bytes"] for name, image in zip(*(column.to_pylist() for column in table.columns), strict=True)
+    }
+    assert images.shape == (len(rows), 64, 64)
+    for i in (0, len(rows) // 2, len(rows) - 1):
+        expected = cv2.imdecode(np.frombuffer(encoded[rows.filenames[i]], np.uint8), cv2.IMREAD_GRAYSCALE)
+        assert np.array_equal(images[i], expected)
+
+
+def test_clahe_and_size_are_applied_on_the_way_in(source: ShardSource) -> None:
+    rows = read_rows(source.shards, None)["validation"]
+    plain = decoded_images(source, rows, 64, PLAIN)
+    equalised = decoded_images(source, rows, 64, EQUALISED)
+    assert np.array_equal(equalised[0], cv2.createCLAHE(2.0, (8, 8)).apply(np.asarray(plain[0])))
+    halved = decoded_images(source, rows, 32, PLAIN)
+    assert np.array_equal(halved[0], cv2.resize(np.asarray(plain[0]), (32, 32), interpolation=cv2.INTER_AREA))
+
+
+def test_the_second_call_decodes_nothing(source: ShardSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = read_rows(source.shards, None)["validation"]
+    first = np.array(decoded_images(source, rows, 64, EQUALISED))
+    monkeypatch.setattr(decode, "decode_grey", lambda data: pytest.fail("decoded again"))
+    assert np.array_equal(first, decoded_images(source, rows, 64, EQUALISED))
+
+
+def test_a_damaged_array_is_decoded_again(source: ShardSource) -> None:
+    rows = read_rows(source.shards, None)["validation"]
+    first = np.array(decoded_images(source, rows, 64, PLAIN))
+    (file,) = cache_dir().glob("*/images.npy")
+    with file.open("r+b") as handle:
+        handle.seek(-64 * 64, os.SEEK_END)
+        handle.write(b"\x7f" * 64)
+    assert np.array_equal(first, decoded_images(source, rows, 64, PLAIN))
+    with file.open("r+b") as handle:
+        handle.truncate(1000)
+    assert np.array_equal(first, decoded_images(source, rows, 64, PLAIN))
+
+
+def test_other_rows_get_an_array_of_their_own(source: ShardSource) -> None:
+    rows = read_rows(source.shards, None)["train"]
+    some = rows.take(np.arange(0, len(rows), 3))
+    every = decoded_images(source, rows, 64, PLAIN)
+    assert np.array_equal(decoded_images(source, some, 64, PLAIN), np.asarray(every)[::3])
+
+
+def test_a_shard_that_changed_is_not_mistaken_for_the_old_one(drawn_shards: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "shards"
+    shutil.copytree(drawn_shards, copy)
+    before = find_shards(copy).identity
+    shard = find_shards(copy).shards["test"][0]
+    shard.write_bytes(shard.read_bytes() + b"x")
+    assert find_shards(copy).identity != before
+
+
+def test_an_unreadable_image_names_itself_and_leaves_nothing(
+    source: ShardSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = read_rows(source.shards, None)["validation"]
+
+    def broken(data: bytes) -> None:
+        raise ValueError("truncated PNG")
+
+    monkeypatch.setattr(decode, "decode_grey", broken)
+    with pytest.raises(ChexError, match=r"\.png in .*truncated PNG"):
+        decoded_images(source, rows, 64, PLAIN)
+    assert list(cache_dir().iterdir()) == []
+
+
+def test_too_little_disk_says_how_much_is_needed(source: ShardSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**6))
+    rows = read_rows(source.shards, None)["train"]
+    with pytest.raises(ChexError, match=r"need 0\.0 GB.*has 0\.0 GB free.*CHEXVISION_CACHE"):
+        decoded_images(source, rows, 64, PLAIN)
+
+
+def test_a_full_disk_is_an_error_and_not_a_crash(drawn_shards: Path, tmp_path: Path) -> None:
+    """A file-size limit stands in for the full disk; writing past it through a memory map would kill."""
+    script = (
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from chexvision.data import decode; from chexvision.data.rows import read_rows\n"
+        "from chexvision.data.source import find_shards; from chexvision.config import ClaheConfig\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "source = find_shards(Path(sys.argv[1])); rows = read_rows(source.shards, None)['train']\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "try: decode.decoded_images(source, rows, 64, ClaheConfig(enabled=False, clip_limit=1.0, tiles=1))\n"
+        "except OSError as error: print('refused', error.errno)\n"
+        "print(sorted(p.name for p in decode.cache_dir().iterdir()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(drawn_shards)],
+        env={**os.environ, "CHEXVISION_CACHE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["refused 27", "[]"]

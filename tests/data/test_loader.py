@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chexvision.data.dataset import Split
+from chexvision.data.loader import Place, in_order, steps_per_epoch, training_batches
+from chexvision.data.rows import Rows
+
+CPU = torch.device("cpu")
+
+
+def numbered(count: int) -> Split:
+    """Images that hold their own number."""
+    images = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None], (count, 4, 4)).copy()
+    findings = np.zeros((count, 14), np.float32)
+    findings[:, 0] = np.arange(count) % 2
+    number = np.arange(count)
+    return Split("train", images, Rows(number.astype(str), findings, number, number.astype(np.int32), number))
+
+
+sizes = st.integers(1, 90)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    images=sizes, batch=st.integers(1, 40), micro=st.integers(1, 16), world=st.integers(1, 3), epoch=st.integers(0, 3)
+)
+def test_all_processes_together_take_each_image_once_and_the_same_steps(
+    images: int, batch: int, micro: int, world: int, epoch: int
+) -> None:
+    split = numbered(images)
+    alone = list(training_batches(split, batch, batch, 1, epoch, Place(CPU)))
+    steps: dict[int, list[int]] = {}
+    for rank in range(world):
+        parts = list(training_batches(split, batch, micro, 1, epoch, Place(CPU, rank, world)))
+        # Every process ends every step, or the others would wait for it for ever.
+        assert [part.step for part in parts if part.last] == list(range(steps_per_epoch(images, batch)))
+        for part in parts:
+            assert len(part.images) <= micro
+            counted = part.images[:, 0, 0][part.weights > 0].tolist()
+            steps.setdefault(part.step, []).extend(counted)
+            assert part.step_size == len(alone[part.step].images)
+            assert part.targets[:, 0].tolist() == [float(n % 2) for n in part.images[:, 0, 0].tolist()]
+            assert part.targets[:, 14].tolist() == part.targets[:, 0].tolist()
+    for step, whole in enumerate(alone):
+        assert sorted(steps[step]) == sorted(whole.images[:, 0, 0].tolist())
+    assert sorted(n for numbers in steps.values() for n in numbers) == list(range(images))
+
+
+def test_positions_name_the_place_in_the_effective_batch() -> None:
+    split = numbered(20)
+    whole = next(iter(training_batches(split, 12, 12, 1, 0, Place(CPU)))).images[:, 0, 0]
+    for rank in range(2):
+        for part in training_batches(split, 12, 4, 1, 0, Place(CPU, rank, 2)):
+            if part.step == 0:
+                assert torch.equal(part.images[:, 0, 0], whole[part.positions])
+
+
+def test_an_epoch_goes_on_where_it_was_cut() -> None:
+    split = numbered(50)
+    whole = [b.images[:, 0, 0].tolist() for b in training_batches(split, 8, 8, 1, 2, Place(CPU))]
+    rest = [b.images[:, 0, 0].tolist() for b in training_batches(split, 8, 8, 1, 2, Place(CPU), first_step=4)]
+    assert rest == whole[4:]
+
+
+def test_epochs_and_seeds_differ_in_their_order() -> None:
+    split = numbered(50)
+    orders = {
+        tuple(next(iter(training_batches(split, 50, 50, seed, epoch, Place(CPU)))).images[:, 0, 0].tolist())
+        for seed, epoch in ((1, 0), (1, 1), (2, 0))
+    }
+    assert len(orders) == 3
+
+
+@settings(max_examples=20, deadline=None)
+@given(images=sizes, batch=st.integers(1, 20), world=st.integers(1, 4))
+def test_validation_covers_each_image_once_in_order(images: int, batch: int, world: int) -> None:
+    seen: list[int] = []
+    for rank in range(world):
+        for part in in_order(numbered(images), batch, Place(CPU, rank, world)):
+            seen.extend(part.images[:, 0, 0].tolist())
+    assert seen == list(range(images))
+
+
+def test_leaving_an_epoch_early_ends_the_gathering_thread() -> None:
+    batches = training_batches(numbered(90), 2, 2, 1, 0, Place(CPU))
+    next(batches)
+    batches.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "chexvision-gather"]
+
+
+def test_an_error_while_gathering_reaches_the_loop() -> None:
+    split = numbered(10)
+    flat = Split("train", split.images.reshape(10, 16), split.rows)
+    with pytest.raises(ValueError, match="unpack"):
+        list(in_order(flat, 4, Place(CPU)))

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from chexvision.errors import ChexError
+from chexvision.labels import FINDINGS
+from chexvision.models import CheXVision
+from chexvision.models.classifier import build_backbone, build_model
+from chexvision.models.registry import BACKBONES
+from chexvision.recipes import load_recipe
+
+
+@pytest.mark.parametrize("backbone", sorted(BACKBONES))
+def test_every_backbone_answers_with_both_heads(backbone: str) -> None:
+    model = CheXVision(backbone=backbone).eval()
+    logits = model(torch.rand(2, 3, 64, 64))
+    assert {name: tuple(of.shape) for name, of in logits.items()} == {
+        "multilabel_logits": (2, 14),
+        "binary_logits": (2, 1),
+    }
+    assert model.backbone(torch.rand(1, 3, 64, 64)).shape == (1, BACKBONES[backbone].channels, 2, 2)
+
+
+def test_densenet_has_the_hidden_layer_and_scratch_has_none() -> None:
+    densenet = build_model(load_recipe("densenet", overrides=["model.pretrained=false"]))
+    scratch = build_model(load_recipe("scratch"))
+    assert [(m.in_features, m.out_features) for m in densenet.modules() if isinstance(m, nn.Linear)] == [
+        (1024, 512),
+        (512, 14),
+        (512, 1),
+    ]
+    assert [(m.in_features, m.out_features) for m in scratch.modules() if isinstance(m, nn.Linear)] == [
+        (512, 14),
+        (512, 1),
+    ]
+    assert [m.p for m in scratch.modules() if isinstance(m, nn.Dropout)] == [0.5]
+
+
+def test_gradients_reach_a_hook_on_the_feature_map() -> None:
+    """An in-place operation behind the feature map would make this raise."""
+    for backbone in BACKBONES:
+        model = CheXVision(backbone=backbone)
+        features = model.backbone(torch.rand(2, 3, 64, 64))
+        features.retain_grad()
+        model.multilabel_head(model.neck(model.pool(features).flatten(1))).sum().backward()
+        assert features.grad is not None and bool(features.grad.abs().sum() > 0)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not() -> None:
+    first, again, other = (
+        build_model(load_recipe("scratch", overrides=[f"training.seed={seed}"])) for seed in (1, 1, 2)
+    )
+    weights = [torch.cat([p.flatten() for p in model.parameters()]) for model in (first, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_a_frozen_backbone_holds_its_weights_and_its_norm_statistics() -> None:
+    model = CheXVision(backbone="densenet121")
+    model.freeze_backbone(True)
+    model.train()
+    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
+    model(torch.rand(4, 3, 64, 64))["binary_logits"].sum().backward()
+    assert all(torch.equal(before[name], value) for name, value in model.backbone.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.backbone.parameters())
+    assert model.neck.training
+    model.freeze_backbone(False)
+    assert model.backbone.training and all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_saved_model_comes_back_bit_for_bit_with_all_that_prediction_needs(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = CheXVision(
+        backbone="se_resnet34", hidden_features=0, dropout=0.5, image_size=96, clahe_clip_limit=0
+    ).eval()
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["findings"] == list(FINDINGS)
+    assert (config["image_size"], config["clahe_clip_limit"]) == (96, 0)
+    loaded = CheXVision.from_pretrained(tmp_path)
+    images = torch.rand(2, 3, 96, 96)
+    with torch.no_grad():
+        assert torch.equal(model(images)["multilabel_logits"], loaded(images)["multilabel_logits"])
+    assert loaded.image_size == 96
+    assert not loaded.training
+    assert capfd.readouterr().out == ""
+
+
+def test_pickled_weights_are_never_loaded(tmp_path: Path) -> None:
+    model = CheXVision(backbone="se_resnet34", hidden_features=0)
+    model.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ChexError, match=r"no model\.safetensors"):
+        CheXVision.from_pretrained(tmp_path)
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    CheXVision(backbone="se_resnet34", hidden_features=0).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_features": 32}))
+    with pytest.raises(ChexError, match="does not hold this model's weights"):
+        CheXVision.from_pretrained(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ChexError, match=r"no config\.json"):
+        CheXVision.from_pretrained(tmp_path)
+
+
+def test_imagenet_weights_that_cannot_be_had_are_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens on the discard port
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with pytest.raises(ChexError, match=r"could not be downloaded.*model\.pretrained=false"):
+        build_backbone("densenet121", pretrained=True)
+
+
+def test_imagenet_weights_are_loaded_from_torchvisions_own_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of the right name and form stands in for the download; every backbone weight comes from it."""
+    import torchvision
+
+    torch.manual_seed(5)
+    network = torchvision.models.densenet121()
+    checkpoints = tmp_path / "hub" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    url = torchvision.models.DenseNet121_Weights.IMAGENET1K_V1.url
+    torch.save(network.state_dict(), checkpoints / url.rsplit("/", 1)[1])
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torchvision.models.DenseNet121_Weights, "get_state_dict", _from_cache)
+    model = build_model(load_recipe("densenet"))
+    for name, value in network.features.state_dict().items():
+        assert torch.equal(model.backbone.state_dict()[name], value), name
+
+
+def _from_cache(self: object, *_: object, **__: object) -> dict[str, torch.Tensor]:
+    """As torchvision does, without its check of the file's hash."""
+    name = self.url.rsplit("/", 1)[1]  # type: ignore[attr-defined]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)
+    return state

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chexvision.config import known_keys
+from chexvision.errors import UsageError
+from chexvision.recipes import load_recipe, preset_names, recipe_names
+
+
+def test_every_recipe_is_valid_alone_and_under_every_preset() -> None:
+    assert {"densenet", "scratch"} <= set(recipe_names())
+    assert "smoke" in preset_names()
+    for name in recipe_names():
+        for preset in (None, *preset_names()):
+            assert load_recipe(name, preset=preset).name == name
+
+
+def test_densenet_trains_the_heads_first_and_then_everything_at_a_tenth() -> None:
+    recipe = load_recipe("densenet")
+    first, second = recipe.training.phases
+    assert (first.epochs, first.lr, first.freeze_backbone) == (5, 1e-3, True)
+    assert (second.lr, second.freeze_backbone) == (1e-4, False)
+    assert recipe.optim.batch_size == 96
+    assert recipe.training.patience == 15
+    assert recipe.model.pretrained
+
+
+def test_overrides_come_last_and_reach_into_lists() -> None:
+    recipe = load_recipe("densenet", preset="smoke", overrides=["training.phases.0.lr=3e-4", "augment.hflip=0"])
+    assert recipe.training.phases[0].lr == 3e-4
+    assert recipe.augment.hflip == 0
+    assert recipe.data.image_size == 96  # of the preset
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["augment.rotation_degrees=3"],
+            "unknown key 'augment.rotation_degrees'; did you mean 'augment.rotate_degrees'",
+        ),
+        (["augmnt.hflip=0.4"], "unknown key 'augmnt'; did you mean 'augment'"),
+        (["training.seed_=1"], "did you mean 'training.seed'"),
+        (["optim.batch_size=many"], "optim.batch_size: Input should be a valid integer, got 'many'"),
+        (["optim.batch_size=0"], "optim.batch_size: Input should be greater than or equal to 1, got 0"),
+        (["data.clahe.enabled=1"], "data.clahe.enabled"),
+        (["training.phases.0.lr=.inf"], "training.phases.0.lr"),
+        (["training.phases=[]"], "training.phases"),
+        (["training.phases.7.lr=1"], "training.phases.7"),
+        (["model.backbone=resnet"], "unknown backbone 'resnet'; known are densenet121, se_resnet34"),
+        (["model.backbone=se_resnet34"], "se_resnet34 has no pretrained weights"),
+        (["loss.binary_weight=0", "loss.multilabel_weight=0"], "nothing would be learned"),
+        (["training.phases.0.warmup_epochs=9"], "longer than the phase"),
+        (["seed"], "must read a.b=value"),
+        (["training.seed.x=1"], "is a value, it has no key"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_line_that_names_the_key(overrides: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_recipe("densenet", overrides=overrides)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_model_names_the_nearest_one() -> None:
+    with pytest.raises(UsageError, match=r"unknown model 'densnet'; did you mean 'densenet'"):
+        load_recipe("densnet")
+
+
+def test_a_file_of_ones_own_extends_a_shipped_recipe(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("extends: densenet\noptim: {batch_size: 48}\n")
+    recipe = load_recipe(str(mine))
+    assert (recipe.name, recipe.optim.batch_size, recipe.optim.clip_norm) == ("mine", 48, 1.0)
+
+
+def test_a_recipe_that_extends_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("extends: b\n")
+    (tmp_path / "b.yaml").write_text("extends: a\n")
+    with pytest.raises(UsageError, match="extends itself"):
+        load_recipe(str(tmp_path / "a.yaml"))
+
+
+@pytest.mark.parametrize("text", ["- a list", "a: [", "\x00"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(UsageError, match=r"bad\.yaml"):
+        load_recipe(str(tmp_path / "bad.yaml"))
+
+
+def test_every_key_can_be_set_to_what_it_is() -> None:
+    """Each leaf that `known_keys` lists is a place of the validated recipe."""
+    recipe = load_recipe("densenet")
+    for key in known_keys():
+        node: object = recipe
+        for part in key.split("."):
+            node = node[int(part)] if isinstance(node, tuple) else getattr(node, part)

@@ -1,0 +1,80 @@
+"""Small runs of the real loop, in this process or in one of their own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from chexvision.data.dataset import Split, open_split, splits_of
+from chexvision.data.source import find_shards
+from chexvision.models.classifier import build_model
+from chexvision.models.registry import BACKBONES, Backbone
+from chexvision.recipes import load_recipe
+from chexvision.training.hardware import start_accelerator
+from chexvision.training.history import History
+from chexvision.training.loop import BEST_FILE, Training
+
+# A further backbone is one entry of the registry. This one is small enough to train in a blink.
+BACKBONES["tiny"] = Backbone("tests.training.runs:tiny_backbone", channels=16, has_pretrained=False)
+
+TINY = [
+    "model.backbone=tiny",
+    "data.image_size=32",
+    "data.clahe.enabled=false",
+    "training.precision=fp32",
+    "optim.batch_size=24",
+    "optim.micro_batch_size=8",
+    "training.phases=[{epochs: 1, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0.5, freeze_backbone: true},"
+    " {epochs: 2, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0.5, freeze_backbone: false}]",
+]
+
+
+def tiny_backbone(pretrained: bool) -> nn.Module:
+    """Two convolutions with a norm: float[B, 3, H, W] to float[B, 16, H/4, W/4]."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 3, stride=2, padding=1),
+        nn.ReLU(),
+    )
+
+
+def tiny_training(
+    shards: Path,
+    work: Path,
+    *overrides: str,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Training:
+    """A training of three epochs of a few steps on 32² pictures."""
+    recipe = load_recipe("scratch", overrides=[*TINY, *overrides])
+    accelerator = start_accelerator(recipe.training.precision)
+    source = find_shards(shards)
+    rows = splits_of(source, recipe.data, recipe.training.seed)
+    splits: dict[str, Split] = {
+        name: open_split(source, rows, name, recipe.data, quiet=True) for name in ("train", "validation")
+    }
+    model = build_model(recipe)
+    return Training(recipe, model, splits["train"], splits["validation"], accelerator, work, None, should_stop)
+
+
+def figures(history: History) -> list[dict[str, object]]:
+    """What an epoch computed, without how long it took."""
+    clocked = {"train_seconds", "validation_seconds", "train_images_per_second"}
+    return [record.model_dump(exclude=clocked) for record in history]
+
+
+def weights(work: Path) -> dict[str, torch.Tensor]:
+    """The best epoch's weights."""
+    return load_file(work / BEST_FILE)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    training = tiny_training(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
+    training.run()

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from chexvision.training.checkpoint import load_state
+from chexvision.training.history import read_history
+from chexvision.training.loop import STATE_FILE
+from tests.training.runs import figures, tiny_training, weights
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_processes(count: int, shards: Path, work: Path, *overrides: str) -> None:
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"] if count > 1 else []
+    command = [sys.executable, *launcher, "-m", "tests.training.runs", str(shards), str(work), *overrides]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def saved(work: Path) -> dict[str, object]:
+    state: dict[str, object] = torch.load(work / STATE_FILE, weights_only=True)
+    return state
+
+
+def test_two_processes_take_the_steps_of_one_and_measure_the_same(drawn_shards: Path, tmp_path: Path) -> None:
+    """With norms held and no dropout the two must agree; validation covers each image once."""
+    frozen = "training.phases=[{epochs: 2, lr: 1e-2, min_lr: 1e-5, warmup_epochs: 0, freeze_backbone: true}]"
+    for count in (1, 2):
+        run_processes(count, drawn_shards, tmp_path / str(count), frozen, "model.dropout=0")
+    one, two = (read_history(str(saved(tmp_path / count)["history"])) for count in ("1", "2"))
+    assert len(one) == len(two) == 2
+    for alone, together in zip(one, two, strict=True):
+        assert together.macro_auroc == pytest.approx(alone.macro_auroc, abs=1e-6)
+        assert together.validation_loss == pytest.approx(alone.validation_loss, abs=1e-6)
+        assert together.train_loss == pytest.approx(alone.train_loss, abs=1e-5)
+    for name, value in weights(tmp_path / "1").items():
+        assert torch.allclose(value, weights(tmp_path / "2")[name], atol=1e-5), name
+
+
+def test_two_processes_train_with_norms_and_dropout_too(drawn_shards: Path, tmp_path: Path) -> None:
+    run_processes(2, drawn_shards, tmp_path)
+    history = read_history(str(saved(tmp_path)["history"]))
+    assert [record.epoch for record in history] == [1, 2, 3]
+
+
+def test_a_process_killed_in_mid_epoch_loses_nothing_but_that_epoch(drawn_shards: Path, tmp_path: Path) -> None:
+    whole = tiny_training(drawn_shards, tmp_path / "whole")
+    torch.set_num_threads(1)  # as the processes do: sums of floats depend on it
+    assert whole.run()
+    work = tmp_path / "killed"
+    command = [sys.executable, "-m", "tests.training.runs", str(drawn_shards), str(work)]
+    process = subprocess.Popen(command, cwd=ROOT, env=dict(os.environ), stderr=subprocess.DEVNULL)
+    state = work / STATE_FILE
+    while not state.is_file():  # until the first epoch has ended and the second is under way
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    resumed = tiny_training(drawn_shards, work)
+    saved_state = load_state(state, resumed.fingerprint)
+    assert saved_state is not None and saved_state.epoch in (1, 2)
+    assert resumed.run()
+    assert figures(resumed.history) == figures(whole.history)
+    first, second = weights(work), weights(tmp_path / "whole")
+    assert all(torch.equal(first[name], second[name]) for name in first)
