@@ -54,6 +54,7 @@ class DataConfig(Section):
     split_table: str | None  # a patient_id,split table that overrides the shards' own split
     image_size: Annotated[int, Field(ge=32, le=1024)]
     clahe: ClaheConfig
+    placement: Literal["auto", "disk", "memory", "device"]  # of the decoded arrays
     max_train_images: Count | None  # a seeded sample of whole patients
     max_validation_images: Count | None
 
@@ -120,10 +121,12 @@ class PhaseConfig(Section):
 
 
 class TrainingConfig(Section):
-    """Seed, precision and when to stop."""
+    """Seed, precision, averaging, phases and when to stop."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     precision: Literal["auto", "fp32", "fp16", "bf16"]
+    compile: bool  # torch.compile; falls back with a warning
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]  # of the averaged weights, a step; 0: none
     patience: Count  # epochs without a better validation macro AUROC
     phases: Annotated[tuple[PhaseConfig, ...], Field(min_length=1)]
 

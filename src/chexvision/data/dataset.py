@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from chexvision.config import DataConfig
 from chexvision.data.decode import decoded_images
@@ -21,12 +22,12 @@ class Split:
 
     Args:
         name: "train", "validation" or "test".
-        images: uint8[N, H, W], memory-mapped.
+        images: uint8[N, H, W]: memory-mapped, or where `chexvision.data.placement` put it.
         rows: filenames, findings and patients, in the same order.
     """
 
     name: str
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | Tensor
     rows: Rows
 
     def __len__(self) -> int:

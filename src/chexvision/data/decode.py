@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -22,6 +24,7 @@ from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
 from chexvision.errors import ChexError
 from chexvision.radiograph import decode_grey, make_clahe, resize_area
+from chexvision.shards.parallel import usable_cores
 
 # Written into every key: a change of what the arrays hold must not find the old ones.
 _FORMAT = 1
@@ -120,25 +123,30 @@ def _decode_into(
     on_decoded: OnDecoded | None,
 ) -> None:
     path = folder / "images.npy"
-    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    # The file is sparse until written: without its blocks reserved, a full disk would be a bus error.
-    with path.open("r+b") as handle:
-        os.posix_fallocate(handle.fileno(), 0, path.stat().st_size)
+    header = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape).offset
     checksums = np.zeros(shape[0], np.uint32)
+    scratch = threading.local()
 
     def decode(start: int, names: list[str], encoded: list[bytes]) -> int:
-        equalise = make_clahe(clahe.clip_limit, clahe.tiles) if clahe.enabled else None
-        for i, (name, data) in enumerate(zip(names, encoded, strict=True), start):
+        if not hasattr(scratch, "images"):
+            scratch.images = np.empty((_CHUNK, *shape[1:]), np.uint8)
+            scratch.clahe = make_clahe(clahe.clip_limit, clahe.tiles)
+        images = scratch.images[: len(names)]
+        for i, (name, data) in enumerate(zip(names, encoded, strict=True)):
             try:
                 grey = resize_area(decode_grey(data), shape[1])
             except ValueError as error:
                 raise ChexError(f"{name} in {source.name}: {error}; run `chexvision shards verify` on it") from None
-            images[i] = equalise.apply(grey) if equalise is not None else grey
-            checksums[i] = zlib.crc32(images[i])
+            images[i] = scratch.clahe.apply(grey) if clahe.enabled else grey
+            checksums[start + i] = zlib.crc32(images[i])
+        # Not through the map: its pages would fault one by one, and a full disk would be a bus error.
+        written = os.pwrite(file.fileno(), images, header + start * images[0].nbytes)
+        if written != images.nbytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         return len(names)
 
-    workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
+    workers = usable_cores()
+    with path.open("r+b") as file, ThreadPoolExecutor(workers) as pool:
         pending: set[Future[int]] = set()
         try:
             for start, names, encoded in _encoded_chunks(source, rows):
@@ -150,7 +158,6 @@ def _decode_into(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    images.flush()
     np.save(folder / "crc32.npy", checksums)
 
 

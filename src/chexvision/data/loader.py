@@ -154,17 +154,26 @@ def _prefetched(split: Split, shares: Iterator[_Share], place: Place) -> Generat
 def _gather(
     split: Split, targets: NDArray[np.float32], share: _Share, place: Place, stream: torch.cuda.Stream | None
 ) -> MicroBatch:
-    height, width = split.images.shape[1:]
-    count = len(share.index)
-    images = torch.empty((count, height, width), dtype=torch.uint8, pin_memory=stream is not None)
-    np.take(split.images, share.index, axis=0, out=images.numpy(), mode="clip")
     target = torch.from_numpy(targets[share.index])
-    weights = torch.full((count,), share.weight)
-    if stream is not None:
+    weights = torch.full((len(share.index),), share.weight)
+    if stream is None:
+        images = _pick(split, share.index, pinned=False)
+    else:
         with torch.cuda.stream(stream):
-            images = images.to(place.device, non_blocking=True)
+            images = _pick(split, share.index, pinned=True).to(place.device, non_blocking=True)
             target = target.pin_memory().to(place.device, non_blocking=True)
             weights = weights.pin_memory().to(place.device, non_blocking=True)
     return MicroBatch(
         images, target, weights, torch.from_numpy(share.positions), share.step, share.step_size, share.last
     )
+
+
+def _pick(split: Split, index: NDArray[np.int64], pinned: bool) -> Tensor:
+    """uint8[B, H, W] of the images at `index`, on the device if they lie there."""
+    if isinstance(split.images, Tensor):
+        return split.images.index_select(0, torch.from_numpy(index).to(split.images.device, non_blocking=True))
+    height, width = split.images.shape[1:]
+    images = torch.empty((len(index), height, width), dtype=torch.uint8, pin_memory=pinned)
+    # Into the buffer at once; the mode only spares numpy a check that would need a copy of its own.
+    np.take(split.images, index, axis=0, out=images.numpy(), mode="clip")
+    return images

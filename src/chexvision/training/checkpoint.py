@@ -28,6 +28,8 @@ class TrainingState:
         seconds: spent training in that epoch so far.
         history: of the epochs that ended.
         model: the weights.
+        ema: their moving average; None without.
+        micro_batch_size: what was found to fit.
         optimizer: its moments; None at the start of a phase.
         scaler: of fp16; None without.
     """
@@ -40,6 +42,8 @@ class TrainingState:
     seconds: float
     history: str
     model: dict[str, Tensor]
+    ema: dict[str, Tensor] | None
+    micro_batch_size: int
     optimizer: dict[str, Any] | None
     scaler: dict[str, Any] | None
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from chexvision.data.loader import Place
 from chexvision.errors import UsageError
 from chexvision.hub.artifact import Hardware
 
@@ -46,12 +47,17 @@ def start_accelerator(precision: str) -> Accelerator:
     return Accelerator(cpu=not cuda, mixed_precision=_MIXED_PRECISION[chosen])
 
 
+def place_of(accelerator: Accelerator) -> Place:
+    """Which of the processes this is, and its device."""
+    return Place(accelerator.device, accelerator.process_index, accelerator.num_processes)
+
+
 def describe(accelerator: Accelerator) -> Hardware:
     """The hardware `accelerator` runs on."""
     cuda = accelerator.device.type == "cuda"
     named = {value: key for key, value in _MIXED_PRECISION.items()}
     return Hardware(
-        device=torch.cuda.get_device_name(accelerator.device) if cuda else _cpu_name(),
+        device=torch.cuda.get_device_name(accelerator.device) if cuda else cpu_name(),
         processes=accelerator.num_processes,
         precision=named[accelerator.mixed_precision],
         cpu_count=os.cpu_count() or 1,
@@ -72,6 +78,11 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
+def peak_memory_mb(device: torch.device) -> float | None:
+    """The most memory that tensors on a GPU have taken so far, in 10^6 bytes."""
+    return torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else None
+
+
 def _best_precision(cuda: bool) -> str:
     """bf16 where the hardware has it, else fp16 on a GPU and fp32 on a CPU."""
     if cuda:
@@ -79,7 +90,8 @@ def _best_precision(cuda: bool) -> str:
     return "bf16" if {"avx512_bf16", "amx_bf16"} & set(_cpu_info("flags").split()) else "fp32"
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """What the processor calls itself."""
     return _cpu_info("model name") or platform.processor() or platform.machine()
 
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+Weights = Literal["trained", "averaged"]
 
 
 class EpochRecord(BaseModel):
-    """One entry of ``history.json``. Figures of validation unless they say otherwise; null where undefined."""
+    """One entry of ``history.json``. Figures of validation unless they say otherwise; null where undefined.
+
+    They are those of `weights`: the trained weights, or their moving average where that ranks better.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -18,13 +25,19 @@ class EpochRecord(BaseModel):
     auroc: dict[str, float | None]  # by finding
     binary_auroc: float | None
     binary_f1: float  # at probability 0.5
+    weights: Weights
+    trained_macro_auroc: float | None
+    averaged_macro_auroc: float | None
     lr_first: float
     lr_last: float
     train_seconds: float
     validation_seconds: float
     train_images_per_second: float
+    waited_seconds: float  # of train_seconds, for the next batch; a GPU may still have been busy meanwhile
     grad_norm: float  # mean over the steps, before clipping
     loss_scale: float | None  # of fp16, at the end
+    micro_batch_size: int  # images in one forward pass, a process
+    peak_memory_mb: float | None  # of the device, a process
 
 
 History = list[EpochRecord]

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from accelerate import Accelerator
@@ -21,17 +20,18 @@ from torch.nn.parallel import DistributedDataParallel
 from chexvision.config import PhaseConfig, Recipe
 from chexvision.data.augment import augment, draw
 from chexvision.data.dataset import Split
-from chexvision.data.loader import MicroBatch, Place, steps_per_epoch, training_batches
+from chexvision.data.loader import MicroBatch, steps_per_epoch, training_batches
 from chexvision.errors import ChexError
-from chexvision.evaluation.metrics import split_metrics
-from chexvision.evaluation.predict import predict_split
 from chexvision.files import atomic_path
 from chexvision.models.classifier import CheXVision
 from chexvision.seeds import mix_seed
 from chexvision.training.checkpoint import TrainingState, load_state, save_state
+from chexvision.training.ema import make_ema
+from chexvision.training.hardware import peak_memory_mb, place_of
 from chexvision.training.history import (
     EpochRecord,
     History,
+    Weights,
     best_epoch,
     dump_history,
     epochs_without_gain,
@@ -39,20 +39,14 @@ from chexvision.training.history import (
 )
 from chexvision.training.loss import DualHeadLoss, pos_weight
 from chexvision.training.optimizer import learning_rate, make_optimizer
+from chexvision.training.report import Reporter
+from chexvision.training.sums import EpochSums
+from chexvision.training.validation import validate
+from chexvision.training.warm_up import TrialPass, compiled, fit_micro_batch
 
 BEST_FILE = "best.safetensors"
 STATE_FILE = "state.pt"
 _STEPS_BETWEEN_AGREEMENTS = 10  # how often several processes ask each other whether to stop
-
-
-class Reporter(Protocol):
-    """What is told of progress. `loss_sum` is on the device: reading it waits for the device."""
-
-    def epoch_begins(self, epoch: int, epochs: int, images: int, done: int) -> None: ...
-
-    def step_done(self, images: int, loss_sum: Tensor) -> None: ...
-
-    def epoch_done(self, record: EpochRecord, is_best: bool) -> None: ...
 
 
 class Training:
@@ -94,9 +88,11 @@ class Training:
         weights = pos_weight(train.rows.findings, recipe.loss.pos_weight_power, recipe.loss.pos_weight_cap)
         self.loss = DualHeadLoss(recipe.loss, weights).to(accelerator.device)
         self.steps = steps_per_epoch(len(train), recipe.optim.batch_size)
-        self.place = Place(accelerator.device, accelerator.process_index, accelerator.num_processes)
+        self.place = place_of(accelerator)
         self.history: History = []
-        self._sums = _Sums.zero(accelerator.device)
+        self.ema = make_ema(self.model, recipe.training.ema_decay) if recipe.training.ema_decay else None
+        self.micro_batch_size = recipe.optim.micro_batch_size
+        self._sums = EpochSums(accelerator.device)
 
     def run(self) -> bool:
         """Train to the end, going on from the saved state if there is one.
@@ -113,6 +109,9 @@ class Training:
             epoch = state.epoch
             self.history = read_history(state.history)
             self.model.load_state_dict(state.model)
+            self.micro_batch_size = state.micro_batch_size
+            if self.ema is not None and state.ema is not None:
+                self.ema.load_state_dict(state.ema)
         current: int | None = None
         while epoch < self.recipe.training.epochs and not self._gave_up():
             number, phase, phase_begin = self._phase_of(epoch)
@@ -158,11 +157,14 @@ class Training:
             optimizer.load_state_dict(state.optimizer)
         if state is not None and state.scaler is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state.scaler)
-        network: nn.Module = self.model
+        trial = TrialPass(self.model, self.loss, self.recipe, self.accelerator)
+        network = compiled(self.model, trial) if self.recipe.training.compile else self.model
+        if self.place.device.type == "cuda":
+            self.micro_batch_size = fit_micro_batch(trial, self.micro_batch_size, self.accelerator)
         if self.place.world > 1:
             # Wrapped anew in each phase: it looks once at which parameters learn.
             devices = [self.place.device] if self.place.device.type == "cuda" else None
-            network = DistributedDataParallel(self.model, device_ids=devices, gradient_as_bucket_view=True)
+            network = DistributedDataParallel(network, device_ids=devices, gradient_as_bucket_view=True)
         return network, optimizer
 
     def _train_epoch(
@@ -176,9 +178,11 @@ class Training:
         """Take the epoch's optimisation steps; False if stopped before the last."""
         optim, seed = self.recipe.optim, self.recipe.training.seed
         first_step = 0 if state is None else state.step
-        self._sums = _Sums.zero(self.place.device)
+        self._sums = EpochSums(self.place.device)
         if state is not None and self.place.rank == 0:
-            self._sums.resume(state)
+            self._sums.loss += state.loss_sum
+            self._sums.grad_norm += state.grad_norm_sum
+            self._sums.seconds = state.seconds
         began = time.monotonic()
         if self.reporter:
             images, done = len(self.train_split), first_step * optim.batch_size
@@ -186,11 +190,11 @@ class Training:
         network.train()
         optimizer.zero_grad(set_to_none=True)
         batches = training_batches(
-            self.train_split, optim.batch_size, optim.micro_batch_size, seed, epoch, self.place, first_step
+            self.train_split, optim.batch_size, self.micro_batch_size, seed, epoch, self.place, first_step
         )
         drawn_for = -1
         with closing(batches):
-            for batch in batches:
+            for batch in self._sums.timed(batches):
                 if batch.step != drawn_for:
                     drawn_for = batch.step
                     draws = draw(self.recipe.augment, batch.step_size, mix_seed(seed, epoch, batch.step))
@@ -201,9 +205,11 @@ class Training:
                 with nullcontext() if batch.last else self.accelerator.no_sync(network):
                     self._accumulate(network, augment(batch.images, draws[batch.positions]), batch)
                 if batch.last:
-                    self._sums.grad_norm += self.accelerator.clip_grad_norm_(network.parameters(), optim.clip_norm)
+                    self._sums.add_norm(self.accelerator.clip_grad_norm_(network.parameters(), optim.clip_norm))
                     optimizer.step()
                     optimizer.zero_grad(set_to_none=True)
+                    if self.ema is not None:
+                        self.ema.update_parameters(self.model)
                     if self.reporter:
                         self.reporter.step_done(batch.step_size, self._sums.loss)
                     if batch.step + 1 < self.steps and self._must_stop(batch.step):
@@ -241,35 +247,39 @@ class Training:
             )
         self._share_buffers()
         began = time.monotonic()
-        self.model.eval()
-        probabilities, validation_loss = predict_split(
-            self.model, self.validation_split, self.accelerator, self.recipe.optim.micro_batch_size, self.loss
-        )
-        rows = self.validation_split.rows
-        metrics = split_metrics(probabilities, self.validation_split.targets, rows.patients)
+        networks: dict[Weights, nn.Module] = {"trained": self.model}
+        if self.ema is not None:
+            networks["averaged"] = self.ema.module
+        measured = {
+            name: validate(network, self.validation_split, self.accelerator, self.micro_batch_size, self.loss)
+            for name, network in networks.items()
+        }
+        better = max(measured, key=lambda name: measured[name].score)
         scaler = self.accelerator.scaler
         record = EpochRecord(
             epoch=epoch + 1,
             phase=phase + 1,
             train_loss=train_loss,
-            validation_loss=validation_loss,
-            macro_auroc=metrics.macro_auroc,
-            auroc={finding: of.auroc for finding, of in metrics.findings.items()},
-            binary_auroc=metrics.binary_auroc,
-            binary_f1=metrics.binary_f1,
+            **measured[better].figures(),
+            weights=better,
+            trained_macro_auroc=measured["trained"].metrics.macro_auroc,
+            averaged_macro_auroc=measured["averaged"].metrics.macro_auroc if "averaged" in measured else None,
             lr_first=rates[0],
             lr_last=rates[-1],
             train_seconds=self._sums.seconds,
             validation_seconds=time.monotonic() - began,
             train_images_per_second=len(self.train_split) / max(self._sums.seconds, 1e-9),
+            waited_seconds=self._sums.waited,
             grad_norm=float(self._sums.grad_norm) / self.steps,
             loss_scale=scaler.get_scale() if scaler is not None else None,
+            micro_batch_size=self.micro_batch_size,
+            peak_memory_mb=peak_memory_mb(self.place.device),
         )
         self.history.append(record)
         is_best = best_epoch(self.history) is record
         if is_best and self.accelerator.is_main_process:
             with atomic_path(self.work / BEST_FILE) as partial:
-                save_model(self.model, str(partial))
+                save_model(networks[better], str(partial))
         self._save(optimizer, epoch + 1, 0)
         if self.reporter:
             self.reporter.epoch_done(record, is_best)
@@ -298,29 +308,9 @@ class Training:
                 seconds=self._sums.seconds if step else 0.0,
                 history=dump_history(self.history),
                 model=self.model.state_dict(),
+                ema=self.ema.state_dict() if self.ema is not None else None,
+                micro_batch_size=self.micro_batch_size,
                 optimizer=None if ended else optimizer.state_dict(),
                 scaler=scaler.state_dict() if scaler is not None else None,
             ),
         )
-
-
-class _Sums:
-    """What an epoch adds up, on the device, so that no step waits to read it."""
-
-    def __init__(self, loss: Tensor, grad_norm: Tensor, seconds: float) -> None:
-        self.loss = loss
-        self.grad_norm = grad_norm
-        self.seconds = seconds
-
-    @classmethod
-    def zero(cls, device: torch.device) -> _Sums:
-        return cls(torch.zeros((), device=device), torch.zeros((), device=device), 0.0)
-
-    def resume(self, state: TrainingState) -> None:
-        self.loss += state.loss_sum
-        self.grad_norm += state.grad_norm_sum
-        self.seconds = state.seconds
-
-    def wait(self) -> None:
-        """Until the device has done the epoch's last step."""
-        self.loss.item()

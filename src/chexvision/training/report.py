@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from torch import Tensor
 
 from chexvision.progress import Progress, duration
 from chexvision.training.history import EpochRecord
+
+
+class Reporter(Protocol):
+    """What is told of progress. `loss_sum` is on the device: reading it waits for the device."""
+
+    def epoch_begins(self, epoch: int, epochs: int, images: int, done: int) -> None: ...
+
+    def step_done(self, images: int, loss_sum: Tensor) -> None: ...
+
+    def epoch_done(self, record: EpochRecord, is_best: bool) -> None: ...
 
 
 class ConsoleReporter:
@@ -38,7 +50,8 @@ class ConsoleReporter:
         auroc = "–" if record.macro_auroc is None else f"{record.macro_auroc:.4f}"
         print(
             f"epoch {record.epoch}/{self._epochs} · loss {record.train_loss:.4f} · "
-            f"validation {record.validation_loss:.4f} · macro AUROC {auroc}{' (best)' if is_best else ''} · "
+            f"validation {record.validation_loss:.4f} · macro AUROC {auroc} {record.weights}"
+            f"{', best' if is_best else ''} · "
             f"{record.train_images_per_second:,.0f} images/s · "
             f"{duration(record.train_seconds + record.validation_seconds)}",
             flush=True,

@@ -1,0 +1,1 @@
+"""Measurements that anyone can repeat, each beside the usual way of doing the same."""

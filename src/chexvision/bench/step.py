@@ -1,0 +1,129 @@
+"""Training and evaluation steps."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from chexvision.bench.alternatives import usual_steps
+from chexvision.bench.report import Figure, Report, Row, rate
+from chexvision.config import Recipe
+from chexvision.data.dataset import Split, open_split, splits_of
+from chexvision.data.source import find_shards
+from chexvision.evaluation.predict import predict_split
+from chexvision.hub.reference import Reference
+from chexvision.models.classifier import build_model
+from chexvision.recipes import load_recipe
+from chexvision.training.hardware import peak_memory_mb, start_accelerator
+from chexvision.training.loop import Training
+
+_STEPS = 6
+
+
+def bench_step(data: Reference, model: str, batch: int, size: int, accumulate: int) -> Report:
+    """Measure optimisation steps of the real training loop, beside the usual loop without any input work.
+
+    Args:
+        data: shards.
+        model: a recipe.
+        batch: the micro-batch.
+        size: side in pixels.
+        accumulate: micro-batches a step.
+    """
+    images = _STEPS * batch * accumulate
+    recipe = _recipe(model, size, batch, batch * accumulate, images)
+    accelerator = start_accelerator(recipe.training.precision)
+    splits = _splits(data, recipe)
+    usual = usual_steps(
+        build_model(recipe),
+        np.asarray(splits["train"].images),
+        splits["train"].targets,
+        accelerator,
+        batch,
+        accumulate,
+    )
+    next(usual)
+    seconds = statistics.median(itertools.islice(usual, _STEPS))
+    theirs = {"images/s": batch * accumulate / seconds} | _memory(accelerator.device)
+    usual.close()
+    if accelerator.device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(accelerator.device)
+    with tempfile.TemporaryDirectory(prefix="chexvision-bench-") as work:
+        training = Training(
+            recipe, build_model(recipe), splits["train"], splits["validation"], accelerator, Path(work)
+        )
+        training.run()
+    record = training.history[-1]  # the first epoch warms up
+    ours = {"images/s": record.train_images_per_second} | _memory(accelerator.device)
+    ours["waits for data, %"] = 100 * record.waited_seconds / record.train_seconds
+    ratio = {"images/s": ours["images/s"] / theirs["images/s"]}
+    if "peak memory, MB" in ours:
+        ratio["peak memory, MB"] = ours["peak memory, MB"] / theirs["peak memory, MB"]
+    settings: dict[str, Figure] = {
+        "model": model,
+        "micro-batch": batch,
+        "accumulate": accumulate,
+        "size": size,
+        "precision": accelerator.mixed_precision,
+        "device": str(accelerator.device),
+    }
+    ways = {"ours": ours, "usual loop": theirs, "ratio": ratio}
+    return Report("step", settings, [Row(way, dict(figures)) for way, figures in ways.items()])
+
+
+def bench_evaluate(data: Reference, model: str, batch: int, size: int) -> Report:
+    """Measure prediction of the validation split as training and `evaluate` do it, beside fp32 image by image batch.
+
+    Args:
+        data: shards.
+        model: a recipe.
+        batch: images a forward pass.
+        size: side in pixels.
+    """
+    recipe = _recipe(model, size, batch, batch, batch)
+    rows = []
+    for way, precision in (("as trained", "auto"), ("fp32", "fp32")):
+        accelerator = start_accelerator(precision)
+        split = _splits(data, recipe)["validation"]
+        network = build_model(recipe).to(accelerator.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+        def once() -> int:
+            predict_split(network, split, accelerator, batch)  # noqa: B023 - called before the next round
+            return len(split)  # noqa: B023
+
+        measured = rate(once)
+        rows.append(Row(way, {"precision": accelerator.mixed_precision, "images/s": measured.per_second}))
+    return Report("evaluate", {"model": model, "batch": batch, "size": size, "images": len(split)}, rows)
+
+
+def _recipe(model: str, size: int, micro_batch: int, batch: int, images: int) -> Recipe:
+    phase = "{epochs: 2, lr: 1e-4, min_lr: 0, warmup_epochs: 0, freeze_backbone: false}"
+    return load_recipe(
+        model,
+        overrides=[
+            "model.pretrained=false",
+            f"data.image_size={size}",
+            f"data.max_train_images={images}",
+            f"data.max_validation_images={max(8, images)}",
+            f"optim.micro_batch_size={micro_batch}",
+            f"optim.batch_size={batch}",
+            f"training.phases=[{phase}]",
+        ],
+    )
+
+
+def _splits(data: Reference, recipe: Recipe) -> dict[str, Split]:
+    source = find_shards(data)
+    rows = splits_of(source, recipe.data, recipe.training.seed)
+    return {name: open_split(source, rows, name, recipe.data, quiet=True) for name in ("train", "validation")}
+
+
+def _memory(device: torch.device) -> dict[str, float]:
+    peak = peak_memory_mb(device)
+    return {} if peak is None else {"peak memory, MB": peak}

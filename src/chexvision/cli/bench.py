@@ -1,0 +1,115 @@
+"""`chexvision bench`: a table on stderr, JSON on stdout."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from chexvision.errors import UsageError
+
+if TYPE_CHECKING:
+    from chexvision.bench.report import Report
+
+app = typer.Typer(
+    help="Measure this machine: JSON on stdout, a table on stderr.", no_args_is_help=True, rich_markup_mode=None
+)
+
+Data = Annotated[str, typer.Option(help="A folder of shards, or USER/NAME@<sha>.")]
+Model = Annotated[str, typer.Option(help="A recipe of configs/.")]
+Batch = Annotated[int, typer.Option(min=1, help="Images in one pass.")]
+Size = Annotated[int, typer.Option(min=32, help="Side of the images in pixels.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Cores to use. Default: all.", show_default=False)]
+Device = Annotated[str | None, typer.Option(help="cpu, or cuda. Default: a GPU if there is one.", show_default=False)]
+
+
+@app.command("shards")
+def shards(data: Annotated[Path, typer.Option(help="A folder of radiographs (PNG).")], size: Size = 320) -> None:
+    """Radiographs to stored pictures, on one core."""
+    _use_cores(1)
+    from chexvision.bench.shards import bench_shards
+
+    _show(bench_shards(data, size))
+
+
+@app.command("input")
+def input_(data: Data, batch: Batch = 96, size: Size = 320, workers: Workers = None, device: Device = None) -> None:
+    """Shards to the first batch, and the supply after it, with and without augmentation."""
+    _use_cores(workers)
+    chosen = _device(device)
+    import torch
+
+    from chexvision.bench.input import bench_input
+    from chexvision.hub.reference import parse_reference
+
+    _show(bench_input(parse_reference(data), torch.device(chosen), batch, size))
+
+
+@app.command("step")
+def step(
+    data: Data,
+    model: Model = "densenet",
+    batch: Batch = 24,
+    size: Size = 320,
+    accumulate: Annotated[int, typer.Option(min=1, help="Passes an optimisation step.")] = 4,
+    workers: Workers = None,
+    device: Device = None,
+) -> None:
+    """Optimisation steps of the training loop: images/s, peak memory, and how long it waits for data."""
+    _use_cores(workers)
+    _device(device)
+    from chexvision.bench.step import bench_step
+    from chexvision.hub.reference import parse_reference
+
+    _show(bench_step(parse_reference(data), model, batch, size, accumulate))
+
+
+@app.command("evaluate")
+def evaluate(
+    data: Data,
+    model: Model = "densenet",
+    batch: Batch = 24,
+    size: Size = 320,
+    workers: Workers = None,
+    device: Device = None,
+) -> None:
+    """Prediction of a split: images/s."""
+    _use_cores(workers)
+    _device(device)
+    from chexvision.bench.step import bench_evaluate
+    from chexvision.hub.reference import parse_reference
+
+    _show(bench_evaluate(parse_reference(data), model, batch, size))
+
+
+def _use_cores(count: int | None) -> None:
+    """Hold this process, and the threads it is still to start, to `count` cores."""
+    available = sorted(os.sched_getaffinity(0))
+    if count is not None:
+        if count > len(available):
+            raise UsageError(f"--workers {count}: this machine has {len(available)} cores")
+        os.sched_setaffinity(0, available[:count])
+
+
+def _device(wanted: str | None) -> str:
+    """The device to measure; cpu hides the GPUs from everything that follows."""
+    if wanted not in (None, "cpu", "cuda"):
+        raise UsageError(f"--device {wanted}: choose cpu or cuda")
+    if wanted == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    import torch
+
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch finds no GPU here; choose cpu")
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _show(report: Report) -> None:
+    import json
+
+    from rich.console import Console
+
+    report.print_table(Console(stderr=True))
+    typer.echo(json.dumps(report.as_dict(), indent=2))

@@ -1,0 +1,68 @@
+"""What an epoch's weights are worth: validation loss and metrics."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypedDict
+
+from accelerate import Accelerator
+from torch import nn
+
+from chexvision.data.dataset import Split
+from chexvision.errors import ChexError
+from chexvision.evaluation.metrics import measure
+from chexvision.evaluation.predict import as_predictions, predict_split
+from chexvision.evaluation.records import SplitMetrics
+from chexvision.training.loss import DualHeadLoss
+
+
+class Figures(TypedDict):
+    """The part of an epoch's record that validation measures."""
+
+    validation_loss: float
+    macro_auroc: float | None
+    auroc: dict[str, float | None]
+    binary_auroc: float | None
+    binary_f1: float
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """A network's loss and metrics on the validation split."""
+
+    loss: float
+    metrics: SplitMetrics
+
+    @property
+    def score(self) -> float:
+        """What is compared: the macro AUROC, or where it is undefined the loss, below every AUROC."""
+        return self.metrics.macro_auroc if self.metrics.macro_auroc is not None else -1.0 - self.loss
+
+    def figures(self) -> Figures:
+        """As an epoch's record takes them."""
+        return Figures(
+            validation_loss=self.loss,
+            macro_auroc=self.metrics.macro_auroc,
+            auroc={finding: of.auroc for finding, of in self.metrics.findings.items()},
+            binary_auroc=self.metrics.binary_auroc,
+            binary_f1=self.metrics.binary_f1,
+        )
+
+
+def validate(
+    network: nn.Module, split: Split, accelerator: Accelerator, batch_size: int, loss: DualHeadLoss
+) -> Validation:
+    """Measure `network` on `split`, each image exactly once over all processes.
+
+    Raises:
+        ChexError: the loss is no number.
+    """
+    network.eval()
+    probabilities, mean_loss = predict_split(network, split, accelerator, batch_size, loss)
+    if not math.isfinite(mean_loss):
+        raise ChexError(
+            f"the validation loss is {mean_loss}: lower the learning rate (training.phases.N.lr) or compute with "
+            "--set training.precision=fp32"
+        )
+    return Validation(mean_loss, measure(as_predictions(split, probabilities)))

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from chexvision.data import placement
+from chexvision.data.loader import Place, in_order
+from chexvision.data.placement import placed
+from chexvision.errors import ChexError
+from tests.data.test_loader import numbered
+
+CPU = Place(torch.device("cpu"))
+
+
+@pytest.fixture
+def mapped(tmp_path_factory: pytest.TempPathFactory) -> object:
+    split = numbered(40)
+    path = tmp_path_factory.mktemp("array") / "images.npy"
+    np.save(path, split.images)
+    return placement.replace(split, images=np.load(path, mmap_mode="r"))
+
+
+def test_the_disk_keeps_the_memory_map_and_memory_holds_a_copy(mapped: object) -> None:
+    assert isinstance(placed(mapped, "disk", CPU).images, np.memmap)  # type: ignore[arg-type]
+    for choice in ("memory", "device", "auto"):
+        images = placed(mapped, choice, CPU).images  # type: ignore[arg-type]
+        assert not isinstance(images, np.memmap)
+        assert np.array_equal(images, mapped.images)  # type: ignore[attr-defined]
+
+
+def test_what_would_crowd_the_memory_stays_on_disk(mapped: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 40 * 4 * 4
+    monkeypatch.setattr(placement, "_free_memory", lambda: 2 * size)
+    assert isinstance(placed(mapped, "auto", CPU).images, np.memmap)  # type: ignore[arg-type]
+    monkeypatch.setattr(placement, "_free_memory", lambda: 3 * size)
+    assert not isinstance(placed(mapped, "auto", CPU).images, np.memmap)  # type: ignore[arg-type]
+    # Each process of several would hold a copy of its own.
+    assert isinstance(placed(mapped, "auto", Place(CPU.device, 0, 2)).images, np.memmap)  # type: ignore[arg-type]
+    with pytest.raises(ChexError, match=r"train images need .* GB, but the memory has .* data\.placement=auto"):
+        placed(mapped, "memory", Place(CPU.device, 0, 4))  # type: ignore[arg-type]
+
+
+def test_images_that_lie_in_a_tensor_are_gathered_from_there() -> None:
+    split = numbered(12)
+    on_device = placement.replace(split, images=placement._on_device(split, CPU, rows=5))
+    seen = [image for batch in in_order(on_device, 5, CPU) for image in batch.images[:, 0, 0].tolist()]
+    assert seen == list(range(12))

@@ -1,0 +1,137 @@
+"""The whole way, from radiographs to a published checkpoint, as a person types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import HfApi
+
+from chexvision.models import CheXVision
+from tests.fakes.fixtures import HUB_TOKEN
+from tests.fakes.hub import FakeHub
+from tests.fakes.kaggle import FakeKaggle
+
+KAGGLE_TOKEN = "KGAT_right"
+QUICK = ["--set", "data.image_size=32", "--set", "data.max_train_images=40", "--set", "training.phases.0.epochs=1"]
+ARTIFACT = {"README.md", "config.json", "history.json", "metrics.json", "model.safetensors", "run.json"}
+
+
+def chexvision(*arguments: object, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
+    """What the command prints on stdout; it must succeed."""
+    command = [sys.executable, "-m", "chexvision", *map(str, arguments)]
+    done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    return done.stdout
+
+
+@pytest.fixture
+def kaggle(tmp_path: Path, fake_hub: FakeHub) -> FakeKaggle:
+    """A Kaggle whose sessions reach the fake Hub and find its token among Kaggle's secrets."""
+    return FakeKaggle(
+        tmp_path / "fake-kaggle",
+        token=KAGGLE_TOKEN,
+        session_env={**fake_hub.env, "OMP_NUM_THREADS": "2"},
+        secrets={"HF_TOKEN": HUB_TOKEN},
+        record_bodies=True,
+    )
+
+
+def test_a_dispatched_run_appears_on_the_hub_in_one_tagged_commit(
+    fake_hub: FakeHub, kaggle: FakeKaggle, drawn_shards: Path, tmp_path: Path
+) -> None:
+    api = HfApi()
+    api.create_repo("chex/drawn", repo_type="dataset")
+    pushed = api.upload_folder(repo_id="chex/drawn", repo_type="dataset", folder_path=drawn_shards)
+    with kaggle:
+        env = kaggle.subprocess_env(token=KAGGLE_TOKEN, base={**os.environ, **fake_hub.env, "HF_TOKEN": HUB_TOKEN})
+        command = ["dispatch", "--model", "densenet", "--preset", "smoke", "--data", "chex/drawn@main", *QUICK]
+        printed = chexvision(*command, "--to", "chex/model", env=env, cwd=tmp_path)
+        (session,) = kaggle.sessions
+        session.wait(240)
+        assert session.status == "COMPLETE", session.text[-3000:]
+
+        # One commit beside the one that made the repository, under a tag of the run's id.
+        run_id = next(word for word in printed.split() if word.startswith("densenet-"))
+        commits = fake_hub.commits("chex/model")
+        assert [commit.title for commit in commits][0] == f"Publish run {run_id}"
+        assert len(commits) == 2
+        assert fake_hub.tags("chex/model") == {run_id: commits[0].sha}
+        files = commits[0].files
+        assert set(files) - {".gitattributes"} >= ARTIFACT
+
+        # Everything it depends on is recorded, pinned.
+        run = json.loads(files["run.json"])
+        assert run["dataset"] == f"chex/drawn@{pushed.oid}"
+        assert run["provenance"]["run_id"] == run_id
+        assert run["provenance"]["target"] == "kaggle"
+        assert len(run["provenance"]["bundle_sha256"]) == 64
+        assert len(json.loads(files["history.json"])) == 1
+
+        # What others pull is what was trained, bit for bit.
+        trained = CheXVision.from_pretrained(session.working / "artifact")
+        pulled = CheXVision.from_pretrained("chex/model", revision=run_id)
+        images = torch.rand(2, 3, 32, 32)
+        with torch.no_grad():
+            for head, logits in trained(images).items():
+                assert torch.equal(logits, pulled(images)[head])
+        out = tmp_path / "pulled"
+        chexvision("pull", f"chex/model@{run_id}", "--out", out, env=env)
+        assert {path.name for path in out.iterdir()} >= ARTIFACT
+
+        # The tokens are in nothing that was sent, printed or left behind.
+        for secret in (HUB_TOKEN.encode(), KAGGLE_TOKEN.encode()):
+            assert not any(secret in body.data for body in kaggle.bodies)
+            assert secret not in printed.encode() + session.text.encode()
+            for path in [*tmp_path.rglob("*.json"), *session.folder.rglob("*")]:
+                if path.is_file() and not path.is_relative_to(session.folder / "site"):
+                    assert secret not in path.read_bytes(), path
+        assert not any(record.leaked for record in kaggle.requests)
+
+
+def test_without_a_token_the_session_leaves_the_whole_artifact(
+    fake_hub: FakeHub, kaggle: FakeKaggle, drawn_shards: Path, tmp_path: Path
+) -> None:
+    api = HfApi()
+    api.create_repo("chex/drawn", repo_type="dataset")
+    pushed = api.upload_folder(repo_id="chex/drawn", repo_type="dataset", folder_path=drawn_shards)
+    kaggle.session_secrets.clear()
+    with kaggle:
+        env = kaggle.subprocess_env(token=KAGGLE_TOKEN, base={**os.environ, **fake_hub.env, "HF_TOKEN": HUB_TOKEN})
+        command = ["dispatch", "--model", "densenet", "--preset", "smoke", "--data", f"chex/drawn@{pushed.oid}"]
+        chexvision(*command, *QUICK, "--to", "chex/model", env=env, cwd=tmp_path)
+        (session,) = kaggle.sessions
+        session.wait(240)
+        assert session.status == "COMPLETE", session.text[-3000:]
+        assert "no Hub token in this session" in session.text
+        assert {path.name for path in (session.working / "artifact").iterdir()} >= ARTIFACT
+        with pytest.raises(KeyError):
+            fake_hub.commits("chex/model")
+
+
+@pytest.mark.parametrize("model", ["densenet", "scratch"])
+def test_real_radiographs_are_built_trained_on_and_predicted(real_data: Path, tmp_path: Path, model: str) -> None:
+    sample = real_data / "nih-sample"
+    metadata = real_data / "Data_Entry_2017_v2020.csv.gz"
+    shards = tmp_path / "shards"
+    # One image a patient and 152 of them: the size is what makes this quick, not the number of images.
+    chexvision("shards", "build", "--images", sample, "--metadata", metadata, "--out", shards, "--size", 128)
+    run = tmp_path / "run"
+    env = {**os.environ, "HF_TOKEN": ""}
+    command = ["dispatch", "--model", model, "--on", "local", "--data", shards, "--preset", "smoke"]
+    chexvision(*command, "--set", "training.phases.0.epochs=2", "--run-dir", run, env=env, cwd=tmp_path)
+    artifact = run / "working" / "artifact"
+    history = json.loads((artifact / "history.json").read_text())
+    assert [entry["epoch"] for entry in history] == [1, 2]
+    assert set(json.loads((artifact / "metrics.json").read_text())["splits"]) == {"validation", "test"}
+    image = min(sample.rglob("*.png"))
+    table = chexvision("predict", artifact, image)
+    assert image.name in table and "abnormal" in table and "Pleural_Thickening" in table
+    (prediction,) = json.loads(chexvision("predict", artifact, image, "--json"))
+    assert len(prediction["findings"]) == 14
+    assert all(0 <= value <= 1 for value in (*prediction["findings"].values(), prediction["abnormal"]))

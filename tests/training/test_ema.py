@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from chexvision.models import CheXVision
+from chexvision.training.ema import make_ema
+from chexvision.training.loop import BEST_FILE
+from tests.training import runs
+from tests.training.runs import tiny_training
+
+
+def tiny() -> CheXVision:
+    return CheXVision(backbone="tiny", hidden_features=0, image_size=32)
+
+
+def test_the_average_follows_the_weights_and_norms_by_its_decay() -> None:
+    assert runs  # registers the tiny backbone
+    model = tiny()
+    ema = make_ema(model, 0.9)
+    expected = {name: value.clone() for name, value in model.state_dict().items()}
+    for step in range(30):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        model.train()(torch.rand(2, 3, 16, 16))
+        ema.update_parameters(model)
+        kept = 0.0 if step == 0 else min(0.9, (1 + step) / (10 + step))
+        for name, value in model.state_dict().items():
+            expected[name] = (
+                expected[name] * kept + value * (1 - kept) if value.is_floating_point() else value.clone()
+            )
+    for name, value in ema.module.state_dict().items():
+        assert torch.allclose(value, expected[name], atol=1e-5), name
+
+
+def test_the_better_of_trained_and_averaged_weights_is_kept(drawn_shards: Path, tmp_path: Path) -> None:
+    training = tiny_training(drawn_shards, tmp_path)
+    training.run()
+    for record in training.history:
+        figures = {"trained": record.trained_macro_auroc, "averaged": record.averaged_macro_auroc}
+        assert record.macro_auroc == max(value for value in figures.values() if value is not None)
+        assert record.macro_auroc == figures[record.weights]
+    assert (tmp_path / BEST_FILE).is_file()
+
+
+def test_without_a_decay_there_is_no_average(drawn_shards: Path, tmp_path: Path) -> None:
+    training = tiny_training(drawn_shards, tmp_path, "training.ema_decay=0")
+    training.run()
+    assert training.ema is None
+    assert {(record.weights, record.averaged_macro_auroc) for record in training.history} == {("trained", None)}
