@@ -1,4 +1,4 @@
-"""The two errors a person sees: one clear line that says what was wrong and what to do next."""
+"""The errors a person sees: one clear line that says what was wrong and what to do next."""
 
 from __future__ import annotations
 
@@ -16,3 +16,9 @@ class UsageError(ChexError):
     """What the user typed or passed is wrong: exit code 2."""
 
     exit_code = 2
+
+
+class PublishError(ChexError):
+    """An artifact is whole but could not be published: exit code 3. Nothing needs to be computed again."""
+
+    exit_code = 3

@@ -12,7 +12,9 @@ from chexvision.errors import ChexError, UsageError
 if TYPE_CHECKING:
     from chexvision.shards.manifest import Manifest
 
-app = typer.Typer(help="Build, verify and draw Parquet shards.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Build, draw, verify, look at and push Parquet shards.", no_args_is_help=True, rich_markup_mode=None
+)
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "B": 1, "": 1}
 
@@ -68,22 +70,80 @@ def build(
 
 @app.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A shard folder.")],
+    where: Annotated[str, typer.Argument(metavar="DIR|USER/NAME@SHA", help="A shard folder, or a dataset's sha.")],
     sample: Annotated[int, typer.Option("--sample", min=0, help="How many images to decode; 0 for all.")] = 500,
     seed: Seed = 0,
     workers: Workers = None,
 ) -> None:
-    """Check hashes, schema, counts, patients and a sample of the images of a shard folder."""
-    from chexvision.shards.parallel import usable_cores
-    from chexvision.shards.verify import verify_shards
+    """Check hashes, schema, counts and patients, and in a folder a sample of the images.
 
+    Of a dataset on the Hub, sizes, hashes and labels are read over the network; its images are not fetched.
+    """
+    from chexvision.hub.reference import parse_reference
+    from chexvision.shards.parallel import usable_cores
+    from chexvision.shards.remote import pinned
+    from chexvision.shards.verify import verify_remote, verify_shards
+
+    reference = parse_reference(where)
+    if isinstance(reference, Path):
+        checks = verify_shards(reference, sample=sample, seed=seed, workers=workers or usable_cores())
+    else:
+        reference = pinned(reference)
+        checks = verify_remote(reference)
     failed = []
-    for check in verify_shards(folder, sample=sample, seed=seed, workers=workers or usable_cores()):
+    for check in checks:
         typer.echo(str(check))
         if not check.ok:
             failed.append(check.name)
     if failed:
-        raise ChexError(f"{folder} failed {len(failed)} checks: {', '.join(failed)}")
+        raise ChexError(f"{reference} failed {len(failed)} checks: {', '.join(failed)}")
+
+
+@app.command()
+def info(
+    where: Annotated[str, typer.Argument(metavar="DIR|USER/NAME@SHA", help="A shard folder, or a dataset's sha.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    plots: Annotated[
+        Path | None, typer.Option("--plots", metavar="DIR", help="Draw the same, and more, as SVG files.")
+    ] = None,
+) -> None:
+    """Count images, patients, findings, ages, sexes and views of each split, without fetching any image."""
+    import json
+
+    from chexvision.hub.reference import parse_reference
+    from chexvision.shards.info import describe, lines
+    from chexvision.shards.place import folder_place
+    from chexvision.shards.remote import hub_place, list_files, pinned
+
+    reference = parse_reference(where)
+    if isinstance(reference, Path):
+        place = folder_place(reference)
+    else:
+        reference = pinned(reference)
+        place = hub_place(reference, list_files(reference))
+    found = describe(place)
+    typer.echo(json.dumps(found.as_dict(), indent=2) if as_json else "\n".join(lines(found)))
+    if plots is not None:
+        from chexvision.shards.plots import write_plots
+
+        for path in write_plots(place, plots):
+            typer.echo(str(path), err=as_json)
+
+
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A shard folder.")],
+    repo: Annotated[str, typer.Option("--repo", metavar="USER/NAME", help="The dataset, created if need be.")],
+    private: Annotated[bool, typer.Option("--private", help="Create it so that only you see it.")] = False,
+) -> None:
+    """Verify a shard folder, upload it to the Hub and print USER/NAME@SHA. Call again to go on after a failure."""
+    from chexvision.hub.reference import RepoRef, parse_reference
+    from chexvision.shards.push import push_shards
+
+    reference = parse_reference(repo)
+    if not isinstance(reference, RepoRef) or reference.revision is not None:
+        raise UsageError(f"--repo {repo} is no dataset's name; write USER/NAME")
+    typer.echo(str(push_shards(folder, reference.repo_id, private=private)))
 
 
 @app.command()

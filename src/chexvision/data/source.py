@@ -6,8 +6,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from chexvision.errors import ChexError, UsageError
-from chexvision.hub.reference import Reference, RepoRef
+from chexvision.errors import UsageError
+from chexvision.hub.reference import Reference
+from chexvision.shards.download import download_shards
 from chexvision.shards.manifest import MANIFEST_NAME, read_manifest
 from chexvision.shards.schema import list_shards
 
@@ -34,7 +35,7 @@ def find_shards(reference: Reference) -> ShardSource:
 
     Raises:
         UsageError: a Hub dataset is not pinned to a sha, or a folder has no shards.
-        ChexError: the download failed.
+        ChexError: the download failed, or a shard is not what it must be.
     """
     if isinstance(reference, Path):
         shards = list_shards(reference)
@@ -45,27 +46,8 @@ def find_shards(reference: Reference) -> ShardSource:
             f"dataset {reference} is not pinned: name its 40-digit commit sha, {reference.repo_id}@<sha>, "
             "so that the run can be repeated (`chexvision dispatch` looks it up)"
         )
-    folder = _download(reference)
+    folder = download_shards(reference)
     return ShardSource(str(reference), list_shards(folder), str(reference), _is_drawn(folder))
-
-
-def _download(reference: RepoRef) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = snapshot_download(
-            reference.repo_id,
-            repo_type="dataset",
-            revision=reference.revision,
-            allow_patterns=["data/*.parquet", MANIFEST_NAME],
-        )
-    # The client's generations raise errors of different HTTP libraries; each has an OSError's or its own text.
-    except Exception as error:
-        raise ChexError(
-            f"dataset {reference} could not be downloaded: {error}; check the name, the network and, for a "
-            "private dataset, HF_TOKEN"
-        ) from error
-    return Path(folder)
 
 
 def _is_drawn(folder: Path) -> bool:

@@ -7,14 +7,22 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from chexvision.errors import ChexError
+from chexvision.errors import ChexError, PublishError
+from chexvision.files import write_text_atomic
 from chexvision.hub.artifact import REQUIRED
 from chexvision.hub.reference import Reference, RepoRef
+from chexvision.hub.retry import reason, retried, status_of
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 _REVISIONS = ".revisions"
-_COMMIT_ATTEMPTS = 5
+_PUBLISHED = "PUBLISHED"
+_LOCK = ".lock"
+_ATTEMPTS = 8  # two minutes: what is published took hours
+_COMMITS_BY_OTHERS = 20  # each of them is a run that ended within the same seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +47,7 @@ class ArtifactStore(Protocol):
         Publishing the same tag again changes nothing.
 
         Raises:
-            ChexError: it could not be done; nothing of it is visible on the main branch then.
+            PublishError: it could not be done; nothing of it is visible on the main branch then.
         """
         ...
 
@@ -64,57 +72,70 @@ class HubStore:
         self.repo_id = repo_id
 
     def publish(self, folder: Path, tag: str) -> Publication:
-        from huggingface_hub import CommitOperationAdd, HfApi
-        from huggingface_hub.errors import HfHubHTTPError
+        from huggingface_hub import HfApi
 
         api = HfApi()
+        try:
+            revision = retried(
+                lambda: self._publish(api, folder, tag), what=f"publishing to {self.repo_id}", attempts=_ATTEMPTS
+            )
+        # The client's two generations raise errors of different HTTP libraries on a cut connection.
+        except Exception as error:
+            raise PublishError(
+                f"could not publish to {self.repo_id}: {reason(error)}; the artifact is whole in {folder}: check "
+                f"that HF_TOKEN may write there, then publish it with: chexvision runs collect {tag}"
+            ) from error
+        return Publication(f"{api.endpoint}/{self.repo_id}/tree/{tag}", revision)
+
+    def _publish(self, api: HfApi, folder: Path, tag: str) -> str:
+        """Do what is left to do. Whatever an earlier attempt achieved, answered or not, is found and kept."""
+        api.create_repo(self.repo_id, exist_ok=True)
+        refs = api.list_repo_refs(self.repo_id)
+        tagged = next((ref.target_commit for ref in refs.tags if ref.name == tag), None)
+        if tagged is not None:
+            return str(tagged)
+        title = f"Publish run {tag}"
+        for _ in range(_COMMITS_BY_OTHERS):
+            commits = api.list_repo_commits(self.repo_id)
+            landed = next((commit.commit_id for commit in commits if commit.title == title), None)
+            landed = landed or self._commit(api, folder, title, parent=commits[0].commit_id)
+            if landed is not None:
+                api.create_tag(self.repo_id, tag=tag, revision=landed, exist_ok=True)
+                return str(landed)
+        raise ChexError(f"others committed {_COMMITS_BY_OTHERS} times while it was tried")
+
+    def _commit(self, api: HfApi, folder: Path, title: str, parent: str) -> str | None:
+        """One commit of all files on top of `parent`; None where somebody else committed there first."""
+        from huggingface_hub import CommitOperationAdd
+        from huggingface_hub.errors import HfHubHTTPError
+
+        # Made anew each time: an operation remembers what its file was replacing in an earlier parent.
         operations = [
             CommitOperationAdd(path.relative_to(folder).as_posix(), path)
             for path in sorted(folder.rglob("*"))
             if path.is_file()
         ]
         try:
-            api.create_repo(self.repo_id, exist_ok=True)
-            published = self._tagged(tag)
-            for attempt in range(1, _COMMIT_ATTEMPTS + 1):
-                if published is not None:
-                    break
-                head = api.model_info(self.repo_id).sha
-                try:
-                    commit = api.create_commit(
-                        self.repo_id, operations, commit_message=f"Publish run {tag}", parent_commit=head
-                    )
-                    api.create_tag(self.repo_id, tag=tag, revision=commit.oid, exist_ok=True)
-                    published = commit.oid
-                except HfHubHTTPError as error:
-                    # Somebody else committed between our two calls: go on from there.
-                    stale = error.response is not None and error.response.status_code in (409, 412)
-                    if not stale or attempt == _COMMIT_ATTEMPTS:
-                        raise
-        # The client's two generations raise errors of different HTTP libraries on a cut connection.
-        except Exception as error:
-            raise ChexError(
-                f"could not publish to {self.repo_id}: {' '.join(str(error).split())[:300]}; the artifact is whole "
-                f"in {folder}, check that HF_TOKEN may write there"
-            ) from error
-        return Publication(f"{api.endpoint}/{self.repo_id}/tree/{tag}", str(published))
-
-    def _tagged(self, tag: str) -> str | None:
-        from huggingface_hub import HfApi
-
-        refs = HfApi().list_repo_refs(self.repo_id)
-        return next((ref.target_commit for ref in refs.tags if ref.name == tag), None)
+            commit = api.create_commit(self.repo_id, operations, commit_message=title, parent_commit=parent)
+        except HfHubHTTPError as error:
+            if status_of(error) in (409, 412):
+                return None
+            raise
+        return str(commit.oid)
 
     def fetch(self, revision: str | None, out: Path) -> Path:
         from huggingface_hub import snapshot_download
 
         def download(partial: Path) -> None:
+            name = str(RepoRef(self.repo_id, revision))
             try:
-                snapshot = snapshot_download(self.repo_id, revision=revision)
+                snapshot = retried(
+                    lambda: snapshot_download(self.repo_id, revision=revision), what=f"fetching {name}"
+                )
             except Exception as error:
                 raise ChexError(
-                    f"could not fetch {RepoRef(self.repo_id, revision)}: {' '.join(str(error).split())[:300]}; check "
-                    "the name, the revision, the network and, for a private repository, HF_TOKEN"
+                    f"could not fetch {name}: {reason(error)}; check the name, the revision, the network and, for a "
+                    "private repository, HF_TOKEN"
                 ) from error
             shutil.copytree(snapshot, partial)
 
@@ -125,43 +146,75 @@ class FolderStore:
     """A folder with the same files as a repository on the Hub.
 
     Each tag is kept below ``.revisions/``; files that several revisions share are not stored twice there,
-    the folder itself shows the newest.
+    the folder itself shows the newest. ``.revisions/PUBLISHED`` names the tags in order: what it does not name is
+    not published.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def publish(self, folder: Path, tag: str) -> Publication:
+        from filelock import FileLock
+
+        try:
+            (self.folder / _REVISIONS).mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / _REVISIONS / _LOCK):
+                published = self._published()
+                if tag not in published:
+                    self._add(folder, tag)
+                    published.append(tag)
+                    write_text_atomic(self.folder / _REVISIONS / _PUBLISHED, "\n".join([*published, ""]))
+                self._show(published[-1])
+        except OSError as error:
+            raise PublishError(
+                f"could not publish to {self.folder}: {reason(error)}; the artifact is whole in {folder}: mend that, "
+                f"then publish it with: chexvision runs collect {tag}"
+            ) from error
+        return Publication(str(self.folder), tag)
+
+    def _published(self) -> list[str]:
+        try:
+            return (self.folder / _REVISIONS / _PUBLISHED).read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+
+    def _add(self, folder: Path, tag: str) -> None:
         revision = self.folder / _REVISIONS / tag
-        if not revision.is_dir():
-            partial = revision.with_name(f".{tag}.{os.getpid()}.partial")
+        partial = revision.with_name(f".{tag}.partial")
+        for left_over in (partial, revision):
+            shutil.rmtree(left_over, ignore_errors=True)
+        try:
+            shutil.copytree(folder, partial)
+            partial.rename(revision)
+        finally:
             shutil.rmtree(partial, ignore_errors=True)
-            try:
-                shutil.copytree(folder, partial)
-                partial.rename(revision)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
+
+    def _show(self, tag: str) -> None:
+        """Make the folder's own files those of a revision."""
+        revision = self.folder / _REVISIONS / tag
         for file in sorted(path for path in revision.rglob("*") if path.is_file()):
             shown = self.folder / file.relative_to(revision)
+            if shown.exists() and shown.samefile(file):
+                continue
             shown.parent.mkdir(parents=True, exist_ok=True)
-            replacement = shown.with_name(f".{shown.name}.{os.getpid()}.partial")
+            replacement = shown.with_name(f".{shown.name}.partial")
             replacement.unlink(missing_ok=True)
             try:
                 replacement.hardlink_to(file)
             except OSError:
                 shutil.copy2(file, replacement)  # a file system without hard links
             replacement.replace(shown)
-        return Publication(str(self.folder), tag)
 
     def fetch(self, revision: str | None, out: Path) -> Path:
-        source = self.folder if revision is None else self.folder / _REVISIONS / revision
+        published = self._published()
+        if revision is not None and revision not in published:
+            known = f"it holds {', '.join(published)}" if published else "it holds none"
+            raise ChexError(f"no revision {revision!r} in {self.folder}; {known}")
+        wanted = revision or next(reversed(published), None)
+        source = self.folder if wanted is None else self.folder / _REVISIONS / wanted
         if not source.is_dir():
-            raise ChexError(f"no artifact at {source}; check the path and the revision")
-        return _fetched(
-            out,
-            str(source),
-            lambda partial: shutil.copytree(source, partial, ignore=shutil.ignore_patterns(_REVISIONS)),
-        )
+            raise ChexError(f"no artifact at {source}; check the path")
+        return _fetched(out, str(source), lambda partial: shutil.copytree(source, partial))
 
 
 def _fetched(out: Path, name: str, fill: Callable[[Path], object]) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,21 +86,35 @@ def list_shards(folder: Path) -> dict[str, list[Path]]:
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder; name one with data/train-*.parquet shards")
     data = folder / "data" if (folder / "data").is_dir() else folder
-    found: dict[str, list[tuple[int, int, Path]]] = {}
-    for path in sorted(data.glob("*.parquet")):
-        if match := _SHARD.match(path.name):
-            found.setdefault(match[1], []).append((int(match[2]), int(match[3]), path))
+    grouped = group_shards((path.name for path in data.glob("*.parquet")), str(data))
+    return {split: [data / name for name in names] for split, names in grouped.items()}
+
+
+def group_shards(names: Iterable[str], where: str) -> dict[str, list[str]]:
+    """Sort shards' names into splits, in order; other names, and splits without shards, are left out.
+
+    Args:
+        names: file names, or paths with slashes.
+        where: what holds them, for messages.
+
+    Raises:
+        UsageError: there are no shards, some of a split's ``-of-N`` are missing, or two generations are mixed.
+    """
+    found: dict[str, list[tuple[int, int, str]]] = {}
+    for name in sorted(names):
+        if match := _SHARD.match(name.rpartition("/")[2]):
+            found.setdefault(match[1], []).append((int(match[2]), int(match[3]), name))
     if not found:
-        raise UsageError(f"no shards such as {shard_name('train', 0, 1)} in {folder}")
+        raise UsageError(f"no shards such as {shard_name('train', 0, 1)} in {where}")
     for split, shards in found.items():
         counts = sorted({count for _, count, _ in shards})
         if len(counts) > 1:
-            raise UsageError(f"{data} mixes {split} shards of two sets: -of-{counts[0]:05d} and -of-{counts[1]:05d}")
+            raise UsageError(f"{where} mixes {split} shards of two sets: -of-{counts[0]:05d} and -of-{counts[1]:05d}")
         missing = sorted(set(range(counts[0])) - {index for index, _, _ in shards})
         if missing:
             name = Path(shard_name(split, missing[0], counts[0])).name
-            raise UsageError(f"{data} lacks {len(missing)} of {counts[0]} {split} shards; the first is {name}")
-    return {split: [path for _, _, path in found[split]] for split in SPLITS if split in found}
+            raise UsageError(f"{where} lacks {len(missing)} of {counts[0]} {split} shards; the first is {name}")
+    return {split: [name for _, _, name in found[split]] for split in SPLITS if split in found}
 
 
 def patient_of(filename: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,10 +14,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from chexvision.errors import UsageError
+from chexvision.hub.reference import RepoRef
 from chexvision.labels import FINDINGS, NO_FINDING, parse_labels
 from chexvision.radiograph import decode_grey
-from chexvision.shards.manifest import Manifest, ShardEntry, SplitCounts, read_manifest
+from chexvision.shards.manifest import FileEntry, Manifest, ShardEntry, SplitCounts
 from chexvision.shards.parallel import map_in_order
+from chexvision.shards.place import ShardPlace, folder_place
+from chexvision.shards.remote import RemoteFile, fetch_file, hub_place, list_files
 from chexvision.shards.schema import COLUMNS, arrow_schema
 
 _SHOWN = 3
@@ -68,36 +71,84 @@ def verify_shards(folder: Path, *, sample: int, seed: int, workers: int) -> Iter
         UsageError: the folder is missing or has no manifest.
         ChexError: the manifest cannot be read.
     """
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder")
-    manifest = read_manifest(folder)
+    place = folder_place(folder)
+    manifest = place.manifest
     if manifest is None:
         raise UsageError(f"{folder} has no manifest.json; build shards with: chexvision shards build")
-    yield Check("files present", tuple(_missing(folder, manifest)))
-    yield Check("no further shards", tuple(_extra(folder, manifest)))
+    present = {entry.path for entry in manifest.all_files if (folder / entry.path).is_file()}
+    yield Check("files present", tuple(_missing(present, manifest)))
+    data = (path.relative_to(folder).as_posix() for path in sorted((folder / "data").glob("*")))
+    yield Check("no further shards", tuple(_extra(data, manifest)))
     altered = _altered(folder, manifest)
     yield Check("hashes", tuple(altered.values()))
-    whole = [entry for entry in manifest.shards if (folder / entry.path).is_file() and entry.path not in altered]
-    contents = _read_contents(folder, whole)
+    whole = [entry for entry in manifest.shards if entry.path in present and entry.path not in altered]
+    yield from _check_contents(place, whole, manifest)
+    decoded, problems = _decode_sample(folder, whole, manifest, sample, seed, workers)
+    yield Check(f"{decoded} images decode", tuple(problems))
+
+
+def verify_remote(reference: RepoRef) -> Iterator[Check]:
+    """Check a dataset on the Hub against its manifest by what the Hub lists and the shards' columns but the images.
+
+    Args:
+        reference: pinned to a sha.
+
+    Raises:
+        UsageError: it has no manifest.
+        ChexError: it cannot be had, or the manifest cannot be read.
+    """
+    files = list_files(reference)
+    place = hub_place(reference, files)
+    manifest = place.manifest
+    if manifest is None:
+        raise UsageError(f"{reference} has no manifest.json; push a set that chexvision shards build has made")
+    yield Check("files present", tuple(_missing(files.keys(), manifest)))
+    data = (path for path in files if path.startswith("data/"))
+    yield Check("no further shards", tuple(_extra(data, manifest)))
+    altered = listed_otherwise(reference, files, manifest)
+    yield Check("hashes", tuple(altered.values()))
+    whole = [entry for entry in manifest.shards if entry.path in files and entry.path not in altered]
+    yield from _check_contents(place, whole, manifest)
+
+
+def listed_otherwise(reference: RepoRef, files: dict[str, RemoteFile], manifest: Manifest) -> dict[str, str]:
+    """The files of a dataset on the Hub that are others than the manifest's, with what is wrong.
+
+    Small files are not stored by LFS: of them the Hub knows no SHA-256, so they are fetched.
+    """
+    altered: dict[str, str] = {}
+    for entry in manifest.all_files:
+        file = files.get(entry.path)
+        if file is None:
+            continue
+        sha256 = file.sha256
+        if sha256 is None and file.bytes == entry.bytes:
+            path = fetch_file(reference, entry.path)
+            sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if path is not None else "nothing"
+        problem = _difference(entry, file.bytes, sha256)
+        if problem:
+            altered[entry.path] = problem
+    return altered
+
+
+def _check_contents(place: ShardPlace, shards: list[ShardEntry], manifest: Manifest) -> Iterator[Check]:
+    contents = _read_contents(place, shards)
     yield Check("schema", tuple(contents.schema))
     yield Check("labels", tuple(contents.labels))
     yield Check("counts", tuple(contents.rows + _miscounted(contents, manifest)))
     yield Check("file names differ", tuple(f"{n} is there {k} times" for n, k in contents.filenames.items() if k > 1))
     yield Check("patients in one split each", tuple(_shared_patients(contents)))
-    decoded, problems = _decode_sample(folder, whole, manifest, sample, seed, workers)
-    yield Check(f"{decoded} images decode", tuple(problems))
 
 
-def _missing(folder: Path, manifest: Manifest) -> Iterator[str]:
+def _missing(present: Collection[str], manifest: Manifest) -> Iterator[str]:
     for entry in manifest.all_files:
-        if not (folder / entry.path).is_file():
+        if entry.path not in present:
             yield f"{entry.path} is missing"
 
 
-def _extra(folder: Path, manifest: Manifest) -> Iterator[str]:
+def _extra(data: Iterable[str], manifest: Manifest) -> Iterator[str]:
     known = {entry.path for entry in manifest.shards}
-    for path in sorted((folder / "data").glob("*")):
-        name = path.relative_to(folder).as_posix()
+    for name in data:
         if name not in known:
             yield f"{name} is not in the manifest"
 
@@ -109,41 +160,57 @@ def _altered(folder: Path, manifest: Manifest) -> dict[str, str]:
         path = folder / entry.path
         if not path.is_file():
             continue
-        if (size := path.stat().st_size) != entry.bytes:
-            altered[entry.path] = f"{entry.path} has {size} bytes, expected {entry.bytes}"
-            continue
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != entry.sha256:
-            altered[entry.path] = f"{entry.path} has SHA-256 {digest[:12]}…, expected {entry.sha256[:12]}…"
+        size, digest = path.stat().st_size, None
+        if size == entry.bytes:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        problem = _difference(entry, size, digest)
+        if problem:
+            altered[entry.path] = problem
     return altered
 
 
-def _read_contents(folder: Path, shards: list[ShardEntry]) -> _Contents:
+def _difference(entry: FileEntry | ShardEntry, size: int, sha256: str | None) -> str | None:
+    if size != entry.bytes:
+        return f"{entry.path} has {size} bytes, expected {entry.bytes}"
+    if sha256 != entry.sha256:
+        return f"{entry.path} has SHA-256 {(sha256 or 'unknown')[:12]}…, expected {entry.sha256[:12]}…"
+    return None
+
+
+def _read_contents(place: ShardPlace, shards: list[ShardEntry]) -> _Contents:
     contents = _Contents()
-    for entry in shards:
+
+    def read(entry: ShardEntry) -> tuple[ShardEntry, pa.Schema, pa.Table] | str:
         try:
-            file = pq.ParquetFile(folder / entry.path)
+            return entry, *place.read(entry.path, ["filename", "labels", "patient_id"])
         except pa.ArrowInvalid as error:
-            contents.schema.append(f"{entry.path} is no Parquet file: {error}")
-            continue
-        with file:
-            if not file.schema_arrow.equals(arrow_schema(), check_metadata=True):
-                contents.schema.append(f"{entry.path} has other columns than {', '.join(_TEXTS)} and image")
-                continue
-            table = file.read(columns=["filename", "labels", "patient_id"]).to_pydict()
-        if len(table["filename"]) != entry.rows:
-            contents.rows.append(f"{entry.path} has {len(table['filename'])} rows, expected {entry.rows}")
-        contents.images[entry.split] += len(table["filename"])
-        contents.patients.setdefault(entry.split, set()).update(table["patient_id"])
-        contents.filenames.update(table["filename"])
-        found = contents.findings.setdefault(entry.split, Counter())
-        for name, labels in zip(table["filename"], table["labels"], strict=True):
-            try:
-                found.update(parse_labels(labels) or (NO_FINDING,))
-            except ValueError as error:
-                contents.labels.append(f"{name}: {error}")
+            return f"{entry.path} is no Parquet file: {error}"
+
+    for found in map_in_order(read, shards, place.readers):
+        if isinstance(found, str):
+            contents.schema.append(found)
+        else:
+            _add_shard(contents, *found)
     return contents
+
+
+def _add_shard(contents: _Contents, entry: ShardEntry, schema: pa.Schema, rows: pa.Table) -> None:
+    if not schema.equals(arrow_schema(), check_metadata=True):
+        contents.schema.append(f"{entry.path} has other columns than {', '.join(_TEXTS)} and image")
+        return
+    table = rows.to_pydict()
+    if len(table["filename"]) != entry.rows:
+        contents.rows.append(f"{entry.path} has {len(table['filename'])} rows, expected {entry.rows}")
+    contents.images[entry.split] += len(table["filename"])
+    contents.patients.setdefault(entry.split, set()).update(table["patient_id"])
+    contents.filenames.update(table["filename"])
+    found = contents.findings.setdefault(entry.split, Counter())
+    for name, labels in zip(table["filename"], table["labels"], strict=True):
+        try:
+            found.update(parse_labels(labels) or (NO_FINDING,))
+        except ValueError as error:
+            contents.labels.append(f"{name}: {error}")
 
 
 def _miscounted(contents: _Contents, manifest: Manifest) -> list[str]:

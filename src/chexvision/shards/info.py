@@ -1,0 +1,187 @@
+"""What a set of shards holds, split by split, read from its columns and never from its images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from chexvision.errors import ChexError
+from chexvision.labels import FINDINGS, NO_FINDING, parse_labels
+from chexvision.shards.parallel import map_in_order
+from chexvision.shards.place import ShardPlace
+from chexvision.shards.schema import group_shards, patient_of
+
+_COLUMNS = ("filename", "labels", "patient_id", "age", "sex", "view")
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Ages:
+    """Years of age at the time of the picture, over the images where it is known; null where it is of none."""
+
+    known: int
+    minimum: int | None
+    median: float | None
+    mean: float | None
+    maximum: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SplitInfo:
+    """One split.
+
+    Args:
+        images: how many.
+        patients: how many different ones.
+        shards: Parquet files.
+        bytes: of all of them.
+        findings: images that show each finding, and "No Finding".
+        ages: of the images.
+        sexes: images by "F", "M" or "unknown".
+        views: images by "PA", "AP" or "unknown".
+    """
+
+    images: int
+    patients: int
+    shards: int
+    bytes: int
+    findings: dict[str, int]
+    ages: Ages
+    sexes: dict[str, int]
+    views: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class SetInfo:
+    """A set of shards: its name, what its manifest says of its making, and its splits."""
+
+    name: str
+    size: int | None  # side of an image in pixels; null without a manifest
+    encoding: str | None
+    kind: str | None  # "radiographs" or "drawn"
+    split_rule: str | None
+    splits: dict[str, SplitInfo]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def describe(place: ShardPlace) -> SetInfo:
+    """Count everything in a set of shards.
+
+    Raises:
+        UsageError: it has no shards, or lacks some of a split.
+        ChexError: a shard cannot be read, or lacks a column.
+    """
+    grouped = group_shards(place.sizes, place.name)
+    paths = [path for shards in grouped.values() for path in shards]
+
+    def read(path: str) -> pa.Table:
+        try:
+            table = place.read(path, _COLUMNS)[1]
+        except pa.ArrowInvalid as error:
+            raise ChexError(f"{path} of {place.name} is no Parquet file: {error}") from None
+        for needed in ("filename", "labels"):
+            if needed not in table.column_names:
+                raise ChexError(
+                    f"{path} of {place.name} has no column {needed!r}; shards need image, filename, labels"
+                )
+        return table
+
+    tables = dict(zip(paths, map_in_order(read, paths, place.readers), strict=True))
+    manifest = place.manifest
+    try:
+        splits = {
+            split: _split_info([tables[path] for path in shards], sum(place.sizes[path] for path in shards))
+            for split, shards in grouped.items()
+        }
+    except ValueError as error:
+        raise ChexError(f"{place.name}: {error}") from None
+    return SetInfo(
+        name=place.name,
+        size=manifest.size if manifest else None,
+        encoding=manifest.encoding if manifest else None,
+        kind=manifest.source.kind if manifest else None,
+        split_rule=manifest.split.name if manifest else None,
+        splits=splits,
+    )
+
+
+def _split_info(tables: list[pa.Table], size: int) -> SplitInfo:
+    names = _column(tables, "filename")
+    patients = _column(tables, "patient_id") or [patient_of(name) for name in names]
+    findings: Counter[str] = Counter()
+    for labels, images in Counter(_column(tables, "labels")).items():
+        for finding in parse_labels(labels) or (NO_FINDING,):
+            findings[finding] += images
+    return SplitInfo(
+        images=len(names),
+        patients=len(set(patients)),
+        shards=len(tables),
+        bytes=size,
+        findings={name: findings[name] for name in (*FINDINGS, NO_FINDING)},
+        ages=_ages([age for age in _column(tables, "age") if age is not None]),
+        sexes=_counted(_column(tables, "sex"), ("F", "M"), len(names)),
+        views=_counted(_column(tables, "view"), ("PA", "AP"), len(names)),
+    )
+
+
+def _column(tables: list[pa.Table], name: str) -> list[Any]:
+    """A column's values over all shards; none where shards of another maker lack it."""
+    return [value for table in tables if name in table.column_names for value in table.column(name).to_pylist()]
+
+
+def _ages(years: list[int]) -> Ages:
+    if not years:
+        return Ages(0, None, None, None, None)
+    mean = round(float(np.mean(years)), 1)
+    return Ages(len(years), min(years), float(np.median(years)), mean, max(years))
+
+
+def _counted(values: Iterable[str | None], known: tuple[str, ...], images: int) -> dict[str, int]:
+    counts = Counter(values)
+    named = {name: counts[name] for name in known}
+    return {**named, UNKNOWN: images - sum(named.values())}
+
+
+def lines(info: SetInfo) -> list[str]:
+    """The same as a table to read, one column a split."""
+    made = [f"{info.size}² {info.encoding}, {info.kind}, split {info.split_rule}"] if info.size else []
+    splits = list(info.splits.values())
+    rows: list[tuple[str, list[str]]] = [("", list(info.splits))]
+    rows.append(("images", [f"{split.images:,}" for split in splits]))
+    rows.append(("patients", [f"{split.patients:,}" for split in splits]))
+    rows.append(("shards", [f"{split.shards} ({split.bytes / 10**6:,.1f} MB)" for split in splits]))
+    for finding in (*FINDINGS, NO_FINDING):
+        rows.append((finding, [_share(split.findings[finding], split.images) for split in splits]))
+    rows.append(("age", [_age_text(split.ages) for split in splits]))
+    for field in ("sexes", "views"):
+        for value in getattr(splits[0], field):
+            cells = [_share(getattr(split, field)[value], split.images) for split in splits]
+            rows.append((f"{'sex' if field == 'sexes' else 'view'} {value}", cells))
+    return [info.name, *made, "", *_aligned(rows)]
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part:,} ({100 * part / max(whole, 1):.1f} %)"
+
+
+def _age_text(ages: Ages) -> str:
+    return f"{ages.minimum}–{ages.maximum}, median {ages.median:g}" if ages.known else UNKNOWN
+
+
+def _aligned(rows: list[tuple[str, list[str]]]) -> list[str]:
+    first = max(len(head) for head, _ in rows)
+    widths = [max(len(cells[column]) for _, cells in rows) for column in range(len(rows[0][1]))]
+    return [
+        "  ".join(
+            [head.ljust(first), *(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))]
+        ).rstrip()
+        for head, cells in rows
+    ]

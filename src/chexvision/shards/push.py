@@ -1,0 +1,173 @@
+"""A shard folder to a dataset on the Hub: shards one by one, then everything visible in a single commit."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chexvision.errors import ChexError, UsageError
+from chexvision.hub.reference import RepoRef
+from chexvision.hub.retry import reason, retried, status_of
+from chexvision.progress import Progress
+from chexvision.shards.card import render_card
+from chexvision.shards.manifest import MANIFEST_NAME, Manifest, ShardEntry, read_manifest
+from chexvision.shards.parallel import usable_cores
+from chexvision.shards.remote import RemoteFile, list_files, without_client_bars
+from chexvision.shards.verify import listed_otherwise, verify_shards
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+_CARD = "README.md"
+_AT_ONCE = 4
+_SAMPLE = 200  # images to decode before anything is sent
+_COMMITS_BY_OTHERS = 20
+
+
+def push_shards(folder: Path, repo_id: str, *, private: bool) -> RepoRef:
+    """Upload a shard folder as a dataset; call again to go on after a failure.
+
+    The folder is verified first. Contents that the Hub has already are not sent again, be it from an earlier
+    call that broke off. Then one commit makes the dataset exactly this set: shards of an earlier set go. In the
+    end, sizes and hashes on the Hub are compared with the manifest.
+
+    Args:
+        folder: with `manifest.json` and ``data/``; its README.md becomes the dataset's card.
+        repo_id: ``USER/NAME``, created if it is not there.
+        private: whether only its owner may see it; of one that is there this is not changed.
+
+    Returns:
+        The dataset at its new commit, or at the newest one if nothing had changed.
+
+    Raises:
+        UsageError: there is no shard folder, or the dataset is public where it was to be private.
+        ChexError: the folder is not what its manifest says, or the upload failed.
+    """
+    from huggingface_hub import HfApi
+
+    for check in verify_shards(folder, sample=_SAMPLE, seed=0, workers=usable_cores()):
+        if not check.ok:
+            raise ChexError(f"{folder} is not pushed, {check.name} failed: {'; '.join(check.problems[:3])}")
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise UsageError(f"{folder} has no manifest.json; build shards with: chexvision shards build")
+    api, dataset = HfApi(), RepoRef(repo_id)
+    try:
+        _make_repo(api, dataset, private)
+        with without_client_bars():
+            _upload(api, folder, dataset, manifest.shards)
+            sha = retried(lambda: _complete(api, folder, dataset, manifest), what=f"committing to {dataset}")
+    except ChexError:
+        raise
+    # The client's two generations raise errors of different HTTP libraries on a cut connection.
+    except Exception as error:
+        raise ChexError(
+            f"could not push to {dataset}: {reason(error)}; check that HF_TOKEN may write there and call again, "
+            "what has been uploaded is not sent twice"
+        ) from error
+    pushed = RepoRef(repo_id, sha)
+    _check(pushed, manifest)
+    return pushed
+
+
+def _make_repo(api: HfApi, dataset: RepoRef, private: bool) -> None:
+    def is_private() -> bool:
+        api.create_repo(dataset.repo_id, repo_type="dataset", private=private, exist_ok=True)
+        return bool(api.dataset_info(dataset.repo_id).private)
+
+    if not retried(is_private, what=f"creating {dataset}") and private:
+        raise UsageError(
+            f"{dataset} is there already and public, --private does not change that; make it private on its page, "
+            "or choose another --repo"
+        )
+
+
+def _upload(api: HfApi, folder: Path, dataset: RepoRef, shards: tuple[ShardEntry, ...]) -> None:
+    """Send the shards' contents, which stay invisible until they are committed."""
+    from huggingface_hub import CommitOperationAdd
+
+    held = list_files(dataset)
+    lacking = [shard for shard in shards if not _holds(held, shard)]
+
+    def send(shard: ShardEntry) -> None:
+        def once() -> None:
+            addition = CommitOperationAdd(shard.path, folder / shard.path)
+            api.preupload_lfs_files(dataset.repo_id, [addition], repo_type="dataset")
+
+        retried(once, what=f"uploading {shard.path}")
+
+    megabytes = {shard.path: shard.bytes / 10**6 for shard in shards}
+    done = sum(megabytes.values()) - sum(megabytes[shard.path] for shard in lacking)
+    with (
+        ThreadPoolExecutor(_AT_ONCE) as pool,
+        Progress(f"uploading to {dataset}", round(sum(megabytes.values())), "MB", round(done)) as progress,
+    ):
+        jobs = {pool.submit(send, shard): shard for shard in lacking}
+        try:
+            for job in as_completed(jobs):
+                job.result()
+                done += megabytes[jobs[job].path]
+                progress.advance(round(done) - progress.done)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _complete(api: HfApi, folder: Path, dataset: RepoRef, manifest: Manifest) -> str:
+    """One commit that makes the main branch this set; its sha, or the head's if there is nothing to change.
+
+    Called again after a lost answer, it finds nothing left to change.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    title = f"Push {manifest.images:,} images of {manifest.size}² in {len(manifest.shards)} shards"
+    for _ in range(_COMMITS_BY_OTHERS):
+        head = str(api.dataset_info(dataset.repo_id).sha)
+        try:
+            commit = api.create_commit(
+                dataset.repo_id,
+                _operations(folder, manifest, list_files(RepoRef(dataset.repo_id, head))),
+                commit_message=title,
+                repo_type="dataset",
+                parent_commit=head,
+            )
+            return str(commit.oid)
+        except HfHubHTTPError as error:
+            if status_of(error) not in (409, 412):
+                raise
+    raise ChexError(f"others committed to {dataset} {_COMMITS_BY_OTHERS} times meanwhile; call again")
+
+
+def _operations(
+    folder: Path, manifest: Manifest, held: dict[str, RemoteFile]
+) -> list[CommitOperationAdd | CommitOperationDelete]:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    card = folder / _CARD
+    text = card.read_bytes() if card.is_file() else render_card(manifest).encode()
+    wanted = {shard.path for shard in manifest.shards}
+    former = [path for path in held if path.startswith("data/") and path not in wanted]
+    return [
+        CommitOperationAdd(_CARD, text),
+        CommitOperationAdd(MANIFEST_NAME, folder / MANIFEST_NAME),
+        *(CommitOperationAdd(file.path, folder / file.path) for file in manifest.files),
+        *(
+            CommitOperationAdd(shard.path, folder / shard.path)
+            for shard in manifest.shards
+            if not _holds(held, shard)
+        ),
+        *(CommitOperationDelete(path) for path in former),
+    ]
+
+
+def _holds(held: dict[str, RemoteFile], shard: ShardEntry) -> bool:
+    return shard.path in held and held[shard.path].sha256 == shard.sha256
+
+
+def _check(pushed: RepoRef, manifest: Manifest) -> None:
+    """Raise ChexError where the Hub does not hold what the manifest says."""
+    files = list_files(pushed)
+    problems = [f"{entry.path} is missing" for entry in manifest.all_files if entry.path not in files]
+    problems += listed_otherwise(pushed, files, manifest).values()
+    if problems:
+        raise ChexError(f"{pushed} is not what was pushed: {'; '.join(problems[:3])}; call again")

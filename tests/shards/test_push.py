@@ -1,0 +1,371 @@
+"""A shard folder to the Hub and back: pushed whole, checked there, and looked at without its images."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+from chexvision.cli import main
+from chexvision.errors import ChexError, UsageError
+from chexvision.hub import retry
+from chexvision.hub.reference import RepoRef
+from chexvision.labels import FINDINGS
+from chexvision.shards.info import describe
+from chexvision.shards.manifest import read_manifest
+from chexvision.shards.place import folder_place
+from chexvision.shards.push import push_shards
+from chexvision.shards.remote import hub_place, list_files
+from chexvision.shards.synthesize import synthesize
+from chexvision.shards.verify import verify_remote
+from tests.fakes.faults import Fault
+from tests.fakes.hub import FakeHub
+from tests.fakes.messages import Request, Response
+
+TOKEN = "hf_right"
+DATA = "chex/drawn"
+FAULTS = {
+    "503": Fault.status(503),
+    "429": Fault.status(429, retry_after=2),
+    "cut in the request": Fault.cut(3, during="request"),
+    "cut in the response": Fault.cut(3),
+    "answer lost": Fault.lose_answer(),
+}
+
+
+class CountingHub(FakeHub):
+    """Knows how many bytes of stored files it has sent."""
+
+    sent = 0
+
+    def cdn(self, request: Request, sha256: str) -> Response:
+        response = super().cdn(request, sha256)
+        with self.lock:
+            self.sent += len(response.body) if request.method == "GET" else 0
+        return response
+
+    cdn.__dict__.update(FakeHub.cdn.__dict__)
+
+
+@contextmanager
+def a_hub(root: Path) -> Iterator[CountingHub]:
+    with pytest.MonkeyPatch.context() as patch, CountingHub(root, TOKEN) as hub:
+        hub.environment(patch, TOKEN)
+        yield hub
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    seen: list[float] = []
+    monkeypatch.setattr(retry, "sleep", seen.append)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client's own backoff
+    return seen
+
+
+@pytest.fixture
+def hub(tmp_path: Path, waits: list[float]) -> Iterator[CountingHub]:
+    with a_hub(tmp_path / "hub") as hub:
+        yield hub
+
+
+def draw(folder: Path, *, images: int, size: int, shard_bytes: int) -> Path:
+    synthesize(
+        folder, images=images, seed=5, size=size, encoding="png", shard_bytes=shard_bytes, workers=2, overwrite=False
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five shards of small pictures. Read only."""
+    return draw(tmp_path_factory.mktemp("push") / "shards", images=100, size=32, shard_bytes=80_000)
+
+
+@pytest.fixture(scope="session")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures that weigh far more than what is known of them. Read only."""
+    return draw(tmp_path_factory.mktemp("push") / "large", images=300, size=160, shard_bytes=2**28)
+
+
+def remote(hub: FakeHub, revision: str = "main") -> dict[str, bytes]:
+    files = dict(hub.commits(DATA, revision, "dataset")[0].files)
+    del files[".gitattributes"]
+    return files
+
+
+def local(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def uploads(hub: FakeHub) -> list[str]:
+    return [record.path for record in hub.requests if record.method == "PUT" and record.status == 200]
+
+
+def failures(reference: RepoRef) -> dict[str, str]:
+    return {check.name: "; ".join(check.problems) for check in verify_remote(reference) if not check.ok}
+
+
+def edit(*operations: CommitOperationAdd | CommitOperationDelete) -> RepoRef:
+    return RepoRef(DATA, HfApi().create_commit(DATA, operations, commit_message="edit", repo_type="dataset").oid)
+
+
+def run(*words: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["shards", *map(str, words)])
+    return int(ended.value.code or 0)
+
+
+def test_a_pushed_set_is_the_folder_in_one_commit(hub: FakeHub, small: Path) -> None:
+    pushed = push_shards(small, DATA, private=False)
+    assert remote(hub) == local(small)
+    commits = hub.commits(DATA, repo_type="dataset")
+    assert [commit.title for commit in commits] == ["Push 100 images of 32² in 5 shards", "initial commit"]
+    assert pushed == RepoRef(DATA, commits[0].sha)
+    assert not hub.is_private(DATA, "dataset")
+    assert failures(pushed) == {}
+
+
+def test_the_card_tells_the_hub_what_is_in_it(hub: FakeHub, small: Path) -> None:
+    push_shards(small, DATA, private=True)
+    assert hub.is_private(DATA, "dataset")
+    _, head, text = hub.read(DATA, "README.md", repo_type="dataset").decode().split("---\n", 2)
+    card = yaml.safe_load(head)
+    manifest = read_manifest(small)
+    assert manifest is not None
+    assert card["license"] == "cc0-1.0"
+    assert {part["split"] for part in card["configs"][0]["data_files"]} == {"train", "validation", "test"}
+    assert {split["name"]: split["num_examples"] for split in card["dataset_info"]["splits"]} == {
+        name: counts.images for name, counts in manifest.splits.items()
+    }
+    assert {"name": "image", "dtype": "image"} in card["dataset_info"]["features"]
+    for finding in FINDINGS:
+        counts = " | ".join(str(split.findings[finding]) for split in manifest.splits.values())
+        assert f"| {finding} | {counts} |" in text
+
+
+def test_pushing_again_sends_and_changes_nothing(hub: FakeHub, small: Path) -> None:
+    first = push_shards(small, DATA, private=False)
+    before = uploads(hub)
+    assert push_shards(small, DATA, private=False) == first
+    assert uploads(hub) == before
+    assert len(hub.commits(DATA, repo_type="dataset")) == 2
+
+
+@pytest.mark.parametrize("fault", ["503", "cut in the request", "answer lost"])
+def test_every_request_may_fail_once(small: Path, tmp_path: Path, waits: list[float], fault: str) -> None:
+    with a_hub(tmp_path / "clean") as hub:
+        push_shards(small, DATA, private=False)
+        count = len(hub.requests)
+    assert count > 20
+    for number in range(count):
+        with a_hub(tmp_path / f"hub-{number}") as hub:
+            numbers = itertools.count()
+            rule = hub.faults.add(lambda _, n=numbers, number=number: next(n) == number, FAULTS[fault])  # type: ignore[misc]
+            pushed = push_shards(small, DATA, private=False)
+            assert rule.fired == 1
+            assert len(hub.commits(DATA, repo_type="dataset")) == 2
+            assert remote(hub, str(pushed.revision)) == local(small)
+
+
+def test_a_push_that_broke_off_goes_on_where_it_was(hub: FakeHub, small: Path) -> None:
+    rule = hub.faults.add(r"PUT /upload/", Fault.status(403), times=10**6)
+    rule.fired = 0
+    passed = itertools.count()
+    rule.match = lambda line: line.startswith("PUT /upload/") and next(passed) >= 3
+    with pytest.raises(ChexError, match=r"could not push to chex/drawn: .*what has been uploaded is not sent twice"):
+        push_shards(small, DATA, private=False)
+    assert list(remote(hub)) == []
+    before = uploads(hub)
+    assert len(before) == 3
+    rule.times = 0
+    push_shards(small, DATA, private=False)
+    assert len(uploads(hub)) == len(set(uploads(hub))) == 5
+    assert remote(hub) == local(small)
+
+
+def test_a_folder_that_is_not_what_its_manifest_says_is_not_sent(hub: FakeHub, small: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(small, tmp_path / "broken")
+    shard = next((broken / "data").glob("test-*"))
+    data = bytearray(shard.read_bytes())
+    data[200] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(ChexError, match=r"broken is not pushed, hashes failed: data/test-00000-of-00001.parquet has"):
+        push_shards(broken, DATA, private=False)
+    (broken / "manifest.json").unlink()
+    with pytest.raises(UsageError, match=r"no manifest\.json"):
+        push_shards(broken, DATA, private=False)
+    assert hub.requests == []
+
+
+def test_shards_of_an_earlier_set_go_and_other_files_stay(hub: FakeHub, small: Path, large: Path) -> None:
+    push_shards(small, DATA, private=False)
+    edit(CommitOperationAdd("notes.md", b"by hand"))
+    pushed = push_shards(large, DATA, private=False)
+    assert remote(hub) == {**local(large), "notes.md": b"by hand"}
+    assert failures(pushed) == {}
+
+
+def test_a_shard_that_somebody_else_adds_meanwhile_goes_too(hub: FakeHub, small: Path, waits: list[float]) -> None:
+    def intrude(line: str) -> bool:
+        repo = hub.repos.get(("dataset", DATA))
+        if repo and "/commit/" in line and len(repo.history("main")) == 1:
+            head = repo.history("main")[0]
+            entry = repo.regular("data/extra.parquet", b"x")
+            repo.branches["main"] = repo.commit(head.sha, "other", "", {**head.entries, entry.path: entry}).sha
+        return False
+
+    hub.faults.add(intrude, Fault.status(500))
+    pushed = push_shards(small, DATA, private=False)
+    assert [record.status for record in hub.requests if "/commit/" in record.path] == [412, 200]
+    assert remote(hub) == local(small)
+    assert failures(pushed) == {}
+    assert waits == []
+
+
+def test_a_public_dataset_is_not_taken_for_a_private_one(hub: FakeHub, small: Path) -> None:
+    HfApi().create_repo(DATA, repo_type="dataset")
+    with pytest.raises(UsageError, match=r"is there already and public, --private does not change that"):
+        push_shards(small, DATA, private=True)
+    assert uploads(hub) == []
+
+
+def test_a_token_that_may_not_write_is_one_line(
+    hub: FakeHub, small: Path, monkeypatch: pytest.MonkeyPatch, waits: list[float]
+) -> None:
+    hub.add_token("hf_reader", "read")
+    monkeypatch.setenv("HF_TOKEN", "hf_reader")
+    with pytest.raises(ChexError, match=r"403.*check that HF_TOKEN may write there") as error:
+        push_shards(small, DATA, private=False)
+    assert "hf_reader" not in str(error.value)
+    assert waits == []
+
+
+def test_what_the_hub_does_not_hold_after_a_push_is_said(hub: FakeHub, small: Path) -> None:
+    def lose(line: str) -> bool:
+        repo = hub.repos.get(("dataset", DATA))
+        if repo and "/tree/" in line and len(repo.history("main")) == 2:
+            repo.history("main")[0].entries.pop("data/test-00000-of-00001.parquet", None)
+        return False
+
+    hub.faults.add(lose, Fault.status(500))
+    with pytest.raises(ChexError, match=r"is not what was pushed: data/test-00000-of-00001.parquet is missing"):
+        push_shards(small, DATA, private=False)
+
+
+def test_a_remote_set_that_was_tampered_with_is_found(hub: FakeHub, small: Path, large: Path) -> None:
+    push_shards(small, DATA, private=False)
+    test = "data/test-00000-of-00001.parquet"
+    assert failures(edit(CommitOperationAdd("data/extra.parquet", b"x"))) == {
+        "no further shards": "data/extra.parquet is not in the manifest"
+    }
+    other = failures(edit(CommitOperationDelete("data/extra.parquet"), CommitOperationAdd(test, large / test)))
+    assert f"{test} has" in other["hashes"]
+    boxes = failures(edit(CommitOperationAdd(test, small / test), CommitOperationAdd("boxes.csv", b"x")))
+    assert boxes.keys() == {"hashes"}
+    gone = failures(edit(CommitOperationDelete(test), CommitOperationAdd("boxes.csv", small / "boxes.csv")))
+    assert gone["files present"] == f"{test} is missing"
+    with pytest.raises(UsageError, match=r"has no manifest\.json"):
+        failures(edit(CommitOperationDelete("manifest.json")))
+
+
+def test_labels_are_read_over_the_network_without_the_images(hub: CountingHub, large: Path) -> None:
+    pushed = push_shards(large, DATA, private=False)
+    size = sum(path.stat().st_size for path in (large / "data").iterdir())
+    assert failures(pushed) == {}
+    verified, hub.sent = hub.sent, 0
+    found = describe(hub_place(pushed, list_files(pushed)))
+    assert 0 < verified < 0.1 * size
+    assert 0 < hub.sent < 0.1 * size
+    expected = describe(folder_place(large)).as_dict()
+    assert found.as_dict() == {**expected, "name": str(pushed)}
+    assert not any(".parquet" in unquote(r.path) and "/resolve/" in r.path and r.status == 200 for r in hub.requests)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_reading_over_the_network_survives_faults(hub: FakeHub, small: Path, fault: str) -> None:
+    pushed = push_shards(small, DATA, private=False)
+    rules = [hub.faults.add(match, FAULTS[fault]) for match in ("GET /cdn/", "/tree/", "/resolve/", "/revision/")]
+    assert failures(pushed) == {}
+    assert [rule.fired for rule in rules] == [1, 1, 1, 1]
+
+
+def test_counts_agree_with_the_manifest(small: Path) -> None:
+    manifest = read_manifest(small)
+    assert manifest is not None
+    found = describe(folder_place(small))
+    for name, counts in manifest.splits.items():
+        split = found.splits[name]
+        assert (split.images, split.patients, split.findings) == (counts.images, counts.patients, counts.findings)
+    table = pa.concat_tables(
+        [pq.read_table(path, columns=["age", "sex", "view"]) for path in sorted((small / "data").glob("train-*"))]
+    ).to_pydict()
+    train = found.splits["train"]
+    assert train.sexes == {"F": table["sex"].count("F"), "M": table["sex"].count("M"), "unknown": 0}
+    assert train.views["AP"] == table["view"].count("AP")
+    assert (train.ages.known, train.ages.minimum, train.ages.maximum) == (
+        train.images, min(table["age"]), max(table["age"]),
+    )  # fmt: skip
+
+
+def test_shards_of_another_maker_are_described_as_far_as_they_go(tmp_path: Path) -> None:
+    rows = {"image": [b"x"] * 3, "filename": [f"0000000{n}_000.png" for n in (1, 1, 2)]}
+    path = tmp_path / "train-00000-of-00001.parquet"
+    pq.write_table(pa.table({**rows, "labels": ["Mass", "No Finding", "Mass|Hernia"]}), path)
+    train = describe(folder_place(tmp_path)).splits["train"]
+    assert (train.images, train.patients, train.findings["Mass"], train.findings["No Finding"]) == (3, 2, 2, 1)
+    assert train.ages.known == 0
+    assert train.sexes == {"F": 0, "M": 0, "unknown": 3}
+    pq.write_table(pa.table({**rows, "labels": ["Fracture"] * 3}), path)
+    with pytest.raises(ChexError, match="Fracture"):
+        describe(folder_place(tmp_path))
+    pq.write_table(pa.table(rows), path)
+    with pytest.raises(ChexError, match="has no column 'labels'"):
+        describe(folder_place(tmp_path))
+    path.write_bytes(b"nothing")
+    with pytest.raises(ChexError, match="is no Parquet file"):
+        describe(folder_place(tmp_path))
+
+
+def test_the_commands_print_what_the_next_one_takes(
+    hub: FakeHub, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("push", small, "--repo", DATA) == 0
+    pushed = capsys.readouterr().out.strip()
+    assert pushed == f"{DATA}@{hub.commits(DATA, repo_type='dataset')[0].sha}"
+    assert run("verify", pushed) == 0
+    assert all(line.startswith("ok ") for line in capsys.readouterr().out.splitlines())
+    assert run("info", pushed, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["splits"]["train"]["images"] > 0
+    assert run("info", DATA) == 0  # a branch is looked up, and the sha is named
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == pushed
+    assert shown[3].split() == ["train", "validation", "test"]
+    assert run("info", small) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == shown[1:]
+
+
+def test_bad_input_is_one_line(hub: FakeHub, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    for words, code, message in [
+        (("push", small, "--repo", "drawn"), 2, "--repo drawn is no dataset's name; write USER/NAME"),
+        (("push", small, "--repo", "chex/drawn@main"), 2, "is no dataset's name"),
+        (("push", tmp_path / "none", "--repo", DATA), 2, "is no folder"),
+        (("push", tmp_path / "empty", "--repo", DATA), 2, "has no manifest.json"),
+        (("push", small, "--repo", "else/drawn"), 1, "could not push to else/drawn"),
+        (("info", tmp_path / "empty"), 2, "no shards such as"),
+        (("info", "chex/none"), 1, "the Hub has no dataset chex/none"),
+        (("verify", f"chex/none@{'0' * 40}"), 1, "the Hub has no dataset chex/none"),
+    ]:
+        assert run(*words) == code, message
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == 1 and said[0].startswith("error: ") and message in said[0], said
