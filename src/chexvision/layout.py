@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+import platformdirs
 
 PACKAGE_DIR = Path(__file__).resolve().parent
 
@@ -21,3 +24,9 @@ def shared_dir(name: str) -> Path:
         if folder.is_dir():
             return folder
     raise FileNotFoundError(f"no {name}/ folder in {installed.parent} or {beside_src.parent}; reinstall chexvision")
+
+
+def cache_dir() -> Path:
+    """Where what can be made again is kept: ``CHEXVISION_CACHE``, or the user's cache folder."""
+    chosen = os.environ.get("CHEXVISION_CACHE")
+    return Path(chosen) if chosen else platformdirs.user_cache_path("chexvision")

@@ -13,7 +13,7 @@ import pytest
 
 from chexvision.config import ClaheConfig
 from chexvision.data import decode
-from chexvision.data.decode import cache_dir, decoded_images
+from chexvision.data.decode import decoded_dir, decoded_images
 from chexvision.data.rows import read_rows
 from chexvision.data.source import ShardSource, find_shards
 from chexvision.errors import ChexError
@@ -59,7 +59,7 @@ def test_the_second_call_decodes_nothing(source: ShardSource, monkeypatch: pytes
 def test_a_damaged_array_is_decoded_again(source: ShardSource) -> None:
     rows = read_rows(source.shards, None)["validation"]
     first = np.array(decoded_images(source, rows, 64, PLAIN))
-    (file,) = cache_dir().glob("*/images.npy")
+    (file,) = decoded_dir().glob("*/images.npy")
     with file.open("r+b") as handle:
         handle.seek(-64 * 64, os.SEEK_END)
         handle.write(b"\x7f" * 64)
@@ -96,7 +96,7 @@ def test_an_unreadable_image_names_itself_and_leaves_nothing(
     monkeypatch.setattr(decode, "decode_grey", broken)
     with pytest.raises(ChexError, match=r"\.png in .*truncated PNG"):
         decoded_images(source, rows, 64, PLAIN)
-    assert list(cache_dir().iterdir()) == []
+    assert list(decoded_dir().iterdir()) == []
 
 
 def test_too_little_disk_says_how_much_is_needed(source: ShardSource, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,7 @@ def test_a_full_disk_is_an_error_and_not_a_crash(drawn_shards: Path, tmp_path: P
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "try: decode.decoded_images(source, rows, 64, ClaheConfig(enabled=False, clip_limit=1.0, tiles=1))\n"
         "except OSError as error: print('refused', error.errno)\n"
-        "print(sorted(p.name for p in decode.cache_dir().iterdir()))\n"
+        "print(sorted(p.name for p in decode.decoded_dir().iterdir()))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(drawn_shards)],

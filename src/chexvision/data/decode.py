@@ -14,7 +14,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from chexvision.config import ClaheConfig
 from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
 from chexvision.errors import ChexError
+from chexvision.layout import cache_dir
 from chexvision.radiograph import decode_grey, make_clahe, resize_area
 from chexvision.shards.parallel import usable_cores
 
@@ -34,10 +34,9 @@ _CHECKED_ROWS = 256
 OnDecoded = Callable[[int], None]
 
 
-def cache_dir() -> Path:
-    """Where decoded arrays are kept: ``CHEXVISION_CACHE``, or the user's cache folder."""
-    chosen = os.environ.get("CHEXVISION_CACHE")
-    return (Path(chosen) if chosen else platformdirs.user_cache_path("chexvision")) / "decoded"
+def decoded_dir() -> Path:
+    """Where decoded arrays are kept."""
+    return cache_dir() / "decoded"
 
 
 def decoded_images(
@@ -57,7 +56,7 @@ def decoded_images(
     Raises:
         ChexError: the disk is too full, or an image in a shard cannot be read.
     """
-    folder = cache_dir() / _key(source, rows, size, clahe)
+    folder = decoded_dir() / _key(source, rows, size, clahe)
     shape = (len(rows), size, size)
     found = _open_verified(folder, shape)
     if found is not None:

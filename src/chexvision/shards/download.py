@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import platformdirs
-
 from chexvision.errors import ChexError
 from chexvision.files import write_text_atomic
 from chexvision.hub.reference import RepoRef
+from chexvision.layout import cache_dir
 from chexvision.progress import Progress
 from chexvision.shards.remote import fetch_file, fetch_manifest, list_files, without_client_bars
 from chexvision.shards.schema import group_shards
@@ -128,9 +126,7 @@ class _Record:
     """What is known of a dataset at a sha: shards found right and, without a manifest, which there are."""
 
     def __init__(self, reference: RepoRef) -> None:
-        chosen = os.environ.get("CHEXVISION_CACHE")
-        root = Path(chosen) if chosen else platformdirs.user_cache_path("chexvision")
-        self._file = root / "verified" / f"{reference.repo_id.replace('/', '--')}--{reference.revision}.json"
+        self._file = cache_dir() / "verified" / f"{reference.repo_id.replace('/', '--')}--{reference.revision}.json"
         self.listing: list[_Expected] = []
         self._right: dict[str, list[Any]] = {}
         try:
