@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,12 @@ import torch
 
 from chexvision.data.augment import plain
 from chexvision.errors import ChexError, UsageError
+from chexvision.evaluation.calibration import FILE as CALIBRATION_FILE
+from chexvision.evaluation.calibration import read_calibration
+from chexvision.evaluation.judge import Rules
+from chexvision.evaluation.records import ABNORMAL
+from chexvision.evaluation.thresholds import FILE as THRESHOLDS_FILE
+from chexvision.evaluation.thresholds import read_thresholds
 from chexvision.hub.reference import Reference, RepoRef
 from chexvision.models.classifier import CheXVision
 from chexvision.radiograph import Grey, decode_grey, make_clahe, resize_area
@@ -20,21 +26,29 @@ _BATCH = 16
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Probabilities for one image.
+    """Probabilities for one image, calibrated where the model was published with a calibration.
 
     Args:
         image: its file.
         abnormal: that there is any finding, in [0, 1].
         findings: of each finding, in [0, 1].
+        calls: by finding, and "Abnormal": whether the probability reaches the model's threshold; without those
+            that have none.
     """
 
     image: Path
     abnormal: float
     findings: dict[str, float]
+    calls: dict[str, bool] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
-        return {"image": str(self.image), "abnormal": self.abnormal, "findings": self.findings}
+        return {
+            "image": str(self.image),
+            "abnormal": self.abnormal,
+            "findings": self.findings,
+            "calls": self.calls,
+        }
 
 
 def load_model(reference: Reference) -> CheXVision:
@@ -63,6 +77,40 @@ def _from_hub(reference: RepoRef) -> CheXVision:
         ) from error
 
 
+def load_rules(reference: Reference) -> Rules:
+    """The calibration and thresholds that the model was published with, as far as there are any.
+
+    Raises:
+        ChexError: they cannot be had, or are damaged.
+    """
+    calibration = artifact_file(reference, CALIBRATION_FILE)
+    thresholds = artifact_file(reference, THRESHOLDS_FILE)
+    return Rules(
+        read_calibration(calibration) if calibration else None, read_thresholds(thresholds) if thresholds else None
+    )
+
+
+def artifact_file(reference: Reference, name: str) -> Path | None:
+    """A small file of a published model, or None where it was published without.
+
+    Raises:
+        ChexError: the Hub could not be asked.
+    """
+    if isinstance(reference, Path):
+        path = reference / name
+        return path if path.is_file() else None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(reference.repo_id, name, revision=reference.revision))
+    except EntryNotFoundError:
+        return None
+    # The client's two generations raise errors of different HTTP libraries.
+    except Exception as error:
+        raise ChexError(f"could not fetch {name} of {reference}: {' '.join(str(error).split())[:300]}") from error
+
+
 def prepare(model: CheXVision, path: Path) -> Grey:
     """Read an image file as uint8[S, S], S being the model's image size.
 
@@ -81,8 +129,13 @@ def prepare(model: CheXVision, path: Path) -> Grey:
 
 
 @torch.inference_mode()
-def predict_files(model: CheXVision, paths: Sequence[Path]) -> list[Prediction]:
+def predict_files(model: CheXVision, paths: Sequence[Path], rules: Rules | None = None) -> list[Prediction]:
     """Predict image files, on a GPU where there is one.
+
+    Args:
+        model: from `load_model`.
+        paths: PNG or JPEG files.
+        rules: from `load_rules`; without them probabilities are raw and nothing is called.
 
     Raises:
         UsageError: a file is missing or no image; nothing is predicted then.
@@ -90,12 +143,17 @@ def predict_files(model: CheXVision, paths: Sequence[Path]) -> list[Prediction]:
     images = [prepare(model, path) for path in paths]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device).eval()
+    names = (*model.findings, ABNORMAL)
+    rules = rules or Rules()
+    cuts = rules.thresholds.known if rules.thresholds else {}
     predictions = []
     for first in range(0, len(paths), _BATCH):
         batch = torch.from_numpy(np.stack(images[first : first + _BATCH])).to(device)
         logits = model(plain(batch))
-        findings = logits["multilabel_logits"].sigmoid().tolist()
-        abnormal = logits["binary_logits"].sigmoid().squeeze(1).tolist()
-        for path, row, normal in zip(paths[first : first + _BATCH], findings, abnormal, strict=True):
-            predictions.append(Prediction(path, normal, dict(zip(model.findings, row, strict=True))))
+        both = torch.cat([logits["multilabel_logits"], logits["binary_logits"]], dim=1)
+        probabilities = rules.calibrate(names, both.sigmoid().double().cpu().numpy())
+        for path, row in zip(paths[first : first + _BATCH], probabilities.tolist(), strict=True):
+            by_name = dict(zip(names, row, strict=True))
+            calls = {name: by_name[name] >= cut for name, cut in cuts.items() if name in by_name}
+            predictions.append(Prediction(path, by_name.pop(ABNORMAL), by_name, calls))
     return predictions

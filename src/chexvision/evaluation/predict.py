@@ -1,8 +1,10 @@
-"""A model's probabilities for every image of a split, over all processes."""
+"""A model's probabilities for every image of a split, over all processes, or for image files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,16 +13,26 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from chexvision.data.augment import plain
 from chexvision.data.dataset import Split
 from chexvision.data.loader import Place, in_order
+from chexvision.evaluation.predictions import OUTPUTS, Predictions
+from chexvision.evaluation.ranking import Floats
+from chexvision.evaluation.tta import PLAIN, View
+from chexvision.models.classifier import CheXVision
+from chexvision.predict import prepare
 
 LossOfBatch = Callable[[dict[str, Tensor], Tensor], Tensor]
 
 
 @torch.inference_mode()
 def predict_split(
-    model: nn.Module, split: Split, accelerator: Accelerator, batch_size: int, loss: LossOfBatch | None = None
+    model: nn.Module,
+    split: Split,
+    accelerator: Accelerator,
+    batch_size: int,
+    loss: LossOfBatch | None = None,
+    views: Sequence[View] = PLAIN,
+    on_batch: Callable[[int], None] | None = None,
 ) -> tuple[NDArray[np.float32], float]:
     """Predict a split, each image exactly once, divided among the processes.
 
@@ -29,7 +41,9 @@ def predict_split(
         split: what to predict.
         accelerator: gives device, precision and the other processes.
         batch_size: images a forward pass.
-        loss: turns logits and targets into float[B].
+        loss: turns logits and targets into float[B]; taken of the last view.
+        views: of each image; probabilities are averaged over them.
+        on_batch: told how many more images are done, for a progress bar.
 
     Returns:
         float[N, 15] probabilities (the findings, then normal/abnormal) in the split's order, and the mean loss
@@ -39,13 +53,61 @@ def predict_split(
     parts: list[Tensor] = []
     losses: list[Tensor] = []
     for batch in in_order(split, batch_size, place):
-        with accelerator.autocast():
-            logits = model(plain(batch.images))
+        logits, probabilities = _forward(model, batch.images, accelerator, views)
         if loss is not None:
             losses.append(loss(logits, batch.targets))
-        parts.append(torch.cat([logits["multilabel_logits"], logits["binary_logits"]], dim=1).float().sigmoid())
+        parts.append(probabilities)
+        if on_batch is not None:
+            on_batch(len(batch.images))
     mine = torch.cat(parts).cpu().numpy() if parts else np.zeros((0, split.targets.shape[1]), np.float32)
     total = float(torch.cat(losses).double().sum()) if losses else 0.0
     shares = gather_object([(mine, total)])
-    probabilities = np.concatenate([share[0] for share in shares])
-    return probabilities, sum(share[1] for share in shares) / max(1, len(split))
+    return np.concatenate([share[0] for share in shares]), sum(share[1] for share in shares) / max(1, len(split))
+
+
+@torch.inference_mode()
+def predict_paths(
+    model: CheXVision,
+    paths: Sequence[Path],
+    accelerator: Accelerator,
+    batch_size: int,
+    views: Sequence[View] = PLAIN,
+    on_batch: Callable[[int], None] | None = None,
+) -> Floats:
+    """Predict image files: float64[N, 15], prepared as the model's training images were.
+
+    Raises:
+        UsageError: a file is missing or no image.
+    """
+    parts = []
+    with ThreadPoolExecutor() as pool:
+        for first in range(0, len(paths), batch_size):
+            images = np.stack(list(pool.map(lambda path: prepare(model, path), paths[first : first + batch_size])))
+            batch = torch.from_numpy(images).to(accelerator.device)
+            parts.append(_forward(model, batch, accelerator, views)[1].cpu().numpy())
+            if on_batch is not None:
+                on_batch(len(images))
+    return np.concatenate(parts).astype(np.float64)
+
+
+def as_predictions(split: Split, probabilities: NDArray[np.float32]) -> Predictions:
+    """The probabilities float[N, 15] of a split beside its labels."""
+    rows = split.rows
+    return Predictions(
+        OUTPUTS, rows.filenames, rows.patients, probabilities.astype(np.float64), split.targets.astype(np.float64)
+    )
+
+
+def _forward(
+    model: nn.Module, images: Tensor, accelerator: Accelerator, views: Sequence[View]
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The last view's logits, and the probabilities averaged over all views: float[B, 15]."""
+    total: Tensor | None = None
+    for view in views:
+        with accelerator.autocast():
+            logits = model(view(images))
+        both = torch.cat([logits["multilabel_logits"], logits["binary_logits"]], dim=1).float().sigmoid()
+        total = both if total is None else total + both
+    if total is None:
+        raise ValueError("no view to predict")
+    return logits, total / len(views)

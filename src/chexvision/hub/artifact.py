@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
 from chexvision.config import Recipe
+from chexvision.evaluation.published import Beside
+from chexvision.evaluation.records import Attribute, Record, SplitMetrics
 from chexvision.provenance import Provenance
 
 WEIGHTS = "model.safetensors"
@@ -13,37 +13,12 @@ HISTORY = "history.json"
 METRICS = "metrics.json"
 RUN = "run.json"
 CARD = "README.md"
-EVAL_RESULTS = ".eval_results/chexvision.yaml"
+FIGURES = "figures"
 
 REQUIRED = (WEIGHTS, CONFIG, HISTORY, METRICS, RUN, CARD)
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FindingMetrics(_Record):
-    """Of one finding. Null where the split holds only one kind of image."""
-
-    positives: int
-    auroc: float | None
-    auprc: float | None
-
-
-class SplitMetrics(_Record):
-    """All figures of one split; the macro ones run over the findings that have both kinds of image."""
-
-    images: int
-    patients: int
-    macro_auroc: float | None
-    macro_auroc_findings: int  # how many findings the mean runs over
-    findings: dict[str, FindingMetrics]
-    binary_auroc: float | None
-    binary_auprc: float | None
-    binary_f1: float  # at probability 0.5
-
-
-class Metrics(_Record):
+class Metrics(Record):
     """``metrics.json``: the published weights' figures with their conditions.
 
     Args:
@@ -52,7 +27,10 @@ class Metrics(_Record):
         split_table: the table that divided the images, or null for the shards' own split.
         image_size: side in pixels.
         epoch: the one whose weights these are, from 1.
-        splits: figures by split.
+        splits: figures by split. Thresholds and calibration were chosen on validation; validation's own figures
+            are of raw probabilities, with calls at one half.
+        subgroups: of the test split.
+        published: figures of others, and which of them were taken of the same images.
     """
 
     dataset: str
@@ -61,9 +39,11 @@ class Metrics(_Record):
     image_size: int
     epoch: int
     splits: dict[str, SplitMetrics]
+    subgroups: tuple[Attribute, ...] = ()
+    published: tuple[Beside, ...] = ()
 
 
-class Hardware(_Record):
+class Hardware(Record):
     """What a run computed on."""
 
     device: str
@@ -73,7 +53,7 @@ class Hardware(_Record):
     platform: str
 
 
-class RunInfo(_Record):
+class RunInfo(Record):
     """``run.json``: all that is needed to repeat the run.
 
     Args:

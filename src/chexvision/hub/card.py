@@ -1,10 +1,13 @@
-"""The model card, rendered from ``metrics.json``, ``run.json`` and ``history.json``; no figure in it is typed."""
+"""The model card, rendered from ``metrics.json`` and ``run.json``; no figure in it is typed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from huggingface_hub import EvalResult, ModelCardData
 
-from chexvision.hub.artifact import Metrics, RunInfo, SplitMetrics
+from chexvision.evaluation.records import CI, Attribute, FindingMetrics, SplitMetrics
+from chexvision.hub.artifact import FIGURES, Metrics, RunInfo
 from chexvision.hub.reference import RepoRef, parse_reference
 
 _LIMITS = """\
@@ -16,19 +19,27 @@ _LIMITS = """\
 - Findings are correlated with how and why a picture was taken. A chest drain, for one, gives a treated
   pneumothorax away; a model may have learned the drain.
 - The images come from one hospital. On pictures from another, expect lower figures.
-- Probabilities are not calibrated: they rank images, they do not say how likely a finding is.
+- Calibration and thresholds hold for images like those they were chosen on. Where findings are rarer or commoner,
+  probabilities shift with them.
 """
 
 
-def render_card(metrics: Metrics, run: RunInfo, model_name: str) -> str:
-    """The README.md of an artifact, with the Hub's metadata on top."""
+def render_card(metrics: Metrics, run: RunInfo, model_name: str, figures: Sequence[str] = ()) -> str:
+    """The README.md of an artifact, with the Hub's metadata on top.
+
+    Args:
+        metrics: its ``metrics.json``.
+        run: its ``run.json``.
+        model_name: for title and metadata.
+        figures: file names in its folder `FIGURES`.
+    """
     data = ModelCardData(
         library_name="chexvision",
         pipeline_tag="image-classification",
         license="apache-2.0",
         tags=["chest-x-ray", "radiology", "medical-imaging", run.recipe.model.backbone],
         datasets=_hub_dataset(metrics),
-        metrics=["roc_auc"],
+        metrics=["roc_auc", "average_precision", "f1", "brier_score"],
         model_name=model_name,
         eval_results=eval_results(metrics),
     )
@@ -37,7 +48,10 @@ def render_card(metrics: Metrics, run: RunInfo, model_name: str) -> str:
         f"# {model_name}\n",
         _summary(metrics, run),
         "## Results\n",
-        *[_split_section(name, split, metrics) for name, split in metrics.splits.items()],
+        *[_split_section(name, split, metrics) for name, split in reversed(metrics.splits.items())],
+        *_subgroups(metrics.subgroups),
+        *_published(metrics),
+        *_figures(figures),
         _USE,
         _LIMITS,
         _reproduction(run),
@@ -47,13 +61,16 @@ def render_card(metrics: Metrics, run: RunInfo, model_name: str) -> str:
 
 
 def eval_results(metrics: Metrics) -> list[EvalResult]:
-    """Each split's macro and binary AUROC, as the Hub's model index takes them."""
+    """Each split's main figures, as the Hub's model index takes them."""
     reference = parse_reference(metrics.dataset)
     results = []
-    for split, figures in metrics.splits.items():
-        for name, value in (
-            ("Macro AUROC", figures.macro_auroc),
-            ("AUROC normal/abnormal", figures.binary_auroc),
+    for split, of in metrics.splits.items():
+        for kind, name, value in (
+            ("roc_auc", "Macro AUROC", of.macro_auroc),
+            ("roc_auc", "AUROC normal/abnormal", of.binary_auroc),
+            ("average_precision", "Macro AUPRC", of.macro.auprc),
+            ("f1", "Macro F1", of.macro.f1),
+            ("brier_score", "Macro Brier score", of.macro.brier),
         ):
             if value is not None:
                 results.append(
@@ -65,7 +82,7 @@ def eval_results(metrics: Metrics) -> list[EvalResult]:
                         dataset_config=f"{split}, {metrics.image_size} px",
                         dataset_split=split,
                         dataset_revision=reference.revision if isinstance(reference, RepoRef) else None,
-                        metric_type="roc_auc",
+                        metric_type=kind,
                         metric_name=name,
                         metric_value=round(value, 4),
                     )
@@ -101,23 +118,105 @@ def _summary(metrics: Metrics, run: RunInfo) -> str:
 
 def _split_section(name: str, split: SplitMetrics, metrics: Metrics) -> str:
     division = f"the table `{metrics.split_table}`" if metrics.split_table else "the dataset's own split"
+    how = split.interval
+    intervals = (
+        f" In brackets: {how.level:.0%} intervals by {how.method}, {how.resamples:,} resamples." if how else ""
+    )
+    macro = split.macro
+    means = [_ci(macro.auroc, macro.auroc_ci), _ci(macro.auprc, macro.auprc_ci)]
+    calls = [macro.f1, macro.precision, macro.recall, macro.specificity]
     lines = [
         f"### {name.capitalize()}\n",
         f"{split.images:,} images of {split.patients:,} patients, {division}, {metrics.image_size} px, one view of "
-        f"each image, epoch {metrics.epoch}.\n",
-        "| | positives | AUROC | AUPRC |",
-        "| --- | ---: | ---: | ---: |",
-        f"| **macro, {split.macro_auroc_findings} findings** | | **{_figure(split.macro_auroc)}** | |",
-        f"| normal/abnormal (F1 {_figure(split.binary_f1)} at 0.5) | | {_figure(split.binary_auroc)} "
-        f"| {_figure(split.binary_auprc)} |",
+        f"each image, epoch {metrics.epoch}. Thresholds: {split.thresholds}. Calibration: {split.calibration}."
+        f"{intervals}\n",
+        "| | positives | AUROC | AUPRC | threshold | F1 | precision | recall | specificity | Brier | ECE |",
+        f"| ---{' | ---:' * 10} |",
+        f"| **mean of {macro.findings} findings** | | **{means[0]}** | {means[1]} | | "
+        + " | ".join(_figure(value, 3) for value in (*calls, macro.brier, macro.ece))
+        + " |",
     ]
-    for finding, figures in split.findings.items():
-        lines.append(f"| {finding} | {figures.positives:,} | {_figure(figures.auroc)} | {_figure(figures.auprc)} |")
+    if split.binary is not None:
+        lines.append(_row("normal/abnormal", split.binary))
+    lines += [_row(finding, of) for finding, of in split.findings.items()]
+    if macro.left_out:
+        lines.append(f"\nLeft out of the means, for want of positives or negatives: {', '.join(macro.left_out)}.")
+    at = split.binary.decision if split.binary else None
+    if at is not None:
+        lines.append(
+            f"\nNormal/abnormal at {at.threshold:.3f}: {at.true_positives:,} true and {at.false_positives:,} false "
+            f"positives, {at.true_negatives:,} true and {at.false_negatives:,} false negatives."
+        )
     return "\n".join(lines) + "\n"
 
 
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+def _row(name: str, of: FindingMetrics) -> str:
+    at = of.decision
+    calls = [at.threshold, at.f1, at.precision, at.recall, at.specificity] if at else [None] * 5
+    cells = [_ci(of.auroc, of.auroc_ci), _ci(of.auprc, of.auprc_ci)]
+    cells += [_figure(value, 3) for value in (*calls, of.brier, of.ece)]
+    return f"| {name} | {of.positives:,} | {' | '.join(cells)} |"
+
+
+def _subgroups(attributes: Sequence[Attribute]) -> list[str]:
+    if not attributes:
+        return []
+    lines = [
+        "### Subgroups of test\n",
+        "| | group | images | patients | macro AUROC | AUROC normal/abnormal | gap, best less worst |",
+        "| --- | --- | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for attribute in attributes:
+        gap = attribute.gap
+        for group in attribute.groups:
+            first = group is attribute.groups[0]
+            said = f"{gap.best} less {gap.worst}: {_ci(gap.difference, gap.difference_ci, 3)}" if gap else "–"
+            lines.append(
+                f"| {attribute.attribute if first else ''} | {group.group} | {group.images:,} | {group.patients:,} | "
+                f"{_ci(group.macro_auroc, group.macro_auroc_ci, 3)} | "
+                f"{_ci(group.binary_auroc, group.binary_auroc_ci, 3)} | {said if first else ''} |"
+            )
+    counts = ", ".join(f"{len(attribute.macro_findings)} by {attribute.attribute}" for attribute in attributes)
+    lines.append(
+        f"\nA group's macro AUROC runs over the findings that every compared group has enough of: {counts}. "
+        "Groups of too few images are shown without one."
+    )
+    return ["\n".join(lines) + "\n"]
+
+
+def _published(metrics: Metrics) -> list[str]:
+    test = metrics.splits.get("test")
+    if test is None or not metrics.published:
+        return []
+    lines = [
+        "### Beside published figures\n",
+        "| | macro AUROC | split | pixels | how | comparable |",
+        "| --- | ---: | --- | --- | --- | --- |",
+        f"| **this model** | **{_ci(test.macro_auroc, test.macro.auroc_ci, 3)}** | {test.images:,} images | "
+        f"{metrics.image_size} | single model | |",
+    ]
+    for row in metrics.published:
+        of = row.published
+        lines.append(
+            f"| {of.who} | {of.auroc:.3f} | {of.split} | {of.size or '–'} | {of.how} | "
+            f"{'yes' if row.comparable else 'no'}: {row.why} |"
+        )
+    return ["\n".join(lines) + "\n"]
+
+
+def _figures(names: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    pictures = [f"![{name.removesuffix('.svg').replace('-', ' ')} curves]({FIGURES}/{name})\n" for name in names]
+    return ["### Curves\n", *pictures]
+
+
+def _ci(value: float | None, ci: CI, digits: int = 3) -> str:
+    return _figure(value, digits) + (f" ({ci[0]:.{digits}f}–{ci[1]:.{digits}f})" if value is not None and ci else "")
+
+
+def _figure(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
 _USE = """\

@@ -1,0 +1,248 @@
+"""`chexvision evaluate`, `compare` and `score`: figures with their uncertainty."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from chexvision.errors import UsageError
+
+if TYPE_CHECKING:
+    from chexvision.evaluation.predictions import Predictions
+    from chexvision.shards.metadata import Entry
+
+Resamples = Annotated[int, typer.Option("--resamples", min=100, help="Bootstrap resamples of the patients.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")]
+Rule = Annotated[
+    str, typer.Option("--thresholds", help="How to choose them: f1, youden, sensitivity=0.9, specificity=0.95.")
+]
+SplitTable = Annotated[
+    Path | None, typer.Option("--split-table", help="A patient_id,split table.", show_default=False)
+]
+
+
+def evaluate(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Folders, or USER/REPO[@REV]; several are averaged too.")
+    ],
+    data: Annotated[str, typer.Option(help="A folder of shards, or USER/NAME@<sha>.")],
+    out: Annotated[Path, typer.Option(help="Folder for metrics.json, predictions.parquet and report.html.")],
+    split: Annotated[str, typer.Option(help="What to measure.")] = "test",
+    split_table: SplitTable = None,
+    choose_on: Annotated[
+        str,
+        typer.Option(
+            help="Split that thresholds and calibration are chosen on; model: those it was published with; none."
+        ),
+    ] = "validation",
+    rule: Rule = "f1",
+    calibration: Annotated[
+        Literal["none", "temperature", "platt", "isotonic"], typer.Option(help="How to calibrate probabilities.")
+    ] = "platt",
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Also average identity, horizontal flip and ±7° of each image.")
+    ] = False,
+    weights: Annotated[
+        Literal["equal", "validation"], typer.Option(help="Of several models: equal, or fitted.")
+    ] = "equal",
+    expert: Annotated[
+        Path | None, typer.Option(help="Other labels of these images, CSV or CSV.gz.", show_default=False)
+    ] = None,
+    expert_map: Annotated[str, typer.Option(help="Label map of --expert.")] = "google2019",
+    external: Annotated[
+        Path | None, typer.Option(help="Labels of another set, CSV or CSV.gz.", show_default=False)
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the --external images.", show_default=False)] = None,
+    label_map: Annotated[
+        str | None,
+        typer.Option(help="chexpert, mimic, padchest, vindr, or a YAML file like these.", show_default=False),
+    ] = None,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    precision: Annotated[Literal["auto", "fp32", "fp16", "bf16"], typer.Option(help="To compute in.")] = "auto",
+) -> None:
+    """Measure models on a split: tables with intervals, a report, and the predictions themselves."""
+    from chexvision.evaluation.label_map import read_label_map
+    from chexvision.evaluation.records import IntervalMethod
+    from chexvision.evaluation.thresholds import check_rule
+    from chexvision.hub.reference import parse_reference
+
+    check_rule(rule)
+    if len({external is None, images is None, label_map is None}) > 1:
+        raise UsageError("another set needs all of --external CSV, --images DIR and --label-map MAP")
+    if len(set(models)) < len(models):
+        raise UsageError("a model is named twice; name each once")
+    references = [parse_reference(model) for model in models]
+    source = parse_reference(data)
+    other = (external, images, label_map, read_label_map(label_map)) if external and images and label_map else None
+    against = (expert, expert_map, read_label_map(expert_map)) if expert else None
+
+    from rich.console import Console
+
+    from chexvision.evaluation import console as tables
+    from chexvision.evaluation.compare import short_names
+    from chexvision.evaluation.evaluate import evaluate as run
+    from chexvision.evaluation.outcome import Options
+    from chexvision.evaluation.report import refuse_other_content, write_report
+    from chexvision.training.hardware import start_accelerator
+
+    refuse_other_content(out)
+    options = Options(
+        split=split,
+        split_table=split_table,
+        choose_on=None if choose_on == "none" else choose_on,
+        rule=rule,
+        calibration=calibration,
+        tta=tta,
+        weights=weights,
+        method=IntervalMethod(resamples=resamples, seed=seed),
+        expert=against,
+        external=other,
+    )
+    outcome = run(short_names(models), references, source, options, start_accelerator(precision))
+    found = outcome.evaluation
+    console = Console()
+    for system in found.systems:
+        tables.print_metrics(console, system.metrics, system.name)
+    for comparison in found.comparisons:
+        tables.print_comparison(console, comparison)
+    tables.print_subgroups(console, found.subgroups)
+    for result in (found.expert, found.external):
+        if result is not None:
+            tables.print_other_set(console, result)
+    tables.print_published(console, found.published, found.systems[-1].metrics.macro_auroc)
+    if found.drawn:
+        console.print("These pictures are drawn, not taken of patients: the figures say nothing about patients.")
+    for note in found.notes:
+        console.print(f"note: {note}")
+    write_report(outcome, out)
+    console.print(f"written: {out}/report.html, metrics.json, predictions.parquet", soft_wrap=True)
+
+
+def compare(
+    results: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="A B...", help="Folders of `evaluate`, predictions.parquet, or (with --labels) anybody's CSV."
+        ),
+    ],
+    labels: Annotated[
+        Path | None, typer.Option(help="Data_Entry_2017*.csv[.gz], for CSV files.", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the comparisons.", show_default=False)] = None,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+) -> None:
+    """Compare each further model with the first, image by image."""
+    from rich.console import Console
+
+    from chexvision.evaluation import console as tables
+    from chexvision.evaluation.compare import compare as run
+    from chexvision.evaluation.compare import short_names
+    from chexvision.evaluation.metrics import measure
+    from chexvision.evaluation.published import beside
+    from chexvision.evaluation.records import IntervalMethod
+    from chexvision.files import write_text_atomic
+
+    if len(results) < 2:
+        raise UsageError("name two or more results to compare")
+    entries = _entries(labels) if labels else None
+    names = short_names([str(path) for path in results])
+    predictions = [_predictions(path, entries) for path in results]
+    method = IntervalMethod(resamples=resamples, seed=seed)
+    console = Console()
+    comparisons = []
+    for name, other in zip(names[1:], predictions[1:], strict=True):
+        comparisons.append(run(predictions[0], other, method, (names[0], name)))
+        tables.print_comparison(console, comparisons[-1])
+    rule, split = _division(results[0])
+    for name, of in zip(names, predictions, strict=True):
+        metrics = measure(of)
+        console.print(f"{name}:", style="bold")
+        tables.print_published(console, beside(metrics, rule, split), metrics.macro_auroc)
+    if out is not None:
+        text = ",\n".join(comparison.model_dump_json(indent=1) for comparison in comparisons)
+        write_text_atomic(out, f"[{text}]\n")
+
+
+def score(
+    predictions: Annotated[
+        Path, typer.Argument(metavar="PREDICTIONS.csv", help="An image name column and one a finding.")
+    ],
+    labels: Annotated[Path, typer.Option(help="Data_Entry_2017*.csv, plain or .gz.")],
+    split_table: SplitTable = None,
+    split: Annotated[str, typer.Option(help="With --split-table: the split that must be predicted whole.")] = "test",
+    validation: Annotated[
+        Path | None,
+        typer.Option(help="Predictions of other images, to choose thresholds on.  [default: 0.5 for all]"),
+    ] = None,
+    rule: Rule = "f1",
+    calibration: Annotated[
+        Literal["none", "temperature", "platt", "isotonic"], typer.Option(help="Fitted on --validation.")
+    ] = "none",
+    out: Annotated[Path | None, typer.Option(help="JSON file for all figures.", show_default=False)] = None,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+) -> None:
+    """Measure anybody's predictions for the release's images, with intervals."""
+    from rich.console import Console
+
+    from chexvision.evaluation import console as tables
+    from chexvision.evaluation.records import IntervalMethod
+    from chexvision.evaluation.score import score as run
+    from chexvision.evaluation.thresholds import check_rule
+    from chexvision.files import write_text_atomic
+
+    check_rule(rule)
+    if validation is None and calibration != "none":
+        raise UsageError("--calibration is fitted on other images; name their predictions with --validation")
+    found = run(
+        predictions,
+        _entries(labels),
+        IntervalMethod(resamples=resamples, seed=seed),
+        split_table=split_table,
+        split=split,
+        validation=validation,
+        rule=rule,
+        calibration=calibration,
+    )
+    console = Console()
+    tables.print_metrics(console, found.metrics, predictions.name)
+    tables.print_subgroups(console, found.subgroups)
+    tables.print_published(console, found.published, found.metrics.macro_auroc)
+    for note in found.notes:
+        console.print(f"note: {note}")
+    if out is not None:
+        write_text_atomic(out, found.model_dump_json(indent=1) + "\n")
+
+
+def _entries(labels: Path) -> dict[str, Entry]:
+    from chexvision.shards.metadata import read_metadata
+
+    return read_metadata(labels)
+
+
+def _predictions(path: Path, entries: dict[str, Entry] | None) -> Predictions:
+    from chexvision.evaluation.predictions import read_predictions
+    from chexvision.evaluation.submission import read_submission
+
+    if path.is_dir():
+        path = path / "predictions.parquet"
+    if path.suffix == ".parquet":
+        return read_predictions(path)
+    if entries is None:
+        raise UsageError(f"{path} has no labels of its own; name them with --labels Data_Entry_2017_v2020.csv")
+    return read_submission(path, entries).predictions
+
+
+def _division(path: Path) -> tuple[str | None, str | None]:
+    """How the images of an evaluation's folder were divided, and which part they are."""
+    import json
+
+    metrics = (path if path.is_dir() else path.parent) / "metrics.json"
+    if not metrics.is_file():
+        return None, None
+    found = json.loads(metrics.read_text(encoding="utf-8"))
+    return found.get("split_rule"), found.get("split")

@@ -1,0 +1,39 @@
+"""What shards know beside pictures and labels: sex, age, view and follow-up of images, and how they were divided."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from chexvision.data.rows import Rows
+from chexvision.data.source import ShardSource
+from chexvision.evaluation.subgroups import Groups, group_images
+from chexvision.shards.manifest import read_manifest
+
+_COLUMNS = ("sex", "age", "view", "follow_up")
+
+
+def read_groups(source: ShardSource, rows: Rows) -> Groups:
+    """The groups that each of `rows` belongs to; "" where the shards do not say."""
+    paths = [path for files in source.shards.values() for path in files]
+    values: dict[str, NDArray[np.object_]] = {name: np.full(len(rows), None, object) for name in _COLUMNS}
+    for number in np.unique(rows.shard).tolist():
+        places = np.flatnonzero(rows.shard == number)
+        there = [name for name in _COLUMNS if name in pq.read_schema(paths[number]).names]
+        table = pq.read_table(paths[number], columns=there)
+        for name in there:
+            column = np.array(table.column(name).to_pylist(), object)
+            values[name][places] = column[rows.row[places]]
+    return group_images(*(values[name].tolist() for name in _COLUMNS))
+
+
+def split_rule(source: ShardSource, table: str | Path | None) -> str | None:
+    """How the images were divided: a table's name, or the rule that the shards' manifest names."""
+    if table is not None:
+        return Path(table).name
+    first = next(path for files in source.shards.values() for path in files)
+    manifest = read_manifest(first.parent) or read_manifest(first.parent.parent)
+    return manifest.split.name if manifest else None

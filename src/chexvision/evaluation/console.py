@@ -1,0 +1,184 @@
+"""Figures as tables in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from chexvision.evaluation.compare import Comparison, Difference
+from chexvision.evaluation.external import Gap, OtherSet
+from chexvision.evaluation.published import Beside
+from chexvision.evaluation.records import ABNORMAL, CI, Attribute, FindingMetrics, SplitMetrics
+
+
+def figure(value: float | None, ci: CI = None, digits: int = 3, sign: bool = False) -> str:
+    """A figure with its interval, such as ``0.841 (0.832–0.850)``; a dash where there is none."""
+    if value is None:
+        return "–"
+    form = f"{'+' if sign else ''}.{digits}f"
+    between = " to " if sign else "–"
+    return f"{value:{form}}" + (f" ({ci[0]:{form}}{between}{ci[1]:{form}})" if ci else "")
+
+
+def _table(title: str, heads: Sequence[str]) -> Table:
+    """A table without frames: the first column names its rows, the others hold figures."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
+    for i, head in enumerate(heads):
+        table.add_column(head, justify="right" if i else "left", no_wrap=True)
+    return table
+
+
+def print_metrics(console: Console, metrics: SplitMetrics, title: str) -> None:
+    """One set of figures: a row a finding, the means first."""
+    table = _table(f"{title}: {conditions(metrics)}", ("", "n+", "AUROC", "AUPRC", "F1", "recall", "spec.", "ECE"))
+    macro = metrics.macro
+    table.add_row(
+        f"mean of {macro.findings}",
+        "",
+        figure(macro.auroc, macro.auroc_ci),
+        *(figure(value) for value in (macro.auprc, macro.f1, macro.recall, macro.specificity, macro.ece)),
+        style="bold",
+        end_section=metrics.binary is None,
+    )
+    if metrics.binary is not None:
+        table.add_row("normal/abnormal", *_cells(metrics.binary), end_section=True)
+    for name, of in metrics.findings.items():
+        table.add_row(name, *_cells(of))
+    console.print(table)
+    if macro.left_out:
+        console.print(f"left out of the mean, for want of positives or negatives: {', '.join(macro.left_out)}")
+    if metrics.binary is not None and metrics.binary.decision is not None:
+        at = metrics.binary.decision
+        console.print(
+            f"normal/abnormal at {at.threshold:.3f}: {at.true_positives:,} true and {at.false_positives:,} false "
+            f"positives, {at.true_negatives:,} true and {at.false_negatives:,} false negatives"
+        )
+    unknown = sum(of.unknown for of in metrics.findings.values())
+    if unknown:
+        console.print(f"{unknown:,} unknown labels are masked")
+
+
+def conditions(metrics: SplitMetrics) -> str:
+    """Under which conditions the figures were taken, in a line."""
+    parts = [
+        f"{metrics.images:,} images of {metrics.patients:,} patients",
+        f"thresholds {metrics.thresholds}",
+        f"calibration {metrics.calibration}",
+    ]
+    if metrics.interval is not None:
+        how = metrics.interval
+        parts.append(f"{how.level:.0%} intervals, {how.method}, {how.resamples:,} resamples")
+    return "; ".join(parts)
+
+
+def print_published(console: Console, rows: Sequence[Beside], ours: float | None) -> None:
+    """Published figures beside ours."""
+    if not rows:
+        return
+    console.print(f"Macro AUROC {figure(ours)} beside published figures", style="bold")
+    for row in sorted(rows, key=lambda row: not row.comparable):
+        of = row.published
+        size = f", {of.size} px" if of.size else ""
+        console.print(f"  {of.auroc:.3f} {of.who} ({of.how}{size})")
+        console.print(f"        {'comparable' if row.comparable else 'not comparable'}: {row.why}")
+
+
+def print_comparison(console: Console, comparison: Comparison) -> None:
+    """Paired differences of two models."""
+    table = _table(
+        f"B, {comparison.second}, less A, {comparison.first}: AUROC on the same {comparison.images:,} images of "
+        f"{comparison.patients:,} patients; intervals by {comparison.interval.method}; p-values of DeLong's test, "
+        "which takes images for independent, and with patients as clusters",
+        ("", "A", "B", "B - A", "DeLong p", "patients"),
+    )
+    table.add_row(f"mean of {comparison.macro_findings}", *_difference(comparison.macro), style="bold")
+    for name, of in sorted(comparison.outputs.items(), key=lambda item: item[0] != ABNORMAL):
+        table.add_row("normal/abnormal" if name == ABNORMAL else name, *_difference(of), end_section=name == ABNORMAL)
+    console.print(table)
+
+
+def print_subgroups(console: Console, attributes: Sequence[Attribute]) -> None:
+    """Groups of each attribute and the gap between them."""
+    for attribute in attributes:
+        count = len(attribute.macro_findings)
+        table = _table(
+            f"By {attribute.attribute}; macro AUROC over {count} findings, and normal/abnormal",
+            ("", "images", "patients", "macro AUROC", "AUROC", "recall", "spec."),
+        )
+        for group in attribute.groups:
+            table.add_row(
+                group.group,
+                f"{group.images:,}",
+                f"{group.patients:,}",
+                figure(group.macro_auroc, group.macro_auroc_ci),
+                figure(group.binary_auroc, group.binary_auroc_ci),
+                figure(group.recall),
+                figure(group.specificity),
+            )
+        console.print(table)
+        for group in attribute.groups:
+            if group.note:
+                console.print(f"{group.group}: {group.note}")
+        if attribute.gap is not None:
+            gap = attribute.gap
+            console.print(f"gap {gap.best} less {gap.worst}: {figure(gap.difference, gap.difference_ci, sign=True)}")
+        if attribute.unknown:
+            console.print(f"{attribute.unknown:,} images without it")
+
+
+def print_other_set(console: Console, other: OtherSet) -> None:
+    """A model against other labels."""
+    here = "release's labels, same images" if other.same_images else "own test images"
+    table = _table(
+        f"{other.name}: {other.metrics.images:,} images of {other.metrics.patients:,} patients; here: {here}",
+        ("", "n+", "n?", "AUROC", "here", "difference"),
+    )
+    rows: list[tuple[str, Gap, FindingMetrics | None]] = [(f"mean of {len(other.macro.targets)}", other.macro, None)]
+    for name, gap in other.gaps.items():
+        rows.append((name, gap, other.metrics.binary if name == ABNORMAL else other.metrics.findings[name]))
+    for name, gap, of in rows:
+        table.add_row(
+            "normal/abnormal" if name == ABNORMAL else name,
+            f"{of.positives:,}" if of else "",
+            f"{of.unknown:,}" if of else "",
+            figure(gap.there, gap.there_ci),
+            figure(gap.here, gap.here_ci),
+            figure(gap.difference, gap.difference_ci, sign=True),
+            style="bold" if of is None else None,
+        )
+    console.print(table)
+    for name, agreement in other.agreement.items():
+        console.print(
+            f"{name}: the release's label finds {figure(agreement.sensitivity)} of these positives, and "
+            f"{figure(agreement.precision)} of its own are confirmed"
+        )
+
+
+def _cells(of: FindingMetrics) -> list[str]:
+    at = of.decision
+    return [
+        f"{of.positives:,}",
+        figure(of.auroc, of.auroc_ci),
+        figure(of.auprc),
+        figure(at.f1 if at else None),
+        figure(at.recall if at else None),
+        figure(at.specificity if at else None),
+        figure(of.ece),
+    ]
+
+
+def _difference(of: Difference) -> list[str]:
+    return [
+        figure(of.first),
+        figure(of.second),
+        figure(of.difference, of.difference_ci, sign=True),
+        p_text(of.p_delong),
+        p_text(of.p_patients),
+    ]
+
+
+def p_text(value: float | None) -> str:
+    """A p-value for a table."""
+    return "–" if value is None else "<0.0001" if value < 0.0001 else f"{value:.4f}"

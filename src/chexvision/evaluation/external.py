@@ -1,0 +1,169 @@
+"""A model against other labels: radiologists' for our own images, or another hospital's for its own."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from chexvision.evaluation.bootstrap import draw_patients, interval
+from chexvision.evaluation.metrics import Measure, macro_columns, macro_of, measure
+from chexvision.evaluation.other_labels import OtherLabels
+from chexvision.evaluation.predictions import Predictions
+from chexvision.evaluation.ranking import Floats
+from chexvision.evaluation.records import CI, IntervalMethod, Record, SplitMetrics
+
+
+class Gap(Record):
+    """The AUROC here and there, or the mean over `targets`; ``difference`` is there less here."""
+
+    targets: tuple[str, ...]
+    here: float | None
+    here_ci: CI
+    there: float | None
+    there_ci: CI
+    difference: float | None
+    difference_ci: CI
+
+
+class Agreement(Record):
+    """How far the release's own labels agree with other labels of the same images."""
+
+    images: int
+    sensitivity: float | None  # share of the others' positives that the release names
+    precision: float | None  # share of the release's positives that the others confirm
+
+
+class OtherSet(Record):
+    """A model against other labels.
+
+    Args:
+        name: of the set.
+        label_map: the map's name or file.
+        same_images: whether these are our own images under other labels, or another hospital's.
+        metrics: against these labels; unknown ones are masked and counted.
+        macro: mean over the targets that both sides can measure.
+        gaps: by target. Here is the model against our labels, of the same images where `same_images`.
+        agreement: of the labels themselves, where the images are the same.
+    """
+
+    name: str
+    label_map: str
+    same_images: bool
+    metrics: SplitMetrics
+    macro: Gap
+    gaps: dict[str, Gap]
+    agreement: dict[str, Agreement]
+
+
+def answer(predictions: Predictions, labels: OtherLabels, probabilities: Floats | None = None) -> Predictions:
+    """A model's 15 outputs for the images of `labels`, in their order, as answers to their targets.
+
+    Args:
+        predictions: of those images, in that order; its own targets are not looked at.
+        labels: what to answer.
+        probabilities: float64[N, 15] to use instead of the raw ones.
+    """
+    scores = predictions.probabilities if probabilities is None else probabilities
+    columns = [[predictions.column(finding) for finding in findings] for findings in labels.findings]
+    answers = np.stack([scores[:, index].max(axis=1) for index in columns], axis=1)
+    return Predictions(labels.names, labels.filenames, labels.patients, answers, labels.targets)
+
+
+def own_labels(predictions: Predictions, labels: OtherLabels) -> Predictions:
+    """The model against our own labels, grouped as `labels` groups them: one finding of a target is enough."""
+    columns = [[predictions.column(finding) for finding in findings] for findings in labels.findings]
+    scores = np.stack([predictions.probabilities[:, index].max(axis=1) for index in columns], axis=1)
+    targets = np.stack([predictions.targets[:, index].max(axis=1) for index in columns], axis=1)
+    return Predictions(labels.names, predictions.filenames, predictions.patients, scores, targets)
+
+
+def measure_other(
+    name: str,
+    label_map: str,
+    there: Predictions,
+    here: Predictions,
+    method: IntervalMethod,
+    *,
+    calibrated: Floats | None = None,
+    thresholds: dict[str, float] | None = None,
+    rule: str = "none",
+    calibration: str = "none",
+) -> OtherSet:
+    """Measure a model against other labels, and beside it against our own.
+
+    Args:
+        name: of the set.
+        label_map: the map's name or file.
+        there: from `answer`.
+        here: from `own_labels`; of the same images in the same order, or of our own set.
+        method: how to make intervals.
+        calibrated: float[N, K] for `there`.
+        thresholds: by name; a target of several findings has none.
+        rule: where the thresholds come from.
+        calibration: how `calibrated` was made.
+    """
+    same = there.images_sha256 == here.images_sha256
+    # On other patients the two draws must be independent, on the same ones they are paired.
+    methods = (method, method if same else method.model_copy(update={"seed": method.seed + 1}))
+    once, drawn = [], []
+    for part, how in zip((here, there), methods, strict=True):
+        measured = Measure(part, only=("auroc",))
+        once.append(measured.once()["auroc"])
+        drawn.append(measured.under(draw_patients(measured.patients, how))["auroc"])
+    columns = macro_columns(there.names, once[0][:, 0] + once[1][:, 0])
+
+    def gap(targets: tuple[str, ...], values: list[Floats], draws: list[Floats]) -> Gap:
+        a, b = (None if np.isnan(value[0]) else float(value[0]) for value in values)
+        known = a is not None and b is not None
+        return Gap(
+            targets=targets,
+            here=a,
+            here_ci=interval(draws[0], method.level),
+            there=b,
+            there_ci=interval(draws[1], method.level),
+            difference=b - a if a is not None and b is not None else None,
+            difference_ci=interval(draws[1] - draws[0], method.level) if known else None,
+        )
+
+    gaps = {
+        target: gap((target,), [part[i] for part in once], [part[i] for part in drawn])
+        for i, target in enumerate(there.names)
+    }
+    macro = (
+        gap(
+            tuple(there.names[i] for i in columns),
+            [macro_of(part, columns) for part in once],
+            [macro_of(part, columns) for part in drawn],
+        )
+        if columns
+        else Gap(targets=(), here=None, here_ci=None, there=None, there_ci=None, difference=None, difference_ci=None)
+    )
+    return OtherSet(
+        name=name,
+        label_map=label_map,
+        same_images=same,
+        metrics=measure(
+            there,
+            calibrated=calibrated,
+            thresholds=thresholds or {},
+            rule=rule,
+            calibration=calibration,
+            method=methods[1],
+        ),
+        macro=macro,
+        gaps=gaps,
+        agreement=_agreement(here, there) if same else {},
+    )
+
+
+def _agreement(here: Predictions, there: Predictions) -> dict[str, Agreement]:
+    found = {}
+    for i, name in enumerate(there.names):
+        known = ~np.isnan(there.targets[:, i]) & ~np.isnan(here.targets[:, i])
+        ours, theirs = here.targets[known, i] == 1, there.targets[known, i] == 1
+        both = int((ours & theirs).sum())
+        found[name] = Agreement(
+            images=int(known.sum()),
+            sensitivity=both / int(theirs.sum()) if theirs.any() else None,
+            precision=both / int(ours.sum()) if ours.any() else None,
+        )
+    return found

@@ -1,0 +1,120 @@
+"""How another set's labels are read as the 14 findings: files such as ``tables/chexpert.yaml``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from chexvision.errors import UsageError
+from chexvision.evaluation.published import TABLES
+from chexvision.evaluation.records import Record
+from chexvision.labels import FINDINGS
+
+INCLUDED = ("chexpert", "mimic", "padchest", "vindr", "google2019")
+
+
+class Target(Record):
+    """One thing that both sides know.
+
+    Args:
+        any_of: the set's labels, of which one is enough.
+        findings: ours; the largest of their probabilities answers for them. Left out where the name is ours.
+    """
+
+    any_of: tuple[str, ...]
+    findings: tuple[str, ...] = ()
+
+
+class Join(Record):
+    """A second table beside the first, whose rows are matched by equal values in the columns `by`."""
+
+    file: str
+    by: tuple[str, ...]
+
+
+class LabelMap(Record):
+    """Where another set's table says what, and what its labels mean.
+
+    Args:
+        name: of the set.
+        image: heads that the column of image files may have.
+        image_path: instead, a pattern of the path out of other columns.
+        suffix: appended to names without one.
+        patient: heads that the column of patients may have; none: every image is a patient of its own.
+        patient_pattern: a regular expression whose first group in the image's path is the patient.
+        form: "columns", one a label, or "list", one column that names the labels of an image.
+        labels: that column's head.
+        positive: cells that mean yes.
+        negative: cells that mean no; everything else is unknown, blanks too.
+        normal: the label of images without any finding; there, blanks mean no. One or several spellings.
+        also_abnormal: labels that make an image abnormal without being a target.
+        unknown_if: labels of a list that leave everything unknown.
+        keep: rows to keep, by column.
+        join: a table to match first.
+        repeats: what to do with several rows of an image.
+        targets: by name.
+    """
+
+    name: str
+    image: tuple[str, ...] = ()
+    image_path: str | None = None
+    suffix: str = ""
+    patient: tuple[str, ...] = ()
+    patient_pattern: str | None = None
+    form: Literal["columns", "list"]
+    labels: str | None = None
+    positive: tuple[str, ...] = ("1", "1.0")
+    negative: tuple[str, ...] = ("0", "0.0")
+    normal: tuple[str, ...] = ()
+    also_abnormal: tuple[str, ...] = ()
+    unknown_if: tuple[str, ...] = ()
+    keep: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    join: Join | None = None
+    repeats: Literal["refuse", "majority"] = "refuse"
+    targets: dict[str, Target]
+
+    @field_validator("normal", mode="before")
+    @classmethod
+    def _one_spelling(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _whole(self) -> LabelMap:
+        if (self.form == "list") != (self.labels is not None):
+            raise ValueError("form: list needs labels: the column that names them; form: columns has none")
+        if bool(self.image) == bool(self.image_path):
+            raise ValueError("give either image: or image_path:")
+        for name in self.targets:
+            for finding in self.findings_of(name):
+                if finding not in FINDINGS:
+                    raise ValueError(f"target {name!r}: {finding!r} is none of {', '.join(FINDINGS)}")
+        return self
+
+    def findings_of(self, target: str) -> tuple[str, ...]:
+        """Our findings that answer for `target`."""
+        return self.targets[target].findings or (target,)
+
+
+def read_label_map(name: str) -> LabelMap:
+    """Read an included label map by name, or a file.
+
+    Raises:
+        UsageError: there is none, or it is something else.
+    """
+    path = TABLES / f"{name}.yaml" if name in INCLUDED else Path(name)
+    try:
+        return LabelMap.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UsageError(
+            f"no label map {name!r}; included are {', '.join(INCLUDED)}, or name a YAML file like these"
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"label map {path} cannot be read: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(
+            f"label map {path}: {'.'.join(str(part) for part in first['loc']) or 'the file'}: {first['msg']}"
+        ) from None

@@ -1,0 +1,141 @@
+"""What an evaluation is asked for, and what comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chexvision.evaluation.calibration import Method
+from chexvision.evaluation.compare import Comparison
+from chexvision.evaluation.external import OtherSet
+from chexvision.evaluation.judge import Rules
+from chexvision.evaluation.label_map import LabelMap
+from chexvision.evaluation.predictions import Predictions
+from chexvision.evaluation.published import Beside
+from chexvision.evaluation.records import Attribute, IntervalMethod, Record, SplitMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to evaluate, and how.
+
+    Args:
+        split: which part of the data to measure.
+        split_table: a ``patient_id,split`` table that overrides the shards' own split.
+        choose_on: the split that thresholds, calibration and weights are chosen on; "model" takes the rules that
+            the model was published with, None makes calls at 0.5 on raw probabilities.
+        rule: of `choose_thresholds`.
+        calibration: how to calibrate.
+        tta: also average views of each image.
+        weights: of an ensemble's members.
+        method: how to make intervals.
+        expert: a table of other labels for our images, and its map's name.
+        external: tables of other images, their folder, and the map's name.
+    """
+
+    split: str = "test"
+    split_table: Path | None = None
+    choose_on: str | None = "validation"
+    rule: str = "f1"
+    calibration: Method | Literal["none"] = "platt"
+    tta: bool = False
+    weights: Literal["equal", "validation"] = "equal"
+    method: IntervalMethod = field(default_factory=lambda: IntervalMethod(resamples=1000, seed=0))
+    expert: tuple[Path, str, LabelMap] | None = None
+    external: tuple[Path, Path, str, LabelMap] | None = None
+
+
+class SystemResult(Record):
+    """A model, a model over several views, or several models as one.
+
+    Args:
+        name: for tables.
+        members: the models.
+        weights: theirs, in the same order.
+        views: how many of each image were averaged.
+        metrics: on the split.
+    """
+
+    name: str
+    members: tuple[str, ...]
+    weights: tuple[float, ...]
+    views: int
+    metrics: SplitMetrics
+
+
+class Evaluation(Record):
+    """``metrics.json`` of an evaluation. Everything but `systems` is of the last system.
+
+    Args:
+        version: of chexvision.
+        dataset: ``USER/NAME@sha``, or the folder's path.
+        dataset_identity: equal for equal shards.
+        drawn: whether its pictures are drawn, not taken of patients.
+        split: which part of it.
+        split_rule: how its patients were divided, or the table.
+        precision: what was computed in.
+        systems: the last one combines all that was asked for.
+        comparisons: each further system with the first.
+        subgroups: by attribute.
+        expert: against radiologists' labels.
+        external: on another hospital's images.
+        published: figures to stand beside.
+        notes: what a reader must know.
+    """
+
+    version: str
+    dataset: str
+    dataset_identity: str
+    drawn: bool
+    split: str
+    split_rule: str | None
+    precision: str
+    systems: tuple[SystemResult, ...]
+    comparisons: tuple[Comparison, ...]
+    subgroups: tuple[Attribute, ...]
+    expert: OtherSet | None
+    external: OtherSet | None
+    published: tuple[Beside, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """What `SystemResult` was measured of: predictions of the split, and the rules chosen on another."""
+
+    name: str
+    members: tuple[str, ...]
+    weights: tuple[float, ...]
+    tta: bool
+    predictions: Predictions
+    rules: Rules
+
+    @property
+    def calibrated(self) -> Predictions:
+        """The predictions of the split, calibrated."""
+        raw = self.predictions
+        return raw.with_probabilities(self.rules.calibrate(raw.names, raw.probabilities))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """An evaluation and what its report draws from.
+
+    Args:
+        evaluation: the figures.
+        systems: what they were measured of, in the same order.
+        images: uint8[N, H, W], in the order of the predictions.
+    """
+
+    evaluation: Evaluation
+    systems: tuple[System, ...]
+    images: NDArray[np.uint8]
+
+    @property
+    def main(self) -> System:
+        """The last system, which combines all that was asked for."""
+        return self.systems[-1]

@@ -1,0 +1,95 @@
+"""Anybody's predictions, measured as our own are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from chexvision.errors import UsageError
+from chexvision.evaluation.calibration import Method
+from chexvision.evaluation.judge import Rules, choose_rules, refuse_shared
+from chexvision.evaluation.metrics import FIXED
+from chexvision.evaluation.published import Beside, beside
+from chexvision.evaluation.records import Attribute, IntervalMethod, Record, SplitMetrics
+from chexvision.evaluation.subgroups import measure_subgroups
+from chexvision.evaluation.submission import images_of_split, read_submission, restrict
+from chexvision.shards.metadata import Entry
+from chexvision.shards.split import read_split_table
+
+
+class Score(Record):
+    """All that `chexvision score` measured.
+
+    Args:
+        predictions: the file's name.
+        metrics: of its images.
+        subgroups: by attribute.
+        published: figures to stand beside.
+        notes: what a reader must know.
+    """
+
+    predictions: str
+    metrics: SplitMetrics
+    subgroups: tuple[Attribute, ...]
+    published: tuple[Beside, ...]
+    notes: tuple[str, ...]
+
+
+def score(
+    path: Path,
+    entries: dict[str, Entry],
+    method: IntervalMethod,
+    *,
+    split_table: Path | None = None,
+    split: str = "test",
+    validation: Path | None = None,
+    rule: str = "f1",
+    calibration: Method | Literal["none"] = "none",
+) -> Score:
+    """Measure a file of predictions.
+
+    Args:
+        path: CSV, plain or gzip-compressed.
+        entries: the release's metadata.
+        method: how to make intervals.
+        split_table: restricts to `split` of this table, which must be predicted whole.
+        split: which split.
+        validation: predictions of other images to choose thresholds on; without them 0.5 for all.
+        rule: of `choose_thresholds`.
+        calibration: fitted on `validation`.
+
+    Raises:
+        UsageError: a file is not what it should be, or thresholds would be chosen on what they are applied to.
+    """
+    scored = read_submission(path, entries)
+    notes = []
+    if split_table is not None:
+        wanted = images_of_split(entries, read_split_table(split_table), split)
+        if not wanted:
+            raise UsageError(f"{split_table} has no {split} patient among the labels")
+        left = len(scored.predictions)
+        scored = restrict(scored, wanted, f"{split} in {split_table.name}")
+        if left > len(scored.predictions):
+            notes.append(f"{left - len(scored.predictions):,} predictions of other images were left out")
+    if scored.missing:
+        notes.append(f"no column predicts {', '.join(scored.missing)}: the mean runs without")
+    if scored.ignored:
+        notes.append(f"columns that are no finding were ignored: {', '.join(scored.ignored)}")
+    rules = Rules()
+    if validation is not None:
+        chosen_on = read_submission(validation, entries).predictions
+        refuse_shared(chosen_on, scored.predictions)
+        rules = choose_rules(chosen_on, validation.name, "validation", rule, calibration)
+    raw = scored.predictions
+    metrics = rules.measure(raw, split, method)
+    # Without other images to choose on, calls are made at one half, fixed in advance.
+    thresholds = rules.thresholds.known if rules.thresholds else dict.fromkeys(raw.names, FIXED)
+    return Score(
+        predictions=path.name,
+        metrics=metrics,
+        subgroups=measure_subgroups(
+            raw, scored.groups, method, rules.calibrate(raw.names, raw.probabilities), thresholds
+        ),
+        published=beside(metrics, None, split),
+        notes=tuple(notes),
+    )

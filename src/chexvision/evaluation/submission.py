@@ -1,0 +1,175 @@
+"""Anybody's predictions: a CSV with a column of image names and one column a finding, beside the release's labels."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from chexvision.errors import UsageError
+from chexvision.evaluation.predictions import OUTPUTS, Predictions
+from chexvision.evaluation.ranking import Floats
+from chexvision.evaluation.records import ABNORMAL
+from chexvision.evaluation.subgroups import Groups, group_images
+from chexvision.labels import FINDINGS, multi_hot
+from chexvision.shards.metadata import Entry
+from chexvision.shards.split import read_text
+
+_IMAGE_HEADS = ("imageindex", "image", "filename", "imagename", "imageid", "imagepath", "file", "path", "name", "id")
+_PREFIXES = ("prob", "probability", "pred", "prediction", "score", "p")
+_OTHER_NAMES = {"normalabnormal": ABNORMAL, "pleuralthickening": "Pleural_Thickening", "pleuraleffusion": "Effusion"}
+_CLOSE = 0.85  # a column that looks this much like a finding is taken for a misspelling
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Predictions that found their labels.
+
+    Args:
+        predictions: in the file's order.
+        groups: of the same images, for subgroups.
+        missing: findings that no column predicts.
+        ignored: columns that are no finding.
+    """
+
+    predictions: Predictions
+    groups: Groups
+    missing: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+
+def read_submission(path: Path, entries: dict[str, Entry]) -> Scored:
+    """Read predictions and look their images up in the release's metadata.
+
+    Args:
+        path: CSV, plain or gzip-compressed.
+        entries: from `read_metadata`.
+
+    Raises:
+        UsageError: the file cannot be read, predicts no finding, names an image twice or one that has no label,
+            misspells a finding, or holds something else than probabilities.
+    """
+    rows = csv.reader(read_text(path).splitlines())
+    heads = [head.strip() for head in next(rows, [])]
+    image, columns, ignored = _columns(heads, path)
+    filenames: list[str] = []
+    values: list[list[float]] = []
+    seen: set[str] = set()
+    for cells in rows:
+        if not any(cells):
+            continue
+        where = f"{path}, line {rows.line_num}"
+        if len(cells) != len(heads):
+            raise UsageError(f"{where}: {len(cells)} cells, expected {len(heads)}")
+        name = Path(cells[image].strip()).name
+        if name in seen:
+            raise UsageError(f"{where}: {name} is predicted a second time")
+        if name not in entries:
+            raise UsageError(
+                f"{where}: {name or 'a blank'!s} is no image of the labels; names are such as 00000013_008.png"
+            )
+        seen.add(name)
+        filenames.append(name)
+        values.append([_probability(cells[i], f"{where}, {heads[i]}") for i in columns.values()])
+    if not filenames:
+        raise UsageError(f"{path} predicts no image")
+    found = [entries[name] for name in filenames]
+    predictions = Predictions(
+        tuple(columns),
+        np.array(filenames),
+        np.array([entry.patient_id for entry in found], np.int64),
+        np.array(values, np.float64),
+        _targets(found, filenames)[:, [OUTPUTS.index(name) for name in columns]],
+    )
+    groups = group_images(
+        [entry.sex for entry in found],
+        [entry.age for entry in found],
+        [entry.view for entry in found],
+        [entry.follow_up for entry in found],
+    )
+    missing = tuple(finding for finding in FINDINGS if finding not in columns)
+    return Scored(predictions, groups, missing, ignored)
+
+
+def restrict(scored: Scored, wanted: set[str], what: str) -> Scored:
+    """The predictions of the images `wanted`.
+
+    Raises:
+        UsageError: one of them is not predicted.
+    """
+    names = set(scored.predictions.filenames.tolist())
+    missing = wanted - names
+    if missing:
+        raise UsageError(f"{len(missing)} of {len(wanted)} images of {what} are not predicted, first {min(missing)}")
+    chosen = np.array([name in wanted for name in scored.predictions.filenames.tolist()])
+    groups = {attribute: of[chosen] for attribute, of in scored.groups.items()}
+    return Scored(scored.predictions.take(chosen), groups, scored.missing, scored.ignored)
+
+
+def images_of_split(entries: dict[str, Entry], table: dict[int, str], split: str) -> set[str]:
+    """The images of a split of a ``patient_id,split`` table."""
+    return {name for name, entry in entries.items() if table.get(entry.patient_id) == split}
+
+
+def _columns(heads: list[str], path: Path) -> tuple[int, dict[str, int], tuple[str, ...]]:
+    """Where the image names and each finding's probabilities stand, findings in canonical order."""
+    known = {_bare(output): output for output in OUTPUTS} | _OTHER_NAMES
+    image: int | None = None
+    found: dict[str, int] = {}
+    ignored: list[str] = []
+    for i, head in enumerate(heads):
+        output = known.get(_bare(head)) or known.get(_without_prefix(head))
+        if output is not None:
+            if output in found:
+                raise UsageError(f"{path} has two columns for {output}: {heads[found[output]]!r} and {head!r}")
+            found[output] = i
+        elif image is None and _bare(head) in _IMAGE_HEADS:
+            image = i
+        else:
+            close = difflib.get_close_matches(_without_prefix(head), known, n=1, cutoff=_CLOSE)
+            if close:
+                raise UsageError(f"{path}: column {head!r} is no finding; did you mean {known[close[0]]!r}?")
+            ignored.append(head)
+    if image is None:
+        raise UsageError(f"{path} has no column of image names; call it 'Image Index', 'image' or 'filename'")
+    if not found:
+        raise UsageError(f"{path} has no column of a finding, such as {FINDINGS[0]!r} or 'prob_{FINDINGS[0]}'")
+    return image, {output: found[output] for output in OUTPUTS if output in found}, tuple(ignored)
+
+
+def _bare(head: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", head.lower())
+
+
+def _without_prefix(head: str) -> str:
+    first, _, rest = re.sub(r"[^a-z0-9]+", " ", head.lower()).strip().partition(" ")
+    return _bare(rest) if first in _PREFIXES and rest else _bare(head)
+
+
+def _probability(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise UsageError(f"{where}: {text.strip()!r} is no probability") from None
+    if math.isnan(value):
+        raise UsageError(f"{where}: NaN is no probability; predict every image or leave it out")
+    if not 0 <= value <= 1:
+        raise UsageError(f"{where}: {value:g} is outside [0, 1]; turn logits into probabilities first")
+    return value
+
+
+def _targets(entries: list[Entry], filenames: list[str]) -> Floats:
+    targets: dict[str, list[float]] = {}
+    for entry, name in zip(entries, filenames, strict=True):
+        if entry.labels not in targets:
+            try:
+                findings = multi_hot(entry.labels)
+            except ValueError as error:
+                raise UsageError(f"the labels of {name}: {error}") from None
+            targets[entry.labels] = [*findings, max(findings)]
+    return np.array([targets[entry.labels] for entry in entries])

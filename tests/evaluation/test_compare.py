@@ -1,0 +1,110 @@
+"""Paired comparisons: the same images, in any order, or none at all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from chexvision.errors import UsageError
+from chexvision.evaluation.compare import compare, short_names
+from chexvision.evaluation.metrics import measure
+from chexvision.evaluation.predictions import Predictions
+from chexvision.evaluation.published import beside, published_table
+from tests.evaluation.conftest import METHOD, made_up
+
+
+def _better(predictions: Predictions) -> Predictions:
+    logits = np.log(predictions.probabilities / (1 - predictions.probabilities)) + 1.5 * predictions.targets
+    return predictions.with_probabilities(1 / (1 + np.exp(-logits)))
+
+
+def test_differences_are_second_less_first_whatever_the_order_of_images() -> None:
+    first = made_up()
+    second = _better(first).take(np.random.default_rng(0).permutation(len(first)))
+    found = compare(first, second, METHOD, ("a", "b"))
+    of = found.outputs["Mass"]
+    i = first.column("Mass")
+    again = _better(first)
+    assert of.first == pytest.approx(roc_auc_score(first.targets[:, i], first.probabilities[:, i]), abs=1e-12)
+    assert of.second == pytest.approx(roc_auc_score(again.targets[:, i], again.probabilities[:, i]), abs=1e-12)
+    assert of.difference == pytest.approx(of.second - of.first)
+    assert of.difference_ci is not None
+    assert 0 < of.difference_ci[0] < of.difference < of.difference_ci[1]
+    assert of.p_delong is not None
+    assert of.p_delong < 0.001
+    assert found.macro.p_patients is not None
+    assert found.macro.p_patients < 0.001
+    assert found.macro_findings == 14
+    assert found.macro.difference == pytest.approx(
+        measure(again).macro_auroc - measure(first).macro_auroc  # type: ignore[operator]
+    )
+
+
+def test_a_model_does_not_differ_from_itself() -> None:
+    found = compare(made_up(), made_up(), METHOD)
+    assert found.macro.difference == 0
+    assert found.macro.difference_ci == (0, 0)
+    assert found.macro.p_delong == 1
+
+
+def test_pairing_makes_intervals_of_similar_models_narrow() -> None:
+    first = made_up()
+    nearly = first.with_probabilities(np.clip(first.probabilities + 0.01 * first.targets, 0, 1))
+    found = compare(first, nearly, METHOD)
+    alone = measure(first, method=METHOD).macro.auroc_ci
+    assert found.macro.difference_ci is not None
+    assert alone is not None
+    assert found.macro.difference_ci[1] - found.macro.difference_ci[0] < 0.2 * (alone[1] - alone[0])
+
+
+def test_chance_differences_are_called_significant_as_often_as_they_should() -> None:
+    values = []
+    for seed in range(120):
+        rng = np.random.default_rng(seed)
+        targets = (rng.random((200, 1)) < 0.4).astype(float)
+        names = np.array([f"{i:08d}_000.png" for i in range(200)])
+
+        def model(
+            rng: np.random.Generator = rng, targets: np.ndarray = targets, names: np.ndarray = names
+        ) -> Predictions:
+            logits = rng.normal(size=targets.shape) + targets
+            return Predictions(("Mass",), names, np.arange(200), 1 / (1 + np.exp(-logits)), targets)
+
+        method = METHOD.model_copy(update={"resamples": 100})
+        found = compare(model(), model(), method).outputs["Mass"]
+        values.append((found.p_delong, found.p_patients))
+    for p in np.array(values, float).T:
+        assert 0.01 <= np.mean(p < 0.05) <= 0.12
+        assert 0.35 < np.mean(p) < 0.65
+
+
+def test_different_images_or_labels_are_refused_by_name() -> None:
+    first = made_up(100, 40)
+    with pytest.raises(UsageError, match=rf"{first.filenames[99]} is in a and not in b \(1 and 0 in all\)"):
+        compare(first, first.take(np.arange(99)), METHOD, ("a", "b"))
+    other = made_up(100, 40)
+    other.targets[7, 0] = 1 - other.targets[7, 0]
+    with pytest.raises(UsageError, match=f"different labels, first for {first.filenames[7]}"):
+        compare(first, other, METHOD)
+
+
+def test_only_the_same_images_make_published_figures_comparable() -> None:
+    metrics = measure(made_up())
+    assert not any(row.comparable for row in beside(metrics, "official", "test"))
+    known = published_table().splits["public list"]
+    same = metrics.model_copy(update={"images": known.images, "images_sha256": known.images_sha256})
+    for row in beside(same, None, "test"):
+        assert row.comparable == (row.published.split == "public list")
+    assert not any(row.comparable for row in beside(same.model_copy(update={"images_sha256": "0"}), None, "test"))
+    official = metrics.model_copy(update={"images": published_table().splits["official"].images})
+    for row in beside(official, "official", "test"):
+        assert row.comparable == (row.published.split == "official")
+    assert not any(row.comparable for row in beside(official, "patient", "test"))
+    fewer = same.model_copy(update={"macro": same.macro.model_copy(update={"findings": 13})})
+    assert not any(row.comparable for row in beside(fewer, None, "test"))
+
+
+def test_names_are_as_short_as_they_can_be() -> None:
+    assert short_names(["runs/a/artifact", "runs/b/artifact"]) == ["a/artifact", "b/artifact"]
+    assert short_names(["user/one@v1", "user/two"]) == ["one@v1", "two"]

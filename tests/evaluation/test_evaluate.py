@@ -1,0 +1,321 @@
+"""Whole evaluations of the smallest models on drawn shards, as a user types them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from chexvision.cli import main
+from chexvision.data.augment import plain
+from chexvision.errors import UsageError
+from chexvision.evaluation.ensemble import average, fit_weights
+from chexvision.evaluation.judge import Rules, choose_rules
+from chexvision.evaluation.predictions import OUTPUTS, Predictions, read_predictions, write_predictions
+from chexvision.evaluation.tta import TTA
+from chexvision.predict import load_model, load_rules, predict_files
+from tests.evaluation.conftest import made_up
+
+Model = Callable[[int], Path]
+
+
+def _run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    if words[0] == "evaluate":
+        words = (*words, "--precision", "fp32")
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    said = capsys.readouterr()
+    return int(ended.value.code or 0), said.out, said.err
+
+
+@pytest.fixture(scope="module")
+def evaluated(drawn_shards: Path, tiny_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models with views, alone and together."""
+    out = tmp_path_factory.mktemp("evaluation") / "out"
+    words = ["evaluate", tiny_model(0), tiny_model(1), "--data", drawn_shards, "--out", out, "--tta"]
+    words += ["--weights", "validation", "--resamples", "100", "--precision", "fp32"]
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    assert ended.value.code == 0
+    return out
+
+
+def test_singles_views_and_ensembles_stand_side_by_side(evaluated: Path) -> None:
+    found = json.loads((evaluated / "metrics.json").read_text())
+    names = [system["name"] for system in found["systems"]]
+    assert names == ["model0", "model1", "ensemble of 2", "model0 + TTA", "model1 + TTA", "ensemble of 2 + TTA"]
+    assert [system["views"] for system in found["systems"]] == [1, 1, 1, 4, 4, 4]
+    assert sum(found["systems"][2]["weights"]) == pytest.approx(1)
+    assert len({system["metrics"]["images_sha256"] for system in found["systems"]}) == 1
+    assert len(found["comparisons"]) == 5
+    assert found["drawn"]
+    assert found["published"] == []
+    for system in found["systems"]:
+        assert system["metrics"]["thresholds"] == "f1 on validation"
+        assert system["metrics"]["calibration"] == "platt on validation"
+    assert found["notes"][0].startswith("model0 does not say what it was trained on")
+
+
+def test_the_report_stands_alone(evaluated: Path) -> None:
+    page = (evaluated / "report.html").read_text()
+    assert set(re.findall(r"https?://[^'\"\s<]+", page)) == {"http://www.w3.org/2000/svg"}
+    assert not re.search(r"<(script|link)|(src|href)=['\"](?!data:)|url\(|@import", page)
+    assert "data:image/jpeg;base64," in page
+    assert page.count("<section class='card finding'>") == 15
+    for word in (
+        "ROC",
+        "Precision-recall",
+        "Calibration",
+        "Worst mistakes",
+        "By sex",
+        "drawn, not taken of patients",
+    ):
+        assert word in page
+
+
+def test_predictions_hold_names_patients_probabilities_and_targets(evaluated: Path, drawn_shards: Path) -> None:
+    found = read_predictions(evaluated / "predictions.parquet")
+    rows = pq.read_table(drawn_shards / "data" / "test-00000-of-00001.parquet", columns=["filename", "patient_id"])
+    assert found.names == OUTPUTS
+    assert found.filenames.tolist() == rows.column("filename").to_pylist()
+    assert found.patients.tolist() == rows.column("patient_id").to_pylist()
+    assert ((found.probabilities >= 0) & (found.probabilities <= 1)).all()
+    single = [read_predictions(evaluated / "predictions" / f"{n}.parquet") for n in (1, 2, 3)]
+    weights = json.loads((evaluated / "metrics.json").read_text())["systems"][2]["weights"]
+    together = weights[0] * single[0].probabilities + weights[1] * single[1].probabilities
+    np.testing.assert_allclose(single[2].probabilities, together, atol=1e-12)
+
+
+def test_probabilities_are_what_the_model_says_of_the_pictures(
+    evaluated: Path, drawn_shards: Path, tiny_model: Model, tmp_path: Path
+) -> None:
+    """The way from shards and the way from image files end at the same figures."""
+    table = pq.read_table(drawn_shards / "data" / "test-00000-of-00001.parquet").slice(0, 5)
+    paths = []
+    for row in table.to_pylist():
+        paths.append(tmp_path / row["filename"])
+        paths[-1].write_bytes(row["image"]["bytes"])
+    raw = predict_files(load_model(tiny_model(0)), paths)
+    found = read_predictions(evaluated / "predictions" / "1.parquet")
+    for i, one in enumerate(raw):
+        np.testing.assert_allclose(found.probabilities[i], [*one.findings.values(), one.abnormal], atol=2e-5)
+
+
+def test_compare_reads_what_evaluate_wrote(
+    evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "comparison.json"
+    parts = [evaluated / "predictions" / "1.parquet", evaluated / "predictions" / "2.parquet"]
+    code, said, _ = _run(capsys, "compare", *parts, "--resamples", "100", "--out", out)
+    assert code == 0
+    assert "B, 2.parquet, less A, 1.parquet" in said
+    (found,) = json.loads(out.read_text())
+    before = json.loads((evaluated / "metrics.json").read_text())["comparisons"][0]
+    assert found["macro"] == before["macro"]
+    code, _, error = _run(capsys, "compare", evaluated)
+    assert (code, error) == (2, "error: name two or more results to compare\n")
+
+
+def test_thresholds_never_see_the_split_they_are_applied_to(
+    drawn_shards: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", tiny_model(0), "--data", drawn_shards, "--out", tmp_path / "o", "--resamples", "100"]
+    code, _, error = _run(capsys, *words, "--split", "validation")
+    assert code == 2
+    assert "chosen on validation and cannot be applied to validation" in error
+    code, _, error = _run(capsys, *words, "--choose-on", "test")
+    assert code == 2
+    assert not (tmp_path / "o").exists()
+    code, _, _ = _run(capsys, *words, "--split", "validation", "--choose-on", "none")
+    assert code == 0
+    found = json.loads((tmp_path / "o" / "metrics.json").read_text())
+    assert found["systems"][0]["metrics"]["thresholds"] == "fixed at 0.5"
+
+
+def test_a_model_brings_its_own_rules_to_evaluate_and_predict(
+    drawn_shards: Path, evaluated: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "published"
+    shutil.copytree(tiny_model(0), model)
+    words = ["--data", drawn_shards, "--resamples", "100", "--out", tmp_path / "o", "--choose-on", "model"]
+    code, _, error = _run(capsys, "evaluate", model, *words)
+    assert code == 2
+    assert "was published without thresholds" in error
+    for name in ("thresholds.json", "calibration.json"):
+        shutil.copy(evaluated / name, model / name)
+    code, _, _ = _run(capsys, "evaluate", model, *words)
+    assert code == 0
+    image = tmp_path / "a.png"
+    row = pq.read_table(drawn_shards / "data" / "test-00000-of-00001.parquet").slice(0, 1).to_pylist()[0]
+    image.write_bytes(row["image"]["bytes"])
+    loaded, rules = load_model(model), load_rules(model)
+    (raw,), (ruled,) = predict_files(loaded, [image]), predict_files(loaded, [image], rules)
+    assert raw.calls == {}
+    assert rules.calibration is not None
+    assert rules.thresholds is not None
+    values = np.array([[*raw.findings.values(), raw.abnormal]])
+    calibrated = rules.calibration.apply(OUTPUTS, values)[0]
+    np.testing.assert_allclose([*ruled.findings.values(), ruled.abnormal], calibrated, atol=1e-12)
+    for name, cut in rules.thresholds.known.items():
+        assert ruled.calls[name] == (calibrated[OUTPUTS.index(name)] >= cut)
+    code, _, error = _run(capsys, "evaluate", model, *words, "--split", "validation")
+    assert code == 2
+    assert "chosen on the very images" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--split", "tset"], "has no tset images; it has train, validation, test"),
+        (["--thresholds", "best"], "unknown threshold rule 'best'"),
+        (["--external", "x.csv"], "another set needs all of --external CSV, --images DIR and --label-map MAP"),
+        (["--data", "user/name"], "is not pinned"),
+    ],
+)
+def test_bad_requests_are_one_line_and_leave_nothing(
+    words: list[str],
+    message: str,
+    drawn_shards: Path,
+    tiny_model: Model,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "o"
+    code, _, error = _run(capsys, "evaluate", tiny_model(0), "--data", drawn_shards, "--out", out, *words)
+    assert code == 2
+    assert message in error
+    assert error.strip().count("\n") == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_folder_is_not_overwritten(
+    drawn_shards: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.txt").write_text("x")
+    words = ["--data", drawn_shards, "--out", tmp_path, "--resamples", "100"]
+    code, _, error = _run(capsys, "evaluate", tiny_model(0), *words)
+    assert code == 2
+    assert "holds something else than an evaluation" in error
+    assert (tmp_path / "mine.txt").read_text() == "x"
+
+
+def test_expert_labels_and_an_external_set_are_reported_beside(
+    drawn_shards: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = pq.read_table(drawn_shards / "data" / "test-00000-of-00001.parquet").to_pylist()
+    expert, external, images = tmp_path / "expert.csv", tmp_path / "external.csv", tmp_path / "images"
+    images.mkdir()
+    with expert.open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(
+            ["Image Index", "Patient ID", "Fracture", "Pneumothorax", "Airspace opacity", "Nodule or mass"]
+        )
+        for i, row in enumerate(rows):
+            says = ["YES" if (i + shift) % 3 == 0 else "NO" for shift in range(4)]
+            writer.writerow([row["filename"], row["patient_id"], *says])
+        writer.writerow(["99999999_000.png", 99999999, "NO", "NO", "NO", "NO"])
+    with external.open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["ImageID", "PatientID", "Projection", "Labels"])
+        for i, row in enumerate(rows[:16]):
+            labels = "['normal']" if i % 2 else "['cardiomegaly', 'mass']" if i % 4 else "['unchanged']"
+            writer.writerow([f"x{i}.png", f"p{i // 2}", "PA", labels])
+            grey = cv2.imdecode(np.frombuffer(row["image"]["bytes"], np.uint8), cv2.IMREAD_GRAYSCALE)
+            cv2.imwrite(str(images / f"x{i}.png"), grey.astype(np.uint16) * 257)
+    words = ["--data", drawn_shards, "--resamples", "100", "--out", tmp_path / "o", "--expert", expert]
+    words += ["--external", external, "--images", images, "--label-map", "padchest"]
+    code, said, _ = _run(capsys, "evaluate", tiny_model(0), *words)
+    assert code == 0
+    found = json.loads((tmp_path / "o" / "metrics.json").read_text())
+    assert found["expert"]["same_images"]
+    assert found["expert"]["metrics"]["images"] == len(rows)
+    assert set(found["expert"]["agreement"]) == {"Pneumothorax", "Nodule or mass", "Airspace opacity"}
+    assert not found["external"]["same_images"]
+    assert found["external"]["metrics"]["findings"]["Cardiomegaly"]["unknown"] == 4
+    assert found["external"]["metrics"]["findings"]["Cardiomegaly"]["positives"] == 4
+    assert found["external"]["gaps"]["Mass"]["difference"] is not None
+    assert "expert labels (Majkowska et al. 2019)" in said
+    assert "PadChest: 16 images of 8 patients" in said
+    assert "PadChest" in (tmp_path / "o" / "report.html").read_text()
+    (images / "x3.png").unlink()
+    code, _, error = _run(capsys, "evaluate", tiny_model(0), *words)
+    assert code == 2
+    assert "1 of the 16 images" in error
+
+
+def test_the_real_sample_goes_all_the_way(
+    real_data: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from chexvision.shards.build import BuildOptions, build_shards
+
+    shards = tmp_path / "shards"
+    options = BuildOptions(
+        split="patient", size=32, encoding="png", shard_bytes=10**8, workers=2, seed=0, max_bad=0.0, overwrite=False
+    )
+    build_shards([real_data / "nih-sample"], real_data / "Data_Entry_2017_v2020.csv.gz", shards, options)
+    expert = real_data / "google2019_nih-chest-xray-labels.csv.gz"
+    words = ["--data", shards, "--resamples", "100", "--out", tmp_path / "o", "--expert", expert, "--split", "train"]
+    code, said, error = _run(capsys, "evaluate", tiny_model(0), *words)
+    assert code == 0, error
+    found = json.loads((tmp_path / "o" / "metrics.json").read_text())
+    assert not found["drawn"]
+    assert found["split_rule"] == "patient"
+    assert found["systems"][0]["metrics"]["images"] == 107
+    assert found["expert"]["metrics"]["images"] == 3
+    assert not any(row["comparable"] for row in found["published"])
+    assert "not comparable" in said
+
+
+def test_views_show_the_same_picture_flipped_and_turned() -> None:
+    images = torch.zeros((1, 64, 64), dtype=torch.uint8)
+    images[0, 10:54, 30:34] = 200
+    images[0, 10:20, 34:50] = 200
+    identity, flipped, left, right = (view(images) for view in TTA)
+    assert torch.equal(identity, plain(images))
+    assert torch.equal(flipped, identity.flip(-1))
+    for turned in (left, right):
+        assert turned.shape == identity.shape
+        assert 0.01 < float((turned - identity).abs().mean()) < 1
+    assert torch.allclose(left.flip(-1), TTA[3](images.flip(-1)), atol=1e-4)
+
+
+def test_fitted_weights_prefer_the_model_that_knows() -> None:
+    knows = made_up(800, 400, 0)
+    rng = np.random.default_rng(0)
+    guesses = knows.with_probabilities(rng.random(knows.probabilities.shape))
+    weights = fit_weights([guesses, knows])
+    assert sum(weights) == pytest.approx(1)
+    assert weights[1] > 0.85
+    alike = fit_weights([knows, knows])
+    assert alike == pytest.approx([0.5, 0.5])
+    mean = average([guesses, knows], [0.25, 0.75])
+    np.testing.assert_allclose(mean.probabilities, 0.25 * guesses.probabilities + 0.75 * knows.probabilities)
+
+
+def test_predictions_come_back_from_their_file(tmp_path: Path) -> None:
+    predictions = made_up(30, 10)
+    predictions.targets[3, 4] = np.nan
+    write_predictions(tmp_path / "p.parquet", predictions)
+    again = read_predictions(tmp_path / "p.parquet")
+    for field in ("filenames", "patients", "probabilities", "targets"):
+        np.testing.assert_array_equal(getattr(again, field), getattr(predictions, field))
+    (tmp_path / "p.parquet").write_bytes(b"no parquet")
+    with pytest.raises(UsageError, match="cannot be read as predictions"):
+        read_predictions(tmp_path / "p.parquet")
+
+
+def test_rules_without_calibration_leave_probabilities_alone() -> None:
+    predictions: Predictions = made_up(100, 40)
+    assert Rules().calibrate(predictions.names, predictions.probabilities) is predictions.probabilities
+    rules = choose_rules(predictions, "d", "validation", "f1", "none")
+    assert rules.thresholds is not None
+    assert rules.thresholds.scale == "raw"

@@ -1,0 +1,127 @@
+"""The card says what the records say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from huggingface_hub import ModelCard
+
+from chexvision.evaluation.final import Final, measure_final
+from chexvision.evaluation.predictions import Predictions
+from chexvision.evaluation.subgroups import group_images
+from chexvision.hub.artifact import Hardware, Metrics, RunInfo
+from chexvision.hub.card import render_card
+from chexvision.labels import FINDINGS
+from chexvision.provenance import Provenance
+from chexvision.recipes import load_recipe
+from tests.evaluation.conftest import made_up
+
+SHA = "0123456789abcdef0123456789abcdef01234567"
+
+
+def _of_other_patients(predictions: Predictions) -> Predictions:
+    names = np.array([f"9{name[1:]}" for name in predictions.filenames.tolist()])
+    return Predictions(
+        predictions.names, names, predictions.patients + 90_000_000, predictions.probabilities, predictions.targets
+    )
+
+
+@pytest.fixture(scope="module")
+def final() -> Final:
+    test = made_up(600, 250, 1)
+    sex: list[str | None] = ["F" if patient % 2 else "M" for patient in test.patients.tolist()]
+    groups = group_images(sex, [50] * 600, ["PA"] * 600, [0] * 600)
+    return measure_final(
+        {"validation": _of_other_patients(made_up(400, 150, 0)), "test": test}, groups, "u/d", "patient"
+    )
+
+
+@pytest.fixture(scope="module")
+def metrics(final: Final) -> Metrics:
+    return Metrics(
+        dataset=f"user/xrays@{SHA}",
+        drawn=False,
+        split_table=None,
+        image_size=320,
+        epoch=7,
+        splits=final.splits,
+        subgroups=final.subgroups,
+        published=final.published,
+    )
+
+
+@pytest.fixture(scope="module")
+def info() -> RunInfo:
+    return RunInfo(
+        provenance=Provenance(run_id="densenet-20260101-1432-3f9c", source_revision=SHA, source_dirty=False),
+        recipe=load_recipe("densenet"),
+        dataset=f"user/xrays@{SHA}",
+        dataset_identity=SHA,
+        split_table_sha256=None,
+        hardware=Hardware(device="Tesla T4", processes=2, precision="fp16", cpu_count=4, platform="Linux"),
+        versions={"torch": "2.6"},
+        started_at="2026-01-01T00:00:00+00:00",
+        finished_at="2026-01-01T08:00:00+00:00",
+        train_seconds=1.0,
+    )
+
+
+def test_every_finding_has_a_row_with_interval_and_threshold(metrics: Metrics, info: RunInfo) -> None:
+    text = render_card(metrics, info, "CheXVision densenet", ["roc.svg"])
+    test = metrics.splits["test"]
+    section = text[text.index("### Test") : text.index("### Validation")]
+    for finding in FINDINGS:
+        of = test.findings[finding]
+        assert of.auroc_ci is not None
+        assert of.decision is not None
+        row = next(line for line in section.splitlines() if line.startswith(f"| {finding} |"))
+        assert f"{of.auroc:.3f} ({of.auroc_ci[0]:.3f}–{of.auroc_ci[1]:.3f})" in row
+        assert f" {of.decision.threshold:.3f} " in row
+    assert "Thresholds: f1 on validation. Calibration: platt on validation." in section
+    assert "600 images of" in section
+    assert "bootstrap over patients, 1,000 resamples" in section
+
+
+def test_validation_is_measured_without_what_was_chosen_on_it(metrics: Metrics, info: RunInfo) -> None:
+    text = render_card(metrics, info, "CheXVision densenet")
+    section = text[text.index("### Validation") :]
+    assert "Thresholds: fixed at 0.5. Calibration: none." in section
+
+
+def test_subgroups_published_figures_and_pictures_are_there(metrics: Metrics, info: RunInfo) -> None:
+    text = render_card(metrics, info, "CheXVision densenet", ["roc.svg"])
+    assert "### Subgroups of test" in text
+    assert "| sex | F |" in text
+    assert "CheXNet" in text
+    assert "no: its division was not published" in text
+    assert "](figures/roc.svg)" in text
+
+
+def test_the_hub_reads_the_results_from_it(metrics: Metrics, info: RunInfo) -> None:
+    card = ModelCard(render_card(metrics, info, "CheXVision densenet"))
+    found = {
+        (result.dataset_split, result.metric_name): result.metric_value for result in card.data.eval_results or []
+    }
+    assert len(found) == 10
+    for split in ("validation", "test"):
+        of = metrics.splits[split]
+        assert found[split, "Macro AUROC"] == pytest.approx(of.macro_auroc, abs=1e-4)
+        assert found[split, "Macro F1"] == pytest.approx(of.macro.f1, abs=1e-4)
+    assert card.data.eval_results is not None
+    assert {result.dataset_revision for result in card.data.eval_results} == {SHA}
+
+
+def test_figures_are_files_that_stand_alone(final: Final) -> None:
+    import xml.etree.ElementTree as ET
+
+    assert sorted(final.figures) == ["calibration.svg", "precision-recall.svg", "roc.svg"]
+    for text in final.figures.values():
+        root = ET.fromstring(text)
+        assert len(root.findall("{http://www.w3.org/2000/svg}svg")) == 15
+
+
+def test_a_run_without_test_images_still_gets_its_rules() -> None:
+    final = measure_final({"validation": made_up(200, 80)}, None, "d", None)
+    assert list(final.splits) == ["validation"]
+    assert final.rules.thresholds is not None
+    assert final.subgroups == ()
