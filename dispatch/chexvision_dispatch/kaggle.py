@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import re
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from chexvision.errors import ChexError, UsageError
+from chexvision.hub.retry import retried
 from chexvision.layout import shared_dir
 from chexvision.provenance import now
+from chexvision_dispatch import kaggle_client as client
+from chexvision_dispatch import kaggle_output as output
 from chexvision_dispatch.records import RunRecord, Session
-from chexvision_dispatch.target import Refused
+from chexvision_dispatch.target import Phase, Refused, SessionState
 
 METADATA_NAME = "kernel-metadata.json"
-MAX_HOURS = 12  # a session is cut after these, whatever it asked for
+SESSION_HOURS = 12  # a session is cut after these, whatever it asked for
+# A session ends by itself this long before it would be cut: the smaller of hours and a share of its length.
+MARGIN_HOURS, MARGIN_SHARE = 1 / 3, 0.1
 UNKNOWN_USER = "USERNAME"
+_SENT_NAME = "sent.txt"  # the kernel that was pushed from a folder, whether or not an answer came
 # A push whose answer was lost shows up within seconds, or never. Seconds before each look.
 LOOKS = (1.0, 3.0, 6.0)
 
+ACCELERATORS = ("NvidiaTeslaT4",)
+_NOT_FOR_THIS = {
+    "NvidiaTeslaP100": "Kaggle has retired it and silently gives something else; take NvidiaTeslaT4",
+    "Tpu1VmV38": "it is a TPU, and training needs a GPU; take NvidiaTeslaT4",
+}
 _DATASET = re.compile(r"^[\w-]+/[\w-]+$")
-_RETIRED = {"NvidiaTeslaP100": "Kaggle has retired it and silently gives something else; take NvidiaTeslaT4"}
-_HOW_TO_LOG_IN = (
-    "make a token on https://www.kaggle.com/settings (API, Generate New Token), "
-    "then type: export KAGGLE_API_TOKEN=... (or put it into ~/.kaggle/access_token)"
-)
+_IMAGE = re.compile(r"^gcr\.io/kaggle-(gpu-)?images/python(@sha256:[0-9a-f]{64}|:[\w.-]+)$")
+_PHASES: dict[str, Phase] = {
+    "QUEUED": "queued",
+    "NEW_SCRIPT": "queued",
+    "RUNNING": "running",
+    "CANCEL_REQUESTED": "running",
+    "COMPLETE": "complete",
+    "ERROR": "error",
+    "CANCEL_ACKNOWLEDGED": "cancelled",
+}
 
 
 class Kaggle:
@@ -39,6 +54,8 @@ class Kaggle:
         accelerator: Kaggle's name for the hardware; ``NvidiaTeslaT4`` is two T4s.
         timeout_hours: after which a session is cut, in (0, 12].
         token_dataset: ``OWNER/SLUG`` of a private dataset that holds ``hf_token.txt``.
+        docker_image: one of Kaggle's own images, pinned; the newest where left out.
+        public: show the kernels to everybody.
         dry_run: ask Kaggle nothing; the user's name is then taken from where it is written down, if it is.
 
     Raises:
@@ -48,50 +65,94 @@ class Kaggle:
     name = "kaggle"
     reads_folders = False
 
-    def __init__(self, accelerator: str, timeout_hours: float, token_dataset: str | None, *, dry_run: bool) -> None:
-        if not 0 < timeout_hours <= MAX_HOURS:
-            raise UsageError(f"--timeout-hours {timeout_hours:g} must be above 0 and at most {MAX_HOURS}")
-        if accelerator in _RETIRED:
-            raise UsageError(f"--accelerator {accelerator}: {_RETIRED[accelerator]}")
+    def __init__(
+        self,
+        accelerator: str,
+        timeout_hours: float,
+        token_dataset: str | None,
+        docker_image: str | None = None,
+        public: bool = False,
+        *,
+        dry_run: bool = False,
+    ) -> None:
+        if not 0 < timeout_hours <= SESSION_HOURS:
+            raise UsageError(f"--timeout-hours {timeout_hours:g} must be above 0 and at most {SESSION_HOURS}")
+        if accelerator not in ACCELERATORS:
+            why = _NOT_FOR_THIS.get(accelerator, f"Kaggle does not know it; known are {', '.join(ACCELERATORS)}")
+            raise UsageError(f"--accelerator {accelerator}: {why}")
         if token_dataset is not None and not _DATASET.match(token_dataset):
             raise UsageError(f"--token-dataset {token_dataset} must read OWNER/SLUG")
+        if docker_image is not None and not _IMAGE.match(docker_image):
+            raise UsageError(
+                f"--docker-image {docker_image} must be one of Kaggle's own, such as "
+                "gcr.io/kaggle-gpu-images/python@sha256:<64 hex digits>"
+            )
+        self.max_hours: float | None = timeout_hours - min(MARGIN_HOURS, MARGIN_SHARE * timeout_hours)
         self._accelerator = accelerator
         self._timeout_s = round(timeout_hours * 3600)
         self._token_dataset = token_dataset
-        self._api: Any = None
-        self._user = _written_down_user() if dry_run else None
+        self._docker_image = docker_image
+        self._public = public
+        self._client: tuple[Any, str] | None = None
+        self._user = client.written_down_user() if dry_run else None
 
-    def check(self) -> None:
-        """Log in, and see that the token's dataset is there and ready: Kaggle drops missing ones without a word."""
-        self._api, self._user = _log_in()
-        if self._token_dataset is None:
-            return
+    @property
+    def _api(self) -> Any:
+        if self._client is None:
+            self._client = client.log_in()
+            self._user = self._client[1]
+        return self._client[0]
+
+    def check(self, needs_hours: float | None) -> list[str]:
+        """Log in, look at the quota and at the token's dataset: Kaggle drops missing ones without a word."""
+        quota = client.gpu_quota(self._api)
+        notes = []
+        if quota is not None:
+            refreshed = f", new ones come {quota.refreshed}" if quota.refreshed else ""
+            notes.append(f"Kaggle quota: {quota.left:.1f} of {quota.allowed:.0f} GPU hours left{refreshed}")
+            if needs_hours is not None:
+                notes[0] += f"; this recipe takes about {needs_hours:.1f}"
+                if needs_hours > quota.left:
+                    raise Refused(f"{notes[0]}; wait, choose fewer epochs or images, or add --force")
+        if self._token_dataset is not None:
+            self._check_dataset(self._token_dataset)
+        return notes
+
+    def _check_dataset(self, dataset: str) -> None:
         from requests import RequestException
 
         try:
-            status = self._api.dataset_status(self._token_dataset)
+            status = self._api.dataset_status(dataset)
         except RequestException as error:
-            if _status(error) in (403, 404):
+            if client.status_of(error) in (403, 404):
                 raise ChexError(
-                    f"Kaggle has no dataset {self._token_dataset}, or keeps it from {self._user}; "
-                    "make a private one that holds hf_token.txt, or leave --token-dataset out"
+                    f"Kaggle has no dataset {dataset}, or keeps it from {self._user}; make it with "
+                    "`chexvision credentials sync`, or leave --token-dataset out"
                 ) from None
-            raise _explained(error, f"while looking for the dataset {self._token_dataset}") from None
+            raise client.explained(error, f"while looking for the dataset {dataset}") from None
         if status != "ready":
             raise ChexError(
-                f"the dataset {self._token_dataset} is not ready ({status}); a new one takes a minute, then try again"
+                f"the dataset {dataset} is not ready ({status}); a new one takes a minute, then try again"
             )
 
     def prepare(self, record: RunRecord, folder: Path) -> list[str]:
         """Write ``kernel-metadata.json`` from the kernel's own template."""
         template = (shared_dir("kernels") / "train" / METADATA_NAME).read_text(encoding="utf-8")
-        title = f"chexvision-{record.run_id}"
+        number = len(record.sessions) + 1
+        # A kernel for each session: the output of the one before is attached to it. A title has 50 characters.
+        title = f"chexvision-{record.run_id}" if number == 1 else f"session-{number}-{record.run_id}"
+        if record.sessions:
+            self._api  # noqa: B018 - the name of the user
         metadata = json.loads(template) | {
             "id": f"{self._user or UNKNOWN_USER}/{title}",
             "title": title,
+            "is_private": not self._public,
             "machine_shape": self._accelerator,
             "dataset_sources": [self._token_dataset] if self._token_dataset else [],
+            "kernel_sources": [record.sessions[-1].handle] if record.sessions else [],
         }
+        if self._docker_image:
+            metadata["docker_image"] = self._docker_image
         (folder / METADATA_NAME).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
         notes = []
         if self._user is None:
@@ -99,9 +160,10 @@ class Kaggle:
                 f"your Kaggle user name is not written down here; {METADATA_NAME} has {UNKNOWN_USER} in its place"
             )
         if self._token_dataset is None:
-            where = f"is not published to {record.to} by the session" if record.to else "is not published"
+            where = f"published to {record.to} by" if record.to else "published; fetch it with"
             notes.append(
-                f"no --token-dataset: the session has no Hub token, so the artifact stays in its output and {where}"
+                "no --token-dataset: the session has no Hub token (`chexvision credentials sync` gives it one), so "
+                f"the artifact stays in its output until it is {where} `chexvision runs collect`"
             )
         return notes
 
@@ -110,13 +172,17 @@ class Kaggle:
         from requests import RequestException
 
         kernel = json.loads((folder / METADATA_NAME).read_text(encoding="utf-8"))["id"]
+        sent = folder / _SENT_NAME
+        if sent.is_file() and sent.read_text(encoding="utf-8") == kernel and self._shows(kernel):
+            return Session(now(), kernel, _page(kernel))  # an earlier push, whose answer was lost, did arrive
+        sent.write_text(kernel, encoding="utf-8")
         try:
             with redirect_stdout(sys.stderr):  # the client prints its warnings to where our results go
                 answer = self._api.kernels_push(str(folder), timeout=str(self._timeout_s))
         except RequestException as error:
-            status = _status(error)
+            status = client.status_of(error)
             if status is not None and status < 500:
-                raise _explained(error, "and refused the push", Refused) from None
+                raise client.explained(error, "and refused the push", Refused) from None
             self._look_for(kernel, error)
             return Session(now(), kernel, _page(kernel))
         except ValueError as error:
@@ -130,113 +196,81 @@ class Kaggle:
         for seconds in LOOKS:
             time.sleep(seconds)
             try:
-                self._api.kernels_status(kernel)
-            except ValueError:
-                continue  # what the client makes of 401 and 403: there is no such kernel
+                if self._shows(kernel):
+                    return
             except RequestException as unanswered:
-                if _status(unanswered) != 404:
-                    error = unanswered
-                continue
-            return
+                error = unanswered
         raise ChexError(
-            f"Kaggle did not answer the push ({_kind(error)}) and shows no kernel {kernel}; "
+            f"Kaggle did not answer the push ({client.what_happened(error)}) and shows no kernel {kernel}; "
             f"if {_page(kernel)} stays empty in a minute, dispatch again"
         )
 
-    def follow(self, session: Session) -> Session:
-        """Kaggle goes on by itself."""
-        print(f"kernel {session.page}")
-        return session
+    def _shows(self, kernel: str) -> bool:
+        from requests import RequestException
+
+        try:
+            self._api.kernels_status(kernel)
+        except ValueError:
+            return False  # what the client makes of 401 and 403: there is no such kernel
+        except RequestException as error:
+            if client.status_of(error) == 404:
+                return False
+            raise
+        return True
+
+    def state(self, session: Session) -> SessionState:
+        """Kaggle's status of the kernel's last session."""
+        from requests import RequestException
+
+        try:
+            answer = retried(
+                lambda: self._api.kernels_status(session.handle), what=f"status of {session.handle}", attempts=3
+            )
+        except ValueError as error:
+            # What the client makes of 401 and 403 alike.
+            raise ChexError(
+                f"Kaggle shows {self._user} no kernel {session.handle}: it was deleted or is another user's ({error})"
+            ) from None
+        except RequestException as error:
+            raise client.explained(error, f"while asking for {session.handle}") from None
+        status = str(getattr(answer.status, "name", answer.status)).upper()
+        return SessionState(_PHASES.get(status, "running"), answer.failure_message or "")
+
+    def log(self, session: Session, *, follow: bool) -> Iterator[str]:
+        """Kaggle's stream while the session runs, what it kept of it afterwards."""
+        return output.log(self._api, session.handle, lambda: self.state(session), follow=follow)
+
+    def cancel(self, session: Session) -> bool:
+        """Kaggle's API cannot; the session's page can."""
+        return False
+
+    def collect(self, session: Session, folder: Path, *, only: str | None = None) -> Path | None:
+        """Download the session's output."""
+        output.download(self._api, session.handle, folder, only)
+        return folder
+
+
+# What a refusal says, and what to do about it. The client hands these over as plain text.
+_REFUSALS = {
+    "session count": "two sessions run already; wait for one to end, or end one on https://www.kaggle.com/code",
+    "already in use": "the kernel's name is taken; dispatch again, which draws a new one",
+    "quota": "the week's GPU hours are used up; wait for the new ones, https://www.kaggle.com/settings shows when",
+    "phone": "verify your account on https://www.kaggle.com/settings",
+}
 
 
 def _session(kernel: str, answer: Any) -> Session:
     if answer.error:
-        hint = ""
-        if "session count" in answer.error:
-            hint = "; wait for one to end, or end one on https://www.kaggle.com/code"
-        raise Refused(f"Kaggle refused the push: {answer.error.rstrip('. ')}{hint}")
+        hints = [hint for words, hint in _REFUSALS.items() if words in answer.error.lower()]
+        raise Refused(f"Kaggle refused the push: {'; '.join([answer.error.rstrip('. '), *hints])}")
     page = answer.url or _page(kernel)
-    if answer.invalid_dataset_sources:
-        missing = ", ".join(answer.invalid_dataset_sources)
+    dropped = [*(answer.invalid_dataset_sources or []), *(answer.invalid_kernel_sources or [])]
+    if dropped:
         raise ChexError(
-            f"Kaggle runs the kernel without {missing}, which it does not find, so it will publish nothing; "
-            f"stop it on {page}, then dispatch again"
+            f"Kaggle runs the kernel without {', '.join(dropped)}, which it does not find, so it will publish "
+            f"nothing or begin anew; stop it on {page}, then dispatch again"
         )
     return Session(now(), kernel, page)
-
-
-def _log_in() -> tuple[Any, str]:
-    """The client and the name of its user; its own way of saying no is a page of help and `exit`."""
-    from requests import RequestException
-
-    said = io.StringIO()
-    try:
-        with redirect_stdout(said), redirect_stderr(said):
-            from kaggle.api.kaggle_api_extended import KaggleApi
-
-            api = KaggleApi()
-            api.authenticate()
-    except SystemExit:
-        used = _token_place()
-        if used is not None:
-            raise ChexError(
-                f"Kaggle does not accept the token in {used} (wrong or expired); {_HOW_TO_LOG_IN}"
-            ) from None
-        raise ChexError(f"no Kaggle credentials; {_HOW_TO_LOG_IN}") from None
-    except RequestException as error:
-        raise _explained(error, "while logging in") from None
-    user = api.get_config_value("username")
-    if not user:
-        raise ChexError(f"Kaggle's credentials name no user; {_HOW_TO_LOG_IN}")
-    return api, str(user)
-
-
-def _token_place() -> str | None:
-    """Where the access token that the client sends stands, if there is one."""
-    from kagglesdk import get_access_token_from_env
-
-    token, place = get_access_token_from_env()
-    if not token:
-        return None
-    return "~/.kaggle/access_token" if place == "access_token" else str(place)
-
-
-def _written_down_user() -> str | None:
-    """The user's name as far as it can be known without asking Kaggle."""
-    if os.environ.get("KAGGLE_USERNAME"):
-        return os.environ["KAGGLE_USERNAME"]
-    folder = Path(os.environ.get("KAGGLE_CONFIG_DIR") or "~/.kaggle").expanduser()
-    for file in (folder / "kaggle.json", folder / "credentials.json"):
-        try:
-            user = json.loads(file.read_text(encoding="utf-8")).get("username")
-        except (OSError, ValueError, AttributeError):
-            continue
-        if isinstance(user, str) and user:
-            return user
-    return None
-
-
-def _explained(error: Exception, what: str, kind: type[ChexError] = ChexError) -> ChexError:
-    status = _status(error)
-    if status in (401, 403):
-        # The client sends an access token even where it has just fallen back on a right legacy key.
-        used = _token_place() or "kaggle.json"
-        return kind(f"Kaggle does not accept the credentials in {used} (HTTP {status}) {what}; {_HOW_TO_LOG_IN}")
-    if status is None:
-        return kind(f"Kaggle did not answer {what} ({_kind(error)}); look at your connection and try again")
-    hints = {409: "a data source is not ready yet; wait a minute", 429: "too many requests; wait some minutes"}
-    hint = hints.get(status, "try again")
-    return kind(f"Kaggle answered {_kind(error)} {what}; {hint}")
-
-
-def _status(error: Exception) -> int | None:
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    return status if isinstance(status, int) else None
-
-
-def _kind(error: Exception) -> str:
-    status = _status(error)
-    return f"HTTP {status}" if status is not None else type(error).__name__
 
 
 def _page(kernel: str) -> str:

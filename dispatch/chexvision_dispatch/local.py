@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import codecs
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import platformdirs
 
+from chexvision.errors import ChexError
 from chexvision.provenance import now
 from chexvision_dispatch.records import RunRecord, Session
 from chexvision_dispatch.script import SCRIPT_NAME
+from chexvision_dispatch.target import Refused, SessionState
 
 LOG_NAME = "log.txt"
+EXIT_NAME = "exit-code"  # written by the script's last breath; not there after a SIGKILL
+LOCK_NAME = "running.lock"  # held by the script as long as it lives, whatever becomes of us
 
 # Training needs none of these; what a process does not know it cannot print.
 _WITHHELD = ("KAGGLE_API_TOKEN", "KAGGLE_KEY", "KAGGLE_USERNAME")
@@ -29,17 +35,19 @@ class Local:
 
     Args:
         run_dir: the run's folder: the script starts in its ``working``, beside ``input`` and ``tmp``.
+        max_hours: after which a session saves its state and ends; None for no limit.
     """
 
     name = "local"
     reads_folders = True
 
-    def __init__(self, run_dir: Path) -> None:
-        self._run_dir = run_dir
-        self._process: subprocess.Popen[bytes] | None = None
+    def __init__(self, run_dir: str, max_hours: float | None = None) -> None:
+        self._run_dir = Path(run_dir)
+        self.max_hours = max_hours
 
-    def check(self) -> None:
+    def check(self, needs_hours: float | None) -> list[str]:
         """Nothing of this machine has to be asked for."""
+        return []
 
     def prepare(self, record: RunRecord, folder: Path) -> list[str]:
         """The script is all that is needed."""
@@ -49,64 +57,82 @@ class Local:
         """Start the script. It writes to ``log.txt`` itself and so survives a closed terminal."""
         for name in ("working", "input", "tmp"):
             (self._run_dir / name).mkdir(parents=True, exist_ok=True)
-        with (self._run_dir / LOG_NAME).open("wb") as log:
-            self._process = subprocess.Popen(
+        (self._run_dir / EXIT_NAME).unlink(missing_ok=True)
+        if record.sessions and (self._run_dir / LOG_NAME).exists():
+            (self._run_dir / LOG_NAME).rename(self._run_dir / f"log-{len(record.sessions)}.txt")
+        # The lock is inherited: it is free again when the script's process is gone, and a process id used anew
+        # by another program is never taken for it.
+        with (self._run_dir / LOG_NAME).open("wb") as log, (self._run_dir / LOCK_NAME).open("wb") as lock:
+            self._hold(lock)
+            process = subprocess.Popen(
                 [sys.executable, "-u", str((folder / SCRIPT_NAME).resolve())],
                 cwd=self._run_dir / "working",
-                env=_environment(),
+                env={**_environment(), "CHEXVISION_EXIT_FILE": str((self._run_dir / EXIT_NAME).resolve())},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches it through us alone, once
+                start_new_session=True,  # Ctrl-C is ours alone
+                pass_fds=[lock.fileno()],
             )
-        return Session(now(), str(self._process.pid))
+        return Session(now(), str(process.pid))
 
-    def follow(self, session: Session) -> Session:
-        """Show the log until the script ends; Ctrl-C and SIGTERM ask it to end, a second one kills it."""
-        process = self._process
-        if process is None:
-            raise RuntimeError("follow() needs a session that this object started")
-        sys.stdout.flush()
-        with _signals_go_to(process), (self._run_dir / LOG_NAME).open("rb") as log:
+    def state(self, session: Session) -> SessionState:
+        """Whether the script lives, and its exit code."""
+        if self._lives():
+            return SessionState("running")
+        try:
+            code = int((self._run_dir / EXIT_NAME).read_text())
+        except (OSError, ValueError):
+            return SessionState("error", "killed without warning")
+        return SessionState("error" if code else "complete", f"exit code {code}" if code else "", code)
+
+    def log(self, session: Session, *, follow: bool) -> Iterator[str]:
+        """The last session's log; those of earlier ones lie beside it as ``log-1.txt`` and so on."""
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        try:
+            log = (self._run_dir / LOG_NAME).open("rb")
+        except FileNotFoundError:
+            raise ChexError(f"no log in {self._run_dir}; was the folder moved?") from None
+        with log:
             while True:
-                ended = process.poll() is not None
+                ended = not follow or not self._lives()
                 written = log.read()
-                sys.stdout.buffer.write(written)
-                sys.stdout.buffer.flush()
-                if ended and not written:
-                    break
-                if not written:
-                    with suppress(subprocess.TimeoutExpired):
-                        process.wait(_LOOK_S)
-        code = process.returncode
-        artifact = self._run_dir / "working" / "artifact"
-        if artifact.is_dir():
-            print(f"artifact {artifact}")
-        print(f"log {self._run_dir / LOG_NAME}")
-        return replace(session, exit_code=code if code >= 0 else 128 - code)
+                if written:
+                    yield decoder.decode(written)
+                elif ended:
+                    return
+                else:
+                    time.sleep(_LOOK_S)
 
+    def cancel(self, session: Session) -> bool:
+        """Ask the script to save its state and end."""
+        if self._lives():
+            os.kill(int(session.handle), signal.SIGTERM)
+        return True
 
-@contextmanager
-def _signals_go_to(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    asked = False
+    def collect(self, session: Session, folder: Path, *, only: str | None = None) -> Path | None:
+        """It lies here already."""
+        return self._run_dir / "working"
 
-    def pass_on(*_: object) -> None:
-        nonlocal asked
-        if process.poll() is not None:
-            return
-        if asked:
-            os.killpg(process.pid, signal.SIGKILL)
-            return
-        asked = True
-        print("\nasked the run to end and waiting for it; once more kills it", file=sys.stderr)
-        process.terminate()
+    def _hold(self, lock: IO[bytes]) -> None:
+        for _ in range(10):
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(_LOOK_S)  # another command that just looks gives it back at once
+        raise Refused(f"a session runs in {self._run_dir} already")
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def _lives(self) -> bool:
+        try:
+            lock = (self._run_dir / LOCK_NAME).open("rb")
+        except FileNotFoundError:
+            return False
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
 
 def _environment() -> dict[str, str]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import platformdirs
 from pydantic import TypeAdapter, ValidationError
 
-from chexvision.errors import ChexError
+from chexvision.errors import ChexError, UsageError
 from chexvision.files import write_text_atomic
+
+Option = str | float | bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +24,15 @@ class Session:
         started_at: when it was submitted, ISO 8601 in UTC.
         handle: how the target finds it again: ``OWNER/SLUG`` on Kaggle, the process id here.
         page: the address to look at it with a browser, if it has one.
-        exit_code: how it ended, where that is known.
+        exit_code: how its script ended, where that is known.
+        outcome: how it ended, once that was seen: "complete", "paused", "failed" or "cancelled".
     """
 
     started_at: str
     handle: str
     page: str | None = None
     exit_code: int | None = None
+    outcome: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,7 @@ class RunRecord:
 
     Args:
         run_id: such as ``densenet-20260101-1432-3f9c``.
-        target: "kaggle" or "local".
+        target: the name of where it runs, such as "kaggle".
         model: the recipe, as it was asked for.
         preset: the preset laid over it.
         overrides: the ``a.b=c`` texts.
@@ -47,6 +52,8 @@ class RunRecord:
         source_revision: commit or version that was packed.
         source_dirty: whether files differed from that commit.
         folder: where the script, kept for the run's next session, lies.
+        options: what the target was told beside that, such as its accelerator; no secret is among them.
+        published: where the artifact was published, once that was seen.
         sessions: executions in order; empty while a submission is unanswered.
     """
 
@@ -62,6 +69,8 @@ class RunRecord:
     source_revision: str
     source_dirty: bool
     folder: str
+    options: Mapping[str, Option] = field(default_factory=dict)
+    published: str | None = None
     sessions: tuple[Session, ...] = ()
 
 
@@ -96,6 +105,54 @@ def load(run_id: str) -> RunRecord:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise ChexError(f"the record {path} is damaged: {where}: {first['msg']}") from None
+
+
+def update(run_id: str, change: Callable[[RunRecord], RunRecord]) -> RunRecord:
+    """Read a record, change it and write it back, while no other command does; returns what was written.
+
+    Raises:
+        ChexError: there is no such record, or it cannot be read.
+    """
+    from filelock import FileLock
+
+    runs_dir().mkdir(parents=True, exist_ok=True)
+    with FileLock(runs_dir().with_name("runs.lock")):
+        record = change(load(run_id))
+        save(record)
+    return record
+
+
+def every() -> list[RunRecord]:
+    """All records, the one dispatched last at the end.
+
+    Raises:
+        ChexError: one of them cannot be read.
+    """
+    records = [load(path.stem) for path in runs_dir().glob("*.json")]
+    return sorted(records, key=lambda record: (record.dispatched_at, record.run_id))
+
+
+def find(prefix: str | None) -> RunRecord:
+    """The one run whose id begins with `prefix`; the last one dispatched where there is none.
+
+    Raises:
+        UsageError: no run or several begin like that.
+        ChexError: the record cannot be read.
+    """
+    if prefix is None:
+        known = every()
+        if not known:
+            raise UsageError("there is no run yet; start one with: chexvision dispatch --model densenet")
+        return known[-1]
+    ids = sorted(path.stem for path in runs_dir().glob("*.json") if path.stem.startswith(prefix))
+    if prefix in ids:
+        return load(prefix)
+    if len(ids) > 1:
+        listed = ", ".join(ids[:5]) + (" …" if len(ids) > 5 else "")
+        raise UsageError(f"{len(ids)} runs begin with {prefix!r}: {listed}; type more of the one you mean")
+    if not ids:
+        raise UsageError(f"no run begins with {prefix!r}; `chexvision runs list` shows them")
+    return load(ids[0])
 
 
 def forget(run_id: str) -> None:

@@ -22,13 +22,14 @@ _LAPTOP_ONLY = {"kaggle", "six"}
 _LINE = 118
 
 
-def render(record: RunRecord, arguments: list[str], bundle: Bundle) -> str:
+def render(record: RunRecord, arguments: list[str], bundle: Bundle, max_hours: float | None = None) -> str:
     """The script of a run.
 
     Args:
         record: the run; its provenance travels along.
         arguments: words after ``chexvision``; ``{bundle}`` in one becomes the folder of the unpacked source.
         bundle: the packed source.
+        max_hours: after which a session saves its state and ends; None for no limit.
 
     Raises:
         ChexError: the script is too large for a kernel, or would carry a token.
@@ -45,6 +46,7 @@ def render(record: RunRecord, arguments: list[str], bundle: Bundle) -> str:
         "run_id": record.run_id,
         "bundle_sha256": record.bundle_sha256,
         "arguments": arguments,
+        "max_hours": max_hours,
         "to": record.to,
         "requirements": requirements(),
         "provenance": provenance.model_dump(),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,7 +40,14 @@ class Prepared:
     bundle: Bundle
 
 
-def prepare(request: Request, recipe: Recipe, target: Target, run_id: str, folder: Path) -> Prepared:
+def prepare(
+    request: Request,
+    recipe: Recipe,
+    target: Target,
+    run_id: str,
+    folder: Path,
+    options: Mapping[str, records.Option],
+) -> Prepared:
     """Pin, pack and render a run. Nothing is written.
 
     Args:
@@ -48,6 +56,7 @@ def prepare(request: Request, recipe: Recipe, target: Target, run_id: str, folde
         target: where it is to run.
         run_id: its name.
         folder: where its script is to lie.
+        options: what `target` was made with, for the run's next sessions.
 
     Raises:
         ChexError: see `pinned_data`, `destination`, `pack` and `render`.
@@ -69,9 +78,10 @@ def prepare(request: Request, recipe: Recipe, target: Target, run_id: str, folde
         source_revision=source.revision,
         source_dirty=source.dirty,
         folder=str(folder.resolve()),
+        options=options,
     )
     arguments = ["train", *travelling.arguments, "--data", data]
-    return Prepared(record, render(record, arguments, bundle), bundle)
+    return Prepared(record, render(record, arguments, bundle, target.max_hours), bundle)
 
 
 def write(prepared: Prepared, target: Target, folder: Path) -> list[str]:
@@ -94,7 +104,7 @@ def write(prepared: Prepared, target: Target, folder: Path) -> list[str]:
 
 
 def submit(prepared: Prepared, target: Target, folder: Path) -> RunRecord:
-    """Send a written run and follow it as its target does; the record stands before anything is sent.
+    """Send a written run; the record stands before anything is sent.
 
     Raises:
         ChexError: see `Target.start`; where nothing was taken, no record and no folder are left.
@@ -105,9 +115,7 @@ def submit(prepared: Prepared, target: Target, folder: Path) -> RunRecord:
     except Refused:
         records.forget(prepared.record.run_id)
         shutil.rmtree(folder)
+        with suppress(OSError):
+            folder.parent.rmdir()  # holds something else
         raise
-    record = replace(prepared.record, sessions=(session,))
-    records.save(record)
-    record = replace(record, sessions=(target.follow(session),))
-    records.save(record)
-    return record
+    return records.update(prepared.record.run_id, lambda record: replace(record, sessions=(session,)))

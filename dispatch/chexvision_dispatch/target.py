@@ -1,34 +1,71 @@
-"""What every place that runs a bundle can do."""
+"""What every place that runs a bundle can do. A new one is a module with such a class and a line in `targets`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from chexvision.errors import ChexError
 from chexvision_dispatch.records import RunRecord, Session
+
+Phase = Literal["queued", "running", "complete", "error", "cancelled"]
 
 
 class Refused(ChexError):
     """The target took nothing: no session of the run exists."""
 
 
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """What a target says of a session.
+
+    Args:
+        phase: "complete" and "error" are about the script, not about what it computed.
+        message: the target's own words, if any.
+        exit_code: of the script, where the target tells.
+    """
+
+    phase: Phase
+    message: str = ""
+    exit_code: int | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come of the session."""
+        return self.phase in ("complete", "error", "cancelled")
+
+
 class Target(Protocol):
-    """A place that runs scripts. `check`, `prepare` and `start` are called in this order, then `follow`."""
+    """A place that runs scripts. `check`, `prepare` and `start` come in this order, the rest at any time later."""
 
     name: str
     reads_folders: bool
     """Whether a session sees the folders of this machine."""
 
-    def check(self) -> None:
-        """Refuse now, before anything is packed, what would fail later.
+    max_hours: float | None
+    """After which a session has to have ended by itself, with its state saved; None for no limit."""
+
+    def check(self, needs_hours: float | None) -> list[str]:
+        """Refuse now what would fail later.
+
+        Args:
+            needs_hours: about how many hours of its accelerator the run takes; None to start it in any case.
+
+        Returns:
+            What the user should know.
 
         Raises:
-            ChexError: credentials, a data source or an option will not do.
+            ChexError: credentials, a quota, a data source or an option will not do.
         """
 
     def prepare(self, record: RunRecord, folder: Path) -> list[str]:
-        """Write what the target wants beside the script in `folder`; returns what the user should know."""
+        """Write what the target wants beside the script in `folder` for the run's next session.
+
+        Returns:
+            What the user should know.
+        """
 
     def start(self, record: RunRecord, folder: Path) -> Session:
         """Run the script of `folder`, once, and return without waiting for its end.
@@ -38,5 +75,40 @@ class Target(Protocol):
             ChexError: whether something runs is not known, or what runs is not what was asked for.
         """
 
-    def follow(self, session: Session) -> Session:
-        """Stay with a session as long as this target's user expects, and say how to look at it later."""
+    def state(self, session: Session) -> SessionState:
+        """What the target says of a session now.
+
+        Raises:
+            ChexError: it does not answer.
+        """
+
+    def log(self, session: Session, *, follow: bool) -> Iterator[str]:
+        """What the session wrote, in pieces from its beginning; with `follow` until it ends.
+
+        A connection that drops while following is taken up again where it was.
+
+        Raises:
+            ChexError: the target does not answer.
+        """
+
+    def cancel(self, session: Session) -> bool:
+        """End a session; False where this target cannot be asked to.
+
+        Raises:
+            ChexError: it could, but did not.
+        """
+
+    def collect(self, session: Session, folder: Path, *, only: str | None = None) -> Path | None:
+        """Bring what an ended session left, its progress and its artifact, each file whole.
+
+        Args:
+            session: one that ended.
+            folder: receives the files under the names they had, where they are not on this machine yet.
+            only: the one file to bring, where not all are wanted.
+
+        Returns:
+            The folder they are in; None where this target keeps nothing of a session.
+
+        Raises:
+            ChexError: a file could not be brought.
+        """

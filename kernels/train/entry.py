@@ -6,8 +6,11 @@
 
 The folder it starts in is the one that is kept (on Kaggle /kaggle/working); `../input` holds attached data,
 `../tmp` what is thrown away: the unpacked source and, unless CHEXVISION_CACHE and HF_HOME name other places,
-caches. The artifact ends in `artifact/`, and on the Hub if the session has a token. The exit code is training's own.
-With CHEXVISION_NO_INSTALL set nothing is installed: what is missing is an error.
+caches. A run that was begun goes on from its furthest state: here, in an attached output of an earlier session, or
+on its branch on the Hub. The artifact ends in `artifact/`, and on the Hub if the session has a token. The exit code
+is training's own, 0 for a session that paused; `progress.json` says which it was.
+With CHEXVISION_NO_INSTALL set nothing is installed: what is missing is an error. Where CHEXVISION_EXIT_FILE names a
+file, the exit code is written there as well.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ import sys
 import tarfile
 import tempfile
 import threading
+import time
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path, PurePosixPath
@@ -39,6 +43,7 @@ SAME_MODULE = {"opencv-python-headless": ("opencv-python", "opencv-contrib-pytho
 
 def main(run: dict[str, Any], payload: str) -> int:
     """Carry out one run: `run` is what dispatch wrote, `payload` the archive as base85 text."""
+    began = time.monotonic()
     working = Path.cwd()
     given, scratch = working.parent / "input", working.parent / "tmp"
     print(f"run {run['run_id']}, bundle {run['bundle_sha256'][:12]}, in {working}", flush=True)
@@ -52,6 +57,7 @@ def main(run: dict[str, Any], payload: str) -> int:
     sys.path.insert(0, str(source / "src"))
     from chexvision.errors import ChexError
     from chexvision.hub.reference import RepoRef, parse_reference
+    from chexvision.hub.run_branch import RunBranch, restore
     from chexvision.hub.token import session_token
 
     try:
@@ -59,9 +65,17 @@ def main(run: dict[str, Any], payload: str) -> int:
     except ChexError as error:
         fail(str(error))
     destination = run["to"]
+    on_hub = destination is not None and isinstance(parse_reference(destination), RepoRef)
+    branch = RunBranch(destination, run["run_id"], token.value) if on_hub and token is not None else None
+    try:
+        restore(run["run_id"], working, given, scratch, branch)
+    except ChexError as error:
+        fail(f"{str(error).replace(token.value, '***') if token else error}")
+    except OSError as error:
+        fail(f"cannot write to {working}: {error.strerror or error}; free some space")
     if token is not None:
         print(f"Hub token: from {token.source}", flush=True)
-    elif destination is not None and isinstance(parse_reference(destination), RepoRef):
+    elif on_hub:
         print(
             f"WARNING: no Hub token in this session: nothing goes to {destination}, "
             f"the complete artifact stays in {working / 'artifact'}",
@@ -74,6 +88,10 @@ def main(run: dict[str, Any], payload: str) -> int:
         environment["HF_TOKEN"] = token.value
     arguments = [argument.replace("{bundle}", str(source)) for argument in run["arguments"]]
     arguments += ["--work", str(working), "--provenance", str(provenance)]
+    if run["max_hours"] is not None:
+        # Of the session's time, what is left after installing.
+        left = max(run["max_hours"] - (time.monotonic() - began) / 3600, 1e-6)
+        arguments += ["--max-hours", f"{left:.6f}"]
     arguments += ["--to", destination] if destination is not None else []
     return launch([*launcher(), "-m", "chexvision", *arguments], environment, token.value if token else None)
 
@@ -164,7 +182,10 @@ def launcher() -> list[str]:
 
 def launch(command: list[str], environment: dict[str, str], secret: str | None) -> int:
     """Run `command` to its end, pass signals on to it, and print what it writes without the secret."""
-    child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    # Descriptors are passed on: whoever waits for one of them to be closed waits for training, too.
+    child = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, close_fds=False
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: child.send_signal(signal.SIGTERM))
     assert child.stdout is not None  # noqa: S101
@@ -185,4 +206,10 @@ def relay(pipe: IO[bytes], secret: str | None) -> None:
 
 def start(run: dict[str, Any], payload: str) -> NoReturn:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    sys.exit(main(run, payload))
+    code = 1
+    try:
+        code = main(run, payload)
+    finally:
+        if "CHEXVISION_EXIT_FILE" in os.environ:
+            Path(os.environ["CHEXVISION_EXIT_FILE"]).write_text(str(code), encoding="utf-8")
+    sys.exit(code)

@@ -11,8 +11,9 @@ from types import ModuleType
 
 import pytest
 
+from chexvision.hub import retry
 from chexvision.layout import PACKAGE_DIR, shared_dir
-from tests.dispatch.standin import STAND_IN, Cli, Result
+from tests.dispatch.standin import STAND_IN, STAND_IN_EPOCHS, Cli, Result
 from tests.fakes.fixtures import fake_hub, fake_kaggle
 
 __all__ = ["fake_hub", "fake_kaggle"]
@@ -30,6 +31,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("configs", "kernels"):
         shutil.copytree(shared_dir(name), root / name, ignore=leave)
     (root / "src" / "chexvision" / "__main__.py").write_text(STAND_IN)
+    (root / "src" / "chexvision" / "standin.py").write_text(STAND_IN_EPOCHS)
     return root
 
 
@@ -53,6 +55,10 @@ def own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith(("KAGGLE_", "CHEXVISION_")) or name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
             monkeypatch.delenv(name)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    # Nothing listens there: what would reach a real Hub fails at once, and waits for nothing.
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(retry, "sleep", lambda seconds: None)
     monkeypatch.setenv("CHEXVISION_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")

@@ -44,12 +44,23 @@ def written() -> dict[str, Any]:
         (["--model", "densenet", "--preset", "smok"], "did you mean 'smoke'?"),
         (["--model", "densenet", "--timeout-hours", "13"], "--timeout-hours 13 must be above 0 and at most 12"),
         (["--model", "densenet", "--accelerator", "NvidiaTeslaP100"], "Kaggle has retired it"),
+        (
+            ["--model", "densenet", "--accelerator", "NvidiaTeslaT5"],
+            "Kaggle does not know it; known are NvidiaTeslaT4",
+        ),
+        (["--model", "densenet", "--docker-image", "python:3.12"], "must be one of Kaggle's own"),
+        (["--model", "densenet", "--flavor", "a100-large"], "--flavor is for Hugging Face Jobs"),
+        (["--model", "densenet", "--max-hours", "2"], "--max-hours is for --on local"),
+        (["--model", "densenet", "--on", "local", "--max-hours", "0"], "--max-hours 0 must be above 0"),
         (["--model", "densenet", "--token-dataset", "slug"], "--token-dataset slug must read OWNER/SLUG"),
         (["--model", "densenet", "--data", "./nowhere"], "--on local"),
         (["--model", "densenet", "--out", "x"], "--dry-run"),
         (["--model", "densenet", "--run-dir", "x"], "--on local"),
         (["--model", "densenet", "--on", "local", "--token-dataset", "a/b"], "--token-dataset is for Kaggle"),
-        (["--model", "densenet", "--on", "local", "--timeout-hours", "1"], "--timeout-hours are for Kaggle"),
+        (
+            ["--model", "densenet", "--on", "local", "--timeout-hours", "1"],
+            "--timeout-hours and --docker-image are for Kaggle",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_happens(

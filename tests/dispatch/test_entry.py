@@ -24,6 +24,7 @@ import pytest
 from chexvision_dispatch.bundle import pack
 from chexvision_dispatch.script import render
 from tests.dispatch.standin import RECORD
+from tests.fakes.hub import FakeHub
 
 Place = Callable[..., "Kernel"]
 
@@ -103,11 +104,12 @@ def test_folder_as_destination_needs_no_token(kernel: Place, tmp_path: Path) -> 
     assert placed.seen["argv"][-2:] == ["--to", str(tmp_path / "out")]
 
 
-def test_token_of_an_attached_dataset_reaches_training_alone_and_is_masked(kernel: Place) -> None:
+def test_token_of_an_attached_dataset_reaches_training_alone_and_is_masked(kernel: Place, fake_hub: FakeHub) -> None:
+    fake_hub.add_token("hf_attached", "write")
     placed = kernel("chex/model")
     (placed.root / "input" / "hub-token").mkdir()
     (placed.root / "input" / "hub-token" / "hf_token.txt").write_text("hf_attached\n")
-    _, out = placed.run()
+    _, out = placed.run(HF_TOKEN="")
     assert placed.seen["has_token"]
     assert placed.seen["argv"][-2:] == ["--to", "chex/model"]
     assert "token is ***" in out

@@ -12,6 +12,7 @@ from chexvision_dispatch import records
 from chexvision_dispatch.kaggle import Kaggle
 from tests.dispatch.standin import RECORD, Cli, Result
 from tests.fakes.faults import Fault
+from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle
 
 SHA = "44443e6ee968b3c6094b63f14a27698c40b50680"
@@ -21,9 +22,12 @@ pytestmark = pytest.mark.usefixtures("packs_stand_in")
 
 
 @pytest.fixture
-def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKaggle]:
+def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_hub: FakeHub) -> Iterator[FakeKaggle]:
     monkeypatch.setattr("chexvision_dispatch.kaggle.LOOKS", (0.0, 0.0))
-    with FakeKaggle(tmp_path / "kaggle", secrets={"HF_TOKEN": "hf_secret"}, dataset_polls=0) as fake:
+    fake_hub.add_token("hf_secret", "write")
+    fake_hub.add_token("hf_attached", "write")
+    own = {"secrets": {"HF_TOKEN": "hf_secret"}, "session_env": fake_hub.env}
+    with FakeKaggle(tmp_path / "kaggle", dataset_polls=0, **own) as fake:
         fake.environment(monkeypatch)
         yield fake
 
@@ -58,7 +62,7 @@ def test_a_pushed_kernel_runs_and_the_run_is_recorded(cli: Cli, kaggle: FakeKagg
     record = records.load(path.stem)
     assert record.data == f"chex/xrays@{SHA}"
     assert record.sessions[0].handle == session.ref == f"chex/chexvision-{record.run_id}"
-    assert f"kernel https://www.kaggle.com/code/{session.ref}" in result.out
+    assert f"page   https://www.kaggle.com/code/{session.ref}" in result.out
     assert f"run    {record.run_id}" in result.out
     assert Path(record.folder, "script.py").read_text() == session.request["text"]
 
@@ -95,7 +99,7 @@ def test_session_without_any_token_trains_all_the_same(cli: Cli, kaggle: FakeKag
 def test_push_that_kaggle_refuses_is_a_failure_that_quotes_it(cli: Cli, kaggle: FakeKaggle) -> None:
     kaggle.max_gpu_sessions = 0
     result = cli(*PUSH)
-    assert "Kaggle refused the push: Maximum batch GPU session count of 0 reached; wait for one to end" in result.err
+    assert "Maximum batch GPU session count of 0 reached; two sessions run already; wait for one" in result.err
     assert_nothing_left(result)
 
 
@@ -119,8 +123,8 @@ def test_token_dataset_that_is_not_ready_is_refused_before_the_push(
 def test_token_dataset_that_vanishes_before_the_push_is_a_failure_that_names_the_page(
     kaggle: FakeKaggle, token_dataset: str, tmp_path: Path
 ) -> None:
-    target = Kaggle("NvidiaTeslaT4", 1, token_dataset, dry_run=False)
-    target.check()
+    target = Kaggle("NvidiaTeslaT4", 1, token_dataset)
+    target.check(None)
     target.prepare(RECORD, tmp_path)
     (tmp_path / "script.py").write_text("print('runs')")
     del kaggle.datasets.known[token_dataset]
@@ -170,7 +174,7 @@ def test_lost_answer_of_a_push_that_arrived_is_found_and_not_pushed_again(
     result = cli(*PUSH)
     assert result.code == 0, result.err
     assert len(kaggle.sessions) == 1
-    assert f"kernel https://www.kaggle.com/code/{kaggle.sessions[0].ref}" in result.out
+    assert f"page   https://www.kaggle.com/code/{kaggle.sessions[0].ref}" in result.out
 
 
 @pytest.mark.parametrize("fault", [Fault.cut(10, during="request"), Fault.status(503)], ids=["cut", "503"])

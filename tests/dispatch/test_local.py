@@ -14,6 +14,7 @@ import pytest
 
 from chexvision_dispatch import records
 from tests.dispatch.standin import Cli
+from tests.fakes.hub import FakeHub
 
 pytestmark = pytest.mark.usefixtures("packs_stand_in")
 
@@ -41,8 +42,7 @@ def test_run_ends_with_its_artifact_its_log_and_a_record(cli: Cli, words: list[s
     result = cli(*words)
     assert result.code == 0, result.out + result.err
     run = Path("run").resolve()
-    assert f"artifact {run}/working/artifact" in result.out
-    assert names(run) == ["input", "kernel", "log.txt", "tmp", "working"]
+    assert names(run) == ["exit-code", "input", "kernel", "log.txt", "running.lock", "tmp", "working"]
     assert (run / "log.txt").read_bytes().decode() in result.out
     assert seen()["argv"][:5] == ["train", "--model", "densenet", "--data", str(shards)]
     record = only_record()
@@ -59,7 +59,7 @@ def test_what_training_writes_is_shown_as_it_was_written(cli: Cli, words: list[s
 
 
 def test_exit_code_passes_through_and_is_recorded(cli: Cli, words: list[str]) -> None:
-    assert cli(*words, "--set", "training.seed=7").code == 7
+    assert cli(*words, "--set", "training.seed=7").code == 1
     assert only_record().sessions[0].exit_code == 7
 
 
@@ -69,12 +69,15 @@ def test_default_folder_is_named_after_the_run(cli: Cli, words: list[str]) -> No
 
 
 def test_training_gets_the_users_hub_token_and_caches_and_no_kaggle_credentials(
-    cli: Cli, words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    cli: Cli, words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fake_hub: FakeHub
 ) -> None:
     (tmp_path / "no-token").write_text("hf_of_the_login")
     monkeypatch.setenv("KAGGLE_API_TOKEN", "KGAT_mine")
     monkeypatch.setenv("CHEXVISION_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    fake_hub.add_token("hf_of_the_login", "write")
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no-token"))
     result = cli(*words, "--to", "chex/model")
     assert seen()["argv"][-2:] == ["--to", "chex/model"]
     assert seen()["has_token"]
@@ -97,34 +100,29 @@ def test_run_folder_that_is_not_empty_is_left_as_it_is(cli: Cli, words: list[str
     assert names(Path("run")) == ["mine.txt"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_training_in_its_own_way_and_is_waited_for(
-    checkout: Path, words: list[str], number: signal.Signals
+def test_ctrl_c_detaches_and_the_run_goes_on_until_it_is_cancelled(
+    checkout: Path, cli: Cli, words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     paths = [str(checkout / "src"), str(checkout / "dispatch")]
-    # The stand-in waits where it finds this file, which a dataset mount would be on Kaggle.
-    start = (
-        "import sys; from pathlib import Path; from chexvision_dispatch import submit\n"
-        "write = submit.write\n"
-        "def and_wait(prepared, target, folder):\n"
-        "    notes = write(prepared, target, folder)\n"
-        "    (folder.parent / 'input').mkdir(); (folder.parent / 'input' / 'wait').touch()\n"
-        "    return notes\n"
-        "submit.write = and_wait\n"
-        "from chexvision.cli import main; main(sys.argv[1:])\n"
-    )
+    start = "import sys; from chexvision.cli import main; main(sys.argv[1:])"
+    gate = {"STANDIN_EPOCHS": "3", "STANDIN_GATE": str(tmp_path)}
     process = subprocess.Popen(
-        [sys.executable, "-u", "-c", start, *words[:-1], "waits"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        [sys.executable, "-u", "-c", start, *words],
+        env={**os.environ, **gate, "PYTHONPATH": os.pathsep.join(paths)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     assert process.stdout is not None
-    while (line := process.stdout.readline()) != "waiting\n":
+    while (line := process.stdout.readline()) != "epoch 1\n":
         assert line, process.communicate()
-    process.send_signal(number)
-    out, err = process.communicate(timeout=30)
-    assert "stopping on SIGTERM" in out
-    assert "asked the run to end" in err
-    assert process.returncode == 3
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    run_id = only_record().run_id
+    assert f"detached; the run goes on. Come back with: chexvision runs logs -f {run_id}" in err
+    assert process.returncode == 130
+    assert "status running" in cli("runs", "status").out
+    assert cli("runs", "cancel").code == 0
+    ended = cli("runs", "wait")
+    assert ended.code == 75
+    assert "is paused: it received SIGTERM" in ended.err

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chexvision.errors import ChexError
+from chexvision.errors import ChexError, UsageError
 from chexvision_dispatch import records
 from chexvision_dispatch.records import RunRecord, Session
 from tests.dispatch.standin import RECORD
@@ -61,3 +63,29 @@ def test_forgotten_run_is_gone_and_may_be_forgotten_twice() -> None:
     records.forget(RECORD.run_id)
     records.forget(RECORD.run_id)
     assert not path.exists()
+
+
+def test_commands_at_once_lose_no_change_of_each_other() -> None:
+    records.save(RECORD)
+
+    def add(number: int) -> None:
+        session = Session("2026-01-01T00:00:00+00:00", str(number))
+        records.update(RECORD.run_id, lambda known: replace(known, sessions=(*known.sessions, session)))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(40)))
+    assert {int(one.handle) for one in records.load(RECORD.run_id).sessions} == set(range(40))
+
+
+def test_run_is_found_by_an_unambiguous_beginning_and_the_last_by_none() -> None:
+    with pytest.raises(UsageError, match="there is no run yet"):
+        records.find(None)
+    for number, name in enumerate(["densenet-20260101-1432-3f9c", "densenet-20260102-0900-3f9c", "scratch-1"]):
+        records.save(replace(RECORD, run_id=name, dispatched_at=f"2026-01-0{3 - number}T00:00:00+00:00"))
+    assert records.find("s").run_id == "scratch-1"
+    assert records.find("densenet-20260102").run_id == "densenet-20260102-0900-3f9c"
+    assert records.find(None).run_id == "densenet-20260101-1432-3f9c"
+    with pytest.raises(UsageError, match=r"2 runs begin with 'dens': .*; type more"):
+        records.find("dens")
+    with pytest.raises(UsageError, match="no run begins with 'x'"):
+        records.find("x")

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from .hub_api import HubApi
+from .hub_jobs import HubJobs, Job
 from .hub_store import Entry, Files
 from .messages import HttpError, Request, Response, content_response, json_response
 from .wire import route
@@ -50,7 +51,7 @@ class _Multipart:
     parts: dict[int, bytes] = field(default_factory=dict)
 
 
-class FakeHub(HubApi):
+class FakeHub(HubApi, HubJobs):
     """A Hub at `url`; contents below `root`.
 
     Args:
@@ -76,6 +77,7 @@ class FakeHub(HubApi):
         self.root = root
         self.multipart_above = multipart_above
         self.part_size = part_size
+        self.jobs: list[Job] = []
         self._multiparts: dict[str, _Multipart] = {}
         self.url = self.listen()
         self.cdn_url = self.listen()

@@ -37,6 +37,7 @@ class KaggleKernels(KaggleDatasets):
     sessions: list[Session]
     held = False
     max_gpu_sessions = 2
+    taken_titles: frozenset[str] = frozenset()
     gpu_time_used = timedelta(hours=0)
     gpu_time_allowed = timedelta(hours=30)
 
@@ -68,7 +69,12 @@ class KaggleKernels(KaggleDatasets):
         if any(self.datasets.known[ref].pending for ref in datasets):
             raise HttpError(409, "One of the datasets is still being processed")
         gpu = body.get("machineShape", "").startswith("Nvidia") or body.get("enableGpu", False)
+        if body["newTitle"] in self.taken_titles:
+            taken = f'The requested title "{body["newTitle"]}" is already in use by a notebook'
+            return json_response({"error": f"{taken}. Please choose another title."})
         with self.lock:
+            if gpu and self.gpu_time_used >= self.gpu_time_allowed:
+                return json_response({"error": "Maximum weekly GPU quota of 30.00 hours reached."})
             if gpu and sum(s.gpu and not s.done for s in self.sessions) >= self.max_gpu_sessions:
                 limit = f"Maximum batch GPU session count of {self.max_gpu_sessions} reached."
                 return json_response({"error": limit})
@@ -78,8 +84,14 @@ class KaggleKernels(KaggleDatasets):
             session.start()
         answer = {"ref": f"/code/{session.ref}", "url": f"https://www.kaggle.com/code/{session.ref}"}
         missing = [ref for ref in wanted if ref not in datasets]
+        no_kernels = [ref for ref in body.get("kernelDataSources", []) if self._ended(ref) is None]
         version = sum(s.ref == session.ref for s in self.sessions)
-        return json_response({**answer, "versionNumber": version, "kernelId": 1, "invalidDatasetSources": missing})
+        dropped = {"invalidDatasetSources": missing, "invalidKernelSources": no_kernels}
+        return json_response({**answer, "versionNumber": version, "kernelId": 1, **dropped})
+
+    def _ended(self, ref: str) -> Session | None:
+        """The last session of a kernel that ended: its output is what another kernel can attach."""
+        return next((one for one in reversed(self.sessions) if one.ref == ref and one.done), None)
 
     def _new_session(self, ref: str, body: dict[str, Any], datasets: list[str], gpu: bool) -> Session:
         number = len(self.sessions) + 1
@@ -104,6 +116,10 @@ class KaggleKernels(KaggleDatasets):
             slug = dataset.split("/")[1]
             where = f"datasets/{dataset}" if self.nested_inputs else slug
             session.attach(self.datasets.known[dataset].folder, where)
+        for kernel in body.get("kernelDataSources", []):
+            source = self._ended(kernel)
+            if source is not None:
+                session.attach(source.working, f"notebooks/{kernel}" if self.nested_inputs else kernel.split("/")[1])
         return session
 
     def _latest(self, request: Request, owner: str, slug: str) -> Session:

@@ -59,7 +59,7 @@ def test_a_dispatched_run_appears_on_the_hub_in_one_tagged_commit(
         # One commit beside the one that made the repository, under a tag of the run's id.
         run_id = next(word for word in printed.split() if word.startswith("densenet-"))
         commits = fake_hub.commits("chex/model")
-        assert [commit.title for commit in commits][0] == f"Publish run {run_id}"
+        assert commits[0].title == f"Publish run {run_id}"
         assert len(commits) == 2
         assert fake_hub.tags("chex/model") == {run_id: commits[0].sha}
         files = commits[0].files

@@ -14,8 +14,10 @@ from chexvision.models.classifier import build_backbone, build_model
 from chexvision.models.registry import BACKBONES
 from chexvision.recipes import load_recipe
 
+SHIPPED = sorted(name for name, entry in BACKBONES.items() if entry.builder.startswith("chexvision."))
 
-@pytest.mark.parametrize("backbone", sorted(BACKBONES))
+
+@pytest.mark.parametrize("backbone", SHIPPED)
 def test_every_backbone_answers_with_both_heads(backbone: str) -> None:
     model = CheXVision(backbone=backbone).eval()
     logits = model(torch.rand(2, 3, 64, 64))
@@ -43,7 +45,7 @@ def test_densenet_has_the_hidden_layer_and_scratch_has_none() -> None:
 
 def test_gradients_reach_a_hook_on_the_feature_map() -> None:
     """An in-place operation behind the feature map would make this raise."""
-    for backbone in BACKBONES:
+    for backbone in SHIPPED:
         model = CheXVision(backbone=backbone)
         features = model.backbone(torch.rand(2, 3, 64, 64))
         features.retain_grad()

@@ -11,8 +11,8 @@ import typer
 from chexvision.errors import UsageError
 
 if TYPE_CHECKING:
+    from chexvision_dispatch.records import Option
     from chexvision_dispatch.submit import Prepared
-    from chexvision_dispatch.target import Target
 
 
 class On(StrEnum):
@@ -20,10 +20,12 @@ class On(StrEnum):
 
     KAGGLE = "kaggle"
     LOCAL = "local"
+    HF_JOBS = "hf-jobs"
 
 
 _ACCELERATOR = "NvidiaTeslaT4"
 _HOURS = 12.0
+_FLAVOR = "t4-small"
 
 
 def dispatch(
@@ -55,7 +57,26 @@ def dispatch(
     accelerator: Annotated[
         str, typer.Option(help="Kaggle's name for the hardware; this one is two T4s.")
     ] = _ACCELERATOR,
-    timeout_hours: Annotated[float, typer.Option(help="When Kaggle cuts the session; at most 12.")] = _HOURS,
+    timeout_hours: Annotated[
+        float | None,
+        typer.Option(help="When the session is cut; the run pauses before. At most 12 on Kaggle. [default: 12]"),
+    ] = None,
+    docker_image: Annotated[
+        str | None, typer.Option(help="Pin the session's image: one of Kaggle's own, or (hf-jobs) any with torch.")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="Show Kaggle's kernel to everybody.")] = False,
+    flavor: Annotated[str, typer.Option(help="Hardware of a Hugging Face job.")] = _FLAVOR,
+    max_hours: Annotated[
+        float | None, typer.Option(help="(--on local) Save the state and pause after so many hours.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Dispatch even if the GPU quota will not last.")] = False,
+    watch: Annotated[
+        bool | None,
+        typer.Option("--watch/--detach", help="Show the log until it ends. [default: with --on local]"),
+    ] = None,
+    auto_resume: Annotated[
+        bool, typer.Option("--auto-resume", help="Watch, and start the next session when one reaches its limit.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write what would be sent and send nothing.")] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder that --dry-run writes. [default: runs/<run id>/kernel]")
@@ -68,6 +89,8 @@ def dispatch(
     from chexvision.provenance import new_run_id
     from chexvision.recipes import load_recipe
     from chexvision_dispatch import records, submit
+    from chexvision_dispatch.estimate import gpu_hours
+    from chexvision_dispatch.targets import open_target
 
     recipe = load_recipe(model, preset=preset, overrides=overrides or [])
     if out is not None and not dry_run:
@@ -76,46 +99,68 @@ def dispatch(
         raise UsageError("--run-dir is the folder of a run on this machine; add --on local or leave it out")
     run_id = new_run_id(recipe.name)
     home = run_dir or Path("runs") / run_id
-    if on is On.LOCAL:
-        _refuse_kaggle_options(token_dataset, accelerator, timeout_hours)
-        if not dry_run and home.exists() and (not home.is_dir() or any(home.iterdir())):
-            raise UsageError(f"--run-dir {home} is not empty; name a new folder")
-    kept = home / "kernel" if dry_run or on is On.LOCAL else records.runs_dir() / run_id
+    if on is On.LOCAL and not dry_run and home.exists() and (not home.is_dir() or any(home.iterdir())):
+        raise UsageError(f"--run-dir {home} is not empty; name a new folder")
+    kaggle: dict[str, Option] = {"token_dataset": token_dataset, "accelerator": accelerator, "public": public}
+    options = _options(on, home, kaggle, timeout_hours, docker_image, flavor, max_hours)
+    kept = home / "kernel" if dry_run or on is On.LOCAL else records.runs_dir() / run_id / "kernel"
     folder = out or kept
-    target = _target(on, home.resolve(), accelerator, timeout_hours, token_dataset, dry_run=dry_run)
+    target = open_target(on, {**options, "dry_run": True} if dry_run and on is On.KAGGLE else options)
 
     request = submit.Request(model, preset, overrides or [], data, to)
-    prepared = submit.prepare(request, recipe, target, run_id, folder)
-    if not dry_run:
-        target.check()
-    notes = submit.write(prepared, target, folder)
+    prepared = submit.prepare(request, recipe, target, run_id, folder, options)
+    notes = [] if dry_run else target.check(None if force else gpu_hours(recipe))
+    notes += submit.write(prepared, target, folder)
     _describe(prepared, notes)
     if dry_run:
         typer.echo(f"dry run: nothing was sent; what would be is in {folder}")
         return
     record = submit.submit(prepared, target, folder)
-    exit_code = record.sessions[-1].exit_code
-    if exit_code:
-        raise typer.Exit(exit_code)
+    page = record.sessions[-1].page
+    if page:
+        typer.echo(f"page   {page}")
+    if auto_resume or (on is On.LOCAL if watch is None else watch):
+        from chexvision.cli.runs import show_log
+
+        show_log(record, auto_resume)
+    else:
+        typer.echo(f"next   chexvision runs logs -f {run_id}, or close the laptop and type: chexvision runs status")
 
 
-def _refuse_kaggle_options(token_dataset: str | None, accelerator: str, timeout_hours: float) -> None:
-    if token_dataset is not None:
-        raise UsageError("--token-dataset is for Kaggle; here the token of HF_TOKEN or of `hf auth login` is used")
-    if accelerator != _ACCELERATOR or timeout_hours != _HOURS:
-        raise UsageError("--accelerator and --timeout-hours are for Kaggle; leave them out with --on local")
-
-
-def _target(
-    on: On, run_dir: Path, accelerator: str, timeout_hours: float, token_dataset: str | None, *, dry_run: bool
-) -> Target:
+def _options(
+    on: On,
+    home: Path,
+    kaggle: dict[str, Option],
+    timeout_hours: float | None,
+    docker_image: str | None,
+    flavor: str,
+    max_hours: float | None,
+) -> dict[str, Option]:
+    """What the target is made with; an option of another target is refused, not ignored."""
+    if on is not On.KAGGLE:
+        if kaggle["token_dataset"] is not None:
+            raise UsageError(
+                "--token-dataset is for Kaggle; here the token of HF_TOKEN or of `hf auth login` is used"
+            )
+        if kaggle["accelerator"] != _ACCELERATOR or kaggle["public"]:
+            raise UsageError(f"--accelerator and --public are for Kaggle; leave them out with --on {on}")
+    if on is not On.HF_JOBS and flavor != _FLAVOR:
+        raise UsageError(f"--flavor is for Hugging Face Jobs; leave it out with --on {on}, or add --on hf-jobs")
     if on is On.LOCAL:
-        from chexvision_dispatch.local import Local
+        if timeout_hours is not None or docker_image is not None:
+            raise UsageError("--timeout-hours and --docker-image are for Kaggle and hf-jobs; here take --max-hours")
+        if max_hours is not None and max_hours <= 0:
+            raise UsageError(f"--max-hours {max_hours:g} must be above 0")
+        return {"run_dir": str(home.resolve()), "max_hours": max_hours}
+    if max_hours is not None:
+        raise UsageError("--max-hours is for --on local; elsewhere it follows from --timeout-hours")
+    hours = _HOURS if timeout_hours is None else timeout_hours
+    if on is On.HF_JOBS:
+        return {"flavor": flavor, "timeout_hours": hours, "image": docker_image}
+    from chexvision_dispatch.credentials import remembered_dataset
 
-        return Local(run_dir)
-    from chexvision_dispatch.kaggle import Kaggle
-
-    return Kaggle(accelerator, timeout_hours, token_dataset, dry_run=dry_run)
+    dataset = kaggle["token_dataset"] or remembered_dataset()
+    return {**kaggle, "token_dataset": dataset, "timeout_hours": hours, "docker_image": docker_image}
 
 
 def _describe(prepared: Prepared, notes: list[str]) -> None:

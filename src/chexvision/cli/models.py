@@ -31,12 +31,23 @@ def predict(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder, or USER/REPO[@REV] on the Hub.")],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG or JPEG files.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    explain: Annotated[
+        Path | None,
+        typer.Option("--explain", metavar="DIR", help="Draw where each image's 3 most probable findings are seen."),
+    ] = None,
 ) -> None:
     """Print normal/abnormal and the 14 findings' probabilities for each image. Research only."""
     from chexvision.hub.reference import parse_reference
-    from chexvision.predict import load_model, predict_files
+    from chexvision.predict import load_model, load_rules, predict_files
 
-    predictions = predict_files(load_model(parse_reference(model)), images)
+    reference = parse_reference(model)
+    loaded, rules = load_model(reference), load_rules(reference)
+    predictions = predict_files(loaded, images, rules)
+    if explain is not None:
+        from chexvision.explain.files import explain_files
+
+        for one in explain_files(loaded, images, explain, rules=rules):
+            typer.echo(f"{explain / one.overlay}", err=True)
     if as_json:
         import json
 

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import typer
 
-from chexvision.cli import dispatch, models, shards, train
+from chexvision.cli import bench, credentials, dispatch, doctor, evaluate, explain, models, runs, shards, train
 
 
 def commands(app: typer.Typer) -> None:
     """Hang every command under `app`."""
     app.command("dispatch")(dispatch.dispatch)
+    app.command("doctor")(doctor.doctor)
     app.command("train")(train.train)
     app.command("pull")(models.pull)
     app.command("predict")(models.predict)
+    app.command("evaluate")(evaluate.evaluate)
+    app.command("compare")(evaluate.compare)
+    app.command("score")(evaluate.score)
     app.add_typer(shards.app, name="shards")
+    app.command("explain")(explain.explain)
+    app.command("audit")(explain.audit)
+    app.add_typer(bench.app, name="bench")
+    app.add_typer(runs.app, name="runs")
+    app.add_typer(credentials.app, name="credentials")

@@ -25,22 +25,44 @@ def train(
     work: Annotated[
         Path | None, typer.Option(help="Folder of state, history and artifact. Default: runs/<run id>.")
     ] = None,
+    max_hours: Annotated[
+        float | None,
+        typer.Option(
+            help="Save the state and end after so many hours; the same command goes on from there.",
+            show_default=False,
+        ),
+    ] = None,
     provenance: Annotated[Path | None, typer.Option(help="Written by dispatch.", hidden=True)] = None,
 ) -> None:
-    """Train a recipe on this machine; the artifact is left in WORK/artifact and published with --to."""
-    from chexvision.hub.reference import parse_reference
+    """Train a recipe on this machine; the artifact is left in WORK/artifact and published with --to.
+
+    Ctrl-C and SIGTERM save the state at the next step and end; the same command with the same --work goes on.
+    """
+    from chexvision.errors import UsageError
+    from chexvision.hub.reference import RepoRef, parse_reference
+    from chexvision.hub.run_branch import RunBranch, read_progress
     from chexvision.provenance import Provenance
     from chexvision.recipes import load_recipe
 
+    if max_hours is not None and max_hours <= 0:
+        raise UsageError(f"--max-hours {max_hours:g} must be above 0")
     recipe = load_recipe(model, preset=preset or None, overrides=overrides or ())
     source = parse_reference(data or recipe.data.dataset)
     destination = parse_reference(to) if to else None
     made = Provenance.read(provenance) if provenance else Provenance.here(recipe.name)
     folder = work if work is not None else Path("runs") / made.run_id
+    begun = read_progress(folder)
+    if begun is not None and provenance is None:
+        made = made.model_copy(update={"run_id": begun.run_id})
+    branch = RunBranch(destination.repo_id, made.run_id) if isinstance(destination, RepoRef) else None
 
-    from chexvision.training.run import run_training
+    from chexvision.training.session import Session
 
-    outcome = run_training(recipe, source, folder, made, destination)
+    # Before torch is imported: a token that may not write is found out at once.
+    with Session(folder, made.run_id, max_hours=max_hours, branch=branch) as session:
+        from chexvision.training.run import run_training
+
+        outcome = run_training(recipe, source, folder, made, destination, session)
     if outcome.artifact is not None and outcome.metrics is not None:
         for name, split in outcome.metrics.splits.items():
             auroc = "–" if split.macro_auroc is None else f"{split.macro_auroc:.4f}"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from chexvision.data.loader import Place
 from chexvision.errors import UsageError
@@ -44,6 +45,8 @@ def start_accelerator(precision: str) -> Accelerator:
     if not cuda:
         _keep_freed_memory()
     torch.backends.cudnn.benchmark = True
+    # A process may ask again in another precision: `evaluate` after training, one benchmark after another.
+    AcceleratorState._reset_state()
     return Accelerator(cpu=not cuda, mixed_precision=_MIXED_PRECISION[chosen])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,21 +12,27 @@ from safetensors.torch import load_file
 
 from chexvision.config import Recipe
 from chexvision.data.dataset import Split, open_split, splits_of
-from chexvision.data.source import ShardSource, find_shards
-from chexvision.evaluation.metrics import split_metrics
-from chexvision.evaluation.predict import predict_split
+from chexvision.data.placement import placed
+from chexvision.data.source import find_shards
+from chexvision.evaluation.attributes import read_groups, split_rule
+from chexvision.evaluation.calibration import FILE as CALIBRATION
+from chexvision.evaluation.final import Final, measure_final
+from chexvision.evaluation.predict import as_predictions, predict_split
+from chexvision.evaluation.predictions import Predictions
+from chexvision.evaluation.thresholds import FILE as THRESHOLDS
 from chexvision.files import write_text_atomic
 from chexvision.hub import artifact
-from chexvision.hub.artifact import Metrics, RunInfo, SplitMetrics
+from chexvision.hub.artifact import Metrics, RunInfo
 from chexvision.hub.card import render_card
 from chexvision.hub.reference import Reference
 from chexvision.hub.store import Publication, open_store
 from chexvision.models.classifier import CheXVision, build_model
 from chexvision.provenance import Provenance, now
-from chexvision.training.hardware import describe, package_versions, start_accelerator
-from chexvision.training.history import best_epoch, dump_history
+from chexvision.training.hardware import describe, package_versions, place_of, start_accelerator
+from chexvision.training.history import EpochRecord, best_epoch, dump_history
 from chexvision.training.loop import BEST_FILE, Training
 from chexvision.training.report import ConsoleReporter
+from chexvision.training.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,7 @@ def run_training(
     work: Path,
     provenance: Provenance,
     to: Reference | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
+    session: Session | None = None,
 ) -> Outcome:
     """Train a recipe and leave the complete artifact in ``work/artifact``.
 
@@ -66,7 +71,7 @@ def run_training(
         work: folder of this run's state, history and artifact.
         provenance: which run this is.
         to: where to publish, if anywhere.
-        should_stop: asked between steps whether to save the state and end early.
+        session: says when to end early, and is told how far the run is.
 
     Raises:
         UsageError: the data is not pinned, empty, or not what the recipe needs.
@@ -74,7 +79,8 @@ def run_training(
     """
     started_at = now()
     accelerator = start_accelerator(recipe.training.precision)
-    reporter = ConsoleReporter() if accelerator.is_main_process else None
+    reporter = _Reporter(session) if accelerator.is_main_process else None
+    should_stop = session.should_stop if session is not None else lambda: False
     with accelerator.main_process_first():
         model = build_model(recipe)  # before the data: a failed download of weights should not cost an hour
         source = find_shards(data)
@@ -84,14 +90,29 @@ def run_training(
             name: open_split(source, rows, name, recipe.data, quiet) for name in sorted(rows) if len(rows[name])
         }
         model = build_model(recipe)
+    splits = {name: placed(split, recipe.data.placement, place_of(accelerator)) for name, split in splits.items()}
     training = Training(
         recipe, model, splits["train"], splits["validation"], accelerator, work, reporter, should_stop
     )
     if not training.run():
+        if session is not None:
+            session.paused()
         return Outcome(finished=False)
-    metrics = _measure(training, model, splits, source, recipe, accelerator)
+    predictions = _predict(training, model, splits, accelerator, recipe.optim.micro_batch_size)
     if not accelerator.is_main_process:
         return Outcome(finished=True)
+    groups = read_groups(source, splits["test"].rows) if "test" in splits else None
+    final = measure_final(predictions, groups, source.name, split_rule(source, recipe.data.split_table))
+    metrics = Metrics(
+        dataset=source.name,
+        drawn=source.drawn,
+        split_table=recipe.data.split_table,
+        image_size=recipe.data.image_size,
+        epoch=best_epoch(training.history).epoch,
+        splits=final.splits,
+        subgroups=final.subgroups,
+        published=() if source.drawn else final.published,
+    )
     info = RunInfo(
         provenance=provenance,
         recipe=recipe,
@@ -104,47 +125,62 @@ def run_training(
         finished_at=now(),
         train_seconds=round(sum(record.train_seconds for record in training.history), 1),
     )
-    folder = _assemble(work / "artifact", training, model, metrics, info)
+    folder = _assemble(work / "artifact", training, model, metrics, final, info)
+    if session is not None:
+        session.trained(folder)
     published = open_store(to).publish(folder, provenance.run_id) if to is not None else None
+    if session is not None:
+        session.published(published)
     return Outcome(True, folder, published, metrics)
 
 
-def _measure(
-    training: Training,
-    model: CheXVision,
-    splits: dict[str, Split],
-    source: ShardSource,
-    recipe: Recipe,
-    accelerator: Accelerator,
-) -> Metrics:
-    """The figures of the best epoch's weights, which `model` holds afterwards."""
+class _Reporter(ConsoleReporter):
+    """Tells the console, and the session where there is one."""
+
+    def __init__(self, session: Session | None) -> None:
+        super().__init__()
+        self._session = session
+
+    def epoch_begins(self, epoch: int, epochs: int, images: int, done: int) -> None:
+        super().epoch_begins(epoch, epochs, images, done)
+        if self._session is not None:
+            self._session.epoch_begins(epochs)
+
+    def epoch_done(self, record: EpochRecord, is_best: bool) -> None:
+        super().epoch_done(record, is_best)
+        if self._session is not None:
+            self._session.epoch_done(record)
+
+
+def _predict(
+    training: Training, model: CheXVision, splits: dict[str, Split], accelerator: Accelerator, batch_size: int
+) -> dict[str, Predictions]:
+    """What the best epoch's weights, which `model` holds afterwards, say of validation and test."""
     accelerator.wait_for_everyone()
     model.load_state_dict(load_file(training.work / BEST_FILE, device=str(accelerator.device)))
     model.eval()
-    figures: dict[str, SplitMetrics] = {}
-    for name in ("validation", "test"):
-        if name in splits:
-            split = splits[name]
-            probabilities, _ = predict_split(model, split, accelerator, recipe.optim.micro_batch_size)
-            figures[name] = split_metrics(probabilities, split.targets, split.rows.patients)
-    return Metrics(
-        dataset=source.name,
-        drawn=source.drawn,
-        split_table=recipe.data.split_table,
-        image_size=recipe.data.image_size,
-        epoch=best_epoch(training.history).epoch,
-        splits=figures,
-    )
+    return {
+        name: as_predictions(splits[name], predict_split(model, splits[name], accelerator, batch_size)[0])
+        for name in ("validation", "test")
+        if name in splits
+    }
 
 
-def _assemble(folder: Path, training: Training, model: CheXVision, metrics: Metrics, info: RunInfo) -> Path:
+def _assemble(
+    folder: Path, training: Training, model: CheXVision, metrics: Metrics, final: Final, info: RunInfo
+) -> Path:
     """Write all files of the artifact beside `folder`, then give them its name."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     (partial / artifact.CARD).write_text(
-        render_card(metrics, info, f"CheXVision {info.recipe.name}"), encoding="utf-8"
+        render_card(metrics, info, f"CheXVision {info.recipe.name}", sorted(final.figures)), encoding="utf-8"
     )
+    for name, rule in ((THRESHOLDS, final.rules.thresholds), (CALIBRATION, final.rules.calibration)):
+        if rule is not None:
+            write_text_atomic(partial / name, rule.model_dump_json(indent=2) + "\n")
+    for name, text in final.figures.items():
+        write_text_atomic(partial / artifact.FIGURES / name, text)
     (partial / artifact.HISTORY).write_text(dump_history(training.history), encoding="utf-8")
     write_text_atomic(partial / artifact.METRICS, metrics.model_dump_json(indent=2) + "\n")
     write_text_atomic(partial / artifact.RUN, info.model_dump_json(indent=2) + "\n")

@@ -1,0 +1,81 @@
+"""Bringing a run's artifact home and publishing it from here."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from chexvision.errors import ChexError, UsageError
+from chexvision.hub.artifact import REQUIRED
+from chexvision.hub.reference import RepoRef, parse_reference
+from chexvision.hub.run_branch import RunBranch, RunProgress, read_progress
+from chexvision.hub.store import open_store
+from chexvision_dispatch import records
+from chexvision_dispatch.records import RunRecord
+from chexvision_dispatch.view import destination_of, kept_dir, look, target_of
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What `collect` did.
+
+    Args:
+        folder: the verified artifact on this machine; None where it was published before.
+        published: where it can be had, ``ADDRESS@REVISION`` or a commit; None where it was to stay here.
+    """
+
+    folder: Path | None
+    published: str | None
+
+
+def collect(record: RunRecord, to: str | None) -> Collected:
+    """Bring the artifact of a complete run here, verify it, and publish it as the session would have.
+
+    Args:
+        record: the run.
+        to: USER/REPO or a folder; the run's own destination where left out.
+
+    Raises:
+        UsageError: the run is not complete.
+        ChexError: what came is not what the session left, or publishing failed; see `ArtifactStore.publish`.
+    """
+    view = look(record)
+    if view.status not in ("complete", "unpublished"):
+        hint = "resume" if view.ended else "wait"
+        raise UsageError(f"{record.run_id} is {view.status}, not complete: chexvision runs {hint} {record.run_id}")
+    destination = parse_reference(to) if to is not None else destination_of(record)
+    if isinstance(destination, RepoRef):
+        commit = RunBranch(destination.repo_id, record.run_id).published_at()
+        if commit is not None:
+            return Collected(None, f"{destination.repo_id}@{commit}")
+    folder = target_of(record).collect(record.sessions[-1], kept_dir(record))
+    if folder is None:
+        raise ChexError(
+            f"{record.target} keeps no output; resume the run, which publishes again: "
+            f"chexvision runs resume {record.run_id}"
+        )
+    artifact = folder / "artifact"
+    _verify(artifact, read_progress(folder, record.run_id))
+    if destination is None:
+        return Collected(artifact, None)
+    publication = open_store(destination).publish(artifact, record.run_id)
+    published = f"{publication.address}@{publication.revision}"
+    records.update(record.run_id, lambda known: replace(known, published=published))
+    return Collected(artifact, published)
+
+
+def _verify(artifact: Path, progress: RunProgress | None) -> None:
+    """See that every file is there and as the session left it."""
+    missing = [name for name in REQUIRED if not (artifact / name).is_file()]
+    if missing:
+        raise ChexError(f"the session left no {missing[0]} in its artifact; look at its log: chexvision runs logs")
+    for name, sha256 in sorted((progress.artifact if progress else {}).items()):
+        path = artifact / name
+        if not path.is_file() or _sha256(path) != sha256:
+            raise ChexError(f"{path} is not as the session left it; type the command again to fetch it anew")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

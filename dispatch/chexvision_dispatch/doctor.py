@@ -1,0 +1,131 @@
+"""What a dispatch needs, looked at one by one."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import util
+from pathlib import Path
+
+import platformdirs
+
+from chexvision.config import Recipe
+from chexvision.errors import ChexError
+from chexvision.hub.reference import RepoRef, parse_reference
+from chexvision.hub.retry import reason, status_of
+from chexvision_dispatch import credentials
+from chexvision_dispatch import kaggle_client as client
+from chexvision_dispatch.bundle import pack
+from chexvision_dispatch.script import SIZE_LIMIT
+
+_LEAST_DISK = 5 * 2**30
+_PYTHON = (3, 11)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found.
+
+    Args:
+        name: of what was looked at.
+        ok: whether it will do.
+        needed: whether a dispatch cannot do without it.
+        note: what was found, and where it will not do, the remedy.
+    """
+
+    name: str
+    ok: bool
+    needed: bool
+    note: str
+
+
+def examine(recipe: Recipe) -> list[Finding]:
+    """Look at this machine, both accounts, and the dataset of `recipe`. Nothing is changed anywhere."""
+    return [
+        _python(),
+        _disk(),
+        _torch(),
+        _checked("Kaggle", _kaggle, needed=True),
+        _checked("Hub token", _hub, needed=False),
+        _checked("dataset", lambda: _dataset(recipe), needed=True),
+        _checked("bundle", _bundle, needed=True),
+    ]
+
+
+def _checked(name: str, look: Callable[[], tuple[bool, str]], *, needed: bool) -> Finding:
+    try:
+        ok, note = look()
+    except ChexError as error:
+        ok, note = False, str(error)
+    return Finding(name, ok, needed, note)
+
+
+def _python() -> Finding:
+    ok = sys.version_info >= _PYTHON
+    remedy = "" if ok else f"; install {_PYTHON[0]}.{_PYTHON[1]} or newer"
+    return Finding("Python", ok, True, f"{platform.python_version()}{remedy}")
+
+
+def _disk() -> Finding:
+    cache = Path(os.environ.get("CHEXVISION_CACHE") or platformdirs.user_cache_path("chexvision"))
+    place = next(folder for folder in (cache, *cache.parents) if folder.is_dir())
+    free = shutil.disk_usage(place).free
+    ok = free >= _LEAST_DISK
+    remedy = "" if ok else f"; at least {_LEAST_DISK / 2**30:.0f} GB are wanted: free some or set CHEXVISION_CACHE"
+    return Finding("disk", ok, False, f"{free / 2**30:.0f} GB free in {place}{remedy}")
+
+
+def _torch() -> Finding:
+    if util.find_spec("torch") is None:
+        return Finding("torch", False, False, "not installed; only to train here: pip install 'chexvision[train]'")
+    import torch
+
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return Finding("torch", True, False, f"{torch.__version__}, {', '.join(gpus) or 'no GPU: trains slowly here'}")
+
+
+def _kaggle() -> tuple[bool, str]:
+    api, user = client.log_in()
+    quota = client.gpu_quota(api)
+    if quota is None:
+        return True, f"logged in as {user}; Kaggle names no GPU quota"
+    hours = f"{quota.left:.1f} of {quota.allowed:.0f} GPU hours left"
+    if quota.left > 0:
+        return True, f"logged in as {user}, {hours}"
+    return False, f"logged in as {user}, {hours}; new ones come {quota.refreshed or 'within a week'}"
+
+
+def _hub() -> tuple[bool, str]:
+    _, who = credentials.hub_login()
+    may_write, what = credentials.rights(who)
+    remedy = "" if may_write else "; publishing needs one that may write: https://huggingface.co/settings/tokens"
+    return may_write, f"{what}{remedy}"
+
+
+def _dataset(recipe: Recipe) -> tuple[bool, str]:
+    from huggingface_hub import HfApi
+
+    reference = parse_reference(recipe.data.dataset)
+    if not isinstance(reference, RepoRef):
+        return reference.is_dir(), f"the folder {reference}{'' if reference.is_dir() else ' is not there'}"
+    try:
+        sha = HfApi().repo_info(reference.repo_id, revision=reference.revision, repo_type="dataset").sha
+    except Exception as error:
+        # Each generation of the client lets another HTTP library's errors out.
+        if status_of(error) in (401, 404):
+            return False, f"the Hub shows no {reference}; look at its name, and at your token if it is private"
+        raise ChexError(
+            f"the Hub did not answer about {reference} ({reason(error)}); look at your connection"
+        ) from error
+    pinned = "" if reference.is_pinned else f", now at {sha}"
+    return True, f"{reference}{pinned}"
+
+
+def _bundle() -> tuple[bool, str]:
+    size = len(pack().archive) * 5 / 4
+    room = f"{size / 1024:.0f} kB as it travels, a kernel takes {SIZE_LIMIT / 1024:.0f}"
+    return size < SIZE_LIMIT, room if size < SIZE_LIMIT else f"{room}; move large files out of src, configs, kernels"

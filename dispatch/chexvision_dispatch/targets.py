@@ -1,0 +1,32 @@
+"""The targets by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from chexvision.errors import ChexError
+from chexvision_dispatch.records import Option
+from chexvision_dispatch.target import Target
+
+TARGETS = {
+    "kaggle": "chexvision_dispatch.kaggle:Kaggle",
+    "local": "chexvision_dispatch.local:Local",
+    "hf-jobs": "chexvision_dispatch.hf_jobs:HfJobs",
+}
+
+
+def open_target(name: str, options: Mapping[str, Option]) -> Target:
+    """The target `name`, made with its own options.
+
+    Raises:
+        UsageError: an option will not do.
+        ChexError: there is no such target: the record was written by a newer version.
+    """
+    if name not in TARGETS:
+        raise ChexError(f"unknown target {name!r}; known are {', '.join(TARGETS)}; was the run dispatched elsewhere?")
+    module, _, member = TARGETS[name].partition(":")
+    make: Callable[..., Any] = getattr(import_module(module), member)
+    target: Target = make(**options)
+    return target

@@ -1,0 +1,184 @@
+"""How a run stands: what its target says of it, joined with what it says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from chexvision.errors import ChexError
+from chexvision.files import write_text_atomic
+from chexvision.hub.reference import Reference, RepoRef, parse_reference
+from chexvision.hub.run_branch import PROGRESS_FILE, RunBranch, RunProgress, read_progress
+from chexvision_dispatch import records
+from chexvision_dispatch.records import RunRecord, Session
+from chexvision_dispatch.target import Phase, SessionState, Target
+from chexvision_dispatch.targets import open_target
+
+_LAST_LINES = 12
+
+# What `runs wait` and `runs logs -f` exit with. 75 is the system's own number for "not now, try again".
+EXIT_CODES = {"complete": 0, "failed": 1, "unsent": 1, "unpublished": 3, "paused": 75, "cancelled": 130}
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """How a run stands.
+
+    Args:
+        record: what this machine remembers of it, brought up to date.
+        status: "unsent", "queued", "running", "paused", "complete", "unpublished" (the artifact is whole, but
+            the session could not publish it), "failed" or "cancelled".
+        message: the target's words, or why the run paused or failed.
+        progress: what the run says of itself, where that can be read.
+        failing: the last lines of the log of a session that failed.
+        unread: why something could not be found out.
+    """
+
+    record: RunRecord
+    status: str
+    message: str = ""
+    progress: RunProgress | None = None
+    failing: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come unless it is resumed."""
+        return self.status in EXIT_CODES
+
+    @property
+    def session(self) -> Session | None:
+        """The last one."""
+        return self.record.sessions[-1] if self.record.sessions else None
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs: the record, the status and the progress."""
+        return {
+            **asdict(self.record),
+            "status": self.status,
+            "message": self.message,
+            "progress": self.progress.model_dump() if self.progress else None,
+            "failing": list(self.failing),
+            "unread": list(self.unread),
+        }
+
+
+def target_of(record: RunRecord) -> Target:
+    """The target that a run was sent to."""
+    return open_target(record.target, record.options)
+
+
+def look(record: RunRecord) -> RunView:
+    """Ask the target and the run itself how it stands, and remember how its session ended.
+
+    Raises:
+        ChexError: the target does not answer.
+    """
+    if not record.sessions:
+        return RunView(record, "unsent", "nobody knows whether it was taken; look at the target's page")
+    session, target = record.sessions[-1], target_of(record)
+    state = _known_end(session) or target.state(session)
+    progress, unread = _progress(record, target, ended=state.ended)
+    told = progress is not None and _is_of(progress, record)
+    if not state.ended:
+        status, message = str(state.phase), state.message
+    else:
+        status, message = _outcome(state, progress if told else None)
+        if session.outcome is None:
+            session = replace(session, outcome=status, exit_code=state.exit_code)
+            record = records.update(record.run_id, lambda known: _with_session(known, session))
+    if progress is not None and progress.published and record.published is None:
+        record = records.update(record.run_id, lambda known: replace(known, published=progress.published))
+    failing = _failing_lines(target, session) if status == "failed" else ()
+    return RunView(record, status, message, progress, failing, tuple(unread))
+
+
+def _known_end(session: Session) -> SessionState | None:
+    """The end that was seen before: an ended session changes no more, and its target forgets it some day."""
+    if session.outcome is None:
+        return None
+    phases: dict[str, Phase] = {"failed": "error", "unpublished": "error", "cancelled": "cancelled"}
+    return SessionState(phases.get(session.outcome, "complete"), exit_code=session.exit_code)
+
+
+def _is_of(progress: RunProgress, record: RunRecord) -> bool:
+    """Whether it was the last session that said this. A session that died at once was not counted by the next."""
+    return progress.session >= len(record.sessions) or progress.updated_at >= record.sessions[-1].started_at
+
+
+def _outcome(state: SessionState, progress: RunProgress | None) -> tuple[str, str]:
+    if progress is not None and progress.status == "complete":
+        unpublished = state.phase == "error" and progress.published is None
+        return "unpublished" if unpublished else "complete", progress.note
+    if progress is not None and progress.status == "paused":
+        return "paused", progress.note
+    if state.phase == "cancelled":
+        return "cancelled", state.message
+    if state.phase == "complete":
+        return "complete", state.message
+    note = progress.note if progress is not None and progress.status == "failed" else ""
+    return "failed", note or state.message
+
+
+def _with_session(record: RunRecord, session: Session) -> RunRecord:
+    """The record with `session` in the place of the one with the same handle."""
+    return replace(
+        record, sessions=tuple(session if one.handle == session.handle else one for one in record.sessions)
+    )
+
+
+def branch_of(record: RunRecord) -> RunBranch | None:
+    """The run's branch on the Hub, if it publishes there."""
+    to = destination_of(record)
+    return RunBranch(to.repo_id, record.run_id) if isinstance(to, RepoRef) else None
+
+
+def destination_of(record: RunRecord) -> Reference | None:
+    """Where the run publishes, if anywhere."""
+    return parse_reference(record.to) if record.to is not None else None
+
+
+def kept_dir(record: RunRecord) -> Path:
+    """Where this machine keeps what it brought of a run."""
+    return records.runs_dir() / record.run_id / "output"
+
+
+def _progress(record: RunRecord, target: Target, *, ended: bool) -> tuple[RunProgress | None, list[str]]:
+    """The newest progress that can be read, and why others could not."""
+    folder, session = kept_dir(record), record.sessions[-1]
+    found = [read_progress(folder, record.run_id)]
+    unread: list[str] = []
+    settled = session.outcome is not None and found[0] is not None
+    branch = branch_of(record)
+    if branch is not None and not target.reads_folders and not settled:
+        try:
+            found.append(branch.progress())
+        except ChexError as error:
+            unread.append(str(error))
+    if target.reads_folders or (ended and not settled):
+        try:
+            place = target.collect(session, folder, only=PROGRESS_FILE)
+            found.append(read_progress(place, record.run_id) if place is not None else None)
+        except ChexError as error:
+            unread.append(str(error))
+    newest = None
+    for progress in found:  # of those of the same second the one nearest to the session, which comes last
+        if progress is not None and (newest is None or _age(progress) >= _age(newest)):
+            newest = progress
+    if newest is not None and newest != found[0]:
+        write_text_atomic(folder / PROGRESS_FILE, newest.to_json())
+    return newest, unread
+
+
+def _age(progress: RunProgress) -> tuple[int, str]:
+    return progress.session, progress.updated_at
+
+
+def _failing_lines(target: Target, session: Session) -> tuple[str, ...]:
+    try:
+        text = "".join(target.log(session, follow=False))
+    except ChexError:
+        return ()
+    lines = [line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
+    return tuple(lines[-_LAST_LINES:])

@@ -1,0 +1,96 @@
+"""`chexvision explain` and `chexvision audit`: where a model looks, and whether that is where the finding is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chexvision.errors import UsageError
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder, or USER/REPO[@REV] on the Hub.")]
+
+
+def explain(
+    model: Model,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG or JPEG files.")],
+    out: Annotated[Path, typer.Option(help="Folder for the overlays and explain.json.")],
+    findings: Annotated[
+        list[str] | None,
+        typer.Option("--finding", help="What to explain, such as Effusion or Abnormal; repeatable."),
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option(help="Or each image's most probable findings, this many.  [default: 3]")
+    ] = None,
+) -> None:
+    """Draw where a model sees findings: one overlay an image and finding. Research only."""
+    if findings and top is not None:
+        raise UsageError("--finding and --top exclude each other; leave one out")
+
+    from chexvision.explain.files import SUMMARY_NAME, explain_files
+    from chexvision.hub.reference import parse_reference
+    from chexvision.predict import load_model, load_rules
+
+    reference = parse_reference(model)
+    explained = explain_files(
+        load_model(reference), images, out, findings or (), 3 if top is None else top, load_rules(reference)
+    )
+    for one in explained:
+        where = "nothing raises it" if one.peak is None else f"strongest at x {one.peak[0]}, y {one.peak[1]}"
+        typer.echo(f"{out / one.overlay}  {one.probability:.3f}  {one.method}, {where}")
+    typer.echo(f"{out / SUMMARY_NAME}")
+
+
+def audit(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="Folder for audit.json and audit.png.")],
+    images: Annotated[
+        list[Path] | None, typer.Option("--images", help="Folder of radiographs; repeatable.", show_default=False)
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Or a folder of shards, or USER/NAME@<sha>.", show_default=False)
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="Of --data: train, validation, test, all.  [default: test]")
+    ] = None,
+    boxes: Annotated[
+        Path | None,
+        typer.Option("--boxes", help="BBox_List_2017.csv, plain or .gz.  [default: boxes.csv beside --data]"),
+    ] = None,
+    box_side: Annotated[
+        int | None,
+        typer.Option(
+            "--box-side",
+            min=1,
+            help="Side of the pictures behind the boxes.  [default: 1024; drawn: theirs]",
+        ),
+    ] = None,
+    resamples: Annotated[int, typer.Option("--resamples", min=100, help="Of the bootstrap over patients.")] = 1000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")] = 0,
+) -> None:
+    """Measure how well a model's maps agree with boxes around the findings, and draw the best and the worst."""
+    if bool(images) == (data is not None):
+        raise UsageError("name radiographs with --images or shards with --data, one of the two")
+    if images and split is not None:
+        raise UsageError("--split is of shards; leave it out with --images")
+
+    from rich.console import Console
+
+    from chexvision.explain.run import AUDIT_NAME, SHEET_NAME, run_audit
+    from chexvision.explain.sheet import print_audit
+    from chexvision.hub.reference import parse_reference
+
+    found = run_audit(
+        parse_reference(model),
+        images or [],
+        parse_reference(data) if data is not None else None,
+        split or "test",
+        boxes,
+        box_side,
+        out,
+        resamples=resamples,
+        seed=seed,
+    )
+    print_audit(Console(), found)
+    typer.echo(f"{out / AUDIT_NAME}\n{out / SHEET_NAME}")

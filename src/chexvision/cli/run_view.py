@@ -1,0 +1,72 @@
+"""How a run stands, as lines of text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from chexvision_dispatch.view import RunView
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def lines(view: RunView) -> list[str]:
+    record, session = view.record, view.session
+    number = len(record.sessions)
+    rows = [
+        ("run", f"{record.run_id} on {record.target}, session {number}"),
+        ("status", f"{view.status}{': ' if view.message else ''}{view.message}"),
+        ("epoch", _epoch(view)),
+        ("best", _best(view)),
+        ("curve", curve([point.macro_auroc for point in view.progress.points]) if view.progress else ""),
+        ("page", session.page if session and session.page else ""),
+        ("data", record.data),
+        ("to", record.published or record.to or ""),
+        *(("log", line) for line in view.failing),
+        *(("unread", why) for why in view.unread),
+        ("next", next_step(view)),
+    ]
+    return [f"{name:7}{text}" for name, text in rows if text]
+
+
+def _epoch(view: RunView) -> str:
+    from chexvision.progress import duration
+
+    progress = view.progress
+    if progress is None or not progress.epochs:
+        return ""
+    left = f", about {duration(progress.seconds_left)} left" if progress.seconds_left and not view.ended else ""
+    return f"{progress.epoch} of {progress.epochs}{left}"
+
+
+def _best(view: RunView) -> str:
+    progress = view.progress
+    if progress is None or progress.best_macro_auroc is None:
+        return ""
+    return f"macro AUROC {progress.best_macro_auroc:.4f} in epoch {progress.best_epoch}"
+
+
+def in_short(view: RunView) -> str:
+    parts = [_epoch(view), _best(view)]
+    return " · ".join(f"epoch {part}" if part == parts[0] else part for part in parts if part)
+
+
+def curve(values: list[float | None]) -> str:
+    """The values as a row of bars with the lowest and the highest beside it; gaps where there is none."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return ""
+    low, high = min(known), max(known)
+    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    bars = "".join(" " if value is None else _BARS[round((value - low) * scale)] for value in values)
+    return f"{bars}  {low:.4f} … {high:.4f}"
+
+
+def next_step(view: RunView) -> str:
+    record = view.record
+    if view.status in ("paused", "failed", "cancelled", "unsent"):
+        return f"chexvision runs resume {record.run_id}"
+    waits = view.status == "unpublished" or (
+        view.status == "complete" and record.to is not None and record.published is None
+    )
+    return f"chexvision runs collect {record.run_id}" if waits else ""

@@ -1,0 +1,257 @@
+"""`chexvision runs`: what became of what was dispatched, and going on with it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from chexvision.cli import run_view
+from chexvision.errors import ChexError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from chexvision_dispatch.records import RunRecord
+    from chexvision_dispatch.view import RunView
+
+app = typer.Typer(
+    help="Follow, end, resume and collect runs. RUN is an id or its beginning; the last run where left out.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Run = Annotated[str | None, typer.Argument(metavar="[RUN]", show_default=False, help="Id or its beginning.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+T = TypeVar("T")
+
+_DETACHED = 130
+
+
+@app.command("list")
+def list_runs(as_json: Json = False) -> None:
+    """Show all runs and how they stand."""
+    from chexvision_dispatch import records
+
+    views = [_looked(record) for record in records.every()]
+    if as_json:
+        _print_json([view.as_json() for view in views])
+        return
+    if not views:
+        typer.echo("no runs yet; start one with: chexvision dispatch --model densenet")
+    for view in views:
+        print(f"{view.record.run_id:40} {view.record.target:8} {view.status:11} {run_view.in_short(view)}".rstrip())
+
+
+@app.command("status")
+def status(
+    run: Run = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Draw it anew until the run ends.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show how a run stands: what its target says, and the curve that it reports itself."""
+    from chexvision_dispatch import records
+    from chexvision_dispatch.view import EXIT_CODES, look
+
+    record = records.find(run)
+    if not watch:
+        _show(look(record), as_json)
+        return
+    view = _attended(record, lambda: _watch(record))
+    raise typer.Exit(EXIT_CODES[view.status])
+
+
+@app.command("logs")
+def logs(
+    run: Run = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what a run's last session wrote; with -f exit with the run's outcome."""
+    from chexvision_dispatch import records, runs
+
+    record = records.find(run)
+    write = _write_json_line if as_json else _write
+    if not follow:
+        for text in runs.log(record):
+            write(text)
+        return
+    view = _attended(record, lambda: runs.follow(record, write))
+    _say_end(view, as_json)
+
+
+@app.command("wait")
+def wait(
+    run: Run = None,
+    auto_resume: Annotated[
+        bool, typer.Option("--auto-resume", help="Start the next session when one pauses at its time limit.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Wait for the end and exit with the run's outcome: 0 complete, 75 paused, 1 failed, 3 not published."""
+    from chexvision_dispatch import records, runs
+
+    record = records.find(run)
+    view = _attended(record, lambda: attend(record, lambda one: runs.wait(one), auto_resume))
+    _say_end(view, as_json)
+
+
+@app.command("cancel")
+def cancel(run: Run = None, as_json: Json = False) -> None:
+    """Ask a run to save its state and end."""
+    from chexvision_dispatch import records, runs
+
+    record = records.find(run)
+    done = runs.cancel(record)
+    if as_json:
+        _print_json({"run_id": record.run_id, "done": done})
+    else:
+        typer.echo(f"{record.run_id}: {done}")
+
+
+@app.command("resume")
+def resume(
+    run: Run = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay and show its log.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Go on with a run that paused, failed or was cut: the same bundle, from its last state."""
+    from chexvision_dispatch import records, runs
+
+    record, notes = runs.resume(records.find(run))
+    session = record.sessions[-1]
+    if as_json:
+        _print_json({"run_id": record.run_id, "session": len(record.sessions), "page": session.page, "notes": notes})
+    else:
+        typer.echo(f"run    {record.run_id}, session {len(record.sessions)}")
+        for note in notes:
+            typer.echo(f"note   {note}")
+        typer.echo(_where(record))
+    if follow:
+        _say_end(_attended(record, lambda: runs.follow(record, _write)), as_json)
+
+
+@app.command("collect")
+def collect(
+    run: Run = None,
+    to: Annotated[
+        str | None, typer.Option(help="USER/REPO or a folder. [default: where the run was to publish]")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Bring a complete run's artifact here, verify it, and publish it as the session would have."""
+    from chexvision_dispatch import collect as collecting
+    from chexvision_dispatch import records
+
+    record = records.find(run)
+    collected = collecting.collect(record, to)
+    if as_json:
+        folder = str(collected.folder) if collected.folder else None
+        _print_json({"run_id": record.run_id, "folder": folder, "published": collected.published})
+        return
+    if collected.folder is None:
+        typer.echo(f"published before: {collected.published}")
+        return
+    typer.echo(f"artifact {collected.folder}")
+    typer.echo(
+        f"published: {collected.published}" if collected.published else "published nowhere; name a place: --to"
+    )
+
+
+def attend(record: RunRecord, once: Callable[[RunRecord], RunView], auto_resume: bool) -> RunView:
+    """Stay with a run by means of `once`; with `auto_resume` through as many sessions as it takes."""
+    from chexvision_dispatch import runs
+
+    while True:
+        view = once(record)
+        if not (auto_resume and runs.goes_on(view)):
+            return view
+        record, _ = runs.resume(view.record)
+        print(f"session {len(record.sessions)} of {record.run_id} goes on", file=sys.stderr, flush=True)
+
+
+def _attended(record: RunRecord, stay: Callable[[], T]) -> T:
+    try:
+        return stay()
+    except KeyboardInterrupt:
+        print(
+            f"\ndetached; the run goes on. Come back with: chexvision runs logs -f {record.run_id}, "
+            f"end it with: chexvision runs cancel {record.run_id}",
+            file=sys.stderr,
+        )
+        raise typer.Exit(_DETACHED) from None
+
+
+def show_log(record: RunRecord, auto_resume: bool) -> None:
+    """Show the log of a run until it ends, and exit with its outcome."""
+    from chexvision_dispatch import runs
+
+    view = _attended(record, lambda: attend(record, lambda one: runs.follow(one, _write), auto_resume))
+    _say_end(view, as_json=False)
+
+
+def _looked(record: RunRecord) -> RunView:
+    """How a run stands; "unknown" where its target does not answer."""
+    from chexvision_dispatch.view import RunView, look
+
+    try:
+        return look(record)
+    except ChexError as error:
+        return RunView(record, "unknown", str(error))
+
+
+def _say_end(view: RunView, as_json: bool) -> None:
+    from chexvision_dispatch.view import EXIT_CODES
+
+    if as_json:
+        _print_json(view.as_json())
+    else:
+        sys.stdout.flush()
+        print(f"{view.record.run_id} is {view.status}{': ' if view.message else ''}{view.message}", file=sys.stderr)
+        hint = run_view.next_step(view)
+        if hint:
+            print(f"next: {hint}", file=sys.stderr)
+    raise typer.Exit(EXIT_CODES[view.status])
+
+
+def _show(view: RunView, as_json: bool) -> None:
+    if as_json:
+        _print_json(view.as_json())
+        return
+    for line in run_view.lines(view):
+        print(line)
+
+
+def _watch(record: RunRecord) -> RunView:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    from chexvision_dispatch import runs
+
+    def drawn(view: RunView) -> RenderableType:
+        return Text("\n".join(run_view.lines(view)))
+
+    with Live(Text(f"looking at {record.run_id} …"), console=Console(), auto_refresh=False) as live:
+        return runs.wait(record, lambda view: live.update(drawn(view), refresh=True))
+
+
+def _where(record: RunRecord) -> str:
+    session = record.sessions[-1]
+    return f"page   {session.page}" if session.page else f"log    chexvision runs logs -f {record.run_id}"
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _write_json_line(text: str) -> None:
+    _write(json.dumps({"data": text}) + "\n")
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2))

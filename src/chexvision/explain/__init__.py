@@ -1,0 +1,1 @@
+"""Where a model looks: Grad-CAM, overlays, and an audit against drawn boxes."""

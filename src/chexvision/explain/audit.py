@@ -1,0 +1,231 @@
+"""The audit: do a model's maps lie where people, or the drawing, put the boxes?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from chexvision.data.augment import plain
+from chexvision.evaluation.bootstrap import draw_patients, interval, patient_index
+from chexvision.evaluation.ranking import Floats
+from chexvision.evaluation.records import CI, IntervalMethod, Record
+from chexvision.explain.boxes import Box
+from chexvision.explain.gradcam import enlarge, explain_batch
+from chexvision.explain.measures import (
+    GRID,
+    MEASURES,
+    TOLERANCE,
+    Agreement,
+    Target,
+    agreement,
+    centre_map,
+    random_agreement,
+)
+from chexvision.explain.overlay import Heat
+from chexvision.models.classifier import CheXVision
+from chexvision.radiograph import Grey
+
+_BATCH = 8
+
+
+class Figure(Record):
+    """A mean over cases, and what a map without knowledge would get; null where no case defines it.
+
+    Args:
+        value: of the model.
+        ci: its interval.
+        random: of the same maps moved to any place, exactly.
+        centre: of a Gaussian in the picture's centre.
+        gain: `value` less the larger of `random` and `centre`, case means.
+    """
+
+    value: float | None
+    ci: CI
+    random: float | None
+    centre: float | None
+    gain: float | None
+
+
+class FindingAudit(Record):
+    """Of one finding, or of all. See `chexvision.explain.measures.Agreement` for the four figures."""
+
+    cases: int
+    patients: int
+    empty: int  # maps of zeros: nothing raises the logit
+    pointing: Figure
+    iou: Figure
+    energy: Figure
+    outside: Figure
+
+
+class CaseRecord(Record):
+    """One image and finding."""
+
+    image: str
+    finding: str
+    probability: float
+    pointing: bool
+    iou: float
+    energy: float
+    outside: float | None
+
+
+class Conditions(Record):
+    """Under which the figures were taken."""
+
+    model: str
+    images: str
+    boxes: str
+    boxes_sha256: str
+    method: str
+    grid: int = GRID
+    pointing_tolerance: int = TOLERANCE
+    iou_threshold: str = "Otsu's, of each map"
+    chest: str = "a rounded rectangle, the same for every picture; see docs/explain.md"
+    interval: IntervalMethod
+
+
+class Audit(Record):
+    """``audit.json``."""
+
+    conditions: Conditions
+    overall: FindingAudit
+    findings: dict[str, FindingAudit]
+    cases: tuple[CaseRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """An image that has boxes.
+
+    Args:
+        name: its file.
+        patient: by number; one a person.
+        pixels: uint8[S, S], as the model takes it.
+        boxes: by finding, not empty.
+    """
+
+    name: str
+    patient: int
+    pixels: Grey
+    boxes: dict[str, tuple[Box, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One image and finding, explained and measured."""
+
+    subject: Subject
+    finding: str
+    probability: float  # raw
+    heat: Heat  # float[GRID, GRID]
+    measured: Agreement
+    random: Agreement
+    centre: Agreement
+
+
+def explain_subjects(
+    model: CheXVision, subjects: Sequence[Subject], advance: Callable[[int], None] = lambda _: None
+) -> tuple[list[Case], str]:
+    """Explain every boxed finding of every image, and say by which method.
+
+    Args:
+        model: on the device to use; it finds all of the subjects' findings.
+        subjects: at least one.
+        advance: told how many more images are done.
+    """
+    device = next(model.parameters()).device
+    centre = centre_map()
+    cases: list[Case] = []
+    method = ""
+    for first in range(0, len(subjects), _BATCH):
+        batch = subjects[first : first + _BATCH]
+        pixels = torch.from_numpy(np.stack([subject.pixels for subject in batch])).to(device)
+        outputs = [[model.findings.index(finding) for finding in subject.boxes] for subject in batch]
+        most = max(len(row) for row in outputs)
+        # Shorter rows are filled up with their first output, whose further maps nobody looks at.
+        wanted = torch.tensor([row + row[:1] * (most - len(row)) for row in outputs])
+        maps = explain_batch(model, plain(pixels), lambda _, wanted=wanted: wanted)  # type: ignore[misc]
+        method = maps.method
+        heats = enlarge(maps.maps.cpu(), GRID, GRID).numpy()
+        chances = maps.probabilities.gather(1, maps.outputs).tolist()
+        for i, subject in enumerate(batch):
+            for j, (finding, boxes) in enumerate(subject.boxes.items()):
+                heat, target = heats[i, j], Target.of(boxes)
+                cases.append(
+                    Case(
+                        subject,
+                        finding,
+                        chances[i][j],
+                        heat,
+                        agreement(heat, target),
+                        random_agreement(heat, target),
+                        agreement(centre, target),
+                    )
+                )
+        advance(len(batch))
+    return cases, method
+
+
+def summarise(cases: Sequence[Case], conditions: Conditions, findings: Sequence[str]) -> Audit:
+    """All figures of the cases; findings without a case are left out."""
+    by_finding = {name: [case for case in cases if case.finding == name] for name in findings}
+    return Audit(
+        conditions=conditions,
+        overall=_audit(cases, conditions.interval),
+        findings={name: _audit(of, conditions.interval) for name, of in by_finding.items() if of},
+        cases=tuple(_records(cases)),
+    )
+
+
+def _audit(cases: Sequence[Case], method: IntervalMethod) -> FindingAudit:
+    patients = np.array([case.subject.patient for case in cases], np.int64)
+    index, count = patient_index(patients)
+    draws = draw_patients(count, method).astype(np.float64)
+    figures = {}
+    for name in MEASURES:
+        values, random, centre = (
+            np.array([getattr(of, name) for of in group], np.float64)
+            for group in zip(*((case.measured, case.random, case.centre) for case in cases), strict=True)
+        )
+        figures[name] = _figure(values, random, centre, index, draws, method.level)
+    empty = sum(bool(np.isnan(case.measured.outside)) for case in cases)
+    return FindingAudit(cases=len(cases), patients=count, empty=empty, **figures)
+
+
+def _figure(
+    values: Floats, random: Floats, centre: Floats, index: NDArray[np.int64], draws: Floats, level: float
+) -> Figure:
+    """The mean of float[N] values with its interval; `index` says whose each is among the rows of `draws`."""
+    known = ~np.isnan(values)
+    if not known.any():
+        return Figure(value=None, ci=None, random=None, centre=None, gain=None)
+    sums = np.bincount(index[known], values[known], len(draws)) @ draws
+    with np.errstate(divide="ignore", invalid="ignore"):
+        resampled = sums / (np.bincount(index[known], minlength=len(draws)) @ draws)
+    value, by_chance, central = (float(of[known].mean()) for of in (values, random, centre))
+    return Figure(
+        value=value,
+        ci=interval(resampled, level),
+        random=by_chance,
+        centre=central,
+        gain=value - max(by_chance, central),
+    )
+
+
+def _records(cases: Sequence[Case]) -> Iterator[CaseRecord]:
+    for case in cases:
+        measured = case.measured
+        yield CaseRecord(
+            image=case.subject.name,
+            finding=case.finding,
+            probability=case.probability,
+            pointing=bool(measured.pointing),
+            iou=measured.iou,
+            energy=measured.energy,
+            outside=None if np.isnan(measured.outside) else measured.outside,
+        )

@@ -1,0 +1,95 @@
+"""How well one heat map agrees with the boxes of its finding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from chexvision.explain.boxes import Box, box_mask
+from chexvision.explain.chest import chest_region
+from chexvision.explain.overlay import Heat
+
+GRID = 224  # maps are measured on a grid of this side
+TOLERANCE = 15  # pixels of the grid that the strongest place may lie beside a box: Zhang et al., IJCV 2018
+MEASURES = ("pointing", "iou", "energy", "outside")
+_CENTRE_SIGMA = 0.25  # of the side
+_OUTSIDE = ~chest_region(GRID)
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """A map's agreement with the boxes, all in [0, 1].
+
+    Args:
+        pointing: 1 if the strongest place lies in a box or within `TOLERANCE` of one.
+        iou: of the boxes and the places above Otsu's threshold of the map.
+        energy: share of the map's sum that lies in the boxes.
+        outside: share of the map's sum outside the chest region; NaN for a map without any.
+    """
+
+    pointing: float
+    iou: float
+    energy: float
+    outside: float
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The boxes of one finding as bool[GRID, GRID]: within them, and within `TOLERANCE` of them."""
+
+    inside: NDArray[np.bool_]
+    near: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, boxes: tuple[Box, ...]) -> Target:
+        """The masks of some boxes."""
+        return cls(box_mask(boxes, GRID), box_mask(boxes, GRID, TOLERANCE / GRID))
+
+
+def agreement(heat: Heat, target: Target) -> Agreement:
+    """Measure a map float[GRID, GRID], at least 0. A map of zeros points nowhere."""
+    total = float(heat.sum())
+    if total <= 0:
+        return Agreement(0.0, 0.0, 0.0, float("nan"))
+    inside, near = target.inside, target.near
+    chosen = otsu_mask(heat)
+    return Agreement(
+        pointing=float(near.flat[int(heat.argmax())]),
+        iou=float((chosen & inside).sum() / (chosen | inside).sum()),
+        energy=float(heat[inside].sum() / total),
+        outside=float(heat[_OUTSIDE].sum() / total),
+    )
+
+
+def random_agreement(heat: Heat, target: Target) -> Agreement:
+    """What to expect of the same map moved to any place, wrapped around the edges: the exact mean over all places."""
+    if heat.sum() <= 0:
+        return Agreement(0.0, 0.0, 0.0, float("nan"))
+    inside, near = target.inside, target.near
+    chosen = otsu_mask(heat)
+    spectra = np.fft.rfft2(inside), np.fft.rfft2(chosen).conj()
+    shared = np.rint(np.fft.irfft2(spectra[0] * spectra[1], s=inside.shape))  # pixels in common at each place
+    iou = shared / (inside.sum() + chosen.sum() - shared)
+    return Agreement(
+        pointing=float(near.mean()),
+        iou=float(iou.mean()),
+        energy=float(inside.mean()),
+        outside=float(_OUTSIDE.mean()),
+    )
+
+
+def centre_map() -> Heat:
+    """A map that always points to the centre: a Gaussian of a quarter of the side."""
+    centres = (np.arange(GRID) + 0.5) / GRID - 0.5
+    row = np.exp(-0.5 * (centres / _CENTRE_SIGMA) ** 2)
+    return np.outer(row, row).astype(np.float32)
+
+
+def otsu_mask(heat: Heat) -> NDArray[np.bool_]:
+    """The pixels above Otsu's threshold, on 256 levels from 0 to the largest value, which is above 0."""
+    levels = np.round(255 * (heat / heat.max())).astype(np.uint8)
+    threshold, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    return np.asarray(levels > threshold, np.bool_)

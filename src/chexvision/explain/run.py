@@ -1,0 +1,83 @@
+"""`audit`: from names of a model, images and boxes to ``audit.json`` and ``audit.png``."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+
+from chexvision.data.source import find_shards
+from chexvision.errors import UsageError
+from chexvision.evaluation.records import IntervalMethod
+from chexvision.explain.audit import Audit, Conditions, explain_subjects, summarise
+from chexvision.explain.boxes import RELEASE_SIDE, read_boxes
+from chexvision.explain.sheet import write_sheet
+from chexvision.explain.subjects import boxes_side, shard_folder, subjects_of_files, subjects_of_shards
+from chexvision.files import write_text_atomic
+from chexvision.hub.reference import Reference
+from chexvision.predict import load_model
+from chexvision.progress import Progress
+from chexvision.shards.synthesize import BOXES_NAME
+
+AUDIT_NAME = "audit.json"
+SHEET_NAME = "audit.png"
+
+
+def run_audit(
+    model: Reference,
+    folders: list[Path],
+    data: Reference | None,
+    split: str,
+    boxes: Path | None,
+    box_side: int | None,
+    out: Path,
+    *,
+    resamples: int,
+    seed: int,
+) -> Audit:
+    """Audit a model and write what was found into the folder `out`.
+
+    Args:
+        model: a folder or a Hub repository.
+        folders: of radiographs; looked at without `data`.
+        data: shards.
+        split: of the shards, or "all".
+        boxes: a box list; the one beside the shards if None.
+        box_side: of the square pictures whose pixels the boxes count; the drawn shards' side or the release's if
+            None.
+        out: made if missing.
+        resamples: of the bootstrap over patients.
+        seed: of the bootstrap.
+
+    Raises:
+        UsageError: there is no box list, it does not fit, or none of the images has a box.
+        ChexError: the model or the shards cannot be had.
+    """
+    source = find_shards(data) if data is not None else None
+    beside = shard_folder(source) / BOXES_NAME if source is not None else None
+    path = boxes or beside
+    if path is None or (boxes is None and not path.is_file()):
+        raise UsageError("no boxes beside these images; name a list such as BBox_List_2017.csv with --boxes")
+    drawn_side = boxes_side(source) if source is not None and path == beside else None
+    read = read_boxes(path, box_side or drawn_side or RELEASE_SIDE)
+    loaded = load_model(model)
+    if source is None:
+        subjects, images = subjects_of_files(loaded, folders, read), ", ".join(map(str, folders))
+    else:
+        subjects, images = subjects_of_shards(loaded, source, split, read), f"{source.name}, {split}"
+    loaded = loaded.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    with Progress("explaining", len(subjects), "images") as progress:
+        cases, method = explain_subjects(loaded, subjects, progress.advance)
+    conditions = Conditions(
+        model=str(model),
+        images=images,
+        boxes=path.name,
+        boxes_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        method=method,
+        interval=IntervalMethod(resamples=resamples, seed=seed),
+    )
+    audit = summarise(cases, conditions, loaded.findings)
+    write_text_atomic(out / AUDIT_NAME, audit.model_dump_json(indent=2) + "\n")
+    write_sheet(out / SHEET_NAME, cases, method)
+    return audit

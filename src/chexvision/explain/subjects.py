@@ -1,0 +1,97 @@
+"""The images that have boxes: files in the release's layout, or rows of shards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from chexvision.config import ClaheConfig
+from chexvision.data.decode import decoded_images
+from chexvision.data.rows import read_rows
+from chexvision.data.source import ShardSource
+from chexvision.errors import UsageError
+from chexvision.explain.audit import Subject
+from chexvision.explain.boxes import Box, Boxes
+from chexvision.models.classifier import CheXVision
+from chexvision.predict import prepare
+from chexvision.shards.manifest import read_manifest
+from chexvision.shards.schema import SPLITS, patient_of
+from chexvision.shards.sources import find_images
+
+
+def subjects_of_files(model: CheXVision, places: Sequence[Path], boxes: Boxes) -> list[Subject]:
+    """The boxed images among the PNG and JPEG files below folders, in the order of their names.
+
+    Raises:
+        UsageError: a place is no folder, a boxed image cannot be read, or none is there.
+    """
+    for place in places:
+        if not place.is_dir():
+            raise UsageError(f"--images {place} is no folder; unpack archives first")
+    by_image = _by_image(boxes, model)
+    files = {
+        found.name: found.container / found.member
+        for found in find_images(list(places)).images
+        if found.container.is_dir()
+    }
+    chosen = sorted(files.keys() & by_image.keys())
+    if not chosen:
+        raise UsageError(f"none of the {len(by_image):,} images with boxes is among the {len(files):,} files given")
+    numbers = {name: i for i, name in enumerate(chosen)}
+
+    def patient(name: str) -> int:
+        try:
+            return patient_of(name)
+        except ValueError:  # not named as in the release: a patient of its own
+            return -1 - numbers[name]
+
+    return [Subject(name, patient(name), prepare(model, files[name]), by_image[name]) for name in chosen]
+
+
+def subjects_of_shards(model: CheXVision, source: ShardSource, split: str, boxes: Boxes) -> list[Subject]:
+    """The boxed images of a split of shards ("all" for every one), in shard order.
+
+    Raises:
+        UsageError: there is no such split, or none of its images has a box.
+    """
+    rows = read_rows(source.shards, None)
+    if split not in (*SPLITS, "all"):
+        raise UsageError(f"--split {split!r} is none; known are {', '.join(SPLITS)} and all")
+    by_image = _by_image(boxes, model)
+    clahe = ClaheConfig(
+        enabled=model.clahe_clip_limit > 0, clip_limit=model.clahe_clip_limit or 1.0, tiles=model.clahe_tiles
+    )
+    subjects: list[Subject] = []
+    for name in SPLITS if split == "all" else (split,):
+        boxed = rows[name].take(np.array([file in by_image for file in rows[name].filenames.tolist()], np.bool_))
+        if not len(boxed):
+            continue
+        pixels = decoded_images(source, boxed, model.image_size, clahe)
+        facts = zip(boxed.filenames.tolist(), boxed.patients.tolist(), pixels, strict=True)
+        subjects += [Subject(file, patient, grey, by_image[file]) for file, patient, grey in facts]
+    if not subjects:
+        raise UsageError(f"no image of {source.name}, split {split}, has a box in the list; try --split all")
+    return subjects
+
+
+def boxes_side(source: ShardSource) -> int | None:
+    """The side of the pictures that the boxes beside drawn shards are measured on; None for other shards."""
+    manifest = read_manifest(shard_folder(source)) if source.drawn else None
+    return manifest.size if manifest else None
+
+
+def shard_folder(source: ShardSource) -> Path:
+    """The folder that holds the shards' manifest and what lies beside it."""
+    first = next(path for paths in source.shards.values() for path in paths)
+    return first.parent.parent if first.parent.name == "data" else first.parent
+
+
+def _by_image(boxes: Boxes, model: CheXVision) -> dict[str, dict[str, tuple[Box, ...]]]:
+    """The boxes by file name and finding, those of the model's findings alone."""
+    by_image: dict[str, dict[str, tuple[Box, ...]]] = {}
+    for (image, finding), of in boxes.items():
+        if finding in model.findings:
+            by_image.setdefault(image, {})[finding] = of
+    return by_image

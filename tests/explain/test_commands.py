@@ -1,0 +1,194 @@
+"""`explain`, `audit` and `predict --explain`, as a user types them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from chexvision.cli import main
+from chexvision.labels import FINDINGS
+from chexvision.shards.synthesize import synthesize
+
+
+def chexvision(*words: object) -> int:
+    """Run the command line; its exit code."""
+    with pytest.raises(SystemExit) as exit_:
+        main([str(word) for word in words])
+    return int(exit_.value.code or 0)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """A picture twice as high as wide."""
+    path = tmp_path / "00000001_000.png"
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (200, 100), dtype=np.uint8))
+    return path
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn") / "shards"
+    synthesize(folder, images=60, seed=4, size=96, encoding="png", shard_bytes=2**28, workers=2, overwrite=False)
+    return folder
+
+
+def test_explain_draws_the_most_probable_findings_at_the_pictures_own_aspect(
+    model_folder: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert chexvision("explain", model_folder, picture, "--out", out, "--top", 2) == 0
+    summary = json.loads((out / "explain.json").read_text())
+    assert chexvision("predict", model_folder, picture, "--json") == 0
+    lines = capsys.readouterr().out.splitlines()
+    predicted = json.loads("\n".join(lines[lines.index("[") :]))[0]["findings"]
+    best = sorted(predicted, key=predicted.__getitem__, reverse=True)[:2]
+    assert [one["finding"] for one in summary] == best
+    assert [one["probability"] for one in summary] == pytest.approx([predicted[name] for name in best])
+    assert {path.name for path in out.iterdir()} == {"explain.json", *(f"00000001_000-{name}.png" for name in best)}
+    with Image.open(out / summary[0]["overlay"]) as overlay:
+        pixels = np.asarray(overlay.convert("RGB")).astype(int)
+    # Left of the middle the picture is grey, 320 wide and 640 high; right of it there is colour.
+    left, right = (pixels[46:686, x : x + 320] for x in (16, 352))
+    assert np.array_equal(left[..., 0], left[..., 2]) and left.std() > 5
+    assert bool((abs(right[..., 0] - right[..., 2]) > 20).any())
+    x, y = summary[0]["peak"]
+    assert 0 <= x < 100 and 0 <= y < 200
+
+
+def test_explain_takes_findings_by_name_and_normal_abnormal(
+    model_folder: Path, picture: Path, tmp_path: Path
+) -> None:
+    words = ("--finding", "hernia", "--finding", "Abnormal", "--finding", "Hernia")
+    assert chexvision("explain", model_folder, picture, "--out", tmp_path / "out", *words) == 0
+    names = [one["finding"] for one in json.loads((tmp_path / "out" / "explain.json").read_text())]
+    assert names == ["Hernia", "Abnormal"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--finding", "Efusion"), "'Efusion' is nothing that this model finds; did you mean Effusion?"),
+        (("--finding", "xyz"), "known are Atelectasis"),
+        (("--top", "0"), "--top 0 is not possible; the model has 14 findings"),
+        (("--top", "15"), "--top 15 is not possible"),
+        (("--top", "3", "--finding", "Mass"), "exclude each other"),
+    ],
+)
+def test_what_cannot_be_explained_is_one_line_and_nothing_is_written(
+    model_folder: Path,
+    picture: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    message: str,
+) -> None:
+    assert chexvision("explain", model_folder, picture, "--out", tmp_path / "out", *words) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_images_of_one_name_and_a_file_that_is_none_are_refused(
+    model_folder: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other" / picture.name
+    other.parent.mkdir()
+    other.write_bytes(picture.read_bytes())
+    text = tmp_path / "text.png"
+    text.write_text("no picture")
+    for images, message in (((picture, other), "share their overlays' names"), ((picture, text), "text.png: not a")):
+        assert chexvision("explain", model_folder, *images, "--out", tmp_path / "out") == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_predict_explains_the_three_most_probable_findings(
+    model_folder: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert chexvision("predict", model_folder, picture, "--json", "--explain", tmp_path / "out") == 0
+    predicted = json.loads(capsys.readouterr().out)[0]["findings"]
+    best = sorted(predicted, key=predicted.__getitem__, reverse=True)[:3]
+    assert [one["finding"] for one in json.loads((tmp_path / "out" / "explain.json").read_text())] == best
+
+
+def test_real_radiographs_are_explained(model_folder: Path, real_data: Path, tmp_path: Path) -> None:
+    images = sorted((real_data / "nih-sample").rglob("*.png"))[:2]
+    assert chexvision("explain", model_folder, *images, "--out", tmp_path, "--finding", "Effusion") == 0
+    with Image.open(tmp_path / f"{images[0].stem}-Effusion.png") as overlay:
+        assert overlay.size == (2 * 640 + 48, 640 + 90)
+
+
+def test_drawn_shards_are_audited_with_the_boxes_beside_them(
+    model_folder: Path, drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ("audit", model_folder, "--data", drawn, "--split", "all", "--out", out, "--resamples", 200)
+    assert chexvision(*words) == 0
+    audit = json.loads((out / "audit.json").read_text())
+    with (drawn / "boxes.csv").open(newline="") as file:
+        boxed = {(row[0], row[1]) for row in csv.reader(file)} - {("Image Index", "Finding Label")}
+    assert {(case["image"], case["finding"]) for case in audit["cases"]} == boxed
+    for name, of in audit["findings"].items():
+        cases = [case for case in audit["cases"] if case["finding"] == name]
+        assert of["cases"] == len(cases)
+        assert of["pointing"]["value"] == pytest.approx(np.mean([case["pointing"] for case in cases]))
+        assert of["iou"]["value"] == pytest.approx(np.mean([case["iou"] for case in cases]))
+        low, high = of["energy"]["ci"]
+        assert low <= of["energy"]["value"] <= high
+    assert list(audit["findings"]) == [name for name in FINDINGS if name in audit["findings"]]
+    assert audit["overall"]["outside"]["random"] == pytest.approx(0.35, abs=0.01)
+    assert "Maps beside the boxes" in capsys.readouterr().out
+    with Image.open(out / "audit.png") as sheet:
+        assert sheet.width > 1500
+    first = (out / "audit.json").read_bytes(), (out / "audit.png").read_bytes()
+    assert chexvision(*words) == 0
+    assert ((out / "audit.json").read_bytes(), (out / "audit.png").read_bytes()) == first
+
+
+def test_real_radiographs_are_audited_with_the_releases_boxes(
+    model_folder: Path, real_data: Path, tmp_path: Path
+) -> None:
+    words = ("--images", real_data / "nih64", "--boxes", real_data / "BBox_List_2017.csv.gz", "--out", tmp_path)
+    assert chexvision("audit", model_folder, *words) == 0
+    audit = json.loads((tmp_path / "audit.json").read_text())
+    assert {name: of["cases"] for name, of in audit["findings"].items()} == {
+        "Atelectasis": 5,
+        "Infiltration": 2,
+        "Pneumonia": 2,
+    }
+    assert (audit["overall"]["cases"], audit["overall"]["patients"]) == (
+        9,
+        len({c["image"][:8] for c in audit["cases"]}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "--images or shards with --data"),
+        (("--data", "SHARDS", "--images", "SHARDS"), "one of the two"),
+        (("--data", "SHARDS", "--split", "tset"), "--split 'tset' is none"),
+        (("--data", "SHARDS", "--box-side", "40"), "beyond a picture of 40x40"),
+        (("--images", "SHARDS"), "name a list such as BBox_List_2017.csv with --boxes"),
+        (("--images", "SHARDS", "--boxes", "SHARDS/boxes.csv"), "no PNG or JPEG in"),
+    ],
+)
+def test_an_audit_that_cannot_be_is_one_line_and_nothing_is_written(
+    model_folder: Path,
+    drawn: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    message: str,
+) -> None:
+    named = [word.replace("SHARDS", str(drawn)) for word in words]
+    assert chexvision("audit", model_folder, "--out", tmp_path / "out", *named) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()

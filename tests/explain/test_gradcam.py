@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from chexvision.errors import ChexError
+from chexvision.explain.audit import explain_subjects
+from chexvision.explain.gradcam import FEWEST_CELLS, explain_batch
+from chexvision.models import CheXVision
+from chexvision.models.registry import BACKBONES
+from tests.explain.trained import SIDE, drawn_subjects
+
+
+def _images(count: int, side: int = SIDE) -> Tensor:
+    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def _always(*outputs: int) -> object:
+    return lambda probabilities: torch.tensor([outputs] * len(probabilities))
+
+
+def test_a_trained_model_points_into_the_drawn_finding_and_an_untrained_one_does_not(
+    trained: CheXVision, untrained: CheXVision
+) -> None:
+    subjects = drawn_subjects(90, seed=9)  # others than it was trained on, one finding each
+    hits = {
+        name: np.mean([case.measured.pointing for case in explain_subjects(model, subjects)[0]])
+        for name, model in (("trained", trained), ("untrained", untrained))
+    }
+    assert hits["trained"] >= 0.8
+    assert hits["untrained"] < 0.4
+
+
+def test_without_a_hidden_layer_the_map_is_the_heads_weighting_of_the_features(trained: CheXVision) -> None:
+    """Behind global average pooling and a linear head Grad-CAM is CAM: Zhou et al., CVPR 2016."""
+    images = _images(2)
+    outputs = [2, 8, 14]
+    found = explain_batch(trained, images, _always(*outputs))
+    with torch.no_grad():
+        features = trained.backbone(images)
+        weights = torch.cat([trained.multilabel_head.weight, trained.binary_head.weight])[outputs]
+        expected = torch.einsum("mc,bchw->bmhw", weights, features).clamp(min=0)
+        expected /= expected.amax(dim=(2, 3), keepdim=True).clamp(min=1e-12)
+        probabilities = torch.cat(list(trained(images).values()), dim=1).sigmoid()
+    assert found.method == "Grad-CAM"
+    torch.testing.assert_close(found.maps, expected)
+    torch.testing.assert_close(found.probabilities, probabilities)
+
+
+@pytest.mark.parametrize("backbone", sorted({"densenet121", "se_resnet34"} & BACKBONES.keys()))
+@pytest.mark.parametrize(("side", "method", "cells"), [(96, "LayerCAM", 12), (224, "Grad-CAM", 7)])
+def test_a_last_map_that_is_too_coarse_gives_way_to_a_finer_one(
+    backbone: str, side: int, method: str, cells: int
+) -> None:
+    model = CheXVision(backbone=backbone, image_size=side).eval()
+    found = explain_batch(model, _images(1, side), _always(0, 14))
+    assert (found.method, found.maps.shape) == (method, (1, 2, cells, cells))
+    assert cells >= FEWEST_CELLS
+
+
+def test_a_picture_too_small_for_any_map_is_explained_by_the_finest() -> None:
+    model = CheXVision(backbone="se_resnet34", image_size=24).eval()
+    assert explain_batch(model, _images(1, 24), _always(0)).maps.shape[2:] == (6, 6)
+
+
+def test_a_batch_gives_what_each_image_gives_alone_and_the_same_every_time(trained: CheXVision) -> None:
+    images = _images(3)
+    together = explain_batch(trained, images, _always(2, 3))
+    again = explain_batch(trained, images, _always(2, 3))
+    assert torch.equal(together.maps, again.maps)
+    for i in range(3):
+        alone = explain_batch(trained, images[i : i + 1], _always(2, 3))
+        torch.testing.assert_close(alone.maps[0], together.maps[i])
+
+
+def test_each_image_can_have_outputs_of_its_own(trained: CheXVision) -> None:
+    images = _images(2)
+    mixed = explain_batch(trained, images, lambda _: torch.tensor([[2], [8]]))
+    torch.testing.assert_close(mixed.maps[0, 0], explain_batch(trained, images, _always(2)).maps[0, 0])
+    torch.testing.assert_close(mixed.maps[1, 0], explain_batch(trained, images, _always(8)).maps[1, 0])
+
+
+def test_explaining_leaves_the_model_as_it_was() -> None:
+    model = CheXVision(backbone="se_resnet34", image_size=64)
+    model.freeze_backbone(True)
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    first = explain_batch(model, _images(2), _always(0))
+    assert model.training and not model.backbone.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not any(module._forward_hooks for module in model.modules())
+    # Dropout is off: training mode does not show in what is explained.
+    torch.testing.assert_close(explain_batch(model.eval(), _images(2), _always(0)).maps, first.maps)
+
+
+def test_a_map_reaches_from_0_to_1_and_is_all_0_where_nothing_raises_the_logit(trained: CheXVision) -> None:
+    lowered = CheXVision(backbone="small", hidden_features=0, image_size=SIDE, clahe_clip_limit=0).eval()
+    with torch.no_grad():
+        lowered.multilabel_head.weight.fill_(-1.0)
+    assert float(explain_batch(lowered, _images(1), _always(0)).maps.max()) == 0
+    maps = explain_batch(trained, _images(2), _always(2)).maps
+    assert float(maps.min()) >= 0 and torch.equal(maps.amax(dim=(2, 3)), torch.ones(2, 1))
+
+
+def test_weights_that_give_no_number_are_named() -> None:
+    model = CheXVision(backbone="small", hidden_features=0, image_size=SIDE)
+    with torch.no_grad():
+        model.binary_head.bias.fill_(float("nan"))
+    with pytest.raises(ChexError, match="not a number"):
+        explain_batch(model, _images(1), _always(0))

@@ -1,0 +1,69 @@
+"""A small backbone, and a model of it that has learned three findings on drawn pictures within seconds."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from chexvision.data.augment import plain
+from chexvision.explain.audit import Subject
+from chexvision.explain.boxes import Box
+from chexvision.labels import FINDINGS
+from chexvision.models import CheXVision
+from chexvision.models.registry import BACKBONES, Backbone
+from chexvision.shards.anatomy import draw_chest
+from chexvision.shards.drawing import draw_radiograph
+
+SIDE = 64
+TAUGHT = ("Effusion", "Infiltration", "Consolidation")
+
+BACKBONES["small"] = Backbone("tests.explain.trained:small_backbone", channels=48, has_pretrained=False)
+
+
+def small_backbone(pretrained: bool) -> nn.Module:
+    """Three convolutions: float[B, 3, H, W] to float[B, 48, H/8, W/8]."""
+    widths = (3, 16, 32, 48)
+    layers: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise(widths):
+        layers += [nn.Conv2d(inputs, outputs, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+def drawn_subjects(count: int, seed: int) -> list[Subject]:
+    """Pictures of one finding each, of different patients."""
+    subjects = []
+    for i in range(count):
+        finding = TAUGHT[i % len(TAUGHT)]
+        chest = draw_chest(np.random.default_rng([seed, i]), bool(i % 2))
+        grey, boxes = draw_radiograph(np.random.default_rng([seed, i, 1]), chest, (finding,), "PA", SIDE)
+        shares = tuple(Box(b.x / SIDE, b.y / SIDE, (b.x + b.width) / SIDE, (b.y + b.height) / SIDE) for b in boxes)
+        subjects.append(Subject(f"{i:08d}_000.png", i, grey, {finding: shares}))
+    return subjects
+
+
+def untrained_model() -> CheXVision:
+    torch.manual_seed(1)
+    return CheXVision(backbone="small", hidden_features=0, dropout=0, image_size=SIDE, clahe_clip_limit=0).eval()
+
+
+def trained_model() -> CheXVision:
+    """Trained on 360 pictures of one finding each, with a cross-entropy for every finding."""
+    subjects = drawn_subjects(360, seed=1)
+    images = torch.from_numpy(np.stack([subject.pixels for subject in subjects]))
+    targets = torch.tensor([[float(name in subject.boxes) for name in FINDINGS] for subject in subjects])
+    model = untrained_model().train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(8):
+        for index in torch.randperm(len(images), generator=generator).split(32):
+            loss = F.binary_cross_entropy_with_logits(
+                model(plain(images[index]))["multilabel_logits"], targets[index]
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model.eval()

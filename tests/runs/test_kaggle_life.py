@@ -1,0 +1,301 @@
+"""The life of a run on Kaggle, with the real clients: followed, cut, resumed, collected, published."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chexvision_dispatch import records
+from tests.dispatch.standin import Cli
+from tests.fakes.faults import Fault
+from tests.fakes.hub import FakeHub
+from tests.fakes.kaggle import FakeKaggle
+from tests.runs.conftest import DISPATCH, Typed, let
+
+pytestmark = pytest.mark.usefixtures("packs_stand_in")
+TO = ["--to", "chex/model"]
+
+
+def status(cli: Cli, *words: str) -> dict[str, Any]:
+    result = cli("runs", "status", "--json", *words)
+    assert result.code == 0, result.err
+    found: dict[str, Any] = json.loads(result.out)
+    return found
+
+
+def test_whole_life_with_the_laptop_killed_at_each_step(
+    cli: Cli, typed: Typed, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
+) -> None:
+    kaggle.hold()
+    dispatched = typed(*DISPATCH, *TO, "--watch")
+    assert dispatched.stdout is not None
+    while not (line := dispatched.stdout.readline()).startswith("page"):
+        assert line, dispatched.communicate()
+    dispatched.kill()
+    dispatched.communicate()
+    assert status(cli)["status"] == "queued"
+    kaggle.release()
+    kaggle.sessions[0].wait_for_text("epoch 1\n")
+    assert status(cli)["status"] == "running"
+    let(gate, 1)
+    following = typed("runs", "logs", "-f")
+    assert following.stdout is not None
+    while (line := following.stdout.readline()) != "epoch 2\n":
+        assert line, following.communicate()
+    following.kill()
+    following.communicate()
+    let(gate, 2, 3)
+    waited = cli("runs", "wait")
+    assert waited.code == 0, waited.err
+    seen = status(cli)
+    run_id = seen["run_id"]
+    assert seen["status"] == "complete"
+    assert [point["macro_auroc"] for point in seen["progress"]["points"]] == [0.51, 0.52, 0.53]
+    assert fake_hub.tags("chex/model")[run_id] in seen["published"]
+    assert len(fake_hub.commits("chex/model")) == 2  # the Hub's own first one, and the publication
+    branch = fake_hub.commits("chex/model", f"run/{run_id}")
+    assert "progress.json" in branch[0].files
+    assert not any("state.pt" in commit.files for commit in branch)
+
+
+def test_curve_and_progress_show_while_it_trains(cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path) -> None:
+    cli(*DISPATCH, *TO)
+    let(gate, 1, 2)
+    kaggle.sessions[0].wait_for_text("epoch 3\n")
+    branch = f"run/{records.find(None).run_id}"
+    while "state.pt" not in fake_hub.commits("chex/model", branch)[0].files or (
+        json.loads(fake_hub.read("chex/model", "progress.json", branch))["epoch"] < 2
+    ):
+        assert not kaggle.sessions[0].done
+    shown = cli("runs", "status").out
+    assert "status running" in shown
+    assert "epoch  2 of 3, about 1s left" in shown
+    assert "best   macro AUROC 0.5200 in epoch 2" in shown
+    assert "curve  ▁█  0.5100 … 0.5200" in shown
+    let(gate, 3)
+    kaggle.sessions[0].wait()
+
+
+def test_logs_survive_a_dropped_stream_without_a_line_lost_or_doubled(
+    cli: Cli, kaggle: FakeKaggle, gate: Path
+) -> None:
+    cli(*DISPATCH, *TO)
+    let(gate, 1, 2, 3)
+    kaggle.faults.add("logs/stream", Fault.cut(300), times=2)
+    result = cli("runs", "logs", "-f")
+    assert result.code == 0, result.err
+    assert result.out == kaggle.sessions[0].text
+
+
+def test_cancel_leaves_a_wish_that_pauses_the_run_and_resume_takes_it_back(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
+) -> None:
+    cli(*DISPATCH, *TO)
+    let(gate, 1)
+    kaggle.sessions[0].wait_for_text("epoch 2\n")
+    asked = cli("runs", "cancel")
+    assert asked.code == 0
+    assert f"To end it at once: end it on https://www.kaggle.com/code/{kaggle.sessions[0].ref}" in asked.out
+    kaggle.sessions[0].wait()
+    ended = cli("runs", "wait")
+    assert ended.code == 75
+    assert "is paused: it was asked to stop" in ended.err
+    resumed = cli("runs", "resume")
+    assert resumed.code == 0, resumed.err
+    let(gate, 2, 3)
+    second = kaggle.sessions[1].wait()
+    assert second.request["text"] == kaggle.sessions[0].request["text"]
+    assert second.request["kernelDataSources"] == [kaggle.sessions[0].ref]
+    assert "epoch 1\n" not in second.text
+    seen = status(cli)
+    assert (seen["status"], seen["progress"]["session"]) == ("complete", 2)
+    model = fake_hub.read("chex/model", "model.safetensors", seen["run_id"])
+    assert json.loads(model)["learned"] == [1, 2, 3]
+
+
+def test_session_killed_without_warning_costs_only_the_epoch_under_way(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
+) -> None:
+    cli(*DISPATCH, *TO)
+    let(gate, 1)
+    session = kaggle.sessions[0]
+    session.wait_for_text("epoch 2\n")
+    branch = f"run/{records.find(None).run_id}"
+    while "state.pt" not in fake_hub.commits("chex/model", branch)[0].files:
+        assert not session.done
+    session.kill(signal.SIGKILL)
+    session.wait()
+    failed = cli("runs", "wait")
+    assert failed.code == 1
+    assert f"next: chexvision runs resume {records.find(None).run_id}" in failed.err
+    assert cli("runs", "resume").code == 0
+    let(gate, 2, 3)
+    assert kaggle.sessions[1].wait().status == "COMPLETE"
+    assert "epoch 1\n" not in kaggle.sessions[1].text
+    assert cli("runs", "wait").code == 0
+
+
+def test_without_a_token_it_pauses_resumes_from_its_output_and_is_collected(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chexvision_dispatch.kaggle.MARGIN_SHARE", 0.6)  # pauses after 4.3 of 10.8 s
+    kaggle.session_secrets = {}
+    cli(*DISPATCH, *TO, "--timeout-hours", "0.003")
+    let(gate, 1)
+    assert kaggle.sessions[0].wait().status == "COMPLETE"
+    paused = cli("runs", "wait")
+    assert paused.code == 75
+    assert "is paused: its time budget of 0.001" in paused.err
+    let(gate, 2, 3)
+    resumed = cli("runs", "resume", "-f")
+    assert resumed.code == 0, resumed.err
+    assert "epoch 1\n" not in kaggle.sessions[1].text
+    assert ("model", "chex/model") not in fake_hub.repos
+    collected = cli("runs", "collect")
+    assert collected.code == 0, collected.err
+    run_id = records.find(None).run_id
+    assert json.loads(fake_hub.read("chex/model", "model.safetensors", run_id))["learned"] == [1, 2, 3]
+    assert list(fake_hub.tags("chex/model")) == [run_id]
+    assert "published before" in cli("runs", "collect").out
+    assert len(fake_hub.commits("chex/model")) == 2
+    assert not any(record.leaked for record in [*kaggle.requests, *fake_hub.requests])
+    assert not any(b"hf_right" in body.data for body in kaggle.bodies)
+
+
+def test_altered_output_is_refused_and_nothing_is_published(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
+) -> None:
+    kaggle.session_secrets = {}
+    cli(*DISPATCH, *TO)
+    let(gate, 1, 2, 3)
+    session = kaggle.sessions[0].wait()
+    weights = session.working / "artifact" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    refused = cli("runs", "collect")
+    assert refused.code == 1
+    assert "model.safetensors is not as the session left it" in refused.err
+    assert ("model", "chex/model") not in fake_hub.repos
+
+
+def test_output_that_is_cut_is_fetched_again(cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path) -> None:
+    kaggle.session_secrets = {}
+    cli(*DISPATCH, *TO)
+    let(gate, 1, 2, 3)
+    kaggle.sessions[0].wait()
+    rule = kaggle.faults.add("GET /outputs/.*safetensors", Fault.cut(5), times=2)
+    assert cli("runs", "collect").code == 0
+    assert rule.fired == 2
+
+
+def test_output_with_a_name_that_leads_out_of_its_folder_is_refused(
+    cli: Cli, kaggle: FakeKaggle, gate: Path, tmp_path: Path
+) -> None:
+    kaggle.session_secrets = {}
+    cli(*DISPATCH, *TO)
+    let(gate, 1, 2, 3)
+    kaggle.sessions[0].wait().extra_files["artifact/../../../escaped"] = b"x"
+    refused = cli("runs", "collect")
+    assert "which leads out of its folder" in refused.err
+    assert list(tmp_path.rglob("escaped")) == []
+
+
+def test_token_that_may_not_write_ends_the_session_before_the_first_epoch(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub
+) -> None:
+    fake_hub.add_token("hf_reads", "read")
+    kaggle.session_secrets = {"HF_TOKEN": "hf_reads"}
+    cli(*DISPATCH, *TO)
+    text = kaggle.sessions[0].wait().text
+    assert "lets the token not write (HTTP 403" in text
+    assert "epoch 1" not in text
+    failed = cli("runs", "status").out
+    assert "status failed" in failed
+    assert "https://huggingface.co/settings/tokens" in failed
+
+
+def test_auto_resume_goes_through_as_many_sessions_as_it_takes(
+    cli: Cli, kaggle: FakeKaggle, gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chexvision_dispatch.kaggle.MARGIN_SHARE", 0.6)
+    kaggle.session_secrets, kaggle.nested_inputs = {}, True
+    cli(*DISPATCH, *TO, "--timeout-hours", "0.003")
+    let(gate, 1)
+    kaggle.sessions[0].wait()
+    let(gate, 2, 3)
+    result = cli("runs", "wait", "--auto-resume")
+    assert result.code == 0, result.err
+    assert "session 2 of" in result.err
+    assert len(kaggle.sessions) == 2
+
+
+def test_quota_that_will_not_last_is_refused_unless_forced(cli: Cli, kaggle: FakeKaggle) -> None:
+    from datetime import timedelta
+
+    kaggle.gpu_time_used = timedelta(hours=29)
+    refused = cli(*DISPATCH, *TO)
+    assert refused.code == 1
+    assert "1.0 of 30 GPU hours left" in refused.err
+    assert "or add --force" in refused.err
+    assert kaggle.sessions == []
+    assert cli(*DISPATCH, *TO, "--force").code == 0
+
+
+@pytest.mark.parametrize(
+    ("trouble", "message"),
+    [
+        ("sessions", "two sessions run already"),
+        ("title", "the kernel's name is taken"),
+        ("quota", "the week's GPU hours are used up"),
+    ],
+)
+def test_refusals_are_told_apart(cli: Cli, kaggle: FakeKaggle, trouble: str, message: str) -> None:
+    class Any_(frozenset[str]):
+        def __contains__(self, title: object) -> bool:
+            return True
+
+    if trouble == "sessions":
+        kaggle.max_gpu_sessions = 0
+    elif trouble == "title":
+        kaggle.taken_titles = Any_()
+    else:
+        kaggle.gpu_time_allowed = kaggle.gpu_time_used
+    result = cli(*DISPATCH, *TO, "--force")
+    assert result.code == 1
+    assert message in result.err
+    assert "Traceback" not in result.err
+
+
+def test_push_whose_answer_was_lost_for_good_is_found_by_resume_and_not_made_twice(
+    cli: Cli, kaggle: FakeKaggle, gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chexvision_dispatch.kaggle.LOOKS", (0.0, 0.0))
+    kaggle.faults.add("SaveKernel", Fault.lose_answer())
+    kaggle.faults.add("GetKernelSessionStatus", Fault.status(503), times=2)
+    assert cli(*DISPATCH, *TO).code == 1
+    assert "status unsent" in cli("runs", "status").out
+    assert cli("runs", "resume").code == 0
+    assert len(kaggle.sessions) == 1
+    let(gate, 1, 2, 3)
+    assert cli("runs", "wait").code == 0
+
+
+def test_artifact_that_could_not_be_published_is_told_apart_and_collected_later(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
+) -> None:
+    rule = fake_hub.faults.add(r"POST /api/models/chex/model/commit/main", Fault.status(400), times=99)
+    cli(*DISPATCH, *TO)
+    let(gate, 1, 2, 3)
+    assert kaggle.sessions[0].wait().exit_code == 3
+    waited = cli("runs", "wait")
+    assert waited.code == 3
+    run_id = records.find(None).run_id
+    assert f"{run_id} is unpublished" in waited.err
+    assert f"next: chexvision runs collect {run_id}" in waited.err
+    assert fake_hub.tags("chex/model") == {}
+    rule.times = 0
+    assert cli("runs", "collect").code == 0
+    assert list(fake_hub.tags("chex/model")) == [run_id]

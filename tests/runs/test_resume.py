@@ -1,0 +1,124 @@
+"""Runs on this machine with the real training, cut by real signals: what is resumed equals what was never cut."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from chexvision.layout import PACKAGE_DIR, shared_dir
+from chexvision_dispatch import records
+from tests.dispatch.conftest import DISPATCH_DIR
+from tests.training.runs import TINY, figures
+
+Words = Callable[..., "subprocess.Popen[str]"]
+BACKBONE = """
+from torch import nn
+
+def tiny_backbone(pretrained):
+    return nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+                         nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU())
+"""
+EPOCHS = "training.phases=[{epochs: %d, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0.5, freeze_backbone: false}]"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the source with one more backbone, which trains in a blink."""
+    root = tmp_path_factory.mktemp("small")
+    leave = shutil.ignore_patterns("__pycache__", "share")
+    shutil.copytree(PACKAGE_DIR, root / "src" / "chexvision", ignore=leave)
+    shutil.copytree(DISPATCH_DIR, root / "dispatch" / "chexvision_dispatch", ignore=leave)
+    for name in ("configs", "kernels"):
+        shutil.copytree(shared_dir(name), root / name, ignore=leave)
+    models = root / "src" / "chexvision" / "models"
+    (models / "tiny.py").write_text(BACKBONE)
+    with (models / "registry.py").open("a") as registry:
+        entry = 'Backbone("chexvision.models.tiny:tiny_backbone", channels=16, has_pretrained=False)'
+        registry.write(f'\nBACKBONES["tiny"] = {entry}\n')
+    return root
+
+
+@pytest.fixture
+def command(small: Path, drawn_shards: Path) -> Words:
+    """Start a command of that copy in a process of its own; `epochs` of a few steps for a dispatch."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    env["PYTHONPATH"] = os.pathsep.join([str(small / "src"), str(small / "dispatch")])
+
+    def run(*words: str, epochs: int | None = None) -> subprocess.Popen[str]:
+        if epochs is not None:
+            overrides = [part for text in TINY[:-1] for part in ("--set", text)]
+            words = ("dispatch", "--model", "scratch", "--on", "local", "--data", str(drawn_shards), *overrides,
+                     "--set", "training.patience=99", "--set", EPOCHS % epochs, *words)  # fmt: skip
+        start = "import sys; from chexvision.cli import main; main(sys.argv[1:])"
+        return subprocess.Popen(
+            [sys.executable, "-u", "-c", start, *words],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return run
+
+
+def learned(run: Path) -> tuple[bytes, list[dict[str, object]]]:
+    """The weights' file and the history of a run, without its times."""
+    from chexvision.training.history import read_history
+
+    artifact = run / "working" / "artifact"
+    history = read_history((artifact / "history.json").read_bytes())
+    return (artifact / "model.safetensors").read_bytes(), figures(history)
+
+
+def test_run_killed_in_mid_epoch_and_then_paused_ends_like_one_that_was_never_cut(command: Words) -> None:
+    epochs = 25
+    whole = command("--run-dir", "whole", epochs=epochs)
+    out, err = whole.communicate(timeout=120)
+    assert whole.returncode == 0, out + err
+
+    killed = command("--run-dir", "cut", epochs=epochs)
+    wait_for(killed, "epoch 5/")
+    progress = json.loads(Path("cut/working/progress.json").read_text())
+    record = json.loads((records.runs_dir() / f"{progress['run_id']}.json").read_text())
+    os.killpg(int(record["sessions"][0]["handle"]), signal.SIGKILL)
+    _, err = killed.communicate(timeout=60)
+    assert killed.returncode == 1
+    assert "is failed: killed without warning" in err
+
+    paused = command("runs", "resume", "-f")
+    wait_for(paused, "epoch 8/")
+    assert command("runs", "cancel", progress["run_id"]).wait(30) == 0
+    out, err = paused.communicate(timeout=60)
+    assert paused.returncode == 75, out + err
+    assert json.loads(Path("cut/working/progress.json").read_text())["epoch"] < epochs
+    assert "epoch 1/" not in out
+
+    out, err = (last := command("runs", "resume", "-f")).communicate(timeout=120)
+    assert last.returncode == 0, out + err
+    assert f"epoch {epochs}/{epochs}" in out
+    assert "epoch 8/" not in out
+    progress = json.loads(Path("cut/working/progress.json").read_text())
+    assert (progress["session"], len(progress["points"])) == (3, epochs)
+    assert learned(Path("cut")) == learned(Path("whole"))
+
+
+def wait_for(process: subprocess.Popen[str], beginning: str) -> None:
+    """Read what it writes up to a line that begins so."""
+    assert process.stdout is not None
+    while not (line := process.stdout.readline()).startswith(beginning):
+        assert line, process.communicate()
+
+
+def test_session_and_loop_mean_the_same_files() -> None:
+    from chexvision.hub import run_branch
+    from chexvision.training import loop
+
+    assert run_branch.STATE_FILES == (loop.STATE_FILE, loop.BEST_FILE)
