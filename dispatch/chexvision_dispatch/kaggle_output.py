@@ -19,6 +19,7 @@ from chexvision_dispatch.target import SessionState
 
 WAIT_S = 10.0  # between looks at a queued session, and before a dropped stream is taken up again
 SILENCE_S = 3.0  # a running session's log that says nothing for so long is shown as far as it goes
+_DROPS = 30  # times in a row that a stream may drop without a new line, five minutes, before it is given up
 _ARTIFACT = "artifact/"
 _PAGE_SIZE = 100
 _CHUNK = 1 << 20
@@ -32,8 +33,9 @@ def log(api: Any, kernel: str, state: Callable[[], SessionState], *, follow: boo
     """
     from requests import RequestException
 
-    shown = 0
+    shown = drops = 0
     while True:
+        before, dropped = shown, False
         now = state()
         if now.phase == "queued":
             if not follow:
@@ -52,11 +54,13 @@ def log(api: Any, kernel: str, state: Callable[[], SessionState], *, follow: boo
         except RequestException as error:
             if not follow:
                 raise client.explained(error, f"while sending the log of {kernel}") from None
-            if client.status_of(error) in (401, 403):
+            dropped = True
+            drops = 1 if shown > before else drops + 1
+            if client.status_of(error) in (401, 403) or drops == _DROPS:
                 raise client.explained(error, f"while sending the log of {kernel}") from None
-        if not follow or now.ended:
+        if not follow or (now.ended and not dropped):
             return
-        if not state().ended:
+        if dropped or not state().ended:
             time.sleep(WAIT_S)
 
 

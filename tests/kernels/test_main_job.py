@@ -36,7 +36,7 @@ def kaggle(tmp_path: Path, fake_hub: FakeHub) -> FakeKaggle:
     return FakeKaggle(
         tmp_path / "fake-kaggle",
         token=KAGGLE_TOKEN,
-        session_env={**fake_hub.env, "OMP_NUM_THREADS": "2"},
+        session_env={**fake_hub.env, "OMP_NUM_THREADS": "1"},
         secrets={"HF_TOKEN": HUB_TOKEN},
         record_bodies=True,
     )
@@ -114,22 +114,30 @@ def test_without_a_token_the_session_leaves_the_whole_artifact(
             fake_hub.commits("chex/model")
 
 
-@pytest.mark.parametrize("model", ["densenet", "scratch"])
-def test_real_radiographs_are_built_trained_on_and_predicted(real_data: Path, tmp_path: Path, model: str) -> None:
-    sample = real_data / "nih-sample"
+@pytest.fixture(scope="module")
+def real_shards(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real radiographs as shards."""
+    shards = tmp_path_factory.mktemp("real") / "shards"
     metadata = real_data / "Data_Entry_2017_v2020.csv.gz"
-    shards = tmp_path / "shards"
-    # One image a patient and 152 of them: the size is what makes this quick, not the number of images.
+    sample = real_data / "nih-sample"
     chexvision("shards", "build", "--images", sample, "--metadata", metadata, "--out", shards, "--size", 128)
+    return shards
+
+
+@pytest.mark.parametrize("model", ["densenet", "scratch"])
+def test_real_radiographs_are_trained_on_and_predicted(
+    real_data: Path, real_shards: Path, tmp_path: Path, model: str
+) -> None:
     run = tmp_path / "run"
     env = {**os.environ, "HF_TOKEN": ""}
-    command = ["dispatch", "--model", model, "--on", "local", "--data", shards, "--preset", "smoke"]
-    chexvision(*command, "--set", "training.phases.0.epochs=2", "--run-dir", run, env=env, cwd=tmp_path)
+    command = ["dispatch", "--model", model, "--on", "local", "--data", real_shards, "--preset", "smoke"]
+    quick = ["--set", "training.phases.0.epochs=2", "--set", "data.image_size=64"]
+    chexvision(*command, *quick, "--run-dir", run, env=env, cwd=tmp_path)
     artifact = run / "working" / "artifact"
     history = json.loads((artifact / "history.json").read_text())
     assert [entry["epoch"] for entry in history] == [1, 2]
     assert set(json.loads((artifact / "metrics.json").read_text())["splits"]) == {"validation", "test"}
-    image = min(sample.rglob("*.png"))
+    image = min((real_data / "nih-sample").rglob("*.png"))
     table = chexvision("predict", artifact, image)
     assert image.name in table and "abnormal" in table and "Pleural_Thickening" in table
     (prediction,) = json.loads(chexvision("predict", artifact, image, "--json"))
