@@ -18,7 +18,7 @@ define make_venv
 		|| { echo "error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(1)
 	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	$(1)/bin/uv pip install --quiet --python $(1)/bin/python --constraint $(2) --editable '.[train,dev]'
+	$(1)/bin/uv pip install --quiet --compile-bytecode --python $(1)/bin/python --constraint $(2) --editable '.[train,dev]'
 	@touch $(1)/.ready
 endef
 

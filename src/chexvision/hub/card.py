@@ -52,7 +52,7 @@ def render_card(metrics: Metrics, run: RunInfo, model_name: str, figures: Sequen
         *_subgroups(metrics.subgroups),
         *_published(metrics),
         *_figures(figures),
-        _USE,
+        _USE.format(run_id=run.provenance.run_id),
         _LIMITS,
         _reproduction(run),
         _CITATION,
@@ -230,7 +230,7 @@ chexvision predict USER/REPO chest.png
 ```python
 from chexvision import CheXVision
 
-model = CheXVision.from_pretrained("USER/REPO", revision="THE_RUN_ID_BELOW")
+model = CheXVision.from_pretrained("USER/REPO", revision="{run_id}")
 ```
 """
 
