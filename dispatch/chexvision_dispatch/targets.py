@@ -22,11 +22,14 @@ def open_target(name: str, options: Mapping[str, Option]) -> Target:
 
     Raises:
         UsageError: an option will not do.
-        ChexError: there is no such target: the record was written by a newer version.
+        ChexError: there is no such target, or its options differ: the record was written by another version.
     """
     if name not in TARGETS:
         raise ChexError(f"unknown target {name!r}; known are {', '.join(TARGETS)}; was the run dispatched elsewhere?")
     module, _, member = TARGETS[name].partition(":")
     make: Callable[..., Any] = getattr(import_module(module), member)
-    target: Target = make(**options)
+    try:
+        target: Target = make(**options)
+    except TypeError as error:
+        raise ChexError(f"the options recorded for {name} are another version's ({error}); dispatch again") from None
     return target

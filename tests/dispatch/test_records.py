@@ -89,3 +89,10 @@ def test_run_is_found_by_an_unambiguous_beginning_and_the_last_by_none() -> None
         records.find("dens")
     with pytest.raises(UsageError, match="no run begins with 'x'"):
         records.find("x")
+
+
+def test_a_record_of_another_version_is_one_clear_line() -> None:
+    from chexvision_dispatch.targets import open_target
+
+    with pytest.raises(ChexError, match=r"the options recorded for local are another version's .*dispatch again"):
+        open_target("local", {})
