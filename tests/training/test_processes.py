@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -71,3 +72,16 @@ def test_a_process_killed_in_mid_epoch_loses_nothing_but_that_epoch(drawn_shards
     assert figures(resumed.history) == figures(whole.history)
     first, second = weights(work), weights(tmp_path / "whole")
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_command_in_two_processes_leaves_one_whole_artifact(drawn_shards: Path, tmp_path: Path) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    quick = ["data.image_size=32", "data.max_train_images=40", "training.phases.0.epochs=1"]
+    settings = [word for setting in quick for word in ("--set", setting)]
+    command = [*launcher, "-m", "chexvision", "train", "--model", "densenet", "--preset", "smoke", *settings]
+    command += ["--data", str(drawn_shards), "--work", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = json.loads((tmp_path / "artifact" / "run.json").read_text())
+    assert run["hardware"]["processes"] == 2
+    assert set(json.loads((tmp_path / "artifact" / "metrics.json").read_text())["splits"]) == {"validation", "test"}

@@ -157,7 +157,7 @@ def _predict(
 ) -> dict[str, Predictions]:
     """What the best epoch's weights, which `model` holds afterwards, say of validation and test."""
     accelerator.wait_for_everyone()
-    model.load_state_dict(load_file(training.work / BEST_FILE, device=str(accelerator.device)))
+    model.load_state_dict(load_file(training.work / BEST_FILE))
     model.eval()
     return {
         name: as_predictions(splits[name], predict_split(model, splits[name], accelerator, batch_size)[0])
