@@ -205,6 +205,7 @@ def test_archive_member_that_leads_outside_is_refused_before_any_is_written(
 def test_what_is_installed_is_left_alone(entry: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(entry.subprocess, "run", None)  # any call would fail
     entry.install_missing(["pydantic>=2", "typer"], tmp_path)
+    assert not (tmp_path / "keep.txt").exists()  # not even the list of what pip is to keep
 
 
 @pytest.mark.parametrize("requirement", ["torch>=99", "torchvision<0.1"])

@@ -58,14 +58,14 @@ def read_history(text: str | bytes) -> History:
     return _HISTORY.validate_json(text)
 
 
-def score(record: EpochRecord) -> float:
-    """What makes an epoch the best: its macro AUROC, or below any of them the lower loss."""
-    return record.macro_auroc if record.macro_auroc is not None else -1.0 - record.validation_loss
+def score(macro_auroc: float | None, loss: float) -> float:
+    """What makes weights the best: the macro AUROC, or where it is undefined the loss, below every AUROC."""
+    return macro_auroc if macro_auroc is not None else -1.0 - loss
 
 
 def best_epoch(history: History) -> EpochRecord:
     """The first epoch with the highest `score`."""
-    return max(history, key=score)
+    return max(history, key=lambda record: score(record.macro_auroc, record.validation_loss))
 
 
 def epochs_without_gain(history: History) -> int:

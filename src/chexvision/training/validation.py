@@ -14,6 +14,7 @@ from chexvision.errors import ChexError
 from chexvision.evaluation.metrics import measure
 from chexvision.evaluation.predict import as_predictions, predict_split
 from chexvision.evaluation.records import SplitMetrics
+from chexvision.training.history import score
 from chexvision.training.loss import DualHeadLoss
 
 
@@ -36,8 +37,8 @@ class Validation:
 
     @property
     def score(self) -> float:
-        """What is compared: the macro AUROC, or where it is undefined the loss, below every AUROC."""
-        return self.metrics.macro_auroc if self.metrics.macro_auroc is not None else -1.0 - self.loss
+        """What it is compared by."""
+        return score(self.metrics.macro_auroc, self.loss)
 
     def figures(self) -> Figures:
         """As an epoch's record takes them."""
