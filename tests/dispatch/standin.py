@@ -68,7 +68,7 @@ from chexvision.hub.artifact import REQUIRED
 from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision.hub.run_branch import RunBranch
 from chexvision.hub.store import open_store
-from chexvision.training.session import Session
+from chexvision.training.session import TrainingSession
 
 def train(option):
     work, run_id = Path(option("--work")), json.loads(Path(option("--provenance")).read_text())["run_id"]
@@ -78,7 +78,7 @@ def train(option):
     epochs, gate = int(os.environ["STANDIN_EPOCHS"]), os.environ.get("STANDIN_GATE")
     state = work / "state.pt"
     learned = json.loads(state.read_text()) if state.exists() else []
-    with Session(work, run_id, max_hours=hours, branch=branch) as session:
+    with TrainingSession(work, run_id, max_hours=hours, branch=branch) as session:
         for epoch in range(len(learned) + 1, epochs + 1):
             session.epoch_begins(epochs)
             print("epoch", epoch, flush=True)
@@ -98,7 +98,8 @@ def train(option):
         for name in REQUIRED:
             (artifact / name).write_text(json.dumps({"name": name, "learned": learned}))
         session.trained(artifact)
-        session.published(open_store(to).publish(artifact, run_id) if to else None)
+        publication = open_store(to).publish(artifact, run_id) if to else None
+        session.published(f"{publication.address}@{publication.revision}" if publication else None)
     print("trained")
 """
 

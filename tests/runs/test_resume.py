@@ -115,10 +115,3 @@ def wait_for(process: subprocess.Popen[str], beginning: str) -> None:
     assert process.stdout is not None
     while not (line := process.stdout.readline()).startswith(beginning):
         assert line, process.communicate()
-
-
-def test_session_and_loop_mean_the_same_files() -> None:
-    from chexvision.hub import run_branch
-    from chexvision.training import loop
-
-    assert run_branch.STATE_FILES == (loop.STATE_FILE, loop.BEST_FILE)

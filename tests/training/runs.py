@@ -17,7 +17,8 @@ from chexvision.models.registry import BACKBONES, Backbone
 from chexvision.recipes import load_recipe
 from chexvision.training.hardware import start_accelerator
 from chexvision.training.history import History
-from chexvision.training.loop import BEST_FILE, Training
+from chexvision.training.loop import Training
+from chexvision.training.session import BEST_FILE
 
 # A further backbone is one entry of the registry. This one is small enough to train in a blink.
 BACKBONES["tiny"] = Backbone("tests.training.runs:tiny_backbone", channels=16, has_pretrained=False)

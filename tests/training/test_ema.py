@@ -6,7 +6,7 @@ import torch
 
 from chexvision.models import CheXVision
 from chexvision.training.ema import make_ema
-from chexvision.training.loop import BEST_FILE
+from chexvision.training.session import BEST_FILE
 from tests.training import runs
 from tests.training.runs import tiny_training
 

@@ -13,7 +13,7 @@ import torch
 
 from chexvision.training.checkpoint import load_state
 from chexvision.training.history import read_history
-from chexvision.training.loop import STATE_FILE
+from chexvision.training.session import STATE_FILE
 from tests.training.runs import figures, tiny_training, weights
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -40,7 +40,8 @@ def train(
     """
     from chexvision.errors import UsageError
     from chexvision.hub.reference import RepoRef, parse_reference
-    from chexvision.hub.run_branch import RunBranch, read_progress
+    from chexvision.hub.run_branch import RunBranch
+    from chexvision.hub.run_progress import read_progress
     from chexvision.provenance import Provenance
     from chexvision.recipes import load_recipe
 
@@ -56,10 +57,10 @@ def train(
         made = made.model_copy(update={"run_id": begun.run_id})
     branch = RunBranch(destination.repo_id, made.run_id) if isinstance(destination, RepoRef) else None
 
-    from chexvision.training.session import Session
+    from chexvision.training.session import TrainingSession
 
     # Before torch is imported: a token that may not write is found out at once.
-    with Session(folder, made.run_id, max_hours=max_hours, branch=branch) as session:
+    with TrainingSession(folder, made.run_id, max_hours=max_hours, branch=branch) as session:
         from chexvision.training.run import run_training
 
         outcome = run_training(recipe, source, folder, made, destination, session)

@@ -1,4 +1,4 @@
-"""A run's branch of its model repository: its progress, the state to resume from, and the wish that it stop.
+"""A run's branch of the repository it publishes to: its progress, the state to resume from, the wish that it stop.
 
 The branch is ``run/<run id>``. Nothing of it shows on ``main``. Once the run is published only its progress is kept.
 """
@@ -12,83 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from chexvision.errors import ChexError
-from chexvision.files import atomic_path
 from chexvision.hub.retry import is_transient, reason, retried, status_of
+from chexvision.hub.run_progress import PROGRESS_FILE, RunProgress, read_progress
 
-PROGRESS_FILE = "progress.json"
-STATE_FILE = "state.pt"
-BEST_FILE = "best.safetensors"
 STOP_FILE = "stop.json"
 
-# What a session goes on from, and what it may lack: before the first epoch ends there are no best weights.
-STATE_FILES = (STATE_FILE, BEST_FILE)
-
-Status = Literal["starting", "training", "paused", "complete", "failed"]
+RepoType = Literal["model", "dataset"]
 T = TypeVar("T")
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class EpochPoint(_Record):
-    """One point of the curve. `macro_auroc` is null where no finding had both kinds of image."""
-
-    epoch: int  # from 1
-    train_loss: float
-    validation_loss: float
-    macro_auroc: float | None
-
-
-class RunProgress(_Record):
-    """``progress.json``: what a run says of itself.
-
-    Args:
-        run_id: whose it is.
-        status: "starting" until the first epoch of a session begins; "paused" with a state to resume from;
-            "complete" once the artifact is whole, published or not.
-        session: number of the session that wrote this, from 1.
-        epoch: epochs that ended.
-        epochs: epochs of the recipe; null until training begins.
-        best_epoch: the one with the best macro AUROC so far.
-        best_macro_auroc: of validation.
-        seconds_left: an estimate for the epochs left; null where nothing was timed yet.
-        updated_at: ISO 8601 in UTC.
-        note: why the run paused or failed.
-        points: of the epochs that ended.
-        artifact: sha256 of every file of the complete artifact, by name.
-        published: where it can be had, ``ADDRESS@REVISION``; null where it was not published.
-    """
-
-    run_id: str
-    status: Status
-    session: int
-    epoch: int = 0
-    epochs: int | None = None
-    best_epoch: int | None = None
-    best_macro_auroc: float | None = None
-    seconds_left: float | None = None
-    updated_at: str
-    note: str = ""
-    points: tuple[EpochPoint, ...] = ()
-    artifact: dict[str, str] = {}
-    published: str | None = None
-
-    def to_json(self) -> str:
-        """The text of a ``progress.json``."""
-        return self.model_dump_json(indent=2) + "\n"
-
-
-def read_progress(folder: Path, run_id: str | None = None) -> RunProgress | None:
-    """The progress that lies in `folder`; None where there is none, or none of run `run_id` where one is named."""
-    try:
-        progress = RunProgress.model_validate_json((folder / PROGRESS_FILE).read_bytes())
-    except (OSError, ValidationError):
-        return None
-    return progress if run_id in (None, progress.run_id) else None
 
 
 class NotAllowed(ChexError):
@@ -99,13 +30,25 @@ class RunBranch:
     """The branch of one run.
 
     Args:
-        repo_id: the model repository that the run publishes to.
+        repo_id: the repository that the run publishes to.
         run_id: the run.
         token: of the Hub; the user's own where left out.
+        repo_type: "model", or "dataset" for a run that builds shards.
+        private: whether a repository that has to be made is seen by its owner alone.
     """
 
-    def __init__(self, repo_id: str, run_id: str, token: str | None = None) -> None:
+    def __init__(
+        self,
+        repo_id: str,
+        run_id: str,
+        token: str | None = None,
+        repo_type: RepoType = "model",
+        *,
+        private: bool = False,
+    ) -> None:
         self.repo_id = repo_id
+        self.repo_type = repo_type
+        self.private = private
         self.run_id = run_id
         self.token = token
         self.name = f"run/{run_id}"
@@ -124,14 +67,17 @@ class RunBranch:
         api = HfApi(token=self.token)
 
         def commit() -> str:
-            api.create_repo(self.repo_id, exist_ok=True)
-            api.create_branch(self.repo_id, branch=self.name, exist_ok=True)
+            api.create_repo(self.repo_id, repo_type=self.repo_type, private=self.private or None, exist_ok=True)
+            api.create_branch(self.repo_id, branch=self.name, repo_type=self.repo_type, exist_ok=True)
             # Operations are made anew each time: the client marks those it has uploaded.
             operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = [
                 *(CommitOperationAdd(name, content) for name, content in sorted(files.items())),
                 *(CommitOperationDelete(name) for name in sorted(without)),
             ]
-            return str(api.create_commit(self.repo_id, operations, commit_message=message, revision=self.name).oid)
+            commit = api.create_commit(
+                self.repo_id, operations, commit_message=message, revision=self.name, repo_type=self.repo_type
+            )
+            return str(commit.oid)
 
         return self._asked(commit, "saving to its branch")
 
@@ -144,7 +90,7 @@ class RunBranch:
         from huggingface_hub import HfApi
 
         api = HfApi(token=self.token)
-        self._asked(lambda: self._found(lambda: api.delete_branch(self.repo_id, branch=self.name)), "settling")
+        self._sought(lambda: api.delete_branch(self.repo_id, branch=self.name, repo_type=self.repo_type), "settling")
         self.send({PROGRESS_FILE: progress.to_json().encode()}, f"Progress of {self.run_id}")
 
     def progress(self) -> RunProgress | None:
@@ -167,8 +113,9 @@ class RunBranch:
         from huggingface_hub import HfApi, hf_hub_download
 
         api = HfApi(token=self.token)
-        sha = self._asked(
-            lambda: self._found(lambda: api.repo_info(self.repo_id, revision=self.name).sha), "reading its branch"
+        sha = self._sought(
+            lambda: api.repo_info(self.repo_id, revision=self.name, repo_type=self.repo_type).sha,
+            "reading its branch",
         )
         if sha is None:
             return []
@@ -176,10 +123,17 @@ class RunBranch:
         with tempfile.TemporaryDirectory(dir=folder) as aside:
             for name in names:
                 download = partial(
-                    hf_hub_download, self.repo_id, name, revision=sha, local_dir=aside, token=self.token
+                    hf_hub_download,
+                    self.repo_id,
+                    name,
+                    revision=sha,
+                    repo_type=self.repo_type,
+                    local_dir=aside,
+                    token=self.token,
                 )
-                path = self._asked(partial(self._found, download), f"fetching {name}")
+                path = self._sought(download, f"fetching {name}")
                 if path is not None:
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
                     shutil.move(path, folder / name)
                     brought.append(name)
         return brought
@@ -201,7 +155,11 @@ class RunBranch:
         from huggingface_hub import HfApi
 
         api = HfApi(token=self.token)
-        return bool(self._found(lambda: api.file_exists(self.repo_id, STOP_FILE, revision=self.name)))
+        return bool(
+            self._found(
+                lambda: api.file_exists(self.repo_id, STOP_FILE, revision=self.name, repo_type=self.repo_type)
+            )
+        )
 
     def forget_stop(self) -> None:
         """Take the wish back, for the run's next session.
@@ -221,7 +179,7 @@ class RunBranch:
         from huggingface_hub import HfApi
 
         api = HfApi(token=self.token)
-        refs = self._asked(lambda: self._found(lambda: api.list_repo_refs(self.repo_id)), "reading its tags")
+        refs = self._sought(lambda: api.list_repo_refs(self.repo_id, repo_type=self.repo_type), "reading its tags")
         return next((tag.target_commit for tag in refs.tags if tag.name == self.run_id), None) if refs else None
 
     def _found(self, call: Callable[[], T]) -> T | None:
@@ -232,6 +190,9 @@ class RunBranch:
             return call()
         except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError):
             return None
+
+    def _sought(self, call: Callable[[], T], what: str) -> T | None:
+        return self._asked(lambda: self._found(call), what)
 
     def _asked(self, call: Callable[[], T], what: str) -> T:
         try:
@@ -245,35 +206,3 @@ class RunBranch:
                 ) from None
             after = "try again later" if is_transient(error) else "look at the repository's name"
             raise ChexError(f"the Hub failed on {what} of {self.repo_id}: {reason(error)}; {after}") from error
-
-
-_MOUNTS = (f"*/{PROGRESS_FILE}", f"*/*/*/{PROGRESS_FILE}")  # below ../input: by slug, or by kind, owner and slug
-
-
-def restore(run_id: str, work: Path, given: Path, scratch: Path, branch: RunBranch | None) -> None:
-    """Bring the furthest state of a run, and its progress, into `work`, unless a state lies there already.
-
-    Args:
-        run_id: the run; what other runs left is not looked at.
-        work: the folder that training goes on in.
-        given: where outputs of earlier sessions are mounted.
-        scratch: folder for downloads that are thrown away.
-        branch: the run's branch, if the session can read it.
-
-    Raises:
-        ChexError: the branch cannot be read.
-    """
-    if (work / STATE_FILE).is_file():
-        return
-    with tempfile.TemporaryDirectory(dir=scratch) as fetched:
-        places = sorted({path.parent for pattern in _MOUNTS for path in given.glob(pattern)})
-        if branch is not None and branch.bring([PROGRESS_FILE, *STATE_FILES], Path(fetched)):
-            places.append(Path(fetched))
-        known = [(progress, place) for place in places if (progress := read_progress(place, run_id)) is not None]
-        if not known:
-            return
-        _, place = max(known, key=lambda one: ((one[1] / STATE_FILE).is_file(), one[0].epoch, one[0].updated_at))
-        for name in (BEST_FILE, PROGRESS_FILE, STATE_FILE):  # a state that is there has all it needs beside it
-            if (place / name).is_file():
-                with atomic_path(work / name) as written:
-                    shutil.copyfile(place / name, written)

@@ -40,12 +40,11 @@ from chexvision.training.history import (
 from chexvision.training.loss import DualHeadLoss, pos_weight
 from chexvision.training.optimizer import learning_rate, make_optimizer
 from chexvision.training.report import Reporter
+from chexvision.training.session import BEST_FILE, STATE_FILE
 from chexvision.training.sums import EpochSums
 from chexvision.training.validation import validate
 from chexvision.training.warm_up import TrialPass, compiled, fit_micro_batch
 
-BEST_FILE = "best.safetensors"
-STATE_FILE = "state.pt"
 _STEPS_BETWEEN_AGREEMENTS = 10  # how often several processes ask each other whether to stop
 
 

@@ -30,9 +30,9 @@ from chexvision.models.classifier import CheXVision, build_model
 from chexvision.provenance import Provenance, now
 from chexvision.training.hardware import describe, package_versions, place_of, start_accelerator
 from chexvision.training.history import EpochRecord, best_epoch, dump_history
-from chexvision.training.loop import BEST_FILE, Training
+from chexvision.training.loop import Training
 from chexvision.training.report import ConsoleReporter
-from chexvision.training.session import Session
+from chexvision.training.session import BEST_FILE, TrainingSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def run_training(
     work: Path,
     provenance: Provenance,
     to: Reference | None = None,
-    session: Session | None = None,
+    session: TrainingSession | None = None,
 ) -> Outcome:
     """Train a recipe and leave the complete artifact in ``work/artifact``.
 
@@ -130,14 +130,14 @@ def run_training(
         session.trained(folder)
     published = open_store(to).publish(folder, provenance.run_id) if to is not None else None
     if session is not None:
-        session.published(published)
+        session.published(f"{published.address}@{published.revision}" if published is not None else None)
     return Outcome(True, folder, published, metrics)
 
 
 class _Reporter(ConsoleReporter):
     """Tells the console, and the session where there is one."""
 
-    def __init__(self, session: Session | None) -> None:
+    def __init__(self, session: TrainingSession | None) -> None:
         super().__init__()
         self._session = session
 

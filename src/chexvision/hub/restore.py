@@ -1,0 +1,50 @@
+"""What an earlier session of a run left, brought to where the next one goes on."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from chexvision.files import atomic_path
+from chexvision.hub.run_branch import RunBranch
+from chexvision.hub.run_progress import PROGRESS_FILE, RunProgress, read_progress
+
+_MOUNTS = (f"*/{PROGRESS_FILE}", f"*/*/*/{PROGRESS_FILE}")  # below ../input: by slug, or by kind, owner and slug
+
+
+def restore(run_id: str, work: Path, given: Path, scratch: Path, branch: RunBranch | None) -> None:
+    """Bring the furthest state of a run, and its progress, into `work`, unless a state lies there already.
+
+    Args:
+        run_id: the run; what other runs left is not looked at.
+        work: the folder that the run goes on in.
+        given: where outputs of earlier sessions are mounted.
+        scratch: folder for downloads that are thrown away.
+        branch: the run's branch, if the session can read it.
+
+    Raises:
+        ChexError: the branch cannot be read.
+    """
+    here = read_progress(work, run_id)
+    if here is not None and here.state and all((work / name).is_file() for name in here.state):
+        return
+    with tempfile.TemporaryDirectory(dir=scratch) as fetched:
+        places = sorted({path.parent for pattern in _MOUNTS for path in given.glob(pattern)})
+        if branch is not None and branch.bring([PROGRESS_FILE], Path(fetched)):
+            told = read_progress(Path(fetched), run_id)
+            branch.bring(told.state if told is not None else (), Path(fetched))
+            places.append(Path(fetched))
+        known = [(progress, place) for place in places if (progress := read_progress(place, run_id)) is not None]
+        if not known:
+            return
+        progress, place = max(known, key=lambda one: _how_far(*one))
+        for name in (*progress.state, PROGRESS_FILE):  # progress that is there has all it tells of beside it
+            if (place / name).is_file():
+                with atomic_path(work / name) as written:
+                    shutil.copyfile(place / name, written)
+
+
+def _how_far(progress: RunProgress, place: Path) -> tuple[bool, int, int, str]:
+    there = bool(progress.state) and all((place / name).is_file() for name in progress.state)
+    return there, progress.epoch, progress.images_done, progress.updated_at

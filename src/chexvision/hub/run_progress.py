@@ -1,0 +1,87 @@
+"""``progress.json``: what a run says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+PROGRESS_FILE = "progress.json"
+
+Status = Literal["starting", "training", "building", "paused", "complete", "failed"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class EpochPoint(_Record):
+    """One point of the curve. `macro_auroc` is null where no finding had both kinds of image."""
+
+    epoch: int  # from 1
+    train_loss: float
+    validation_loss: float
+    macro_auroc: float | None
+
+
+class RunProgress(_Record):
+    """``progress.json``: what a run says of itself.
+
+    Args:
+        run_id: whose it is.
+        status: "starting" until a session computes, then "training" or, of shards, "building"; "paused" with a
+            state to resume from; "complete" once the artifact is whole, published or not.
+        session: number of the session that wrote this, from 1.
+        epoch: epochs that ended.
+        epochs: epochs of the recipe; null until training begins.
+        best_epoch: the one with the best macro AUROC so far.
+        best_macro_auroc: of validation.
+        images: how many the shards being built will hold, bad ones among them; null in training.
+        images_done: those in finished shards.
+        seconds_left: an estimate for what is left to compute; null where nothing was timed yet.
+        updated_at: ISO 8601 in UTC.
+        note: why the run paused or failed.
+        points: of the epochs that ended.
+        state: the files that a next session goes on from, by their path in the run's folder.
+        artifact: sha256 of every file of the complete artifact, by name.
+        published: where it can be had, ``ADDRESS@REVISION``; null where it was not published.
+    """
+
+    run_id: str
+    status: Status
+    session: int
+    epoch: int = 0
+    epochs: int | None = None
+    best_epoch: int | None = None
+    best_macro_auroc: float | None = None
+    images: int | None = None
+    images_done: int = 0
+    seconds_left: float | None = None
+    updated_at: str
+    note: str = ""
+    points: tuple[EpochPoint, ...] = ()
+    state: tuple[str, ...] = ()
+    artifact: dict[str, str] = {}
+    published: str | None = None
+
+    @field_validator("state")
+    @classmethod
+    def _stays_inside(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise ValueError(f"{name!r} leads out of the run's folder")
+        return names
+
+    def to_json(self) -> str:
+        """The text of a ``progress.json``."""
+        return self.model_dump_json(indent=2) + "\n"
+
+
+def read_progress(folder: Path, run_id: str | None = None) -> RunProgress | None:
+    """The progress that lies in `folder`; None where there is none, or none of run `run_id` where one is named."""
+    try:
+        progress = RunProgress.model_validate_json((folder / PROGRESS_FILE).read_bytes())
+    except (OSError, ValidationError):
+        return None
+    return progress if run_id in (None, progress.run_id) else None

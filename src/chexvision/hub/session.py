@@ -1,0 +1,212 @@
+"""One session of a run: how long it may go on, who may end it, and what it tells of itself meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from chexvision.errors import ChexError
+from chexvision.files import write_text_atomic
+from chexvision.hub.run_branch import NotAllowed, RunBranch
+from chexvision.hub.run_progress import PROGRESS_FILE, RunProgress, read_progress
+from chexvision.hub.sender import Sender
+from chexvision.provenance import now
+
+LOOK_SECONDS = 60.0
+LOOK_VARIABLE = "CHEXVISION_LOOK_SECONDS"  # how often the run's branch is asked for a wish to stop
+
+
+class Session:
+    """One execution of a run: a context around it that keeps ``WORK/progress.json`` and the run's branch up to date.
+
+    Within it SIGTERM and SIGINT ask for an early end, with the state saved; a second one ends at once.
+
+    Args:
+        work: the run's folder.
+        run_id: the run.
+        max_hours: after which the session ends early; None for no limit.
+        branch: where progress and state are published as well, if anywhere.
+
+    Raises:
+        NotAllowed: on entering, the token may not write to the branch: found out before anything is computed.
+    """
+
+    def __init__(
+        self, work: Path, run_id: str, *, max_hours: float | None = None, branch: RunBranch | None = None
+    ) -> None:
+        self.work = work
+        # Of several processes the first one speaks; all of them may be asked to stop.
+        self.speaks = os.environ.get("RANK", "0") == "0"
+        self._branch = branch if self.speaks else None
+        self._deadline = None if max_hours is None else time.monotonic() + max_hours * 3600
+        self._max_hours = max_hours
+        self._why = ""
+        self._ended = threading.Event()
+        self._looker: threading.Thread | None = None
+        self._sender: Sender | None = None
+        self._handlers: dict[int, Any] = {}
+        begun = read_progress(work, run_id)
+        self.progress = RunProgress(
+            run_id=run_id,
+            status="starting",
+            session=1 if begun is None else begun.session + 1,
+            updated_at=now(),
+        )
+        if begun is not None and self.state_files():
+            kept = ("epoch", "epochs", "best_epoch", "best_macro_auroc", "points", "images", "images_done")
+            self.progress = self.progress.model_copy(update={name: getattr(begun, name) for name in kept})
+
+    def state_files(self) -> Mapping[str, Path]:
+        """The files that a next session goes on from, as they lie in `work` now, by their path in there."""
+        raise NotImplementedError
+
+    def unsent_files(self) -> Mapping[str, Path]:
+        """Those of them that have not been handed on to the branch as they are."""
+        return self.state_files()
+
+    def so_far(self) -> str:
+        """How far the run is, as the end of a sentence: "after epoch 3"."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._handlers = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        try:
+            self._open()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def _open(self) -> None:
+        if not self.speaks:
+            return
+        self.tell()
+        if self._branch is None:
+            return
+        try:
+            self._branch.send({PROGRESS_FILE: self.progress.to_json().encode()}, f"Session {self.progress.session}")
+        except NotAllowed as error:
+            self.tell(status="failed", note=str(error))
+            raise
+        except ChexError as error:
+            # The Hub may be back in an hour; until then all is in the session's output.
+            _warn(f"{error}; the run goes on, its progress stays in {self.work}")
+        self._sender = Sender(self._branch, self.work)
+        self._looker = threading.Thread(target=self._look_for_wish, args=(self._branch,), daemon=True)
+        self._looker.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+        if error is None or self.progress.status == "failed" or not self.speaks:
+            return
+        note = " ".join(str(error).split())[:500] or type(error).__name__
+        if self.progress.status == "complete":
+            self.tell(note=note)  # not published: the artifact waits in `work`
+            return
+        self.tell(status="failed", note=note)
+        self._send(f"Session {self.progress.session} failed")
+
+    def _close(self) -> None:
+        self._ended.set()
+        self._close_sender(drop=False)
+        if self._looker is not None:
+            self._looker.join()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def _close_sender(self, *, drop: bool) -> None:
+        if self._sender is not None:
+            self._sender.close(drop=drop)
+            self._sender = None
+
+    @property
+    def stop_reason(self) -> str:
+        """Why the session is to end early; empty while it is not."""
+        if not self._why and self._deadline is not None and time.monotonic() >= self._deadline:
+            self._why = f"its time budget of {self._max_hours:.4g} h was used up"
+        return self._why
+
+    def should_stop(self) -> bool:
+        """Whether to save the state and end; cheap enough to be asked at every step."""
+        return bool(self.stop_reason)
+
+    def tell(self, **changes: object) -> None:
+        """Change what the run says of itself, in `work` alone."""
+        told = {"state": tuple(sorted(self.state_files())), **changes, "updated_at": now()}
+        self.progress = self.progress.model_copy(update=told)
+        if self.speaks:
+            write_text_atomic(self.work / PROGRESS_FILE, self.progress.to_json())
+
+    def hand_on(self, files: Mapping[str, Path], message: str) -> None:
+        """Send what the run says of itself, and some of its state, to its branch while the run goes on."""
+        if self._sender is not None:
+            self._sender.put(self.progress, files, message)
+
+    def paused(self) -> None:
+        """The run stopped early with its state saved: publish it."""
+        if not self.speaks:
+            return
+        reason = self.stop_reason
+        self.tell(status="paused", note=reason)
+        print(f"paused {self.so_far()}: {reason}; the state to resume from is saved", flush=True)
+        self.hand_on(self.unsent_files(), f"Pause {self.so_far()}")
+        self._close_sender(drop=False)
+
+    def published(self, where: str | None) -> None:
+        """The artifact was published as ``ADDRESS@REVISION``, or was to be left where it is."""
+        if where is not None:
+            self.tell(published=where)
+        self._send("Complete", settle=where is not None)
+
+    def _send(self, message: str, *, settle: bool = False) -> None:
+        """Publish the progress now; a failure costs nothing that is in `work`."""
+        if self._branch is None:
+            return
+        self._close_sender(drop=True)
+        try:
+            if settle:
+                self._branch.settle(self.progress)
+            else:
+                self._branch.send({PROGRESS_FILE: self.progress.to_json().encode()}, message)
+        except ChexError as error:
+            _warn(f"{error}; everything is in {self.work}")
+
+    def _look_for_wish(self, branch: RunBranch) -> None:
+        seconds = float(os.environ.get(LOOK_VARIABLE, LOOK_SECONDS))
+        while not self._ended.wait(seconds):
+            try:
+                wished = branch.is_asked_to_stop()
+            except Exception as error:  # noqa: BLE001 - the Hub is asked again in a minute, whatever it was
+                _warn(f"the run's branch could not be asked for a wish to stop ({type(error).__name__})")
+                continue
+            if wished:
+                self._why = self._why or "it was asked to stop"
+                print("asked to stop: ending at the next step, with the state saved", flush=True)
+                return
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._why:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        self._why = f"it received {signal.Signals(number).name}"
+        # os.write: the handler may have interrupted a print.
+        os.write(2, b"ending at the next step, with the state saved; once more ends at once\n")
+
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def _warn(message: str) -> None:
+    print(f"WARNING: {message}", file=sys.stderr, flush=True)
