@@ -361,7 +361,7 @@ def test_bad_input_is_one_line(hub: FakeHub, small: Path, tmp_path: Path, capsys
         (("push", small, "--repo", "chex/drawn@main"), 2, "is no dataset's name"),
         (("push", tmp_path / "none", "--repo", DATA), 2, "is no folder"),
         (("push", tmp_path / "empty", "--repo", DATA), 2, "has no manifest.json"),
-        (("push", small, "--repo", "else/drawn"), 1, "could not push to else/drawn"),
+        (("push", small, "--repo", "else/drawn"), 3, "could not push to else/drawn"),
         (("info", tmp_path / "empty"), 2, "no shards such as"),
         (("info", "chex/none"), 1, "the Hub has no dataset chex/none"),
         (("verify", f"chex/none@{'0' * 40}"), 1, "the Hub has no dataset chex/none"),

@@ -10,6 +10,8 @@ import typer
 from chexvision.errors import ChexError, UsageError
 
 if TYPE_CHECKING:
+    from chexvision.hub.reference import RepoRef
+    from chexvision.shards.build import BuildOptions
     from chexvision.shards.manifest import Manifest
 
 app = typer.Typer(
@@ -24,6 +26,8 @@ Encoding = Annotated[Literal["png", "jpeg"], typer.Option("--encoding", help="pn
 ShardSize = Annotated[str, typer.Option("--shard-size", help="The most a shard takes: 256MB, 1GiB, …")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Threads.  [default: all cores]")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the shards that --out holds.")]
+MaxBad = Annotated[float, typer.Option("--max-bad", min=0, max=1, help="The share of bad images to go on without.")]
+Private = Annotated[bool, typer.Option("--private", help="Create the dataset so that only you see it.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of all random choices.")]
 
 
@@ -32,8 +36,15 @@ def build(
     images: Annotated[
         list[Path], typer.Option("--images", help="Folder (images_001/images/*.png), .tar.gz or .zip; repeatable.")
     ],
-    metadata: Annotated[Path, typer.Option("--metadata", help="Data_Entry_2017*.csv, plain or .gz.")],
-    out: Out,
+    metadata: Annotated[
+        Path | None,
+        typer.Option("--metadata", help="Data_Entry_2017*.csv, plain or .gz.  [default: the one below --images]"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to make, whole or not at all.")] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option("--work", help="Make WORK/shards; if cut, the same command goes on behind finished shards."),
+    ] = None,
     split: Annotated[
         str | None,
         typer.Option("--split", help="official, patient, or a patient_id,split table.  [default: what fits]"),
@@ -43,15 +54,26 @@ def build(
     shard_size: ShardSize = "256MB",
     workers: Workers = None,
     seed: Seed = 0,
-    max_bad: Annotated[
-        float, typer.Option("--max-bad", min=0, max=1, help="The share of bad images to go on without.")
-    ] = 0.001,
+    max_bad: MaxBad = 0.001,
     overwrite: Overwrite = False,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="USER/NAME", help="(--work) Push the shards to this dataset.")
+    ] = None,
+    private: Private = False,
+    max_hours: Annotated[
+        float | None, typer.Option("--max-hours", help="(--work) Keep what is finished and end after so many hours.")
+    ] = None,
+    provenance: Annotated[Path | None, typer.Option(help="Written by dispatch.", hidden=True)] = None,
 ) -> None:
     """Turn radiographs in the release's layout into Parquet shards, split by patient."""
     from chexvision.shards.build import BuildOptions, build_shards
+    from chexvision.shards.metadata import find_metadata
     from chexvision.shards.parallel import usable_cores
 
+    if (out is None) == (work is None):
+        raise UsageError("name a folder to make with --out, or one to work in, and to go on in, with --work")
+    if work is None and (to is not None or max_hours is not None):
+        raise UsageError("--to and --max-hours need --work; or push a finished folder with: chexvision shards push")
     options = BuildOptions(
         split=split,
         size=size,
@@ -62,7 +84,47 @@ def build(
         max_bad=max_bad,
         overwrite=overwrite,
     )
-    manifest = build_shards(images, metadata, out, options)
+    metadata = metadata if metadata is not None else find_metadata(images)
+    if work is not None:
+        _build_in(work, images, metadata, options, to, private, max_hours, provenance)
+    elif out is not None:
+        _show_built(build_shards(images, metadata, out, options), out)
+
+
+def _build_in(
+    work: Path,
+    images: list[Path],
+    metadata: Path,
+    options: BuildOptions,
+    to: str | None,
+    private: bool,
+    max_hours: float | None,
+    provenance: Path | None,
+) -> None:
+    """Build in a session, which may be cut, and go on another time."""
+    from chexvision.hub.run_branch import RunBranch
+    from chexvision.hub.run_progress import read_progress
+    from chexvision.provenance import Provenance, new_run_id
+    from chexvision.shards.session import BuildSession, build_and_push
+
+    if max_hours is not None and max_hours <= 0:
+        raise UsageError(f"--max-hours {max_hours:g} must be above 0")
+    begun = read_progress(work)
+    if provenance is not None:
+        run_id = Provenance.read(provenance).run_id
+    else:
+        run_id = begun.run_id if begun is not None else new_run_id("shards")
+    dataset = dataset_name("--to", to) if to is not None else None
+    branch = RunBranch(dataset.repo_id, run_id, repo_type="dataset", private=private) if dataset else None
+    with BuildSession(work, run_id, max_hours=max_hours, branch=branch) as session:
+        manifest, pushed = build_and_push(images, metadata, options, session, dataset, private=private)
+    if manifest is not None:
+        _show_built(manifest, session.out)
+    if pushed is not None:
+        typer.echo(f"published: {pushed}")
+
+
+def _show_built(manifest: Manifest, out: Path) -> None:
     for image in manifest.bad:
         typer.echo(f"left out {image.name}: {image.reason}", err=True)
     _print_summary(manifest, out)
@@ -134,16 +196,12 @@ def info(
 def push(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A shard folder.")],
     repo: Annotated[str, typer.Option("--repo", metavar="USER/NAME", help="The dataset, created if need be.")],
-    private: Annotated[bool, typer.Option("--private", help="Create it so that only you see it.")] = False,
+    private: Private = False,
 ) -> None:
     """Verify a shard folder, upload it to the Hub and print USER/NAME@SHA. Call again to go on after a failure."""
-    from chexvision.hub.reference import RepoRef, parse_reference
     from chexvision.shards.push import push_shards
 
-    reference = parse_reference(repo)
-    if not isinstance(reference, RepoRef) or reference.revision is not None:
-        raise UsageError(f"--repo {repo} is no dataset's name; write USER/NAME")
-    typer.echo(str(push_shards(folder, reference.repo_id, private=private)))
+    typer.echo(str(push_shards(folder, dataset_name("--repo", repo).repo_id, private=private)))
 
 
 @app.command()
@@ -172,6 +230,20 @@ def synthesize(
         overwrite=overwrite,
     )
     _print_summary(manifest, out)
+
+
+def dataset_name(option: str, text: str) -> RepoRef:
+    """The dataset that `option` names, without a revision.
+
+    Raises:
+        UsageError: it names something else.
+    """
+    from chexvision.hub.reference import RepoRef, parse_reference
+
+    reference = parse_reference(text)
+    if not isinstance(reference, RepoRef) or reference.revision is not None:
+        raise UsageError(f"{option} {text} is no dataset's name; write USER/NAME")
+    return reference
 
 
 def parse_bytes(text: str) -> int:

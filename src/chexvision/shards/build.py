@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from chexvision import __version__
 from chexvision.errors import ChexError, UsageError
+from chexvision.files import sha256_of
 from chexvision.labels import format_labels, parse_labels
 from chexvision.progress import Progress
 from chexvision.radiograph import decode_grey, resize_area
 from chexvision.shards.card import write_card
 from chexvision.shards.encode import Encoding, encode_grey, expected_bytes
-from chexvision.shards.manifest import FORMAT, BadImage, Manifest, Source, SplitRule, write_manifest
+from chexvision.shards.ledger import LEDGER_NAME, Ledger, LeftOut, open_ledger
+from chexvision.shards.manifest import (
+    FORMAT,
+    BadImage,
+    Manifest,
+    ShardEntry,
+    Source,
+    SplitCounts,
+    SplitRule,
+    write_manifest,
+)
 from chexvision.shards.metadata import Entry, read_metadata
 from chexvision.shards.order import in_rank_order
 from chexvision.shards.parallel import map_in_order
-from chexvision.shards.schema import Row
+from chexvision.shards.schema import SPLITS, Row
 from chexvision.shards.sources import Found, Index, find_images, read_images
 from chexvision.shards.split import (
     find_official_lists,
@@ -28,7 +41,7 @@ from chexvision.shards.split import (
     split_officially,
 )
 from chexvision.shards.staging import check_replaceable, staged_folder
-from chexvision.shards.writer import ShardWriter
+from chexvision.shards.writer import Finished, ShardWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +58,26 @@ class BuildOptions:
     overwrite: bool
 
 
-def build_shards(images: list[Path], metadata: Path, out: Path, options: BuildOptions) -> Manifest:
+class Stopped(ChexError):
+    """A build was asked to end early; the shards that are finished are kept."""
+
+
+class BuildSession(Protocol):
+    """Who is told how far a build is, and may end it early."""
+
+    def should_stop(self) -> bool:
+        """Asked at each image."""
+
+    def begins(self, images: int, ledger: Ledger) -> None:
+        """`images` are to be done in all, those of `ledger` are."""
+
+    def finished(self, ledger: Ledger) -> None:
+        """The last one of its shards is closed and lies in the folder of the unfinished build."""
+
+
+def build_shards(
+    images: list[Path], metadata: Path, out: Path, options: BuildOptions, session: BuildSession | None = None
+) -> Manifest:
     """Build the shard folder `out`; equal inputs and options give equal bytes, whatever the workers.
 
     Images that cannot be used are named on stderr and in the manifest.
@@ -55,10 +87,14 @@ def build_shards(images: list[Path], metadata: Path, out: Path, options: BuildOp
         metadata: ``Data_Entry_2017*.csv``, plain or .gz.
         out: the folder to make.
         options: everything else.
+        session: where there is one, finished shards are kept in the folder ``OUT.partial`` if the build is cut,
+            and another call goes on behind them; the bytes are the same.
 
     Raises:
         UsageError: an input is missing or not what it should be, or `out` may not be replaced.
-        ChexError: too many images are bad, an archive is damaged, or the disk is full. Nothing is left.
+        ChexError: too many images are bad, an archive is damaged, or the disk is full. Without a session
+            nothing is left.
+        Stopped: the session asked for it.
     """
     check_replaceable(out, overwrite=options.overwrite)
     entries = read_metadata(metadata)
@@ -67,26 +103,17 @@ def build_shards(images: list[Path], metadata: Path, out: Path, options: BuildOp
     rule, table = _choose_split(images, metadata, options, _patients(index, entries))
     usable, bad = _sort_out(index, entries, table)
     _check_bad(bad, total, options.max_bad)
+    source = Source("radiographs", metadata.name, sha256_of(metadata))
     needed = expected_bytes(len(usable), options.size, options.encoding)
-    with staged_folder(out, overwrite=options.overwrite, needed_bytes=needed) as folder:
-        with (
-            ShardWriter(folder, options.shard_bytes) as writer,
-            Progress("building", len(usable), "images") as progress,
-        ):
-            for item, outcome in _encoded(usable, options, folder / "spill"):
-                if isinstance(outcome, BadImage):
-                    bad.append(outcome)
-                    _check_bad(bad, total, options.max_bad)
-                else:
-                    writer.add(item.split, outcome)
-                progress.advance(1)
-            shards, splits = writer.close()
+    with staged_folder(out, overwrite=options.overwrite, needed_bytes=needed, kept=session is not None) as folder:
+        key = _key(source, rule, usable, options)
+        shards, splits = _write_shards(folder, key, usable, bad, total, options, session)
         if not shards:
             raise ChexError(f"none of {total} images is usable; the first: {bad[0].name}: {bad[0].reason}")
         manifest = Manifest(
             format=FORMAT,
             chexvision=__version__,
-            source=Source("radiographs", metadata.name, _sha256(metadata)),
+            source=source,
             split=rule,
             size=options.size,
             encoding=options.encoding,
@@ -97,14 +124,14 @@ def build_shards(images: list[Path], metadata: Path, out: Path, options: BuildOp
         )
         write_manifest(folder, manifest)
         write_card(folder, manifest)
+        (folder / LEDGER_NAME).unlink(missing_ok=True)
     return manifest
 
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """An image that has labels and a split; `rank` is its place by file name."""
+    """An image that has labels and a split."""
 
-    rank: int
     found: Found
     entry: Entry
     split: str
@@ -123,11 +150,11 @@ def _choose_split(
                 "--split official needs train_val_list.txt and test_list.txt beside the images; "
                 "put them there or choose --split patient"
             )
-        return SplitRule(name, options.seed, _sha256(*lists)), split_officially(*lists, options.seed)
+        return SplitRule(name, options.seed, sha256_of(*lists)), split_officially(*lists, options.seed)
     path = Path(name).expanduser()
     if not path.is_file():
         raise UsageError(f"--split {name!r} is neither 'official' nor 'patient' nor a file with patient_id,split")
-    return SplitRule(path.name, options.seed, _sha256(path)), read_split_table(path)
+    return SplitRule(path.name, options.seed, sha256_of(path)), read_split_table(path)
 
 
 def _patients(index: Index, entries: dict[str, Entry]) -> set[int]:
@@ -137,7 +164,7 @@ def _patients(index: Index, entries: dict[str, Entry]) -> set[int]:
 def _sort_out(index: Index, entries: dict[str, Entry], table: dict[int, str]) -> tuple[list[_Item], list[BadImage]]:
     """The images with labels and a split, in reading order, and the others."""
     bad = [BadImage(found.name, f"a second file of this name: {found.member}") for found in index.duplicates]
-    usable: list[tuple[Found, Entry, str]] = []
+    usable: list[_Item] = []
     for found in index.images:
         entry = entries.get(found.name)
         if entry is None:
@@ -147,9 +174,68 @@ def _sort_out(index: Index, entries: dict[str, Entry], table: dict[int, str]) ->
         elif entry.patient_id not in table:
             bad.append(BadImage(found.name, f"patient {entry.patient_id} is in no split"))
         else:
-            usable.append((found, entry, table[entry.patient_id]))
-    ranks = {name: rank for rank, name in enumerate(sorted(found.name for found, _, _ in usable))}
-    return [_Item(ranks[found.name], found, entry, split) for found, entry, split in usable], bad
+            usable.append(_Item(found, entry, table[entry.patient_id]))
+    return usable, bad
+
+
+def _key(source: Source, rule: SplitRule, usable: list[_Item], options: BuildOptions) -> str:
+    """Names all that decides on the shards' bytes, the pixels apart."""
+    decides = [
+        FORMAT,
+        __version__,
+        asdict(source),
+        asdict(rule),
+        [options.size, options.encoding, options.shard_bytes],
+        sorted((item.found.name, item.split) for item in usable),
+    ]
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def _write_shards(
+    folder: Path,
+    key: str,
+    usable: list[_Item],
+    bad: list[BadImage],
+    total: int,
+    options: BuildOptions,
+    session: BuildSession | None,
+) -> tuple[tuple[ShardEntry, ...], dict[str, SplitCounts]]:
+    """Write what `folder` lacks, adding images that cannot be used to `bad`."""
+    ledger = open_ledger(folder, key)
+    last, left_out = ledger.last, list(ledger.left_out)
+    done = [item for item in usable if item.split in last and item.found.name <= last[item.split]]
+    rest = [item for item in usable if item.split not in last or item.found.name > last[item.split]]
+    bad += [one.image for one in left_out]
+
+    def on_finished(finished: Finished) -> None:
+        nonlocal ledger
+        ledger = replace(ledger, finished=(*ledger.finished, finished), left_out=tuple(left_out))
+        ledger.save(folder)
+        if session is not None:
+            session.finished(ledger)
+
+    if session is not None:
+        session.begins(len(usable), ledger)
+    shards = {split: ledger.of(split) for split in SPLITS}
+    with (
+        ShardWriter(folder, options.shard_bytes, shards, on_finished) as writer,
+        Progress("building", len(usable), "images", len(done)) as progress,
+    ):
+        unusable = {one.image.name for one in left_out}
+        for item in done:
+            if item.found.name not in unusable:
+                writer.count(item.split, item.entry.patient_id, item.entry.labels)
+        for item, outcome in _encoded(rest, options, folder / "spill"):
+            if session is not None and session.should_stop():
+                raise Stopped(f"the build was stopped; {ledger.rows:,} images are in finished shards")
+            if isinstance(outcome, BadImage):
+                left_out.append(LeftOut(item.split, outcome))
+                bad.append(outcome)
+                _check_bad(bad, total, options.max_bad)
+            else:
+                writer.add(item.split, outcome)
+            progress.advance(1)
+        return writer.close()
 
 
 def _label_problem(labels: str) -> str | None:
@@ -174,8 +260,9 @@ def _check_bad(bad: list[BadImage], total: int, max_bad: float) -> None:
 
 def _encoded(items: list[_Item], options: BuildOptions, spill: Path) -> Iterator[tuple[_Item, Row | BadImage]]:
     """Decode, average and encode on all workers; results come by file name."""
-    by_file = {item.found: item for item in items}
-    sources = ((by_file[found], load) for found, load in read_images([item.found for item in items]))
+    by_name = sorted(items, key=lambda item: item.found.name)
+    ranked = {item.found: (rank, item) for rank, item in enumerate(by_name)}
+    sources = ((*ranked[found], load) for found, load in read_images([item.found for item in items]))
     work = partial(_encode, size=options.size, encoding=options.encoding)
     with spill.open("w+b") as file:
         for (item, problem), data in in_rank_order(map_in_order(work, sources, options.workers), file):
@@ -202,20 +289,13 @@ def _encoded(items: list[_Item], options: BuildOptions, spill: Path) -> Iterator
 
 
 def _encode(
-    source: tuple[_Item, Callable[[], bytes]], size: int, encoding: Encoding
+    source: tuple[int, _Item, Callable[[], bytes]], size: int, encoding: Encoding
 ) -> tuple[int, tuple[_Item, str | None], bytes]:
-    item, load = source
+    rank, item, load = source
     try:
         data = encode_grey(resize_area(decode_grey(load()), size), encoding)
     except ValueError as error:
-        return item.rank, (item, str(error)), b""
+        return rank, (item, str(error)), b""
     except OSError as error:
-        return item.rank, (item, f"cannot be read: {error.strerror or error}"), b""
-    return item.rank, (item, None), data
-
-
-def _sha256(*paths: Path) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+        return rank, (item, f"cannot be read: {error.strerror or error}"), b""
+    return rank, (item, None), data

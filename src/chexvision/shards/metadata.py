@@ -23,6 +23,7 @@ _HEADS: dict[str, tuple[str, ...]] = {
     "original_width": ("OriginalImage[Width", "OriginalImageWidth"),
     "original_height": ("Height]", "OriginalImageHeight"),
 }
+_NAME = "Data_Entry_2017*.csv*"
 _AGE = re.compile(r"^(\d{1,3})([YMD]?)$")
 _OLDEST = 120  # the 2017 edition holds ages up to 414
 
@@ -39,6 +40,21 @@ class Entry:
     follow_up: int | None
     original_width: int | None
     original_height: int | None
+
+
+def find_metadata(places: list[Path]) -> Path:
+    """The release's metadata file in one of the folders, or up to three folders below.
+
+    Raises:
+        UsageError: there is none, or several that could be it.
+    """
+    depths = ("", "*/", "*/*/", "*/*/*/")
+    found = [path for place in places for depth in depths for path in sorted(place.glob(f"{depth}{_NAME}"))]
+    if len(found) != 1:
+        listed = ", ".join(str(place) for place in places)
+        several = f"{len(found)} files {_NAME}" if found else f"no {_NAME}"
+        raise UsageError(f"{several} below {listed}; name the metadata file with --metadata")
+    return found[0]
 
 
 def read_metadata(path: Path) -> dict[str, Entry]:

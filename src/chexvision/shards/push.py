@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chexvision.errors import ChexError, UsageError
+from chexvision.errors import ChexError, PublishError, UsageError
 from chexvision.hub.reference import RepoRef
 from chexvision.hub.retry import reason, retried, status_of
 from chexvision.progress import Progress
@@ -42,7 +42,8 @@ def push_shards(folder: Path, repo_id: str, *, private: bool) -> RepoRef:
 
     Raises:
         UsageError: there is no shard folder, or the dataset is public where it was to be private.
-        ChexError: the folder is not what its manifest says, or the upload failed.
+        ChexError: the folder is not what its manifest says.
+        PublishError: the upload failed; nothing of it shows on the main branch.
     """
     from huggingface_hub import HfApi
 
@@ -62,7 +63,7 @@ def push_shards(folder: Path, repo_id: str, *, private: bool) -> RepoRef:
         raise
     # The client's two generations raise errors of different HTTP libraries on a cut connection.
     except Exception as error:
-        raise ChexError(
+        raise PublishError(
             f"could not push to {dataset}: {reason(error)}; check that HF_TOKEN may write there and call again, "
             "what has been uploaded is not sent twice"
         ) from error
@@ -135,7 +136,7 @@ def _complete(api: HfApi, folder: Path, dataset: RepoRef, manifest: Manifest) ->
         except HfHubHTTPError as error:
             if status_of(error) not in (409, 412):
                 raise
-    raise ChexError(f"others committed to {dataset} {_COMMITS_BY_OTHERS} times meanwhile; call again")
+    raise PublishError(f"others committed to {dataset} {_COMMITS_BY_OTHERS} times meanwhile; call again")
 
 
 def _operations(
@@ -165,9 +166,9 @@ def _holds(held: dict[str, RemoteFile], shard: ShardEntry) -> bool:
 
 
 def _check(pushed: RepoRef, manifest: Manifest) -> None:
-    """Raise ChexError where the Hub does not hold what the manifest says."""
+    """Raise PublishError where the Hub does not hold what the manifest says."""
     files = list_files(pushed)
     problems = [f"{entry.path} is missing" for entry in manifest.all_files if entry.path not in files]
     problems += listed_otherwise(pushed, files, manifest).values()
     if problems:
-        raise ChexError(f"{pushed} is not what was pushed: {'; '.join(problems[:3])}; call again")
+        raise PublishError(f"{pushed} is not what was pushed: {'; '.join(problems[:3])}; call again")

@@ -9,7 +9,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -20,15 +20,18 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
-def staged_folder(out: Path, *, overwrite: bool, needed_bytes: int) -> Iterator[Path]:
+def staged_folder(out: Path, *, overwrite: bool, needed_bytes: int, kept: bool = False) -> Iterator[Path]:
     """Yield an empty folder beside `out` that becomes `out` when the block ends well, else is removed.
 
     SIGTERM ends the block like Ctrl-C does. Leave no file open in the folder when the block ends.
+    With `kept` the folder is ``OUT.partial``, may hold what an earlier call left, and stays where the block fails;
+    what signals do is then left to the caller.
 
     Args:
         out: the folder to make; missing, empty, or a shard folder that `overwrite` allows to replace.
         overwrite: whether a shard folder at `out` is replaced.
-        needed_bytes: an estimate of what will be written; checked against the free disk first.
+        needed_bytes: an estimate of what the folder will take; checked against the free disk first.
+        kept: whether the folder outlives a failure.
 
     Raises:
         UsageError: `out` exists and may not be replaced.
@@ -37,11 +40,15 @@ def staged_folder(out: Path, *, overwrite: bool, needed_bytes: int) -> Iterator[
     out = out.expanduser().resolve()
     check_replaceable(out, overwrite=overwrite)
     out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f"{out.name}.partial")
+    if kept:
+        partial.mkdir(exist_ok=True)
+        needed_bytes -= sum(path.stat().st_size for path in partial.rglob("*"))
     _check_room(out.parent, needed_bytes)
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    staging = partial if kept else Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     staging.chmod(0o777 & ~_umask())
     try:
-        with _sigterm_as_exit():
+        with nullcontext() if kept else _sigterm_as_exit():
             yield staging
             _move_into_place(staging, out)
     except OSError as error:
@@ -49,7 +56,8 @@ def staged_folder(out: Path, *, overwrite: bool, needed_bytes: int) -> Iterator[
             raise ChexError(f"the disk of {out.parent} is full; free some room or choose another --out") from error
         raise
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        if not kept:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def check_replaceable(out: Path, *, overwrite: bool) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -78,6 +80,7 @@ class _Shard:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.last = ""
         self.rows = 0
         self.groups = 0
         self._sink = _HashedFile(path)
@@ -91,6 +94,7 @@ class _Shard:
     def write(self, rows: list[Row]) -> None:
         self._parquet.write_batch(to_batch(rows), row_group_size=len(rows))
         self.rows += len(rows)
+        self.last = rows[-1].filename
         self.groups += 1
 
     def close(self) -> tuple[str, int]:
@@ -105,17 +109,46 @@ class _Shard:
         self._sink.close()
 
 
-class SplitWriter:
-    """Writes the shards of one split below `folder`; `close` gives them their final names."""
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A closed shard, whose name is not the final one while more may come.
 
-    def __init__(self, folder: Path, split: str, shard_bytes: int) -> None:
+    Args:
+        shard: the file.
+        last: name of the last image in it.
+    """
+
+    shard: ShardEntry
+    last: str
+
+
+class SplitWriter:
+    """Writes the shards of one split below `folder`; `close` gives them their final names.
+
+    Args:
+        folder: the shard folder.
+        split: one of `SPLITS`.
+        shard_bytes: the most that a shard takes.
+        finished: its first shards, where they lie in `folder` already; tell `count` of the images in them.
+        on_finished: called with each further shard as it is closed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        shard_bytes: int,
+        finished: Sequence[Finished] = (),
+        on_finished: Callable[[Finished], None] = lambda finished: None,
+    ) -> None:
         self._folder = folder
         self._split = split
         self._limit = shard_bytes
+        self._on_finished = on_finished
         self._pending: list[Row] = []
         self._pending_bytes = 0
         self._open: _Shard | None = None
-        self._closed: list[tuple[Path, str, int, int]] = []  # path, sha256, bytes, rows
+        self._closed = [one.shard for one in finished]
         self._patients: set[int] = set()
         self._findings: Counter[str] = Counter()
 
@@ -127,20 +160,24 @@ class SplitWriter:
         self._make_room(size)
         self._pending.append(row)
         self._pending_bytes += size
-        self._patients.add(row.patient_id)
-        self._findings.update(parse_labels(row.labels) or (NO_FINDING,))
+        self.count(row.patient_id, row.labels)
         if len(self._pending) == ROWS_PER_GROUP:
             self._flush()
+
+    def count(self, patient_id: int, labels: str) -> None:
+        """Count an image in; needed only of those in shards that were there before."""
+        self._patients.add(patient_id)
+        self._findings.update(parse_labels(labels) or (NO_FINDING,))
 
     def close(self) -> tuple[list[ShardEntry], SplitCounts]:
         """Finish the last shard and name all of them; afterwards the writer is spent."""
         self._flush()
         self._finish_shard()
         entries = []
-        for index, (path, sha256, size, rows) in enumerate(self._closed):
+        for index, shard in enumerate(self._closed):
             name = shard_name(self._split, index, len(self._closed))
-            path.rename(self._folder / name)
-            entries.append(ShardEntry(name, self._split, sha256, size, rows))
+            (self._folder / shard.path).rename(self._folder / name)
+            entries.append(replace(shard, path=name))
         images = sum(entry.rows for entry in entries)
         findings = {name: self._findings[name] for name in (*FINDINGS, NO_FINDING)}
         return entries, SplitCounts(images, len(self._patients), findings)
@@ -160,7 +197,7 @@ class SplitWriter:
         if not self._pending:
             return
         if self._open is None:
-            path = self._folder / "data" / f"{self._split}-{len(self._closed):05d}.parquet"
+            path = self._folder / unfinished_name(self._split, len(self._closed))
             path.parent.mkdir(exist_ok=True)
             self._open = _Shard(path)
         self._open.write(self._pending)
@@ -169,15 +206,32 @@ class SplitWriter:
     def _finish_shard(self) -> None:
         if self._open:
             sha256, size = self._open.close()
-            self._closed.append((self._open.path, sha256, size, self._open.rows))
+            name = unfinished_name(self._split, len(self._closed))
+            shard = ShardEntry(name, self._split, sha256, size, self._open.rows)
+            self._closed.append(shard)
+            self._on_finished(Finished(shard, self._open.last))
             self._open = None
 
 
-class ShardWriter:
-    """Writes the shards of all splits; use as a context, then `close` inside it."""
+def unfinished_name(split: str, index: int) -> str:
+    """What a shard is called, in its folder, until it is known how many there are."""
+    return f"data/{split}-{index:05d}.parquet"
 
-    def __init__(self, folder: Path, shard_bytes: int) -> None:
-        self._splits = {split: SplitWriter(folder, split, shard_bytes) for split in SPLITS}
+
+class ShardWriter:
+    """Writes the shards of all splits; use as a context, then `close` inside it. See `SplitWriter`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        shard_bytes: int,
+        finished: Mapping[str, Sequence[Finished]] | None = None,
+        on_finished: Callable[[Finished], None] = lambda finished: None,
+    ) -> None:
+        there = finished or {}
+        self._splits = {
+            split: SplitWriter(folder, split, shard_bytes, there.get(split, ()), on_finished) for split in SPLITS
+        }
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -189,6 +243,10 @@ class ShardWriter:
     def add(self, split: str, row: Row) -> None:
         """Append a row to one of `SPLITS`."""
         self._splits[split].add(row)
+
+    def count(self, split: str, patient_id: int, labels: str) -> None:
+        """Count an image in that lies in a shard that was there before."""
+        self._splits[split].count(patient_id, labels)
 
     def close(self) -> tuple[tuple[ShardEntry, ...], dict[str, SplitCounts]]:
         """Finish all shards; returns them with the counts of the splits that hold any image."""

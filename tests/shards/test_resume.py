@@ -1,0 +1,187 @@
+"""A build that was cut goes on behind its finished shards, and ends in the bytes of one that never was."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chexvision.errors import ChexError, UsageError
+from chexvision.radiograph import decode_grey
+from chexvision.shards import build
+from chexvision.shards.build import Stopped, build_shards
+from chexvision.shards.ledger import LEDGER_NAME, Ledger
+from chexvision.shards.session import BuildSession, build_and_push
+from tests.shards.conftest import Release, options, tree
+
+SMALL = 45_000  # bytes of a shard: two images' worth above what a Parquet file takes by itself
+
+
+class Watch:
+    """A session that ends the build after so many finished shards."""
+
+    def __init__(self, stop_after: int = 10**9) -> None:
+        self.shards = 0
+        self.before: int | None = None
+        self._stop_after = stop_after
+
+    def should_stop(self) -> bool:
+        return self.shards >= self._stop_after
+
+    def begins(self, images: int, ledger: Ledger) -> None:
+        self.before = ledger.rows
+
+    def finished(self, ledger: Ledger) -> None:
+        self.shards += 1
+
+
+@pytest.fixture
+def whole(release: Release, tmp_path: Path) -> dict[str, bytes]:
+    release.put(release.names[5], b"no picture")
+    out = tmp_path / "whole"
+    build_shards([release.root], release.metadata, out, options(shard_bytes=SMALL, max_bad=0.5))
+    return tree(out)
+
+
+def go_on(release: Release, out: Path, watch: Watch) -> Watch:
+    build_shards([release.root], release.metadata, out, options(shard_bytes=SMALL, max_bad=0.5), watch)
+    return watch
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 6])
+def test_stopped_build_goes_on_and_gives_the_same_bytes(
+    release: Release, whole: dict[str, bytes], tmp_path: Path, stop_after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "shards"
+    with pytest.raises(Stopped):
+        go_on(release, out, Watch(stop_after))
+    assert not out.exists()
+    kept = json.loads((tmp_path / "shards.partial" / LEDGER_NAME).read_text())["finished"]
+    assert len(kept) == stop_after
+    decoded: list[bytes] = []
+    monkeypatch.setattr(build, "decode_grey", lambda data: decoded.append(data) or decode_grey(data))
+    watch = go_on(release, out, Watch())
+    assert watch.before == sum(one["shard"]["rows"] for one in kept) > 0
+    assert len(decoded) < len(release.names)  # what is in finished shards is not read again
+    assert tree(out) == whole
+    assert not (tmp_path / "shards.partial").exists()
+
+
+def test_as_many_sessions_as_there_are_shards_give_the_same_bytes(
+    release: Release, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "shards"
+    while not out.exists():
+        try:
+            go_on(release, out, Watch(1))
+        except Stopped:
+            continue
+    assert tree(out) == whole
+
+
+@pytest.mark.parametrize("damage", ["altered", "missing", "ledger", "stray"])
+def test_shard_that_is_not_as_it_was_written_is_built_again(
+    release: Release, whole: dict[str, bytes], tmp_path: Path, damage: str
+) -> None:
+    out, partial = tmp_path / "shards", tmp_path / "shards.partial"
+    with pytest.raises(Stopped):
+        go_on(release, out, Watch(4))
+    first = sorted((partial / "data").glob("train-*"))[0]
+    if damage == "altered":
+        first.write_bytes(first.read_bytes()[:-1] + b"x")
+    elif damage == "missing":
+        first.unlink()
+    elif damage == "ledger":
+        (partial / LEDGER_NAME).write_text("{")
+    else:
+        (partial / "data" / "stray.parquet").write_bytes(b"x")
+    go_on(release, out, Watch())
+    assert tree(out) == whole
+
+
+def test_shards_built_otherwise_are_of_no_use(release: Release, tmp_path: Path) -> None:
+    out = tmp_path / "shards"
+    with pytest.raises(Stopped):
+        go_on(release, out, Watch(2))
+    other = options(shard_bytes=SMALL, max_bad=0.5, size=40)
+    watch = Watch()
+    build_shards([release.root], release.metadata, out, other, watch)
+    build_shards([release.root], release.metadata, tmp_path / "other", other)
+    assert watch.before == 0
+    assert tree(out) == tree(tmp_path / "other")
+
+
+def test_ledger_from_elsewhere_cannot_name_files_outside(release: Release, tmp_path: Path) -> None:
+    out, partial = tmp_path / "shards", tmp_path / "shards.partial"
+    with pytest.raises(Stopped):
+        go_on(release, out, Watch(2))
+    outside = tmp_path / "outside.parquet"
+    shard = partial / "data" / "train-00000.parquet"
+    outside.write_bytes(shard.read_bytes())
+    ledger = (partial / LEDGER_NAME).read_text().replace("data/train-00000.parquet", "../outside.parquet")
+    (partial / LEDGER_NAME).write_text(ledger)
+    go_on(release, out, Watch())
+    assert outside.is_file()
+
+
+def test_killed_process_leaves_its_finished_shards(release: Release, whole: dict[str, bytes], tmp_path: Path) -> None:
+    blocked = release.path(release.names[30])
+    blocked.unlink()
+    os.mkfifo(blocked)  # reading it lasts until somebody writes to it
+    work = tmp_path / "work"
+    words = ["shards", "build", "--images", str(release.root), "--metadata", str(release.metadata)]
+    words += ["--work", str(work), "--size", "32", "--shard-size", str(SMALL), "--max-bad", "0.5"]
+    command = [sys.executable, "-m", "chexvision", *words]
+    killed = subprocess.Popen(command)
+    progress = work / "progress.json"
+    while not progress.exists() or json.loads(progress.read_text())["images_done"] < 10:
+        assert killed.poll() is None
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    done = json.loads(progress.read_text())["images_done"]
+    blocked.unlink()
+    blocked.write_bytes(release.files[release.names[30]])
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert f"going on behind {done} of 40 images in finished shards" in again.stdout
+    assert tree(work / "shards") == whole
+    told = json.loads(progress.read_text())
+    assert (told["status"], told["session"], told["images_done"]) == ("complete", 2, 39)
+
+
+def test_time_budget_pauses_with_what_is_finished(release: Release, tmp_path: Path, whole: dict[str, bytes]) -> None:
+    chosen = options(shard_bytes=SMALL, max_bad=0.5)
+    with BuildSession(tmp_path, "shards-1", max_hours=1e-9) as session:
+        assert build_and_push([release.root], release.metadata, chosen, session) == (None, None)
+    assert session.progress.status == "paused"
+    assert "time budget" in session.progress.note
+    with BuildSession(tmp_path, "shards-1") as session:
+        build_and_push([release.root], release.metadata, chosen, session)
+    assert tree(tmp_path / "shards") == whole
+
+
+def test_finished_set_is_not_built_again_and_not_taken_for_another(release: Release, tmp_path: Path) -> None:
+    chosen = options(shard_bytes=SMALL)
+    for _ in range(2):
+        with BuildSession(tmp_path, "shards-1") as session:
+            build_and_push([release.root], release.metadata, chosen, session)
+    assert session.progress.session == 2
+    with (
+        pytest.raises(UsageError, match="were built with other options; name another --work"),
+        BuildSession(tmp_path, "shards-1") as session,
+    ):
+        build_and_push([release.root], release.metadata, options(size=40), session)
+
+
+def test_failed_build_keeps_what_is_finished_and_says_why(release: Release, tmp_path: Path) -> None:
+    release.put(release.names[38], b"no picture")
+    with pytest.raises(ChexError, match="1 of 40 images are bad"), BuildSession(tmp_path, "shards-1") as session:
+        build_and_push([release.root], release.metadata, options(shard_bytes=SMALL), session)
+    assert session.progress.status == "failed"
+    assert session.progress.images_done > 0
+    assert f"shards.partial/{LEDGER_NAME}" in session.progress.state
