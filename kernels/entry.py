@@ -1,4 +1,4 @@
-"""Train where there is nothing but Python, torch and this file.
+"""Do a run's work where there is nothing but Python, torch and this file.
 
 `chexvision dispatch` writes the packed source and what to run below this text and sends the whole as one script:
 
@@ -7,8 +7,8 @@
 The folder it starts in is the one that is kept (on Kaggle /kaggle/working); `../input` holds attached data,
 `../tmp` what is thrown away: the unpacked source and, unless CHEXVISION_CACHE and HF_HOME name other places,
 caches. A run that was begun goes on from its furthest state: here, in an attached output of an earlier session, or
-on its branch on the Hub. The artifact ends in `artifact/`, and on the Hub if the session has a token. The exit code
-is training's own, 0 for a session that paused; `progress.json` says which it was.
+on its branch on the Hub. What is made ends in `artifact/` or `shards/`, and on the Hub if the session has a
+token. The exit code is the command's own, 0 for a session that paused; `progress.json` says which it was.
 With CHEXVISION_NO_INSTALL set nothing is installed: what is missing is an error. Where CHEXVISION_EXIT_FILE names a
 file, the exit code is written there as well.
 """
@@ -57,7 +57,9 @@ def main(run: dict[str, Any], payload: str) -> int:
     sys.path.insert(0, str(source / "src"))
     from chexvision.errors import ChexError
     from chexvision.hub.reference import RepoRef, parse_reference
-    from chexvision.hub.run_branch import RunBranch, restore
+    from chexvision.hub.restore import restore
+    from chexvision.hub.run_branch import RunBranch
+    from chexvision.hub.run_progress import read_progress
     from chexvision.hub.token import session_token
 
     try:
@@ -66,7 +68,9 @@ def main(run: dict[str, Any], payload: str) -> int:
         fail(str(error))
     destination = run["to"]
     on_hub = destination is not None and isinstance(parse_reference(destination), RepoRef)
-    branch = RunBranch(destination, run["run_id"], token.value) if on_hub and token is not None else None
+    branch = None
+    if on_hub and token is not None:
+        branch = RunBranch(destination, run["run_id"], token.value, run["repo_type"])
     try:
         restore(run["run_id"], working, given, scratch, branch)
     except ChexError as error:
@@ -77,8 +81,7 @@ def main(run: dict[str, Any], payload: str) -> int:
         print(f"Hub token: from {token.source}", flush=True)
     elif on_hub:
         print(
-            f"WARNING: no Hub token in this session: nothing goes to {destination}, "
-            f"the complete artifact stays in {working / 'artifact'}",
+            f"WARNING: no Hub token in this session: nothing goes to {destination}, what is made stays in {working}",
             flush=True,
         )
         destination = None
@@ -86,14 +89,18 @@ def main(run: dict[str, Any], payload: str) -> int:
     environment = child_environment(source, scratch)
     if token is not None:
         environment["HF_TOKEN"] = token.value
-    arguments = [argument.replace("{bundle}", str(source)) for argument in run["arguments"]]
+    arguments = [word.replace("{bundle}", str(source)).replace("{input}", str(given)) for word in run["arguments"]]
     arguments += ["--work", str(working), "--provenance", str(provenance)]
     if run["max_hours"] is not None:
         # Of the session's time, what is left after installing.
         left = max(run["max_hours"] - (time.monotonic() - began) / 3600, 1e-6)
         arguments += ["--max-hours", f"{left:.6f}"]
     arguments += ["--to", destination] if destination is not None else []
-    return launch([*launcher(), "-m", "chexvision", *arguments], environment, token.value if token else None)
+    python = launcher() if run["process_per_gpu"] else [sys.executable]
+    code = launch([*python, "-m", "chexvision", *arguments], environment, token.value if token else None)
+    # What starts a process for each GPU exits with 1 whenever it was sent a signal, even if all of them then paused.
+    told = read_progress(working, run["run_id"])
+    return 0 if told is not None and told.status == "paused" else code
 
 
 def fail(message: str) -> NoReturn:
@@ -159,7 +166,7 @@ def is_met(text: str) -> bool:
 
 
 def child_environment(source: Path, scratch: Path) -> dict[str, str]:
-    """What training runs in: the unpacked source before any installed one, caches where they are thrown away."""
+    """What the command runs in: the unpacked source before any installed one, caches where they are thrown away."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     paths = [str(source / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment["PYTHONPATH"] = os.pathsep.join(paths)
@@ -182,7 +189,7 @@ def launcher() -> list[str]:
 
 def launch(command: list[str], environment: dict[str, str], secret: str | None) -> int:
     """Run `command` to its end, pass signals on to it, and print what it writes without the secret."""
-    # Descriptors are passed on: whoever waits for one of them to be closed waits for training, too.
+    # Descriptors are passed on: whoever waits for one of them to be closed waits for the command, too.
     child = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, close_fds=False
     )
@@ -200,12 +207,13 @@ def launch(command: list[str], environment: dict[str, str], secret: str | None) 
 def relay(pipe: IO[bytes], secret: str | None) -> None:
     # newline="" ends a line at \r as well and keeps it, so that progress bars come through as they are.
     for line in io.TextIOWrapper(pipe, encoding="utf-8", errors="replace", newline=""):
-        with suppress(OSError):  # a log on a full disk must not stop the training, which blocks when nobody reads
+        with suppress(OSError):  # a log on a full disk must not stop the command, which blocks when nobody reads
             print(line if secret is None else line.replace(secret, "***"), end="", flush=True)
 
 
 def start(run: dict[str, Any], payload: str) -> NoReturn:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # says each request of the Hub's client
     code = 1
     try:
         code = main(run, payload)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from chexvision.errors import ChexError, UsageError
+from chexvision.files import sha256_of
 from chexvision.hub.artifact import REQUIRED
-from chexvision.hub.reference import RepoRef, parse_reference
-from chexvision.hub.run_branch import RunBranch, RunProgress, read_progress
+from chexvision.hub.reference import Reference, RepoRef, parse_reference
+from chexvision.hub.run_branch import RunBranch
+from chexvision.hub.run_progress import PROGRESS_FILE, RunProgress, read_progress
 from chexvision.hub.store import open_store
 from chexvision_dispatch import records
+from chexvision_dispatch.kernels import SHARDS, kernel_named
 from chexvision_dispatch.records import RunRecord
 from chexvision_dispatch.view import destination_of, kept_dir, look, target_of
 
@@ -45,24 +47,50 @@ def collect(record: RunRecord, to: str | None) -> Collected:
         hint = "resume" if view.ended else "wait"
         raise UsageError(f"{record.run_id} is {view.status}, not complete: chexvision runs {hint} {record.run_id}")
     destination = parse_reference(to) if to is not None else destination_of(record)
-    if isinstance(destination, RepoRef):
-        commit = RunBranch(destination.repo_id, record.run_id).published_at()
-        if commit is not None:
-            return Collected(None, f"{destination.repo_id}@{commit}")
-    folder = target_of(record).collect(record.sessions[-1], kept_dir(record))
+    kernel = kernel_named(record.kernel)
+    before = _published_before(view.record, destination)
+    if before is not None:
+        return Collected(None, before)
+    folder = target_of(record).collect(record.sessions[-1], kept_dir(record), [PROGRESS_FILE, f"{kernel.output}/"])
     if folder is None:
         raise ChexError(
             f"{record.target} keeps no output; resume the run, which publishes again: "
             f"chexvision runs resume {record.run_id}"
         )
-    artifact = folder / "artifact"
-    _verify(artifact, read_progress(folder, record.run_id))
+    made = folder / kernel.output
+    if kernel is SHARDS:
+        published: str | None = _push(made, destination, private=record.private)
+    else:
+        _verify(made, read_progress(folder, record.run_id))
+        published = _publish(made, record.run_id, destination)
+    if published is not None:
+        records.update(record.run_id, lambda known: replace(known, published=published))
+    return Collected(made, published)
+
+
+def _published_before(record: RunRecord, destination: Reference | None) -> str | None:
+    if not isinstance(destination, RepoRef):
+        return None
+    if record.kernel == SHARDS.name:
+        there = record.published is not None and record.published.startswith(f"{destination.repo_id}@")
+        return record.published if there else None
+    commit = RunBranch(destination.repo_id, record.run_id).published_at()
+    return f"{destination.repo_id}@{commit}" if commit is not None else None
+
+
+def _push(shards: Path, destination: Reference | None, *, private: bool) -> str:
+    from chexvision.shards.push import push_shards
+
+    if not isinstance(destination, RepoRef):
+        raise UsageError(f"the shards are in {shards}; name a dataset to push them to: --to USER/NAME")
+    return str(push_shards(shards, destination.repo_id, private=private))
+
+
+def _publish(artifact: Path, run_id: str, destination: Reference | None) -> str | None:
     if destination is None:
-        return Collected(artifact, None)
-    publication = open_store(destination).publish(artifact, record.run_id)
-    published = f"{publication.address}@{publication.revision}"
-    records.update(record.run_id, lambda known: replace(known, published=published))
-    return Collected(artifact, published)
+        return None
+    publication = open_store(destination).publish(artifact, run_id)
+    return f"{publication.address}@{publication.revision}"
 
 
 def _verify(artifact: Path, progress: RunProgress | None) -> None:
@@ -72,10 +100,5 @@ def _verify(artifact: Path, progress: RunProgress | None) -> None:
         raise ChexError(f"the session left no {missing[0]} in its artifact; look at its log: chexvision runs logs")
     for name, sha256 in sorted((progress.artifact if progress else {}).items()):
         path = artifact / name
-        if not path.is_file() or _sha256(path) != sha256:
+        if not path.is_file() or sha256_of(path) != sha256:
             raise ChexError(f"{path} is not as the session left it; type the command again to fetch it anew")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -151,7 +151,7 @@ class HfJobs:
         _asked(lambda api: api.cancel_job(job_id=session.handle), f"cancelling job {session.handle}")
         return True
 
-    def collect(self, session: Session, folder: Path, *, only: str | None = None) -> Path | None:
+    def collect(self, session: Session, folder: Path, names: Sequence[str]) -> Path | None:
         """A job's disk is gone with it."""
         return None
 

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,8 @@ class Kaggle:
 
     def check(self, needs_hours: float | None) -> list[str]:
         """Log in, look at the quota and at the token's dataset: Kaggle drops missing ones without a word."""
-        quota = client.gpu_quota(self._api)
+        api = self._api
+        quota = client.gpu_quota(api) if needs_hours != 0 else None
         notes = []
         if quota is not None:
             refreshed = f", new ones come {quota.refreshed}" if quota.refreshed else ""
@@ -137,20 +138,20 @@ class Kaggle:
 
     def prepare(self, record: RunRecord, folder: Path) -> list[str]:
         """Write ``kernel-metadata.json`` from the kernel's own template."""
-        template = (shared_dir("kernels") / "train" / METADATA_NAME).read_text(encoding="utf-8")
+        template = json.loads((shared_dir("kernels") / record.kernel / METADATA_NAME).read_text(encoding="utf-8"))
         number = len(record.sessions) + 1
         # A kernel for each session: the output of the one before is attached to it. A title has 50 characters.
         title = f"chexvision-{record.run_id}" if number == 1 else f"session-{number}-{record.run_id}"
-        if record.sessions:
-            self._api  # noqa: B018 - the name of the user
-        metadata = json.loads(template) | {
+        token = [self._token_dataset] if self._token_dataset else []
+        metadata = template | {
             "id": f"{self._user or UNKNOWN_USER}/{title}",
             "title": title,
             "is_private": not self._public,
-            "machine_shape": self._accelerator,
-            "dataset_sources": [self._token_dataset] if self._token_dataset else [],
+            "dataset_sources": [*template["dataset_sources"], *token],
             "kernel_sources": [record.sessions[-1].handle] if record.sessions else [],
         }
+        if "machine_shape" in template:
+            metadata["machine_shape"] = self._accelerator
         if self._docker_image:
             metadata["docker_image"] = self._docker_image
         (folder / METADATA_NAME).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
@@ -163,7 +164,7 @@ class Kaggle:
             where = f"published to {record.to} by" if record.to else "published; fetch it with"
             notes.append(
                 "no --token-dataset: the session has no Hub token (`chexvision credentials sync` gives it one), so "
-                f"the artifact stays in its output until it is {where} `chexvision runs collect`"
+                f"what it makes stays in its output until it is {where} `chexvision runs collect`"
             )
         return notes
 
@@ -244,9 +245,9 @@ class Kaggle:
         """Kaggle's API cannot; the session's page can."""
         return False
 
-    def collect(self, session: Session, folder: Path, *, only: str | None = None) -> Path | None:
+    def collect(self, session: Session, folder: Path, names: Sequence[str]) -> Path | None:
         """Download the session's output."""
-        output.download(self._api, session.handle, folder, only)
+        output.download(self._api, session.handle, folder, names)
         return folder
 
 

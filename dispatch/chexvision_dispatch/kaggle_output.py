@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,14 +13,12 @@ from typing import Any
 from chexvision.errors import ChexError
 from chexvision.files import atomic_path
 from chexvision.hub.retry import retried
-from chexvision.hub.run_branch import PROGRESS_FILE
 from chexvision_dispatch import kaggle_client as client
 from chexvision_dispatch.target import SessionState
 
 WAIT_S = 10.0  # between looks at a queued session, and before a dropped stream is taken up again
 SILENCE_S = 3.0  # a running session's log that says nothing for so long is shown as far as it goes
 _DROPS = 30  # times in a row that a stream may drop without a new line, five minutes, before it is given up
-_ARTIFACT = "artifact/"
 _PAGE_SIZE = 100
 _CHUNK = 1 << 20
 
@@ -89,8 +87,8 @@ def _until_silent(events: Iterator[dict[str, str]]) -> Iterator[dict[str, str]]:
         yield event
 
 
-def download(api: Any, kernel: str, folder: Path, only: str | None) -> None:
-    """Bring the progress and the artifact that the last session of `kernel` left, or `only` one file, into `folder`.
+def download(api: Any, kernel: str, folder: Path, names: Sequence[str]) -> None:
+    """Bring files of these names, or in folders of these names, that the last session of `kernel` left.
 
     Raises:
         ChexError: a file has a name that leads out of `folder`, or did not come whole.
@@ -99,8 +97,7 @@ def download(api: Any, kernel: str, folder: Path, only: str | None) -> None:
 
     try:
         for name, url in retried(lambda: _listing(api, kernel), what=f"files of {kernel}", attempts=4):
-            wanted = name == only if only else name == PROGRESS_FILE or name.startswith(_ARTIFACT)
-            if not wanted:
+            if name not in names and not name.startswith(tuple(one for one in names if one.endswith("/"))):
                 continue
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts:

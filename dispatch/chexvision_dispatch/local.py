@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -110,7 +110,7 @@ class Local:
             os.kill(int(session.handle), signal.SIGTERM)
         return True
 
-    def collect(self, session: Session, folder: Path, *, only: str | None = None) -> Path | None:
+    def collect(self, session: Session, folder: Path, names: Sequence[str]) -> Path | None:
         """It lies here already."""
         return self._run_dir / "working"
 

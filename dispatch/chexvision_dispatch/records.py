@@ -42,16 +42,18 @@ class RunRecord:
     Args:
         run_id: such as ``densenet-20260101-1432-3f9c``.
         target: the name of where it runs, such as "kaggle".
-        model: the recipe, as it was asked for.
+        model: the recipe, as it was asked for; None where nothing is trained.
         preset: the preset laid over it.
         overrides: the ``a.b=c`` texts.
-        data: ``USER/NAME@<sha>`` or a folder's absolute path.
+        data: ``USER/NAME@<sha>``, a folder's absolute path, or the Kaggle dataset that shards are built from.
         to: ``USER/REPO`` or a folder's absolute path; None where the artifact stays in the session's output.
         dispatched_at: ISO 8601 in UTC.
         bundle_sha256: of the packed source.
         source_revision: commit or version that was packed.
         source_dirty: whether files differed from that commit.
         folder: where the script, kept for the run's next session, lies.
+        kernel: the folder of ``kernels/`` that it runs.
+        private: whether what it makes is to be its owner's alone.
         options: what the target was told beside that, such as its accelerator; no secret is among them.
         published: where the artifact was published, once that was seen.
         sessions: executions in order; empty while a submission is unanswered.
@@ -59,7 +61,7 @@ class RunRecord:
 
     run_id: str
     target: str
-    model: str
+    model: str | None
     preset: str | None
     overrides: tuple[str, ...]
     data: str
@@ -69,6 +71,8 @@ class RunRecord:
     source_revision: str
     source_dirty: bool
     folder: str
+    kernel: str = "train"
+    private: bool = False
     options: Mapping[str, Option] = field(default_factory=dict)
     published: str | None = None
     sessions: tuple[Session, ...] = ()

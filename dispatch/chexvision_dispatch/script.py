@@ -12,6 +12,7 @@ from chexvision.errors import ChexError
 from chexvision.layout import shared_dir
 from chexvision.provenance import Provenance
 from chexvision_dispatch.bundle import Bundle, refuse_secrets
+from chexvision_dispatch.kernels import kernel_named
 from chexvision_dispatch.records import RunRecord
 
 SCRIPT_NAME = "script.py"
@@ -27,7 +28,8 @@ def render(record: RunRecord, arguments: list[str], bundle: Bundle, max_hours: f
 
     Args:
         record: the run; its provenance travels along.
-        arguments: words after ``chexvision``; ``{bundle}`` in one becomes the folder of the unpacked source.
+        arguments: words after ``chexvision``; ``{bundle}`` in one becomes the folder of the unpacked source,
+            ``{input}`` that of attached data.
         bundle: the packed source.
         max_hours: after which a session saves its state and ends; None for no limit.
 
@@ -42,18 +44,21 @@ def render(record: RunRecord, arguments: list[str], bundle: Bundle, max_hours: f
         dispatched_at=record.dispatched_at,
         target=record.target,
     )
+    kernel = kernel_named(record.kernel)
     run = {
         "run_id": record.run_id,
         "bundle_sha256": record.bundle_sha256,
         "arguments": arguments,
         "max_hours": max_hours,
         "to": record.to,
+        "repo_type": kernel.repo_type,
+        "process_per_gpu": kernel.process_per_gpu,
         "requirements": requirements(),
         "provenance": provenance.model_dump(),
     }
     text = json.dumps(run, indent=1, sort_keys=True)
     refuse_secrets(text.encode(), "what this run was asked for")
-    entry = (shared_dir("kernels") / "train" / "entry.py").read_text(encoding="utf-8")
+    entry = (shared_dir("kernels") / "entry.py").read_text(encoding="utf-8")
     payload = base64.b85encode(bundle.archive).decode()
     lines = "\n".join(payload[start : start + _LINE] for start in range(0, len(payload), _LINE))
     script = (

@@ -14,6 +14,7 @@ from chexvision.errors import UsageError
 from chexvision.provenance import now, source_revision
 from chexvision_dispatch import records
 from chexvision_dispatch.bundle import Bundle, pack
+from chexvision_dispatch.kernels import TRAIN, Kernel
 from chexvision_dispatch.records import RunRecord
 from chexvision_dispatch.resolve import destination, pinned_data, travelling_recipe
 from chexvision_dispatch.script import SCRIPT_NAME, render
@@ -22,13 +23,52 @@ from chexvision_dispatch.target import Refused, Target
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the user asked for, in their own words; `data` None is the recipe's own dataset."""
+    """What the user asked to train, in their own words; `data` None is the recipe's own dataset."""
 
     model: str
     preset: str | None
     overrides: Sequence[str]
     data: str | None
     to: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a session is to do, made exact.
+
+    Args:
+        kernel: the kind of work.
+        arguments: words after ``chexvision``; see `render`.
+        files: what the bundle holds beside the source, by path.
+        data: see `RunRecord`, as is `to`.
+        request: what was asked for, where it is training.
+        private: whether what it makes is to be its owner's alone.
+    """
+
+    kernel: Kernel
+    arguments: list[str]
+    files: Mapping[str, bytes]
+    data: str
+    to: str | None
+    request: Request | None = None
+    private: bool = False
+
+
+def training(request: Request, recipe: Recipe, target: Target) -> Job:
+    """The job that trains.
+
+    Args:
+        request: what was asked for.
+        recipe: the same, read and validated.
+        target: where it is to run.
+
+    Raises:
+        ChexError: see `pinned_data` and `destination`.
+    """
+    travelling = travelling_recipe(recipe, request.model, request.preset, request.overrides)
+    data = pinned_data(request.data or recipe.data.dataset, folders=target.reads_folders)
+    to = destination(request.to, request.model, folders=target.reads_folders)
+    return Job(TRAIN, ["train", *travelling.arguments, "--data", data], travelling.files, data, to, request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,47 +81,43 @@ class Prepared:
 
 
 def prepare(
-    request: Request,
-    recipe: Recipe,
+    job: Job,
     target: Target,
     run_id: str,
     folder: Path,
     options: Mapping[str, records.Option],
 ) -> Prepared:
-    """Pin, pack and render a run. Nothing is written.
+    """Pack and render a run. Nothing is written.
 
     Args:
-        request: what was asked for.
-        recipe: the same, read and validated.
+        job: what it is to do.
         target: where it is to run.
         run_id: its name.
         folder: where its script is to lie.
         options: what `target` was made with, for the run's next sessions.
 
     Raises:
-        ChexError: see `pinned_data`, `destination`, `pack` and `render`.
+        ChexError: see `pack` and `render`.
     """
-    travelling = travelling_recipe(recipe, request.model, request.preset, request.overrides)
-    data = pinned_data(request.data or recipe.data.dataset, folders=target.reads_folders)
-    to = destination(request.to, request.model, folders=target.reads_folders)
-    bundle, source = pack(travelling.files), source_revision()
+    bundle, source, asked = pack(job.files), source_revision(), job.request
     record = RunRecord(
         run_id=run_id,
         target=target.name,
-        model=request.model,
-        preset=request.preset,
-        overrides=tuple(request.overrides),
-        data=data,
-        to=to,
+        model=asked.model if asked else None,
+        preset=asked.preset if asked else None,
+        overrides=tuple(asked.overrides) if asked else (),
+        data=job.data,
+        to=job.to,
         dispatched_at=now(),
         bundle_sha256=bundle.sha256,
         source_revision=source.revision,
         source_dirty=source.dirty,
         folder=str(folder.resolve()),
+        kernel=job.kernel.name,
+        private=job.private,
         options=options,
     )
-    arguments = ["train", *travelling.arguments, "--data", data]
-    return Prepared(record, render(record, arguments, bundle, target.max_hours), bundle)
+    return Prepared(record, render(record, job.arguments, bundle, target.max_hours), bundle)
 
 
 def write(prepared: Prepared, target: Target, folder: Path) -> list[str]:

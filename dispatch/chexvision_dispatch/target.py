@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -51,7 +51,8 @@ class Target(Protocol):
         """Refuse now what would fail later.
 
         Args:
-            needs_hours: about how many hours of its accelerator the run takes; None to start it in any case.
+            needs_hours: about how many hours of its accelerator the run takes, 0 for one that takes none; None to
+                start it in any case.
 
         Returns:
             What the user should know.
@@ -98,13 +99,13 @@ class Target(Protocol):
             ChexError: it could, but did not.
         """
 
-    def collect(self, session: Session, folder: Path, *, only: str | None = None) -> Path | None:
-        """Bring what an ended session left, its progress and its artifact, each file whole.
+    def collect(self, session: Session, folder: Path, names: Sequence[str]) -> Path | None:
+        """Bring some of what an ended session left, each file whole.
 
         Args:
             session: one that ended.
             folder: receives the files under the names they had, where they are not on this machine yet.
-            only: the one file to bring, where not all are wanted.
+            names: of the files to bring, or of folders, with a slash at the end.
 
         Returns:
             The folder they are in; None where this target keeps nothing of a session.

@@ -9,8 +9,10 @@ from typing import Any
 from chexvision.errors import ChexError
 from chexvision.files import write_text_atomic
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
-from chexvision.hub.run_branch import PROGRESS_FILE, RunBranch, RunProgress, read_progress
+from chexvision.hub.run_branch import RunBranch
+from chexvision.hub.run_progress import PROGRESS_FILE, RunProgress, read_progress
 from chexvision_dispatch import records
+from chexvision_dispatch.kernels import kernel_named
 from chexvision_dispatch.records import RunRecord, Session
 from chexvision_dispatch.target import Phase, SessionState, Target
 from chexvision_dispatch.targets import open_target
@@ -131,7 +133,9 @@ def _with_session(record: RunRecord, session: Session) -> RunRecord:
 def branch_of(record: RunRecord) -> RunBranch | None:
     """The run's branch on the Hub, if it publishes there."""
     to = destination_of(record)
-    return RunBranch(to.repo_id, record.run_id) if isinstance(to, RepoRef) else None
+    if not isinstance(to, RepoRef):
+        return None
+    return RunBranch(to.repo_id, record.run_id, repo_type=kernel_named(record.kernel).repo_type)
 
 
 def destination_of(record: RunRecord) -> Reference | None:
@@ -158,7 +162,7 @@ def _progress(record: RunRecord, target: Target, *, ended: bool) -> tuple[RunPro
             unread.append(str(error))
     if target.reads_folders or (ended and not settled):
         try:
-            place = target.collect(session, folder, only=PROGRESS_FILE)
+            place = target.collect(session, folder, [PROGRESS_FILE])
             found.append(read_progress(place, record.run_id) if place is not None else None)
         except ChexError as error:
             unread.append(str(error))

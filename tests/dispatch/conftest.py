@@ -38,7 +38,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def entry() -> ModuleType:
     """The kernel's entry as a module."""
-    spec = importlib.util.spec_from_file_location("kernel_entry", shared_dir("kernels") / "train" / "entry.py")
+    spec = importlib.util.spec_from_file_location("kernel_entry", shared_dir("kernels") / "entry.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -232,6 +232,17 @@ def test_auto_resume_goes_through_as_many_sessions_as_it_takes(
     assert len(kaggle.sessions) == 2
 
 
+def test_auto_resume_ends_when_sessions_are_too_short_to_get_anywhere(
+    cli: Cli, kaggle: FakeKaggle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chexvision_dispatch.kaggle.MARGIN_SHARE", 0.95)
+    cli(*DISPATCH, *TO, "--timeout-hours", "0.003")
+    result = cli("runs", "wait", "--auto-resume")
+    assert result.code == 75, result.err
+    assert "3 sessions in a row ended no epoch" in result.err
+    assert len(kaggle.sessions) == 3
+
+
 def test_quota_that_will_not_last_is_refused_unless_forced(cli: Cli, kaggle: FakeKaggle) -> None:
     from datetime import timedelta
 

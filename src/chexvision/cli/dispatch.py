@@ -1,18 +1,23 @@
-"""`chexvision dispatch`: train on a GPU elsewhere, or on this machine in the same way."""
+"""`chexvision dispatch`: train, or build shards, on a machine elsewhere, or on this one in the same way."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from chexvision.cli.shards import MaxBad, Private, Seed, ShardSize, Size, dataset_name, parse_bytes
 from chexvision.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from chexvision_dispatch.records import Option
-    from chexvision_dispatch.submit import Prepared
+    from chexvision_dispatch.submit import Job, Prepared
+    from chexvision_dispatch.target import Target
 
 
 class On(StrEnum):
@@ -23,14 +28,63 @@ class On(StrEnum):
     HF_JOBS = "hf-jobs"
 
 
+app = typer.Typer(rich_markup_mode=None)
+
 _ACCELERATOR = "NvidiaTeslaT4"
 _HOURS = 12.0
 _FLAVOR = "t4-small"
 
+Where = Annotated[On, typer.Option(help="Where to run.")]
+TokenDataset = Annotated[
+    str | None,
+    typer.Option(metavar="OWNER/SLUG", help="Private Kaggle dataset whose hf_token.txt is the session's Hub token."),
+]
+TimeoutHours = Annotated[
+    float | None,
+    typer.Option(help="When the session is cut; the run pauses before. At most 12 on Kaggle. [default: 12]"),
+]
+DockerImage = Annotated[
+    str | None, typer.Option(help="Pin the session's image: one of Kaggle's own, or (hf-jobs) any with torch.")
+]
+Public = Annotated[bool, typer.Option("--public", help="Show Kaggle's kernel to everybody.")]
+MaxHours = Annotated[float | None, typer.Option(help="(--on local) Save the state and pause after so many hours.")]
+Watch = Annotated[
+    bool | None, typer.Option("--watch/--detach", help="Show the log until it ends. [default: with --on local]")
+]
+AutoResume = Annotated[
+    bool, typer.Option("--auto-resume", help="Watch, and start the next session when one reaches its limit.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Write what would be sent and send nothing.")]
+Out = Annotated[Path | None, typer.Option(help="Folder that --dry-run writes. [default: runs/<run id>/kernel]")]
+RunDir = Annotated[Path | None, typer.Option(help="Folder of a run with --on local. [default: runs/<run id>]")]
 
-def dispatch(
-    model: Annotated[str, typer.Option(help="Recipe by name, such as densenet, or a YAML file.")],
-    on: Annotated[On, typer.Option(help="Where to train.")] = On.KAGGLE,
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """How a run is sent, whatever it computes; the options' own help says more."""
+
+    on: On
+    token_dataset: str | None
+    timeout_hours: float | None
+    docker_image: str | None
+    public: bool
+    max_hours: float | None
+    watch: bool | None
+    auto_resume: bool
+    dry_run: bool
+    out: Path | None
+    run_dir: Path | None
+    accelerator: str = _ACCELERATOR
+    flavor: str = _FLAVOR
+
+
+@app.callback(invoke_without_command=True)
+def train(
+    context: typer.Context,
+    model: Annotated[
+        str, typer.Option(help="Recipe by name, such as densenet, or a YAML file.", show_default=False)
+    ] = "",
+    on: Where = On.KAGGLE,
     data: Annotated[
         str | None,
         typer.Option(
@@ -48,68 +102,123 @@ def dispatch(
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one value of the recipe; repeatable.")
     ] = None,
     preset: Annotated[str | None, typer.Option(help="Partial recipe laid over it, such as smoke.")] = None,
-    token_dataset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="OWNER/SLUG", help="Private Kaggle dataset whose hf_token.txt is the session's Hub token."
-        ),
-    ] = None,
+    token_dataset: TokenDataset = None,
     accelerator: Annotated[
         str, typer.Option(help="Kaggle's name for the hardware; this one is two T4s.")
     ] = _ACCELERATOR,
-    timeout_hours: Annotated[
-        float | None,
-        typer.Option(help="When the session is cut; the run pauses before. At most 12 on Kaggle. [default: 12]"),
-    ] = None,
-    docker_image: Annotated[
-        str | None, typer.Option(help="Pin the session's image: one of Kaggle's own, or (hf-jobs) any with torch.")
-    ] = None,
-    public: Annotated[bool, typer.Option("--public", help="Show Kaggle's kernel to everybody.")] = False,
+    timeout_hours: TimeoutHours = None,
+    docker_image: DockerImage = None,
+    public: Public = False,
     flavor: Annotated[str, typer.Option(help="Hardware of a Hugging Face job.")] = _FLAVOR,
-    max_hours: Annotated[
-        float | None, typer.Option(help="(--on local) Save the state and pause after so many hours.")
-    ] = None,
+    max_hours: MaxHours = None,
     force: Annotated[bool, typer.Option("--force", help="Dispatch even if the GPU quota will not last.")] = False,
-    watch: Annotated[
-        bool | None,
-        typer.Option("--watch/--detach", help="Show the log until it ends. [default: with --on local]"),
-    ] = None,
-    auto_resume: Annotated[
-        bool, typer.Option("--auto-resume", help="Watch, and start the next session when one reaches its limit.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write what would be sent and send nothing.")] = False,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder that --dry-run writes. [default: runs/<run id>/kernel]")
-    ] = None,
-    run_dir: Annotated[
-        Path | None, typer.Option(help="Folder of a run with --on local. [default: runs/<run id>]")
-    ] = None,
+    watch: Watch = None,
+    auto_resume: AutoResume = False,
+    dry_run: DryRun = False,
+    out: Out = None,
+    run_dir: RunDir = None,
 ) -> None:
     """Pack this source tree with a recipe and train it on Kaggle's GPUs, or on this machine."""
-    from chexvision.provenance import new_run_id
+    if context.invoked_subcommand is not None:
+        return
+    if not model:
+        raise UsageError("name what to train: --model densenet")
     from chexvision.recipes import load_recipe
-    from chexvision_dispatch import records, submit
+    from chexvision_dispatch import submit
     from chexvision_dispatch.estimate import gpu_hours
-    from chexvision_dispatch.targets import open_target
 
     recipe = load_recipe(model, preset=preset, overrides=overrides or [])
-    if out is not None and not dry_run:
+    request = submit.Request(model, preset, overrides or [], data, to)
+    sending = Sending(
+        on=on,
+        token_dataset=token_dataset,
+        timeout_hours=timeout_hours,
+        docker_image=docker_image,
+        public=public,
+        max_hours=max_hours,
+        watch=watch,
+        auto_resume=auto_resume,
+        dry_run=dry_run,
+        out=out,
+        run_dir=run_dir,
+        accelerator=accelerator,
+        flavor=flavor,
+    )
+    hours = None if force else gpu_hours(recipe)
+    _send(recipe.name, lambda target: submit.training(request, recipe, target), sending, hours)
+
+
+@app.command("shards")
+def shards(
+    to: Annotated[str, typer.Option(metavar="USER/NAME", help="The dataset to push to, created if need be.")],
+    on: Where = On.KAGGLE,
+    images: Annotated[
+        Path | None, typer.Option(help="(--on local) Folder of the release: images and Data_Entry_2017*.csv.")
+    ] = None,
+    size: Size = 320,
+    split: Annotated[
+        str | None, typer.Option(help="official, patient, or a patient_id,split table.  [default: what fits]")
+    ] = None,
+    shard_size: ShardSize = "256MB",
+    seed: Seed = 0,
+    max_bad: MaxBad = 0.001,
+    private: Private = False,
+    token_dataset: TokenDataset = None,
+    timeout_hours: TimeoutHours = None,
+    docker_image: DockerImage = None,
+    public: Public = False,
+    max_hours: MaxHours = None,
+    watch: Watch = None,
+    auto_resume: AutoResume = False,
+    dry_run: DryRun = False,
+    out: Out = None,
+    run_dir: RunDir = None,
+) -> None:
+    """Build shards of the NIH release where it lies on Kaggle, without a download, and push them to the Hub."""
+    from chexvision_dispatch.shards import ShardsRequest, building
+
+    if on is On.HF_JOBS:
+        raise UsageError("--on hf-jobs has no copy of the release; take kaggle, which has, or local with --images")
+    dataset = dataset_name("--to", to)
+    request = ShardsRequest(dataset.repo_id, images, size, split, parse_bytes(shard_size), seed, max_bad, private)
+    sending = Sending(
+        on=on,
+        token_dataset=token_dataset,
+        timeout_hours=timeout_hours,
+        docker_image=docker_image,
+        public=public,
+        max_hours=max_hours,
+        watch=watch,
+        auto_resume=auto_resume,
+        dry_run=dry_run,
+        out=out,
+        run_dir=run_dir,
+    )
+    _send("shards", lambda target: building(request, target), sending, 0.0)
+
+
+def _send(name: str, job: Callable[[Target], Job], sending: Sending, needs_hours: float | None) -> None:
+    """Prepare a run called `name` and send it, as `sending` says; 0 `needs_hours` for one without a GPU."""
+    from chexvision.provenance import new_run_id
+    from chexvision_dispatch import records, submit
+    from chexvision_dispatch.targets import open_target
+
+    on, dry_run = sending.on, sending.dry_run
+    if sending.out is not None and not dry_run:
         raise UsageError("--out is where --dry-run writes; add --dry-run or leave it out")
-    if run_dir is not None and on is not On.LOCAL:
+    if sending.run_dir is not None and on is not On.LOCAL:
         raise UsageError("--run-dir is the folder of a run on this machine; add --on local or leave it out")
-    run_id = new_run_id(recipe.name)
-    home = run_dir or Path("runs") / run_id
+    run_id = new_run_id(name)
+    home = sending.run_dir or Path("runs") / run_id
     if on is On.LOCAL and not dry_run and home.exists() and (not home.is_dir() or any(home.iterdir())):
         raise UsageError(f"--run-dir {home} is not empty; name a new folder")
-    kaggle: dict[str, Option] = {"token_dataset": token_dataset, "accelerator": accelerator, "public": public}
-    options = _options(on, home, kaggle, timeout_hours, docker_image, flavor, max_hours)
+    options = _options(sending, home)
     kept = home / "kernel" if dry_run or on is On.LOCAL else records.runs_dir() / run_id / "kernel"
-    folder = out or kept
+    folder = sending.out or kept
     target = open_target(on, {**options, "dry_run": True} if dry_run and on is On.KAGGLE else options)
 
-    request = submit.Request(model, preset, overrides or [], data, to)
-    prepared = submit.prepare(request, recipe, target, run_id, folder, options)
-    notes = [] if dry_run else target.check(None if force else gpu_hours(recipe))
+    prepared = submit.prepare(job(target), target, run_id, folder, options)
+    notes = [] if dry_run else target.check(needs_hours)
     notes += submit.write(prepared, target, folder)
     _describe(prepared, notes)
     if dry_run:
@@ -119,48 +228,46 @@ def dispatch(
     page = record.sessions[-1].page
     if page:
         typer.echo(f"page   {page}")
-    if auto_resume or (on is On.LOCAL if watch is None else watch):
+    if sending.auto_resume or (on is On.LOCAL if sending.watch is None else sending.watch):
         from chexvision.cli.runs import show_log
 
-        show_log(record, auto_resume)
+        show_log(record, sending.auto_resume)
     else:
         typer.echo(f"next   chexvision runs logs -f {run_id}, or close the laptop and type: chexvision runs status")
 
 
-def _options(
-    on: On,
-    home: Path,
-    kaggle: dict[str, Option],
-    timeout_hours: float | None,
-    docker_image: str | None,
-    flavor: str,
-    max_hours: float | None,
-) -> dict[str, Option]:
+def _options(sending: Sending, home: Path) -> dict[str, Option]:
     """What the target is made with; an option of another target is refused, not ignored."""
+    on = sending.on
     if on is not On.KAGGLE:
-        if kaggle["token_dataset"] is not None:
+        if sending.token_dataset is not None:
             raise UsageError(
                 "--token-dataset is for Kaggle; here the token of HF_TOKEN or of `hf auth login` is used"
             )
-        if kaggle["accelerator"] != _ACCELERATOR or kaggle["public"]:
+        if sending.accelerator != _ACCELERATOR or sending.public:
             raise UsageError(f"--accelerator and --public are for Kaggle; leave them out with --on {on}")
-    if on is not On.HF_JOBS and flavor != _FLAVOR:
+    if on is not On.HF_JOBS and sending.flavor != _FLAVOR:
         raise UsageError(f"--flavor is for Hugging Face Jobs; leave it out with --on {on}, or add --on hf-jobs")
     if on is On.LOCAL:
-        if timeout_hours is not None or docker_image is not None:
+        if sending.timeout_hours is not None or sending.docker_image is not None:
             raise UsageError("--timeout-hours and --docker-image are for Kaggle and hf-jobs; here take --max-hours")
-        if max_hours is not None and max_hours <= 0:
-            raise UsageError(f"--max-hours {max_hours:g} must be above 0")
-        return {"run_dir": str(home.resolve()), "max_hours": max_hours}
-    if max_hours is not None:
+        if sending.max_hours is not None and sending.max_hours <= 0:
+            raise UsageError(f"--max-hours {sending.max_hours:g} must be above 0")
+        return {"run_dir": str(home.resolve()), "max_hours": sending.max_hours}
+    if sending.max_hours is not None:
         raise UsageError("--max-hours is for --on local; elsewhere it follows from --timeout-hours")
-    hours = _HOURS if timeout_hours is None else timeout_hours
+    hours = _HOURS if sending.timeout_hours is None else sending.timeout_hours
     if on is On.HF_JOBS:
-        return {"flavor": flavor, "timeout_hours": hours, "image": docker_image}
+        return {"flavor": sending.flavor, "timeout_hours": hours, "image": sending.docker_image}
     from chexvision_dispatch.credentials import remembered_dataset
 
-    dataset = kaggle["token_dataset"] or remembered_dataset()
-    return {**kaggle, "token_dataset": dataset, "timeout_hours": hours, "docker_image": docker_image}
+    return {
+        "token_dataset": sending.token_dataset or remembered_dataset(),
+        "accelerator": sending.accelerator,
+        "public": sending.public,
+        "timeout_hours": hours,
+        "docker_image": sending.docker_image,
+    }
 
 
 def _describe(prepared: Prepared, notes: list[str]) -> None:

@@ -9,7 +9,7 @@ from chexvision.cli import bench, credentials, dispatch, doctor, evaluate, expla
 
 def commands(app: typer.Typer) -> None:
     """Hang every command under `app`."""
-    app.command("dispatch")(dispatch.dispatch)
+    app.add_typer(dispatch.app, name="dispatch")
     app.command("doctor")(doctor.doctor)
     app.command("train")(train.train)
     app.command("pull")(models.pull)

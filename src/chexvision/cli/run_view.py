@@ -17,6 +17,7 @@ def lines(view: RunView) -> list[str]:
         ("run", f"{record.run_id} on {record.target}, session {number}"),
         ("status", f"{view.status}{': ' if view.message else ''}{view.message}"),
         ("epoch", _epoch(view)),
+        ("images", _images(view)),
         ("best", _best(view)),
         ("curve", curve([point.macro_auroc for point in view.progress.points]) if view.progress else ""),
         ("page", session.page if session and session.page else ""),
@@ -30,13 +31,24 @@ def lines(view: RunView) -> list[str]:
 
 
 def _epoch(view: RunView) -> str:
-    from chexvision.progress import duration
-
     progress = view.progress
     if progress is None or not progress.epochs:
         return ""
-    left = f", about {duration(progress.seconds_left)} left" if progress.seconds_left and not view.ended else ""
-    return f"{progress.epoch} of {progress.epochs}{left}"
+    return f"{progress.epoch} of {progress.epochs}{_left(view)}"
+
+
+def _images(view: RunView) -> str:
+    progress = view.progress
+    if progress is None or not progress.images:
+        return ""
+    return f"{progress.images_done:,} of {progress.images:,} in finished shards{_left(view)}"
+
+
+def _left(view: RunView) -> str:
+    from chexvision.progress import duration
+
+    seconds = view.progress.seconds_left if view.progress is not None else None
+    return f", about {duration(seconds)} left" if seconds and not view.ended else ""
 
 
 def _best(view: RunView) -> str:
@@ -47,8 +59,9 @@ def _best(view: RunView) -> str:
 
 
 def in_short(view: RunView) -> str:
-    parts = [_epoch(view), _best(view)]
-    return " · ".join(f"epoch {part}" if part == parts[0] else part for part in parts if part)
+    epoch, images = _epoch(view), _images(view)
+    parts = [f"epoch {epoch}" if epoch else "", f"images {images}" if images else "", _best(view)]
+    return " · ".join(part for part in parts if part)
 
 
 def curve(values: list[float | None]) -> str:

@@ -29,6 +29,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 T = TypeVar("T")
 
 _DETACHED = 130
+_IDLE_SESSIONS = 3
 
 
 @app.command("list")
@@ -162,12 +163,26 @@ def collect(
 
 
 def attend(record: RunRecord, once: Callable[[RunRecord], RunView], auto_resume: bool) -> RunView:
-    """Stay with a run by means of `once`; with `auto_resume` through as many sessions as it takes."""
+    """Stay with a run by means of `once`; with `auto_resume` through as many sessions as it takes.
+
+    Sessions that are too short for their work would follow each other until the quota is used up: the third one in
+    a row that ends no epoch, and finishes no shard, is the last.
+    """
     from chexvision_dispatch import runs
 
+    reached, idle = (0, 0), 0
     while True:
         view = once(record)
-        if not (auto_resume and runs.goes_on(view)):
+        if not (auto_resume and runs.goes_on(view) and view.progress is not None):
+            return view
+        before, reached = reached, (view.progress.epoch, view.progress.images_done)
+        idle = idle + 1 if reached == before else 0
+        if idle == _IDLE_SESSIONS:
+            print(
+                f"{_IDLE_SESSIONS} sessions in a row ended no epoch and finished no shard; they are too short. "
+                "Not resumed again",
+                file=sys.stderr,
+            )
             return view
         record, _ = runs.resume(view.record)
         print(f"session {len(record.sessions)} of {record.run_id} goes on", file=sys.stderr, flush=True)

@@ -1,0 +1,205 @@
+"""Shards built where the release lies on Kaggle and pushed to the Hub, with the real clients and the real build."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from chexvision.shards.build import BuildOptions, build_shards
+from chexvision_dispatch import records
+from tests.dispatch.standin import Cli
+from tests.fakes.faults import Fault
+from tests.fakes.hub import FakeHub
+from tests.fakes.kaggle import FakeKaggle
+from tests.shards.conftest import Release, tree
+
+pytestmark = pytest.mark.usefixtures("packs_stand_in")
+
+DATA = "chex/nih320"
+BUILD = ["dispatch", "shards", "--to", DATA, "--size", "32", "--shard-size", "45kB"]
+
+BEFORE_BLOCKED = 26  # images in finished shards when the next image is the blocked one
+
+
+@pytest.fixture
+def release(tmp_path: Path, kaggle: FakeKaggle) -> Release:
+    """Attached as Kaggle attaches the release: its metadata lies beside the folders of images."""
+    made = Release(tmp_path / "nih")
+    made.metadata.rename(made.root / made.metadata.name)
+    made.metadata = made.root / made.metadata.name
+    made.write_lists(made.names[:30], made.names[30:])
+    kaggle.add_dataset("nih-chest-xrays/data", made.root)
+    kaggle.nested_inputs = True
+    return made
+
+
+@pytest.fixture
+def whole(release: Release, tmp_path: Path) -> dict[str, bytes]:
+    usual = BuildOptions(
+        split=None, size=32, encoding="png", shard_bytes=45_000, workers=2, seed=0, max_bad=0.0, overwrite=False
+    )
+    build_shards([release.root], release.metadata, tmp_path / "whole", usual)
+    return tree(tmp_path / "whole")
+
+
+def on_the_hub(hub: FakeHub) -> dict[str, bytes]:
+    files = hub.commits(DATA, repo_type="dataset")[0].files
+    names = [name for name in files if name != ".gitattributes"]
+    return {name: hub.read(DATA, name, repo_type="dataset") for name in names}
+
+
+def block(release: Release, kaggle: FakeKaggle) -> Path:
+    """Make the next session wait at an image in the middle of the release."""
+    path = release.path(release.names[30])
+    path.unlink()
+    os.mkfifo(path)
+    return path
+
+
+def unblock(release: Release, path: Path) -> None:
+    path.unlink()
+    path.write_bytes(release.files[path.name])
+
+
+def wait_for_finished(kaggle: FakeKaggle, hub: FakeHub, images: int) -> int:
+    branch = f"run/{records.find(None).run_id}"
+    while True:
+        assert not kaggle.sessions[-1].done, kaggle.sessions[-1].text
+        repo = hub.repos.get(("dataset", DATA))
+        if repo is None or branch not in repo.branches:
+            continue
+        if "progress.json" not in hub.commits(DATA, branch, repo_type="dataset")[0].files:
+            continue
+        done = json.loads(hub.read(DATA, "progress.json", branch, repo_type="dataset"))["images_done"]
+        if done >= images:
+            return int(done)
+
+
+def test_built_and_pushed_in_one_commit_without_a_gpu(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, whole: dict[str, bytes]
+) -> None:
+    kaggle.gpu_time_allowed = kaggle.gpu_time_used  # none is needed
+    sent = cli(*BUILD)
+    assert sent.code == 0, sent.err
+    assert "data   nih-chest-xrays/data" in sent.out
+    session = kaggle.sessions[0].wait()
+    assert session.status == "COMPLETE", session.text
+    assert session.request["enableGpu"] is False
+    assert session.request["datasetDataSources"] == ["nih-chest-xrays/data"]
+    assert "machineShape" not in session.request
+    assert on_the_hub(fake_hub) == whole
+    assert len(fake_hub.commits(DATA, repo_type="dataset")) == 2  # the Hub's own first one, and the push
+    status = cli("runs", "status").out
+    assert "status complete" in status
+    assert "images 40 of 40 in finished shards" in status
+    pushed = f"{DATA}@{fake_hub.commits(DATA, repo_type='dataset')[0].sha}"
+    assert f"to     {pushed}" in status
+    assert f"published: {pushed}" in session.text
+    assert "published before" in cli("runs", "collect").out
+    branch = fake_hub.commits(DATA, f"run/{records.find(None).run_id}", repo_type="dataset")
+    assert not any(name.startswith("shards.partial/") for name in branch[0].files)
+
+
+def test_killed_session_costs_no_finished_shard(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, whole: dict[str, bytes]
+) -> None:
+    blocked = block(release, kaggle)
+    assert cli(*BUILD).code == 0
+    done = wait_for_finished(kaggle, fake_hub, BEFORE_BLOCKED)
+    assert f"images {done} of 40 in finished shards, about" in cli("runs", "status").out
+    kaggle.sessions[0].kill(signal.SIGKILL)
+    kaggle.sessions[0].wait()
+    for left in kaggle.sessions[0].working.iterdir():  # as if its output was lost with it
+        assert left.name in ("progress.json", "shards.partial") or left.name.startswith(".sending-")
+    kaggle.sessions[0].working.rename(kaggle.sessions[0].working.with_name("lost"))
+    kaggle.sessions[0].working.mkdir()
+    unblock(release, blocked)
+    assert cli("runs", "wait").code == 1
+    resumed = cli("runs", "resume")
+    assert resumed.code == 0, resumed.err
+    assert kaggle.sessions[1].wait().status == "COMPLETE", kaggle.sessions[1].text
+    assert f"going on behind {done} of 40 images" in kaggle.sessions[1].text
+    assert on_the_hub(fake_hub) == whole
+    assert len(fake_hub.commits(DATA, repo_type="dataset")) == 2
+
+
+def test_wish_to_stop_pauses_behind_the_last_finished_shard(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, whole: dict[str, bytes]
+) -> None:
+    blocked = block(release, kaggle)
+    cli(*BUILD)
+    wait_for_finished(kaggle, fake_hub, BEFORE_BLOCKED)
+    assert cli("runs", "cancel").code == 0
+    inside = (
+        kaggle.sessions[0].folder / "kaggle/input/datasets/nih-chest-xrays/data" / blocked.relative_to(release.root)
+    )
+    kaggle.sessions[0].wait_for_text("asked to stop")
+    inside.write_bytes(release.files[blocked.name])  # what it waits for comes
+    assert kaggle.sessions[0].wait().status == "COMPLETE"
+    ended = cli("runs", "wait")
+    assert ended.code == 75, ended.err
+    assert "is paused: it was asked to stop" in ended.err
+    unblock(release, blocked)
+    assert cli("runs", "resume", "-f").code == 0
+    assert on_the_hub(fake_hub) == whole
+
+
+def test_without_a_token_the_set_is_collected_and_pushed_from_here(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, whole: dict[str, bytes]
+) -> None:
+    kaggle.session_secrets = {}
+    cli(*BUILD, "--private")
+    assert kaggle.sessions[0].wait().status == "COMPLETE", kaggle.sessions[0].text
+    assert ("dataset", DATA) not in fake_hub.repos
+    assert "next   chexvision runs collect" in cli("runs", "status").out
+    collected = cli("runs", "collect")
+    assert collected.code == 0, collected.err
+    assert on_the_hub(fake_hub) == whole
+    assert fake_hub.repos["dataset", DATA].private
+    assert not any(b"hf_right" in body.data for body in kaggle.bodies)
+
+
+def test_push_that_fails_for_good_is_told_apart_and_collected_later(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, whole: dict[str, bytes]
+) -> None:
+    rule = fake_hub.faults.add(f"POST /api/datasets/{DATA}/commit/main", Fault.status(400), times=99)
+    cli(*BUILD)
+    assert kaggle.sessions[0].wait().exit_code == 3, kaggle.sessions[0].text
+    assert cli("runs", "wait").code == 3
+    rule.times = 0
+    collected = cli("runs", "collect")
+    assert collected.code == 0, collected.err
+    assert on_the_hub(fake_hub) == whole
+
+
+def test_same_kernel_runs_on_this_machine(
+    cli: Cli, fake_hub: FakeHub, release: Release, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_right")
+    built = cli(*BUILD, "--on", "local", "--images", str(release.root), "--run-dir", "run")
+    assert built.code == 0, built.err
+    assert tree(Path("run/working/shards")) == whole == on_the_hub(fake_hub)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--to", "nih320"], "--to nih320 is no dataset's name; write USER/NAME"),
+        (["--to", DATA, "--on", "hf-jobs"], "--on hf-jobs has no copy of the release"),
+        (["--to", DATA, "--images", "here"], "--images is a folder of this machine; kaggle has the release"),
+        (["--to", DATA, "--on", "local"], "on this machine name the folder of the release: --images DIR"),
+        (["--to", DATA, "--split", "none.csv"], "is neither 'official' nor 'patient' nor a file"),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_is_sent(
+    cli: Cli, kaggle: FakeKaggle, words: list[str], message: str
+) -> None:
+    refused = cli("dispatch", "shards", *words)
+    assert refused.code == 2
+    assert message in refused.err
+    assert len(refused.err.splitlines()) == 1
+    assert kaggle.sessions == []
