@@ -37,7 +37,8 @@ test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest -n 2
 
 test-kaggle: $(KAGGLE_READY)  ## run the kernel's tests with the versions of Kaggle's image
-	$(KAGGLE_VENV)/bin/python -m pytest -n 2 tests/data tests/models tests/training tests/hub tests/kernels
+	$(KAGGLE_VENV)/bin/python -m pytest -n 2 tests/data tests/models tests/training tests/hub tests/kernels tests/runs \
+		tests/shards/test_resume.py
 
 lint: $(READY)  ## ruff and mypy --strict
 	$(BIN)/ruff check

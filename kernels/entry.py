@@ -54,6 +54,7 @@ def main(run: dict[str, Any], payload: str) -> int:
         provenance.write_text(json.dumps(run["provenance"]), encoding="utf-8")
     except OSError as error:
         fail(f"cannot write to {scratch}: {error.strerror or error}; free some space")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # hundreds of lines in a log that is a file
     sys.path.insert(0, str(source / "src"))
     from chexvision.errors import ChexError
     from chexvision.hub.reference import RepoRef, parse_reference
@@ -212,8 +213,8 @@ def relay(pipe: IO[bytes], secret: str | None) -> None:
 
 
 def start(run: dict[str, Any], payload: str) -> NoReturn:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # says each request of the Hub's client
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    logging.getLogger("chexvision").setLevel(logging.INFO)
     code = 1
     try:
         code = main(run, payload)

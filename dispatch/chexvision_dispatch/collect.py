@@ -24,7 +24,7 @@ class Collected:
 
     Args:
         folder: the verified artifact on this machine; None where it was published before.
-        published: where it can be had, ``ADDRESS@REVISION`` or a commit; None where it was to stay here.
+        published: where it can be had, ``USER/NAME@<sha>`` or a folder; None where it was to stay here.
     """
 
     folder: Path | None
@@ -89,8 +89,7 @@ def _push(shards: Path, destination: Reference | None, *, private: bool) -> str:
 def _publish(artifact: Path, run_id: str, destination: Reference | None) -> str | None:
     if destination is None:
         return None
-    publication = open_store(destination).publish(artifact, run_id)
-    return f"{publication.address}@{publication.revision}"
+    return open_store(destination).publish(artifact, run_id).reference
 
 
 def _verify(artifact: Path, progress: RunProgress | None) -> None:

@@ -75,13 +75,14 @@ class HfJobs:
 
     def check(self, needs_hours: float | None) -> list[str]:
         """See that the flavor exists and that there is a token: without one a job could neither read nor publish."""
-        from huggingface_hub import JobHardware
-
-        known = [one.value for one in JobHardware]
-        if self._flavor not in known:
-            raise UsageError(f"--flavor {self._flavor}: the Hub has no such hardware; known are {', '.join(known)}")
         _token()
-        return [f"a job on {self._flavor} is paid by the minute: https://huggingface.co/docs/hub/jobs-pricing"]
+        offered = {one.name: one for one in _asked(lambda api: api.list_jobs_hardware(), "listing its hardware")}
+        if self._flavor not in offered:
+            raise UsageError(f"--flavor {self._flavor}: the Hub has no such hardware; it has {', '.join(offered)}")
+        chosen = offered[self._flavor]
+        return [
+            f"a job on {self._flavor} ({chosen.pretty_name}) costs ${chosen.unit_cost_usd:.4g} a {chosen.unit_label}"
+        ]
 
     def prepare(self, record: RunRecord, folder: Path) -> list[str]:
         """The script is all that is needed."""

@@ -98,8 +98,7 @@ def train(option):
         for name in REQUIRED:
             (artifact / name).write_text(json.dumps({"name": name, "learned": learned}))
         session.trained(artifact)
-        publication = open_store(to).publish(artifact, run_id) if to else None
-        session.published(f"{publication.address}@{publication.revision}" if publication else None)
+        session.published(open_store(to).publish(artifact, run_id).reference if to else None)
     print("trained")
 """
 

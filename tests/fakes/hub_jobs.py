@@ -14,6 +14,18 @@ from .wire import route
 _JOB = r"/api/jobs/(?P<namespace>[^/]+)/(?P<job_id>[0-9a-f]{24})"
 
 
+_HARDWARE = (
+    ("cpu-basic", "CPU Basic", 167),
+    ("t4-small", "Nvidia T4 - small", 6667),
+    ("a10g-small", "Nvidia A10G - small", 16667),
+)
+
+
+def _hardware(name: str, pretty: str, micro_usd: int) -> dict[str, Any]:
+    cost = {"unitCostMicroUSD": micro_usd, "unitCostUSD": micro_usd / 1e6, "unitLabel": "minute"}
+    return {"name": name, "prettyName": pretty, "cpu": "4 vCPU", "ram": "15 GB", "accelerator": None, **cost}
+
+
 @dataclass(slots=True)
 class Job:
     """A job: `spec` is the request as it came, `stage` and `lines` are a test's to set."""
@@ -36,6 +48,10 @@ class HubJobs(HubAccess):
         job = Job(f"{len(self.jobs) + 1:024x}", request.json())
         self.jobs.append(job)
         return json_response(self._job_json(job))
+
+    @route("GET", "/api/jobs/hardware")
+    def job_hardware(self, request: Request) -> Response:
+        return json_response([_hardware(*one) for one in _HARDWARE])
 
     @route("GET", _JOB)
     def inspect_job(self, request: Request, namespace: str, job_id: str) -> Response:

@@ -38,6 +38,7 @@ def carry_out(job: Job, root: Path) -> subprocess.CompletedProcess[str]:
 def test_request_is_what_a_job_needs_and_holds_the_token_as_a_secret_alone(cli: Cli, fake_hub: FakeHub) -> None:
     result = cli(*WORDS, "--flavor", "a10g-small", "--timeout-hours", "2")
     assert result.code == 0, result.err
+    assert "a job on a10g-small (Nvidia A10G - small) costs $0.01667 a minute" in result.out
     (job,) = fake_hub.jobs
     record = records.find(None)
     script = Path(record.folder, "script.py").read_bytes()
@@ -88,7 +89,7 @@ def test_cancel_cancels_and_resume_starts_a_job_with_the_same_script(cli: Cli, f
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--flavor", "p100"], "the Hub has no such hardware; known are cpu-basic"),
+        (["--flavor", "p100"], "the Hub has no such hardware; it has cpu-basic"),
         (["--accelerator", "x"], "--accelerator and --public are for Kaggle"),
         (["--timeout-hours", "0"], "--timeout-hours 0 must be above 0"),
     ],

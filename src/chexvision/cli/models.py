@@ -62,10 +62,18 @@ def predict(
         table.add_column("")
         for prediction in group:
             table.add_column(prediction.image.name, justify="right")
-        table.add_row("[bold]abnormal[/bold]", *(f"[bold]{p.abnormal:.3f}[/bold]" for p in group))
+        table.add_row("[bold]abnormal[/bold]", *(f"[bold]{_cell(p, 'Abnormal', p.abnormal)}[/bold]" for p in group))
         for finding in group[0].findings:
-            table.add_row(finding, *(f"{p.findings[finding]:.3f}" for p in group))
+            table.add_row(finding, *(_cell(p, finding, p.findings[finding]) for p in group))
+        if any(p.calls for p in group):
+            table.caption, table.caption_justify = "* reaches the model's threshold", "left"
         console.print(table)
+
+
+def _cell(prediction: Prediction, name: str, probability: float) -> str:
+    if not prediction.calls:
+        return f"{probability:.3f}"
+    return f"{probability:.3f} {'*' if prediction.calls.get(name) else ' '}"
 
 
 def _fitting(predictions: list[Prediction], width: int) -> Iterator[list[Prediction]]:

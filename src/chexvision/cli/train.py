@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -50,6 +51,8 @@ def train(
     recipe = load_recipe(model, preset=preset or None, overrides=overrides or ())
     source = parse_reference(data or recipe.data.dataset)
     destination = parse_reference(to) if to else None
+    if work is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("several processes train one run: name the folder that they share, --work DIR")
     made = Provenance.read(provenance) if provenance else Provenance.here(recipe.name)
     folder = work if work is not None else Path("runs") / made.run_id
     begun = read_progress(folder)
@@ -72,4 +75,5 @@ def train(
             )
         typer.echo(f"artifact: {outcome.artifact}")
     if outcome.publication is not None:
-        typer.echo(f"published: {outcome.publication.address} at {outcome.publication.revision}")
+        where, page = outcome.publication.reference, outcome.publication.address
+        typer.echo(f"published: {where}" if page == where else f"published: {where}, {page}")

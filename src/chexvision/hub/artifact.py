@@ -24,7 +24,7 @@ class Metrics(Record):
     Args:
         dataset: ``USER/NAME@sha``, or the folder's path.
         drawn: whether its pictures are drawn, not taken of patients.
-        split_table: the table that divided the images, or null for the shards' own split.
+        split_table: name of the table that divided the images, or null for the shards' own split.
         image_size: side in pixels.
         epoch: the one whose weights these are, from 1.
         splits: figures by split. Thresholds and calibration were chosen on validation; validation's own figures

@@ -45,7 +45,7 @@ class RunProgress(_Record):
         points: of the epochs that ended.
         state: the files that a next session goes on from, by their path in the run's folder.
         artifact: sha256 of every file of the complete artifact, by name.
-        published: where it can be had, ``ADDRESS@REVISION``; null where it was not published.
+        published: where it can be had, ``USER/NAME@<sha>`` or a folder; null where it was not published.
     """
 
     run_id: str

@@ -91,6 +91,9 @@ class Session:
         self.tell()
         if self._branch is None:
             return
+        from huggingface_hub.utils.tqdm import disable_progress_bars
+
+        disable_progress_bars()  # the state goes to the branch while another bar is being drawn
         try:
             self._branch.send({PROGRESS_FILE: self.progress.to_json().encode()}, f"Session {self.progress.session}")
         except NotAllowed as error:
@@ -164,7 +167,7 @@ class Session:
         self._close_sender(drop=False)
 
     def published(self, where: str | None) -> None:
-        """The artifact was published as ``ADDRESS@REVISION``, or was to be left where it is."""
+        """The artifact was published as ``USER/NAME@<sha>`` or in a folder, or was to be left where it is."""
         if where is not None:
             self.tell(published=where)
         self._send("Complete", settle=where is not None)

@@ -32,10 +32,12 @@ class Publication:
     Args:
         address: a web page or a folder.
         revision: the commit, or the tag in a folder.
+        reference: what `chexvision pull` and the like take: ``USER/REPO@<sha>`` or the folder.
     """
 
     address: str
     revision: str
+    reference: str
 
 
 class ArtifactStore(Protocol):
@@ -85,7 +87,7 @@ class HubStore:
                 f"could not publish to {self.repo_id}: {reason(error)}; the artifact is whole in {folder}: check "
                 f"that HF_TOKEN may write there, then publish it with: chexvision runs collect {tag}"
             ) from error
-        return Publication(f"{api.endpoint}/{self.repo_id}/tree/{tag}", revision)
+        return Publication(f"{api.endpoint}/{self.repo_id}/tree/{tag}", revision, f"{self.repo_id}@{revision}")
 
     def _publish(self, api: HfApi, folder: Path, tag: str) -> str:
         """Do what is left to do. Whatever an earlier attempt achieved, answered or not, is found and kept."""
@@ -170,7 +172,7 @@ class FolderStore:
                 f"could not publish to {self.folder}: {reason(error)}; the artifact is whole in {folder}: mend that, "
                 f"then publish it with: chexvision runs collect {tag}"
             ) from error
-        return Publication(str(self.folder), tag)
+        return Publication(str(self.folder), tag, str(self.folder))
 
     def _published(self) -> list[str]:
         try:

@@ -106,7 +106,7 @@ def run_training(
     metrics = Metrics(
         dataset=source.name,
         drawn=source.drawn,
-        split_table=recipe.data.split_table,
+        split_table=Path(recipe.data.split_table).name if recipe.data.split_table is not None else None,
         image_size=recipe.data.image_size,
         epoch=best_epoch(training.history).epoch,
         splits=final.splits,
@@ -130,7 +130,7 @@ def run_training(
         session.trained(folder)
     published = open_store(to).publish(folder, provenance.run_id) if to is not None else None
     if session is not None:
-        session.published(f"{published.address}@{published.revision}" if published is not None else None)
+        session.published(published.reference if published is not None else None)
     return Outcome(True, folder, published, metrics)
 
 
