@@ -47,7 +47,9 @@ class TrialPass:
         try:
             blank = torch.zeros((images, size, size), dtype=torch.uint8, device=device)
             with self.accelerator.autocast():
-                logits = (network or self.model)(augment(blank, draw(self.recipe.augment, images, seed=0)))
+                # Not `network or`: a compiled network has no truth value.
+                passed = network if network is not None else self.model
+                logits = passed(augment(blank, draw(self.recipe.augment, images, seed=0)))
             self.loss(logits, torch.zeros((images, 15), device=device)).mean().backward()
         finally:
             self.model.zero_grad(set_to_none=True)
@@ -70,7 +72,7 @@ def compiled(model: CheXVision, trial: Callable[[int, nn.Module], None]) -> nn.M
         raise
     # Compilers fail in ways of their own: no C compiler, an unsupported device, an error of the backend.
     except Exception as error:  # noqa: BLE001
-        _log.warning("torch.compile failed (%s); going on without it", type(error).__name__)
+        _log.warning("torch.compile failed (%s: %.200s); going on without it", type(error).__name__, error)
         return model
     return network
 
