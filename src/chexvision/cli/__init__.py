@@ -44,7 +44,8 @@ def main(argv: list[str] | None = None) -> NoReturn:
     """
     from chexvision.cli import register
 
-    register.commands(app)
+    if not app.registered_commands:  # not again where a program calls this more than once
+        register.commands(app)
     try:
         app(args=argv)
     except ChexError as error:
