@@ -43,6 +43,7 @@ def test_a_step_is_measured_beside_the_usual_loop(drawn_shards: Path, capsys: py
         capsys, "step", "--data", drawn_shards, "--size", 32, "--batch", 4, "--accumulate", 2, "--model", "densenet"
     )
     assert figures["ours"]["images/s"] > 0
+    assert figures["ours"]["peak memory, MB"] > 0
     assert 0 <= figures["ours"]["waits for data, %"] <= 100
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from chexvision.models.densenet import DenseBlock
 from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD
 
 
@@ -78,6 +80,21 @@ class PngFiles(torch.utils.data.Dataset[Tensor]):
             image: Tensor = self.transforms(rgb)
             return image
         return torch.from_numpy(cv2.resize(rgb, (self.size, self.size)).transpose(2, 0, 1).copy())
+
+
+def as_published(model: nn.Module) -> nn.Module:
+    """`model` with its dense blocks computed as torchvision does, each joined map kept; the weights are the same."""
+    for module in model.modules():
+        if isinstance(module, DenseBlock):
+            module.forward = partial(_torchvisions_forward, module)  # type: ignore[method-assign]
+    return model
+
+
+def _torchvisions_forward(block: DenseBlock, x: Tensor) -> Tensor:
+    maps = [x]
+    for layer in block.values():
+        maps.append(layer(maps))
+    return torch.cat(maps, 1)
 
 
 def usual_steps(
