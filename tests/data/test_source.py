@@ -17,9 +17,9 @@ from huggingface_hub import CommitOperationDelete, HfApi
 
 from chexvision.data.source import ShardSource, find_shards
 from chexvision.errors import ChexError, UsageError
-from chexvision.hub import retry
 from chexvision.hub.reference import RepoRef
 from tests.fakes.faults import Fault
+from tests.fakes.fixtures import hub_here
 from tests.fakes.hub import FakeHub
 
 TOKEN = "hf_right"
@@ -52,18 +52,9 @@ def small_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def a_hub(root: Path) -> Iterator[FakeHub]:
-    with pytest.MonkeyPatch.context() as patch, FakeHub(root, TOKEN) as hub:
-        hub.environment(patch, TOKEN)
+    with pytest.MonkeyPatch.context() as patch, hub_here(root, FakeHub) as hub:
         patch.setenv("CHEXVISION_CACHE", str(root / "cache"))
         yield hub
-
-
-@pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    seen: list[float] = []
-    monkeypatch.setattr(retry, "sleep", seen.append)
-    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client's own backoff
-    return seen
 
 
 @pytest.fixture

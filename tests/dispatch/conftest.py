@@ -21,15 +21,20 @@ __all__ = ["fake_hub", "fake_kaggle"]
 DISPATCH_DIR = Path(importlib.util.find_spec("chexvision_dispatch").origin).parent  # type: ignore[union-attr, arg-type]
 
 
-@pytest.fixture(scope="session")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the source tree as it lies in a checkout, with the stand-in for training."""
-    root = tmp_path_factory.mktemp("checkout")
+def copy_source(root: Path) -> Path:
+    """Copy the source tree to `root` as it lies in a checkout."""
     leave = shutil.ignore_patterns("__pycache__", "share")
     shutil.copytree(PACKAGE_DIR, root / "src" / "chexvision", ignore=leave)
     shutil.copytree(DISPATCH_DIR, root / "dispatch" / "chexvision_dispatch", ignore=leave)
     for name in ("configs", "kernels"):
         shutil.copytree(shared_dir(name), root / name, ignore=leave)
+    return root
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the source tree with the stand-in for training."""
+    root = copy_source(tmp_path_factory.mktemp("checkout"))
     (root / "src" / "chexvision" / "__main__.py").write_text(STAND_IN)
     (root / "src" / "chexvision" / "standin.py").write_text(STAND_IN_EPOCHS)
     return root

@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+
+from chexvision.hub import retry
 
 from .hub import FakeHub
 from .kaggle import FakeKaggle
 
 HUB_TOKEN = "hf_right"
+H = TypeVar("H", bound=FakeHub)
+
+
+@contextmanager
+def hub_here(root: Path, kind: type[H]) -> Iterator[H]:
+    """A Hub that this process's client talks to; one after the other in a test, where a fixture is one for all."""
+    with pytest.MonkeyPatch.context() as patch, kind(root, HUB_TOKEN) as hub:
+        hub.environment(patch, HUB_TOKEN)
+        yield hub
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Nothing is waited for; the seconds that our retries would have waited."""
+    seen: list[float] = []
+    monkeypatch.setattr(retry, "sleep", seen.append)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client's own backoff
+    return seen
 
 
 @pytest.fixture

@@ -7,15 +7,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from chexvision.errors import ChexError, PublishError
-from chexvision.hub import retry
 from chexvision.hub.store import FolderStore, HubStore
 from tests.fakes.faults import Fault
+from tests.fakes.fixtures import hub_here
 from tests.fakes.hub import FakeHub
 from tests.fakes.hub_store import Commit
 
@@ -67,24 +66,8 @@ def titles(hub: FakeHub) -> list[str]:
 
 
 @pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    seen: list[float] = []
-    monkeypatch.setattr(retry, "sleep", seen.append)
-    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client's own backoff
-    return seen
-
-
-@contextmanager
-def a_hub(root: Path) -> Iterator[FakeHub]:
-    """A Hub that this process's client talks to."""
-    with pytest.MonkeyPatch.context() as patch, FakeHub(root, TOKEN) as hub:
-        hub.environment(patch, TOKEN)
-        yield hub
-
-
-@pytest.fixture
 def hub(tmp_path: Path) -> Iterator[FakeHub]:
-    with a_hub(tmp_path / "hub") as hub:
+    with hub_here(tmp_path / "hub", FakeHub) as hub:
         yield hub
 
 
@@ -112,14 +95,14 @@ def test_publishing_again_changes_nothing(hub: FakeHub, model: Path, tmp_path: P
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_request_may_fail_once(model: Path, tmp_path: Path, waits: list[float], fault: str) -> None:
-    with a_hub(tmp_path / "clean") as hub:
+    with hub_here(tmp_path / "clean", FakeHub) as hub:
         HubStore(REPO).publish(model, RUN)
         lines = [f"{record.method} {record.path.split('?')[0]}" for record in hub.requests]
     for endpoint in ("/create", "/refs", "/commits/", "/validate-yaml", "/preupload/", "/objects/batch", "/upload/",
                      "/info/lfs/verify", "/commit/", "/tag/"):  # fmt: skip
         assert any(endpoint in line for line in lines), endpoint
     for number, line in enumerate(lines):
-        with a_hub(tmp_path / f"hub-{number}") as hub:
+        with hub_here(tmp_path / f"hub-{number}", FakeHub) as hub:
             count = itertools.count()
             rule = hub.faults.add(lambda _, count=count, number=number: next(count) == number, FAULTS[fault])  # type: ignore[misc]
             done = HubStore(REPO).publish(model, RUN)

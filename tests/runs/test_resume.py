@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from chexvision.layout import PACKAGE_DIR, shared_dir
 from chexvision_dispatch import records
-from tests.dispatch.conftest import DISPATCH_DIR
+from tests.dispatch.conftest import copy_source
 from tests.training.runs import TINY, figures
 
 Words = Callable[..., "subprocess.Popen[str]"]
@@ -32,12 +30,7 @@ EPOCHS = "training.phases=[{epochs: %d, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the source with one more backbone, which trains in a blink."""
-    root = tmp_path_factory.mktemp("small")
-    leave = shutil.ignore_patterns("__pycache__", "share")
-    shutil.copytree(PACKAGE_DIR, root / "src" / "chexvision", ignore=leave)
-    shutil.copytree(DISPATCH_DIR, root / "dispatch" / "chexvision_dispatch", ignore=leave)
-    for name in ("configs", "kernels"):
-        shutil.copytree(shared_dir(name), root / name, ignore=leave)
+    root = copy_source(tmp_path_factory.mktemp("small"))
     models = root / "src" / "chexvision" / "models"
     (models / "tiny.py").write_text(BACKBONE)
     with (models / "registry.py").open("a") as registry:

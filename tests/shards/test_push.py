@@ -6,7 +6,6 @@ import itertools
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -18,7 +17,6 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from chexvision.cli import main
 from chexvision.errors import ChexError, UsageError
-from chexvision.hub import retry
 from chexvision.hub.reference import RepoRef
 from chexvision.labels import FINDINGS
 from chexvision.shards.info import describe
@@ -29,6 +27,7 @@ from chexvision.shards.remote import hub_place, list_files
 from chexvision.shards.synthesize import synthesize
 from chexvision.shards.verify import verify_remote
 from tests.fakes.faults import Fault
+from tests.fakes.fixtures import hub_here
 from tests.fakes.hub import FakeHub
 from tests.fakes.messages import Request, Response
 
@@ -57,24 +56,9 @@ class CountingHub(FakeHub):
     cdn.__dict__.update(FakeHub.cdn.__dict__)
 
 
-@contextmanager
-def a_hub(root: Path) -> Iterator[CountingHub]:
-    with pytest.MonkeyPatch.context() as patch, CountingHub(root, TOKEN) as hub:
-        hub.environment(patch, TOKEN)
-        yield hub
-
-
-@pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    seen: list[float] = []
-    monkeypatch.setattr(retry, "sleep", seen.append)
-    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client's own backoff
-    return seen
-
-
 @pytest.fixture
 def hub(tmp_path: Path, waits: list[float]) -> Iterator[CountingHub]:
-    with a_hub(tmp_path / "hub") as hub:
+    with hub_here(tmp_path / "hub", CountingHub) as hub:
         yield hub
 
 
@@ -163,12 +147,12 @@ def test_pushing_again_sends_and_changes_nothing(hub: FakeHub, small: Path) -> N
 
 @pytest.mark.parametrize("fault", ["503", "cut in the request", "answer lost"])
 def test_every_request_may_fail_once(small: Path, tmp_path: Path, waits: list[float], fault: str) -> None:
-    with a_hub(tmp_path / "clean") as hub:
+    with hub_here(tmp_path / "clean", CountingHub) as hub:
         push_shards(small, DATA, private=False)
         count = len(hub.requests)
     assert count > 20
     for number in range(count):
-        with a_hub(tmp_path / f"hub-{number}") as hub:
+        with hub_here(tmp_path / f"hub-{number}", CountingHub) as hub:
             numbers = itertools.count()
             rule = hub.faults.add(lambda _, n=numbers, number=number: next(n) == number, FAULTS[fault])  # type: ignore[misc]
             pushed = push_shards(small, DATA, private=False)
