@@ -98,10 +98,11 @@ def main(run: dict[str, Any], payload: str) -> int:
         arguments += ["--max-hours", f"{left:.6f}"]
     arguments += ["--to", destination] if destination is not None else []
     python = launcher() if run["process_per_gpu"] else [sys.executable]
+    before = read_progress(working, run["run_id"])
     code = launch([*python, "-m", "chexvision", *arguments], environment, token.value if token else None)
     # What starts a process for each GPU exits with 1 whenever it was sent a signal, even if all of them then paused.
     told = read_progress(working, run["run_id"])
-    return 0 if told is not None and told.status == "paused" else code
+    return 0 if told is not None and told != before and told.status == "paused" else code
 
 
 def fail(message: str) -> NoReturn:

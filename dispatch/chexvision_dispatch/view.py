@@ -135,7 +135,8 @@ def branch_of(record: RunRecord) -> RunBranch | None:
     to = destination_of(record)
     if not isinstance(to, RepoRef):
         return None
-    return RunBranch(to.repo_id, record.run_id, repo_type=kernel_named(record.kernel).repo_type)
+    kernel = kernel_named(record.kernel)
+    return RunBranch(to.repo_id, record.run_id, repo_type=kernel.repo_type, private=record.private)
 
 
 def destination_of(record: RunRecord) -> Reference | None:

@@ -8,7 +8,9 @@ import signal
 from pathlib import Path
 
 import pytest
+from huggingface_hub import HfApi
 
+from chexvision.provenance import now
 from chexvision.shards.build import BuildOptions, build_shards
 from chexvision_dispatch import records
 from tests.dispatch.standin import Cli
@@ -161,6 +163,49 @@ def test_without_a_token_the_set_is_collected_and_pushed_from_here(
     assert on_the_hub(fake_hub) == whole
     assert fake_hub.repos["dataset", DATA].private
     assert not any(b"hf_right" in body.data for body in kaggle.bodies)
+
+
+def test_what_was_to_be_private_never_reaches_a_public_dataset(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release
+) -> None:
+    HfApi().create_repo(DATA, repo_type="dataset")
+    cli(*BUILD, "--private")
+    assert kaggle.sessions[0].wait().exit_code == 1
+    assert "is there already and public" in kaggle.sessions[0].text
+    assert list(fake_hub.repos["dataset", DATA].branches) == ["main"]
+    assert "status failed" in cli("runs", "status").out
+
+
+def test_wish_to_stop_a_private_build_makes_no_public_dataset(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release
+) -> None:
+    kaggle.hold()
+    cli(*BUILD, "--private")
+    assert cli("runs", "cancel").code == 0
+    assert fake_hub.repos["dataset", DATA].private
+    kaggle.release()
+    kaggle.sessions[0].wait()
+
+
+def test_resumed_session_that_fails_at_once_is_not_taken_for_paused(
+    cli: Cli, fake_hub: FakeHub, release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_right")
+    words = ["--on", "local", "--images", str(release.root), "--run-dir", "run"]
+    assert cli(*BUILD, *words, "--max-hours", "1e-9").code == 75
+    release.root.rename(release.root.with_name("moved"))
+    told = json.loads(Path("run/working/progress.json").read_text())
+    while now() <= told["updated_at"]:
+        pass
+    failed = cli("runs", "resume", "-f")
+    assert failed.code == 1, failed.err
+    assert "is failed" in failed.err
+
+
+def test_options_before_the_word_shards_are_not_ignored(cli: Cli, kaggle: FakeKaggle) -> None:
+    refused = cli("dispatch", "--dry-run", "shards", "--to", DATA)
+    assert refused.code == 2
+    assert "write --dry-run behind shards" in refused.err
 
 
 def test_push_that_fails_for_good_is_told_apart_and_collected_later(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -23,15 +24,17 @@ SMALL = 45_000  # bytes of a shard: two images' worth above what a Parquet file 
 
 
 class Watch:
-    """A session that ends the build after so many finished shards."""
+    """A session that ends the build after so many finished shards, or after so many images."""
 
-    def __init__(self, stop_after: int = 10**9) -> None:
+    def __init__(self, stop_after: int = 10**9, *, images: int = 10**9) -> None:
         self.shards = 0
         self.before: int | None = None
         self._stop_after = stop_after
+        self._images = images
 
     def should_stop(self) -> bool:
-        return self.shards >= self._stop_after
+        self._images -= 1
+        return self.shards >= self._stop_after or self._images < 0
 
     def begins(self, images: int, ledger: Ledger) -> None:
         self.before = ledger.rows
@@ -81,6 +84,35 @@ def test_as_many_sessions_as_there_are_shards_give_the_same_bytes(
             go_on(release, out, Watch(1))
         except Stopped:
             continue
+    assert tree(out) == whole
+
+
+def test_session_that_finishes_no_shard_keeps_those_of_the_one_before(
+    release: Release, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "shards"
+    with pytest.raises(Stopped):
+        go_on(release, out, Watch(4))
+    for images in (0, 1):
+        with pytest.raises(Stopped):
+            go_on(release, out, Watch(images=images))
+    watch = go_on(release, out, Watch())
+    assert watch.before is not None and watch.before > 0
+    assert tree(out) == whole
+
+
+def test_build_that_fails_in_its_last_moments_keeps_all_shards(
+    release: Release, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    out = tmp_path / "shards"
+    with monkeypatch.context() as patch, pytest.raises(ChexError, match="is full"):
+        patch.setattr(build, "write_manifest", full)
+        go_on(release, out, Watch())
+    watch = go_on(release, out, Watch())
+    assert watch.before == 39
     assert tree(out) == whole
 
 
@@ -171,11 +203,13 @@ def test_finished_set_is_not_built_again_and_not_taken_for_another(release: Rele
         with BuildSession(tmp_path, "shards-1") as session:
             build_and_push([release.root], release.metadata, chosen, session)
     assert session.progress.session == 2
-    with (
-        pytest.raises(UsageError, match="were built with other options; name another --work"),
-        BuildSession(tmp_path, "shards-1") as session,
-    ):
-        build_and_push([release.root], release.metadata, options(size=40), session)
+    release.metadata.write_text(release.metadata.read_text().replace("Hernia", "Mass"))
+    for other in (options(size=40), chosen):  # another size, other labels
+        with (
+            pytest.raises(UsageError, match="holds shards of other images or options"),
+            BuildSession(tmp_path, "shards-1") as session,
+        ):
+            build_and_push([release.root], release.metadata, other, session)
 
 
 def test_failed_build_keeps_what_is_finished_and_says_why(release: Release, tmp_path: Path) -> None:

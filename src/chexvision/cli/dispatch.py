@@ -120,6 +120,11 @@ def train(
 ) -> None:
     """Pack this source tree with a recipe and train it on Kaggle's GPUs, or on this machine."""
     if context.invoked_subcommand is not None:
+        sources = {name: context.get_parameter_source(name) for name in context.params}
+        typed = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+        if typed:
+            option = typed[0].replace("_", "-")
+            raise UsageError(f"write --{option} behind {context.invoked_subcommand}, which has options of its own")
         return
     if not model:
         raise UsageError("name what to train: --model densenet")

@@ -72,6 +72,8 @@ def build(
 
     if (out is None) == (work is None):
         raise UsageError("name a folder to make with --out, or one to work in, and to go on in, with --work")
+    if work is not None and overwrite:
+        raise UsageError("--overwrite is for --out; with --work name another folder, or delete what is in this one")
     if work is None and (to is not None or max_hours is not None):
         raise UsageError("--to and --max-hours need --work; or push a finished folder with: chexvision shards push")
     options = BuildOptions(

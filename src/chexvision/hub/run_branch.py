@@ -59,7 +59,7 @@ class RunBranch:
         The repository and the branch are made where they are missing.
 
         Raises:
-            NotAllowed: the token may not write there.
+            NotAllowed: the token may not write there, or the repository is public and was to be private.
             ChexError: the Hub does not answer.
         """
         from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
@@ -68,6 +68,11 @@ class RunBranch:
 
         def commit() -> str:
             api.create_repo(self.repo_id, repo_type=self.repo_type, private=self.private or None, exist_ok=True)
+            if self.private and not api.repo_info(self.repo_id, repo_type=self.repo_type).private:
+                raise NotAllowed(
+                    f"{self.repo_id} is there already and public, which nothing is sent to that was to be private; "
+                    "make it private on its page, or choose another name"
+                )
             api.create_branch(self.repo_id, branch=self.name, repo_type=self.repo_type, exist_ok=True)
             # Operations are made anew each time: the client marks those it has uploaded.
             operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = [
@@ -197,6 +202,8 @@ class RunBranch:
     def _asked(self, call: Callable[[], T], what: str) -> T:
         try:
             return retried(call, what=f"{self.repo_id}: {what}")
+        except NotAllowed:
+            raise
         except Exception as error:  # each generation of the client lets another HTTP library's errors out
             if status_of(error) in (401, 403):
                 refuses = "does not accept the token" if status_of(error) == 401 else "lets the token not write"

@@ -37,7 +37,7 @@ class RunProgress(_Record):
         epochs: epochs of the recipe; null until training begins.
         best_epoch: the one with the best macro AUROC so far.
         best_macro_auroc: of validation.
-        images: how many the shards being built will hold, bad ones among them; null in training.
+        images: how many the shards being built will hold, before it is known which are bad; null in training.
         images_done: those in finished shards.
         seconds_left: an estimate for what is left to compute; null where nothing was timed yet.
         updated_at: ISO 8601 in UTC.

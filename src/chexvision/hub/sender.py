@@ -14,6 +14,8 @@ from chexvision.errors import ChexError
 from chexvision.hub.run_branch import RunBranch
 from chexvision.hub.run_progress import PROGRESS_FILE, RunProgress
 
+_LINKS = ".sending-"
+
 
 class Sender:
     """Sends the newest progress and files to a branch from a thread of its own.
@@ -27,7 +29,9 @@ class Sender:
 
     def __init__(self, branch: RunBranch, work: Path) -> None:
         self._branch = branch
-        self._links = tempfile.TemporaryDirectory(prefix=".sending-", dir=work)
+        for left in work.glob(f"{_LINKS}*"):  # by a session that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        self._links = tempfile.TemporaryDirectory(prefix=_LINKS, dir=work)
         self._linked = 0
         self._changed = threading.Condition()
         self._files: dict[str, Path] = {}
@@ -71,8 +75,9 @@ class Sender:
             except ChexError as error:
                 print(f"WARNING: {error}; it is all in the run's folder, too", file=sys.stderr, flush=True)
                 with self._changed:
-                    files, self._files = self._files, files | self._files
-                    files = {name: path for name, path in files.items() if self._files[name] != path}
+                    waiting = files | self._files
+                    files = {name: path for name, path in files.items() if waiting[name] != path}
+                    self._files = waiting
             for path in files.values():
                 path.unlink(missing_ok=True)
 

@@ -10,6 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+import cv2
+import pyarrow as pa
+
 from chexvision import __version__
 from chexvision.errors import ChexError, UsageError
 from chexvision.files import sha256_of
@@ -27,6 +30,7 @@ from chexvision.shards.manifest import (
     Source,
     SplitCounts,
     SplitRule,
+    read_manifest,
     write_manifest,
 )
 from chexvision.shards.metadata import Entry, read_metadata
@@ -88,7 +92,8 @@ def build_shards(
         out: the folder to make.
         options: everything else.
         session: where there is one, finished shards are kept in the folder ``OUT.partial`` if the build is cut,
-            and another call goes on behind them; the bytes are the same.
+            and another call with the same libraries goes on behind them; the bytes are the same. A finished `out`
+            is returned as it is.
 
     Raises:
         UsageError: an input is missing or not what it should be, or `out` may not be replaced.
@@ -96,7 +101,8 @@ def build_shards(
             nothing is left.
         Stopped: the session asked for it.
     """
-    check_replaceable(out, overwrite=options.overwrite)
+    if session is None:
+        check_replaceable(out, overwrite=options.overwrite)
     entries = read_metadata(metadata)
     index = find_images(images)
     total = len(index.images) + len(index.duplicates)
@@ -104,6 +110,12 @@ def build_shards(
     usable, bad = _sort_out(index, entries, table)
     _check_bad(bad, total, options.max_bad)
     source = Source("radiographs", metadata.name, sha256_of(metadata))
+    built = read_manifest(out) if session is not None else None
+    if built is not None:
+        made = (built.source, built.split, built.size, built.encoding, built.images + len(built.bad))
+        if made != (source, rule, options.size, options.encoding, total):
+            raise UsageError(f"{out} holds shards of other images or options; name another folder to work in")
+        return built
     needed = expected_bytes(len(usable), options.size, options.encoding)
     with staged_folder(out, overwrite=options.overwrite, needed_bytes=needed, kept=session is not None) as folder:
         key = _key(source, rule, usable, options)
@@ -124,7 +136,7 @@ def build_shards(
         )
         write_manifest(folder, manifest)
         write_card(folder, manifest)
-        (folder / LEDGER_NAME).unlink(missing_ok=True)
+    (out / LEDGER_NAME).unlink(missing_ok=True)
     return manifest
 
 
@@ -182,7 +194,7 @@ def _key(source: Source, rule: SplitRule, usable: list[_Item], options: BuildOpt
     """Names all that decides on the shards' bytes, the pixels apart."""
     decides = [
         FORMAT,
-        __version__,
+        [__version__, pa.__version__, cv2.__version__],
         asdict(source),
         asdict(rule),
         [options.size, options.encoding, options.shard_bytes],
@@ -206,6 +218,7 @@ def _write_shards(
     done = [item for item in usable if item.split in last and item.found.name <= last[item.split]]
     rest = [item for item in usable if item.split not in last or item.found.name > last[item.split]]
     bad += [one.image for one in left_out]
+    _check_bad(bad, total, options.max_bad)
 
     def on_finished(finished: Finished) -> None:
         nonlocal ledger

@@ -77,6 +77,8 @@ def open_ledger(folder: Path, key: str) -> Ledger:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path not in kept:
             path.unlink()
+    if ledger.finished:
+        ledger.save(folder)
     return ledger
 
 
@@ -103,6 +105,8 @@ def _whole(folder: Path, shards: tuple[Finished, ...]) -> tuple[Finished, ...]:
         path = folder / one.shard.path
         if one.shard.path != unfinished_name(one.shard.split, index):
             return shards[:index]
+        for renamed in path.parent.glob(f"{path.stem}-of-*.parquet"):  # the build was cut in its last moments
+            renamed.rename(path)
         if not path.is_file() or path.stat().st_size != one.shard.bytes or sha256_of(path) != one.shard.sha256:
             return shards[:index]
     return shards

@@ -80,7 +80,7 @@ def _make_repo(api: HfApi, dataset: RepoRef, private: bool) -> None:
     if not retried(is_private, what=f"creating {dataset}") and private:
         raise UsageError(
             f"{dataset} is there already and public, --private does not change that; make it private on its page, "
-            "or choose another --repo"
+            "or choose another name"
         )
 
 

@@ -6,13 +6,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from chexvision.errors import UsageError
 from chexvision.hub.reference import RepoRef
 from chexvision.hub.run_branch import RunBranch
 from chexvision.hub.session import Session
 from chexvision.shards.build import BuildOptions, Stopped, build_shards
 from chexvision.shards.ledger import LEDGER_NAME, Ledger, kept_files
-from chexvision.shards.manifest import Manifest, read_manifest
+from chexvision.shards.manifest import Manifest
 from chexvision.shards.push import push_shards
 
 
@@ -90,26 +89,15 @@ def build_and_push(
         What was built, or None if the session ended early with the finished shards kept; and the pushed dataset.
 
     Raises:
-        UsageError: the folder holds shards that were built otherwise; see also `build_shards`.
         ChexError: see `build_shards`.
         PublishError: the set is whole but could not be pushed.
     """
-    manifest = read_manifest(session.out)
-    if manifest is not None and not _made_like(manifest, options):
-        raise UsageError(f"{session.out} holds shards that were built with other options; name another --work")
-    if manifest is None:
-        try:
-            manifest = build_shards(images, metadata, session.out, options, session)
-        except Stopped:
-            session.paused()
-            return None, None
+    try:
+        manifest = build_shards(images, metadata, session.out, options, session)
+    except Stopped:
+        session.paused()
+        return None, None
     session.built(manifest)
     pushed = push_shards(session.out, to.repo_id, private=private) if to is not None else None
     session.published(str(pushed) if pushed is not None else None)
     return manifest, pushed
-
-
-def _made_like(manifest: Manifest, options: BuildOptions) -> bool:
-    rule = Path(options.split).name if options.split is not None else manifest.split.name
-    made = (manifest.size, manifest.encoding, manifest.split.seed, manifest.split.name)
-    return made == (options.size, options.encoding, options.seed, rule)

@@ -21,11 +21,11 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextmanager
 def staged_folder(out: Path, *, overwrite: bool, needed_bytes: int, kept: bool = False) -> Iterator[Path]:
-    """Yield an empty folder beside `out` that becomes `out` when the block ends well, else is removed.
+    """Yield a folder beside `out`, empty, that becomes `out` when the block ends well, and is removed otherwise.
 
     SIGTERM ends the block like Ctrl-C does. Leave no file open in the folder when the block ends.
-    With `kept` the folder is ``OUT.partial``, may hold what an earlier call left, and stays where the block fails;
-    what signals do is then left to the caller.
+    With `kept` the folder is ``OUT.partial``, holds what an earlier call left, and stays where the block fails; what
+    signals do is then left to the caller.
 
     Args:
         out: the folder to make; missing, empty, or a shard folder that `overwrite` allows to replace.
