@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from huggingface_hub import HfApi
@@ -52,6 +53,12 @@ def on_the_hub(hub: FakeHub) -> dict[str, bytes]:
     files = hub.commits(DATA, repo_type="dataset")[0].files
     names = [name for name in files if name != ".gitattributes"]
     return {name: hub.read(DATA, name, repo_type="dataset") for name in names}
+
+
+def fetched(hub: FakeHub) -> list[str]:
+    """Files of the unfinished build that were asked for."""
+    asked = [record.path for record in hub.requests if record.method == "GET" and "resolve" in record.path]
+    return [path for path in asked if "shards.partial" in unquote(path)]
 
 
 def block(release: Release, kaggle: FakeKaggle) -> Path:
@@ -125,6 +132,7 @@ def test_killed_session_costs_no_finished_shard(
     assert resumed.code == 0, resumed.err
     assert kaggle.sessions[1].wait().status == "COMPLETE", kaggle.sessions[1].text
     assert f"going on behind {done} of 40 images" in kaggle.sessions[1].text
+    assert fetched(fake_hub)
     assert on_the_hub(fake_hub) == whole
     assert len(fake_hub.commits(DATA, repo_type="dataset")) == 2
 
@@ -148,6 +156,7 @@ def test_wish_to_stop_pauses_behind_the_last_finished_shard(
     unblock(release, blocked)
     assert cli("runs", "resume", "-f").code == 0
     assert on_the_hub(fake_hub) == whole
+    assert fetched(fake_hub) == []  # all was in the first session's output, which is attached
 
 
 def test_without_a_token_the_set_is_collected_and_pushed_from_here(

@@ -17,7 +17,7 @@ from chexvision.radiograph import decode_grey
 from chexvision.shards import build
 from chexvision.shards.build import Stopped, build_shards
 from chexvision.shards.ledger import LEDGER_NAME, Ledger
-from chexvision.shards.session import BuildSession, build_and_push
+from chexvision.shards.session import ShardsSession, build_and_push
 from tests.shards.conftest import Release, options, tree
 
 SMALL = 45_000  # bytes of a shard: two images' worth above what a Parquet file takes by itself
@@ -188,11 +188,11 @@ def test_killed_process_leaves_its_finished_shards(release: Release, whole: dict
 
 def test_time_budget_pauses_with_what_is_finished(release: Release, tmp_path: Path, whole: dict[str, bytes]) -> None:
     chosen = options(shard_bytes=SMALL, max_bad=0.5)
-    with BuildSession(tmp_path, "shards-1", max_hours=1e-9) as session:
+    with ShardsSession(tmp_path, "shards-1", max_hours=1e-9) as session:
         assert build_and_push([release.root], release.metadata, chosen, session) == (None, None)
     assert session.progress.status == "paused"
     assert "time budget" in session.progress.note
-    with BuildSession(tmp_path, "shards-1") as session:
+    with ShardsSession(tmp_path, "shards-1") as session:
         build_and_push([release.root], release.metadata, chosen, session)
     assert tree(tmp_path / "shards") == whole
 
@@ -200,21 +200,21 @@ def test_time_budget_pauses_with_what_is_finished(release: Release, tmp_path: Pa
 def test_finished_set_is_not_built_again_and_not_taken_for_another(release: Release, tmp_path: Path) -> None:
     chosen = options(shard_bytes=SMALL)
     for _ in range(2):
-        with BuildSession(tmp_path, "shards-1") as session:
+        with ShardsSession(tmp_path, "shards-1") as session:
             build_and_push([release.root], release.metadata, chosen, session)
     assert session.progress.session == 2
     release.metadata.write_text(release.metadata.read_text().replace("Hernia", "Mass"))
     for other in (options(size=40), chosen):  # another size, other labels
         with (
             pytest.raises(UsageError, match="holds shards of other images or options"),
-            BuildSession(tmp_path, "shards-1") as session,
+            ShardsSession(tmp_path, "shards-1") as session,
         ):
             build_and_push([release.root], release.metadata, other, session)
 
 
 def test_failed_build_keeps_what_is_finished_and_says_why(release: Release, tmp_path: Path) -> None:
     release.put(release.names[38], b"no picture")
-    with pytest.raises(ChexError, match="1 of 40 images are bad"), BuildSession(tmp_path, "shards-1") as session:
+    with pytest.raises(ChexError, match="1 of 40 images are bad"), ShardsSession(tmp_path, "shards-1") as session:
         build_and_push([release.root], release.metadata, options(shard_bytes=SMALL), session)
     assert session.progress.status == "failed"
     assert session.progress.images_done > 0

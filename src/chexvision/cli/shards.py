@@ -107,7 +107,7 @@ def _build_in(
     from chexvision.hub.run_branch import RunBranch
     from chexvision.hub.run_progress import read_progress
     from chexvision.provenance import Provenance, new_run_id
-    from chexvision.shards.session import BuildSession, build_and_push
+    from chexvision.shards.session import ShardsSession, build_and_push
 
     if max_hours is not None and max_hours <= 0:
         raise UsageError(f"--max-hours {max_hours:g} must be above 0")
@@ -118,7 +118,7 @@ def _build_in(
         run_id = begun.run_id if begun is not None else new_run_id("shards")
     dataset = dataset_name("--to", to) if to is not None else None
     branch = RunBranch(dataset.repo_id, run_id, repo_type="dataset", private=private) if dataset else None
-    with BuildSession(work, run_id, max_hours=max_hours, branch=branch) as session:
+    with ShardsSession(work, run_id, max_hours=max_hours, branch=branch) as session:
         manifest, pushed = build_and_push(images, metadata, options, session, dataset, private=private)
     if manifest is not None:
         _show_built(manifest, session.out)

@@ -31,20 +31,26 @@ def restore(run_id: str, work: Path, given: Path, scratch: Path, branch: RunBran
         return
     with tempfile.TemporaryDirectory(dir=scratch) as fetched:
         places = sorted({path.parent for pattern in _MOUNTS for path in given.glob(pattern)})
+        known = [(progress, place) for place in places if (progress := read_progress(place, run_id)) is not None]
         if branch is not None and branch.bring([PROGRESS_FILE], Path(fetched)):
             told = read_progress(Path(fetched), run_id)
-            branch.bring(told.state if told is not None else (), Path(fetched))
-            places.append(Path(fetched))
-        known = [(progress, place) for place in places if (progress := read_progress(place, run_id)) is not None]
+            # The state may be some GB, which an attached output holds already.
+            if told is not None and all(_how_far(told, bool(told.state)) > _rank(one) for one in known):
+                branch.bring(told.state, Path(fetched))
+                known.append((told, Path(fetched)))
         if not known:
             return
-        progress, place = max(known, key=lambda one: _how_far(*one))
+        progress, place = max(known, key=_rank)
         for name in (*progress.state, PROGRESS_FILE):  # progress that is there has all it tells of beside it
             if (place / name).is_file():
                 with atomic_path(work / name) as written:
                     shutil.copyfile(place / name, written)
 
 
-def _how_far(progress: RunProgress, place: Path) -> tuple[bool, int, int, str]:
-    there = bool(progress.state) and all((place / name).is_file() for name in progress.state)
+def _rank(found: tuple[RunProgress, Path]) -> tuple[bool, int, int, str]:
+    progress, place = found
+    return _how_far(progress, bool(progress.state) and all((place / name).is_file() for name in progress.state))
+
+
+def _how_far(progress: RunProgress, there: bool) -> tuple[bool, int, int, str]:
     return there, progress.epoch, progress.images_done, progress.updated_at

@@ -15,7 +15,7 @@ from chexvision.shards.manifest import Manifest
 from chexvision.shards.push import push_shards
 
 
-class BuildSession(Session):
+class ShardsSession(Session):
     """A `Session` around building; see there for its arguments. The shards end in ``WORK/shards``."""
 
     def __init__(
@@ -70,7 +70,7 @@ def build_and_push(
     images: list[Path],
     metadata: Path,
     options: BuildOptions,
-    session: BuildSession,
+    session: ShardsSession,
     to: RepoRef | None = None,
     *,
     private: bool = False,
