@@ -29,11 +29,12 @@ _RECORDED_PACKAGES = (
 )
 
 
-def start_accelerator(precision: str) -> Accelerator:
+def start_accelerator(precision: str, *, keep_freed_memory: bool = True) -> Accelerator:
     """An Accelerator for this process in the recipe's precision.
 
     Args:
         precision: "auto", "fp32", "fp16" or "bf16".
+        keep_freed_memory: without a GPU, whether freed memory stays with this process from now on.
 
     Raises:
         UsageError: the hardware cannot compute in `precision`.
@@ -42,7 +43,7 @@ def start_accelerator(precision: str) -> Accelerator:
     chosen = _best_precision(cuda) if precision == "auto" else precision
     if chosen == "fp16" and not cuda:
         raise UsageError("training.precision=fp16 needs a GPU; use auto, fp32 or bf16 on a CPU")
-    if not cuda:
+    if not cuda and keep_freed_memory:
         _keep_freed_memory()
     torch.backends.cudnn.benchmark = True
     # A process may ask again in another precision: `evaluate` after training, one benchmark after another.
