@@ -93,6 +93,9 @@ def look(record: RunRecord) -> RunView:
     if progress is not None and progress.published and record.published is None:
         record = records.update(record.run_id, lambda known: replace(known, published=progress.published))
     failing = _failing_lines(target, session) if status == "failed" else ()
+    errors = [line.removeprefix("error: ") for line in failing if line.startswith("error: ")]
+    if errors and not (told and progress is not None and progress.note):  # it ended before it could say so itself
+        message = f"{message}: {errors[-1]}" if message else errors[-1]
     return RunView(record, status, message, progress, failing, tuple(unread))
 
 

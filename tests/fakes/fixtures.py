@@ -11,10 +11,19 @@ import pytest
 
 from chexvision.hub import retry
 
+from .faults import Fault
 from .hub import FakeHub
 from .kaggle import FakeKaggle
 
 HUB_TOKEN = "hf_right"
+# What passes when the same is asked again.
+FAULTS = {
+    "503": Fault.status(503),
+    "429": Fault.status(429, retry_after=2),
+    "cut in the request": Fault.cut(3, during="request"),
+    "cut in the response": Fault.cut(3),
+    "answer lost": Fault.lose_answer(),
+}
 H = TypeVar("H", bound=FakeHub)
 
 

@@ -14,20 +14,12 @@ import pytest
 from chexvision.errors import ChexError, PublishError
 from chexvision.hub.store import FolderStore, HubStore
 from tests.fakes.faults import Fault
-from tests.fakes.fixtures import hub_here
+from tests.fakes.fixtures import FAULTS, HUB_TOKEN, hub_here
 from tests.fakes.hub import FakeHub
 from tests.fakes.hub_store import Commit
 
-TOKEN = "hf_right"
 REPO = "chex/model"
 RUN = "densenet-20260101-1432-3f9c"
-FAULTS = {
-    "503": Fault.status(503),
-    "429": Fault.status(429, retry_after=2),
-    "cut in the request": Fault.cut(3, during="request"),
-    "cut in the response": Fault.cut(3),
-    "answer lost": Fault.lose_answer(),
-}
 PUBLISH = (
     "import sys; from pathlib import Path; from chexvision.hub.store import open_store\n"
     "from chexvision.hub.reference import parse_reference\n"
@@ -132,7 +124,7 @@ def test_when_all_fails_nothing_is_on_main_and_the_artifact_is_whole(
     assert f"could not publish to {REPO}" in message
     assert f"the artifact is whole in {model}" in message
     assert message.endswith(f"chexvision runs collect {RUN}")
-    assert TOKEN not in message
+    assert HUB_TOKEN not in message
     assert len(waits) == 7
     assert titles(hub) == ["initial commit"]
     assert hub.tags(REPO) == {}
@@ -214,7 +206,7 @@ def _publish_at_once(destination: str, models: list[tuple[str, Path]], env: dict
 
 def test_two_processes_that_publish_at_once_both_land(hub: FakeHub, tmp_path: Path) -> None:
     models = {run: artifact(tmp_path / run, run) for run in ("one", "two")}
-    env = {**os.environ, **hub.env, "HF_TOKEN": TOKEN}
+    env = {**os.environ, **hub.env, "HF_TOKEN": HUB_TOKEN}
     shas = _publish_at_once(REPO, list(models.items()), env)
     assert sorted(titles(hub)) == ["Publish run one", "Publish run two", "initial commit"]
     assert hub.tags(REPO) == dict(zip(models, shas, strict=True))
@@ -223,7 +215,7 @@ def test_two_processes_that_publish_at_once_both_land(hub: FakeHub, tmp_path: Pa
 
 
 def test_two_processes_that_publish_one_run_make_one_commit(hub: FakeHub, model: Path) -> None:
-    env = {**os.environ, **hub.env, "HF_TOKEN": TOKEN}
+    env = {**os.environ, **hub.env, "HF_TOKEN": HUB_TOKEN}
     shas = _publish_at_once(REPO, [(RUN, model), (RUN, model)], env)
     assert len(set(shas)) == 1
     assert titles(hub) == [f"Publish run {RUN}", "initial commit"]

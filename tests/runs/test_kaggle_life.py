@@ -217,6 +217,16 @@ def test_token_that_may_not_write_ends_the_session_before_the_first_epoch(
     assert "https://huggingface.co/settings/tokens" in failed
 
 
+def test_session_that_ends_before_it_can_report_is_explained_by_its_log(cli: Cli, kaggle: FakeKaggle) -> None:
+    kaggle.session_secrets = {"HF_TOKEN": "hf_expired"}
+    cli(*DISPATCH, *TO)
+    waited = cli("runs", "wait")
+    assert waited.code == 1
+    (line,) = [line for line in waited.err.splitlines() if "is failed" in line]
+    assert "Exited with code 1: the Hub does not accept the token" in line
+    assert "https://huggingface.co/settings/tokens" in line
+
+
 def test_auto_resume_goes_through_as_many_sessions_as_it_takes(
     cli: Cli, kaggle: FakeKaggle, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,19 +27,11 @@ from chexvision.shards.remote import hub_place, list_files
 from chexvision.shards.synthesize import synthesize
 from chexvision.shards.verify import verify_remote
 from tests.fakes.faults import Fault
-from tests.fakes.fixtures import hub_here
+from tests.fakes.fixtures import FAULTS, hub_here
 from tests.fakes.hub import FakeHub
 from tests.fakes.messages import Request, Response
 
-TOKEN = "hf_right"
 DATA = "chex/drawn"
-FAULTS = {
-    "503": Fault.status(503),
-    "429": Fault.status(429, retry_after=2),
-    "cut in the request": Fault.cut(3, during="request"),
-    "cut in the response": Fault.cut(3),
-    "answer lost": Fault.lose_answer(),
-}
 
 
 class CountingHub(FakeHub):

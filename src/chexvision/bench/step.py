@@ -21,7 +21,7 @@ from chexvision.evaluation.predict import predict_split
 from chexvision.hub.reference import Reference
 from chexvision.models.classifier import build_model
 from chexvision.recipes import load_recipe
-from chexvision.training.hardware import start_accelerator
+from chexvision.training.hardware import peak_memory_mb, start_accelerator
 from chexvision.training.loop import Training
 
 _STEPS = 6
@@ -144,9 +144,10 @@ class _Peak:
 
     def figure(self) -> dict[str, float]:
         """To be joined to other figures; empty where nobody tells."""
-        if self._device.type == "cuda":
-            return {"peak memory, MB": torch.cuda.max_memory_allocated(self._device) / 1e6}
-        return {"peak memory, MB": (_kb("VmHWM") - self._before) / 1e3} if _STATUS.exists() else {}
+        peak = peak_memory_mb(self._device)
+        if peak is None and _STATUS.exists():
+            peak = (_kb("VmHWM") - self._before) / 1e3
+        return {} if peak is None else {"peak memory, MB": peak}
 
 
 def _kb(name: str) -> float:

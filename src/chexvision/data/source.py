@@ -37,17 +37,28 @@ def find_shards(reference: Reference) -> ShardSource:
         UsageError: a Hub dataset is not pinned to a sha, or a folder has no shards.
         ChexError: the download failed, or a shard is not what it must be.
     """
+    check_named(reference)
     if isinstance(reference, Path):
         shards = list_shards(reference)
         identity = _folder_identity(reference, shards)
         return ShardSource(str(reference.resolve()), shards, identity, _is_drawn(reference))
-    if not reference.is_pinned:
+    folder = download_shards(reference)
+    return ShardSource(str(reference), list_shards(folder), str(reference), _is_drawn(folder))
+
+
+def check_named(reference: Reference) -> None:
+    """See, before anything is loaded or fetched, that `reference` can name shards.
+
+    Raises:
+        UsageError: a Hub dataset is not pinned to a sha, or a folder has no shards.
+    """
+    if isinstance(reference, Path):
+        list_shards(reference)
+    elif not reference.is_pinned:
         raise UsageError(
             f"dataset {reference} is not pinned: name its 40-digit commit sha, {reference.repo_id}@<sha>, "
             "so that the run can be repeated (`chexvision dispatch` looks it up)"
         )
-    folder = download_shards(reference)
-    return ShardSource(str(reference), list_shards(folder), str(reference), _is_drawn(folder))
 
 
 def _is_drawn(folder: Path) -> bool:

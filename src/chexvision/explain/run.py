@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -14,7 +13,7 @@ from chexvision.explain.audit import Audit, Conditions, explain_subjects, summar
 from chexvision.explain.boxes import RELEASE_SIDE, read_boxes
 from chexvision.explain.sheet import write_sheet
 from chexvision.explain.subjects import boxes_side, shard_folder, subjects_of_files, subjects_of_shards
-from chexvision.files import write_text_atomic
+from chexvision.files import sha256_of, write_text_atomic
 from chexvision.hub.reference import Reference
 from chexvision.predict import load_model
 from chexvision.progress import Progress
@@ -73,7 +72,7 @@ def run_audit(
         model=str(model),
         images=images,
         boxes=path.name,
-        boxes_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        boxes_sha256=sha256_of(path),
         method=method,
         interval=IntervalMethod(resamples=resamples, seed=seed),
     )

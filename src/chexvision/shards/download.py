@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -10,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from chexvision.errors import ChexError
-from chexvision.files import write_text_atomic
+from chexvision.files import sha256_of, write_text_atomic
 from chexvision.hub.reference import RepoRef
 from chexvision.layout import cache_dir
 from chexvision.progress import Progress
@@ -117,8 +116,7 @@ def _problem(path: Path, shard: _Expected) -> str | None:
         return f"has {size} bytes, expected {shard.bytes}"
     if shard.sha256 is None:
         return None
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256_of(path)
     return None if digest == shard.sha256 else f"has SHA-256 {digest[:12]}…, expected {shard.sha256[:12]}…"
 
 

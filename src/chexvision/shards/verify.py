@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from chexvision.errors import UsageError
+from chexvision.files import sha256_of
 from chexvision.hub.reference import RepoRef
 from chexvision.labels import FINDINGS, NO_FINDING, parse_labels
 from chexvision.radiograph import decode_grey
@@ -124,7 +124,7 @@ def listed_otherwise(reference: RepoRef, files: dict[str, RemoteFile], manifest:
         sha256 = file.sha256
         if sha256 is None and file.bytes == entry.bytes:
             path = fetch_file(reference, entry.path)
-            sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if path is not None else "nothing"
+            sha256 = sha256_of(path) if path is not None else "nothing"
         problem = _difference(entry, file.bytes, sha256)
         if problem:
             altered[entry.path] = problem
@@ -162,8 +162,7 @@ def _altered(folder: Path, manifest: Manifest) -> dict[str, str]:
             continue
         size, digest = path.stat().st_size, None
         if size == entry.bytes:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = sha256_of(path)
         problem = _difference(entry, size, digest)
         if problem:
             altered[entry.path] = problem

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from chexvision.evaluation.final import Final, measure_final
 from chexvision.evaluation.predict import as_predictions, predict_split
 from chexvision.evaluation.predictions import Predictions
 from chexvision.evaluation.thresholds import FILE as THRESHOLDS
-from chexvision.files import write_text_atomic
+from chexvision.files import sha256_of, write_text_atomic
 from chexvision.hub import artifact
 from chexvision.hub.artifact import Metrics, RunInfo
 from chexvision.hub.card import render_card
@@ -118,7 +117,7 @@ def run_training(
         recipe=recipe,
         dataset=source.name,
         dataset_identity=source.identity,
-        split_table_sha256=_sha256(recipe.data.split_table),
+        split_table_sha256=sha256_of(Path(recipe.data.split_table)) if recipe.data.split_table is not None else None,
         hardware=describe(accelerator),
         versions=package_versions(),
         started_at=started_at,
@@ -191,7 +190,3 @@ def _assemble(
         shutil.rmtree(folder)
     partial.rename(folder)
     return folder
-
-
-def _sha256(table: str | None) -> str | None:
-    return hashlib.sha256(Path(table).read_bytes()).hexdigest() if table is not None else None
