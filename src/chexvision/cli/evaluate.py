@@ -102,21 +102,8 @@ def evaluate(
         external=other,
     )
     outcome = run(short_names(models), references, source, options, start_accelerator(precision))
-    found = outcome.evaluation
     console = Console()
-    for system in found.systems:
-        tables.print_metrics(console, system.metrics, system.name)
-    for comparison in found.comparisons:
-        tables.print_comparison(console, comparison)
-    tables.print_subgroups(console, found.subgroups)
-    for result in (found.expert, found.external):
-        if result is not None:
-            tables.print_other_set(console, result)
-    tables.print_published(console, found.published, found.systems[-1].metrics.macro_auroc)
-    if found.drawn:
-        console.print("These pictures are drawn, not taken of patients: the figures say nothing about patients.")
-    for note in found.notes:
-        console.print(f"note: {note}")
+    tables.print_evaluation(console, outcome.evaluation)
     write_report(outcome, out)
     console.print(f"written: {out}/report.html, metrics.json, predictions.parquet", soft_wrap=True)
 

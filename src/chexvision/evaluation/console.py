@@ -9,6 +9,7 @@ from rich.table import Table
 
 from chexvision.evaluation.compare import Comparison, Difference
 from chexvision.evaluation.external import Gap, OtherSet
+from chexvision.evaluation.outcome import Evaluation
 from chexvision.evaluation.published import Beside
 from chexvision.evaluation.records import ABNORMAL, CI, Attribute, FindingMetrics, SplitMetrics
 
@@ -28,6 +29,23 @@ def _table(title: str, heads: Sequence[str]) -> Table:
     for i, head in enumerate(heads):
         table.add_column(head, justify="right" if i else "left", no_wrap=True)
     return table
+
+
+def print_evaluation(console: Console, found: Evaluation) -> None:
+    """All of an evaluation: systems, comparisons, groups, other labels, published figures, notes."""
+    for system in found.systems:
+        print_metrics(console, system.metrics, system.name)
+    for comparison in found.comparisons:
+        print_comparison(console, comparison)
+    print_subgroups(console, found.subgroups)
+    for result in (found.expert, found.external):
+        if result is not None:
+            print_other_set(console, result)
+    print_published(console, found.published, found.systems[-1].metrics.macro_auroc)
+    if found.drawn:
+        console.print("These pictures are drawn, not taken of patients: the figures say nothing about patients.")
+    for note in found.notes:
+        console.print(f"note: {note}")
 
 
 def print_metrics(console: Console, metrics: SplitMetrics, title: str) -> None:

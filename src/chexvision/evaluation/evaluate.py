@@ -1,43 +1,27 @@
-"""Models on a split of shards: predicted, averaged, chosen for, measured, compared."""
+"""Models on a split of shards: measured, compared, and beside other labels and published figures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from chexvision import __version__
-from chexvision.config import ClaheConfig
-from chexvision.data.dataset import Split
-from chexvision.data.decode import decoded_images
 from chexvision.data.rows import Rows, read_rows
 from chexvision.data.source import ShardSource, find_shards
 from chexvision.errors import UsageError
 from chexvision.evaluation.attributes import read_groups, split_rule
 from chexvision.evaluation.compare import compare
-from chexvision.evaluation.ensemble import average, fit_weights
-from chexvision.evaluation.external import OtherSet, answer, measure_other, own_labels
-from chexvision.evaluation.judge import Rules, choose_rules, refuse_shared
-from chexvision.evaluation.label_map import LabelMap
-from chexvision.evaluation.other_labels import OtherLabels, read_other_labels
 from chexvision.evaluation.outcome import Evaluation, Options, Outcome, System, SystemResult
-from chexvision.evaluation.predict import as_predictions, predict_paths, predict_split
-from chexvision.evaluation.predictions import Predictions
 from chexvision.evaluation.published import beside
 from chexvision.evaluation.subgroups import measure_subgroups
-from chexvision.evaluation.tta import PLAIN, TTA, View
+from chexvision.evaluation.systems import Inputs
+from chexvision.evaluation.tta import TTA
 from chexvision.hub.reference import Reference
 from chexvision.labels import FINDINGS
 from chexvision.models.classifier import CheXVision
-from chexvision.predict import artifact_file, load_model, load_rules
-from chexvision.progress import Progress
-
-_BATCH = 32
+from chexvision.predict import artifact_file, load_model
 
 
 def evaluate(
@@ -67,33 +51,17 @@ def evaluate(
         )
     source = find_shards(data)
     rows = read_rows(source.shards, str(options.split_table) if options.split_table else None)
-    wanted = [options.split]
-    if options.choose_on not in (None, "model"):
-        wanted.append(str(options.choose_on))
-    for name in wanted:
-        if not len(rows.get(name, ())):
-            raise UsageError(
-                f"{source.name} has no {name} images; it has {', '.join(k for k, v in rows.items() if len(v))}"
-            )
+    splits = _wanted_splits(options, source, rows)
     loaded = [_load(reference, accelerator) for reference in references]
     notes = [
         note
         for name, at in zip(models, references, strict=True)
         for note in _training_notes(name, at, source, options)
     ]
-    run = _Run(source, rows, options, accelerator, tuple(models), tuple(references), tuple(loaded))
-    systems = run.systems(wanted)
-    results = tuple(
-        SystemResult(
-            name=system.name,
-            members=system.members,
-            weights=system.weights,
-            views=len(TTA) if system.tta else 1,
-            metrics=system.rules.measure(system.predictions, options.split, options.method),
-        )
-        for system in systems
-    )
-    main = systems[-1]
+    inputs = Inputs(source, rows, options, accelerator, tuple(models), tuple(references), tuple(loaded))
+    systems = inputs.systems(splits)
+    results = tuple(_result(system, options) for system in systems)
+    first, main = systems[0], systems[-1]
     rule = split_rule(source, options.split_table)
     evaluation = Evaluation(
         version=__version__,
@@ -105,7 +73,7 @@ def evaluate(
         precision=accelerator.mixed_precision,
         systems=results,
         comparisons=tuple(
-            compare(systems[0].predictions, other.predictions, options.method, (systems[0].name, other.name))
+            compare(first.predictions, other.predictions, options.method, (first.name, other.name))
             for other in systems[1:]
         ),
         subgroups=measure_subgroups(
@@ -115,173 +83,35 @@ def evaluate(
             main.calibrated.probabilities,
             main.rules.thresholds.known if main.rules.thresholds else None,
         ),
-        expert=run.expert(main),
-        external=run.external(main),
+        expert=inputs.expert(main),
+        external=inputs.external(main),
         published=() if source.drawn else beside(results[-1].metrics, rule, options.split),
         notes=tuple(notes),
     )
-    return Outcome(evaluation, systems, run.images(loaded[0], options.split))
+    return Outcome(evaluation, systems, inputs.images(loaded[0], options.split))
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Data, models and options of one evaluation."""
-
-    source: ShardSource
-    rows: dict[str, Rows]
-    options: Options
-    accelerator: Accelerator
-    names: tuple[str, ...]
-    references: tuple[Reference, ...]
-    models: tuple[CheXVision, ...]
-
-    def systems(self, splits: list[str]) -> tuple[System, ...]:
-        """Every model by itself, with views where asked for, and all of them together."""
-        made: list[System] = []
-        alone = [self._predict(i, splits) for i in range(len(self.models))]
-        made += self._together(alone, False)
-        if self.options.tta:
-            made += self._together([self._more_views(i, parts, splits) for i, parts in enumerate(alone)], True)
-        return tuple(made)
-
-    def _together(self, alone: list[list[Predictions]], tta: bool) -> list[System]:
-        """A system a model, and their ensemble where there are several."""
-        made = [
-            self._system(f"{name}{' + TTA' if tta else ''}", (name,), (1.0,), tta, parts, reference)
-            for name, reference, parts in zip(self.names, self.references, alone, strict=True)
-        ]
-        if len(alone) > 1:
-            made.append(self._ensemble(alone, tta))
-        return made
-
-    def images(self, model: CheXVision, name: str) -> NDArray[np.uint8]:
-        """The images of split `name` as `model` takes them: uint8[N, H, W], memory-mapped."""
-        clahe = ClaheConfig(
-            enabled=bool(model.clahe_clip_limit), clip_limit=model.clahe_clip_limit or 1.0, tiles=model.clahe_tiles
-        )
-        with Progress(f"decoding {name}", len(self.rows[name]), "images") as progress:
-            return decoded_images(self.source, self.rows[name], model.image_size, clahe, progress.advance)
-
-    def expert(self, system: System) -> OtherSet | None:
-        """The system against other labels of the split's own images."""
-        if self.options.expert is None:
-            return None
-        path, name, label_map = self.options.expert
-        labels = read_other_labels(path, label_map)
-        place = {image: i for i, image in enumerate(system.predictions.filenames.tolist())}
-        known = np.array([Path(image).name in place for image in labels.filenames.tolist()], bool)
-        if not known.any():
-            raise UsageError(f"{path} has labels for none of the {len(place)} {self.options.split} images")
-        images = [Path(image).name for image in labels.filenames[known].tolist()]
-        index = np.array([place[image] for image in images], np.int64)
-        here = system.predictions.take(index)
-        labels = OtherLabels(here.filenames, here.patients, labels.targets[known], labels.names, labels.findings)
-        return self._measure_other(system, label_map, name, labels, here, own_labels(here, labels))
-
-    def external(self, system: System) -> OtherSet | None:
-        """The system on another hospital's images, beside the split."""
-        if self.options.external is None:
-            return None
-        path, folder, name, label_map = self.options.external
-        labels = read_other_labels(path, label_map)
-        files = [folder / image for image in labels.filenames.tolist()]
-        missing = [file for file in files if not file.is_file()]
-        if missing:
-            raise UsageError(f"{len(missing)} of the {len(files)} images of {path} are not there, first {missing[0]}")
-        members = []
-        for model, called in zip(self.models, self.names, strict=True):
-            with Progress(f"predicting {label_map.name} with {called}", len(files), "images") as progress:
-                views = TTA if system.tta else PLAIN
-                probabilities = predict_paths(model, files, self.accelerator, _BATCH, views, progress.advance)
-            targets = np.full(probabilities.shape, np.nan)
-            members.append(
-                Predictions(system.predictions.names, labels.filenames, labels.patients, probabilities, targets)
+def _wanted_splits(options: Options, source: ShardSource, rows: dict[str, Rows]) -> list[str]:
+    """The split to measure, then the one to choose on if there is one; all of them have images."""
+    wanted = [options.split]
+    if options.choose_on not in (None, "model"):
+        wanted.append(str(options.choose_on))
+    for name in wanted:
+        if not len(rows.get(name, ())):
+            raise UsageError(
+                f"{source.name} has no {name} images; it has {', '.join(k for k, v in rows.items() if len(v))}"
             )
-        chosen = [members[self.names.index(member)] for member in system.members]
-        there = average(chosen, system.weights)
-        return self._measure_other(system, label_map, name, labels, there, own_labels(system.predictions, labels))
+    return wanted
 
-    def _measure_other(
-        self,
-        system: System,
-        label_map: LabelMap,
-        name: str,
-        labels: OtherLabels,
-        there: Predictions,
-        here: Predictions,
-    ) -> OtherSet:
-        rules = system.rules
-        calibrated = rules.calibrate(there.names, there.probabilities)
-        return measure_other(
-            label_map.name,
-            name,
-            answer(there, labels),
-            here,
-            self.options.method,
-            calibrated=answer(there, labels, calibrated).probabilities,
-            # A threshold is for one output; it does not carry over to the largest of several.
-            thresholds={
-                target: rules.thresholds.known[findings[0]]
-                for target, findings in zip(labels.names, labels.findings, strict=True)
-                if rules.thresholds and len(findings) == 1 and findings[0] in rules.thresholds.known
-            },
-            rule=rules.thresholds.described if rules.thresholds else "none",
-            calibration=rules.calibration.described if rules.calibration else "none",
-        )
 
-    def _predict(self, i: int, splits: list[str], views: Sequence[View] = PLAIN) -> list[Predictions]:
-        """Of model `i`: the split to measure, then the one to choose on if there is one."""
-        found = []
-        for name in splits:
-            split = Split(name, self.images(self.models[i], name), self.rows[name])
-            label = f"predicting {name} with {self.names[i]}{'' if views == PLAIN else ', turned and flipped'}"
-            with Progress(label, len(split), "images") as progress:
-                probabilities, _ = predict_split(
-                    self.models[i], split, self.accelerator, _BATCH, views=views, on_batch=progress.advance
-                )
-            found.append(as_predictions(split, probabilities))
-        return found
-
-    def _more_views(self, i: int, plain: list[Predictions], splits: list[str]) -> list[Predictions]:
-        """The mean over all views, of which the plain one is there already."""
-        others = self._predict(i, splits, TTA[1:])
-        share = 1 / len(TTA)
-        return [average(pair, (share, 1 - share)) for pair in zip(plain, others, strict=True)]
-
-    def _ensemble(self, alone: list[list[Predictions]], tta: bool) -> System:
-        weights = [1 / len(alone)] * len(alone)
-        if self.options.weights == "validation":
-            if len(alone[0]) == 1:
-                raise UsageError("--weights validation needs a split to fit them on; give --choose-on validation")
-            weights = fit_weights([parts[1] for parts in alone])
-        parts = [average(members, weights) for members in zip(*alone, strict=True)]
-        return self._system(
-            f"ensemble of {len(alone)}{' + TTA' if tta else ''}", self.names, tuple(weights), tta, parts, None
-        )
-
-    def _system(
-        self,
-        name: str,
-        members: tuple[str, ...],
-        weights: tuple[float, ...],
-        tta: bool,
-        parts: list[Predictions],
-        reference: Reference | None,
-    ) -> System:
-        options = self.options
-        rules = Rules()
-        if len(parts) > 1:
-            refuse_shared(parts[1], parts[0])
-            rules = choose_rules(
-                parts[1], self.source.name, str(options.choose_on), options.rule, options.calibration
-            )
-        elif options.choose_on == "model" and reference is not None:
-            rules = load_rules(reference)
-            if rules.thresholds is None:
-                raise UsageError(f"{name} was published without thresholds; give --choose-on validation or none")
-        elif options.choose_on == "model":
-            raise UsageError("an ensemble has no thresholds of its own; give --choose-on validation or none")
-        return System(name, members, weights, tta, parts[0], rules)
+def _result(system: System, options: Options) -> SystemResult:
+    return SystemResult(
+        name=system.name,
+        members=system.members,
+        weights=system.weights,
+        views=len(TTA) if system.tta else 1,
+        metrics=system.rules.measure(system.predictions, options.split, options.method),
+    )
 
 
 def _load(reference: Reference, accelerator: Accelerator) -> CheXVision:

@@ -111,31 +111,15 @@ def measure_other(
         drawn.append(measured.under(draw_patients(measured.patients, how))["auroc"])
     columns = macro_columns(there.names, once[0][:, 0] + once[1][:, 0])
 
-    def gap(targets: tuple[str, ...], values: list[Floats], draws: list[Floats]) -> Gap:
-        a, b = (None if np.isnan(value[0]) else float(value[0]) for value in values)
-        known = a is not None and b is not None
-        return Gap(
-            targets=targets,
-            here=a,
-            here_ci=interval(draws[0], method.level),
-            there=b,
-            there_ci=interval(draws[1], method.level),
-            difference=b - a if a is not None and b is not None else None,
-            difference_ci=interval(draws[1] - draws[0], method.level) if known else None,
-        )
-
     gaps = {
-        target: gap((target,), [part[i] for part in once], [part[i] for part in drawn])
+        target: _gap((target,), [part[i] for part in once], [part[i] for part in drawn], method.level)
         for i, target in enumerate(there.names)
     }
-    macro = (
-        gap(
-            tuple(there.names[i] for i in columns),
-            [macro_of(part, columns) for part in once],
-            [macro_of(part, columns) for part in drawn],
-        )
-        if columns
-        else Gap(targets=(), here=None, here_ci=None, there=None, there_ci=None, difference=None, difference_ci=None)
+    macro = _gap(
+        tuple(there.names[i] for i in columns),
+        [macro_of(part, columns) for part in once],
+        [macro_of(part, columns) for part in drawn],
+        method.level,
     )
     return OtherSet(
         name=name,
@@ -152,6 +136,21 @@ def measure_other(
         macro=macro,
         gaps=gaps,
         agreement=_agreement(here, there) if same else {},
+    )
+
+
+def _gap(targets: tuple[str, ...], values: list[Floats], draws: list[Floats], level: float) -> Gap:
+    """Of float[1] here and there, and the same resampled, float[R]."""
+    here, there = (None if np.isnan(value[0]) else float(value[0]) for value in values)
+    known = here is not None and there is not None
+    return Gap(
+        targets=targets,
+        here=here,
+        here_ci=interval(draws[0], level),
+        there=there,
+        there_ci=interval(draws[1], level),
+        difference=there - here if here is not None and there is not None else None,
+        difference_ci=interval(draws[1] - draws[0], level) if known else None,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,20 @@ def measure_subgroups(
     return tuple(found)
 
 
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """A group's predictions, its figures once and resampled, and bool[K], the outputs with enough of both kinds."""
+
+    part: Predictions
+    once: Figures
+    resampled: Figures
+    enough: NDArray[np.bool_]
+
+    @property
+    def compared(self) -> bool:
+        return len(self.part) >= FEWEST_IMAGES
+
+
 def _measure(
     attribute: str,
     names: list[str],
@@ -69,68 +84,67 @@ def _measure(
     calibrated: Floats | None,
     thresholds: Mapping[str, float] | None,
 ) -> Attribute:
-    enough: dict[str, NDArray[np.bool_]] = {}
-    measured: dict[str, tuple[Figures, Figures]] = {}
+    measured: dict[str, _Measured] = {}
     index, _ = patient_index(predictions.patients)
     for name in names:
         chosen = of == name
         part = predictions.take(chosen)
         kinds = [(part.targets == kind).sum(axis=0) for kind in (1, 0)]
-        enough[name] = np.minimum(*kinds) >= FEWEST_OF_A_KIND
         # The same draws for every group, so that a patient in two of them counts alike in both.
         drawn = draws[np.unique(index[chosen])]
-        measured[name] = _figures(part, None if calibrated is None else calibrated[chosen], thresholds, drawn)
-    compared = [name for name in names if (of == name).sum() >= FEWEST_IMAGES]
+        once, resampled = _figures(part, None if calibrated is None else calibrated[chosen], thresholds, drawn)
+        measured[name] = _Measured(part, once, resampled, np.minimum(*kinds) >= FEWEST_OF_A_KIND)
+    compared = {name: group for name, group in measured.items() if group.compared}
     columns = [
         i
         for i, output in enumerate(predictions.names)
-        if output != ABNORMAL and compared and all(enough[name][i] for name in compared)
+        if output != ABNORMAL and compared and all(group.enough[i] for group in compared.values())
     ]
-
-    def group(name: str) -> Group:
-        chosen = of == name
-        once, resampled = measured[name]
-        macro = macro_of(once["auroc"], columns)[0] if columns and name in compared else np.nan
-        macro_ci = interval(macro_of(resampled["auroc"], columns), level) if not np.isnan(macro) else None
-        binary = predictions.names.index(ABNORMAL) if ABNORMAL in predictions.names else None
-
-        def of_binary(figure: str) -> tuple[float | None, CI]:
-            row = binary if figure == "auroc" else 0
-            if binary is None or np.isnan(once[figure][row, 0]):
-                return None, None
-            return float(once[figure][row, 0]), interval(resampled[figure][row], level)
-
-        auroc, recall, specificity = (of_binary(figure) for figure in ("auroc", "recall", "specificity"))
-        return Group(
-            group=name,
-            images=int(chosen.sum()),
-            patients=len(np.unique(predictions.patients[chosen])),
-            macro_auroc=None if np.isnan(macro) else float(macro),
-            macro_auroc_ci=macro_ci,
-            binary_auroc=auroc[0],
-            binary_auroc_ci=auroc[1],
-            recall=recall[0],
-            recall_ci=recall[1],
-            specificity=specificity[0],
-            specificity_ci=specificity[1],
-            findings={
-                output: GroupFinding(
-                    positives=int((predictions.targets[chosen, i] == 1).sum()),
-                    auroc=float(once["auroc"][i, 0]) if enough[name][i] else None,
-                    auroc_ci=interval(resampled["auroc"][i], level) if enough[name][i] else None,
-                )
-                for i, output in enumerate(predictions.names)
-                if output != ABNORMAL
-            },
-            note=_note(int(chosen.sum()), name in compared, bool(columns)),
-        )
-
     return Attribute(
         attribute=attribute,
         unknown=int((of == "").sum()),
         macro_findings=tuple(predictions.names[i] for i in columns),
-        groups=tuple(group(name) for name in names),
-        gap=_gap({name: measured[name] for name in compared}, columns, level),
+        groups=tuple(_group(name, group, columns, level) for name, group in measured.items()),
+        gap=_gap(compared, columns, level),
+    )
+
+
+def _group(name: str, measured: _Measured, columns: list[int], level: float) -> Group:
+    """The record of a group; its macro AUROC is over `columns`, which all compared groups have."""
+    part, once, resampled = measured.part, measured.once, measured.resampled
+    macro = macro_of(once["auroc"], columns)[0] if measured.compared else np.nan
+    macro_ci = interval(macro_of(resampled["auroc"], columns), level) if not np.isnan(macro) else None
+    binary = part.names.index(ABNORMAL) if ABNORMAL in part.names else None
+
+    def of_binary(figure: str) -> tuple[float | None, CI]:
+        row = binary if figure == "auroc" else 0
+        if binary is None or np.isnan(once[figure][row, 0]):
+            return None, None
+        return float(once[figure][row, 0]), interval(resampled[figure][row], level)
+
+    auroc, recall, specificity = (of_binary(figure) for figure in ("auroc", "recall", "specificity"))
+    return Group(
+        group=name,
+        images=len(part),
+        patients=len(np.unique(part.patients)),
+        macro_auroc=None if np.isnan(macro) else float(macro),
+        macro_auroc_ci=macro_ci,
+        binary_auroc=auroc[0],
+        binary_auroc_ci=auroc[1],
+        recall=recall[0],
+        recall_ci=recall[1],
+        specificity=specificity[0],
+        specificity_ci=specificity[1],
+        findings={
+            output: GroupFinding(
+                positives=int((part.targets[:, i] == 1).sum()),
+                auroc=float(once["auroc"][i, 0]) if measured.enough[i] else None,
+                auroc_ci=interval(resampled["auroc"][i], level) if measured.enough[i] else None,
+            )
+            for i, output in enumerate(part.names)
+            if output != ABNORMAL
+        },
+        note=_note(len(part), measured.compared, bool(columns)),
     )
 
 
@@ -154,12 +168,12 @@ def _figures(
     return once, resampled
 
 
-def _gap(measured: dict[str, tuple[Figures, Figures]], columns: list[int], level: float) -> Gap | None:
+def _gap(measured: dict[str, _Measured], columns: list[int], level: float) -> Gap | None:
     if len(measured) < 2 or not columns:
         return None
-    macro = {name: float(macro_of(once["auroc"], columns)[0]) for name, (once, _) in measured.items()}
+    macro = {name: float(macro_of(group.once["auroc"], columns)[0]) for name, group in measured.items()}
     best, worst = max(macro, key=macro.__getitem__), min(macro, key=macro.__getitem__)
-    drawn = [macro_of(measured[name][1]["auroc"], columns) for name in (best, worst)]
+    drawn = [macro_of(measured[name].resampled["auroc"], columns) for name in (best, worst)]
     return Gap(
         best=best,
         worst=worst,
