@@ -135,6 +135,19 @@ class TrainingConfig(Section):
         """Epochs of all phases together."""
         return sum(phase.epochs for phase in self.phases)
 
+    def phase_of(self, epoch: int) -> tuple[int, PhaseConfig, int]:
+        """The number (from 0), settings and first epoch of the phase that `epoch` (from 0) belongs to.
+
+        Raises:
+            IndexError: no phase reaches so far.
+        """
+        begin = 0
+        for number, phase in enumerate(self.phases):
+            if epoch < begin + phase.epochs:
+                return number, phase, begin
+            begin += phase.epochs
+        raise IndexError(f"epoch {epoch} of {begin}")
+
 
 class Recipe(Section):
     """All that decides what a run computes."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from chexvision.training.checkpoint import load_state
+from chexvision.training.checkpoint import fingerprint, load_state
 from chexvision.training.history import read_history
 from chexvision.training.session import STATE_FILE
 from tests.training.runs import figures, tiny_training, weights
@@ -66,7 +66,7 @@ def test_a_process_killed_in_mid_epoch_loses_nothing_but_that_epoch(drawn_shards
     process.send_signal(signal.SIGKILL)
     process.wait()
     resumed = tiny_training(drawn_shards, work)
-    saved_state = load_state(state, resumed.fingerprint)
+    saved_state = load_state(state, fingerprint(resumed.recipe, resumed.train_split, resumed.validation_split))
     assert saved_state is not None and saved_state.epoch in (1, 2)
     assert resumed.run()
     assert figures(resumed.history) == figures(whole.history)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from chexvision.config import Recipe
+from chexvision.data.dataset import Split
 from chexvision.errors import ChexError
 from chexvision.files import atomic_path
 
@@ -46,6 +49,14 @@ class TrainingState:
     micro_batch_size: int
     optimizer: dict[str, Any] | None
     scaler: dict[str, Any] | None
+
+
+def fingerprint(recipe: Recipe, *splits: Split) -> str:
+    """Equal for runs that compute the same: recipe, images and their order."""
+    digest = hashlib.sha256(recipe.model_dump_json().encode())
+    for split in splits:
+        digest.update("|".join(split.rows.filenames.tolist()).encode())
+    return digest.hexdigest()
 
 
 def save_state(path: Path, state: TrainingState) -> None:

@@ -6,17 +6,21 @@ import ctypes
 import os
 import platform
 import sys
+from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs
 
 from chexvision.data.loader import Place
 from chexvision.errors import UsageError
 from chexvision.hub.artifact import Hardware
 
+# The other processes wait while the first downloads and decodes; ten minutes, the usual, end a run on a slow network.
+_PATIENCE = timedelta(hours=1)
 _MIXED_PRECISION = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
 _RECORDED_PACKAGES = (
     "accelerate",
@@ -48,7 +52,8 @@ def start_accelerator(precision: str, *, keep_freed_memory: bool = True) -> Acce
     torch.backends.cudnn.benchmark = True
     # A process may ask again in another precision: `evaluate` after training, one benchmark after another.
     AcceleratorState._reset_state()
-    return Accelerator(cpu=not cuda, mixed_precision=_MIXED_PRECISION[chosen])
+    patience = InitProcessGroupKwargs(timeout=_PATIENCE)
+    return Accelerator(cpu=not cuda, mixed_precision=_MIXED_PRECISION[chosen], kwargs_handlers=[patience])
 
 
 def place_of(accelerator: Accelerator) -> Place:

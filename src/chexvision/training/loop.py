@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from chexvision.errors import ChexError
 from chexvision.files import atomic_path
 from chexvision.models.classifier import CheXVision
 from chexvision.seeds import mix_seed
-from chexvision.training.checkpoint import TrainingState, load_state, save_state
+from chexvision.training.checkpoint import TrainingState, fingerprint, load_state, save_state
 from chexvision.training.ema import make_ema
 from chexvision.training.hardware import peak_memory_mb, place_of
 from chexvision.training.history import (
@@ -91,6 +90,7 @@ class Training:
         self.history: History = []
         self.ema = make_ema(self.model, recipe.training.ema_decay) if recipe.training.ema_decay else None
         self.micro_batch_size = recipe.optim.micro_batch_size
+        self._fingerprint = fingerprint(recipe, train, validation)
         self._sums = EpochSums(accelerator.device)
 
     def run(self) -> bool:
@@ -102,7 +102,7 @@ class Training:
         Raises:
             ChexError: the loss is no longer a number, or the saved state is another run's.
         """
-        state = load_state(self.work / STATE_FILE, self.fingerprint)
+        state = load_state(self.work / STATE_FILE, self._fingerprint)
         epoch = 0
         if state is not None:
             epoch = state.epoch
@@ -113,7 +113,7 @@ class Training:
                 self.ema.load_state_dict(state.ema)
         current: int | None = None
         while epoch < self.recipe.training.epochs and not self._gave_up():
-            number, phase, phase_begin = self._phase_of(epoch)
+            number, phase, phase_begin = self.recipe.training.phase_of(epoch)
             if number != current:
                 current = number
                 network, optimizer = self._begin_phase(phase, state)
@@ -126,25 +126,8 @@ class Training:
             epoch += 1
         return True
 
-    @property
-    def fingerprint(self) -> str:
-        """Equal for runs that compute the same: recipe, images and their order."""
-        digest = hashlib.sha256(self.recipe.model_dump_json().encode())
-        for split in (self.train_split, self.validation_split):
-            digest.update("|".join(split.rows.filenames.tolist()).encode())
-        return digest.hexdigest()
-
     def _gave_up(self) -> bool:
         return epochs_without_gain(self.history) >= self.recipe.training.patience
-
-    def _phase_of(self, epoch: int) -> tuple[int, PhaseConfig, int]:
-        """The number, settings and first epoch of the phase that `epoch` belongs to."""
-        begin = 0
-        for number, phase in enumerate(self.recipe.training.phases):
-            if epoch < begin + phase.epochs:
-                return number, phase, begin
-            begin += phase.epochs
-        raise IndexError(f"epoch {epoch} of {begin}")
 
     def _begin_phase(self, phase: PhaseConfig, state: TrainingState | None) -> tuple[nn.Module, AcceleratedOptimizer]:
         self.model.freeze_backbone(phase.freeze_backbone)
@@ -294,12 +277,12 @@ class Training:
         if not self.accelerator.is_main_process:
             return
         # A phase that is over leaves nothing to its successor's optimiser.
-        ended = step == 0 and epoch < self.recipe.training.epochs and self._phase_of(epoch)[2] == epoch
+        ended = step == 0 and epoch < self.recipe.training.epochs and self.recipe.training.phase_of(epoch)[2] == epoch
         scaler = self.accelerator.scaler
         save_state(
             self.work / STATE_FILE,
             TrainingState(
-                fingerprint=self.fingerprint,
+                fingerprint=self._fingerprint,
                 epoch=epoch,
                 step=step,
                 loss_sum=loss_sum if step else 0.0,

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from chexvision.config import Recipe
 from chexvision.data.dataset import Split, open_split, splits_of
 from chexvision.data.placement import placed
-from chexvision.data.source import find_shards
+from chexvision.data.source import ShardSource, find_shards
 from chexvision.evaluation.attributes import read_groups, split_rule
 from chexvision.evaluation.calibration import FILE as CALIBRATION
 from chexvision.evaluation.final import Final, measure_final
@@ -80,16 +80,7 @@ def run_training(
     accelerator = start_accelerator(recipe.training.precision)
     reporter = _Reporter(session) if accelerator.is_main_process else None
     should_stop = session.should_stop if session is not None else lambda: False
-    with accelerator.main_process_first():
-        model = build_model(recipe)  # before the data: a failed download of weights should not cost an hour
-        source = find_shards(data)
-        rows = splits_of(source, recipe.data, recipe.training.seed)
-        quiet = not accelerator.is_main_process
-        splits = {
-            name: open_split(source, rows, name, recipe.data, quiet) for name in sorted(rows) if len(rows[name])
-        }
-        model = build_model(recipe)
-    splits = {name: placed(split, recipe.data.placement, place_of(accelerator)) for name, split in splits.items()}
+    source, splits, model = _prepare(recipe, data, accelerator)
     training = Training(
         recipe, model, splits["train"], splits["validation"], accelerator, work, reporter, should_stop
     )
@@ -112,18 +103,7 @@ def run_training(
         subgroups=final.subgroups,
         published=() if source.drawn else final.published,
     )
-    info = RunInfo(
-        provenance=provenance,
-        recipe=recipe,
-        dataset=source.name,
-        dataset_identity=source.identity,
-        split_table_sha256=sha256_of(Path(recipe.data.split_table)) if recipe.data.split_table is not None else None,
-        hardware=describe(accelerator),
-        versions=package_versions(),
-        started_at=started_at,
-        finished_at=now(),
-        train_seconds=round(sum(record.train_seconds for record in training.history), 1),
-    )
+    info = _info(recipe, source, provenance, accelerator, training, started_at)
     folder = _assemble(work / "artifact", training, model, metrics, final, info)
     if session is not None:
         session.trained(folder)
@@ -131,6 +111,45 @@ def run_training(
     if session is not None:
         session.published(published.reference if published is not None else None)
     return Outcome(True, folder, published, metrics)
+
+
+def _prepare(
+    recipe: Recipe, data: Reference, accelerator: Accelerator
+) -> tuple[ShardSource, dict[str, Split], CheXVision]:
+    """The data, its splits decoded and placed, and the untrained model; the main process fetches first."""
+    with accelerator.main_process_first():
+        model = build_model(recipe)  # before the data: a failed download of weights should not cost an hour
+        source = find_shards(data)
+        rows = splits_of(source, recipe.data, recipe.training.seed)
+        quiet = not accelerator.is_main_process
+        splits = {
+            name: open_split(source, rows, name, recipe.data, quiet) for name in sorted(rows) if len(rows[name])
+        }
+    place = place_of(accelerator)
+    return source, {name: placed(split, recipe.data.placement, place) for name, split in splits.items()}, model
+
+
+def _info(
+    recipe: Recipe,
+    source: ShardSource,
+    provenance: Provenance,
+    accelerator: Accelerator,
+    training: Training,
+    started_at: str,
+) -> RunInfo:
+    table = recipe.data.split_table
+    return RunInfo(
+        provenance=provenance,
+        recipe=recipe,
+        dataset=source.name,
+        dataset_identity=source.identity,
+        split_table_sha256=sha256_of(Path(table)) if table is not None else None,
+        hardware=describe(accelerator),
+        versions=package_versions(),
+        started_at=started_at,
+        finished_at=now(),
+        train_seconds=round(sum(record.train_seconds for record in training.history), 1),
+    )
 
 
 class _Reporter(ConsoleReporter):
