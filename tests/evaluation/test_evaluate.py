@@ -22,7 +22,9 @@ from chexvision.evaluation.ensemble import average, fit_weights
 from chexvision.evaluation.judge import Rules, choose_rules
 from chexvision.evaluation.predictions import OUTPUTS, Predictions, read_predictions, write_predictions
 from chexvision.evaluation.tta import TTA
-from chexvision.predict import load_model, load_rules, predict_files
+from chexvision.hub.load import load_model, load_rules
+from chexvision.predict import predict_files
+from chexvision.training.hardware import start_accelerator
 from tests.evaluation.conftest import made_up
 
 Model = Callable[[int], Path]
@@ -104,7 +106,7 @@ def test_probabilities_are_what_the_model_says_of_the_pictures(
     for row in table.to_pylist():
         paths.append(tmp_path / row["filename"])
         paths[-1].write_bytes(row["image"]["bytes"])
-    raw = predict_files(load_model(tiny_model(0)), paths)
+    raw = predict_files(load_model(tiny_model(0)), paths, start_accelerator("fp32"))
     found = read_predictions(evaluated / "predictions" / "1.parquet")
     for i, one in enumerate(raw):
         np.testing.assert_allclose(found.probabilities[i], [*one.findings.values(), one.abnormal], atol=2e-5)
@@ -158,7 +160,8 @@ def test_a_model_brings_its_own_rules_to_evaluate_and_predict(
     row = pq.read_table(drawn_shards / "data" / "test-00000-of-00001.parquet").slice(0, 1).to_pylist()[0]
     image.write_bytes(row["image"]["bytes"])
     loaded, rules = load_model(model), load_rules(model)
-    (raw,), (ruled,) = predict_files(loaded, [image]), predict_files(loaded, [image], rules)
+    accelerator = start_accelerator("fp32")
+    (raw,), (ruled,) = (predict_files(loaded, [image], accelerator, r) for r in (None, rules))
     assert raw.calls == {}
     assert rules.calibration is not None
     assert rules.thresholds is not None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from chexvision.cli.models import Precision
 from chexvision.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def evaluate(
     ] = None,
     resamples: Resamples = 1000,
     seed: Seed = 0,
-    precision: Annotated[Literal["auto", "fp32", "fp16", "bf16"], typer.Option(help="To compute in.")] = "auto",
+    precision: Precision = "auto",
 ) -> None:
     """Measure models on a split: tables with intervals, a report, and the predictions themselves."""
     from chexvision.evaluation.label_map import read_label_map

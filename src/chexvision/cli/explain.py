@@ -29,8 +29,8 @@ def explain(
         raise UsageError("--finding and --top exclude each other; leave one out")
 
     from chexvision.explain.files import SUMMARY_NAME, explain_files
+    from chexvision.hub.load import load_model, load_rules
     from chexvision.hub.reference import parse_reference
-    from chexvision.predict import load_model, load_rules
 
     reference = parse_reference(model)
     explained = explain_files(

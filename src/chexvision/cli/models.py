@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+Precision = Annotated[Literal["auto", "fp32", "fp16", "bf16"], typer.Option(help="To compute in.")]
 
 if TYPE_CHECKING:
     from chexvision.predict import Prediction
@@ -35,14 +37,19 @@ def predict(
         Path | None,
         typer.Option("--explain", metavar="DIR", help="Draw where each image's 3 most probable findings are seen."),
     ] = None,
+    precision: Precision = "fp32",
 ) -> None:
     """Print normal/abnormal and the 14 findings' probabilities for each image. Research only."""
+    from chexvision.hub.load import load_model, load_rules
     from chexvision.hub.reference import parse_reference
-    from chexvision.predict import load_model, load_rules, predict_files
+    from chexvision.predict import predict_files
+    from chexvision.progress import Progress
+    from chexvision.training.hardware import start_accelerator
 
     reference = parse_reference(model)
     loaded, rules = load_model(reference), load_rules(reference)
-    predictions = predict_files(loaded, images, rules)
+    with Progress("predicting", len(images), "images") as progress:
+        predictions = predict_files(loaded, images, start_accelerator(precision), rules, progress.advance)
     if explain is not None:
         from chexvision.explain.files import explain_files
 

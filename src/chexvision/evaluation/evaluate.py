@@ -18,10 +18,10 @@ from chexvision.evaluation.published import beside
 from chexvision.evaluation.subgroups import measure_subgroups
 from chexvision.evaluation.systems import Inputs
 from chexvision.evaluation.tta import TTA
+from chexvision.hub.load import artifact_file, load_model
 from chexvision.hub.reference import Reference
 from chexvision.labels import FINDINGS
 from chexvision.models.classifier import CheXVision
-from chexvision.predict import artifact_file, load_model
 
 
 def evaluate(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from chexvision.evaluation.predictions import OUTPUTS, Predictions
 from chexvision.evaluation.ranking import Floats
 from chexvision.evaluation.tta import PLAIN, View
 from chexvision.models.classifier import CheXVision
-from chexvision.predict import prepare
+from chexvision.models.prepare import prepared
 
 LossOfBatch = Callable[[dict[str, Tensor], Tensor], Tensor]
 
@@ -80,13 +79,11 @@ def predict_paths(
         UsageError: a file is missing or no image.
     """
     parts = []
-    with ThreadPoolExecutor() as pool:
-        for first in range(0, len(paths), batch_size):
-            images = np.stack(list(pool.map(lambda path: prepare(model, path), paths[first : first + batch_size])))
-            batch = torch.from_numpy(images).to(accelerator.device)
-            parts.append(_forward(model, batch, accelerator, views)[1].cpu().numpy())
-            if on_batch is not None:
-                on_batch(len(images))
+    for images in prepared(model, paths, batch_size):
+        batch = torch.from_numpy(images).to(accelerator.device)
+        parts.append(_forward(model, batch, accelerator, views)[1].cpu().numpy())
+        if on_batch is not None:
+            on_batch(len(images))
     return np.concatenate(parts).astype(np.float64)
 
 

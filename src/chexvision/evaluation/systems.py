@@ -25,9 +25,9 @@ from chexvision.evaluation.outcome import Options, System
 from chexvision.evaluation.predict import as_predictions, predict_paths, predict_split
 from chexvision.evaluation.predictions import Predictions
 from chexvision.evaluation.tta import PLAIN, TTA, View
+from chexvision.hub.load import load_rules
 from chexvision.hub.reference import Reference
 from chexvision.models.classifier import CheXVision
-from chexvision.predict import load_rules
 from chexvision.progress import Progress
 
 _BATCH = 32

@@ -21,7 +21,7 @@ from chexvision.explain.gradcam import enlarge, explain_batch
 from chexvision.explain.overlay import draw_overlay, write_png
 from chexvision.files import write_text_atomic
 from chexvision.models.classifier import CheXVision
-from chexvision.predict import prepare
+from chexvision.models.prepare import prepared
 from chexvision.radiograph import decode_grey
 
 SUMMARY_NAME = "explain.json"
@@ -85,7 +85,7 @@ def explain_files(
         out: folder; made if missing, files of the same names in it are replaced.
         findings: what to explain; the `top` most probable findings of each image where empty.
         top: how many, from 1.
-        rules: of `chexvision.predict.load_rules`; its calibration is applied to the probabilities.
+        rules: of `chexvision.hub.load.load_rules`; its calibration is applied to the probabilities.
 
     Raises:
         UsageError: a finding is unknown, a file is missing or no image, or two share a name. Nothing is
@@ -95,7 +95,7 @@ def explain_files(
     if not 1 <= top <= len(model.findings):
         raise UsageError(f"--top {top} is not possible; the model has {len(model.findings)} findings")
     _check_names(paths)
-    images = [prepare(model, path) for path in paths]
+    batches = list(prepared(model, paths, _BATCH))
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; name a folder for the overlays")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -109,11 +109,10 @@ def explain_files(
         return torch.from_numpy(_calibrated(rules, names, probabilities)[:, :-1]).topk(top, dim=1).indices
 
     explained: list[Explained] = []
-    for first in range(0, len(paths), _BATCH):
-        batch = plain(torch.from_numpy(np.stack(images[first : first + _BATCH])).to(device))
-        maps = explain_batch(model, batch, choose)
+    for number, images in enumerate(batches):
+        maps = explain_batch(model, plain(torch.from_numpy(images).to(device)), choose)
         probabilities = _calibrated(rules, names, maps.probabilities)
-        for i, path in enumerate(paths[first : first + _BATCH]):
+        for i, path in enumerate(paths[number * _BATCH : (number + 1) * _BATCH]):
             for j, output in enumerate(maps.outputs[i].tolist()):
                 chance = float(probabilities[i, output])
                 explained.append(_draw(path, out, names[output], chance, maps.maps[i, j], maps.method))

@@ -14,8 +14,8 @@ from chexvision.explain.boxes import RELEASE_SIDE, read_boxes
 from chexvision.explain.sheet import write_sheet
 from chexvision.explain.subjects import boxes_side, shard_folder, subjects_of_files, subjects_of_shards
 from chexvision.files import sha256_of, write_text_atomic
+from chexvision.hub.load import load_model
 from chexvision.hub.reference import Reference
-from chexvision.predict import load_model
 from chexvision.progress import Progress
 from chexvision.shards.synthesize import BOXES_NAME
 

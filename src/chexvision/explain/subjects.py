@@ -15,7 +15,7 @@ from chexvision.errors import UsageError
 from chexvision.explain.audit import Subject
 from chexvision.explain.boxes import Box, Boxes
 from chexvision.models.classifier import CheXVision
-from chexvision.predict import prepare
+from chexvision.models.prepare import prepare
 from chexvision.shards.manifest import read_manifest
 from chexvision.shards.schema import SPLITS, patient_of
 from chexvision.shards.sources import find_images
