@@ -1,9 +1,10 @@
-"""A small release of generated radiographs, and the real sample where it is there."""
+"""A small release of generated radiographs, the real sample where it is there, and shards to push."""
 
 from __future__ import annotations
 
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 
 from chexvision.shards.build import BuildOptions, build_shards
 from chexvision.shards.manifest import Manifest
+from tests.fakes.fixtures import hub_here
+from tests.shards.pushed import CountingHub, draw
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 HEAD_2020 = (
@@ -97,3 +100,21 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"the real radiographs are not there: {SHARED}")
     return SHARED
+
+
+@pytest.fixture
+def hub(tmp_path: Path, waits: list[float]) -> Iterator[CountingHub]:
+    with hub_here(tmp_path / "hub", CountingHub) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five shards of small pictures. Read only."""
+    return draw(tmp_path_factory.mktemp("push") / "shards", images=100, size=32, shard_bytes=80_000)
+
+
+@pytest.fixture(scope="session")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures that weigh far more than what is known of them. Read only."""
+    return draw(tmp_path_factory.mktemp("push") / "large", images=300, size=160, shard_bytes=2**28)
