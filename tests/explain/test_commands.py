@@ -13,7 +13,10 @@ from PIL import Image
 
 from chexvision.cli import main
 from chexvision.labels import FINDINGS
+from chexvision.shards.push import push_shards
 from chexvision.shards.synthesize import synthesize
+from tests.fakes.fixtures import hub_here
+from tests.fakes.hub import FakeHub
 
 
 def chexvision(*words: object) -> int:
@@ -149,6 +152,17 @@ def test_drawn_shards_are_audited_with_the_boxes_beside_them(
     first = (out / "audit.json").read_bytes(), (out / "audit.png").read_bytes()
     assert chexvision(*words) == 0
     assert ((out / "audit.json").read_bytes(), (out / "audit.png").read_bytes()) == first
+
+
+def test_drawn_shards_on_the_hub_bring_their_boxes(model_folder: Path, drawn: Path, tmp_path: Path) -> None:
+    with hub_here(tmp_path / "hub", FakeHub):
+        pushed = push_shards(drawn, "chex/drawn", private=False)
+        words = ("--split", "all", "--resamples", 200)
+        assert chexvision("audit", model_folder, "--data", pushed, "--out", tmp_path / "hub-data", *words) == 0
+    assert chexvision("audit", model_folder, "--data", drawn, "--out", tmp_path / "folder", *words) == 0
+    there, here = (json.loads((tmp_path / name / "audit.json").read_text()) for name in ("hub-data", "folder"))
+    assert there["cases"] == here["cases"]
+    assert there["conditions"]["images"] == f"{pushed}, all"
 
 
 def test_real_radiographs_are_audited_with_the_releases_boxes(

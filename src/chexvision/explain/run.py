@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from chexvision.data.source import find_shards
+from chexvision.data.source import ShardSource, find_shards
 from chexvision.errors import UsageError
 from chexvision.evaluation.records import IntervalMethod
 from chexvision.explain.audit import Audit, Conditions, explain_subjects, summarise
@@ -15,8 +15,9 @@ from chexvision.explain.sheet import write_sheet
 from chexvision.explain.subjects import boxes_side, shard_folder, subjects_of_files, subjects_of_shards
 from chexvision.files import sha256_of, write_text_atomic
 from chexvision.hub.load import load_model
-from chexvision.hub.reference import Reference
+from chexvision.hub.reference import Reference, RepoRef
 from chexvision.progress import Progress
+from chexvision.shards.remote import fetch_file
 from chexvision.shards.synthesize import BOXES_NAME
 
 AUDIT_NAME = "audit.json"
@@ -54,9 +55,9 @@ def run_audit(
         ChexError: the model or the shards cannot be had.
     """
     source = find_shards(data) if data is not None else None
-    beside = shard_folder(source) / BOXES_NAME if source is not None else None
+    beside = _boxes_beside(data, source) if source is not None else None
     path = boxes or beside
-    if path is None or (boxes is None and not path.is_file()):
+    if path is None:
         raise UsageError("no boxes beside these images; name a list such as BBox_List_2017.csv with --boxes")
     drawn_side = boxes_side(source) if source is not None and path == beside else None
     read = read_boxes(path, box_side or drawn_side or RELEASE_SIDE)
@@ -80,3 +81,11 @@ def run_audit(
     write_text_atomic(out / AUDIT_NAME, audit.model_dump_json(indent=2) + "\n")
     write_sheet(out / SHEET_NAME, cases, method)
     return audit
+
+
+def _boxes_beside(data: Reference | None, source: ShardSource) -> Path | None:
+    """The box list that lies beside shards, if one does; training never fetches it."""
+    if isinstance(data, RepoRef):
+        return fetch_file(data, BOXES_NAME)
+    path = shard_folder(source) / BOXES_NAME
+    return path if path.is_file() else None
