@@ -45,6 +45,7 @@ def test_a_step_is_measured_beside_the_usual_loop(drawn_shards: Path, capsys: py
     assert figures["ours"]["images/s"] > 0
     assert figures["ours"]["peak memory, MB"] > 0
     assert 0 <= figures["ours"]["waits for data, %"] <= 100
+    assert 0 < figures["ours"]["augmentation, % of a step"] < 50
 
 
 def test_shards_are_measured_on_radiographs(

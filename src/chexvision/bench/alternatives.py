@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from chexvision.bench.report import wait_for
 from chexvision.models.densenet import DenseBlock
 from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD
 
@@ -133,6 +134,5 @@ def usual_steps(
         nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=False)
         scaler.step(optimizer)
         scaler.update()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        wait_for(device)
         yield time.perf_counter() - began

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from chexvision.bench.alternatives import PngFiles, write_png_files
-from chexvision.bench.report import Figure, Rate, Report, Row, rate
+from chexvision.bench.report import Figure, Rate, Report, Row, rate, wait_for
 from chexvision.config import DataConfig
 from chexvision.data.augment import augment, draw
 from chexvision.data.dataset import Split, open_split, splits_of
@@ -90,7 +90,7 @@ def _first_batch_of_files(data: Reference, size: int, batch: int, scratch: Path)
 
 def _drain(split: Split, batch: int, device: torch.device) -> int:
     images = sum(len(part.images) for part in training_batches(split, batch, batch, 0, 0, Place(device)))
-    _wait(device)
+    wait_for(device)
     return images
 
 
@@ -100,15 +100,10 @@ def _drain_augmented(split: Split, batch: int, device: torch.device) -> int:
     for part in training_batches(split, batch, batch, 0, 0, Place(device)):
         augment(part.images, draw(config, part.step_size, part.step))
         images += len(part.images)
-    _wait(device)
+    wait_for(device)
     return images
 
 
 def _read(files: list[Path], size: int, batch: int, augmented: bool) -> int:
     loader = torch.utils.data.DataLoader(PngFiles(files, size, augmented), batch_size=batch, shuffle=True)
     return sum(len(images) for images in loader)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

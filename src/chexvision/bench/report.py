@@ -87,6 +87,12 @@ def rate(work: Callable[[], int], seconds: float = 2.0) -> Rate:
     return Rate(units / elapsed, (time.process_time() - cpu) / units)
 
 
+def wait_for(device: torch.device) -> None:
+    """Until a GPU has done what it was given; a CPU has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def _text(value: Figure | None) -> str:
     if value is None:
         return ""

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from chexvision.bench.alternatives import as_published, usual_steps
-from chexvision.bench.report import Figure, Report, Row, rate
+from chexvision.bench.report import Figure, Report, Row, rate, wait_for
 from chexvision.config import Recipe
+from chexvision.data.augment import augment, draw
 from chexvision.data.dataset import Split, open_split, splits_of
 from chexvision.data.source import find_shards
 from chexvision.evaluation.predict import predict_split
@@ -66,6 +67,8 @@ def bench_step(data: Reference, model: str, batch: int, size: int, accumulate: i
     record = training.history[-1]  # the first epoch warms up
     ours = {"images/s": record.train_images_per_second} | peak.figure()
     ours["waits for data, %"] = 100 * record.waited_seconds / record.train_seconds
+    ours["augmentation, images/s"] = _augmentation(splits["train"], recipe, accelerator.device)
+    ours["augmentation, % of a step"] = 100 * ours["images/s"] / ours["augmentation, images/s"]
     ratio = {"images/s": ours["images/s"] / theirs["images/s"]}
     if "peak memory, MB" in ours:
         ratio["peak memory, MB"] = ours["peak memory, MB"] / theirs["peak memory, MB"]
@@ -104,6 +107,20 @@ def bench_evaluate(data: Reference, model: str, batch: int, size: int) -> Report
         measured = rate(once)
         rows.append(Row(way, {"precision": accelerator.mixed_precision, "images/s": measured.per_second}))
     return Report("evaluate", {"model": model, "batch": batch, "size": size, "images": len(split)}, rows)
+
+
+def _augmentation(split: Split, recipe: Recipe, device: torch.device) -> float:
+    """Images a second of all the recipe's operations by themselves, a micro-batch at a time, on `device`."""
+    seeds = itertools.count()
+    images = torch.from_numpy(np.array(split.images[: recipe.optim.micro_batch_size])).to(device)
+
+    def some() -> int:
+        for seed in itertools.islice(seeds, 8):
+            augment(images, draw(recipe.augment, len(images), seed))
+        wait_for(device)
+        return 8 * len(images)
+
+    return rate(some).per_second
 
 
 def _recipe(model: str, size: int, micro_batch: int, batch: int, images: int) -> Recipe:
