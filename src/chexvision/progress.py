@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 _SECONDS_BETWEEN_LINES = 30.0
+_SECONDS_BETWEEN_NOTES = 0.5  # beside a bar
 
 
 class Progress:
@@ -69,16 +70,19 @@ class Progress:
     @property
     def due(self) -> bool:
         """Whether something will be shown now; what is dear to find out for `note` is found out then."""
-        return self._bar is not None or time.monotonic() - self._said >= _SECONDS_BETWEEN_LINES
+        wait = _SECONDS_BETWEEN_LINES if self._bar is None else _SECONDS_BETWEEN_NOTES
+        return time.monotonic() - self._said >= wait
 
     def advance(self, units: int) -> None:
         """Count `units` more."""
         self.done += units
+        due = self.due
+        if due:
+            self._said = time.monotonic()
         if self._bar is not None:
             rate = f"{self.rate:,.0f} {self.unit}/s"
             self._bar.update(self._task, completed=self.done, rate=rate, note=self.note)
-        elif self.due:
-            self._said = time.monotonic()
+        elif due:
             left = (self.total - self.done) / self.rate if self.rate else 0.0
             parts = [
                 f"{self.label} {self.done:,}/{self.total:,}",

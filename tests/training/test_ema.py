@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from chexvision.models import CheXVision
-from chexvision.training.ema import make_ema
+from chexvision.training.ema import MovingAverage
 from chexvision.training.session import BEST_FILE
 from tests.training import runs
 from tests.training.runs import tiny_training
@@ -18,14 +18,14 @@ def tiny() -> CheXVision:
 def test_the_average_follows_the_weights_and_norms_by_its_decay() -> None:
     assert runs  # registers the tiny backbone
     model = tiny()
-    ema = make_ema(model, 0.9)
+    ema = MovingAverage(model, 0.9)
     expected = {name: value.clone() for name, value in model.state_dict().items()}
     for step in range(30):
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter))
         model.train()(torch.rand(2, 3, 16, 16))
-        ema.update_parameters(model)
+        ema.update()
         kept = 0.0 if step == 0 else min(0.9, (1 + step) / (10 + step))
         for name, value in model.state_dict().items():
             expected[name] = (

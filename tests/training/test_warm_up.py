@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
+from chexvision.data.augment import Draws, augment
 from chexvision.errors import ChexError
+from chexvision.training import loop
+from chexvision.training.loop import Training
 from chexvision.training.warm_up import TrialPass, compiled, fit_micro_batch
 from tests.training.runs import tiny_training
 
@@ -37,10 +40,40 @@ def test_what_does_not_fit_at_all_says_so() -> None:
         fit_micro_batch(attempt, 4, Accelerator(cpu=True))  # type: ignore[arg-type]
 
 
+def trial_of(training: Training) -> TrialPass:
+    return TrialPass(training.model, training.accumulate, training.recipe, training.place.device)
+
+
+def test_another_error_than_memory_is_not_taken_for_it() -> None:
+    def attempt(size: int) -> None:
+        raise RuntimeError("index_copy_(): self and source expected to have the same dtype")
+
+    with pytest.raises(RuntimeError, match="index_copy_"):
+        fit_micro_batch(attempt, 4, Accelerator(cpu=True))
+
+
+def test_pictures_are_changed_in_full_precision_in_the_trial_and_in_training(
+    drawn_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half precision moves pixels, and on a GPU blurring in it ends in an error."""
+    training = tiny_training(drawn_shards, tmp_path, "training.precision=bf16")
+    seen: list[bool] = []
+
+    def watched(images: Tensor, draws: Draws) -> Tensor:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return augment(images, draws)
+
+    monkeypatch.setattr(loop, "augment", watched)
+    trial_of(training)(4)
+    assert seen == [False]
+    training.run()
+    assert len(seen) > 1 and not any(seen)
+
+
 def test_a_trial_leaves_the_model_as_it_was(drawn_shards: Path, tmp_path: Path) -> None:
     training = tiny_training(drawn_shards, tmp_path)
     before = {name: value.clone() for name, value in training.model.state_dict().items()}
-    TrialPass(training.model, training.loss, training.recipe, training.accelerator)(4)
+    trial_of(training)(4)
     assert all(torch.equal(before[name], value) for name, value in training.model.state_dict().items())
     assert all(parameter.grad is None for parameter in training.model.parameters())
 
@@ -51,8 +84,7 @@ def test_a_compiled_network_shares_the_weights_and_gives_the_same_loss(
     # Traced and run by torch itself: generating code would need a C compiler, and half a minute.
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     training = tiny_training(drawn_shards, tmp_path)
-    trial = TrialPass(training.model, training.loss, training.recipe, training.accelerator)
-    network = compiled(training.model, trial)
+    network = compiled(training.model, trial_of(training), 4)
     assert network is not training.model
     assert "torch.compile failed" not in caplog.text
     assert [id(one) for one in network.parameters()] == [id(one) for one in training.model.parameters()]
@@ -70,5 +102,5 @@ def test_a_network_that_cannot_be_compiled_is_trained_as_it_is(
     def no_compiler(images: int, network: nn.Module) -> None:
         raise RuntimeError("no C compiler")
 
-    assert compiled(model, no_compiler) is model
+    assert compiled(model, no_compiler, 4) is model
     assert "torch.compile failed (RuntimeError: no C compiler)" in caplog.text

@@ -22,7 +22,7 @@ from chexvision.evaluation.predict import predict_split
 from chexvision.hub.reference import Reference
 from chexvision.models.classifier import build_model
 from chexvision.recipes import load_recipe
-from chexvision.training.hardware import peak_memory_mb, start_accelerator
+from chexvision.training.hardware import forget_peak_memory, peak_memory_mb, start_accelerator
 from chexvision.training.loop import Training
 
 _STEPS = 6
@@ -54,6 +54,7 @@ def bench_step(data: Reference, model: str, batch: int, size: int, accumulate: i
         accumulate,
     )
     next(usual)
+    forget_peak_memory(accelerator.device)
     seconds = statistics.median(itertools.islice(usual, _STEPS))
     theirs = {"images/s": batch * accumulate / seconds} | peak.figure()
     usual.close()
@@ -153,7 +154,7 @@ class _Peak:
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats(device)
+            forget_peak_memory(device)
         elif _STATUS.exists():
             ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back to the system
             _STATUS.with_name("clear_refs").write_text("5")  # resets the peak

@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -64,6 +65,12 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
     return -(-images // batch_size)
 
 
+def images_a_pass(batch_size: int, micro_batch_size: int, world: int) -> int:
+    """The most images that one of `world` processes passes through at once: its share in equal micro-batches."""
+    share = -(-batch_size // world)
+    return -(-share // -(-share // micro_batch_size))
+
+
 def training_batches(
     split: Split, batch_size: int, micro_batch_size: int, seed: int, epoch: int, place: Place, first_step: int = 0
 ) -> Generator[MicroBatch]:
@@ -113,7 +120,7 @@ def _prefetched(split: Split, shares: Iterator[_Share], place: Place) -> Generat
     """Gather in a thread, so that the device finds its next micro-batch ready."""
     ready: queue.Queue[MicroBatch | BaseException | None] = queue.Queue(_AHEAD)
     stop = threading.Event()
-    stream = torch.cuda.Stream(place.device) if place.device.type == "cuda" else None  # type: ignore[no-untyped-call]
+    stream = _copy_stream(place.device) if place.device.type == "cuda" else None
     targets = split.targets
 
     def put(item: MicroBatch | BaseException | None) -> None:
@@ -125,6 +132,9 @@ def _prefetched(split: Split, shares: Iterator[_Share], place: Place) -> Generat
                 continue
 
     def gather() -> None:
+        if stream is not None:
+            # A thread begins on the first GPU: leaving the stream would make a context there in every process.
+            torch.cuda.set_device(stream.device)
         try:
             for share in shares:
                 if stop.is_set():
@@ -149,6 +159,12 @@ def _prefetched(split: Split, shares: Iterator[_Share], place: Place) -> Generat
     finally:
         stop.set()
         thread.join()
+
+
+@cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all epochs: the allocator keeps the memory of each stream for that stream alone."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _gather(

@@ -101,8 +101,9 @@ def _forward(
     """The last view's logits, and the probabilities averaged over all views: float[B, 15]."""
     total: Tensor | None = None
     for view in views:
+        pictures = view(images)  # in fp32: half precision would move pixels
         with accelerator.autocast():
-            logits = model(view(images))
+            logits = model(pictures)
         both = torch.cat([logits["multilabel_logits"], logits["binary_logits"]], dim=1).float().sigmoid()
         total = both if total is None else total + both
     if total is None:

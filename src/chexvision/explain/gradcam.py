@@ -62,7 +62,7 @@ def explain_batch(model: CheXVision, images: Tensor, choose: Callable[[Tensor], 
         _evaluating(model),
         torch.enable_grad(),
         torch.autocast(device_type, enabled=False),
-        torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False),
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
         _recorded(model.backbone) as recorded,
     ):
         # With an input that takes gradients the maps do too, in a model whose weights are frozen as well.

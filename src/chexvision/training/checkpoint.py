@@ -15,7 +15,7 @@ from chexvision.data.dataset import Split
 from chexvision.errors import ChexError
 from chexvision.files import atomic_path
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ class TrainingState:
     seconds: float
     history: str
     model: dict[str, Tensor]
-    ema: dict[str, Tensor] | None
+    ema: dict[str, Any] | None
     micro_batch_size: int
     optimizer: dict[str, Any] | None
     scaler: dict[str, Any] | None

@@ -88,8 +88,14 @@ def package_versions() -> dict[str, str]:
 
 
 def peak_memory_mb(device: torch.device) -> float | None:
-    """The most memory that tensors on a GPU have taken so far, in 10^6 bytes."""
+    """The most memory that tensors on a GPU have taken since `forget_peak_memory`, in 10^6 bytes."""
     return torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else None
+
+
+def forget_peak_memory(device: torch.device) -> None:
+    """Begin anew: what a trial, or cudnn's search for the fastest kernels, took is not what training takes."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def _best_precision(cuda: bool) -> str:

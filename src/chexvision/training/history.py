@@ -37,7 +37,7 @@ class EpochRecord(BaseModel):
     grad_norm: float  # mean over the steps, before clipping
     loss_scale: float | None  # of fp16, at the end
     micro_batch_size: int  # images in one forward pass, a process
-    peak_memory_mb: float | None  # of the device, a process
+    peak_memory_mb: float | None  # of the epoch's tensors on a GPU, a process
 
 
 History = list[EpochRecord]

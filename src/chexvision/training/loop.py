@@ -13,20 +13,20 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import broadcast, reduce
 from safetensors.torch import save_model
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from chexvision.config import PhaseConfig, Recipe
-from chexvision.data.augment import augment, draw
+from chexvision.data.augment import Draws, augment, draw
 from chexvision.data.dataset import Split
-from chexvision.data.loader import MicroBatch, steps_per_epoch, training_batches
+from chexvision.data.loader import MicroBatch, images_a_pass, steps_per_epoch, training_batches
 from chexvision.errors import ChexError
 from chexvision.files import atomic_path
 from chexvision.models.classifier import CheXVision
 from chexvision.seeds import mix_seed
 from chexvision.training.checkpoint import TrainingState, fingerprint, load_state, save_state
-from chexvision.training.ema import make_ema
-from chexvision.training.hardware import peak_memory_mb, place_of
+from chexvision.training.ema import MovingAverage
+from chexvision.training.hardware import forget_peak_memory, peak_memory_mb, place_of
 from chexvision.training.history import (
     EpochRecord,
     History,
@@ -88,7 +88,7 @@ class Training:
         self.steps = steps_per_epoch(len(train), recipe.optim.batch_size)
         self.place = place_of(accelerator)
         self.history: History = []
-        self.ema = make_ema(self.model, recipe.training.ema_decay) if recipe.training.ema_decay else None
+        self.ema = MovingAverage(self.model, recipe.training.ema_decay) if recipe.training.ema_decay else None
         self.micro_batch_size = recipe.optim.micro_batch_size
         self._fingerprint = fingerprint(recipe, train, validation)
         self._sums = EpochSums(accelerator.device)
@@ -129,6 +129,10 @@ class Training:
     def _gave_up(self) -> bool:
         return epochs_without_gain(self.history) >= self.recipe.training.patience
 
+    @property
+    def _images_a_pass(self) -> int:
+        return images_a_pass(self.recipe.optim.batch_size, self.micro_batch_size, self.place.world)
+
     def _begin_phase(self, phase: PhaseConfig, state: TrainingState | None) -> tuple[nn.Module, AcceleratedOptimizer]:
         self.model.freeze_backbone(phase.freeze_backbone)
         self.accelerator.free_memory()  # else it would unscale the last phase's gradients as well
@@ -139,10 +143,12 @@ class Training:
             optimizer.load_state_dict(state.optimizer)
         if state is not None and state.scaler is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state.scaler)
-        trial = TrialPass(self.model, self.loss, self.recipe, self.accelerator)
-        network = compiled(self.model, trial) if self.recipe.training.compile else self.model
+        trial = TrialPass(self.model, self.accumulate, self.recipe, self.place.device)
         if self.place.device.type == "cuda":
-            self.micro_batch_size = fit_micro_batch(trial, self.micro_batch_size, self.accelerator)
+            most = self._images_a_pass
+            fitting = fit_micro_batch(trial, most, self.accelerator)
+            self.micro_batch_size = fitting if fitting < most else self.micro_batch_size
+        network = compiled(self.model, trial, self._images_a_pass) if self.recipe.training.compile else self.model
         if self.place.world > 1:
             # Wrapped anew in each phase: it looks once at which parameters learn.
             devices = [self.place.device] if self.place.device.type == "cuda" else None
@@ -165,6 +171,7 @@ class Training:
             self._sums.loss += state.loss_sum
             self._sums.grad_norm += state.grad_norm_sum
             self._sums.seconds = state.seconds
+        forget_peak_memory(self.place.device)
         began = time.monotonic()
         if self.reporter:
             images, done = len(self.train_split), first_step * optim.batch_size
@@ -185,13 +192,13 @@ class Training:
                     for group in optimizer.param_groups:
                         group["lr"] = rates[batch.step]
                 with nullcontext() if batch.last else self.accelerator.no_sync(network):
-                    self._accumulate(network, augment(batch.images, draws[batch.positions]), batch)
+                    self.accumulate(network, batch, draws[batch.positions])
                 if batch.last:
                     self._sums.add_norm(self.accelerator.clip_grad_norm_(network.parameters(), optim.clip_norm))
                     optimizer.step()
                     optimizer.zero_grad(set_to_none=True)
                     if self.ema is not None:
-                        self.ema.update_parameters(self.model)
+                        self.ema.update()
                     if self.reporter:
                         self.reporter.step_done(batch.step_size, self._sums.loss)
                     if batch.step + 1 < self.steps and self._must_stop(batch.step):
@@ -202,8 +209,9 @@ class Training:
         self._sums.seconds += time.monotonic() - began
         return True
 
-    def _accumulate(self, network: nn.Module, images: Tensor, batch: MicroBatch) -> None:
+    def accumulate(self, network: nn.Module, batch: MicroBatch, draws: Draws) -> None:
         """Add the micro-batch's share of the effective batch's mean loss to the gradients."""
+        images = augment(batch.images, draws)  # in fp32: half precision moves pixels, and not all operations take it
         with self.accelerator.autocast():
             logits = network(images)
         loss = (self.loss(logits, batch.targets) * batch.weights).sum()
@@ -269,7 +277,8 @@ class Training:
     def _share_buffers(self) -> None:
         """The norms' statistics of the first process, which are the ones saved, to all."""
         if self.place.world > 1:
-            for buffer in self.model.buffers():
+            averaged = self.ema.module.buffers() if self.ema is not None else ()
+            for buffer in (*self.model.buffers(), *averaged):
                 buffer.copy_(broadcast(buffer))
 
     def _save(self, optimizer: AcceleratedOptimizer, epoch: int, step: int) -> None:

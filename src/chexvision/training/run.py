@@ -125,8 +125,9 @@ def _prepare(
         splits = {
             name: open_split(source, rows, name, recipe.data, quiet) for name in sorted(rows) if len(rows[name])
         }
-    place = place_of(accelerator)
-    return source, {name: placed(split, recipe.data.placement, place) for name, split in splits.items()}, model
+    for name in ("train", "validation"):  # the others are read once
+        splits[name] = placed(splits[name], recipe.data.placement, place_of(accelerator))
+    return source, splits, model
 
 
 def _info(

@@ -8,13 +8,17 @@ from collections.abc import Callable
 import torch
 from accelerate import Accelerator
 from accelerate.utils import reduce
+from accelerate.utils.memory import should_reduce_batch_size
 from torch import nn
 
 from chexvision.config import Recipe
-from chexvision.data.augment import augment, draw
+from chexvision.data.augment import Draws, draw
+from chexvision.data.loader import MicroBatch
 from chexvision.errors import ChexError
+from chexvision.evaluation.predictions import OUTPUTS
 from chexvision.models.classifier import CheXVision
-from chexvision.training.loss import DualHeadLoss
+
+Accumulate = Callable[[nn.Module, MicroBatch, Draws], None]
 
 _log = logging.getLogger(__name__)
 
@@ -24,52 +28,68 @@ class TrialPass:
 
     Args:
         model: what is trained.
-        loss: its loss.
+        accumulate: training's own pass of a micro-batch through a network and back.
         recipe: gives size and augmentation.
-        accelerator: gives device and precision.
+        device: of the model.
     """
 
-    def __init__(self, model: CheXVision, loss: DualHeadLoss, recipe: Recipe, accelerator: Accelerator) -> None:
+    def __init__(self, model: CheXVision, accumulate: Accumulate, recipe: Recipe, device: torch.device) -> None:
         self.model = model
-        self.loss = loss
+        self.accumulate = accumulate
         self.recipe = recipe
-        self.accelerator = accelerator
+        self.device = device
 
     def __call__(self, images: int, network: nn.Module | None = None) -> None:
         """Pass `images` blank images through `network` (default: the model itself) and back.
 
         Raises:
-            torch.OutOfMemoryError: they do not fit.
+            RuntimeError: they do not fit.
         """
-        device, size = self.accelerator.device, self.recipe.data.image_size
+        size, device = self.recipe.data.image_size, self.device
         kept = [buffer.clone() for buffer in self.model.buffers()]
+        reserved = torch.empty(self._beyond_the_pass(), dtype=torch.uint8, device=device)
         self.model.train()
         try:
-            blank = torch.zeros((images, size, size), dtype=torch.uint8, device=device)
-            with self.accelerator.autocast():
-                # Not `network or`: a compiled network has no truth value.
-                passed = network if network is not None else self.model
-                logits = passed(augment(blank, draw(self.recipe.augment, images, seed=0)))
-            self.loss(logits, torch.zeros((images, 15), device=device)).mean().backward()
+            batch = MicroBatch(
+                images=torch.zeros((images, size, size), dtype=torch.uint8, device=device),
+                targets=torch.zeros((images, len(OUTPUTS)), device=device),
+                weights=torch.ones(images, device=device),
+                positions=torch.arange(images),
+                step=0,
+                step_size=images,
+                last=True,
+            )
+            # Not `network or`: a compiled network has no truth value.
+            passed = network if network is not None else self.model
+            self.accumulate(passed, batch, draw(self.recipe.augment, images, seed=0))
         finally:
+            del reserved
             self.model.zero_grad(set_to_none=True)
             with torch.no_grad():
                 for buffer, value in zip(self.model.buffers(), kept, strict=True):
                     buffer.copy_(value)
 
+    def _beyond_the_pass(self) -> int:
+        """Bytes that a GPU holds in training besides one pass, so that what fits now fits later."""
+        if self.device.type != "cuda":
+            return 0
+        learning = sum(one.numel() for one in self.model.parameters() if one.requires_grad)
+        # Gradients of earlier passes, two moments, DDP's buckets; and what fragments and prefetched images take.
+        total = torch.cuda.get_device_properties(self.device).total_memory
+        return 16 * learning + total // 50
 
-def compiled(model: CheXVision, trial: Callable[[int, nn.Module], None]) -> nn.Module:
+
+def compiled(model: CheXVision, trial: Callable[[int, nn.Module], None], images: int) -> nn.Module:
     """`model` through torch.compile, or as it is, with a warning, where that does not work.
 
     Args:
         model: what is trained; the compiled network shares its weights.
         trial: passes images through a network and back.
+        images: of a micro-batch: code for another number would not be used.
     """
     network: nn.Module = torch.compile(model)  # type: ignore[assignment]
     try:
-        trial(2, network)
-    except torch.OutOfMemoryError:
-        raise
+        trial(images, network)
     # Compilers fail in ways of their own: no C compiler, an unsupported device, an error of the backend.
     except Exception as error:  # noqa: BLE001
         _log.warning("torch.compile failed (%s: %.200s); going on without it", type(error).__name__, error)
@@ -94,7 +114,10 @@ def fit_micro_batch(attempt: Callable[[int], None], size: int, accelerator: Acce
         fits = True
         try:
             attempt(size)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            # Libraries beside torch's allocator have errors of their own for it.
+            if not isinstance(error, torch.OutOfMemoryError) and not should_reduce_batch_size(error):
+                raise
             fits = False
         if not fits and accelerator.device.type == "cuda":
             torch.cuda.empty_cache()  # outside the handler, whose traceback holds the activations
