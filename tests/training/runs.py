@@ -79,3 +79,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     training = tiny_training(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
     training.run()
+    training.accelerator.end_training()

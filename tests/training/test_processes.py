@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ import torch
 from chexvision.training.checkpoint import fingerprint, load_state
 from chexvision.training.history import read_history
 from chexvision.training.session import STATE_FILE
+from chexvision.training.validation import validate
 from tests.training.runs import figures, tiny_training, weights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,8 +28,8 @@ def run_processes(count: int, shards: Path, work: Path, *overrides: str) -> None
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def saved(work: Path) -> dict[str, object]:
-    state: dict[str, object] = torch.load(work / STATE_FILE, weights_only=True)
+def saved(work: Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(work / STATE_FILE, weights_only=True)
     return state
 
 
@@ -48,8 +50,21 @@ def test_two_processes_take_the_steps_of_one_and_measure_the_same(drawn_shards: 
 
 def test_two_processes_train_with_norms_and_dropout_too(drawn_shards: Path, tmp_path: Path) -> None:
     run_processes(2, drawn_shards, tmp_path)
-    history = read_history(str(saved(tmp_path)["history"]))
+    state = saved(tmp_path)
+    history = read_history(str(state["history"]))
     assert [record.epoch for record in history] == [1, 2, 3]
+    # Each process follows norm statistics of its own; both must measure the networks that are saved.
+    torch.set_num_threads(1)  # as the processes do: sums of floats depend on it
+    alone = tiny_training(drawn_shards, tmp_path / "alone")
+    assert alone.ema is not None
+    alone.model.load_state_dict(state["model"])
+    alone.ema.load_state_dict(state["ema"])
+    for network, auroc in (
+        (alone.model, history[-1].trained_macro_auroc),
+        (alone.ema.module, history[-1].averaged_macro_auroc),
+    ):
+        again = validate(network, alone.validation_split, alone.accelerator, 8, alone.loss)
+        assert again.metrics.macro_auroc == pytest.approx(auroc, abs=1e-6)
 
 
 def test_a_process_killed_in_mid_epoch_loses_nothing_but_that_epoch(drawn_shards: Path, tmp_path: Path) -> None:

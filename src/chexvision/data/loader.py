@@ -65,12 +65,6 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
     return -(-images // batch_size)
 
 
-def images_a_pass(batch_size: int, micro_batch_size: int, world: int) -> int:
-    """The most images that one of `world` processes passes through at once: its share in equal micro-batches."""
-    share = -(-batch_size // world)
-    return -(-share // -(-share // micro_batch_size))
-
-
 def training_batches(
     split: Split, batch_size: int, micro_batch_size: int, seed: int, epoch: int, place: Place, first_step: int = 0
 ) -> Generator[MicroBatch]:

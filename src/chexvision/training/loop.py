@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from chexvision.config import PhaseConfig, Recipe
 from chexvision.data.augment import Draws, augment, draw
 from chexvision.data.dataset import Split
-from chexvision.data.loader import MicroBatch, images_a_pass, steps_per_epoch, training_batches
+from chexvision.data.loader import MicroBatch, steps_per_epoch, training_batches
 from chexvision.errors import ChexError
 from chexvision.files import atomic_path
 from chexvision.models.classifier import CheXVision
@@ -131,7 +131,8 @@ class Training:
 
     @property
     def _images_a_pass(self) -> int:
-        return images_a_pass(self.recipe.optim.batch_size, self.micro_batch_size, self.place.world)
+        """The most that one process passes through at once; its share of a step may be less than a micro-batch."""
+        return min(self.micro_batch_size, -(-self.recipe.optim.batch_size // self.place.world))
 
     def _begin_phase(self, phase: PhaseConfig, state: TrainingState | None) -> tuple[nn.Module, AcceleratedOptimizer]:
         self.model.freeze_backbone(phase.freeze_backbone)

@@ -85,10 +85,13 @@ def run_training(
         recipe, model, splits["train"], splits["validation"], accelerator, work, reporter, should_stop
     )
     if not training.run():
+        accelerator.end_training()
         if session is not None:
             session.paused()
         return Outcome(finished=False)
     predictions = _predict(training, model, splits, accelerator, recipe.optim.micro_batch_size)
+    # Here, where all processes are: one that exits inside its group may abort, and end the one that publishes.
+    accelerator.end_training()
     if not accelerator.is_main_process:
         return Outcome(finished=True)
     groups = read_groups(source, splits["test"].rows) if "test" in splits else None
