@@ -35,6 +35,7 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NoReturn
 
+TORCHRUN = "torch.distributed.run"
 # Reinstalling these would break the match with the machine's CUDA.
 NEVER_INSTALLED = ("torch", "torchvision")
 # Distributions that bring the same module: a second one beside it would overwrite its files.
@@ -100,7 +101,7 @@ def main(run: dict[str, Any], payload: str) -> int:
     python = launcher() if run["process_per_gpu"] else [sys.executable]
     before = read_progress(working, run["run_id"])
     code = launch([*python, "-m", "chexvision", *arguments], environment, token.value if token else None)
-    # What starts a process for each GPU exits with 1 whenever it was sent a signal, even if all of them then paused.
+    # torchrun exits with 1 if the machine sent it a signal, too, even if all of its processes then paused.
     told = read_progress(working, run["run_id"])
     return 0 if told is not None and told != before and told.status == "paused" else code
 
@@ -186,7 +187,7 @@ def launcher() -> list[str]:
     print(f"GPUs: {gpus}", flush=True)
     if gpus < 2:
         return [sys.executable]
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(gpus)]
+    return [sys.executable, "-m", TORCHRUN, "--standalone", "--nproc_per_node", str(gpus)]
 
 
 def launch(command: list[str], environment: dict[str, str], secret: str | None) -> int:
@@ -196,7 +197,7 @@ def launch(command: list[str], environment: dict[str, str], secret: str | None) 
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, close_fds=False
     )
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: child.send_signal(signal.SIGTERM))
+        signal.signal(number, lambda *_: ask_to_stop(child.pid, through=TORCHRUN in command))
     assert child.stdout is not None  # noqa: S101
     reader = threading.Thread(target=relay, args=(child.stdout, secret), daemon=True)
     reader.start()
@@ -204,6 +205,18 @@ def launch(command: list[str], environment: dict[str, str], secret: str | None) 
     # A stray grandchild that holds the pipe must not hold the session, and with it the GPU, too.
     reader.join(timeout=10)
     return code if code >= 0 else 128 - code
+
+
+def ask_to_stop(pid: int, through: bool) -> None:
+    """Send SIGTERM to process `pid` or, where it stands between, `through` it to those it started.
+
+    torchrun passes the signal on, too, but kills after 30 seconds what then still saves or uploads.
+    """
+    lists = sorted(Path(f"/proc/{pid}/task").glob("*/children")) if through else []
+    started = [int(one) for each in lists for one in each.read_text(encoding="ascii").split()]
+    for one in started or [pid]:
+        with suppress(ProcessLookupError):
+            os.kill(one, signal.SIGTERM)
 
 
 def relay(pipe: IO[bytes], secret: str | None) -> None:

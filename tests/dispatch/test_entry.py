@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from chexvision.layout import shared_dir
 from chexvision_dispatch.bundle import pack
 from chexvision_dispatch.script import render
 from tests.dispatch.standin import RECORD
@@ -151,6 +152,34 @@ def test_sigterm_reaches_training_which_ends_in_its_own_way(kernel: Place) -> No
     out, _ = process.communicate(timeout=30)
     assert "stopping on SIGTERM" in out
     assert process.returncode == 3
+
+
+def test_sigterm_reaches_the_process_of_each_gpu_and_not_what_would_kill_it(tmp_path: Path) -> None:
+    worker, driver = tmp_path / "worker.py", tmp_path / "driver.py"
+    worker.write_text(
+        "import os, signal\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"
+        "os.write(1, b'waiting\\n')\n"
+        "signal.sigwait([signal.SIGTERM])\n"
+        "os.write(1, f'saved by {os.environ[\"RANK\"]}\\n'.encode())\n"
+    )
+    driver.write_text(
+        "import os, runpy, sys\n"
+        f"entry = runpy.run_path({str(shared_dir('kernels') / 'entry.py')!r})\n"
+        "command = [sys.executable, '-m', entry['TORCHRUN'], '--standalone', '--nproc_per_node', '2', sys.argv[1]]\n"
+        "sys.exit(entry['launch'](command, dict(os.environ), None))\n"
+    )
+    words = [sys.executable, str(driver), str(worker)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        seen = ""
+        while seen.count("waiting") < 2:
+            seen += process.stdout.readline()
+            assert process.poll() is None, seen
+        process.terminate()
+        out, _ = process.communicate(timeout=60)
+    assert "saved by 0" in out and "saved by 1" in out
+    assert process.returncode == 0  # torchrun says 1 where it was sent the signal itself
 
 
 def test_training_killed_by_a_signal_ends_with_128_and_its_number(entry: ModuleType) -> None:
