@@ -100,7 +100,7 @@ def test_a_network_that_cannot_be_compiled_is_trained_as_it_is(
     model = tiny_training(drawn_shards, tmp_path).model
 
     def no_compiler(images: int, network: nn.Module) -> None:
-        raise RuntimeError("no C compiler")
+        raise RuntimeError("no C compiler\n\nSet this")
 
     assert compiled(model, no_compiler, 4) is model
-    assert "torch.compile failed (RuntimeError: no C compiler)" in caplog.text
+    assert "torch.compile failed (RuntimeError: no C compiler Set this)" in caplog.text

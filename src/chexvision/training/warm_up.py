@@ -92,7 +92,8 @@ def compiled(model: CheXVision, trial: Callable[[int, nn.Module], None], images:
         trial(images, network)
     # Compilers fail in ways of their own: no C compiler, an unsupported device, an error of the backend.
     except Exception as error:  # noqa: BLE001
-        _log.warning("torch.compile failed (%s: %.200s); going on without it", type(error).__name__, error)
+        what = " ".join(str(error).split())
+        _log.warning("torch.compile failed (%s: %.200s); going on without it", type(error).__name__, what)
         return model
     return network
 
