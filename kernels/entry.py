@@ -191,7 +191,7 @@ def launcher() -> list[str]:
 
 
 def launch(command: list[str], environment: dict[str, str], secret: str | None) -> int:
-    """Run `command` to its end, pass signals on to it, and print what it writes without the secret."""
+    """Run `command` to its end, let it stop on a signal, and print what it writes without the secret."""
     # Descriptors are passed on: whoever waits for one of them to be closed waits for the command, too.
     child = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, close_fds=False
@@ -212,8 +212,10 @@ def ask_to_stop(pid: int, through: bool) -> None:
 
     torchrun passes the signal on, too, but kills after 30 seconds what then still saves or uploads.
     """
-    lists = sorted(Path(f"/proc/{pid}/task").glob("*/children")) if through else []
-    started = [int(one) for each in lists for one in each.read_text(encoding="ascii").split()]
+    started: list[int] = []
+    for each in sorted(Path(f"/proc/{pid}/task").glob("*/children")) if through else []:
+        with suppress(OSError):  # a thread that ended meanwhile
+            started += map(int, each.read_text(encoding="ascii").split())
     for one in started or [pid]:
         with suppress(ProcessLookupError):
             os.kill(one, signal.SIGTERM)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chexvision.data.dataset import Split
-from chexvision.data.loader import Place, in_order, steps_per_epoch, training_batches
+from chexvision.data.loader import Place, images_a_pass, in_order, steps_per_epoch, training_batches
 from chexvision.data.rows import Rows
 
 CPU = torch.device("cpu")
@@ -42,12 +42,15 @@ def test_all_processes_together_take_each_image_once_and_the_same_steps(
         # Every process ends every step, or the others would wait for it for ever.
         assert [part.step for part in parts if part.last] == list(range(steps_per_epoch(images, batch)))
         for part in parts:
-            assert len(part.images) <= min(micro, -(-batch // world))
+            assert len(part.images) <= micro
             counted = part.images[:, 0, 0][part.weights > 0].tolist()
             steps.setdefault(part.step, []).extend(counted)
             assert part.step_size == len(alone[part.step].images)
             assert part.targets[:, 0].tolist() == [float(n % 2) for n in part.images[:, 0, 0].tolist()]
             assert part.targets[:, 14].tolist() == part.targets[:, 0].tolist()
+        if rank == 0:
+            largest = [max(len(part.images) for part in parts if part.step == step) for step in range(len(alone))]
+            assert (largest[0], largest[-1]) == images_a_pass(images, batch, micro, world)
     for step, whole in enumerate(alone):
         assert sorted(steps[step]) == sorted(whole.images[:, 0, 0].tolist())
     assert sorted(n for numbers in steps.values() for n in numbers) == list(range(images))

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from chexvision.cli import main
+from chexvision.data.source import find_shards
 from chexvision.labels import FINDINGS
 from chexvision.shards.push import push_shards
 from chexvision.shards.synthesize import synthesize
@@ -163,6 +164,18 @@ def test_drawn_shards_on_the_hub_bring_their_boxes(model_folder: Path, drawn: Pa
     there, here = (json.loads((tmp_path / name / "audit.json").read_text()) for name in ("hub-data", "folder"))
     assert there["cases"] == here["cases"]
     assert there["conditions"]["images"] == f"{pushed}, all"
+
+
+def test_boxes_of_ones_own_need_nothing_from_the_hub(
+    model_folder: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hub_here(tmp_path / "hub", FakeHub) as hub:
+        pushed = push_shards(drawn, "chex/drawn", private=False)
+        find_shards(pushed)
+        asked = len(hub.requests)
+        words = ("--split", "all", "--resamples", 200, "--boxes", drawn / "boxes.csv", "--box-side", 96)
+        assert chexvision("audit", model_folder, "--data", pushed, "--out", tmp_path / "out", *words) == 0
+        assert not any("boxes.csv" in request.path for request in hub.requests[asked:])
 
 
 def test_real_radiographs_are_audited_with_the_releases_boxes(

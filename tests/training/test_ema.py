@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from chexvision.models import CheXVision
 from chexvision.training.ema import MovingAverage
@@ -33,6 +34,18 @@ def test_the_average_follows_the_weights_and_norms_by_its_decay() -> None:
             )
     for name, value in ema.module.state_dict().items():
         assert torch.allclose(value, expected[name], atol=1e-5), name
+
+
+def test_a_network_without_norms_has_an_average_too() -> None:
+    model = tiny()
+    model.backbone = nn.Sequential(nn.Conv2d(3, 16, 3))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    ema = MovingAverage(model, 0.9)
+    for parameter in model.parameters():
+        nn.init.ones_(parameter)
+    for _ in range(2):
+        ema.update()
+    assert not torch.equal(before["backbone.0.weight"], ema.module.state_dict()["backbone.0.weight"])
 
 
 def test_the_better_of_trained_and_averaged_weights_is_kept(drawn_shards: Path, tmp_path: Path) -> None:

@@ -44,6 +44,18 @@ def trial_of(training: Training) -> TrialPass:
     return TrialPass(training.model, training.accumulate, training.recipe, training.place.device)
 
 
+@pytest.mark.parametrize(
+    "message",
+    ["CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"],
+)
+def test_memory_is_out_whichever_library_says_so(message: str) -> None:
+    def attempt(size: int) -> None:
+        if size > 2:
+            raise RuntimeError(message)
+
+    assert fit_micro_batch(attempt, 8, Accelerator(cpu=True)) == 2
+
+
 def test_another_error_than_memory_is_not_taken_for_it() -> None:
     def attempt(size: int) -> None:
         raise RuntimeError("index_copy_(): self and source expected to have the same dtype")

@@ -47,9 +47,10 @@ def predict(
     from chexvision.training.hardware import start_accelerator
 
     reference = parse_reference(model)
+    accelerator = start_accelerator(precision)
     loaded, rules = load_model(reference), load_rules(reference)
     with Progress("predicting", len(images), "images") as progress:
-        predictions = predict_files(loaded, images, start_accelerator(precision), rules, progress.advance)
+        predictions = predict_files(loaded, images, accelerator, rules, progress.advance)
     if explain is not None:
         from chexvision.explain.files import explain_files
 

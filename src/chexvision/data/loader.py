@@ -65,6 +65,14 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
     return -(-images // batch_size)
 
 
+def images_a_pass(images: int, batch_size: int, micro_batch_size: int, world: int) -> tuple[int, int]:
+    """The most images that one of `world` processes passes at once: in a full step, and in the last of an epoch."""
+    last = images % batch_size or batch_size
+    shares = [-(-size // world) for size in (min(batch_size, images), min(last, images))]
+    full, short = (-(-share // -(-share // micro_batch_size)) for share in shares)
+    return full, short
+
+
 def training_batches(
     split: Split, batch_size: int, micro_batch_size: int, seed: int, epoch: int, place: Place, first_step: int = 0
 ) -> Generator[MicroBatch]:
@@ -126,10 +134,10 @@ def _prefetched(split: Split, shares: Iterator[_Share], place: Place) -> Generat
                 continue
 
     def gather() -> None:
-        if stream is not None:
-            # A thread begins on the first GPU: leaving the stream would make a context there in every process.
-            torch.cuda.set_device(stream.device)
         try:
+            if stream is not None:
+                # A thread begins on the first GPU: leaving the stream would make a context there in every process.
+                torch.cuda.set_device(stream.device)
             for share in shares:
                 if stop.is_set():
                     return

@@ -16,7 +16,7 @@ from chexvision.evaluation.compare import compare
 from chexvision.evaluation.outcome import Evaluation, Options, Outcome, System, SystemResult
 from chexvision.evaluation.published import beside
 from chexvision.evaluation.subgroups import measure_subgroups
-from chexvision.evaluation.systems import Inputs
+from chexvision.evaluation.systems import EvaluationRun
 from chexvision.evaluation.tta import TTA
 from chexvision.hub.load import artifact_file, load_model
 from chexvision.hub.reference import Reference
@@ -58,8 +58,8 @@ def evaluate(
         for name, at in zip(models, references, strict=True)
         for note in _training_notes(name, at, source, options)
     ]
-    inputs = Inputs(source, rows, options, accelerator, tuple(models), tuple(references), tuple(loaded))
-    systems = inputs.systems(splits)
+    run = EvaluationRun(source, rows, options, accelerator, tuple(models), tuple(references), tuple(loaded))
+    systems = run.systems(splits)
     results = tuple(_result(system, options) for system in systems)
     first, main = systems[0], systems[-1]
     rule = split_rule(source, options.split_table)
@@ -83,12 +83,12 @@ def evaluate(
             main.calibrated.probabilities,
             main.rules.thresholds.known if main.rules.thresholds else None,
         ),
-        expert=inputs.expert(main),
-        external=inputs.external(main),
+        expert=run.expert(main),
+        external=run.external(main),
         published=() if source.drawn else beside(results[-1].metrics, rule, options.split),
         notes=tuple(notes),
     )
-    return Outcome(evaluation, systems, inputs.images(loaded[0], options.split))
+    return Outcome(evaluation, systems, run.images(loaded[0], options.split))
 
 
 def _wanted_splits(options: Options, source: ShardSource, rows: dict[str, Rows]) -> list[str]:

@@ -34,8 +34,8 @@ _BATCH = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
-    """What one evaluation works on.
+class EvaluationRun:
+    """One evaluation: what it works on, and what is predicted with it.
 
     Args:
         source: the shards.

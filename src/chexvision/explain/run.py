@@ -55,9 +55,9 @@ def run_audit(
         ChexError: the model or the shards cannot be had.
     """
     source = find_shards(data) if data is not None else None
-    beside = _boxes_beside(data, source) if source is not None else None
+    beside = _boxes_beside(data, source, fetch=boxes is None) if source is not None else None
     path = boxes or beside
-    if path is None:
+    if path is None or (not path.exists() and boxes is None):
         raise UsageError("no boxes beside these images; name a list such as BBox_List_2017.csv with --boxes")
     drawn_side = boxes_side(source) if source is not None and path == beside else None
     read = read_boxes(path, box_side or drawn_side or RELEASE_SIDE)
@@ -83,9 +83,8 @@ def run_audit(
     return audit
 
 
-def _boxes_beside(data: Reference | None, source: ShardSource) -> Path | None:
-    """The box list that lies beside shards, if one does; training never fetches it."""
-    if isinstance(data, RepoRef):
+def _boxes_beside(data: Reference | None, source: ShardSource, *, fetch: bool) -> Path | None:
+    """Where the box list lies beside shards, if there is one; of a set on the Hub it is fetched here alone."""
+    if fetch and isinstance(data, RepoRef):
         return fetch_file(data, BOXES_NAME)
-    path = shard_folder(source) / BOXES_NAME
-    return path if path.is_file() else None
+    return shard_folder(source) / BOXES_NAME

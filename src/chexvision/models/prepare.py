@@ -38,7 +38,7 @@ def prepared(model: CheXVision, paths: Sequence[Path], batch_size: int) -> Itera
     Raises:
         UsageError: a file is missing, which is seen before the first batch, or is no image.
     """
-    missing = [path for path in paths if not path.is_file()]
+    missing = [path for path in paths if not path.exists()]
     if missing:
         prepare(model, missing[0])  # says what is wrong with it
     with ThreadPoolExecutor() as pool:

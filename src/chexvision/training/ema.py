@@ -42,7 +42,8 @@ class MovingAverage:
         """Move towards the model's present weights; counts of batches are taken over."""
         kept = min(self.decay, (1 + self.steps) / (10 + self.steps)) if self.steps else 0.0
         torch._foreach_lerp_(self._averaged, self._current, 1 - kept)
-        torch._foreach_copy_(self._averaged_counts, self._current_counts)
+        if self._averaged_counts:  # which networks without batch norms lack
+            torch._foreach_copy_(self._averaged_counts, self._current_counts)
         self.steps += 1
 
     def state_dict(self) -> dict[str, Any]:

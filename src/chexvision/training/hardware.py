@@ -46,7 +46,7 @@ def start_accelerator(precision: str, *, keep_freed_memory: bool = True) -> Acce
     cuda = torch.cuda.is_available()
     chosen = _best_precision(cuda) if precision == "auto" else precision
     if chosen == "fp16" and not cuda:
-        raise UsageError("training.precision=fp16 needs a GPU; use auto, fp32 or bf16 on a CPU")
+        raise UsageError("precision fp16 needs a GPU; use auto, fp32 or bf16 on a CPU")
     if not cuda and keep_freed_memory:
         _keep_freed_memory()
     torch.backends.cudnn.benchmark = True

@@ -11,15 +11,14 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
-from accelerate.utils import broadcast, reduce
+from accelerate.utils import reduce
 from safetensors.torch import save_model
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor, nn
 
 from chexvision.config import PhaseConfig, Recipe
 from chexvision.data.augment import Draws, augment, draw
 from chexvision.data.dataset import Split
-from chexvision.data.loader import MicroBatch, steps_per_epoch, training_batches
+from chexvision.data.loader import MicroBatch, images_a_pass, steps_per_epoch, training_batches
 from chexvision.errors import ChexError
 from chexvision.files import atomic_path
 from chexvision.models.classifier import CheXVision
@@ -38,13 +37,12 @@ from chexvision.training.history import (
 )
 from chexvision.training.loss import DualHeadLoss, pos_weight
 from chexvision.training.optimizer import learning_rate, make_optimizer
+from chexvision.training.processes import in_all_processes, must_stop, share_buffers
 from chexvision.training.report import Reporter
 from chexvision.training.session import BEST_FILE, STATE_FILE
 from chexvision.training.sums import EpochSums
 from chexvision.training.validation import validate
 from chexvision.training.warm_up import TrialPass, compiled, fit_micro_batch
-
-_STEPS_BETWEEN_AGREEMENTS = 10  # how often several processes ask each other whether to stop
 
 
 class Training:
@@ -129,11 +127,6 @@ class Training:
     def _gave_up(self) -> bool:
         return epochs_without_gain(self.history) >= self.recipe.training.patience
 
-    @property
-    def _images_a_pass(self) -> int:
-        """The most that one process passes through at once; its share of a step may be less than a micro-batch."""
-        return min(self.micro_batch_size, -(-self.recipe.optim.batch_size // self.place.world))
-
     def _begin_phase(self, phase: PhaseConfig, state: TrainingState | None) -> tuple[nn.Module, AcceleratedOptimizer]:
         self.model.freeze_backbone(phase.freeze_backbone)
         self.accelerator.free_memory()  # else it would unscale the last phase's gradients as well
@@ -145,16 +138,17 @@ class Training:
         if state is not None and state.scaler is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state.scaler)
         trial = TrialPass(self.model, self.accumulate, self.recipe, self.place.device)
+        images, batch_size = len(self.train_split), self.recipe.optim.batch_size
         if self.place.device.type == "cuda":
-            most = self._images_a_pass
+            most = max(images_a_pass(images, batch_size, self.micro_batch_size, self.place.world))
             fitting = fit_micro_batch(trial, most, self.accelerator)
             self.micro_batch_size = fitting if fitting < most else self.micro_batch_size
-        network = compiled(self.model, trial, self._images_a_pass) if self.recipe.training.compile else self.model
-        if self.place.world > 1:
-            # Wrapped anew in each phase: it looks once at which parameters learn.
-            devices = [self.place.device] if self.place.device.type == "cuda" else None
-            network = DistributedDataParallel(network, device_ids=devices, gradient_as_bucket_view=True)
-        return network, optimizer
+        network: nn.Module = self.model
+        if self.recipe.training.compile:
+            usual, _ = images_a_pass(images, batch_size, self.micro_batch_size, self.place.world)
+            network = compiled(self.model, trial, usual)
+        # Wrapped anew in each phase: it looks once at which parameters learn.
+        return in_all_processes(network, self.place), optimizer
 
     def _train_epoch(
         self,
@@ -193,7 +187,7 @@ class Training:
                     for group in optimizer.param_groups:
                         group["lr"] = rates[batch.step]
                 with nullcontext() if batch.last else self.accelerator.no_sync(network):
-                    self.accumulate(network, batch, draws[batch.positions])
+                    self._sums.loss += self.accumulate(network, batch, draws[batch.positions])
                 if batch.last:
                     self._sums.add_norm(self.accelerator.clip_grad_norm_(network.parameters(), optim.clip_norm))
                     optimizer.step()
@@ -202,7 +196,7 @@ class Training:
                         self.ema.update()
                     if self.reporter:
                         self.reporter.step_done(batch.step_size, self._sums.loss)
-                    if batch.step + 1 < self.steps and self._must_stop(batch.step):
+                    if batch.step + 1 < self.steps and must_stop(self.place, batch.step, self.should_stop):
                         self._sums.seconds += time.monotonic() - began
                         self._save(optimizer, epoch, batch.step + 1)
                         return False
@@ -210,23 +204,19 @@ class Training:
         self._sums.seconds += time.monotonic() - began
         return True
 
-    def accumulate(self, network: nn.Module, batch: MicroBatch, draws: Draws) -> None:
-        """Add the micro-batch's share of the effective batch's mean loss to the gradients."""
+    def accumulate(self, network: nn.Module, batch: MicroBatch, draws: Draws) -> Tensor:
+        """Add the micro-batch's share of the effective batch's mean loss to the gradients.
+
+        Returns:
+            the loss summed over its images.
+        """
         images = augment(batch.images, draws)  # in fp32: half precision moves pixels, and not all operations take it
         with self.accelerator.autocast():
             logits = network(images)
-        loss = (self.loss(logits, batch.targets) * batch.weights).sum()
-        self._sums.loss += loss.detach()
+        loss: Tensor = (self.loss(logits, batch.targets) * batch.weights).sum()
         # Processes average their gradients; each image must count once in the batch of all of them.
         self.accelerator.backward(loss * (self.place.world / batch.step_size))
-
-    def _must_stop(self, step: int) -> bool:
-        if self.place.world == 1:
-            return self.should_stop()
-        if step % _STEPS_BETWEEN_AGREEMENTS:
-            return False
-        wish = torch.tensor(float(self.should_stop()), device=self.place.device)
-        return bool(reduce(wish, "sum").item() > 0)
+        return loss.detach()
 
     def _end_epoch(self, optimizer: AcceleratedOptimizer, epoch: int, phase: int, rates: list[float]) -> None:
         """Validate, record, keep the weights if they are the best, and save the state."""
@@ -236,7 +226,7 @@ class Training:
                 f"the training loss of epoch {epoch + 1} is {train_loss}: lower the learning rate "
                 "(training.phases.N.lr) or compute with --set training.precision=fp32"
             )
-        self._share_buffers()
+        share_buffers(self.place, self.model, *([self.ema.module] if self.ema is not None else []))
         began = time.monotonic()
         networks: dict[Weights, nn.Module] = {"trained": self.model}
         if self.ema is not None:
@@ -274,13 +264,6 @@ class Training:
         self._save(optimizer, epoch + 1, 0)
         if self.reporter:
             self.reporter.epoch_done(record, is_best)
-
-    def _share_buffers(self) -> None:
-        """The norms' statistics of the first process, which are the ones saved, to all."""
-        if self.place.world > 1:
-            averaged = self.ema.module.buffers() if self.ema is not None else ()
-            for buffer in (*self.model.buffers(), *averaged):
-                buffer.copy_(broadcast(buffer))
 
     def _save(self, optimizer: AcceleratedOptimizer, epoch: int, step: int) -> None:
         loss_sum = float(reduce(self._sums.loss, "sum"))

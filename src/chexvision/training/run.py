@@ -119,7 +119,7 @@ def run_training(
 def _prepare(
     recipe: Recipe, data: Reference, accelerator: Accelerator
 ) -> tuple[ShardSource, dict[str, Split], CheXVision]:
-    """The data, its splits decoded and placed, and the untrained model; the main process fetches first."""
+    """The data, its splits decoded, and the untrained model; the main process fetches first."""
     with accelerator.main_process_first():
         model = build_model(recipe)  # before the data: a failed download of weights should not cost an hour
         source = find_shards(data)
@@ -128,7 +128,7 @@ def _prepare(
         splits = {
             name: open_split(source, rows, name, recipe.data, quiet) for name in sorted(rows) if len(rows[name])
         }
-    for name in ("train", "validation"):  # the others are read once
+    for name in ("train", "validation"):  # the test split is read once, at the end
         splits[name] = placed(splits[name], recipe.data.placement, place_of(accelerator))
     return source, splits, model
 

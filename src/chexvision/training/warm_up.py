@@ -1,4 +1,4 @@
-"""Before the first step: compile the network, and find how many images fit into one pass."""
+"""Before the first step: find how many images fit into one pass, and compile the network for so many."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from collections.abc import Callable
 import torch
 from accelerate import Accelerator
 from accelerate.utils import reduce
-from accelerate.utils.memory import should_reduce_batch_size
-from torch import nn
+from torch import Tensor, nn
 
 from chexvision.config import Recipe
 from chexvision.data.augment import Draws, draw
@@ -18,7 +17,10 @@ from chexvision.errors import ChexError
 from chexvision.evaluation.predictions import OUTPUTS
 from chexvision.models.classifier import CheXVision
 
-Accumulate = Callable[[nn.Module, MicroBatch, Draws], None]
+Accumulate = Callable[[nn.Module, MicroBatch, Draws], Tensor]
+
+# How libraries beside torch's allocator say that memory is out: CUDA itself, cuBLAS and cuDNN.
+_SAY_SO = ("out of memory", "ALLOC_FAILED")
 
 _log = logging.getLogger(__name__)
 
@@ -74,9 +76,9 @@ class TrialPass:
         if self.device.type != "cuda":
             return 0
         learning = sum(one.numel() for one in self.model.parameters() if one.requires_grad)
-        # Gradients of earlier passes, two moments, DDP's buckets; and what fragments and prefetched images take.
+        # Gradients of earlier passes and two moments; and what fragments and prefetched images take.
         total = torch.cuda.get_device_properties(self.device).total_memory
-        return 16 * learning + total // 50
+        return 12 * learning + total // 50
 
 
 def compiled(model: CheXVision, trial: Callable[[int, nn.Module], None], images: int) -> nn.Module:
@@ -116,8 +118,7 @@ def fit_micro_batch(attempt: Callable[[int], None], size: int, accelerator: Acce
         try:
             attempt(size)
         except RuntimeError as error:
-            # Libraries beside torch's allocator have errors of their own for it.
-            if not isinstance(error, torch.OutOfMemoryError) and not should_reduce_batch_size(error):
+            if not isinstance(error, torch.OutOfMemoryError) and not any(say in str(error) for say in _SAY_SO):
                 raise
             fits = False
         if not fits and accelerator.device.type == "cuda":
