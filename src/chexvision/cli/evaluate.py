@@ -62,7 +62,7 @@ def evaluate(
     ] = None,
     resamples: Resamples = 1000,
     seed: Seed = 0,
-    precision: Precision = "auto",
+    precision: Annotated[Precision, typer.Option(help="To compute in.")] = "auto",
 ) -> None:
     """Measure models on a split: tables with intervals, a report, and the predictions themselves."""
     from chexvision.evaluation.label_map import read_label_map

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-Precision = Annotated[Literal["auto", "fp32", "fp16", "bf16"], typer.Option(help="To compute in.")]
+Precision = Literal["auto", "fp32", "fp16", "bf16"]
 
 if TYPE_CHECKING:
     from chexvision.predict import Prediction
@@ -37,7 +37,9 @@ def predict(
         Path | None,
         typer.Option("--explain", metavar="DIR", help="Draw where each image's 3 most probable findings are seen."),
     ] = None,
-    precision: Precision = "fp32",
+    precision: Annotated[
+        Precision, typer.Option(help="To compute in; auto is faster, fp32 the same on every machine.")
+    ] = "fp32",
 ) -> None:
     """Print normal/abnormal and the 14 findings' probabilities for each image. Research only."""
     from chexvision.hub.load import load_model, load_rules
