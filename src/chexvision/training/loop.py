@@ -109,6 +109,8 @@ class Training:
             self.micro_batch_size = state.micro_batch_size
             if self.ema is not None and state.ema is not None:
                 self.ema.load_state_dict(state.ema)
+            if self.reporter:
+                self.reporter.resumed(self.history)
         current: int | None = None
         while epoch < self.recipe.training.epochs and not self._gave_up():
             number, phase, phase_begin = self.recipe.training.phase_of(epoch)

@@ -7,11 +7,13 @@ from typing import Protocol
 from torch import Tensor
 
 from chexvision.progress import Progress, duration
-from chexvision.training.history import EpochRecord
+from chexvision.training.history import EpochRecord, History
 
 
 class Reporter(Protocol):
     """What is told of progress. `loss_sum` is on the device: reading it waits for the device."""
+
+    def resumed(self, history: History) -> None: ...
 
     def epoch_begins(self, epoch: int, epochs: int, images: int, done: int) -> None: ...
 
@@ -26,6 +28,11 @@ class ConsoleReporter:
     def __init__(self) -> None:
         self._progress: Progress | None = None
         self._epochs = 0
+
+    def resumed(self, history: History) -> None:
+        """Say after which epoch a saved state goes on."""
+        if history:
+            print(f"going on after epoch {history[-1].epoch}", flush=True)
 
     def epoch_begins(self, epoch: int, epochs: int, images: int, done: int) -> None:
         """Start counting the epoch's images, `done` of which were seen before an interruption."""

@@ -28,7 +28,7 @@ from chexvision.hub.store import Publication, open_store
 from chexvision.models.classifier import CheXVision, build_model
 from chexvision.provenance import Provenance, now
 from chexvision.training.hardware import describe, package_versions, place_of, start_accelerator
-from chexvision.training.history import EpochRecord, best_epoch, dump_history
+from chexvision.training.history import EpochRecord, History, best_epoch, dump_history
 from chexvision.training.loop import Training
 from chexvision.training.report import ConsoleReporter
 from chexvision.training.session import BEST_FILE, TrainingSession
@@ -162,6 +162,11 @@ class _Reporter(ConsoleReporter):
     def __init__(self, session: TrainingSession | None) -> None:
         super().__init__()
         self._session = session
+
+    def resumed(self, history: History) -> None:
+        super().resumed(history)
+        if self._session is not None:
+            self._session.resumed(history)
 
     def epoch_begins(self, epoch: int, epochs: int, images: int, done: int) -> None:
         super().epoch_begins(epoch, epochs, images, done)

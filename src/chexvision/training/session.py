@@ -12,7 +12,7 @@ from chexvision.hub.run_progress import EpochPoint
 from chexvision.hub.session import Session
 
 if TYPE_CHECKING:
-    from chexvision.training.history import EpochRecord
+    from chexvision.training.history import EpochRecord, History
 
 STATE_FILE = "state.pt"
 BEST_FILE = "best.safetensors"  # may be missing: before the first epoch ends there are no best weights
@@ -44,26 +44,27 @@ class TrainingSession(Session):
 
     def epoch_done(self, record: EpochRecord) -> None:
         """An epoch ended, and its state is saved in `work`."""
-        progress = self.progress
         self._seconds.append(record.train_seconds + record.validation_seconds)
-        point = EpochPoint(
-            epoch=record.epoch,
-            train_loss=record.train_loss,
-            validation_loss=record.validation_loss,
-            macro_auroc=record.macro_auroc,
-        )
-        points = (*(earlier for earlier in progress.points if earlier.epoch < record.epoch), point)
+        left = (self.progress.epochs or record.epoch) - record.epoch
+        earlier = (point for point in self.progress.points if point.epoch < record.epoch)
+        self._tell_epochs((*earlier, _point(record)), round(left * sum(self._seconds) / len(self._seconds), 1))
+        self.hand_on(self.state_files(), f"Epoch {record.epoch}")
+
+    def resumed(self, history: History) -> None:
+        """Training goes on from a state of these epochs; a session that was killed may not have told of the last."""
+        if history:
+            self._tell_epochs(tuple(map(_point, history)), self.progress.seconds_left)
+
+    def _tell_epochs(self, points: tuple[EpochPoint, ...], seconds_left: float | None) -> None:
         scored = [(one.macro_auroc, -one.epoch) for one in points if one.macro_auroc is not None]
         best = max(scored, default=None)
-        left = (progress.epochs or record.epoch) - record.epoch
         self.tell(
-            epoch=record.epoch,
+            epoch=points[-1].epoch,
             points=points,
             best_macro_auroc=best[0] if best else None,
             best_epoch=-best[1] if best else None,
-            seconds_left=round(left * sum(self._seconds) / len(self._seconds), 1),
+            seconds_left=seconds_left,
         )
-        self.hand_on(self.state_files(), f"Epoch {record.epoch}")
 
     def trained(self, artifact: Path) -> None:
         """The artifact is whole; whether it is published shows next."""
@@ -73,3 +74,12 @@ class TrainingSession(Session):
             if path.is_file()
         }
         self.tell(status="complete", seconds_left=0.0, artifact=hashes)
+
+
+def _point(record: EpochRecord) -> EpochPoint:
+    return EpochPoint(
+        epoch=record.epoch,
+        train_loss=record.train_loss,
+        validation_loss=record.validation_loss,
+        macro_auroc=record.macro_auroc,
+    )
