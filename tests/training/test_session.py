@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,3 +34,31 @@ def test_an_epoch_that_a_killed_session_had_no_time_to_tell_of_is_told_by_the_ne
     assert (told.epoch, [point.epoch for point in told.points]) == (3, [1, 2, 3])
     best = max(killed.history, key=lambda record: (record.macro_auroc or 0, -record.epoch))
     assert (told.best_epoch, told.best_macro_auroc) == (best.epoch, best.macro_auroc)
+
+
+def test_one_wish_to_stop_may_arrive_twice(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A terminal signals every process of a command, and a launcher passes the signal on once more."""
+    with TrainingSession(tmp_path, "run-1") as session:
+        assert not session.should_stop()
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert session.stop_reason == "it received SIGINT"
+    assert capfd.readouterr().err.count("once more ends at once") == 1
+
+
+def test_a_second_wish_ends_at_once(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys, time\n"
+        "from pathlib import Path\n"
+        "from chexvision.training.session import TrainingSession\n"
+        "with TrainingSession(Path(sys.argv[1]), 'run-1'):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    began = time.monotonic()\n"
+        "    time.monotonic = lambda: began + 3\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "print('still here')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "")

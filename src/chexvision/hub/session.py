@@ -48,6 +48,7 @@ class Session:
         self._deadline = None if max_hours is None else time.monotonic() + max_hours * 3600
         self._max_hours = max_hours
         self._why = ""
+        self._signalled: float | None = None
         self._ended = threading.Event()
         self._looker: threading.Thread | None = None
         self._sender: Sender | None = None
@@ -199,16 +200,19 @@ class Session:
                 return
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._why:
+        if self._signalled is None:
+            self._signalled = time.monotonic()
+            self._why = self._why or f"it received {signal.Signals(number).name}"
+            if self.speaks:  # os.write: the handler may have interrupted a print
+                os.write(2, b"ending at the next step, with the state saved; once more ends at once\n")
+        elif time.monotonic() - self._signalled > _SAME_WISH_SECONDS:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-            return
-        self._why = f"it received {signal.Signals(number).name}"
-        # os.write: the handler may have interrupted a print.
-        os.write(2, b"ending at the next step, with the state saved; once more ends at once\n")
 
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# A terminal signals all processes of a command, and a launcher passes what it got on to its own: one wish, twice.
+_SAME_WISH_SECONDS = 2.0
 
 
 def _warn(message: str) -> None:
