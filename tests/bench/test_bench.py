@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from chexvision.cli import main
 
@@ -38,10 +40,21 @@ def test_input_is_measured_beside_a_file_an_image(drawn_shards: Path, capsys: py
     assert ours["supply, CPU s/image"] * 5 < theirs["supply, CPU s/image"]
 
 
-def test_a_step_is_measured_beside_the_usual_loop(drawn_shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    figures = bench(
-        capsys, "step", "--data", drawn_shards, "--size", 32, "--batch", 4, "--accumulate", 2, "--model", "densenet"
-    )
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_step_is_measured_beside_the_usual_loop(
+    drawn_shards: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, compiled: bool
+) -> None:
+    backends: list[object] = []
+
+    def traced_only(network: nn.Module) -> nn.Module:
+        """As torch.compile, without a C compiler."""
+        backends.append(network)
+        return network
+
+    monkeypatch.setattr(torch, "compile", traced_only)
+    words = ["--size", 32, "--batch", 4, "--accumulate", 2, "--model", "densenet", *["--compile"][: int(compiled)]]
+    figures = bench(capsys, "step", "--data", drawn_shards, *words)
+    assert len(backends) == int(compiled)
     assert figures["ours"]["images/s"] > 0
     assert figures["ours"]["peak memory, MB"] > 0
     assert 0 <= figures["ours"]["waits for data, %"] <= 100

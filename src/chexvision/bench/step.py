@@ -29,7 +29,9 @@ _STEPS = 6
 _STATUS = Path("/proc/self/status")
 
 
-def bench_step(data: Reference, model: str, batch: int, size: int, accumulate: int) -> Report:
+def bench_step(
+    data: Reference, model: str, batch: int, size: int, accumulate: int, *, compile: bool = False
+) -> Report:
     """Measure optimisation steps of the real training loop, beside the usual loop without any input work.
 
     Args:
@@ -38,9 +40,10 @@ def bench_step(data: Reference, model: str, batch: int, size: int, accumulate: i
         batch: the micro-batch.
         size: side in pixels.
         accumulate: micro-batches a step.
+        compile: whether ours goes through torch.compile.
     """
     images = _STEPS * batch * accumulate
-    recipe = _recipe(model, size, batch, batch * accumulate, images)
+    recipe = _recipe(model, size, batch, batch * accumulate, images, compile=compile)
     # The usual loop first, and with the memory as the system gives it: what keeps it cannot be taken back.
     accelerator = start_accelerator(recipe.training.precision, keep_freed_memory=False)
     splits = _splits(data, recipe)
@@ -79,6 +82,7 @@ def bench_step(data: Reference, model: str, batch: int, size: int, accumulate: i
         "accumulate": accumulate,
         "size": size,
         "precision": accelerator.mixed_precision,
+        "compile": str(compile).lower(),
         "device": str(accelerator.device),
     }
     ways = {"ours": ours, "usual loop": theirs, "ratio": ratio}
@@ -124,7 +128,7 @@ def _augmentation(split: Split, recipe: Recipe, device: torch.device) -> float:
     return rate(some).per_second
 
 
-def _recipe(model: str, size: int, micro_batch: int, batch: int, images: int) -> Recipe:
+def _recipe(model: str, size: int, micro_batch: int, batch: int, images: int, *, compile: bool = False) -> Recipe:
     phase = "{epochs: 2, lr: 1e-4, min_lr: 0, warmup_epochs: 0, freeze_backbone: false}"
     return load_recipe(
         model,
@@ -136,6 +140,7 @@ def _recipe(model: str, size: int, micro_batch: int, batch: int, images: int) ->
             f"optim.micro_batch_size={micro_batch}",
             f"optim.batch_size={batch}",
             f"training.phases=[{phase}]",
+            f"training.compile={str(compile).lower()}",
         ],
     )
 

@@ -54,6 +54,9 @@ def step(
     batch: Batch = 24,
     size: Size = 320,
     accumulate: Annotated[int, typer.Option(min=1, help="Passes an optimisation step.")] = 4,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="With torch.compile, which takes minutes first.")
+    ] = False,
     workers: Workers = None,
     device: Device = None,
 ) -> None:
@@ -63,7 +66,7 @@ def step(
     from chexvision.bench.step import bench_step
     from chexvision.hub.reference import parse_reference
 
-    _show(bench_step(parse_reference(data), model, batch, size, accumulate))
+    _show(bench_step(parse_reference(data), model, batch, size, accumulate, compile=compile_))
 
 
 @app.command("evaluate")
