@@ -21,8 +21,7 @@ def test_an_epoch_that_a_killed_session_had_no_time_to_tell_of_is_told_by_the_ne
     killed.run()
     session = TrainingSession(tmp_path, "run-1")
     session.epoch_begins(3)
-    for record in killed.history[:-1]:
-        session.epoch_done(record)
+    session.epoch_done(killed.history[:-1])
 
     resumed = tiny_training(drawn_shards, tmp_path)
     resumed.reporter = ConsoleReporter()

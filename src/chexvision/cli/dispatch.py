@@ -120,11 +120,7 @@ def train(
 ) -> None:
     """Pack this source tree with a recipe and train it on Kaggle's GPUs, or on this machine."""
     if context.invoked_subcommand is not None:
-        sources = {name: context.get_parameter_source(name) for name in context.params}
-        typed = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
-        if typed:
-            option = typed[0].replace("_", "-")
-            raise UsageError(f"write --{option} behind {context.invoked_subcommand}, which has options of its own")
+        _refuse_options_before(context.invoked_subcommand, context)
         return
     if not model:
         raise UsageError("name what to train: --model densenet")
@@ -200,6 +196,13 @@ def shards(
         run_dir=run_dir,
     )
     _send("shards", lambda target: building(request, target), sending, 0.0)
+
+
+def _refuse_options_before(subcommand: str, context: typer.Context) -> None:
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    typed = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    if typed:
+        raise UsageError(f"write --{typed[0].replace('_', '-')} behind {subcommand}, which has options of its own")
 
 
 def _send(name: str, job: Callable[[Target], Job], sending: Sending, needs_hours: float | None) -> None:

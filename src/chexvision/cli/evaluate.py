@@ -24,42 +24,47 @@ SplitTable = Annotated[
 ]
 
 
+CalibrationMethod = Literal["none", "temperature", "platt", "isotonic"]
+Models = Annotated[
+    list[str], typer.Argument(metavar="MODEL...", help="Folders, or USER/REPO[@REV]; several are averaged too.")
+]
+ChooseOn = Annotated[
+    str,
+    typer.Option(
+        help="Split that thresholds and calibration are chosen on; model: those it was published with; none."
+    ),
+]
+Weights = Annotated[Literal["equal", "validation"], typer.Option(help="Of several models: equal, or fitted.")]
+ExpertLabels = Annotated[
+    Path | None, typer.Option(help="Other labels of these images, CSV or CSV.gz.", show_default=False)
+]
+ExternalLabels = Annotated[
+    Path | None, typer.Option(help="Labels of another set, CSV or CSV.gz.", show_default=False)
+]
+ExternalImages = Annotated[Path | None, typer.Option(help="Folder of the --external images.", show_default=False)]
+ExternalMap = Annotated[
+    str | None, typer.Option(help="chexpert, mimic, padchest, vindr, or a YAML file like these.", show_default=False)
+]
+
+
 def evaluate(
-    models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="Folders, or USER/REPO[@REV]; several are averaged too.")
-    ],
+    models: Models,
     data: Annotated[str, typer.Option(help="A folder of shards, or USER/NAME@<sha>.")],
     out: Annotated[Path, typer.Option(help="Folder for metrics.json, predictions.parquet and report.html.")],
     split: Annotated[str, typer.Option(help="What to measure.")] = "test",
     split_table: SplitTable = None,
-    choose_on: Annotated[
-        str,
-        typer.Option(
-            help="Split that thresholds and calibration are chosen on; model: those it was published with; none."
-        ),
-    ] = "validation",
+    choose_on: ChooseOn = "validation",
     rule: Rule = "f1",
-    calibration: Annotated[
-        Literal["none", "temperature", "platt", "isotonic"], typer.Option(help="How to calibrate probabilities.")
-    ] = "platt",
+    calibration: Annotated[CalibrationMethod, typer.Option(help="How to calibrate probabilities.")] = "platt",
     tta: Annotated[
         bool, typer.Option("--tta", help="Also average identity, horizontal flip and ±7° of each image.")
     ] = False,
-    weights: Annotated[
-        Literal["equal", "validation"], typer.Option(help="Of several models: equal, or fitted.")
-    ] = "equal",
-    expert: Annotated[
-        Path | None, typer.Option(help="Other labels of these images, CSV or CSV.gz.", show_default=False)
-    ] = None,
+    weights: Weights = "equal",
+    expert: ExpertLabels = None,
     expert_map: Annotated[str, typer.Option(help="Label map of --expert.")] = "google2019",
-    external: Annotated[
-        Path | None, typer.Option(help="Labels of another set, CSV or CSV.gz.", show_default=False)
-    ] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the --external images.", show_default=False)] = None,
-    label_map: Annotated[
-        str | None,
-        typer.Option(help="chexpert, mimic, padchest, vindr, or a YAML file like these.", show_default=False),
-    ] = None,
+    external: ExternalLabels = None,
+    images: ExternalImages = None,
+    label_map: ExternalMap = None,
     resamples: Resamples = 1000,
     seed: Seed = 0,
     precision: Annotated[Precision, typer.Option(help="To compute in.")] = "auto",
@@ -167,9 +172,7 @@ def score(
         typer.Option(help="Predictions of other images, to choose thresholds on.  [default: 0.5 for all]"),
     ] = None,
     rule: Rule = "f1",
-    calibration: Annotated[
-        Literal["none", "temperature", "platt", "isotonic"], typer.Option(help="Fitted on --validation.")
-    ] = "none",
+    calibration: Annotated[CalibrationMethod, typer.Option(help="Fitted on --validation.")] = "none",
     out: Annotated[Path | None, typer.Option(help="JSON file for all figures.", show_default=False)] = None,
     resamples: Resamples = 1000,
     seed: Seed = 0,

@@ -10,7 +10,6 @@ import numpy as np
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from chexvision.config import ClaheConfig
 from chexvision.data.dataset import Split
 from chexvision.data.decode import decoded_images
 from chexvision.data.rows import Rows
@@ -28,6 +27,7 @@ from chexvision.evaluation.tta import PLAIN, TTA, View
 from chexvision.hub.load import load_rules
 from chexvision.hub.reference import Reference
 from chexvision.models.classifier import CheXVision
+from chexvision.models.prepare import clahe_of
 from chexvision.progress import Progress
 
 _BATCH = 32
@@ -83,11 +83,8 @@ class EvaluationRun:
 
     def images(self, model: CheXVision, name: str) -> NDArray[np.uint8]:
         """The images of split `name` as `model` takes them: uint8[N, H, W], memory-mapped."""
-        clahe = ClaheConfig(
-            enabled=bool(model.clahe_clip_limit), clip_limit=model.clahe_clip_limit or 1.0, tiles=model.clahe_tiles
-        )
         with Progress(f"decoding {name}", len(self.rows[name]), "images") as progress:
-            return decoded_images(self.source, self.rows[name], model.image_size, clahe, progress.advance)
+            return decoded_images(self.source, self.rows[name], model.image_size, clahe_of(model), progress.advance)
 
     def expert(self, system: System) -> OtherSet | None:
         """The system against other labels of the split's own images; None where none were given.

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from chexvision.config import ClaheConfig
 from chexvision.data.decode import decoded_images
 from chexvision.data.rows import read_rows
 from chexvision.data.source import ShardSource
@@ -15,7 +14,7 @@ from chexvision.errors import UsageError
 from chexvision.explain.audit import Subject
 from chexvision.explain.boxes import Box, Boxes
 from chexvision.models.classifier import CheXVision
-from chexvision.models.prepare import prepare
+from chexvision.models.prepare import clahe_of, prepare
 from chexvision.shards.manifest import read_manifest
 from chexvision.shards.schema import SPLITS, patient_of
 from chexvision.shards.sources import find_images
@@ -60,15 +59,12 @@ def subjects_of_shards(model: CheXVision, source: ShardSource, split: str, boxes
     if split not in (*SPLITS, "all"):
         raise UsageError(f"--split {split!r} is none; known are {', '.join(SPLITS)} and all")
     by_image = _by_image(boxes, model)
-    clahe = ClaheConfig(
-        enabled=model.clahe_clip_limit > 0, clip_limit=model.clahe_clip_limit or 1.0, tiles=model.clahe_tiles
-    )
     subjects: list[Subject] = []
     for name in SPLITS if split == "all" else (split,):
         boxed = rows[name].take(np.array([file in by_image for file in rows[name].filenames.tolist()], np.bool_))
         if not len(boxed):
             continue
-        pixels = decoded_images(source, boxed, model.image_size, clahe)
+        pixels = decoded_images(source, boxed, model.image_size, clahe_of(model))
         facts = zip(boxed.filenames.tolist(), boxed.patients.tolist(), pixels, strict=True)
         subjects += [Subject(file, patient, grey, by_image[file]) for file, patient, grey in facts]
     if not subjects:

@@ -10,9 +10,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from chexvision.config import ClaheConfig
 from chexvision.errors import UsageError
 from chexvision.models.classifier import CheXVision
 from chexvision.radiograph import Grey, decode_grey, make_clahe, resize_area
+
+
+def clahe_of(model: CheXVision) -> ClaheConfig:
+    """The histogram equalisation that the model's training images had."""
+    limit = model.clahe_clip_limit
+    return ClaheConfig(enabled=limit > 0, clip_limit=limit or 1.0, tiles=model.clahe_tiles)
 
 
 def prepare(model: CheXVision, path: Path) -> Grey:

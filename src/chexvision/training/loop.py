@@ -265,7 +265,7 @@ class Training:
                 save_model(networks[better], str(partial))
         self._save(optimizer, epoch + 1, 0)
         if self.reporter:
-            self.reporter.epoch_done(record, is_best)
+            self.reporter.epoch_done(self.history, is_best)
 
     def _save(self, optimizer: AcceleratedOptimizer, epoch: int, step: int) -> None:
         loss_sum = float(reduce(self._sums.loss, "sum"))

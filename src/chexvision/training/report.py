@@ -7,7 +7,7 @@ from typing import Protocol
 from torch import Tensor
 
 from chexvision.progress import Progress, duration
-from chexvision.training.history import EpochRecord, History
+from chexvision.training.history import History
 
 
 class Reporter(Protocol):
@@ -19,7 +19,7 @@ class Reporter(Protocol):
 
     def step_done(self, images: int, loss_sum: Tensor) -> None: ...
 
-    def epoch_done(self, record: EpochRecord, is_best: bool) -> None: ...
+    def epoch_done(self, history: History, is_best: bool) -> None: ...
 
 
 class ConsoleReporter:
@@ -50,8 +50,9 @@ class ConsoleReporter:
             progress.note = f"loss {float(loss_sum) / max(1, progress.done + images):.4f}"
         progress.advance(images)
 
-    def epoch_done(self, record: EpochRecord, is_best: bool) -> None:
-        """Say what the epoch measured."""
+    def epoch_done(self, history: History, is_best: bool) -> None:
+        """Say what the last epoch measured."""
+        record = history[-1]
         if self._progress is not None:
             self._progress.__exit__(None, None, None)
         auroc = "–" if record.macro_auroc is None else f"{record.macro_auroc:.4f}"

@@ -28,7 +28,7 @@ from chexvision.hub.store import Publication, open_store
 from chexvision.models.classifier import CheXVision, build_model
 from chexvision.provenance import Provenance, now
 from chexvision.training.hardware import describe, package_versions, place_of, start_accelerator
-from chexvision.training.history import EpochRecord, History, best_epoch, dump_history
+from chexvision.training.history import History, best_epoch, dump_history
 from chexvision.training.loop import Training
 from chexvision.training.report import ConsoleReporter
 from chexvision.training.session import BEST_FILE, TrainingSession
@@ -173,10 +173,10 @@ class _Reporter(ConsoleReporter):
         if self._session is not None:
             self._session.epoch_begins(epochs)
 
-    def epoch_done(self, record: EpochRecord, is_best: bool) -> None:
-        super().epoch_done(record, is_best)
+    def epoch_done(self, history: History, is_best: bool) -> None:
+        super().epoch_done(history, is_best)
         if self._session is not None:
-            self._session.epoch_done(record)
+            self._session.epoch_done(history)
 
 
 def _predict(

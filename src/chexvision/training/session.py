@@ -42,25 +42,25 @@ class TrainingSession(Session):
         if self.progress.status != "training" or self.progress.epochs != epochs:
             self.tell(status="training", epochs=epochs)
 
-    def epoch_done(self, record: EpochRecord) -> None:
-        """An epoch ended, and its state is saved in `work`."""
+    def epoch_done(self, history: History) -> None:
+        """An epoch, the last of `history`, ended, and its state is saved in `work`."""
+        record = history[-1]
         self._seconds.append(record.train_seconds + record.validation_seconds)
         left = (self.progress.epochs or record.epoch) - record.epoch
-        earlier = (point for point in self.progress.points if point.epoch < record.epoch)
-        self._tell_epochs((*earlier, _point(record)), round(left * sum(self._seconds) / len(self._seconds), 1))
+        self._tell_epochs(history, round(left * sum(self._seconds) / len(self._seconds), 1))
         self.hand_on(self.state_files(), f"Epoch {record.epoch}")
 
     def resumed(self, history: History) -> None:
         """Training goes on from a state of these epochs; a session that was killed may not have told of the last."""
         if history:
-            self._tell_epochs(tuple(map(_point, history)), self.progress.seconds_left)
+            self._tell_epochs(history, self.progress.seconds_left)
 
-    def _tell_epochs(self, points: tuple[EpochPoint, ...], seconds_left: float | None) -> None:
-        scored = [(one.macro_auroc, -one.epoch) for one in points if one.macro_auroc is not None]
+    def _tell_epochs(self, history: History, seconds_left: float | None) -> None:
+        scored = [(one.macro_auroc, -one.epoch) for one in history if one.macro_auroc is not None]
         best = max(scored, default=None)
         self.tell(
-            epoch=points[-1].epoch,
-            points=points,
+            epoch=history[-1].epoch,
+            points=tuple(map(_point, history)),
             best_macro_auroc=best[0] if best else None,
             best_epoch=-best[1] if best else None,
             seconds_left=seconds_left,
