@@ -68,7 +68,7 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
 def images_a_pass(images: int, batch_size: int, micro_batch_size: int, world: int) -> tuple[int, int]:
     """The most images that one of `world` processes passes at once: in a full step, and in the last of an epoch."""
     last = images % batch_size or batch_size
-    shares = [-(-size // world) for size in (min(batch_size, images), min(last, images))]
+    shares = [-(-size // world) for size in (min(batch_size, images), last)]
     full, short = (-(-share // -(-share // micro_batch_size)) for share in shares)
     return full, short
 

@@ -37,11 +37,11 @@ def find_shards(reference: Reference) -> ShardSource:
         UsageError: a Hub dataset is not pinned to a sha, or a folder has no shards.
         ChexError: the download failed, or a shard is not what it must be.
     """
-    check_named(reference)
     if isinstance(reference, Path):
         shards = list_shards(reference)
         identity = _folder_identity(reference, shards)
         return ShardSource(str(reference.resolve()), shards, identity, _is_drawn(reference))
+    check_named(reference)
     folder = download_shards(reference)
     return ShardSource(str(reference), list_shards(folder), str(reference), _is_drawn(folder))
 
