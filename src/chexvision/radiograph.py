@@ -37,7 +37,10 @@ def decode_grey(data: bytes) -> Grey:
         _check_png(data)
     if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[-64:]:
         raise ValueError("truncated JPEG")
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    except cv2.error as error:  # such as more than 2^30 pixels
+        raise ValueError(f"not readable: {error.err or error}") from None
     if image is None:
         raise ValueError("not a readable PNG or JPEG")
     if image.dtype == np.uint16:

@@ -10,6 +10,7 @@ import typer
 
 from chexvision import __version__
 from chexvision.errors import ChexError
+from chexvision.foreign import printable
 
 app = typer.Typer(
     name="chexvision",
@@ -65,5 +66,6 @@ def main(argv: list[str] | None = None) -> NoReturn:
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    # What was wrong may quote files of others, whose text must not steer the terminal.
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(exit_code)

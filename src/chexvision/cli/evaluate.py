@@ -85,8 +85,7 @@ def evaluate(
     other = (external, images, label_map, read_label_map(label_map)) if external and images and label_map else None
     against = (expert, expert_map, read_label_map(expert_map)) if expert else None
 
-    from rich.console import Console
-
+    from chexvision.console import LiteralConsole
     from chexvision.evaluation import console as tables
     from chexvision.evaluation.compare import short_names
     from chexvision.evaluation.evaluate import evaluate as run
@@ -108,7 +107,7 @@ def evaluate(
         external=other,
     )
     outcome = run(short_names(models), references, source, options, start_accelerator(precision))
-    console = Console()
+    console = LiteralConsole()
     tables.print_evaluation(console, outcome.evaluation)
     write_report(outcome, out)
     console.print(f"written: {out}/report.html, metrics.json, predictions.parquet", soft_wrap=True)
@@ -129,8 +128,7 @@ def compare(
     seed: Seed = 0,
 ) -> None:
     """Compare each further model with the first, image by image."""
-    from rich.console import Console
-
+    from chexvision.console import LiteralConsole
     from chexvision.evaluation import console as tables
     from chexvision.evaluation.compare import compare as run
     from chexvision.evaluation.compare import short_names
@@ -145,7 +143,7 @@ def compare(
     names = short_names([str(path) for path in results])
     predictions = [_predictions(path, entries) for path in results]
     method = IntervalMethod(resamples=resamples, seed=seed)
-    console = Console()
+    console = LiteralConsole()
     comparisons = []
     for name, other in zip(names[1:], predictions[1:], strict=True):
         comparisons.append(run(predictions[0], other, method, (names[0], name)))
@@ -178,8 +176,7 @@ def score(
     seed: Seed = 0,
 ) -> None:
     """Measure anybody's predictions for the release's images, with intervals."""
-    from rich.console import Console
-
+    from chexvision.console import LiteralConsole
     from chexvision.evaluation import console as tables
     from chexvision.evaluation.records import IntervalMethod
     from chexvision.evaluation.score import score as run
@@ -199,7 +196,7 @@ def score(
         rule=rule,
         calibration=calibration,
     )
-    console = Console()
+    console = LiteralConsole()
     tables.print_metrics(console, found.metrics, predictions.name)
     tables.print_subgroups(console, found.subgroups)
     tables.print_published(console, found.published, found.metrics.macro_auroc)
@@ -230,10 +227,11 @@ def _predictions(path: Path, entries: dict[str, Entry] | None) -> Predictions:
 
 def _division(path: Path) -> tuple[str | None, str | None]:
     """How the images of an evaluation's folder were divided, and which part they are."""
-    import json
+    from chexvision.evaluation.outcome import Division
+    from chexvision.json_files import read_record
 
     metrics = (path if path.is_dir() else path.parent) / "metrics.json"
     if not metrics.is_file():
         return None, None
-    found = json.loads(metrics.read_text(encoding="utf-8"))
-    return found.get("split_rule"), found.get("split")
+    found = read_record(metrics, Division)
+    return found.split_rule, found.split

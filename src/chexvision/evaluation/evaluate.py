@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from accelerate import Accelerator
-from pydantic import ValidationError
 
 from chexvision import __version__
 from chexvision.data.rows import Rows, read_rows
 from chexvision.data.source import ShardSource, find_shards
-from chexvision.errors import UsageError
+from chexvision.errors import ChexError, UsageError
 from chexvision.evaluation.attributes import read_groups, split_rule
 from chexvision.evaluation.compare import compare
 from chexvision.evaluation.outcome import Evaluation, Options, Outcome, System, SystemResult
@@ -18,8 +17,10 @@ from chexvision.evaluation.published import beside
 from chexvision.evaluation.subgroups import measure_subgroups
 from chexvision.evaluation.systems import EvaluationRun
 from chexvision.evaluation.tta import TTA
+from chexvision.hub.files import at_commit
 from chexvision.hub.load import artifact_file, load_model
 from chexvision.hub.reference import Reference
+from chexvision.json_files import read_record
 from chexvision.labels import FINDINGS
 from chexvision.models.classifier import CheXVision
 
@@ -52,6 +53,7 @@ def evaluate(
     source = find_shards(data)
     rows = read_rows(source.shards, str(options.split_table) if options.split_table else None)
     splits = _wanted_splits(options, source, rows)
+    references = [at_commit(reference) for reference in references]  # files of one commit belong together
     loaded = [_load(reference, accelerator) for reference in references]
     notes = [
         note
@@ -129,8 +131,8 @@ def _training_notes(name: str, reference: Reference, source: ShardSource, option
     from chexvision.hub.artifact import RunInfo
 
     try:
-        run = RunInfo.model_validate_json(path.read_bytes())
-    except ValidationError:
+        run = read_record(path, RunInfo)
+    except ChexError:
         return [f"{name} does not say what it was trained on; its training may have seen these images"]
     notes = []
     if run.dataset_identity != source.identity:

@@ -67,6 +67,13 @@ class SystemResult(Record):
     metrics: SplitMetrics
 
 
+class Division(Record, extra="ignore"):
+    """The part of an evaluation's ``metrics.json`` that says of which images it is; of other files, nothing."""
+
+    split: str | None = None
+    split_rule: str | None = None
+
+
 class Evaluation(Record):
     """``metrics.json`` of an evaluation. Everything but `systems` is of the last system.
 

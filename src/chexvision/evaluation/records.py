@@ -12,7 +12,7 @@ CI: TypeAlias = tuple[float, float] | None  # both ends; null where too few resa
 
 
 class Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class IntervalMethod(Record):

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from chexvision.config import Recipe
 from chexvision.data.dataset import Split, open_split, splits_of
 from chexvision.data.placement import placed
+from chexvision.data.sizes import preprocessing_of
 from chexvision.data.source import ShardSource, find_shards
 from chexvision.evaluation.attributes import read_groups, split_rule
 from chexvision.evaluation.calibration import FILE as CALIBRATION
@@ -123,6 +124,7 @@ def _prepare(
     with accelerator.main_process_first():
         model = build_model(recipe)  # before the data: a failed download of weights should not cost an hour
         source = find_shards(data)
+        model.preprocessing = preprocessing_of(source, recipe.data)
         rows = splits_of(source, recipe.data, recipe.training.seed)
         quiet = not accelerator.is_main_process
         splits = {
