@@ -129,14 +129,16 @@ def check_image_size(recipe: Recipe, data: str) -> None:
 def _manifest_folder(reference: Reference) -> Path | None:
     if isinstance(reference, Path):
         return reference
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import HfApi, hf_hub_download
 
     from chexvision.shards.manifest import MANIFEST_NAME
 
+    name, revision = reference.repo_id, reference.revision
     try:
-        path = hf_hub_download(
-            reference.repo_id, MANIFEST_NAME, revision=reference.revision, repo_type="dataset", etag_timeout=5
-        )
+        # Asked first, because a download is retried for half a minute.
+        if not HfApi().file_exists(name, MANIFEST_NAME, repo_type="dataset", revision=revision):
+            return None
+        path = hf_hub_download(name, MANIFEST_NAME, repo_type="dataset", revision=revision)
     # Whatever it was (no such file, no network, no access), the session asks again and says so.
     except Exception:  # noqa: BLE001
         return None
