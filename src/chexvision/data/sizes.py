@@ -76,7 +76,7 @@ def _first_shape(shard: Path | IO[bytes], name: str) -> Shape:
     """Height and width of a shard's first image; of a remote shard little more than that is read."""
     try:
         with pq.ParquetFile(shard, buffer_size=1 << 16) as file:
-            batch = next(file.iter_batches(batch_size=1, columns=["image"]))
+            batch = next(file.iter_batches(batch_size=1, row_groups=[0], columns=["image"]))
         column = batch.column(batch.schema.get_field_index("image"))
         image = column.field("bytes") if isinstance(column, pa.StructArray) else column
         height, width = decode_grey(image[0].as_py() or b"").shape

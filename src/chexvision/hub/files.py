@@ -50,9 +50,14 @@ def at_commit(reference: Reference, **client: Any) -> Reference:
     What is fetched from there belongs together, also where somebody publishes meanwhile.
 
     Raises:
-        UsageError: there is no such folder.
+        UsageError: there is no such folder, or a revision of a folder is named.
         ChexError: it is not a model, or cannot be reached.
     """
+    if isinstance(reference, RepoRef) and Path(reference.repo_id).is_dir():
+        raise UsageError(
+            f"{reference.repo_id} is a folder here, which has no revision {reference.revision!r}; leave the revision "
+            "out, or run where there is no such folder to load it from the Hub"
+        )
     config = model_file(reference, CONFIG, **client)
     if config is None:
         raise ChexError(f"{reference} has no {CONFIG} of a CheXVision model; check the name and the revision")

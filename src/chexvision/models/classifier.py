@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from chexvision.config import Recipe
 from chexvision.data.augment import plain
-from chexvision.errors import ChexError, UsageError
+from chexvision.errors import ChexError
 from chexvision.files import write_text_atomic
 from chexvision.hub.artifact import CONFIG, WEIGHTS
 from chexvision.hub.files import at_commit, model_file
@@ -179,14 +179,9 @@ class CheXVision(
 
 def _reference(name: str | Path, revision: str | None) -> Reference:
     folder = Path(name)
-    if isinstance(name, str) and not folder.is_dir():
-        return RepoRef(name, revision)
-    if revision is not None:
-        raise UsageError(
-            f"{folder} is a folder here, which has no revision {revision!r}; leave the revision out, or run where "
-            "there is no such folder to load it from the Hub"
-        )
-    return folder
+    if revision is None and (isinstance(name, Path) or folder.is_dir()):
+        return folder
+    return RepoRef(str(name), revision)
 
 
 def build_backbone(name: str, *, pretrained: bool) -> nn.Module:
