@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from chexvision.data.split_rule import SplitChoice, SplitPart, SplitRecord
 from chexvision.errors import ChexError, UsageError
 from chexvision.files import sha256_of
+from chexvision.shards.overlap import shared_patients
 from chexvision.shards.release import patient_of, release
 from chexvision.shards.split import VALIDATION_SHARE, official_split, read_split_table, split_by_patient
 
@@ -77,45 +76,6 @@ def images_sha256(filenames: Iterable[str]) -> str:
     """Digest of the sorted file names, one a line."""
     names = sorted(str(name) for name in filenames)
     return hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """Patients that are in two splits.
-
-    Args:
-        first: a split.
-        second: another.
-        patients: their numbers, sorted; not empty.
-        images: of `second`, those whose patient is in `first` as well.
-        of: all images of `second`.
-    """
-
-    first: str
-    second: str
-    patients: tuple[int, ...]
-    images: int
-    of: int
-
-    def __str__(self) -> str:
-        return (
-            f"patient {self.patients[0]} is in both {self.first} and {self.second}, one of {len(self.patients):,}; "
-            f"theirs are {self.images:,} of the {self.of:,} {self.second} images "
-            f"({100 * self.images / self.of:.0f} %)"
-        )
-
-
-def shared_patients(patients: Mapping[str, NDArray[np.int64]]) -> Iterator[Shared]:
-    """The patients that are in two splits.
-
-    Args:
-        patients: by split, the patient of each image: int64[N].
-    """
-    for first, second in combinations(patients, 2):
-        both = np.intersect1d(patients[first], patients[second])
-        if len(both):
-            images = int(np.isin(patients[second], both).sum())
-            yield Shared(first, second, tuple(both.tolist()), images, len(patients[second]))
 
 
 def check_disjoint(by_split: Mapping[str, Rows], choice: SplitChoice) -> None:

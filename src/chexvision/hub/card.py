@@ -144,9 +144,9 @@ def _split_section(name: str, split: SplitMetrics, metrics: Metrics) -> str:
     calls = [macro.f1, macro.precision, macro.recall, macro.specificity]
     lines = [
         f"### {name.capitalize()}\n",
-        f"{split.images:,} images of {split.patients:,} patients, split by {metrics.split}, {metrics.image_size} px, one "
-        f"view of each image, epoch {metrics.epoch}. Thresholds: {split.thresholds}. Calibration: {split.calibration}."
-        f"{intervals}\n",
+        f"{split.images:,} images of {split.patients:,} patients, split by {metrics.split}, {metrics.image_size} px, "
+        f"one view of each image, epoch {metrics.epoch}. Thresholds: {split.thresholds}. "
+        f"Calibration: {split.calibration}.{intervals}\n",
         "| | positives | AUROC | AUPRC | threshold | F1 | precision | recall | specificity | Brier | ECE |",
         f"| ---{' | ---:' * 10} |",
         f"| **mean of {macro.findings} findings** | | **{means[0]}** | {means[1]} | | "
