@@ -75,7 +75,10 @@ def test_a_patient_in_two_splits_is_found(built: tuple[Path, Manifest]) -> None:
     table = read(out, "test")
     stranger = read(out, "train")["patient_id"][0].as_py()
     rewrite(out, manifest, "test", replaced(table, "patient_id", [stranger] * len(table)))
-    assert failures(out)["patients in one split each"] == f"patient {stranger} is in train and in test"
+    assert failures(out)["patients in one split each"] == (
+        f"patient {stranger} is in both train and test, one of 1; theirs are {len(table)} of the {len(table)} test "
+        "images (100 %)"
+    )
 
 
 def test_wrong_labels_and_counts_are_found(built: tuple[Path, Manifest]) -> None:

@@ -64,6 +64,12 @@ def train(
 
     from chexvision.training.session import TrainingSession
 
+    # Before a repository is created and weights or shards are downloaded. One process of a run is enough.
+    if os.environ.get("RANK", "0") == "0":
+        from chexvision.data.division import check_data
+
+        record = check_data(source, recipe.data).record
+        typer.echo(f"split {record}: {record.counts()}")
     # Before torch is imported: a token that may not write is found out at once.
     with TrainingSession(folder, made.run_id, max_hours=max_hours, branch=branch) as session:
         from chexvision.training.run import run_training

@@ -11,8 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from chexvision.errors import UsageError
+from chexvision.shards.release import SPLITS as SPLITS
+from chexvision.shards.release import patient_of as patient_of
 
-SPLITS = ("train", "validation", "test")
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
     ("image", IMAGE_TYPE),
@@ -115,15 +116,3 @@ def group_shards(names: Iterable[str], where: str) -> dict[str, list[str]]:
             name = Path(shard_name(split, missing[0], counts[0])).name
             raise UsageError(f"{where} lacks {len(missing)} of {counts[0]} {split} shards; the first is {name}")
     return {split: [name for _, _, name in found[split]] for split in SPLITS if split in found}
-
-
-def patient_of(filename: str) -> int:
-    """The patient's number: the first 8 digits of a file name of the release, ``00000013_008.png`` → 13.
-
-    Raises:
-        ValueError: the name does not start with 8 digits.
-    """
-    digits = Path(filename).name[:8]
-    if len(digits) != 8 or not (digits.isascii() and digits.isdigit()):
-        raise ValueError(f"file name {filename!r} does not start with a patient's 8 digits")
-    return int(digits)

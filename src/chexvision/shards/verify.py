@@ -18,6 +18,7 @@ from chexvision.hub.reference import RepoRef
 from chexvision.labels import FINDINGS, NO_FINDING, parse_labels
 from chexvision.radiograph import decode_grey
 from chexvision.shards.manifest import FileEntry, Manifest, ShardEntry, SplitCounts
+from chexvision.shards.overlap import shared_patients
 from chexvision.shards.parallel import map_in_order
 from chexvision.shards.place import ShardPlace, folder_place
 from chexvision.shards.remote import RemoteFile, fetch_file, hub_place, list_files
@@ -52,7 +53,7 @@ class _Contents:
     schema: list[str] = field(default_factory=list)
     rows: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
-    patients: dict[str, set[int]] = field(default_factory=dict)
+    patients: dict[str, list[int | None]] = field(default_factory=dict)
     findings: dict[str, Counter[str]] = field(default_factory=dict)
     images: Counter[str] = field(default_factory=Counter)
     filenames: Counter[str] = field(default_factory=Counter)
@@ -74,7 +75,10 @@ def verify_shards(folder: Path, *, sample: int, seed: int, workers: int) -> Iter
     place = folder_place(folder)
     manifest = place.manifest
     if manifest is None:
-        raise UsageError(f"{folder} has no manifest.json; build shards with: chexvision shards build")
+        raise UsageError(
+            f"{folder} has no manifest.json; build shards with chexvision shards build, or see what these hold with: "
+            f"chexvision shards info {folder}"
+        )
     present = {entry.path for entry in manifest.all_files if (folder / entry.path).is_file()}
     yield Check("files present", tuple(_missing(present, manifest)))
     data = (path.relative_to(folder).as_posix() for path in sorted((folder / "data").glob("*")))
@@ -101,7 +105,10 @@ def verify_remote(reference: RepoRef) -> Iterator[Check]:
     place = hub_place(reference, files)
     manifest = place.manifest
     if manifest is None:
-        raise UsageError(f"{reference} has no manifest.json; push a set that chexvision shards build has made")
+        raise UsageError(
+            f"{reference} has no manifest.json to check it against; see what it holds, and which patients its "
+            f"splits share, with: chexvision shards info {reference}"
+        )
     yield Check("files present", tuple(_missing(files.keys(), manifest)))
     data = (path for path in files if path.startswith("data/"))
     yield Check("no further shards", tuple(_extra(data, manifest)))
@@ -137,7 +144,11 @@ def _check_contents(place: ShardPlace, shards: list[ShardEntry], manifest: Manif
     yield Check("labels", tuple(contents.labels))
     yield Check("counts", tuple(contents.rows + _miscounted(contents, manifest)))
     yield Check("file names differ", tuple(f"{n} is there {k} times" for n, k in contents.filenames.items() if k > 1))
-    yield Check("patients in one split each", tuple(_shared_patients(contents)))
+    patients = {
+        split: np.array([patient for patient in of if patient is not None], np.int64)
+        for split, of in contents.patients.items()
+    }
+    yield Check("patients in one split each", tuple(map(str, shared_patients(patients))))
 
 
 def _missing(present: Collection[str], manifest: Manifest) -> Iterator[str]:
@@ -202,7 +213,7 @@ def _add_shard(contents: _Contents, entry: ShardEntry, schema: pa.Schema, rows: 
     if len(table["filename"]) != entry.rows:
         contents.rows.append(f"{entry.path} has {len(table['filename'])} rows, expected {entry.rows}")
     contents.images[entry.split] += len(table["filename"])
-    contents.patients.setdefault(entry.split, set()).update(table["patient_id"])
+    contents.patients.setdefault(entry.split, []).extend(table["patient_id"])
     contents.filenames.update(table["filename"])
     found = contents.findings.setdefault(entry.split, Counter())
     for name, labels in zip(table["filename"], table["labels"], strict=True):
@@ -219,7 +230,7 @@ def _miscounted(contents: _Contents, manifest: Manifest) -> list[str]:
         found = contents.findings.get(split, Counter())
         counts = SplitCounts(
             images=contents.images[split],
-            patients=len(contents.patients.get(split, ())),
+            patients=len(set(contents.patients.get(split, ()))),
             findings={name: found[name] for name in (*FINDINGS, NO_FINDING)},
         )
         if counts != expected:
@@ -233,14 +244,6 @@ def _differences(counts: SplitCounts, expected: SplitCounts | None) -> str:
     pairs = [("images", counts.images, expected.images), ("patients", counts.patients, expected.patients)]
     pairs += [(name, count, expected.findings.get(name, 0)) for name, count in counts.findings.items()]
     return ", ".join(f"{held} {name}, expected {wanted}" for name, held, wanted in pairs if held != wanted)
-
-
-def _shared_patients(contents: _Contents) -> Iterator[str]:
-    splits = list(contents.patients)
-    for i, first in enumerate(splits):
-        for second in splits[i + 1 :]:
-            for patient in sorted(contents.patients[first] & contents.patients[second]):
-                yield f"patient {patient} is in {first} and in {second}"
 
 
 def _decode_sample(
