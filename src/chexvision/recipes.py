@@ -20,7 +20,6 @@ from chexvision.errors import UsageError
 from chexvision.files import read_regular
 from chexvision.layout import shared_dir
 
-
 _LARGEST = 2**20  # bytes of a recipe
 
 
@@ -31,7 +30,7 @@ class _Loader(yaml.SafeLoader):
     """
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases (*name) are not allowed in a recipe; write the value, or use extends")
         return super().compose_node(parent, index)
 

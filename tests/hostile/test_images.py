@@ -112,9 +112,8 @@ def test_a_folder_with_the_name_of_an_image_is_a_bad_image(nih: Release, refuses
 
 
 def test_a_name_that_is_not_text_is_a_bad_image(nih: Release, refuses: Refuses) -> None:
-    folder = os.fsencode(nih.path(nih.names[3]).parent)
-    with open(folder + b"/\xff\x1b[31m.png", "wb") as file:
-        file.write(png(1))
+    folder = nih.path(nih.names[3]).parent
+    (folder / os.fsdecode(b"\xff\x1b[31m.png")).write_bytes(png(1))
     assert "not in the metadata" in refuses(*words(nih), codes=(1,))
 
 
@@ -132,9 +131,7 @@ def tar_of(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
     return path
 
 
-def test_links_and_paths_that_lead_out_of_a_tar_are_not_followed(
-    nih: Release, here: Path, refuses: Refuses
-) -> None:
+def test_links_and_paths_that_lead_out_of_a_tar_are_not_followed(nih: Release, here: Path, refuses: Refuses) -> None:
     out, link = tarfile.TarInfo("../../outside.png"), tarfile.TarInfo(nih.names[1])
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
     archive = tar_of(nih.root.parent / "a.tar.gz", (out, png(1)), (link, b""))

@@ -57,9 +57,10 @@ def test_what_is_not_a_table_is_refused(
     table, good = tmp_path / "table.csv", tmp_path / "good.csv"
     good.write_text(f"image,Mass\n{nih.names[0]},0.5\n")
     make(table)
+    build = ["shards", "build", "--images", nih.root, "--out", "out", "--metadata"]
     words = {
-        "metadata": ["shards", "build", "--images", nih.root, "--metadata", table, "--out", "out"],
-        "split": ["shards", "build", "--images", nih.root, "--metadata", nih.metadata, "--split", table, "--out", "o"],
+        "metadata": [*build, table],
+        "split": [*build, nih.metadata, "--split", table],
         "predictions": ["score", table, "--labels", nih.metadata],
         "labels": ["score", good, "--labels", table],
         "split table": ["score", good, "--labels", nih.metadata, "--split-table", table],
@@ -106,9 +107,7 @@ def test_predictions_that_cannot_be_are_refused(
         ('"Mass,0,1', "cells"),
     ],
 )
-def test_metadata_that_cannot_be_is_refused(
-    cells: str, message: str, nih: Release, refuses: Refuses
-) -> None:
+def test_metadata_that_cannot_be_is_refused(cells: str, message: str, nih: Release, refuses: Refuses) -> None:
     nih.metadata.write_text(f"{HEAD_2020}\n{nih.names[0]},{cells}\n")
     line = refuses("shards", "build", "--images", nih.root, "--metadata", nih.metadata, "--out", "out", codes=(2,))
     assert message in line and "line 2" in line

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import zip_longest
 import re
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np

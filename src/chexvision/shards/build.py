@@ -175,7 +175,10 @@ def _patients(index: Index, entries: dict[str, Entry]) -> set[int]:
 
 def _sort_out(index: Index, entries: dict[str, Entry], table: dict[int, str]) -> tuple[list[_Item], list[BadImage]]:
     """The images with labels and a split, in reading order, and the others."""
-    bad = [BadImage(_text(found.name), f"a second file of this name: {_text(found.member)}") for found in index.duplicates]
+    bad = [
+        BadImage(_text(found.name), f"a second file of this name: {_text(found.member)}")
+        for found in index.duplicates
+    ]
     usable: list[_Item] = []
     for found in index.images:
         entry = entries.get(found.name)

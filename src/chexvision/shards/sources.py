@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from chexvision.errors import ChexError, UsageError
-from chexvision.files import regular_size, read_regular
+from chexvision.files import read_regular, regular_size
 
 _IMAGES = (".png", ".jpg", ".jpeg")
 _TARS = (".tar.gz", ".tgz", ".tar")
