@@ -238,7 +238,7 @@ def test_a_manifest_that_points_outside_is_refused(hub: FakeHub, small_shards: P
     evil = tmp_path / "evil"
     (evil / "data").mkdir(parents=True)
     (evil / "manifest.json").write_text(text.replace(f"data/{first_shard(small_shards)}", "../../outside.parquet"))
-    with pytest.raises(ChexError, match="which is no place inside it"):
+    with pytest.raises(ChexError, match="which leads out of its folder"):
         find_shards(uploaded(evil))
 
 

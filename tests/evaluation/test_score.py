@@ -99,11 +99,11 @@ def test_bad_columns_are_refused(tmp_path: Path, entries: dict[str, Entry], head
     ("old", "new", "message"),
     [
         ("00000002_000.png", "00000001_000.png", "line 4: 00000001_000.png is predicted a second time"),
-        ("00000002_000.png", "99999999_000.png", "line 4: 99999999_000.png is no image of the labels"),
+        ("00000002_000.png", "99999999_000.png", "line 4: 99999999_000.png is not an image of the labels"),
         ("00000002_000.png,0.", "00000002_000.png,NaN,0.", "line 4: 3 cells, expected 2"),
         ("00000002_000.png,0.", "00000002_000.png,1.", r"outside \[0, 1\]; turn logits into probabilities"),
         ("00000002_000.png,0.", "00000002_000.png,-0.", r"outside \[0, 1\]"),
-        ("00000002_000.png,0.", "00000002_000.png,nan#", "is no probability"),
+        ("00000002_000.png,0.", "00000002_000.png,nan#", "is not a probability"),
         ("Image Index", "what", "no column of image names"),
     ],
 )
@@ -115,7 +115,7 @@ def test_bad_cells_are_named(tmp_path: Path, entries: dict[str, Entry], old: str
 
 def test_nan_and_blank_cells_are_refused(tmp_path: Path, entries: dict[str, Entry]) -> None:
     path = tmp_path / "p.csv"
-    for cell, message in (("nan", "NaN is no probability"), ("", "'' is no probability")):
+    for cell, message in (("nan", "NaN is not a probability"), ("", "'' is not a probability")):
         path.write_text(f"image,Mass\n00000001_000.png,{cell}\n")
         with pytest.raises(UsageError, match=message):
             read_submission(path, entries)

@@ -11,6 +11,8 @@ import typer
 from chexvision import __version__
 from chexvision.errors import ChexError
 
+_LONGEST = 900  # characters of an error
+
 app = typer.Typer(
     name="chexvision",
     help="Train, publish and explain chest X-ray classifiers on cloud GPUs that cost nothing.",
@@ -65,5 +67,12 @@ def main(argv: list[str] | None = None) -> NoReturn:
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     sys.exit(exit_code)
+
+
+def one_line(message: str) -> str:
+    """An error as it is shown: it may quote a file that holds escape sequences, or a megabyte without a space."""
+    text = "".join(char if char.isprintable() else " " for char in message)
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 200]} … {text[-190:]}"

@@ -15,9 +15,9 @@ from chexvision.data.split_rule import SHARDS, SplitChoice
 from chexvision.data.splits import assign, check_disjoint
 from chexvision.errors import ChexError
 from chexvision.labels import FINDINGS, multi_hot
+from chexvision.shards.columns import read_columns
 from chexvision.shards.parallel import map_in_order
-from chexvision.shards.place import read_columns
-from chexvision.shards.schema import NEEDED_COLUMNS, SPLITS, patient_of
+from chexvision.shards.schema import SPLITS, patient_of
 
 COLUMNS = ("filename", "labels", "patient_id")  # small ones: what a split and its labels are made from
 
@@ -73,7 +73,7 @@ def read_rows(shards: Mapping[str, Sequence[Path]], choice: SplitChoice | None =
 def read_shards(shards: Mapping[str, Sequence[Path]]) -> tuple[Rows, NDArray[np.str_]]:
     """`read_all` of files on this machine, by the split that each is named for."""
     named = [(split, path) for split, paths in shards.items() for path in paths]
-    return read_all(named, lambda path: read_columns(path, COLUMNS))
+    return read_all(named, lambda path: read_columns(path, COLUMNS, str(path)))
 
 
 def read_all(
@@ -90,15 +90,13 @@ def read_all(
         The rows, and str[N], the split that each one's shard is named for.
 
     Raises:
-        ChexError: a shard is not Parquet, lacks a column or holds a label that is no finding.
+        ChexError: a shard is not Parquet, lacks a column or holds a label that is not a finding, or two images have
+            the same file name.
     """
 
     def part(numbered: tuple[int, P]) -> Rows:
         number, place = numbered
-        try:
-            schema, table = read(place)
-        except pa.ArrowInvalid as error:
-            raise ChexError(f"{place} is not a Parquet file: {' '.join(str(error).split())}") from None
+        schema, table = read(place)
         return _rows_of(str(place), number, schema, table)
 
     parts = list(map_in_order(part, enumerate(place for _, place in shards), readers))
@@ -109,7 +107,18 @@ def read_all(
         np.concatenate([part.shard for part in parts]),
         np.concatenate([part.row for part in parts]),
     )
+    _check_names(everything.filenames)
     return everything, np.repeat([split for split, _ in shards], [len(part) for part in parts])
+
+
+def _check_names(filenames: NDArray[np.str_]) -> None:
+    names, counts = np.unique(filenames, return_counts=True)
+    if len(names) < len(filenames):
+        again = names[counts > 1]
+        raise ChexError(
+            f"{len(again):,} file names are in the shards more than once, the first is {again[0]!s}: an image that "
+            "is counted twice makes figures wrong; build the shards again"
+        )
 
 
 def divide(everything: Rows, own: NDArray[np.str_], choice: SplitChoice) -> dict[str, Rows]:
@@ -144,9 +153,6 @@ def sample_patients(rows: Rows, at_most: int | None, seed: int) -> Rows:
 def _rows_of(name: str, number: int, schema: pa.Schema, table: pa.Table) -> Rows:
     """The rows of shard `number`, called `name`."""
     columns = set(schema.names)
-    missing = set(NEEDED_COLUMNS) - columns
-    if missing:
-        raise ChexError(f"{name} has no column {sorted(missing)[0]!r}; shards need image, filename and labels")
     filenames: list[str] = table.column("filename").to_pylist()
     labels = table.column("labels").dictionary_encode().combine_chunks()
     try:

@@ -9,8 +9,8 @@ from pathlib import Path
 from chexvision.errors import UsageError
 from chexvision.hub.reference import Reference
 from chexvision.shards.download import download_shards
-from chexvision.shards.hashes import Hashes
-from chexvision.shards.manifest import read_manifest
+from chexvision.shards.intact import shard_hashes
+from chexvision.shards.manifest import Manifest, read_manifest
 from chexvision.shards.schema import list_shards
 
 
@@ -45,8 +45,9 @@ def find_shards(reference: Reference) -> ShardSource:
 
 
 def _source(name: str, folder: Path) -> ShardSource:
-    shards = list_shards(folder)
-    return ShardSource(name, shards, _identity(shards), _is_drawn(folder))
+    shards, manifest = list_shards(folder), read_manifest(folder)
+    drawn = manifest is not None and manifest.source.kind == "drawn"
+    return ShardSource(name, shards, _identity(shards, name, manifest), drawn)
 
 
 def check_named(reference: Reference) -> None:
@@ -64,19 +65,14 @@ def check_named(reference: Reference) -> None:
         )
 
 
-def _is_drawn(folder: Path) -> bool:
-    manifest = read_manifest(folder)
-    return manifest is not None and manifest.source.kind == "drawn"
-
-
-def _identity(shards: dict[str, list[Path]]) -> str:
+def _identity(shards: dict[str, list[Path]], name: str, manifest: Manifest | None) -> str:
     """A digest of every shard's split, name and content.
 
     Not of the manifest's hashes: decoded images are found by the identity, and must never be those of a shard that
     was altered behind the manifest's back.
     """
     named = [(split, path) for split in sorted(shards) for path in shards[split]]
-    hashes = Hashes().of_all((path for _, path in named), "hashing shards")
+    hashes = shard_hashes([path for _, path in named], name, manifest)
     digest = hashlib.sha256()
     for (split, path), sha256 in zip(named, hashes, strict=True):
         digest.update(f"{split}/{path.name}:{sha256}\n".encode())

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import zlib
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from chexvision.errors import UsageError
 from chexvision.shards.release import PATIENTS, SPLITS, patient_of, release
+from chexvision.tables import csv_rows, read_text
 
 PATIENT_SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
 VALIDATION_SHARE = 0.05  # of the patients of the release's train_val_list
@@ -80,20 +78,22 @@ def read_split_table(path: Path) -> dict[int, str]:
             puts a patient into two splits.
     """
     table: dict[int, str] = {}
-    rows = csv.DictReader(read_text(path).splitlines())
-    missing = {"patient_id", "split"} - set(rows.fieldnames or ())
+    rows = csv_rows(path)
+    heads = [head.strip() for head in next(rows, ("", []))[1]]
+    missing = {"patient_id", "split"} - set(heads)
     if missing:
         raise UsageError(f"{path} has no column {sorted(missing)[0]!r}; a split table has patient_id,split")
-    for row in rows:
-        where = f"{path}, line {rows.line_num}"
+    for where, cells in rows:
+        row = dict(zip(heads, cells, strict=False))
+        number, split = row.get("patient_id", ""), row.get("split", "")
         try:
-            patient = int(row["patient_id"])
-        except (TypeError, ValueError):
-            raise UsageError(f"{where}: {row['patient_id']!r} is no patient number") from None
-        name = (row["split"] or "").strip().lower()
+            patient = int(number)
+        except ValueError:
+            raise UsageError(f"{where}: {number!r} is not a patient number") from None
+        name = split.strip().lower()
         name = _ALIASES.get(name, name)
         if name not in SPLITS:
-            raise UsageError(f"{where}: unknown split {row['split']!r}; known are {', '.join(SPLITS)}")
+            raise UsageError(f"{where}: unknown split {split!r}; known are {', '.join(SPLITS)}")
         if table.setdefault(patient, name) != name:
             raise UsageError(f"{where}: patient {patient} is in two splits, {table[patient]} and {name}")
     if not table:
@@ -108,21 +108,6 @@ def find_official_lists(folders: Iterable[Path]) -> tuple[Path, Path] | None:
         if first.is_file() and second.is_file():
             return first, second
     return None
-
-
-def read_text(path: Path) -> str:
-    """The text of a plain or gzip-compressed UTF-8 file.
-
-    Raises:
-        UsageError: the file is missing, damaged, or no text.
-    """
-    try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
-    except (FileNotFoundError, IsADirectoryError):
-        raise UsageError(f"there is no file {path}") from None
-    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from None
 
 
 def _ranked(patients: Iterable[int], seed: int) -> list[int]:

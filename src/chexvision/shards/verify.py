@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from chexvision.errors import UsageError
@@ -17,7 +16,8 @@ from chexvision.files import sha256_of
 from chexvision.hub.reference import RepoRef
 from chexvision.labels import FINDINGS, NO_FINDING, parse_labels
 from chexvision.radiograph import decode_grey
-from chexvision.shards.manifest import FileEntry, Manifest, ShardEntry, SplitCounts
+from chexvision.shards.columns import BadShard, opened_shard
+from chexvision.shards.manifest import Manifest, ShardEntry, SplitCounts, difference
 from chexvision.shards.overlap import shared_patients
 from chexvision.shards.parallel import map_in_order
 from chexvision.shards.place import ShardPlace, folder_place
@@ -50,6 +50,7 @@ class Check:
 class _Contents:
     """What the readable shards were found to hold."""
 
+    readable: dict[str, int] = field(default_factory=dict)  # rows of each shard, by path
     schema: list[str] = field(default_factory=list)
     rows: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
@@ -86,8 +87,9 @@ def verify_shards(folder: Path, *, sample: int, seed: int, workers: int) -> Iter
     altered = _altered(folder, manifest)
     yield Check("hashes", tuple(altered.values()))
     whole = [entry for entry in manifest.shards if entry.path in present and entry.path not in altered]
-    yield from _check_contents(place, whole, manifest)
-    decoded, problems = _decode_sample(folder, whole, manifest, sample, seed, workers)
+    contents = _read_contents(place, whole)
+    yield from _check_contents(contents, manifest)
+    decoded, problems = _decode_sample(folder, contents.readable, manifest, sample, seed, workers)
     yield Check(f"{decoded} images decode", tuple(problems))
 
 
@@ -115,7 +117,7 @@ def verify_remote(reference: RepoRef) -> Iterator[Check]:
     altered = listed_otherwise(reference, files, manifest)
     yield Check("hashes", tuple(altered.values()))
     whole = [entry for entry in manifest.shards if entry.path in files and entry.path not in altered]
-    yield from _check_contents(place, whole, manifest)
+    yield from _check_contents(_read_contents(place, whole), manifest)
 
 
 def listed_otherwise(reference: RepoRef, files: dict[str, RemoteFile], manifest: Manifest) -> dict[str, str]:
@@ -132,14 +134,13 @@ def listed_otherwise(reference: RepoRef, files: dict[str, RemoteFile], manifest:
         if sha256 is None and file.bytes == entry.bytes:
             path = fetch_file(reference, entry.path)
             sha256 = sha256_of(path) if path is not None else "nothing"
-        problem = _difference(entry, file.bytes, sha256)
+        problem = difference(entry, file.bytes, sha256)
         if problem:
             altered[entry.path] = problem
     return altered
 
 
-def _check_contents(place: ShardPlace, shards: list[ShardEntry], manifest: Manifest) -> Iterator[Check]:
-    contents = _read_contents(place, shards)
+def _check_contents(contents: _Contents, manifest: Manifest) -> Iterator[Check]:
     yield Check("schema", tuple(contents.schema))
     yield Check("labels", tuple(contents.labels))
     yield Check("counts", tuple(contents.rows + _miscounted(contents, manifest)))
@@ -174,18 +175,10 @@ def _altered(folder: Path, manifest: Manifest) -> dict[str, str]:
         size, digest = path.stat().st_size, None
         if size == entry.bytes:
             digest = sha256_of(path)
-        problem = _difference(entry, size, digest)
+        problem = difference(entry, size, digest)
         if problem:
             altered[entry.path] = problem
     return altered
-
-
-def _difference(entry: FileEntry | ShardEntry, size: int, sha256: str | None) -> str | None:
-    if size != entry.bytes:
-        return f"{entry.path} has {size} bytes, expected {entry.bytes}"
-    if sha256 != entry.sha256:
-        return f"{entry.path} has SHA-256 {(sha256 or 'unknown')[:12]}…, expected {entry.sha256[:12]}…"
-    return None
 
 
 def _read_contents(place: ShardPlace, shards: list[ShardEntry]) -> _Contents:
@@ -194,8 +187,8 @@ def _read_contents(place: ShardPlace, shards: list[ShardEntry]) -> _Contents:
     def read(entry: ShardEntry) -> tuple[ShardEntry, pa.Schema, pa.Table] | str:
         try:
             return entry, *place.read(entry.path, ["filename", "labels", "patient_id"])
-        except pa.ArrowInvalid as error:
-            return f"{entry.path} is no Parquet file: {error}"
+        except BadShard as error:
+            return str(error)
 
     for found in map_in_order(read, shards, place.readers):
         if isinstance(found, str):
@@ -209,6 +202,7 @@ def _add_shard(contents: _Contents, entry: ShardEntry, schema: pa.Schema, rows: 
     if not schema.equals(arrow_schema(), check_metadata=True):
         contents.schema.append(f"{entry.path} has other columns than {', '.join(_TEXTS)} and image")
         return
+    contents.readable[entry.path] = rows.num_rows
     table = rows.to_pydict()
     if len(table["filename"]) != entry.rows:
         contents.rows.append(f"{entry.path} has {len(table['filename'])} rows, expected {entry.rows}")
@@ -247,30 +241,35 @@ def _differences(counts: SplitCounts, expected: SplitCounts | None) -> str:
 
 
 def _decode_sample(
-    folder: Path, shards: list[ShardEntry], manifest: Manifest, sample: int, seed: int, workers: int
+    folder: Path, shards: dict[str, int], manifest: Manifest, sample: int, seed: int, workers: int
 ) -> tuple[int, list[str]]:
-    total = sum(entry.rows for entry in shards)
+    total = sum(shards.values())
     count = min(sample or total, total)
     chosen = np.zeros(total, dtype=bool)
     chosen[np.random.default_rng(seed).choice(total, size=count, replace=False)] = True
 
-    def problem(image: tuple[str, bytes]) -> str | None:
+    def problem(image: tuple[str, bytes | None]) -> str | None:
         name, data = image
         try:
-            shape = decode_grey(data).shape
+            shape = decode_grey(data or b"").shape
         except ValueError as error:
             return f"{name}: {error}"
         size = (manifest.size, manifest.size)
         return None if shape == size else f"{name}: {shape[1]}×{shape[0]} pixels, expected {size[0]}×{size[1]}"
 
-    results = map_in_order(problem, _chosen_images(folder, shards, chosen), workers)
-    return count, [result for result in results if result]
+    try:
+        results = map_in_order(problem, _chosen_images(folder, shards, chosen), workers)
+        return count, [result for result in results if result]
+    except BadShard as error:
+        return count, [str(error)]
 
 
-def _chosen_images(folder: Path, shards: list[ShardEntry], chosen: NDArray[np.bool_]) -> Iterator[tuple[str, bytes]]:
+def _chosen_images(
+    folder: Path, shards: Iterable[str], chosen: NDArray[np.bool_]
+) -> Iterator[tuple[str, bytes | None]]:
     start = 0
-    for entry in shards:
-        with pq.ParquetFile(folder / entry.path) as file:
+    for path in shards:
+        with opened_shard(folder / path, path) as file:
             for group in range(file.num_row_groups):
                 stop = start + file.metadata.row_group(group).num_rows
                 picked = np.flatnonzero(chosen[start:stop])
