@@ -5,6 +5,8 @@ Values stand in ``configs/*.yaml``; the classes here say which keys exist, their
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -17,6 +19,20 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+
+SPLIT_RULES = ("official", "chexnet", "patient", "shards")
+
+
+def check_split_name(text: str) -> None:
+    """See that `text` is a split rule's name or may be a file's; the file is not looked for.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text not in SPLIT_RULES and not re.search(r"[./\\]", text):
+        close = difflib.get_close_matches(text, SPLIT_RULES, n=1)
+        guess = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"split {text!r} is not {', '.join(SPLIT_RULES)} or a table's file such as mine.csv{guess}")
 
 
 class Section(BaseModel):
@@ -52,12 +68,18 @@ class DataConfig(Section):
     """Which shards, which split of them, and how they are decoded."""
 
     dataset: str  # USER/NAME@<40-hex sha> or a folder
-    split_table: str | None  # a patient_id,split table that overrides the shards' own split
+    split: str  # one of SPLIT_RULES, or the path of a patient_id,split table
+    validation_share: Annotated[float, Field(gt=0, lt=1)]  # with `official`: of the patients outside its test list
     image_size: Annotated[int, Field(ge=32, le=1024)]
     clahe: ClaheConfig
     placement: Literal["auto", "disk", "memory", "device"]  # of the decoded arrays
     max_train_images: Count | None  # a seeded sample of whole patients
     max_validation_images: Count | None
+
+    @model_validator(mode="after")
+    def _known_split(self) -> DataConfig:
+        check_split_name(self.split)
+        return self
 
     def check_fits(self, side: int, name: str) -> None:
         """Refuse images larger than those of the shards.

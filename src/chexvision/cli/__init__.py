@@ -10,7 +10,8 @@ import typer
 
 from chexvision import __version__
 from chexvision.errors import ChexError
-from chexvision.foreign import printable
+
+_LONGEST = 900  # characters of an error
 
 app = typer.Typer(
     name="chexvision",
@@ -66,6 +67,12 @@ def main(argv: list[str] | None = None) -> NoReturn:
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
-    # What was wrong may quote files of others, whose text must not steer the terminal.
-    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     sys.exit(exit_code)
+
+
+def one_line(message: str) -> str:
+    """An error as it is shown: it may quote a file that holds escape sequences, or a megabyte without a space."""
+    text = "".join(char if char.isprintable() else " " for char in message)
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 200]} … {text[-190:]}"

@@ -11,6 +11,7 @@ from chexvision.cli.models import Precision
 from chexvision.errors import UsageError
 
 if TYPE_CHECKING:
+    from chexvision.evaluation.outcome import Measured
     from chexvision.evaluation.predictions import Predictions
     from chexvision.shards.metadata import Entry
 
@@ -19,10 +20,14 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")]
 Rule = Annotated[
     str, typer.Option("--thresholds", help="How to choose them: f1, youden, sensitivity=0.9, specificity=0.95.")
 ]
-SplitTable = Annotated[
-    Path | None, typer.Option("--split-table", help="A patient_id,split table.", show_default=False)
+SplitRule = Annotated[
+    str | None,
+    typer.Option(
+        "--split-rule",
+        metavar="RULE",
+        help="official, chexnet, patient, shards, or a patient_id,split table.  [default: the models' own]",
+    ),
 ]
-
 
 CalibrationMethod = Literal["none", "temperature", "platt", "isotonic"]
 Models = Annotated[
@@ -52,7 +57,7 @@ def evaluate(
     data: Annotated[str, typer.Option(help="A folder of shards, or USER/NAME@<sha>.")],
     out: Annotated[Path, typer.Option(help="Folder for metrics.json, predictions.parquet and report.html.")],
     split: Annotated[str, typer.Option(help="What to measure.")] = "test",
-    split_table: SplitTable = None,
+    split_rule: SplitRule = None,
     choose_on: ChooseOn = "validation",
     rule: Rule = "f1",
     calibration: Annotated[CalibrationMethod, typer.Option(help="How to calibrate probabilities.")] = "platt",
@@ -96,7 +101,7 @@ def evaluate(
     refuse_other_content(out)
     options = Options(
         split=split,
-        split_table=split_table,
+        split_rule=split_rule,
         choose_on=None if choose_on == "none" else choose_on,
         rule=rule,
         calibration=calibration,
@@ -149,6 +154,8 @@ def compare(
         comparisons.append(run(predictions[0], other, method, (names[0], name)))
         tables.print_comparison(console, comparisons[-1])
     rule, split = _division(results[0])
+    for note in _overlap_notes(results):
+        console.print(f"note: {note}")
     for name, of in zip(names, predictions, strict=True):
         metrics = measure(of)
         console.print(f"{name}:", style="bold")
@@ -163,8 +170,13 @@ def score(
         Path, typer.Argument(metavar="PREDICTIONS.csv", help="An image name column and one a finding.")
     ],
     labels: Annotated[Path, typer.Option(help="Data_Entry_2017*.csv, plain or .gz.")],
-    split_table: SplitTable = None,
-    split: Annotated[str, typer.Option(help="With --split-table: the split that must be predicted whole.")] = "test",
+    split_rule: Annotated[
+        str | None,
+        typer.Option(
+            "--split-rule", metavar="RULE", help="official, chexnet, or a patient_id,split table.", show_default=False
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="With --split-rule: the split that must be predicted whole.")] = "test",
     validation: Annotated[
         Path | None,
         typer.Option(help="Predictions of other images, to choose thresholds on.  [default: 0.5 for all]"),
@@ -190,7 +202,7 @@ def score(
         predictions,
         _entries(labels),
         IntervalMethod(resamples=resamples, seed=seed),
-        split_table=split_table,
+        split_rule=split_rule,
         split=split,
         validation=validation,
         rule=rule,
@@ -227,11 +239,31 @@ def _predictions(path: Path, entries: dict[str, Entry] | None) -> Predictions:
 
 def _division(path: Path) -> tuple[str | None, str | None]:
     """How the images of an evaluation's folder were divided, and which part they are."""
-    from chexvision.evaluation.outcome import Division
+    found = _evaluation(path)
+    return (found.split_rule, found.split) if found else (None, None)
+
+
+def _overlap_notes(results: list[Path]) -> list[str]:
+    """What evaluations say of their models' training on the images that are compared."""
+    from chexvision.evaluation.overlap import notes_of
+
+    notes = []
+    for path in results:
+        found = _evaluation(path)
+        for overlap in found.overlaps if found else ():
+            if found and overlap.split == found.split:
+                notes += notes_of(overlap, f"of {path}")
+    return notes
+
+
+def _evaluation(path: Path) -> Measured | None:
+    """What the ``metrics.json`` of an evaluation's folder says of its images; None where there is none.
+
+    Raises:
+        ChexError: it is something else.
+    """
+    from chexvision.evaluation.outcome import Measured
     from chexvision.json_files import read_record
 
     metrics = (path if path.is_dir() else path.parent) / "metrics.json"
-    if not metrics.is_file():
-        return None, None
-    found = read_record(metrics, Division)
-    return found.split_rule, found.split
+    return read_record(metrics, Measured) if metrics.exists() else None

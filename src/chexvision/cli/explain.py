@@ -53,6 +53,14 @@ def audit(
     split: Annotated[
         str | None, typer.Option("--split", help="Of --data: train, validation, test, all.  [default: test]")
     ] = None,
+    split_rule: Annotated[
+        str | None,
+        typer.Option(
+            "--split-rule",
+            metavar="RULE",
+            help="official, chexnet, patient, shards, or a patient_id,split table.  [default: the model's own]",
+        ),
+    ] = None,
     boxes: Annotated[
         Path | None,
         typer.Option("--boxes", help="BBox_List_2017.csv, plain or .gz.  [default: boxes.csv beside --data]"),
@@ -71,8 +79,8 @@ def audit(
     """Measure how well a model's maps agree with boxes around the findings, and draw the best and the worst."""
     if bool(images) == (data is not None):
         raise UsageError("name radiographs with --images or shards with --data, one of the two")
-    if images and split is not None:
-        raise UsageError("--split is of shards; leave it out with --images")
+    if images and (split is not None or split_rule is not None):
+        raise UsageError("--split and --split-rule are of shards; leave them out with --images")
 
     from chexvision.console import LiteralConsole
     from chexvision.explain.run import AUDIT_NAME, SHEET_NAME, run_audit
@@ -84,6 +92,7 @@ def audit(
         images or [],
         parse_reference(data) if data is not None else None,
         split or "test",
+        split_rule,
         boxes,
         box_side,
         out,

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from chexvision.config import DataConfig
 from chexvision.data.decode import decoded_images
-from chexvision.data.rows import Rows, read_rows, sample_patients
+from chexvision.data.division import division_of
+from chexvision.data.rows import Rows
 from chexvision.data.sizes import preprocessing_of
 from chexvision.data.source import ShardSource
-from chexvision.errors import UsageError
 from chexvision.progress import Progress
 
 
@@ -66,15 +66,5 @@ def open_split(
 
 
 def splits_of(source: ShardSource, config: DataConfig, seed: int) -> dict[str, Rows]:
-    """The rows of each split, as the recipe divides and samples them; without pixels.
-
-    Raises:
-        UsageError: there is nothing to train on or to validate on.
-    """
-    rows = read_rows(source.shards, config.split_table)
-    rows["train"] = sample_patients(rows["train"], config.max_train_images, seed)
-    rows["validation"] = sample_patients(rows["validation"], config.max_validation_images, seed)
-    for name in ("train", "validation"):
-        if not len(rows[name]):
-            raise UsageError(f"{source.name} has no {name} images; build the shards with a split that has some")
-    return rows
+    """The rows of each split, as the recipe divides and samples them; see `division_of`."""
+    return division_of(source, config).sampled(config, seed)

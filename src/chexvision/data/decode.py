@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from chexvision.data.rows import Rows
@@ -24,6 +23,7 @@ from chexvision.errors import ChexError
 from chexvision.layout import cache_dir
 from chexvision.preprocessing import Preprocessing
 from chexvision.radiograph import decode_grey
+from chexvision.shards.columns import opened_shard
 from chexvision.shards.parallel import usable_cores
 
 # Written into every key: a change of what the arrays hold must not find the old ones.
@@ -177,7 +177,7 @@ def _encoded_chunks(source: ShardSource, rows: Rows) -> Iterator[tuple[int, list
     for number in np.unique(rows.shard).tolist():
         positions = np.flatnonzero(rows.shard == number)
         wanted = rows.row[positions]
-        with pq.ParquetFile(paths[number]) as shard:
+        with opened_shard(paths[number], str(paths[number])) as shard:
             first = 0
             for group in range(shard.metadata.num_row_groups):
                 count = shard.metadata.row_group(group).num_rows

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from chexvision.errors import UsageError
 from chexvision.evaluation.label_map import LabelMap
 from chexvision.evaluation.ranking import Floats
 from chexvision.evaluation.records import ABNORMAL
-from chexvision.shards.split import read_text
+from chexvision.tables import csv_rows
 
 Row = dict[str, str]
 
@@ -64,8 +64,12 @@ def read_other_labels(path: Path, label_map: LabelMap) -> OtherLabels:
 
 
 def _read_rows(path: Path) -> list[Row]:
-    reader = csv.DictReader(read_text(path).splitlines(), restval="")
-    rows = [{(key or "").strip(): (value or "").strip() for key, value in row.items() if key} for row in reader]
+    lines = csv_rows(path)
+    heads = [head.strip() for head in next(lines, ("", []))[1]]
+    rows = [
+        {head: cell.strip() for head, cell in zip_longest(heads, cells[: len(heads)], fillvalue="") if head}
+        for _, cells in lines
+    ]
     if not rows:
         raise UsageError(f"{path} has no rows")
     return rows

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from chexvision.data.splits import images_sha256
 from chexvision.errors import UsageError
 from chexvision.evaluation.ranking import Floats
 from chexvision.evaluation.records import ABNORMAL
@@ -59,12 +58,6 @@ class Predictions:
     def images_sha256(self) -> str:
         """Equal for equal sets of images, whatever their order."""
         return images_sha256(self.filenames)
-
-
-def images_sha256(filenames: Sequence[str] | NDArray[np.str_]) -> str:
-    """Digest of the sorted file names, one a line."""
-    names = sorted(str(name) for name in filenames)
-    return hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest()
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from chexvision.config import DataConfig
+from chexvision.data.split_rule import SplitRecord
 from chexvision.evaluation.records import CI, Attribute, FindingMetrics, SplitMetrics
 from chexvision.hub.artifact import FIGURES, Metrics, RunInfo
 from chexvision.hub.reference import RepoRef, parse_reference
@@ -48,6 +50,7 @@ def render_card(metrics: Metrics, run: RunInfo, model_name: str, figures: Sequen
         f"# {model_name}\n",
         _summary(metrics, run),
         "## Results\n",
+        _division(metrics.split, run.recipe.data),
         *[_split_section(name, split, metrics) for name, split in reversed(metrics.splits.items())],
         *_subgroups(metrics.subgroups),
         *_published(metrics),
@@ -116,8 +119,22 @@ def _summary(metrics: Metrics, run: RunInfo) -> str:
     )
 
 
+def _division(split: SplitRecord, data: DataConfig) -> str:
+    lines = [
+        f"Images are divided by {split.described}. No patient is in two splits: validation and test are of patients "
+        "that training has not seen.\n",
+        "| split | images | patients | images_sha256 |",
+        "| --- | ---: | ---: | --- |",
+    ]
+    for name, part in split.parts.items():
+        lines.append(f"| {name} | {part.images:,} | {part.patients:,} | `{part.images_sha256[:12]}…` |")
+    for name, most in (("train", data.max_train_images), ("validation", data.max_validation_images)):
+        if most is not None and name in split.parts and most < split.parts[name].images:
+            lines.append(f"\nOf {name}, whole patients with at most {most:,} images were used.")
+    return "\n".join(lines) + "\n"
+
+
 def _split_section(name: str, split: SplitMetrics, metrics: Metrics) -> str:
-    division = f"the table `{metrics.split_table}`" if metrics.split_table else "the dataset's own split"
     how = split.interval
     intervals = (
         f" In brackets: {how.level:.0%} intervals by {how.method}, {how.resamples:,} resamples." if how else ""
@@ -127,9 +144,9 @@ def _split_section(name: str, split: SplitMetrics, metrics: Metrics) -> str:
     calls = [macro.f1, macro.precision, macro.recall, macro.specificity]
     lines = [
         f"### {name.capitalize()}\n",
-        f"{split.images:,} images of {split.patients:,} patients, {division}, {metrics.image_size} px, one view of "
-        f"each image, epoch {metrics.epoch}. Thresholds: {split.thresholds}. Calibration: {split.calibration}."
-        f"{intervals}\n",
+        f"{split.images:,} images of {split.patients:,} patients, split by {metrics.split}, {metrics.image_size} px, "
+        f"one view of each image, epoch {metrics.epoch}. Thresholds: {split.thresholds}. "
+        f"Calibration: {split.calibration}.{intervals}\n",
         "| | positives | AUROC | AUPRC | threshold | F1 | precision | recall | specificity | Brier | ECE |",
         f"| ---{' | ---:' * 10} |",
         f"| **mean of {macro.findings} findings** | | **{means[0]}** | {means[1]} | | "

@@ -14,8 +14,9 @@ import pyarrow as pa
 from chexvision.errors import ChexError
 from chexvision.hub.reference import RepoRef
 from chexvision.hub.retry import reason, retried
+from chexvision.shards.columns import read_columns
 from chexvision.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
-from chexvision.shards.place import ShardPlace, read_columns
+from chexvision.shards.place import ShardPlace
 from chexvision.shards.schema import group_shards
 
 _READERS = 8
@@ -137,12 +138,10 @@ def hub_place(reference: RepoRef, files: dict[str, RemoteFile]) -> ShardPlace:
             # Arrow asks for what it needs and no more; reading ahead would fetch the images in between.
             name = f"datasets/{reference.repo_id}@{reference.revision}/{path}"
             with system.open(name, cache_type="none", size=sizes[path]) as file:
-                return read_columns(file, columns)
+                return read_columns(file, columns, f"{path} of {reference}")
 
         try:
             return retried(once, what=f"reading {path}")
-        except pa.ArrowInvalid:
-            raise
         except Exception as error:
             raise hub_failure(reference, error) from error
 
