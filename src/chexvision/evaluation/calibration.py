@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from chexvision.errors import ChexError
 from chexvision.evaluation.predictions import Predictions
@@ -42,11 +42,13 @@ class Calibration(Record):
         method: "temperature" (the logit divided by a number), "platt" (and shifted) or "isotonic".
         chosen_on: the images it was fitted on.
         curves: by name; null where the images held only one kind, which leaves probabilities as they are.
+        prevalences: by name, among these images' known labels; empty in files of earlier versions.
     """
 
     method: Method
     chosen_on: ChosenOn
     curves: dict[str, Curve | None]
+    prevalences: dict[str, float] = Field(default_factory=dict)
 
     @property
     def described(self) -> str:
@@ -70,12 +72,15 @@ def fit_calibration(predictions: Predictions, method: Method, chosen_on: ChosenO
     any shape, and the noise of rare findings with it.
     """
     curves: dict[str, Curve | None] = {}
+    prevalences: dict[str, float] = {}
     for i, name in enumerate(predictions.names):
         target = predictions.targets[:, i]
         known = ~np.isnan(target)
-        both = bool((target == 1).any() and (target == 0).any())
+        if known.any():
+            prevalences[name] = float(target[known].mean())
+        both = 0 < prevalences.get(name, 0) < 1
         curves[name] = _fit(predictions.probabilities[known, i], target[known], method) if both else None
-    return Calibration(method=method, chosen_on=chosen_on, curves=curves)
+    return Calibration(method=method, chosen_on=chosen_on, curves=curves, prevalences=prevalences)
 
 
 def read_calibration(path: Path) -> Calibration:

@@ -81,7 +81,7 @@ def evaluate(
             read_groups(source, rows[options.split]),
             options.method,
             main.calibrated.probabilities,
-            main.rules.thresholds.known if main.rules.thresholds else None,
+            main.rules.cuts(main.predictions.names),
         ),
         expert=run.expert(main),
         external=run.external(main),

@@ -61,7 +61,7 @@ def measure_final(
         groups or {},
         _METHOD,
         rules.calibrate(test.names, test.probabilities),
-        rules.thresholds.known if rules.thresholds else None,
+        rules.cuts(test.names),
     )
     return Final(
         splits,

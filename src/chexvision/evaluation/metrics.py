@@ -24,7 +24,7 @@ from chexvision.evaluation.records import (
     IntervalMethod,
     MacroMetrics,
     SplitMetrics,
-    too_few,
+    reason_if_few,
 )
 
 _SCORES = ("auroc", "auprc", "brier", "ece")
@@ -63,7 +63,7 @@ class Measure:
         self.predictions = predictions
         index, self.patients = patient_index(predictions.patients)
         self.cases = _cases(predictions.targets, index, self.patients)
-        self.too_few = tuple(too_few(*of, fewest) for of in self.cases.tolist())
+        self.too_few = tuple(reason_if_few(positive, negative, fewest) for positive, negative in self.cases.tolist())
         self._auprc = "auprc" in only
         self._rankings = [
             Ranking.of(predictions.probabilities[:, i], predictions.targets[:, i], index, self.patients)

@@ -12,7 +12,7 @@ FEWEST = 10  # patients with a positive image, and with a negative one, below wh
 CI: TypeAlias = tuple[float, float] | None  # both ends; null where too few resamples define the figure
 
 
-def too_few(positive_patients: int, negative_patients: int, fewest: int = FEWEST) -> str | None:
+def reason_if_few(positive_patients: int, negative_patients: int, fewest: int = FEWEST) -> str | None:
     """Why an output has no figures, or None where it has enough cases.
 
     Cases are patients, because figures are resampled over patients: ten images of one patient are one case.
@@ -124,6 +124,50 @@ class MacroMetrics(Record):
     ece_ci: CI = None
 
 
+class OutputShift(Record):
+    """How much more common one output is here than where its calibration was fitted.
+
+    Args:
+        calibrated_on: prevalence where it was fitted.
+        here: prevalence among the measured images, by their labels.
+        estimated: the same, estimated from the probabilities without the labels.
+        brier: Brier score before and after the odds are corrected for the estimated prevalence.
+        ece: expected calibration error, likewise.
+    """
+
+    calibrated_on: float
+    here: float
+    estimated: float
+    brier: tuple[float, float]
+    ece: tuple[float, float]
+
+    @property
+    def ratio(self) -> float:
+        """Prevalence here over prevalence where the calibration was fitted."""
+        return self.here / self.calibrated_on
+
+
+class PriorShift(Record):
+    """Prevalences here and where the calibration was fitted, and figures after a correction for the difference.
+
+    The correction uses no label of the measured images. Outputs without calibration or with too few cases are left
+    out.
+
+    Args:
+        calibrated_on: the split that the calibration was fitted on.
+        outputs: by name.
+        macro_findings: how many findings the means run over.
+        macro_brier: mean Brier score over the findings, before and after.
+        macro_ece: mean expected calibration error, likewise.
+    """
+
+    calibrated_on: str
+    outputs: dict[str, OutputShift]
+    macro_findings: int
+    macro_brier: tuple[float, float]
+    macro_ece: tuple[float, float]
+
+
 class SplitMetrics(Record):
     """All figures of one set of images.
 
@@ -137,6 +181,7 @@ class SplitMetrics(Record):
         findings: by finding.
         macro: over the findings.
         binary: normal/abnormal; null where nothing predicts it.
+        prior_shift: calibration under the prevalences here; null where nothing was calibrated.
     """
 
     images: int
@@ -148,6 +193,7 @@ class SplitMetrics(Record):
     macro: MacroMetrics
     binary: FindingMetrics | None
     findings: dict[str, FindingMetrics]
+    prior_shift: PriorShift | None = None
 
     @property
     def macro_auroc(self) -> float | None:
