@@ -78,7 +78,7 @@ def test_small_groups_are_noted_and_not_compared() -> None:
     (found,) = measure_subgroups(predictions, {"view": view}, METHOD)
     small = found.groups[0]
     assert small.group == "AP"
-    assert small.note == "40 images are too few to compare (at least 100 are needed)"
+    assert small.note == "40 images are too few to compare (fewer than 100)"
     assert small.macro_auroc is None
     assert found.gap is None
 

@@ -31,9 +31,7 @@ def final() -> Final:
     test = made_up(600, 250, 1)
     sex: list[str | None] = ["F" if patient % 2 else "M" for patient in test.patients.tolist()]
     groups = group_images(sex, [50] * 600, ["PA"] * 600, [0] * 600)
-    return measure_final(
-        {"validation": _of_other_patients(made_up(400, 150, 0)), "test": test}, groups, "u/d", "patient"
-    )
+    return measure_final({"validation": _of_other_patients(made_up(400, 150, 0)), "test": test}, groups, "u/d")
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +119,7 @@ def test_figures_are_files_that_stand_alone(final: Final) -> None:
 
 
 def test_a_run_without_test_images_still_gets_its_rules() -> None:
-    final = measure_final({"validation": made_up(200, 80)}, None, "d", None)
+    final = measure_final({"validation": made_up(200, 80)}, None, "d")
     assert list(final.splits) == ["validation"]
     assert final.rules.thresholds is not None
     assert final.subgroups == ()

@@ -140,7 +140,7 @@ def print_published(console: Console, rows: Sequence[Beside], ours: float | None
         of = row.published
         size = f", {of.size} px" if of.size else ""
         console.print(f"  {of.auroc:.3f} {of.who} ({of.how}{size})")
-        console.print(f"        {'comparable' if row.comparable else 'not comparable'}: {row.why}")
+        console.print(f"        {'comparable' if row.comparable else 'not comparable'}: {row.why}; {of.reference}")
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:

@@ -62,14 +62,13 @@ def evaluate(
     systems = run.systems(splits)
     results = tuple(_result(system, options) for system in systems)
     first, main = systems[0], systems[-1]
-    rule = split_rule(source, options.split_table)
     evaluation = Evaluation(
         version=__version__,
         dataset=source.name,
         dataset_identity=source.identity,
         drawn=source.drawn,
         split=options.split,
-        split_rule=rule,
+        split_rule=split_rule(source, options.split_table),
         precision=accelerator.mixed_precision,
         systems=results,
         comparisons=tuple(
@@ -85,7 +84,7 @@ def evaluate(
         ),
         expert=run.expert(main),
         external=run.external(main),
-        published=() if source.drawn else beside(results[-1].metrics, rule, options.split),
+        published=() if source.drawn else beside(results[-1].metrics),
         notes=tuple(notes),
     )
     return Outcome(evaluation, systems, run.images(loaded[0], options.split))

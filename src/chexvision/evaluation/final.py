@@ -39,16 +39,13 @@ class Final:
     figures: dict[str, str]
 
 
-def measure_final(
-    predictions: Mapping[str, Predictions], groups: Groups | None, dataset: str, split_rule: str | None
-) -> Final:
+def measure_final(predictions: Mapping[str, Predictions], groups: Groups | None, dataset: str) -> Final:
     """Measure predictions of validation and, if there are any, of test.
 
     Args:
         predictions: by split.
         groups: of the test images.
         dataset: what they were predicted for.
-        split_rule: how its patients were divided.
     """
     validation, test = predictions["validation"], predictions.get("test")
     rules = choose_rules(validation, dataset, "validation", DEFAULT_RULE, DEFAULT_METHOD)
@@ -67,7 +64,7 @@ def measure_final(
         splits,
         rules,
         subgroups,
-        beside(splits["test"], split_rule, "test"),
+        beside(splits["test"]),
         _charts(test, rules, splits["test"]),
     )
 

@@ -87,6 +87,6 @@ def score(
         subgroups=measure_subgroups(
             raw, scored.groups, method, rules.calibrate(raw.names, raw.probabilities), rules.cuts(raw.names)
         ),
-        published=beside(metrics, None, split),
+        published=beside(metrics),
         notes=tuple(notes),
     )

@@ -223,7 +223,7 @@ def _of_all_pairs(macro: Floats, drawn: Floats, pair: tuple[int, int], level: fl
 
 def _note(images: int, compared: bool, common: bool) -> str | None:
     if not compared:
-        return f"{images} images are too few to compare (at least {FEWEST_IMAGES} are needed)"
+        return f"{images} images are too few to compare (fewer than {FEWEST_IMAGES})"
     if not common:
         return f"no finding has {FEWEST} patients with and {FEWEST} without it in every group"
     return None

@@ -13,7 +13,7 @@ from chexvision.config import Recipe
 from chexvision.data.dataset import Split, open_split, splits_of
 from chexvision.data.placement import placed
 from chexvision.data.source import ShardSource, find_shards
-from chexvision.evaluation.attributes import read_groups, split_rule
+from chexvision.evaluation.attributes import read_groups
 from chexvision.evaluation.calibration import FILE as CALIBRATION
 from chexvision.evaluation.final import Final, measure_final
 from chexvision.evaluation.predict import as_predictions, predict_split
@@ -95,7 +95,7 @@ def run_training(
     if not accelerator.is_main_process:
         return Outcome(finished=True)
     groups = read_groups(source, splits["test"].rows) if "test" in splits else None
-    final = measure_final(predictions, groups, source.name, split_rule(source, recipe.data.split_table))
+    final = measure_final(predictions, groups, source.name)
     metrics = Metrics(
         dataset=source.name,
         drawn=source.drawn,
