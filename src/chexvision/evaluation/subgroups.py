@@ -27,6 +27,7 @@ from chexvision.evaluation.ranking import Floats
 from chexvision.evaluation.records import ABNORMAL, CI, FEWEST, Attribute, Gap, Group, GroupFinding, IntervalMethod
 
 FEWEST_IMAGES = 100  # a smaller group is shown, but not compared
+FEWEST_SHARE = 0.5  # of the findings with enough cases; a group with fewer would shorten the mean for all groups
 AGE_BANDS = ((0, 17), (18, 39), (40, 59), (60, 79), (80, 200))
 
 Groups = dict[str, NDArray[np.str_]]  # by attribute: str[N], "" where it is not known
@@ -81,8 +82,18 @@ class _Measured:
     too_few: tuple[str | None, ...]
 
     @property
-    def compared(self) -> bool:
-        return len(self.part) >= FEWEST_IMAGES
+    def findings(self) -> int:
+        """How many findings it has enough cases of."""
+        of = zip(self.part.names, self.too_few, strict=True)
+        return sum(name != ABNORMAL and reason is None for name, reason in of)
+
+    def note(self, findings: int) -> str | None:
+        """Why it is not compared, if it is not; `findings` is how many all images together have enough cases of."""
+        if len(self.part) < FEWEST_IMAGES:
+            return f"{len(self.part)} images are too few to compare (fewer than {FEWEST_IMAGES})"
+        if self.findings < FEWEST_SHARE * findings or not findings:
+            return f"too few cases to compare: enough of {self.findings} of {findings} findings"
+        return None
 
 
 def _measure(
@@ -103,7 +114,10 @@ def _measure(
         # The same draws for every group, so that a patient in two of them counts alike in both.
         drawn = draws[np.unique(index[chosen])]
         measured[name] = _figures(part, None if calibrated is None else calibrated[chosen], thresholds, drawn)
-    compared = {name: group for name, group in measured.items() if group.compared}
+    findings = Measure(predictions, only=()).too_few
+    total = sum(name != ABNORMAL and why is None for name, why in zip(predictions.names, findings, strict=True))
+    notes = {name: group.note(total) for name, group in measured.items()}
+    compared = {name: group for name, group in measured.items() if notes[name] is None}
     columns = [
         i
         for i, output in enumerate(predictions.names)
@@ -113,15 +127,17 @@ def _measure(
         attribute=attribute,
         unknown=int((of == "").sum()),
         macro_findings=tuple(predictions.names[i] for i in columns),
-        groups=tuple(_group(name, group, columns, level) for name, group in measured.items()),
+        groups=tuple(_group(name, group, columns, notes[name], level) for name, group in measured.items()),
         gap=_gap(compared, columns, level),
     )
 
 
-def _group(name: str, measured: _Measured, columns: list[int], level: float) -> Group:
+def _group(name: str, measured: _Measured, columns: list[int], note: str | None, level: float) -> Group:
     """The record of a group; its macro AUROC is over `columns`, which all compared groups have."""
     part, once, resampled = measured.part, measured.once, measured.resampled
-    macro = macro_of(once["auroc"], columns)[0] if measured.compared else np.nan
+    if note is None and not columns:
+        note = f"no finding has {FEWEST} patients with and {FEWEST} without it in every group"
+    macro = macro_of(once["auroc"], columns)[0] if note is None else np.nan
     macro_ci = interval(macro_of(resampled["auroc"], columns), level) if not np.isnan(macro) else None
     binary = part.names.index(ABNORMAL) if ABNORMAL in part.names else None
 
@@ -155,7 +171,7 @@ def _group(name: str, measured: _Measured, columns: list[int], level: float) -> 
             for i, output in enumerate(part.names)
             if output != ABNORMAL
         },
-        note=_note(len(part), measured.compared, bool(columns)),
+        note=note,
     )
 
 
@@ -219,14 +235,6 @@ def _of_all_pairs(macro: Floats, drawn: Floats, pair: tuple[int, int], level: fl
     reach = float(np.quantile(largest, level)) * error
     p_value = (1 + int((largest * error >= difference).sum())) / (1 + len(largest))
     return (difference - reach, difference + reach), p_value
-
-
-def _note(images: int, compared: bool, common: bool) -> str | None:
-    if not compared:
-        return f"{images} images are too few to compare (fewer than {FEWEST_IMAGES})"
-    if not common:
-        return f"no finding has {FEWEST} patients with and {FEWEST} without it in every group"
-    return None
 
 
 def _age_band(age: int | None) -> str:
