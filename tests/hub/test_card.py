@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from huggingface_hub import ModelCard
@@ -10,7 +12,8 @@ from chexvision.evaluation.final import Final, measure_final
 from chexvision.evaluation.predictions import Predictions
 from chexvision.evaluation.subgroups import group_images
 from chexvision.hub.artifact import Hardware, Metrics, RunInfo
-from chexvision.hub.card import render_card
+from chexvision.hub.card import render_card, with_destination
+from chexvision.hub.reference import RepoRef
 from chexvision.labels import FINDINGS
 from chexvision.provenance import Provenance
 from chexvision.recipes import load_recipe
@@ -107,6 +110,66 @@ def test_the_hub_reads_the_results_from_it(metrics: Metrics, info: RunInfo) -> N
         assert found[split, "Macro F1"] == pytest.approx(of.macro.f1, abs=1e-4)
     assert card.data.eval_results is not None
     assert {result.dataset_revision for result in card.data.eval_results} == {SHA}
+
+
+def test_commands_name_the_repository_that_it_is_published_to(metrics: Metrics, info: RunInfo) -> None:
+    to = RepoRef("chex/model")
+    text = render_card(metrics, info, "CheXVision densenet", to=to)
+    assert "USER" not in text
+    assert f"chexvision predict chex/model@{info.provenance.run_id} chest.png" in text
+    assert f'from_pretrained("chex/model", revision="{info.provenance.run_id}")' in text
+
+
+@pytest.mark.parametrize("to", [None, Path("/home/somebody/model")])
+def test_without_a_repository_commands_name_the_cards_own_folder(
+    to: Path | None, metrics: Metrics, info: RunInfo
+) -> None:
+    text = render_card(metrics, info, "CheXVision densenet", to=to)
+    assert "chexvision predict . chest.png" in text
+    assert 'from_pretrained(".")' in text
+    assert "/home/somebody" not in text
+    assert "USER" not in text
+
+
+@pytest.mark.parametrize("before", [None, RepoRef("other/model")])
+def test_a_card_that_is_published_later_is_as_if_the_repository_had_been_known(
+    before: RepoRef | None, metrics: Metrics, info: RunInfo
+) -> None:
+    to, run_id = RepoRef("chex/model"), info.provenance.run_id
+    card = render_card(metrics, info, "CheXVision densenet", ["roc.svg"], to=before)
+    known = render_card(metrics, info, "CheXVision densenet", ["roc.svg"], to=to)
+    assert with_destination(card, to, run_id) == known
+    assert with_destination(known, to, run_id) == known
+    assert with_destination("# A card by hand\n", to, run_id) == "# A card by hand\n"
+
+
+def test_a_local_dataset_is_named_without_its_path(metrics: Metrics, info: RunInfo) -> None:
+    folder = "/kaggle/working/somebody/shards"
+    text = render_card(
+        metrics.model_copy(update={"dataset": folder}), info.model_copy(update={"dataset": folder}), "CheXVision"
+    )
+    assert "/kaggle" not in text
+    assert f"a local folder `shards` (identity `{SHA}`)" in text
+
+
+def test_calibration_under_other_prevalences_and_references_are_there(metrics: Metrics, info: RunInfo) -> None:
+    text = render_card(metrics, info, "CheXVision densenet")
+    assert "times that on validation, where probabilities were calibrated" in text
+    assert "estimated without the labels here" in text
+    assert "[arnoweng/CheXNet](https://github.com/arnoweng/CheXNet)" in text
+    assert "p = " in text
+
+
+def test_too_few_cases_are_said(info: RunInfo) -> None:
+    validation, test = _of_other_patients(made_up(200, 80, 0)), made_up(200, 80, 1)
+    test.targets[:, test.column("Hernia")] = 0
+    test.targets[:3, test.column("Hernia")] = 1
+    final = measure_final({"validation": validation, "test": test}, None, "u/d")
+    metrics = Metrics(dataset="d", drawn=False, split_table=None, image_size=320, epoch=1, splits=final.splits)
+    text = render_card(metrics, info, "CheXVision densenet")
+    row = next(line for line in text.splitlines() if line.startswith("| Hernia |"))
+    assert "| too few |" in row
+    assert "Left out of the mean, too few cases (fewer than 10 patients with or without it): " in text
 
 
 def test_figures_are_files_that_stand_alone(final: Final) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
 
 from rich.console import Console
 from rich.table import Table
@@ -12,28 +11,8 @@ from chexvision.evaluation import external
 from chexvision.evaluation.compare import Comparison, Difference
 from chexvision.evaluation.outcome import Evaluation
 from chexvision.evaluation.published import Beside
-from chexvision.evaluation.records import (
-    ABNORMAL,
-    CI,
-    FEWEST,
-    Attribute,
-    FindingMetrics,
-    Gap,
-    MacroMetrics,
-    PriorShift,
-    SplitMetrics,
-)
-
-
-def figure(
-    value: float | None, ci: CI = None, digits: int = 3, sign: bool = False, too_few: str | None = None
-) -> str:
-    """A figure with its interval, such as ``0.841 (0.832–0.850)``; "too few" or a dash where there is none."""
-    if value is None:
-        return "–" if too_few is None else "too few"
-    form = f"{'+' if sign else ''}.{digits}f"
-    between = " to " if sign else "–"
-    return f"{value:{form}}" + (f" ({ci[0]:{form}}{between}{ci[1]:{form}})" if ci else "")
+from chexvision.evaluation.records import ABNORMAL, Attribute, FindingMetrics, SplitMetrics
+from chexvision.evaluation.wording import figure, gap_text, left_out, no_mean, p_text, prior_shift_text
 
 
 def _table(title: str, heads: Sequence[str]) -> Table:
@@ -91,31 +70,6 @@ def print_metrics(console: Console, metrics: SplitMetrics, title: str) -> None:
     unknown = sum(of.unknown for of in metrics.findings.values())
     if unknown:
         console.print(f"{unknown:,} unknown labels are masked")
-
-
-def prior_shift_text(shift: PriorShift) -> str:
-    """How prevalences differ from where probabilities were calibrated, and what correcting for it changes."""
-    ratios = sorted(of.ratio for name, of in shift.outputs.items() if name != ABNORMAL)
-    return (
-        f"prevalence here is {ratios[0]:.2f} to {ratios[-1]:.2f} times that on {shift.calibrated_on}, where "
-        f"probabilities were calibrated (median {median(ratios):.2f}, {shift.macro_findings} findings); with odds "
-        "corrected for prevalences that are estimated without the labels here (Saerens et al. 2002), mean ECE is "
-        f"{shift.macro_ece[1]:.4f} instead of {shift.macro_ece[0]:.4f}, mean Brier score "
-        f"{shift.macro_brier[1]:.4f} instead of {shift.macro_brier[0]:.4f}"
-    )
-
-
-def left_out(macro: MacroMetrics) -> str:
-    """Which findings a mean does not run over, and why."""
-    return (
-        f"left out of the mean, too few cases (fewer than {FEWEST} patients with or without it): "
-        f"{', '.join(macro.left_out)}"
-    )
-
-
-def no_mean(macro: MacroMetrics) -> str | None:
-    """Why there is no mean, if there is none."""
-    return None if macro.findings else "no finding has enough cases"
 
 
 def conditions(metrics: SplitMetrics) -> str:
@@ -194,14 +148,6 @@ def print_subgroups(console: Console, attributes: Sequence[Attribute]) -> None:
             console.print(f"{attribute.unknown:,} images without it")
 
 
-def gap_text(gap: Gap) -> str:
-    """The gap between two groups, and what its interval and p-value are."""
-    return (
-        f"{gap.best} minus {gap.worst}: {figure(gap.difference, gap.difference_ci, sign=True)}, p = "
-        f"{p_text(gap.p_value)}" + (f", both adjusted for the {gap.pairs} pairs of groups" if gap.pairs > 1 else "")
-    )
-
-
 def print_other_set(console: Console, other: external.OtherSet) -> None:
     """A model against other labels."""
     here = "release's labels, same images" if other.same_images else "own test images"
@@ -260,8 +206,3 @@ def difference_cells(of: Difference) -> list[str]:
         p_cell(of.p_delong, of.p_delong_holm),
         p_cell(of.p_patients, of.p_patients_holm),
     ]
-
-
-def p_text(value: float | None) -> str:
-    """A p-value for a table."""
-    return "–" if value is None else "<0.0001" if value < 0.0001 else f"{value:.4f}"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from chexvision.errors import UsageError
 from chexvision.evaluation import calibration, thresholds
-from chexvision.evaluation.console import conditions, figure, left_out
+from chexvision.evaluation.console import conditions
 from chexvision.evaluation.figures import (
     calibration_chart,
     histogram_chart,
@@ -36,6 +36,7 @@ from chexvision.evaluation.report_tables import (
     systems_table,
     table,
 )
+from chexvision.evaluation.wording import figure, left_out
 from chexvision.labels import FINDINGS
 from chexvision.layout import PACKAGE_DIR
 from chexvision.radiograph import resize_area

@@ -6,19 +6,13 @@ from collections.abc import Sequence
 from html import escape
 
 from chexvision.evaluation.compare import Comparison
-from chexvision.evaluation.console import (
-    comparison_caption,
-    difference_cells,
-    figure,
-    gap_text,
-    no_mean,
-    prior_shift_text,
-)
+from chexvision.evaluation.console import comparison_caption, difference_cells
 from chexvision.evaluation.external import OtherSet
 from chexvision.evaluation.figures import title_of
 from chexvision.evaluation.outcome import Evaluation
 from chexvision.evaluation.records import ABNORMAL, CI, Attribute, FindingMetrics, PriorShift, SplitMetrics
 from chexvision.evaluation.svg import interval_bar
+from chexvision.evaluation.wording import figure, gap_text, no_mean, prior_shift_text
 
 
 def table(
@@ -208,11 +202,12 @@ def published_table(found: Evaluation) -> str:
             row.published.size or "–",
             row.published.how,
             f"{'yes' if row.comparable else 'no'}: {row.why}",
+            row.published.reference,
         ]
         for row in found.published
     ]
     ours = figure(found.systems[-1].metrics.macro_auroc)
-    heads = ["", "macro AUROC", "split", "pixels", "how", "comparable"]
+    heads = ["", "macro AUROC", "split", "pixels", "how", "comparable", "reference"]
     return "<h2>Published figures</h2>" + table(heads, rows, f"Beside {ours} here", text_from=2)
 
 

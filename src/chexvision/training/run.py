@@ -107,7 +107,7 @@ def run_training(
         published=() if source.drawn else final.published,
     )
     info = _info(recipe, source, provenance, accelerator, training, started_at)
-    folder = _assemble(work / "artifact", training, model, metrics, final, info)
+    folder = _assemble(work / "artifact", training, model, metrics, final, info, to)
     if session is not None:
         session.trained(folder)
     published = open_store(to).publish(folder, provenance.run_id) if to is not None else None
@@ -194,15 +194,20 @@ def _predict(
 
 
 def _assemble(
-    folder: Path, training: Training, model: CheXVision, metrics: Metrics, final: Final, info: RunInfo
+    folder: Path,
+    training: Training,
+    model: CheXVision,
+    metrics: Metrics,
+    final: Final,
+    info: RunInfo,
+    to: Reference | None,
 ) -> Path:
     """Write all files of the artifact beside `folder`, then give them its name."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    (partial / artifact.CARD).write_text(
-        render_card(metrics, info, f"CheXVision {info.recipe.name}", sorted(final.figures)), encoding="utf-8"
-    )
+    card = render_card(metrics, info, f"CheXVision {info.recipe.name}", sorted(final.figures), to)
+    write_text_atomic(partial / artifact.CARD, card)
     for name, rule in ((THRESHOLDS, final.rules.thresholds), (CALIBRATION, final.rules.calibration)):
         if rule is not None:
             write_text_atomic(partial / name, rule.model_dump_json(indent=2) + "\n")
