@@ -65,6 +65,10 @@ def test_a_dispatched_run_appears_on_the_hub_in_one_tagged_commit(
         files = commits[0].files
         assert set(files) - {".gitattributes"} >= ARTIFACT
 
+        card = files["README.md"].decode()
+        assert f"chexvision predict chex/model@{run_id} chest.png" in card
+        assert "USER" not in card
+
         # Everything it depends on is recorded, pinned.
         run = json.loads(files["run.json"])
         assert run["dataset"] == f"chex/drawn@{pushed.oid}"

@@ -114,7 +114,7 @@ def comparison_caption(comparison: Comparison) -> str:
     """What is compared, and what the p-values are."""
     tests = sum(of.p_delong is not None for of in comparison.outputs.values())
     return (
-        f"B, {comparison.second}, minus A, {comparison.first}: AUROC on the same {comparison.images:,} images of "
+        f"B, {comparison.second}, less A, {comparison.first}: AUROC on the same {comparison.images:,} images of "
         f"{comparison.patients:,} patients; p-values of DeLong's test, which takes images for independent, and with "
         f"patients as clusters; in brackets adjusted for the {tests} outputs by Holm's method"
     )

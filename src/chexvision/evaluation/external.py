@@ -9,7 +9,7 @@ from chexvision.evaluation.metrics import Measure, macro_columns, macro_of, meas
 from chexvision.evaluation.other_labels import OtherLabels
 from chexvision.evaluation.predictions import Predictions
 from chexvision.evaluation.ranking import Floats
-from chexvision.evaluation.records import CI, IntervalMethod, Record, SplitMetrics
+from chexvision.evaluation.records import CI, FEWEST, IntervalMethod, Record, SplitMetrics
 
 
 class Gap(Record):
@@ -29,11 +29,18 @@ class Gap(Record):
 
 
 class Agreement(Record):
-    """How far the release's own labels agree with other labels of the same images."""
+    """How far the release's own labels agree with other labels of the same images.
+
+    Args:
+        images: with both labels.
+        sensitivity: share of the others' positives that the release names; null with positives of fewer than
+            `FEWEST` patients.
+        precision: share of the release's positives that the others confirm; null likewise.
+    """
 
     images: int
-    sensitivity: float | None  # share of the others' positives that the release names
-    precision: float | None  # share of the release's positives that the others confirm
+    sensitivity: float | None
+    precision: float | None
 
 
 class OtherSet(Record):
@@ -171,11 +178,12 @@ def _agreement(here: Predictions, there: Predictions) -> dict[str, Agreement]:
     found = {}
     for i, name in enumerate(there.names):
         known = ~np.isnan(there.targets[:, i]) & ~np.isnan(here.targets[:, i])
-        ours, theirs = here.targets[known, i] == 1, there.targets[known, i] == 1
+        ours, theirs = known & (here.targets[:, i] == 1), known & (there.targets[:, i] == 1)
         both = int((ours & theirs).sum())
+        enough = [len(np.unique(here.patients[of])) >= FEWEST for of in (theirs, ours)]
         found[name] = Agreement(
             images=int(known.sum()),
-            sensitivity=both / int(theirs.sum()) if theirs.any() else None,
-            precision=both / int(ours.sum()) if ours.any() else None,
+            sensitivity=both / int(theirs.sum()) if enough[0] else None,
+            precision=both / int(ours.sum()) if enough[1] else None,
         )
     return found

@@ -75,7 +75,7 @@ def _charts(predictions: Predictions, rules: Rules, metrics: SplitMetrics) -> di
     drawn: list[tuple[int, str, FindingMetrics]] = []
     for i, name in enumerate(predictions.names):
         of = metrics.findings.get(name, metrics.binary)
-        if of is not None and of.auroc is not None:
+        if of is not None and of.positives and of.negatives:
             drawn.append((i, title_of(name), of))
     if not drawn:
         return {}

@@ -160,7 +160,7 @@ def _findings(outcome: Outcome, metrics: SplitMetrics) -> list[str]:
             f"<header><h3>{title_of(name)}</h3><span class='soft'>{of.positives:,} positives, {of.negatives:,} "
             f"negatives · AUROC {figure(of.auroc, of.auroc_ci, too_few=of.too_few)}</span></header>"
         )
-        if of.auroc is None:
+        if not (of.positives and of.negatives):
             parts.append(
                 f"<section class='card finding'>{head}<p class='soft'>{escape(of.too_few or '')}</p></section>"
             )

@@ -114,7 +114,7 @@ def comparison_table(comparison: Comparison) -> str:
     """Paired differences of two systems."""
     rows = [[f"mean of {comparison.macro_findings}", *difference_cells(comparison.macro)]]
     rows += [[title_of(name), *difference_cells(of)] for name, of in comparison.outputs.items()]
-    heads = ["", "A", "B", "B minus A", "p, DeLong (Holm)", "p, by patient (Holm)"]
+    heads = ["", "A", "B", "B less A", "p, DeLong (Holm)", "p, by patient (Holm)"]
     return table(heads, rows, comparison_caption(comparison), means=1)
 
 
