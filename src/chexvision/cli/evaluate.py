@@ -155,13 +155,12 @@ def compare(
     for name, other in zip(names[1:], predictions[1:], strict=True):
         comparisons.append(run(predictions[0], other, method, (names[0], name)))
         tables.print_comparison(console, comparisons[-1])
-    rule, split = _division(results[0])
     for note in _overlap_notes(results):
         console.print(f"note: {note}")
     for name, of in zip(names, predictions, strict=True):
         metrics = measure(of)
         console.print(f"{name}:", style="bold")
-        tables.print_published(console, beside(metrics, rule, split), metrics.macro_auroc)
+        tables.print_published(console, beside(metrics), metrics.macro_auroc)
     if out is not None:
         text = ",\n".join(comparison.model_dump_json(indent=1) for comparison in comparisons)
         write_text_atomic(out, f"[{text}]\n")
@@ -238,12 +237,6 @@ def _predictions(path: Path, entries: dict[str, Entry] | None) -> Predictions:
     if entries is None:
         raise UsageError(f"{path} has no labels of its own; name them with --labels Data_Entry_2017_v2020.csv")
     return read_submission(path, entries).predictions
-
-
-def _division(path: Path) -> tuple[str | None, str | None]:
-    """How the images of an evaluation's folder were divided, and which part they are."""
-    found = _evaluation(path)
-    return found.get("split_rule"), found.get("split")
 
 
 def _overlap_notes(results: list[Path]) -> list[str]:

@@ -68,14 +68,13 @@ def evaluate(
     results = tuple(_result(system, options) for system in systems)
     first, main = systems[0], systems[-1]
     record = record_split(choice, rows)
-    rule = split_rule(source, record)
     evaluation = Evaluation(
         version=__version__,
         dataset=source.name,
         dataset_identity=source.identity,
         drawn=source.drawn,
         split=options.split,
-        split_rule=rule,
+        split_rule=split_rule(source, record),
         division=record,
         precision=accelerator.mixed_precision,
         systems=results,
@@ -88,11 +87,11 @@ def evaluate(
             read_groups(source, rows[options.split]),
             options.method,
             main.calibrated.probabilities,
-            main.rules.thresholds.known if main.rules.thresholds else None,
+            main.rules.cuts(main.predictions.names),
         ),
         expert=run.expert(main),
         external=run.external(main),
-        published=() if source.drawn else beside(results[-1].metrics, rule, options.split),
+        published=() if source.drawn else beside(results[-1].metrics),
         overlaps=tuple(overlaps),
         notes=tuple(_notes(overlaps, options)),
     )
