@@ -81,7 +81,7 @@ class LossConfig(Section):
     name: Literal["bce", "focal"]
     multilabel_weight: NonNegative
     binary_weight: NonNegative
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]  # a positive's target is 1 minus this, a negative's 0
     focal_gamma: NonNegative
     pos_weight_power: Probability  # 0: unweighted, 1: negatives / positives
     pos_weight_cap: Annotated[float, Field(ge=1)]
