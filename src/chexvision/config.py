@@ -160,6 +160,17 @@ class Recipe(Section):
     optim: OptimConfig
     training: TrainingConfig
 
+    @model_validator(mode="after")
+    def _norms_have_statistics(self) -> Recipe:
+        # Backbones halve the side five times: below 64 their last feature map may be 1x1.
+        learns = not all(phase.freeze_backbone for phase in self.training.phases)
+        if learns and self.optim.micro_batch_size == 1 and self.data.image_size < 64:
+            raise ValueError(
+                f"optim.micro_batch_size 1 with data.image_size {self.data.image_size} leaves batch norms a single "
+                "value per channel; set optim.micro_batch_size to 2 or more"
+            )
+        return self
+
 
 def known_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
     """Every dotted key of a recipe; list entries are written with index 0."""
