@@ -66,7 +66,9 @@ def test_the_recipes_warp_is_opencvs() -> None:
     size, count = 65, 8
     images = pictures(count, size)
     recipe = load_recipe("densenet").augment
-    geometry = {key: getattr(recipe, key) for key in ("hflip", "rotate_degrees", "translate", "shear_degrees", "scale")}
+    geometry = {
+        key: getattr(recipe, key) for key in ("hflip", "rotate_degrees", "translate", "shear_degrees", "scale")
+    }
     draws = draw(only(**geometry), count, seed=4)
     shown = pixels(augment(images, draws)).numpy()
     to_unit = np.array([[2 / size, 0, 1 / size - 1], [0, 2 / size, 1 / size - 1], [0, 0, 1]])

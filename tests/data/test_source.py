@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 import resource
@@ -18,6 +17,7 @@ from huggingface_hub import CommitOperationDelete, HfApi
 from chexvision.data.source import ShardSource, find_shards
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.reference import RepoRef
+from chexvision.shards import download
 from tests.fakes.faults import Fault
 from tests.fakes.fixtures import hub_here
 from tests.fakes.hub import FakeHub
@@ -106,7 +106,7 @@ def test_shards_are_fetched_once_and_hashed_once(
     assert (source.name, source.identity, source.drawn) == (str(reference), str(reference), True)
     assert not any("boxes.csv" in record.path for record in hub.requests if "/resolve/" in record.path)
     before = len(hub.requests)
-    monkeypatch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("hashed again"))
+    monkeypatch.setattr(download, "sha256_of", lambda *_: pytest.fail("hashed again"))
     assert find_shards(reference) == source
     assert len(hub.requests) == before
 

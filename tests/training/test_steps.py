@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -24,16 +25,15 @@ def moved(training: Training) -> float:
     return max(float((value - before[name]).abs().max()) for name, value in training.model.named_parameters())
 
 
-def test_every_parameter_group_follows_the_schedule(drawn_shards: Path, tmp_path: Path) -> None:
-    for taken in (1, 3):
-        work = tmp_path / str(taken)
-        calls = iter(range(100))
-        training = tiny_training(drawn_shards, work, UNFROZEN, should_stop=lambda: next(calls) + 1 >= taken)
-        assert not training.run()
-        saved = torch.load(work / STATE_FILE, weights_only=True)
-        rate = learning_rate(training.recipe.training.phases[0], saved["step"] - 1, training.steps)
-        assert saved["step"] == taken
-        assert [group["lr"] for group in saved["optimizer"]["param_groups"]] == [rate, rate]
+@pytest.mark.parametrize("taken", [1, 3])
+def test_every_parameter_group_follows_the_schedule(drawn_shards: Path, tmp_path: Path, taken: int) -> None:
+    asked = itertools.count(1)
+    training = tiny_training(drawn_shards, tmp_path, UNFROZEN, should_stop=lambda: next(asked) >= taken)
+    assert not training.run()
+    saved = torch.load(tmp_path / STATE_FILE, weights_only=True)
+    assert saved["step"] == taken
+    rate = learning_rate(training.recipe.training.phases[0], taken - 1, training.steps)
+    assert [group["lr"] for group in saved["optimizer"]["param_groups"]] == [rate, rate]
 
 
 def test_a_parameter_without_decay_moves_by_the_rate_of_its_step(drawn_shards: Path, tmp_path: Path) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import itertools
 import statistics
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,12 @@ from chexvision.evaluation.predict import predict_split
 from chexvision.hub.reference import Reference
 from chexvision.models.classifier import build_model
 from chexvision.recipes import load_recipe
-from chexvision.training.hardware import forget_peak_memory, peak_memory_mb, start_accelerator
+from chexvision.training.hardware import (
+    forget_peak_memory,
+    peak_memory_mb,
+    release_freed_memory,
+    start_accelerator,
+)
 from chexvision.training.loop import Training
 
 _STEPS = 6
@@ -156,19 +161,22 @@ class _Peak:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._before: float | None = None
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
             forget_peak_memory(device)
-        elif _STATUS.exists():
-            ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back to the system
+            return
+        release_freed_memory()
+        # No such file on macOS, and no right to write it in some containers: then nobody tells the peak.
+        with suppress(OSError):
             _STATUS.with_name("clear_refs").write_text("5")  # resets the peak
             self._before = _kb("VmRSS")
 
     def figure(self) -> dict[str, float]:
         """To be joined to other figures; empty where nobody tells."""
         peak = peak_memory_mb(self._device)
-        if peak is None and _STATUS.exists():
+        if peak is None and self._before is not None:
             peak = (_kb("VmHWM") - self._before) / 1e3
         return {} if peak is None else {"peak memory, MB": peak}
 
