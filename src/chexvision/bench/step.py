@@ -37,19 +37,21 @@ _STATUS = Path("/proc/self/status")
 def bench_step(
     data: Reference, model: str, batch: int, size: int, accumulate: int, *, compile: bool = False
 ) -> Report:
-    """Measure optimisation steps of the real training loop, beside the usual loop without any input work.
+    """Measure optimization steps of the training loop, beside a loop with PyTorch's defaults and no augmentation.
+
+    Both compute in the same precision, over micro-batches of the same size, on all cores this process may use.
 
     Args:
         data: shards.
         model: a recipe.
         batch: the micro-batch.
         size: side in pixels.
-        accumulate: micro-batches a step.
+        accumulate: micro-batches per step.
         compile: whether ours goes through torch.compile.
     """
     images = _STEPS * batch * accumulate
     recipe = _recipe(model, size, batch, batch * accumulate, images, compile=compile)
-    # The usual loop first, and with the memory as the system gives it: what keeps it cannot be taken back.
+    # PyTorch's defaults first, with memory as the system gives it: what keeps it cannot be taken back.
     accelerator = start_accelerator(recipe.training.precision, keep_freed_memory=False)
     splits = _splits(data, recipe)
     peak = _Peak(accelerator.device)
@@ -90,22 +92,22 @@ def bench_step(
         "compile": str(compile).lower(),
         "device": str(accelerator.device),
     }
-    ways = {"ours": ours, "usual loop": theirs, "ratio": ratio}
+    ways = {"training loop": ours, "PyTorch's defaults, no augmentation": theirs, "ratio": ratio}
     return Report("step", settings, [Row(way, dict(figures)) for way, figures in ways.items()])
 
 
 def bench_evaluate(data: Reference, model: str, batch: int, size: int) -> Report:
-    """Measure prediction of the validation split as training and `evaluate` do it, beside fp32 image by image batch.
+    """Measure prediction of the validation split in the precision that training chooses, beside fp32.
 
     Args:
         data: shards.
         model: a recipe.
-        batch: images a forward pass.
+        batch: images per forward pass.
         size: side in pixels.
     """
     recipe = _recipe(model, size, batch, batch, batch)
     rows = []
-    for way, precision in (("as trained", "auto"), ("fp32", "fp32")):
+    for way, precision in (("precision auto", "auto"), ("fp32", "fp32")):
         accelerator = start_accelerator(precision)
         split = _splits(data, recipe)["validation"]
         network = build_model(recipe).to(accelerator.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
