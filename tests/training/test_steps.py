@@ -20,9 +20,11 @@ UNFROZEN = "training.phases=[{epochs: 1, lr: 1e-2, min_lr: 1e-4, warmup_epochs: 
 
 def moved(training: Training) -> float:
     """How far training moves the weights: the largest change of one."""
-    before = {name: value.clone() for name, value in training.model.named_parameters()}
+    before = {name: value.detach().clone() for name, value in training.model.named_parameters()}
     assert training.run()
-    return max(float((value - before[name]).abs().max()) for name, value in training.model.named_parameters())
+    return max(
+        float((value.detach() - before[name]).abs().max()) for name, value in training.model.named_parameters()
+    )
 
 
 @pytest.mark.parametrize("taken", [1, 3])
@@ -65,21 +67,33 @@ def test_positives_weigh_by_their_share_of_the_training_split(drawn_shards: Path
     torch.testing.assert_close(training.loss.positive_weights, of_train)
 
 
-def test_the_train_loss_is_the_mean_over_images_in_the_last_shorter_step_too(
+def test_loss_and_norm_are_means_over_images_and_steps_whatever_the_last_step_holds(
     drawn_shards: Path, tmp_path: Path
 ) -> None:
-    """With weights that do not move, the recorded loss is that of every image, each counted once."""
+    """With weights that do not move: each image counts once, and an image that only fills up a pass not at all."""
     still = "training.phases=[{epochs: 1, lr: 1e-30, min_lr: 0, warmup_epochs: 0, freeze_backbone: true}]"
     plain = [f"augment.{key}=0" for key in ("hflip", "rotate_degrees", "translate", "shear_degrees", "scale")]
     plain += [f"augment.{key}=0" for key in ("brightness", "contrast", "blur", "erase")]
-    losses = []
-    for batch in (24, 1000):
+    whole = tiny_training(drawn_shards, tmp_path / "whole", still, *plain, "model.dropout=0", "optim.batch_size=999")
+    assert whole.run()
+    images = len(whole.train_split)
+    assert (whole.steps, images % 24 > 0) == (1, True)
+    for batch in (24, -(-images // 2), images - 1):
         work = tmp_path / str(batch)
         training = tiny_training(drawn_shards, work, still, *plain, "model.dropout=0", f"optim.batch_size={batch}")
-        assert len(training.train_split) % 24
         assert training.run()
-        losses.append(training.history[0].train_loss)
-    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+        assert training.history[0].train_loss == pytest.approx(whole.history[0].train_loss, rel=1e-6)
+        if batch == -(-images // 2):  # the mean of two norms, not their sum
+            assert training.history[0].grad_norm == pytest.approx(whole.history[0].grad_norm, rel=0.3)
+
+
+def test_a_resumed_run_goes_on_with_the_micro_batch_that_fitted(drawn_shards: Path, tmp_path: Path) -> None:
+    first = tiny_training(drawn_shards, tmp_path, should_stop=lambda: True)
+    first.micro_batch_size = 4  # as after running out of memory
+    assert not first.run()
+    resumed = tiny_training(drawn_shards, tmp_path)
+    assert resumed.run()
+    assert {record.micro_batch_size for record in resumed.history} == {4}
 
 
 def test_the_average_is_moved_once_a_step_after_the_weights(drawn_shards: Path, tmp_path: Path) -> None:
