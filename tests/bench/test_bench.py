@@ -55,7 +55,7 @@ def test_both_sides_supply_the_same_images(drawn_shards: Path, tmp_path: Path, a
     recipe = load_recipe("densenet", overrides=["data.image_size=32"])
     source = find_shards(drawn_shards)
     split = open_split(source, splits_of(source, recipe.data, 0), "train", recipe.data, quiet=True)
-    files = write_png_files(source.shards["train"], tmp_path)
+    files = write_png_files(source, split.rows, tmp_path)
     images = PngFiles(files, 32, recipe.data.clahe, augmented)
     assert len(images) == len(split)
     if augmented:

@@ -20,6 +20,8 @@ from torchvision.transforms import v2
 
 from chexvision.bench.report import wait_for
 from chexvision.config import ClaheConfig
+from chexvision.data.rows import Rows
+from chexvision.data.source import ShardSource
 from chexvision.models.densenet import DenseBlock
 from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD, decode_grey, make_clahe, resize_area
 
@@ -34,13 +36,15 @@ def pillow_encoder(data: bytes, size: int, mode: Literal["L", "RGB"]) -> bytes:
     return stored.getvalue()
 
 
-def write_png_files(shards: list[Path], folder: Path) -> list[Path]:
-    """Unpack the images of shards, as they are stored, into a file each."""
+def write_png_files(source: ShardSource, rows: Rows, folder: Path) -> list[Path]:
+    """Unpack the images of `rows`, as they are stored, into a file each."""
+    shards = [path for split in source.shards.values() for path in split]
     written: list[Path] = []
-    for shard in shards:
-        for image in pq.read_table(shard, columns=["image"]).column("image").to_pylist():
+    for number in np.unique(rows.shard).tolist():
+        images = pq.read_table(shards[number], columns=["image"]).column("image")
+        for row in rows.row[rows.shard == number].tolist():
             path = folder / f"{len(written):06d}.png"
-            path.write_bytes(image["bytes"])
+            path.write_bytes(images[row].as_py()["bytes"])
             written.append(path)
     return written
 

@@ -38,7 +38,9 @@ def bench_input(data: Reference, device: torch.device, batch: int, size: int) ->
         size: side in pixels.
     """
     start_accelerator("auto")  # its settings are those of training
-    recipe = load_recipe("densenet", overrides=[f"data.image_size={size}", "data.placement=disk"])
+    recipe = load_recipe(
+        "densenet", overrides=[f"data.image_size={size}", "data.placement=disk", "data.split=patient"]
+    )
     workers = usable_cores()
     with tempfile.TemporaryDirectory(prefix="chexvision-bench-") as scratch:
         source = find_shards(data)
@@ -46,7 +48,7 @@ def bench_input(data: Reference, device: torch.device, batch: int, size: int) ->
         supply = rate(lambda: _drain(split, batch, device))
         augmented = rate(lambda: _drain_augmented(split, recipe, batch, device))
         ours = _figures(len(split), batch, first_batch, supply, augmented)
-        files = write_png_files(source.shards["train"], Path(scratch))
+        files = write_png_files(source, split.rows, Path(scratch))
         plain, changed = (_loader(files, recipe.data, batch, workers, augmented=of) for of in (False, True))
         first_batch = _first_batch_of_files(plain, device)
         supply, augmented = (rate(_Reading(loader, batch, device)) for loader in (plain, changed))
