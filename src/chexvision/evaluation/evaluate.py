@@ -58,6 +58,11 @@ def evaluate(
         for name, at in zip(models, references, strict=True)
         for note in _training_notes(name, at, source, options)
     ]
+    if options.choose_on == "train":
+        notes.append(
+            "thresholds and calibration were chosen on train, whose images the models were fitted to: they may not "
+            "hold for other images"
+        )
     run = EvaluationRun(source, rows, options, accelerator, tuple(models), tuple(references), tuple(loaded))
     systems = run.systems(splits)
     results = tuple(_result(system, options) for system in systems)
