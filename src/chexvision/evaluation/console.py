@@ -12,7 +12,7 @@ from chexvision.evaluation.compare import Comparison, Difference
 from chexvision.evaluation.outcome import Evaluation
 from chexvision.evaluation.published import Beside
 from chexvision.evaluation.records import ABNORMAL, Attribute, FindingMetrics, SplitMetrics
-from chexvision.evaluation.wording import figure, gap_text, left_out, no_mean, p_text, prior_shift_text
+from chexvision.evaluation.wording import about_means, figure, gap_text, no_mean, p_text, prior_shift_text
 
 
 def _table(title: str, heads: Sequence[str]) -> Table:
@@ -57,8 +57,8 @@ def print_metrics(console: Console, metrics: SplitMetrics, title: str) -> None:
     for name, of in metrics.findings.items():
         table.add_row(name, *_cells(of))
     console.print(table)
-    if macro.left_out:
-        console.print(left_out(macro))
+    for said in about_means(macro):
+        console.print(said)
     if metrics.binary is not None and metrics.binary.decision is not None:
         at = metrics.binary.decision
         console.print(

@@ -63,6 +63,11 @@ def evaluate(
         for split in splits
         for name, reference in zip(models, references, strict=True)
     ]
+    if options.choose_on == "train":
+        notes.append(
+            "thresholds and calibration were chosen on train, whose images the models were fitted to: they may not "
+            "hold for other images"
+        )
     run = EvaluationRun(source, rows, options, accelerator, tuple(models), tuple(references), tuple(loaded))
     systems = run.systems(splits)
     results = tuple(_result(system, options) for system in systems)

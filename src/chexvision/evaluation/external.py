@@ -83,7 +83,8 @@ def own_labels(predictions: Predictions, labels: OtherLabels) -> Predictions:
     """The model against our own labels, grouped as `labels` groups them: one finding of a target is enough."""
     columns = [[predictions.column(finding) for finding in findings] for findings in labels.findings]
     scores = np.stack([predictions.probabilities[:, index].max(axis=1) for index in columns], axis=1)
-    targets = np.stack([predictions.targets[:, index].max(axis=1) for index in columns], axis=1)
+    parts = [predictions.targets[:, index] for index in columns]
+    targets = np.stack([np.where((part == 1).any(axis=1), 1, part.max(axis=1)) for part in parts], axis=1)
     return Predictions(labels.names, predictions.filenames, predictions.patients, scores, targets)
 
 

@@ -220,7 +220,9 @@ def _macro(
     for name in FIGURES:
         draws = macro_of(resampled[name], columns) if resampled else None
         values[f"{name}_ci"] = _interval(name, draws, method, values[name]) if draws is not None and method else None
-    return MacroMetrics(findings=len(columns), left_out=left_out, **values)
+    defined = {name: int((~np.isnan(figures[name][columns, 0])).sum()) for name in FIGURES}
+    fewer = {name: count for name, count in defined.items() if count < len(columns)}
+    return MacroMetrics(findings=len(columns), left_out=left_out, fewer=fewer, **values)
 
 
 def _cases(targets: Floats, index: NDArray[np.int64], patients: int) -> NDArray[np.int64]:

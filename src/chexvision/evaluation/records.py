@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 ABNORMAL = "Abnormal"  # the name of the 15th output beside the findings
 FEWEST = 10  # patients with a positive image, and with a negative one, below which there are no figures
@@ -102,10 +102,13 @@ class MacroMetrics(Record):
     Args:
         findings: how many findings the means run over.
         left_out: the others, which have too few cases.
+        fewer: figures that some of the findings do not have (precision without any call, all calls without a
+            threshold), and how many findings their means run over instead.
     """
 
     findings: int
     left_out: tuple[str, ...]
+    fewer: dict[str, int] = Field(default_factory=dict)
     auroc: float | None = None
     auroc_ci: CI = None
     auprc: float | None = None

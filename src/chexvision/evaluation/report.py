@@ -36,7 +36,7 @@ from chexvision.evaluation.report_tables import (
     systems_table,
     table,
 )
-from chexvision.evaluation.wording import figure, left_out
+from chexvision.evaluation.wording import about_means, figure
 from chexvision.labels import FINDINGS
 from chexvision.layout import PACKAGE_DIR
 from chexvision.radiograph import resize_area
@@ -129,7 +129,7 @@ def _head(title: str, found: Evaluation, metrics: SplitMetrics) -> str:
     warnings = [
         *(["These pictures are drawn, not taken of patients: the figures say nothing about patients."] * found.drawn),
         *found.notes,
-        *([left_out(macro)] if macro.left_out else []),
+        *about_means(macro),
     ]
     return (
         f"<h1>{escape(title)}</h1><p class='soft'>{escape(conditions(metrics))}. For research only.</p>"

@@ -28,7 +28,7 @@ from chexvision.evaluation.records import ABNORMAL, CI, FEWEST, Attribute, Gap, 
 
 FEWEST_IMAGES = 100  # a smaller group is shown, but not compared
 FEWEST_SHARE = 0.5  # of the findings with enough cases; a group with fewer would shorten the mean for all groups
-AGE_BANDS = ((0, 17), (18, 39), (40, 59), (60, 79), (80, 200))
+AGE_BANDS = ((0, 17), (18, 39), (40, 59), (60, 79), (80, 120))
 
 Groups = dict[str, NDArray[np.str_]]  # by attribute: str[N], "" where it is not known
 
@@ -238,9 +238,10 @@ def _of_all_pairs(macro: Floats, drawn: Floats, pair: tuple[int, int], level: fl
 
 
 def _age_band(age: int | None) -> str:
-    if age is None:
+    band = next((band for band in AGE_BANDS if age is not None and band[0] <= age <= band[1]), None)
+    if band is None:  # unknown, or as impossible as the 414 years in the release's first edition
         return ""
-    low, high = next(band for band in AGE_BANDS if band[0] <= age <= band[1])
+    low, high = band
     return f"{low}-{high}" if high < AGE_BANDS[-1][1] else f"{low}+"
 
 

@@ -36,6 +36,15 @@ def left_out(macro: MacroMetrics) -> str:
     )
 
 
+def about_means(macro: MacroMetrics) -> list[str]:
+    """What a reader must know of the means: findings that they do not run over."""
+    said = [left_out(macro)] if macro.left_out else []
+    if macro.fewer:
+        counts = ", ".join(f"{name.replace('f1', 'F1')} {n}" for name, n in macro.fewer.items())
+        said.append(f"means over the findings that have the figure: {counts} of {macro.findings}")
+    return said
+
+
 def gap_text(gap: Gap) -> str:
     """The gap between two groups, and what its interval and p-value are."""
     return (

@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from chexvision.config import DataConfig
 from chexvision.data.split_rule import SplitRecord
 from chexvision.evaluation.records import Attribute, FindingMetrics, SplitMetrics
-from chexvision.evaluation.wording import figure, gap_text, left_out, no_mean, prior_shift_text
+from chexvision.evaluation.wording import about_means, figure, gap_text, no_mean, prior_shift_text
 from chexvision.hub.artifact import FIGURES, Metrics, RunInfo
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 
@@ -174,8 +174,7 @@ def _split_section(name: str, split: SplitMetrics, metrics: Metrics) -> str:
     if split.binary is not None:
         lines.append(_row("normal/abnormal", split.binary))
     lines += [_row(finding, of) for finding, of in split.findings.items()]
-    if macro.left_out:
-        lines.append(f"\n{_sentence(left_out(macro))}")
+    lines += [f"\n{_sentence(said)}" for said in about_means(macro)]
     if split.prior_shift is not None:
         lines.append(f"\n{_sentence(prior_shift_text(split.prior_shift))}")
     at = split.binary.decision if split.binary else None
