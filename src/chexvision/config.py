@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from chexvision.errors import UsageError
 from chexvision.models.registry import BACKBONES
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -59,7 +60,7 @@ class ClaheConfig(Section):
     """Contrast-limited adaptive histogram equalisation, applied once while decoding."""
 
     enabled: bool
-    clip_limit: Positive
+    clip_limit: Annotated[float, Field(gt=0, le=1000)]  # above, OpenCV's own limit overflows
     tiles: Annotated[int, Field(ge=1, le=64)]
 
 
@@ -79,6 +80,23 @@ class DataConfig(Section):
     def _known_split(self) -> DataConfig:
         check_split_name(self.split)
         return self
+
+    def check_fits(self, side: int, name: str) -> None:
+        """Refuse images larger than those of the shards.
+
+        Args:
+            side: of the shards' images in pixels, the shorter one.
+            name: of the shards.
+
+        Raises:
+            UsageError: `image_size` is above `side`.
+        """
+        if self.image_size > side:
+            raise UsageError(
+                f"data.image_size {self.image_size} is above the {side} pixels of the images of {name}; set "
+                f"data.image_size={side} or less, or build larger shards (chexvision shards build --size "
+                f"{self.image_size})"
+            )
 
 
 class AugmentConfig(Section):

@@ -91,5 +91,5 @@ def test_thresholds_come_back_from_their_file(tmp_path: Path) -> None:
     path.write_text(found.model_dump_json())
     assert read_thresholds(path) == found
     path.write_text("{}")
-    with pytest.raises(ChexError, match="holds no thresholds"):
+    with pytest.raises(ChexError, match="cannot be used: rule: Field required"):
         read_thresholds(path)

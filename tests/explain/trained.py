@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from chexvision.config import ClaheConfig
 from chexvision.data.augment import plain
 from chexvision.explain.audit import Subject
 from chexvision.explain.boxes import Box
 from chexvision.labels import FINDINGS
 from chexvision.models import CheXVision
 from chexvision.models.registry import BACKBONES, Backbone
+from chexvision.preprocessing import Preprocessing
 from chexvision.shards.anatomy import draw_chest
 from chexvision.shards.drawing import draw_radiograph
 
@@ -47,7 +49,8 @@ def drawn_subjects(count: int, seed: int) -> list[Subject]:
 
 def untrained_model() -> CheXVision:
     torch.manual_seed(1)
-    return CheXVision(backbone="small", hidden_features=0, dropout=0, image_size=SIDE, clahe_clip_limit=0).eval()
+    preprocessing = Preprocessing(image_size=SIDE, clahe=ClaheConfig(enabled=False, clip_limit=2.0, tiles=8))
+    return CheXVision(backbone="small", hidden_features=0, dropout=0, preprocessing=preprocessing).eval()
 
 
 def trained_model() -> CheXVision:

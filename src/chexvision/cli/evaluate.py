@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -90,8 +89,7 @@ def evaluate(
     other = (external, images, label_map, read_label_map(label_map)) if external and images and label_map else None
     against = (expert, expert_map, read_label_map(expert_map)) if expert else None
 
-    from rich.console import Console
-
+    from chexvision.console import LiteralConsole
     from chexvision.evaluation import console as tables
     from chexvision.evaluation.compare import short_names
     from chexvision.evaluation.evaluate import evaluate as run
@@ -113,7 +111,7 @@ def evaluate(
         external=other,
     )
     outcome = run(short_names(models), references, source, options, start_accelerator(precision))
-    console = Console()
+    console = LiteralConsole()
     tables.print_evaluation(console, outcome.evaluation)
     write_report(outcome, out)
     console.print(f"written: {out}/report.html, metrics.json, predictions.parquet", soft_wrap=True)
@@ -134,8 +132,7 @@ def compare(
     seed: Seed = 0,
 ) -> None:
     """Compare each further model with the first, image by image."""
-    from rich.console import Console
-
+    from chexvision.console import LiteralConsole
     from chexvision.evaluation import console as tables
     from chexvision.evaluation.compare import compare as run
     from chexvision.evaluation.compare import short_names
@@ -150,7 +147,7 @@ def compare(
     names = short_names([str(path) for path in results])
     predictions = [_predictions(path, entries) for path in results]
     method = IntervalMethod(resamples=resamples, seed=seed)
-    console = Console()
+    console = LiteralConsole()
     comparisons = []
     for name, other in zip(names[1:], predictions[1:], strict=True):
         comparisons.append(run(predictions[0], other, method, (names[0], name)))
@@ -189,8 +186,7 @@ def score(
     seed: Seed = 0,
 ) -> None:
     """Measure anybody's predictions for the release's images, with intervals."""
-    from rich.console import Console
-
+    from chexvision.console import LiteralConsole
     from chexvision.evaluation import console as tables
     from chexvision.evaluation.records import IntervalMethod
     from chexvision.evaluation.score import score as run
@@ -210,7 +206,7 @@ def score(
         rule=rule,
         calibration=calibration,
     )
-    console = Console()
+    console = LiteralConsole()
     tables.print_metrics(console, found.metrics, predictions.name)
     tables.print_subgroups(console, found.subgroups)
     tables.print_published(console, found.published, found.metrics.macro_auroc)
@@ -241,22 +237,14 @@ def _predictions(path: Path, entries: dict[str, Entry] | None) -> Predictions:
 
 def _overlap_notes(results: list[Path]) -> list[str]:
     """What evaluations say of their models' training on the images that are compared."""
-    from chexvision.evaluation.overlap import Overlap, notes_of
+    from chexvision.evaluation.outcome import Overlaps
+    from chexvision.evaluation.overlap import notes_of
+    from chexvision.json_files import read_record
 
     notes = []
     for path in results:
-        found = _evaluation(path)
-        notes += [
-            note
-            for of in found.get("overlaps", ())
-            if of["split"] == found["split"]
-            for note in notes_of(Overlap.model_validate(of), f"of {path}")
-        ]
+        metrics = (path if path.is_dir() else path.parent) / "metrics.json"
+        if metrics.is_file():
+            found = read_record(metrics, Overlaps)
+            notes += [note for of in found.overlaps if of.split == found.split for note in notes_of(of, f"of {path}")]
     return notes
-
-
-def _evaluation(path: Path) -> dict[str, Any]:
-    """The ``metrics.json`` of an evaluation's folder; empty where there is none."""
-    metrics = (path if path.is_dir() else path.parent) / "metrics.json"
-    found = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
-    return found if isinstance(found, dict) else {}

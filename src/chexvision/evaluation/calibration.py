@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field, model_validator
 
-from chexvision.errors import ChexError
 from chexvision.evaluation.predictions import Predictions
 from chexvision.evaluation.ranking import Floats
 from chexvision.evaluation.records import Record
 from chexvision.evaluation.thresholds import ChosenOn
+from chexvision.json_files import read_record
 
 FILE = "calibration.json"
 Method = Literal["temperature", "platt", "isotonic"]
 DEFAULT_METHOD: Method = "platt"
+Probability = Annotated[float, Field(ge=0, le=1)]
 SMALLEST = 1e-7  # probabilities are kept that far from 0 and 1 where logits are taken
 
 
 class Curve(Record):
-    """How one output's probabilities are changed: on the logit, slope · logit + intercept, or along knots."""
+    """How one output's probabilities are changed: on the logit, slope · logit + intercept, or along knots.
 
-    slope: float | None = None
-    intercept: float | None = None
-    x: tuple[float, ...] = ()
-    y: tuple[float, ...] = ()
+    Either way the order of images is kept: the slope is positive, and the knots rise.
+    """
+
+    slope: Annotated[float, Field(gt=0, le=1e3)] | None = None
+    intercept: Annotated[float, Field(ge=-1e3, le=1e3)] | None = None
+    x: tuple[Probability, ...] = ()
+    y: tuple[Probability, ...] = ()
+
+    @model_validator(mode="after")
+    def _keeps_the_order(self) -> Curve:
+        line = (self.slope is not None) + (self.intercept is not None)
+        if line not in (0, 2) or bool(line) == bool(self.x) or len(self.x) != len(self.y):
+            raise ValueError("expected slope and intercept, or knots x and y of one length")
+        if any(a > b for knots in (self.x, self.y) for a, b in pairwise(knots)):
+            raise ValueError("the knots do not rise")
+        return self
 
     def apply(self, probabilities: Floats) -> Floats:
         """float[N] in [0, 1] to float64[N] in [0, 1]; the order of images is kept."""
@@ -89,10 +103,7 @@ def read_calibration(path: Path) -> Calibration:
     Raises:
         ChexError: it is damaged.
     """
-    try:
-        return Calibration.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise ChexError(f"{path} holds no calibration: {' '.join(str(error).split())[:200]}") from None
+    return read_record(path, Calibration)
 
 
 def _fit(probabilities: Floats, targets: Floats, method: Method) -> Curve:

@@ -22,6 +22,7 @@ from chexvision.evaluation.subgroups import measure_subgroups
 from chexvision.evaluation.systems import EvaluationRun
 from chexvision.evaluation.tta import TTA
 from chexvision.hub.artifact import TRAINING_IMAGES
+from chexvision.hub.files import at_commit
 from chexvision.hub.load import artifact_file, load_model
 from chexvision.hub.reference import Reference
 from chexvision.labels import FINDINGS
@@ -54,6 +55,7 @@ def evaluate(
             "choose them on another split (--choose-on train), or make none (--choose-on none)"
         )
     source = find_shards(data)
+    references = [at_commit(reference) for reference in references]  # files of one commit belong together
     choice = split_for(models, references, options.split_rule).fitting(drawn=source.drawn)
     rows = read_rows(source.shards, choice)
     splits = _wanted_splits(options, source, rows)
@@ -63,11 +65,6 @@ def evaluate(
         for split in splits
         for name, reference in zip(models, references, strict=True)
     ]
-    if options.choose_on == "train":
-        notes.append(
-            "thresholds and calibration were chosen on train, whose images the models were fitted to: they may not "
-            "hold for other images"
-        )
     run = EvaluationRun(source, rows, options, accelerator, tuple(models), tuple(references), tuple(loaded))
     systems = run.systems(splits)
     results = tuple(_result(system, options) for system in systems)
@@ -145,6 +142,11 @@ def _overlap(name: str, reference: Reference, split: str, rows: Rows, source: Sh
 
 
 def _notes(overlaps: Sequence[Overlap], options: Options) -> Iterator[str]:
+    if options.choose_on == "train":
+        yield (
+            "thresholds and calibration were chosen on train, whose images the models were fitted to: they may not "
+            "hold for other images"
+        )
     for overlap in overlaps:
         measured = overlap.split == options.split
         yield from notes_of(

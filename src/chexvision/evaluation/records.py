@@ -26,7 +26,7 @@ def reason_if_few(positive_patients: int, negative_patients: int, fewest: int = 
 
 
 class Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class IntervalMethod(Record):

@@ -234,7 +234,7 @@ class Training:
             )
         share_buffers(self.place, self.model, *([self.ema.module] if self.ema is not None else []))
         began = time.monotonic()
-        networks: dict[Weights, nn.Module] = {"trained": self.model}
+        networks: dict[Weights, CheXVision] = {"trained": self.model}
         if self.ema is not None:
             networks["averaged"] = self.ema.module
         measured = {

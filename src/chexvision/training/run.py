@@ -13,6 +13,7 @@ from chexvision.config import Recipe
 from chexvision.data.dataset import Split, open_split
 from chexvision.data.division import Division, division_of
 from chexvision.data.placement import placed
+from chexvision.data.sizes import preprocessing_of
 from chexvision.data.source import ShardSource, find_shards
 from chexvision.evaluation.attributes import read_groups
 from chexvision.evaluation.calibration import FILE as CALIBRATION
@@ -126,6 +127,7 @@ def _prepare(
     with accelerator.main_process_first():
         model = build_model(recipe)  # before the data: a failed download of weights should not cost an hour
         source = find_shards(data)
+        model.preprocessing = preprocessing_of(source, recipe.data)
         division = division_of(source, recipe.data)
         rows = division.sampled(recipe.data, recipe.training.seed)
         quiet = not accelerator.is_main_process
