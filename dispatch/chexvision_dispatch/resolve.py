@@ -146,7 +146,10 @@ def _sha(reference: RepoRef) -> str:
     try:
         sha = HfApi().repo_info(reference.repo_id, revision=reference.revision, repo_type="dataset").sha
     except RevisionNotFoundError:
-        raise ChexError(f"the dataset {reference.repo_id} has no revision {reference.revision!r}") from None
+        raise ChexError(
+            f"the dataset {reference.repo_id} has no revision {reference.revision!r}; its newest is printed by: "
+            f"chexvision shards info {reference.repo_id}"
+        ) from None
     except RepositoryNotFoundError:
         raise ChexError(
             f"the Hub has no dataset {reference.repo_id}, or keeps it from you: look at its name, and at your "

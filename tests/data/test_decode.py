@@ -17,6 +17,7 @@ from chexvision.data.decode import decoded_dir, decoded_images
 from chexvision.data.rows import read_rows
 from chexvision.data.source import ShardSource, find_shards
 from chexvision.errors import ChexError
+from chexvision.layout import cache_dir
 
 PLAIN = ClaheConfig(enabled=False, clip_limit=2.0, tiles=8)
 EQUALISED = ClaheConfig(enabled=True, clip_limit=2.0, tiles=8)
@@ -81,8 +82,33 @@ def test_a_shard_that_changed_is_not_mistaken_for_the_old_one(drawn_shards: Path
     shutil.copytree(drawn_shards, copy)
     before = find_shards(copy).identity
     shard = find_shards(copy).shards["test"][0]
-    shard.write_bytes(shard.read_bytes() + b"x")
+    data, times = shard.read_bytes(), shard.stat()
+    # One byte of a picture, the size and the times as before: no footer and no manifest tells.
+    shard.write_bytes(data[:500] + bytes([data[500] ^ 1]) + data[501:])
+    os.utime(shard, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert find_shards(copy).identity != before
+    shard.write_bytes(data)
+    assert find_shards(copy).identity == before
+
+
+@pytest.mark.parametrize("without", [None, "manifest.json"])
+def test_a_copied_folder_is_the_same_data_set(drawn_shards: Path, tmp_path: Path, without: str | None) -> None:
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(drawn_shards, copy, copy_function=shutil.copyfile)
+    if without is not None:
+        (copy / without).unlink()
+    assert find_shards(copy).identity == find_shards(drawn_shards).identity
+
+
+def test_a_shard_is_hashed_once_as_long_as_it_does_not_change(
+    drawn_shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = find_shards(drawn_shards).identity
+    with monkeypatch.context() as patch:
+        patch.setattr("chexvision.shards.hashes.sha256_of", lambda _: pytest.fail("hashed again"))
+        assert find_shards(drawn_shards).identity == identity
+    (cache_dir() / "sha256.json").write_text("[]")
+    assert find_shards(drawn_shards).identity == identity
 
 
 def test_an_unreadable_image_names_itself_and_leaves_nothing(

@@ -125,7 +125,7 @@ def test_a_split_must_be_predicted_whole(tmp_path: Path, entries: dict[str, Entr
     table = tmp_path / "split.csv"
     table.write_text("patient_id,split\n" + "".join(f"{p},{'test' if p > 40 else 'train'}\n" for p in range(1, 81)))
     path = _write(tmp_path / "p.csv", entries, ["Mass", "Nodule"])
-    found = score(path, entries, METHOD, split_table=table)
+    found = score(path, entries, METHOD, split_rule=str(table))
     assert found.metrics.images == 80
     assert "80 predictions of other images were left out" in found.notes
     lines = [line for line in path.read_text().splitlines() if "00000050_001" not in line]
@@ -133,7 +133,7 @@ def test_a_split_must_be_predicted_whole(tmp_path: Path, entries: dict[str, Entr
     with pytest.raises(
         UsageError, match=r"1 of 80 images of test in split.csv are not predicted, first 00000050_001.png"
     ):
-        score(path, entries, METHOD, split_table=table)
+        score(path, entries, METHOD, split_rule=str(table))
 
 
 def test_thresholds_come_from_other_images_only(tmp_path: Path, entries: dict[str, Entry]) -> None:

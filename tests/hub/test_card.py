@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
+from chexvision.data.split_rule import SplitPart, SplitRecord
+from chexvision.errors import ChexError
 from chexvision.evaluation.final import Final, measure_final
 from chexvision.evaluation.predictions import Predictions
 from chexvision.evaluation.subgroups import group_images
-from chexvision.hub.artifact import Hardware, Metrics, RunInfo
+from chexvision.hub.artifact import Hardware, Metrics, RunInfo, read_run
 from chexvision.hub.card import render_card
 from chexvision.labels import FINDINGS
 from chexvision.provenance import Provenance
@@ -17,6 +22,15 @@ from chexvision.recipes import load_recipe
 from tests.evaluation.conftest import made_up
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
+SPLIT = SplitRecord(
+    rule="official",
+    validation_share=0.05,
+    parts={
+        "train": SplitPart(images=82_346, patients=26_608, images_sha256="a" * 64),
+        "validation": SplitPart(images=400, patients=150, images_sha256="b" * 64),
+        "test": SplitPart(images=600, patients=250, images_sha256="c" * 64),
+    },
+)
 
 
 def _of_other_patients(predictions: Predictions) -> Predictions:
@@ -41,7 +55,7 @@ def metrics(final: Final) -> Metrics:
     return Metrics(
         dataset=f"user/xrays@{SHA}",
         drawn=False,
-        split_table=None,
+        split=SPLIT,
         image_size=320,
         epoch=7,
         splits=final.splits,
@@ -57,7 +71,7 @@ def info() -> RunInfo:
         recipe=load_recipe("densenet"),
         dataset=f"user/xrays@{SHA}",
         dataset_identity=SHA,
-        split_table_sha256=None,
+        split=SPLIT,
         hardware=Hardware(device="Tesla T4", processes=2, precision="fp16", cpu_count=4, platform="Linux"),
         versions={"torch": "2.6"},
         started_at="2026-01-01T00:00:00+00:00",
@@ -125,3 +139,40 @@ def test_a_run_without_test_images_still_gets_its_rules() -> None:
     assert list(final.splits) == ["validation"]
     assert final.rules.thresholds is not None
     assert final.subgroups == ()
+
+
+def test_the_split_is_told_with_its_images(metrics: Metrics, info: RunInfo) -> None:
+    text = render_card(metrics, info, "CheXVision densenet")
+    assert "divided by the release's official test list, validation 5 % of the other patients" in text
+    assert "validation and test are of patients that training has not seen" in text
+    assert f"| train | 82,346 | 26,608 | `{'a' * 12}…` |" in text
+    assert "patients, split by official, 320 px" in text
+    assert "were used" not in text
+    smoke = load_recipe("densenet", preset="smoke")
+    text = render_card(metrics, info.model_copy(update={"recipe": smoke}), "CheXVision densenet")
+    assert "Of train, whole patients with at most 1,024 images were used." in text
+
+
+@pytest.mark.parametrize("table", [None, "/home/me/mine.csv"])
+def test_records_of_an_earlier_version_are_read(info: RunInfo, tmp_path: Path, table: str | None) -> None:
+    old = json.loads(info.model_dump_json())
+    for name in ("split", "validation_share"):
+        del old["recipe"]["data"][name]
+    old["recipe"]["data"]["split_table"] = table
+    del old["split"]
+    old["split_table_sha256"] = table and "d" * 64
+    (tmp_path / "run.json").write_text(json.dumps(old))
+    read = read_run(tmp_path / "run.json")
+    expected = ("shards", None, None) if table is None else ("table", "mine.csv", "d" * 64)
+    assert (read.split.rule, read.split.table, read.split.table_sha256) == expected
+    assert read.recipe.training == info.recipe.training
+    (tmp_path / "run.json").write_text(info.model_dump_json())
+    assert read_run(tmp_path / "run.json") == info
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"recipe": 3}', "[" * 100_000, "null"])
+def test_what_is_no_record_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(ChexError, match="is not a run's record") as error:
+        read_run(tmp_path / "run.json")
+    assert "\n" not in str(error.value)

@@ -31,7 +31,9 @@ def bench_input(data: Reference, device: torch.device, batch: int, size: int) ->
         size: side in pixels.
     """
     start_accelerator("auto")  # its settings are those of training
-    recipe = load_recipe("densenet", overrides=[f"data.image_size={size}", "data.placement=disk"])
+    recipe = load_recipe(
+        "densenet", overrides=[f"data.image_size={size}", "data.placement=disk", "data.split=patient"]
+    )
     with tempfile.TemporaryDirectory(prefix="chexvision-bench-") as scratch:
         split, first_batch = _first_batch(data, recipe.data, batch, Path(scratch), device)
         files, files_first_batch = _first_batch_of_files(data, size, batch, Path(scratch))

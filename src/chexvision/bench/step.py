@@ -133,6 +133,7 @@ def _recipe(model: str, size: int, micro_batch: int, batch: int, images: int, *,
     return load_recipe(
         model,
         overrides=[
+            "data.split=patient",  # fits any shards
             "model.pretrained=false",
             f"data.image_size={size}",
             f"data.max_train_images={images}",
