@@ -31,7 +31,7 @@ def test_overrides_come_last_and_reach_into_lists() -> None:
     recipe = load_recipe("densenet", preset="smoke", overrides=["training.phases.0.lr=3e-4", "augment.hflip=0"])
     assert recipe.training.phases[0].lr == 3e-4
     assert recipe.augment.hflip == 0
-    assert recipe.data.image_size == 96  # of the preset
+    assert recipe.data.image_size == 64  # of the preset
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,46 @@ def _sha(reference: RepoRef) -> str:
     return sha
 
 
+def check_image_size(recipe: Recipe, data: str) -> None:
+    """Refuse an `image_size` above the size of the shards' images, as far as a manifest tells it.
+
+    Shards without a manifest are looked at by the session, before it fetches them.
+
+    Args:
+        recipe: what is to be trained.
+        data: of `pinned_data`.
+
+    Raises:
+        UsageError: it is above.
+        ChexError: the manifest is damaged.
+    """
+    from chexvision.shards.manifest import read_manifest
+
+    folder = _manifest_folder(parse_reference(data))
+    manifest = read_manifest(folder) if folder is not None else None
+    if manifest is not None:
+        recipe.data.check_fits(manifest.size, data)
+
+
+def _manifest_folder(reference: Reference) -> Path | None:
+    if isinstance(reference, Path):
+        return reference
+    from huggingface_hub import HfApi, hf_hub_download
+
+    from chexvision.shards.manifest import MANIFEST_NAME
+
+    name, revision = reference.repo_id, reference.revision
+    try:
+        # Asked first, because a download is retried for half a minute.
+        if not HfApi().file_exists(name, MANIFEST_NAME, repo_type="dataset", revision=revision):
+            return None
+        path = hf_hub_download(name, MANIFEST_NAME, repo_type="dataset", revision=revision)
+    # Whatever it was (no such file, no network, no access), the session asks again and says so.
+    except Exception:  # noqa: BLE001
+        return None
+    return Path(path).parent
+
+
 def destination(text: str | None, model: str, *, folders: bool) -> str | None:
     """Where the artifact goes.
 

@@ -16,7 +16,14 @@ from chexvision_dispatch import records
 from chexvision_dispatch.bundle import Bundle, pack
 from chexvision_dispatch.kernels import TRAIN, Kernel
 from chexvision_dispatch.records import RunRecord
-from chexvision_dispatch.resolve import confirmed, described_split, destination, pinned_data, travelling_recipe
+from chexvision_dispatch.resolve import (
+    check_image_size,
+    confirmed,
+    described_split,
+    destination,
+    pinned_data,
+    travelling_recipe,
+)
 from chexvision_dispatch.script import SCRIPT_NAME, render, script_hash
 from chexvision_dispatch.target import Refused, Target
 
@@ -71,6 +78,7 @@ def training(request: Request, recipe: Recipe, target: Target) -> Job:
     """
     travelling = travelling_recipe(recipe, request.model, request.preset, request.overrides)
     data = pinned_data(request.data or recipe.data.dataset, folders=target.reads_folders)
+    check_image_size(recipe, data)
     to = destination(request.to, request.model, folders=target.reads_folders)
     return Job(
         TRAIN,

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from chexvision.errors import UsageError
 from chexvision.models.registry import BACKBONES
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -59,7 +60,7 @@ class ClaheConfig(Section):
     """Contrast-limited adaptive histogram equalisation, applied once while decoding."""
 
     enabled: bool
-    clip_limit: Positive
+    clip_limit: Annotated[float, Field(gt=0, le=1000)]  # above, OpenCV's own limit overflows
     tiles: Annotated[int, Field(ge=1, le=64)]
 
 
@@ -79,6 +80,23 @@ class DataConfig(Section):
     def _known_split(self) -> DataConfig:
         check_split_name(self.split)
         return self
+
+    def check_fits(self, side: int, name: str) -> None:
+        """Refuse images larger than those of the shards.
+
+        Args:
+            side: of the shards' images in pixels, the shorter one.
+            name: of the shards.
+
+        Raises:
+            UsageError: `image_size` is above `side`.
+        """
+        if self.image_size > side:
+            raise UsageError(
+                f"data.image_size {self.image_size} is above the {side} pixels of the images of {name}; set "
+                f"data.image_size={side} or less, or build larger shards (chexvision shards build --size "
+                f"{self.image_size})"
+            )
 
 
 class AugmentConfig(Section):
@@ -103,7 +121,7 @@ class LossConfig(Section):
     name: Literal["bce", "focal"]
     multilabel_weight: NonNegative
     binary_weight: NonNegative
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]  # a positive's target is 1 minus this, a negative's 0
     focal_gamma: NonNegative
     pos_weight_power: Probability  # 0: unweighted, 1: negatives / positives
     pos_weight_cap: Annotated[float, Field(ge=1)]
@@ -181,6 +199,17 @@ class Recipe(Section):
     loss: LossConfig
     optim: OptimConfig
     training: TrainingConfig
+
+    @model_validator(mode="after")
+    def _norms_have_statistics(self) -> Recipe:
+        # Backbones halve the side five times: below 64 their last feature map may be 1x1.
+        learns = not all(phase.freeze_backbone for phase in self.training.phases)
+        if learns and self.optim.micro_batch_size == 1 and self.data.image_size < 64:
+            raise ValueError(
+                f"optim.micro_batch_size 1 with data.image_size {self.data.image_size} leaves batch norms a single "
+                "value per channel; set optim.micro_batch_size to 2 or more"
+            )
+        return self
 
 
 def known_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:

@@ -81,7 +81,7 @@ def test_explain_takes_findings_by_name_and_normal_abnormal(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--finding", "Efusion"), "'Efusion' is nothing that this model finds; did you mean Effusion?"),
+        (("--finding", "Efusion"), "'Efusion' is not a finding of this model; did you mean Effusion?"),
         (("--finding", "xyz"), "known are Atelectasis"),
         (("--top", "0"), "--top 0 is not possible; the model has 14 findings"),
         (("--top", "15"), "--top 15 is not possible"),

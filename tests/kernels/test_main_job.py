@@ -109,6 +109,8 @@ def test_a_dispatched_run_appears_on_the_hub_in_one_tagged_commit(
         of = {name: seen.overlap("model", name, rows, source) for name, rows in expected.rows.items()}
         assert 0 < (of["train"].trained_images or 0) <= 40
         assert [of[name].trained_patients for name in ("validation", "test")] == [0, 0]
+        assert f"chexvision predict chex/model@{run_id} chest.png" in card
+        assert "USER" not in card
 
         # Everything it depends on is recorded, pinned.
         assert run["dataset"] == f"chex/published@{pushed.oid}"

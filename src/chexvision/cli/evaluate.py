@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -90,8 +89,7 @@ def evaluate(
     other = (external, images, label_map, read_label_map(label_map)) if external and images and label_map else None
     against = (expert, expert_map, read_label_map(expert_map)) if expert else None
 
-    from rich.console import Console
-
+    from chexvision.console import LiteralConsole
     from chexvision.evaluation import console as tables
     from chexvision.evaluation.compare import short_names
     from chexvision.evaluation.evaluate import evaluate as run
@@ -113,7 +111,7 @@ def evaluate(
         external=other,
     )
     outcome = run(short_names(models), references, source, options, start_accelerator(precision))
-    console = Console()
+    console = LiteralConsole()
     tables.print_evaluation(console, outcome.evaluation)
     write_report(outcome, out)
     console.print(f"written: {out}/report.html, metrics.json, predictions.parquet", soft_wrap=True)
@@ -134,8 +132,7 @@ def compare(
     seed: Seed = 0,
 ) -> None:
     """Compare each further model with the first, image by image."""
-    from rich.console import Console
-
+    from chexvision.console import LiteralConsole
     from chexvision.evaluation import console as tables
     from chexvision.evaluation.compare import compare as run
     from chexvision.evaluation.compare import short_names
@@ -150,18 +147,17 @@ def compare(
     names = short_names([str(path) for path in results])
     predictions = [_predictions(path, entries) for path in results]
     method = IntervalMethod(resamples=resamples, seed=seed)
-    console = Console()
+    console = LiteralConsole()
     comparisons = []
     for name, other in zip(names[1:], predictions[1:], strict=True):
         comparisons.append(run(predictions[0], other, method, (names[0], name)))
         tables.print_comparison(console, comparisons[-1])
-    rule, split = _division(results[0])
     for note in _overlap_notes(results):
         console.print(f"note: {note}")
     for name, of in zip(names, predictions, strict=True):
         metrics = measure(of)
         console.print(f"{name}:", style="bold")
-        tables.print_published(console, beside(metrics, rule, split), metrics.macro_auroc)
+        tables.print_published(console, beside(metrics), metrics.macro_auroc)
     if out is not None:
         text = ",\n".join(comparison.model_dump_json(indent=1) for comparison in comparisons)
         write_text_atomic(out, f"[{text}]\n")
@@ -190,8 +186,7 @@ def score(
     seed: Seed = 0,
 ) -> None:
     """Measure anybody's predictions for the release's images, with intervals."""
-    from rich.console import Console
-
+    from chexvision.console import LiteralConsole
     from chexvision.evaluation import console as tables
     from chexvision.evaluation.records import IntervalMethod
     from chexvision.evaluation.score import score as run
@@ -211,7 +206,7 @@ def score(
         rule=rule,
         calibration=calibration,
     )
-    console = Console()
+    console = LiteralConsole()
     tables.print_metrics(console, found.metrics, predictions.name)
     tables.print_subgroups(console, found.subgroups)
     tables.print_published(console, found.published, found.metrics.macro_auroc)
@@ -240,30 +235,16 @@ def _predictions(path: Path, entries: dict[str, Entry] | None) -> Predictions:
     return read_submission(path, entries).predictions
 
 
-def _division(path: Path) -> tuple[str | None, str | None]:
-    """How the images of an evaluation's folder were divided, and which part they are."""
-    found = _evaluation(path)
-    return found.get("split_rule"), found.get("split")
-
-
 def _overlap_notes(results: list[Path]) -> list[str]:
     """What evaluations say of their models' training on the images that are compared."""
-    from chexvision.evaluation.overlap import Overlap, notes_of
+    from chexvision.evaluation.outcome import Overlaps
+    from chexvision.evaluation.overlap import notes_of
+    from chexvision.json_files import read_record
 
     notes = []
     for path in results:
-        found = _evaluation(path)
-        notes += [
-            note
-            for of in found.get("overlaps", ())
-            if of["split"] == found["split"]
-            for note in notes_of(Overlap.model_validate(of), f"of {path}")
-        ]
+        metrics = (path if path.is_dir() else path.parent) / "metrics.json"
+        if metrics.is_file():
+            found = read_record(metrics, Overlaps)
+            notes += [note for of in found.overlaps if of.split == found.split for note in notes_of(of, f"of {path}")]
     return notes
-
-
-def _evaluation(path: Path) -> dict[str, Any]:
-    """The ``metrics.json`` of an evaluation's folder; empty where there is none."""
-    metrics = (path if path.is_dir() else path.parent) / "metrics.json"
-    found = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
-    return found if isinstance(found, dict) else {}

@@ -29,13 +29,12 @@ def explain(
         raise UsageError("--finding and --top exclude each other; leave one out")
 
     from chexvision.explain.files import SUMMARY_NAME, explain_files
-    from chexvision.hub.load import load_model, load_rules
+    from chexvision.hub.load import load_published
     from chexvision.hub.reference import parse_reference
 
     reference = parse_reference(model)
-    explained = explain_files(
-        load_model(reference), images, out, findings or (), 3 if top is None else top, load_rules(reference)
-    )
+    loaded, rules = load_published(reference)
+    explained = explain_files(loaded, images, out, findings or (), 3 if top is None else top, rules)
     for one in explained:
         where = "nothing raises it" if one.peak is None else f"strongest at x {one.peak[0]}, y {one.peak[1]}"
         typer.echo(f"{out / one.overlay}  {one.probability:.3f}  {one.method}, {where}")
@@ -83,8 +82,7 @@ def audit(
     if images and (split is not None or split_rule is not None):
         raise UsageError("--split and --split-rule are of shards; leave them out with --images")
 
-    from rich.console import Console
-
+    from chexvision.console import LiteralConsole
     from chexvision.explain.run import AUDIT_NAME, SHEET_NAME, run_audit
     from chexvision.explain.sheet import print_audit
     from chexvision.hub.reference import parse_reference
@@ -101,5 +99,5 @@ def audit(
         resamples=resamples,
         seed=seed,
     )
-    print_audit(Console(), found)
+    print_audit(LiteralConsole(), found)
     typer.echo(f"{out / AUDIT_NAME}\n{out / SHEET_NAME}")

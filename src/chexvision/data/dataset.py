@@ -12,6 +12,7 @@ from chexvision.config import DataConfig
 from chexvision.data.decode import decoded_images
 from chexvision.data.division import division_of
 from chexvision.data.rows import Rows
+from chexvision.data.sizes import preprocessing_of
 from chexvision.data.source import ShardSource
 from chexvision.progress import Progress
 
@@ -54,13 +55,14 @@ def open_split(
         quiet: show no progress.
 
     Raises:
+        UsageError: the images are to be larger than the shards'.
         ChexError: the disk is too full, or an image in a shard cannot be read.
     """
-    wanted = rows[name]
+    wanted, preprocessing = rows[name], preprocessing_of(source, config)
     if quiet:
-        return Split(name, decoded_images(source, wanted, config.image_size, config.clahe), wanted)
+        return Split(name, decoded_images(source, wanted, preprocessing), wanted)
     with Progress(f"decoding {name}", len(wanted), "images") as progress:
-        return Split(name, decoded_images(source, wanted, config.image_size, config.clahe, progress.advance), wanted)
+        return Split(name, decoded_images(source, wanted, preprocessing, progress.advance), wanted)
 
 
 def splits_of(source: ShardSource, config: DataConfig, seed: int) -> dict[str, Rows]:

@@ -69,6 +69,13 @@ class SystemResult(Record):
     metrics: SplitMetrics
 
 
+class Overlaps(Record, extra="ignore"):
+    """What ``metrics.json`` of an evaluation says of its models' training images; of other files, nothing."""
+
+    split: str | None = None
+    overlaps: tuple[Overlap, ...] = ()
+
+
 class Evaluation(Record):
     """``metrics.json`` of an evaluation. Everything but `systems` is of the last system.
 

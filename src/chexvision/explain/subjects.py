@@ -15,7 +15,7 @@ from chexvision.errors import UsageError
 from chexvision.explain.audit import Subject
 from chexvision.explain.boxes import Box, Boxes
 from chexvision.models.classifier import CheXVision
-from chexvision.models.prepare import clahe_of, prepare
+from chexvision.models.prepare import prepare
 from chexvision.shards.manifest import read_manifest
 from chexvision.shards.schema import SPLITS, patient_of
 from chexvision.shards.sources import find_images
@@ -74,7 +74,7 @@ def subjects_of_shards(
     boxed = rows.take(np.array([file in by_image for file in rows.filenames.tolist()], np.bool_))
     if not len(boxed):
         raise UsageError(f"no image of {source.name}, split {split}, has a box in the list; try --split all")
-    pixels = decoded_images(source, boxed, model.image_size, clahe_of(model))
+    pixels = decoded_images(source, boxed, model.preprocessing)
     facts = zip(boxed.filenames.tolist(), boxed.patients.tolist(), pixels, strict=True)
     return [Subject(file, patient, grey, by_image[file]) for file, patient, grey in facts]
 

@@ -13,8 +13,9 @@ from chexvision.config import Recipe
 from chexvision.data.dataset import Split, open_split
 from chexvision.data.division import Division, division_of
 from chexvision.data.placement import placed
+from chexvision.data.sizes import preprocessing_of
 from chexvision.data.source import ShardSource, find_shards
-from chexvision.evaluation.attributes import read_groups, split_rule
+from chexvision.evaluation.attributes import read_groups
 from chexvision.evaluation.calibration import FILE as CALIBRATION
 from chexvision.evaluation.final import Final, measure_final
 from chexvision.evaluation.overlap import TrainingImages
@@ -97,7 +98,7 @@ def run_training(
     if not accelerator.is_main_process:
         return Outcome(finished=True)
     groups = read_groups(source, splits["test"].rows) if "test" in splits else None
-    final = measure_final(predictions, groups, source.name, split_rule(source, division.record))
+    final = measure_final(predictions, groups, source.name)
     metrics = Metrics(
         dataset=source.name,
         drawn=source.drawn,
@@ -110,7 +111,7 @@ def run_training(
     )
     info = _info(recipe, source, division, provenance, accelerator, training, started_at)
     seen = TrainingImages.of(splits["train"].rows, source)
-    folder = _assemble(work / "artifact", training, model, metrics, final, info, seen)
+    folder = _assemble(work / "artifact", training, model, metrics, final, info, seen, to)
     if session is not None:
         session.trained(folder)
     published = open_store(to).publish(folder, provenance.run_id) if to is not None else None
@@ -126,6 +127,7 @@ def _prepare(
     with accelerator.main_process_first():
         model = build_model(recipe)  # before the data: a failed download of weights should not cost an hour
         source = find_shards(data)
+        model.preprocessing = preprocessing_of(source, recipe.data)
         division = division_of(source, recipe.data)
         rows = division.sampled(recipe.data, recipe.training.seed)
         quiet = not accelerator.is_main_process
@@ -205,14 +207,14 @@ def _assemble(
     final: Final,
     info: RunInfo,
     seen: TrainingImages,
+    to: Reference | None,
 ) -> Path:
     """Write all files of the artifact beside `folder`, then give them its name."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    (partial / artifact.CARD).write_text(
-        render_card(metrics, info, f"CheXVision {info.recipe.name}", sorted(final.figures)), encoding="utf-8"
-    )
+    card = render_card(metrics, info, f"CheXVision {info.recipe.name}", sorted(final.figures), to)
+    write_text_atomic(partial / artifact.CARD, card)
     for name, rule in ((THRESHOLDS, final.rules.thresholds), (CALIBRATION, final.rules.calibration)):
         if rule is not None:
             write_text_atomic(partial / name, rule.model_dump_json(indent=2) + "\n")
