@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import util
@@ -20,6 +21,7 @@ from chexvision.hub.retry import reason, status_of
 from chexvision_dispatch import credentials
 from chexvision_dispatch import kaggle_client as client
 from chexvision_dispatch.bundle import pack
+from chexvision_dispatch.records import runs_dir
 from chexvision_dispatch.script import SIZE_LIMIT
 
 _LEAST_DISK = 5 * 2**30
@@ -48,6 +50,7 @@ def examine(recipe: Recipe) -> list[Finding]:
     return [
         _python(),
         _disk(),
+        _records(),
         _torch(),
         _checked("Kaggle", _kaggle, needed=True),
         _checked("Hub token", _hub, needed=False),
@@ -61,6 +64,8 @@ def _checked(name: str, look: Callable[[], tuple[bool, str]], *, needed: bool) -
         ok, note = look()
     except ChexError as error:
         ok, note = False, str(error)
+    except OSError as error:  # such as a home folder that cannot be read
+        ok, note = False, f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
     return Finding(name, ok, needed, note)
 
 
@@ -71,12 +76,28 @@ def _python() -> Finding:
 
 
 def _disk() -> Finding:
-    cache = Path(os.environ.get("CHEXVISION_CACHE") or platformdirs.user_cache_path("chexvision"))
-    place = next(folder for folder in (cache, *cache.parents) if folder.is_dir())
+    place = _nearest(Path(os.environ.get("CHEXVISION_CACHE") or platformdirs.user_cache_path("chexvision")))
     free = shutil.disk_usage(place).free
     ok = free >= _LEAST_DISK
     remedy = "" if ok else f"; at least {_LEAST_DISK / 2**30:.0f} GB are wanted: free some or set CHEXVISION_CACHE"
     return Finding("disk", ok, False, f"{free / 2**30:.0f} GB free in {place}{remedy}")
+
+
+def _records() -> Finding:
+    runs = runs_dir()
+    place = _nearest(runs)
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            return Finding("records", True, True, f"{runs} can be written to")
+    except OSError as error:
+        note = f"{runs} cannot be written to ({error.strerror}); set CHEXVISION_STATE to a folder that can"
+        return Finding("records", False, True, note)
+
+
+def _nearest(path: Path) -> Path:
+    """`path`, or what exists of it."""
+    # Not Path.exists, which raises where a folder above may not be read.
+    return next(one for one in (path, *path.parents) if os.path.exists(one))  # noqa: PTH110
 
 
 def _torch() -> Finding:

@@ -73,6 +73,11 @@ def log_in() -> tuple[Any, str]:
         raise ChexError(f"no Kaggle credentials; {HOW_TO_LOG_IN}") from None
     except RequestException as error:
         raise explained(error, "while logging in") from None
+    except OSError as error:  # it makes its folder when it is imported
+        raise ChexError(
+            f"Kaggle's client cannot make its folder {error.filename} ({error.strerror}); "
+            "set KAGGLE_CONFIG_DIR to one that can be written to"
+        ) from None
     user = api.get_config_value("username")
     if not user:
         raise ChexError(f"Kaggle's credentials name no user; {HOW_TO_LOG_IN}")

@@ -11,7 +11,7 @@ from chexvision.errors import ChexError, UsageError
 from chexvision.provenance import now
 from chexvision_dispatch import records
 from chexvision_dispatch.records import RunRecord
-from chexvision_dispatch.script import SCRIPT_NAME
+from chexvision_dispatch.script import check_script
 from chexvision_dispatch.view import RunView, branch_of, look, target_of
 
 POLL_S = 15.0  # between looks at a run that is waited for
@@ -92,8 +92,7 @@ def _resume(record: RunRecord) -> tuple[RunRecord, list[str]]:
     if view.status == "complete":
         raise UsageError(f"{record.run_id} is complete; publish it with: chexvision runs collect {record.run_id}")
     record, folder = view.record, Path(record.folder)
-    if not (folder / SCRIPT_NAME).is_file():
-        raise ChexError(f"the script of {record.run_id} is gone from {folder}; dispatch a new run")
+    check_script(record)
     target = target_of(record)
     notes = target.check(None)
     branch = branch_of(record)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from importlib import metadata
+from pathlib import Path
 
 from packaging.requirements import Requirement
 
 from chexvision.errors import ChexError
+from chexvision.files import sha256_of
 from chexvision.layout import shared_dir
 from chexvision.provenance import Provenance
 from chexvision_dispatch.bundle import Bundle, refuse_secrets
@@ -76,6 +79,24 @@ def render(record: RunRecord, arguments: list[str], bundle: Bundle, max_hours: f
             f"make the largest packed files smaller or move them: {listed}"
         )
     return script
+
+
+def script_hash(script: str) -> str:
+    """SHA-256 of a script's file, as 64 hex digits."""
+    return hashlib.sha256(script.encode()).hexdigest()
+
+
+def check_script(record: RunRecord) -> None:
+    """See that the script of a run's next session is the one that was dispatched.
+
+    Raises:
+        ChexError: it is gone, or was altered.
+    """
+    path = Path(record.folder) / SCRIPT_NAME
+    if not path.is_file():
+        raise ChexError(f"the script of {record.run_id} is gone from {path.parent}; dispatch a new run")
+    if record.script_sha256 not in (None, sha256_of(path)):
+        raise ChexError(f"{path} was altered since {record.run_id} was dispatched; dispatch a new run")
 
 
 def requirements() -> list[str]:

@@ -24,7 +24,7 @@ from chexvision_dispatch.resolve import (
     pinned_data,
     travelling_recipe,
 )
-from chexvision_dispatch.script import SCRIPT_NAME, render
+from chexvision_dispatch.script import SCRIPT_NAME, render, script_hash
 from chexvision_dispatch.target import Refused, Target
 
 
@@ -148,6 +148,7 @@ def prepare(
         options=options,
     )
     script = render(record, job.arguments, bundle, target.max_hours)
+    record = replace(record, script_sha256=script_hash(script))
     return Prepared(record, script, bundle, job.split, job.notes)
 
 

@@ -63,6 +63,31 @@ def test_exit_code_passes_through_and_is_recorded(cli: Cli, words: list[str]) ->
     assert only_record().sessions[0].exit_code == 7
 
 
+def test_a_script_that_was_altered_is_not_started_again(cli: Cli, words: list[str]) -> None:
+    assert cli(*words, "--set", "training.seed=7").code == 1
+    record = only_record()
+    script = Path(record.folder, "script.py")
+    sound = script.read_text()
+    script.write_text(sound.replace("def ", "import os  # altered\ndef ", 1))
+    refused = cli("runs", "resume")
+    assert refused.code == 1
+    assert f"{script} was altered since {record.run_id} was dispatched" in refused.err
+    assert only_record().sessions == record.sessions
+    script.write_text(sound)
+    assert cli("runs", "resume", "--follow").code == 1
+    assert len(only_record().sessions) == 2
+
+
+def test_a_record_of_before_scripts_were_hashed_goes_on(cli: Cli, words: list[str]) -> None:
+    assert cli(*words, "--set", "training.seed=7").code == 1
+    (path,) = records.runs_dir().glob("*.json")
+    older = json.loads(path.read_text())
+    del older["script_sha256"], older["format"]
+    path.write_text(json.dumps(older))
+    assert cli("runs", "resume", "--follow").code == 1
+    assert len(only_record().sessions) == 2
+
+
 def test_default_folder_is_named_after_the_run(cli: Cli, words: list[str]) -> None:
     cli(*words[:-2])
     assert names(Path("runs")) == [only_record().run_id]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -86,6 +87,20 @@ def test_left_out_images_are_named(release: Release, tmp_path: Path, capsys: pyt
     said = capsys.readouterr()
     assert said.err == f"left out {release.names[3]}: not a readable PNG or JPEG\n"
     assert said.out.splitlines()[4].split()[-1] == "1"
+
+
+def test_impossible_ages_are_counted(release: Release, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The 2017 edition pads years and has ages up to 414: of 020Y to 059Y the first two become impossible."""
+    text = release.metadata.read_text().replace(",020Y,", ",411Y,").replace(",021Y,", ",unknown,")
+    release.metadata.write_text(text)
+    words = ("--images", release.root, "--metadata", release.metadata, "--out", tmp_path / "out", "--size", 32)
+    assert run("build", *words) == 0
+    first = release.names[0]
+    assert f"impossible ages: 2, stored as null; the first is 411Y of {first}\n" in capsys.readouterr().out
+    assert "2 images have an age that nobody can have" in (tmp_path / "out" / "README.md").read_text()
+    assert run("info", tmp_path / "out", "--json") == 0
+    ages = [split["ages"] for split in json.loads(capsys.readouterr().out)["splits"].values()]
+    assert sum(of["known"] for of in ages) == 38 and max(of["maximum"] for of in ages) == 59
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from chexvision.cli import run_view
+from chexvision.cli import one_line, run_view
 from chexvision.errors import ChexError
 
 if TYPE_CHECKING:
@@ -34,17 +34,24 @@ _IDLE_SESSIONS = 3
 
 @app.command("list")
 def list_runs(as_json: Json = False) -> None:
-    """Show all runs and how they stand."""
+    """Show all runs and how they stand; exits with 1 if a record cannot be read."""
     from chexvision_dispatch import records
 
-    views = [_looked(record) for record in records.every()]
+    damaged: list[ChexError] = []
+    views = [_looked(record) for record in records.every(damaged.append)]
     if as_json:
         _print_json([view.as_json() for view in views])
-        return
-    if not views:
+    elif not views and not damaged:
         typer.echo("no runs yet; start one with: chexvision dispatch --model densenet")
-    for view in views:
-        print(f"{view.record.run_id:40} {view.record.target:8} {view.status:11} {run_view.in_short(view)}".rstrip())
+    else:
+        for view in views:
+            text = f"{view.record.run_id:40} {view.record.target:8} {view.status:11} {run_view.in_short(view)}"
+            print(text.rstrip())
+    sys.stdout.flush()
+    for error in damaged:
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
+    if damaged:
+        raise typer.Exit(1)
 
 
 @app.command("status")

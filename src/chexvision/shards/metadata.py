@@ -34,12 +34,13 @@ class Entry:
 
     labels: str
     patient_id: int
-    age: int | None  # years; None where the file holds none that a person can have
+    age: int | None  # years; None where the file has none, or none that a person can have
     sex: str | None
     view: str | None
     follow_up: int | None
     original_width: int | None
     original_height: int | None
+    impossible_age: str | None = None  # what the file has in place of an age that a person can have
 
 
 def find_metadata(places: list[Path]) -> Path:
@@ -86,6 +87,7 @@ def read_metadata(path: Path) -> dict[str, Entry]:
             follow_up=_whole(cell["follow_up"], where),
             original_width=_whole(cell["original_width"], where),
             original_height=_whole(cell["original_height"], where),
+            impossible_age=cell["age"] if cell["age"] and _years(cell["age"]) is None else None,
         )
     if not entries:
         raise UsageError(f"{path} describes no image")
