@@ -12,6 +12,7 @@ from chexvision.provenance import now
 from chexvision_dispatch import records
 from chexvision_dispatch.records import RunRecord
 from chexvision_dispatch.script import SCRIPT_NAME
+from chexvision_dispatch.target import GpuHours
 from chexvision_dispatch.view import RunView, branch_of, look, target_of
 
 POLL_S = 15.0  # between looks at a run that is waited for
@@ -95,7 +96,7 @@ def _resume(record: RunRecord) -> tuple[RunRecord, list[str]]:
     if not (folder / SCRIPT_NAME).is_file():
         raise ChexError(f"the script of {record.run_id} is gone from {folder}; dispatch a new run")
     target = target_of(record)
-    notes = target.check(None)
+    notes = target.check(GpuHours())
     branch = branch_of(record)
     if branch is not None and _has_token():
         branch.forget_stop()

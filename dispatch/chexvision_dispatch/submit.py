@@ -117,7 +117,8 @@ def prepare(
         private=job.private,
         options=options,
     )
-    return Prepared(record, render(record, job.arguments, bundle, target.max_hours), bundle)
+    requested = [*(["GPU"] if job.kernel.process_per_gpu else []), "internet"] if target.may_withhold else []
+    return Prepared(record, render(record, job.arguments, bundle, target.max_hours, requested), bundle)
 
 
 def write(prepared: Prepared, target: Target, folder: Path) -> list[str]:
