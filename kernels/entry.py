@@ -46,7 +46,7 @@ NEVER_INSTALLED = ("torch", "torchvision")
 SAME_MODULE = {"opencv-python-headless": ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")}
 HUB = "https://huggingface.co"
 CONNECT_S = 10.0
-RETRY_AFTER_S = (2.0, 5.0)  # before the Hub is tried again
+RETRY_AFTER_S = (1.0, 3.0)  # before the Hub is tried again
 
 
 def main(run: dict[str, Any], payload: str) -> int:
@@ -157,15 +157,13 @@ def has_internet() -> bool:
     if hub.scheme in getproxies():
         return True
     address = hub.hostname or "", hub.port or (80 if hub.scheme == "http" else 443)
-    for wait in (*RETRY_AFTER_S, None):
+    for wait in (0.0, *RETRY_AFTER_S):
+        time.sleep(wait)
         try:
             socket.create_connection(address, timeout=CONNECT_S).close()
+            return True
         except OSError as error:
             print(f"no connection to {address[0]}: {error}", flush=True)
-        else:
-            return True
-        if wait is not None:
-            time.sleep(wait)
     return False
 
 
