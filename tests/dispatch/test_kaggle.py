@@ -11,6 +11,7 @@ import pytest
 from chexvision.errors import ChexError
 from chexvision_dispatch import records
 from chexvision_dispatch.kaggle import Kaggle
+from tests.dispatch.measured import measured_artifact, published_run
 from tests.dispatch.standin import RECORD, Cli, Result
 from tests.fakes.faults import Fault
 from tests.fakes.hub import FakeHub
@@ -163,6 +164,29 @@ def test_session_without_the_gpu_and_internet_it_requested_ends_before_anything_
 def test_quota_left_is_without_what_runs_and_says_when_it_is_refreshed(cli: Cli, kaggle: FakeKaggle) -> None:
     kaggle.gpu_time_used, kaggle.gpu_time_reserved = timedelta(hours=3), timedelta(hours=24, minutes=30)
     assert "Kaggle quota: 2.5 of 30 GPU hours left, refreshed 2030-01-05 00:00 UTC" in cli(*PUSH).out
+
+
+def test_quota_that_may_not_last_is_a_warning_as_long_as_the_hours_are_a_guess(cli: Cli, kaggle: FakeKaggle) -> None:
+    kaggle.gpu_time_used = timedelta(hours=29)
+    result = cli(*PUSH)
+    assert result.code == 0, result.err
+    assert "1.0 of 30 GPU hours left" in result.out
+    assert "(a guess: no published run of it was measured yet), which may not fit: wait, or choose" in result.out
+
+
+def test_quota_that_will_not_last_refuses_a_measured_recipe_unless_forced(
+    cli: Cli, kaggle: FakeKaggle, tmp_path: Path
+) -> None:
+    kaggle.gpu_time_used = timedelta(hours=29)
+    published_run(measured_artifact(tmp_path / "artifact"))
+    measured = "(measured in densenet-20260101-1432-0001)"
+    refused = cli(*PUSH)
+    assert refused.code == 1
+    assert f"{measured}; wait, or choose fewer epochs or images, or add --force" in refused.err
+    assert kaggle.sessions == []
+    forced = cli(*PUSH, "--force")
+    assert forced.code == 0, forced.err
+    assert f"{measured}, which may not fit" in forced.out
 
 
 @pytest.mark.parametrize(

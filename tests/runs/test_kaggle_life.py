@@ -231,7 +231,7 @@ def test_auto_resume_goes_through_as_many_sessions_as_it_takes(
     cli: Cli, kaggle: FakeKaggle, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chexvision_dispatch.kaggle.MARGIN_SHARE", 0.6)
-    kaggle.session_secrets, kaggle.nested_inputs = {}, True
+    kaggle.session_secrets, kaggle.nested_inputs = {}, False  # an output is found where Kaggle mounted it before, too
     cli(*DISPATCH, *TO, "--timeout-hours", "0.003")
     let(gate, 1)
     kaggle.sessions[0].wait()
@@ -253,16 +253,16 @@ def test_auto_resume_ends_when_sessions_are_too_short_to_get_anywhere(
     assert len(kaggle.sessions) == 3
 
 
-def test_quota_that_will_not_last_is_refused_unless_forced(cli: Cli, kaggle: FakeKaggle) -> None:
-    from datetime import timedelta
-
-    kaggle.gpu_time_used = timedelta(hours=29)
-    refused = cli(*DISPATCH, *TO)
-    assert refused.code == 1
-    assert "1.0 of 30 GPU hours left" in refused.err
-    assert "or add --force" in refused.err
-    assert kaggle.sessions == []
-    assert cli(*DISPATCH, *TO, "--force").code == 0
+def test_session_without_gpu_and_internet_fails_with_what_to_do(cli: Cli, kaggle: FakeKaggle) -> None:
+    kaggle.phone_verified = False
+    sent = cli(*DISPATCH, *TO)
+    assert "note   chex has never run a session with a GPU" in sent.out
+    waited = cli("runs", "wait")
+    assert waited.code == 1
+    (line,) = [line for line in waited.err.splitlines() if "is failed" in line]
+    assert "Kaggle started this session with no GPU and no internet" in line
+    assert "verify your phone number at https://www.kaggle.com/settings" in line
+    assert "epoch 1" not in kaggle.sessions[0].text
 
 
 @pytest.mark.parametrize(
