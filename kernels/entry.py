@@ -133,7 +133,7 @@ def output_folder() -> Path:
 
 def refuse_what_was_withheld(requested: list[str]) -> None:
     """End a session that lacks what was requested ("GPU", "internet"): Kaggle starts it without, and says nothing."""
-    found = {"GPU": has_gpu, "internet": has_internet}
+    found = {"GPU": listed_gpus, "internet": has_internet}
     missing = [name for name in requested if not found[name]()]
     if missing:
         fail(
@@ -143,12 +143,12 @@ def refuse_what_was_withheld(requested: list[str]) -> None:
         )
 
 
-def has_gpu() -> bool:
-    """Whether the driver lists a GPU; torch takes seconds to say so."""
+def listed_gpus() -> int:
+    """How many GPUs the driver lists; torch takes seconds to say so."""
     if shutil.which("nvidia-smi") is None:
-        return False
+        return 0
     listed = subprocess.run(["nvidia-smi", "-L"], check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    return listed.returncode == 0 and listed.stdout.startswith(b"GPU ")
+    return sum(line.startswith(b"GPU ") for line in listed.stdout.splitlines()) if listed.returncode == 0 else 0
 
 
 def has_internet() -> bool:
@@ -243,9 +243,9 @@ def child_environment(source: Path, scratch: Path) -> dict[str, str]:
 
 
 def launcher() -> list[str]:
-    """One process for each GPU; one process where there is one GPU or none."""
-    gpus = 0
-    if shutil.which("nvidia-smi"):
+    """One process for each GPU that torch can use; one process where there is one GPU or none."""
+    gpus = listed_gpus()
+    if gpus > 1:
         count = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
         gpus = int(subprocess.run(count, check=True, stdout=subprocess.PIPE, text=True).stdout)
     print(f"GPUs: {gpus}", flush=True)

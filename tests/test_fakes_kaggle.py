@@ -188,7 +188,7 @@ def test_account_without_a_verified_phone_gets_neither_gpu_nor_internet(
     )
     answer = push(script, machine_shape="NvidiaTeslaT4", enable_internet=True)
     assert answer.error == ""
-    assert kaggle.sessions[0].wait().text == ("2\nNone\n" if verified else "http://127.0.0.1:9\n")
+    assert kaggle.sessions[0].wait().text == ("1\nNone\n" if verified else "http://127.0.0.1:9\n")
     quota = api.quota_view().gpu_quota
     assert quota.total_time_allowed == timedelta(hours=30)
     assert quota.has_ever_run is verified

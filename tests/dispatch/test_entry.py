@@ -118,16 +118,17 @@ def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        ('echo "GPU 0: Tesla T4 (UUID: GPU-1)"', True),
-        ('echo "No devices were found"', False),
-        ('echo "NVIDIA-SMI has failed because it could not communicate with the NVIDIA driver."; exit 9', False),
+        ('echo "GPU 0: Tesla T4 (UUID: GPU-1)"; echo "GPU 1: Tesla T4 (UUID: GPU-2)"', 2),
+        ('echo "No devices were found"', 0),
+        ('echo "NVIDIA-SMI has failed because it could not communicate with the NVIDIA driver."; exit 9', 0),
+        ('echo "GPU 0: Tesla T4 (UUID: GPU-1)"; exit 15', 0),
     ],
 )
-def test_gpu_is_one_that_the_driver_lists(
-    entry: ModuleType, smi: Callable[[str], None], lines: str, expected: bool
+def test_gpus_are_those_that_the_driver_lists(
+    entry: ModuleType, smi: Callable[[str], None], lines: str, expected: int
 ) -> None:
     smi(lines)
-    assert entry.has_gpu() is expected
+    assert entry.listed_gpus() == expected
 
 
 def test_internet_is_a_connection_to_the_hub(
@@ -400,7 +401,7 @@ def test_another_build_of_opencv_counts_as_opencv(
 def test_each_gpu_gets_a_process(
     entry: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int, torchrun: bool
 ) -> None:
-    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n" + 'echo "GPU 0: Tesla T4"\n' * gpus)
     (tmp_path / "nvidia-smi").chmod(0o755)
     (tmp_path / "torch.py").write_text(f"class cuda:\n    device_count = staticmethod(lambda: {gpus})\n")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)

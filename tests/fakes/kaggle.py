@@ -18,7 +18,8 @@ A session's root is `root/sessions/<n>`: the script is its `kaggle/src/script.py
 
 (public notebooks show all of them: /kaggle/input/datasets/organizations/nih-chest-xrays/data/Data_Entry_2017.csv,
 /kaggle/input/notebooks/<owner>/<slug>, /kaggle/input/<slug>). `kaggle_secrets` can be imported as in Kaggle's
-image, and `nvidia-smi -L` lists two T4s in a session that asked for them. Outputs and logs are there once a session
+image, and `nvidia-smi -L` lists a T4 in a session that asked for a GPU (one of Kaggle's two: with a second, the
+session would have to ask torch, which takes seconds here). Outputs and logs are there once a session
 has ended; while it runs, its log can only be streamed.
 
 Without `phone_verified` pushes are accepted and the quota shows 30 hours, but sessions get neither GPU nor internet,

@@ -18,7 +18,6 @@ from typing import IO, Any
 NVIDIA_SMI = """\
 #!/bin/sh
 echo "GPU 0: Tesla T4 (UUID: GPU-00000000-0000-0000-0000-000000000000)"
-echo "GPU 1: Tesla T4 (UUID: GPU-00000000-0000-0000-0000-000000000001)"
 """
 
 SECRETS_MODULE = '''\

@@ -38,6 +38,7 @@ def kaggle(tmp_path: Path, fake_hub: FakeHub) -> FakeKaggle:
         token=KAGGLE_TOKEN,
         session_env={**fake_hub.env, "OMP_NUM_THREADS": "1"},
         secrets={"HF_TOKEN": HUB_TOKEN},
+        starts_in="src",
         record_bodies=True,
     )
 
