@@ -104,7 +104,8 @@ class KaggleKernels(KaggleDatasets):
         folder = self.root / "sessions" / str(number)
         for name in ("kaggle/working", "kaggle/input", "kaggle/tmp", "kaggle/src", "home", "site"):
             (folder / name).mkdir(parents=True)
-        with_gpu, with_internet = gpu and self.phone_verified, self.phone_verified
+        with_gpu = gpu and self.phone_verified
+        with_internet = body.get("enableInternet", False) and self.phone_verified
         if with_gpu:
             (folder / "bin").mkdir()
             (folder / "bin/nvidia-smi").write_text(NVIDIA_SMI, encoding="utf-8")
