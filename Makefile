@@ -33,7 +33,7 @@ $(IMAGES:%=.venv-%/.ready): .venv-%/.ready: pyproject.toml constraints-%.txt
 demo: $(READY)  ## draw a data set, train on it as a kernel would, leave a model in demo/model
 	rm -rf demo
 	$(BIN)/chexvision shards synthesize --out demo/shards --images 1600 --size 128 --seed 7
-	$(BIN)/chexvision dispatch --model densenet --on local --preset smoke --data ./demo/shards --to ./demo/model --run-dir demo/run
+	$(BIN)/chexvision dispatch --model densenet --on local --preset smoke --set data.image_size=96 --data ./demo/shards --to ./demo/model --run-dir demo/run
 
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest -n 2

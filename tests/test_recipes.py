@@ -31,7 +31,7 @@ def test_overrides_come_last_and_reach_into_lists() -> None:
     recipe = load_recipe("densenet", preset="smoke", overrides=["training.phases.0.lr=3e-4", "augment.hflip=0"])
     assert recipe.training.phases[0].lr == 3e-4
     assert recipe.augment.hflip == 0
-    assert recipe.data.image_size == 96  # of the preset
+    assert recipe.data.image_size == 64  # of the preset
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,10 @@ def test_overrides_come_last_and_reach_into_lists() -> None:
         (["model.backbone=se_resnet34"], "se_resnet34 has no pretrained weights"),
         (["loss.binary_weight=0", "loss.multilabel_weight=0"], "nothing would be learned"),
         (["training.phases.0.warmup_epochs=9"], "longer than the phase"),
+        (["data.split=offical"], "data: split 'offical' is not official, chexnet, patient, shards or a table's file"),
+        (["data.split=offical"], "did you mean 'official'?"),
+        (["data.split_table=mine.csv"], "did you mean 'data.split'?"),
+        (["data.validation_share=1"], "data.validation_share: Input should be less than 1, got 1"),
         (["seed"], "must read a.b=value"),
         (["training.seed.x=1"], "is a value, it has no key"),
     ],

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from chexvision.errors import ChexError, UsageError
-from chexvision.files import sha256_of
-from chexvision.hub.artifact import REQUIRED
+from chexvision.files import sha256_of, write_text_atomic
+from chexvision.hub.artifact import CARD, REQUIRED
+from chexvision.hub.card import with_destination
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.hub.run_branch import RunBranch
 from chexvision.hub.run_progress import PROGRESS_FILE, RunProgress, read_progress
@@ -89,6 +90,8 @@ def _push(shards: Path, destination: Reference | None, *, private: bool) -> str:
 def _publish(artifact: Path, run_id: str, destination: Reference | None) -> str | None:
     if destination is None:
         return None
+    card = artifact / CARD
+    write_text_atomic(card, with_destination(card.read_text(encoding="utf-8"), destination, run_id))
     return open_store(destination).publish(artifact, run_id).reference
 
 
@@ -98,6 +101,8 @@ def _verify(artifact: Path, progress: RunProgress | None) -> None:
     if missing:
         raise ChexError(f"the session left no {missing[0]} in its artifact; look at its log: chexvision runs logs")
     for name, sha256 in sorted((progress.artifact if progress else {}).items()):
+        if name == CARD:  # an earlier attempt may have named the destination in it
+            continue
         path = artifact / name
         if not path.is_file() or sha256_of(path) != sha256:
             raise ChexError(f"{path} is not as the session left it; type the command again to fetch it anew")

@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chexvision.config import Recipe
+from chexvision.data.split_rule import SplitChoice
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.provenance import slug
+from chexvision.shards.manifest import read_manifest
+from chexvision.shards.release import SPLITS, release
+from chexvision.shards.split import official_split, read_split_table
 
 _YAML = (".yaml", ".yml")
 
@@ -27,7 +31,7 @@ def travelling_recipe(recipe: Recipe, model: str, preset: str | None, overrides:
     """How a session asks for `recipe`: by name, or, where files of this machine decide, with them in the bundle.
 
     Raises:
-        UsageError: the recipe names a split table that is not there.
+        UsageError: the recipe names a split table that is not there, or is something else.
     """
     files: dict[str, bytes] = {}
     if model.endswith(_YAML) or (preset or "").endswith(_YAML):
@@ -41,12 +45,11 @@ def travelling_recipe(recipe: Recipe, model: str, preset: str | None, overrides:
         arguments = ["--model", model, *(["--preset", preset] if preset else [])]
     for override in overrides:
         arguments += ["--set", override]
-    if recipe.data.split_table is not None:
-        table = Path(recipe.data.split_table).expanduser()
-        if not table.is_file():
-            raise UsageError(f"data.split_table: no file {table}")
+    table = SplitChoice.of(recipe.data).table
+    if table is not None:
+        read_split_table(table)
         files[f"tables/{table.name}"] = table.read_bytes()
-        arguments += ["--set", f'data.split_table="{{bundle}}/tables/{table.name}"']
+        arguments += ["--set", f'data.split="{{bundle}}/tables/{table.name}"']
     return Travelling(arguments, files)
 
 
@@ -74,6 +77,60 @@ def pinned_data(text: str, *, folders: bool) -> str:
     return f"{reference.repo_id}@{_sha(reference)}"
 
 
+def described_split(recipe: Recipe, data: str) -> str:
+    """How the images will be divided, for a person.
+
+    Args:
+        recipe: what is to be trained.
+        data: from `pinned_data`.
+
+    Raises:
+        UsageError: see `SplitChoice.parse` and `SplitChoice.fitting`.
+        ChexError: the manifest of a folder cannot be read.
+    """
+    reference = parse_reference(data)
+    manifest = read_manifest(reference) if isinstance(reference, Path) else None
+    drawn = manifest is not None and manifest.source.kind == "drawn"
+    choice = SplitChoice.of(recipe.data).fitting(drawn=drawn)
+    if choice.table is not None:
+        split_of = list(read_split_table(choice.table).values())
+        counts, what = {split: split_of.count(split) for split in SPLITS}, "patients"
+    elif choice.rule in ("official", "chexnet"):
+        share = choice.validation_share
+        table = release().chexnet if share is None else official_split(share)
+        counts, what = release().count(table), "images, if the whole release is there"
+    else:
+        return "patient: 70/10/20 % of the patients" if choice.rule == "patient" else "shards: as they lie"
+    return f"{choice}: {', '.join(f'{split} {counts[split]:,}' for split in SPLITS)} {what}"
+
+
+def confirmed(data: str) -> list[str]:
+    """See that the Hub has the dataset at its commit; returns what the user should know if it does not answer.
+
+    Args:
+        data: from `pinned_data`; a folder is not looked at.
+
+    Raises:
+        ChexError: the Hub has no such dataset or commit.
+    """
+    reference = parse_reference(data)
+    if isinstance(reference, Path):
+        return []
+    try:
+        _sha(reference)
+    except _NoAnswer as error:
+        return [f"{error.why}: whether there is {data} shows when the session begins"]
+    return []
+
+
+class _NoAnswer(ChexError):
+    """The Hub did not say whether it has something."""
+
+    def __init__(self, message: str, why: str) -> None:
+        super().__init__(message)
+        self.why = why
+
+
 def _shard_folder(folder: Path) -> Path:
     if not folder.is_dir():
         raise UsageError(f"--data {folder}: no such folder, and no dataset USER/NAME@<sha> either")
@@ -89,20 +146,63 @@ def _sha(reference: RepoRef) -> str:
     try:
         sha = HfApi().repo_info(reference.repo_id, revision=reference.revision, repo_type="dataset").sha
     except RevisionNotFoundError:
-        raise ChexError(f"the dataset {reference.repo_id} has no revision {reference.revision!r}") from None
+        raise ChexError(
+            f"the dataset {reference.repo_id} has no revision {reference.revision!r}; its newest is printed by: "
+            f"chexvision shards info {reference.repo_id}"
+        ) from None
     except RepositoryNotFoundError:
         raise ChexError(
             f"the Hub has no dataset {reference.repo_id}, or keeps it from you: look at its name, and at your "
             "token if it is private (hf auth login)"
         ) from None
     except Exception as error:  # each generation of the client lets another HTTP library's errors out
-        raise ChexError(
-            f"the Hub did not say at which commit {reference} is ({_kind(error)}); "
-            f"try again, or name it: {reference.repo_id}@<40-hex sha>"
+        why = f"the Hub did not answer ({_kind(error)})"
+        raise _NoAnswer(
+            f"{why} at which commit {reference} is; try again, or name it: {reference.repo_id}@<40-hex sha>", why
         ) from error
     if sha is None:
         raise ChexError(f"the Hub named no commit for {reference}; name it: {reference.repo_id}@<40-hex sha>")
     return sha
+
+
+def check_image_size(recipe: Recipe, data: str) -> None:
+    """Refuse an `image_size` above the size of the shards' images, as far as a manifest tells it.
+
+    Shards without a manifest are looked at by the session, before it fetches them.
+
+    Args:
+        recipe: what is to be trained.
+        data: of `pinned_data`.
+
+    Raises:
+        UsageError: it is above.
+        ChexError: the manifest is damaged.
+    """
+    from chexvision.shards.manifest import read_manifest
+
+    folder = _manifest_folder(parse_reference(data))
+    manifest = read_manifest(folder) if folder is not None else None
+    if manifest is not None:
+        recipe.data.check_fits(manifest.size, data)
+
+
+def _manifest_folder(reference: Reference) -> Path | None:
+    if isinstance(reference, Path):
+        return reference
+    from huggingface_hub import HfApi, hf_hub_download
+
+    from chexvision.shards.manifest import MANIFEST_NAME
+
+    name, revision = reference.repo_id, reference.revision
+    try:
+        # Asked first, because a download is retried for half a minute.
+        if not HfApi().file_exists(name, MANIFEST_NAME, repo_type="dataset", revision=revision):
+            return None
+        path = hf_hub_download(name, MANIFEST_NAME, repo_type="dataset", revision=revision)
+    # Whatever it was (no such file, no network, no access), the session asks again and says so.
+    except Exception:  # noqa: BLE001
+        return None
+    return Path(path).parent
 
 
 def destination(text: str | None, model: str, *, folders: bool) -> str | None:

@@ -16,7 +16,14 @@ from chexvision_dispatch import records
 from chexvision_dispatch.bundle import Bundle, pack
 from chexvision_dispatch.kernels import TRAIN, Kernel
 from chexvision_dispatch.records import RunRecord
-from chexvision_dispatch.resolve import destination, pinned_data, travelling_recipe
+from chexvision_dispatch.resolve import (
+    check_image_size,
+    confirmed,
+    described_split,
+    destination,
+    pinned_data,
+    travelling_recipe,
+)
 from chexvision_dispatch.script import SCRIPT_NAME, render
 from chexvision_dispatch.target import Refused, Target
 
@@ -43,6 +50,8 @@ class Job:
         data: see `RunRecord`, as is `to`.
         request: what was asked for, where it is training.
         private: whether what it makes is to be its owner's alone.
+        split: how the images will be divided, for a person.
+        notes: what the user should know.
     """
 
     kernel: Kernel
@@ -52,6 +61,8 @@ class Job:
     to: str | None
     request: Request | None = None
     private: bool = False
+    split: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def training(request: Request, recipe: Recipe, target: Target) -> Job:
@@ -63,21 +74,40 @@ def training(request: Request, recipe: Recipe, target: Target) -> Job:
         target: where it is to run.
 
     Raises:
-        ChexError: see `pinned_data` and `destination`.
+        ChexError: see `pinned_data`, `confirmed` and `destination`.
     """
     travelling = travelling_recipe(recipe, request.model, request.preset, request.overrides)
     data = pinned_data(request.data or recipe.data.dataset, folders=target.reads_folders)
+    check_image_size(recipe, data)
     to = destination(request.to, request.model, folders=target.reads_folders)
-    return Job(TRAIN, ["train", *travelling.arguments, "--data", data], travelling.files, data, to, request)
+    return Job(
+        TRAIN,
+        ["train", *travelling.arguments, "--data", data],
+        travelling.files,
+        data,
+        to,
+        request,
+        split=described_split(recipe, data),
+        notes=tuple(confirmed(data)),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A run that is ready to be sent: its record, its script and what the script holds."""
+    """A run that is ready to be sent: its record, its script and what the script holds.
+
+    Args:
+        record: the run.
+        script: what is sent.
+        bundle: the packed source in it.
+        split: see `Job`, as is `notes`.
+    """
 
     record: RunRecord
     script: str
     bundle: Bundle
+    split: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def prepare(
@@ -118,7 +148,8 @@ def prepare(
         options=options,
     )
     requested = [*(["GPU"] if job.kernel.process_per_gpu else []), "internet"] if target.may_withhold else []
-    return Prepared(record, render(record, job.arguments, bundle, target.max_hours, requested), bundle)
+    script = render(record, job.arguments, bundle, target.max_hours, requested)
+    return Prepared(record, script, bundle, job.split, job.notes)
 
 
 def write(prepared: Prepared, target: Target, folder: Path) -> list[str]:

@@ -5,17 +5,34 @@ Values stand in ``configs/*.yaml``; the classes here say which keys exist, their
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from chexvision.errors import UsageError
 from chexvision.models.registry import BACKBONES
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+
+SPLIT_RULES = ("official", "chexnet", "patient", "shards")
+
+
+def check_split_name(text: str) -> None:
+    """See that `text` is a split rule's name or may be a file's; the file is not looked for.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text not in SPLIT_RULES and not re.search(r"[./\\]", text):
+        close = difflib.get_close_matches(text, SPLIT_RULES, n=1)
+        guess = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"split {text!r} is not {', '.join(SPLIT_RULES)} or a table's file such as mine.csv{guess}")
 
 
 class Section(BaseModel):
@@ -43,7 +60,7 @@ class ClaheConfig(Section):
     """Contrast-limited adaptive histogram equalisation, applied once while decoding."""
 
     enabled: bool
-    clip_limit: Positive
+    clip_limit: Annotated[float, Field(gt=0, le=1000)]  # above, OpenCV's own limit overflows
     tiles: Annotated[int, Field(ge=1, le=64)]
 
 
@@ -51,12 +68,35 @@ class DataConfig(Section):
     """Which shards, which split of them, and how they are decoded."""
 
     dataset: str  # USER/NAME@<40-hex sha> or a folder
-    split_table: str | None  # a patient_id,split table that overrides the shards' own split
+    split: str  # one of SPLIT_RULES, or the path of a patient_id,split table
+    validation_share: Annotated[float, Field(gt=0, lt=1)]  # with `official`: of the patients outside its test list
     image_size: Annotated[int, Field(ge=32, le=1024)]
     clahe: ClaheConfig
     placement: Literal["auto", "disk", "memory", "device"]  # of the decoded arrays
     max_train_images: Count | None  # a seeded sample of whole patients
     max_validation_images: Count | None
+
+    @model_validator(mode="after")
+    def _known_split(self) -> DataConfig:
+        check_split_name(self.split)
+        return self
+
+    def check_fits(self, side: int, name: str) -> None:
+        """Refuse images larger than those of the shards.
+
+        Args:
+            side: of the shards' images in pixels, the shorter one.
+            name: of the shards.
+
+        Raises:
+            UsageError: `image_size` is above `side`.
+        """
+        if self.image_size > side:
+            raise UsageError(
+                f"data.image_size {self.image_size} is above the {side} pixels of the images of {name}; set "
+                f"data.image_size={side} or less, or build larger shards (chexvision shards build --size "
+                f"{self.image_size})"
+            )
 
 
 class AugmentConfig(Section):
@@ -81,7 +121,7 @@ class LossConfig(Section):
     name: Literal["bce", "focal"]
     multilabel_weight: NonNegative
     binary_weight: NonNegative
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]  # a positive's target is 1 minus this, a negative's 0
     focal_gamma: NonNegative
     pos_weight_power: Probability  # 0: unweighted, 1: negatives / positives
     pos_weight_cap: Annotated[float, Field(ge=1)]
@@ -159,6 +199,17 @@ class Recipe(Section):
     loss: LossConfig
     optim: OptimConfig
     training: TrainingConfig
+
+    @model_validator(mode="after")
+    def _norms_have_statistics(self) -> Recipe:
+        # Backbones halve the side five times: below 64 their last feature map may be 1x1.
+        learns = not all(phase.freeze_backbone for phase in self.training.phases)
+        if learns and self.optim.micro_batch_size == 1 and self.data.image_size < 64:
+            raise ValueError(
+                f"optim.micro_batch_size 1 with data.image_size {self.data.image_size} leaves batch norms a single "
+                "value per channel; set optim.micro_batch_size to 2 or more"
+            )
+        return self
 
 
 def known_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:

@@ -7,9 +7,11 @@ import time
 from types import TracebackType
 from typing import TextIO
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+
+from chexvision.console import LiteralConsole
+from chexvision.foreign import printable
 
 _SECONDS_BETWEEN_LINES = 30.0
 _SECONDS_BETWEEN_NOTES = 0.5  # beside a bar
@@ -30,7 +32,7 @@ class Progress:
     """
 
     def __init__(self, label: str, total: int, unit: str, done: int = 0, stream: TextIO | None = None) -> None:
-        self.label = label
+        self.label = printable(label)
         self.total = total
         self.unit = unit
         self.done = done
@@ -44,14 +46,14 @@ class Progress:
         self._began = self._said = time.monotonic()
         if self._stream.isatty():
             columns = [
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
+                TextColumn("{task.fields[rate]}", markup=False),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
             ]
-            self._bar = Bar(*columns, console=Console(file=self._stream), transient=True)
+            self._bar = Bar(*columns, console=LiteralConsole(file=self._stream), transient=True)
             self._task = self._bar.add_task(self.label, total=self.total, completed=self.done, rate="", note="")
             self._bar.start()
         return self

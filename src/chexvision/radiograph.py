@@ -18,7 +18,12 @@ Grey: TypeAlias = NDArray[np.uint8]  # [H, W]
 PIXEL_MEAN = 0.449
 PIXEL_STD = 0.226
 
+# A detector has 20 million; a few kilobytes can stand for a picture that fills the memory.
+MOST_PIXELS = 100_000_000
+
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_JPEG_SIGNATURE = b"\xff\xd8\xff"
+_JPEG_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 
 # OpenCV's own pool fights with ours: every caller here runs one image a thread.
 cv2.setNumThreads(1)
@@ -31,13 +36,20 @@ def decode_grey(data: bytes) -> Grey:
     their full range (v / 257), so equal files give equal pixels whatever their content.
 
     Raises:
-        ValueError: the bytes are no image that OpenCV reads, or are cut short.
+        ValueError: the bytes are neither a PNG nor a JPEG, are cut short, or stand for more than `MOST_PIXELS`.
     """
     if data.startswith(_PNG_SIGNATURE):
-        _check_png(data)
-    if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[-64:]:
-        raise ValueError("truncated JPEG")
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+        size = _check_png(data)
+    elif data.startswith(_JPEG_SIGNATURE):
+        size = _check_jpeg(data)
+    else:
+        raise ValueError("not a readable PNG or JPEG")
+    if size[0] * size[1] > MOST_PIXELS:
+        raise ValueError(f"{size[0]}×{size[1]} pixels, more than {MOST_PIXELS:,}")
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise ValueError(f"not a readable PNG or JPEG: {error.err}") from None
     if image is None:
         raise ValueError("not a readable PNG or JPEG")
     if image.dtype == np.uint16:
@@ -53,8 +65,8 @@ def decode_grey(data: bytes) -> Grey:
     return np.asarray(image, dtype=np.uint8)
 
 
-def _check_png(data: bytes) -> None:
-    """Raise ValueError unless every chunk up to IEND is whole and has its checksum.
+def _check_png(data: bytes) -> tuple[int, int]:
+    """Width and height; raises ValueError unless every chunk up to IEND is whole and has its checksum.
 
     OpenCV fills what is missing of a cut PNG with black and says nothing; of damage it speaks on stderr.
     """
@@ -69,6 +81,23 @@ def _check_png(data: bytes) -> None:
         if zlib.crc32(memoryview(data)[start + 4 : stop]) != int.from_bytes(data[stop : stop + 4]):
             raise ValueError("damaged PNG: a checksum is wrong")
         start = stop + 4
+    return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+
+
+def _check_jpeg(data: bytes) -> tuple[int, int]:
+    """Width and height; raises ValueError where the end, or the frame header that tells them, is missing."""
+    if b"\xff\xd9" not in data[-64:]:
+        raise ValueError("truncated JPEG")
+    at = 2
+    while at + 9 <= len(data):
+        if data[at] != 0xFF:
+            break
+        kind = data[at + 1]
+        if kind in _JPEG_FRAMES:
+            return int.from_bytes(data[at + 7 : at + 9]), int.from_bytes(data[at + 5 : at + 7])
+        # A marker may be padded with 0xFF; all before the frame header have a length.
+        at += 1 if kind == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4])
+    raise ValueError("damaged JPEG: it has no frame header")
 
 
 def resize_area(grey: Grey, size: int) -> Grey:

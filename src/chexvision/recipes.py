@@ -17,11 +17,22 @@ from pydantic import ValidationError
 
 from chexvision.config import Recipe, known_keys
 from chexvision.errors import UsageError
+from chexvision.files import read_regular
 from chexvision.layout import shared_dir
+
+_LARGEST = 2**20  # bytes of a recipe
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-4 is a number, as everybody who writes a learning rate expects."""
+    """YAML in which 1e-4 is a number, as everybody who writes a learning rate expects, and without aliases.
+
+    A few lines of aliases stand for billions of values; a recipe shares what it has with another by `extends`.
+    """
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not allowed in a recipe; write the value, or use extends")
+        return super().compose_node(parent, index)
 
 
 _Loader.add_implicit_resolver(
@@ -85,12 +96,28 @@ def _find(name: str, known: Sequence[str], folder: Path, what: str) -> Path:
 
 def _read_yaml(path: Path) -> Tree:
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        tree = _parse(read_regular(path, _LARGEST).decode())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise UsageError(f"{path} is not YAML: {error}") from None
     if not isinstance(tree, dict):
         raise UsageError(f"{path} must hold a mapping of keys, found {type(tree).__name__}")
     return tree
+
+
+def _parse(text: str) -> Any:
+    """Parse YAML.
+
+    Raises:
+        ValueError: it is not YAML, has aliases, is nested too deeply, or holds a number or date that cannot be.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _read_extended(path: Path, seen: tuple[Path, ...]) -> Tree:
@@ -121,9 +148,9 @@ def _apply_override(tree: Tree, override: str) -> None:
     if not separator or not key:
         raise UsageError(f"--set {override!r} must read a.b=value, such as --set training.seed=7")
     try:
-        value = yaml.load(text, _Loader) if text else None
-    except yaml.YAMLError:
-        raise UsageError(f"--set {override!r}: the value is not YAML") from None
+        value = _parse(text) if text else None
+    except ValueError as error:
+        raise UsageError(f"--set {override!r}: the value is not YAML: {error}") from None
     *parents, last = key.split(".")
     node: Any = tree
     for depth, part in enumerate(parents):
@@ -133,7 +160,7 @@ def _apply_override(tree: Tree, override: str) -> None:
             raise UsageError(f"unknown key {missing!r}{_nearest(missing, known_keys())}")
         node = child
     if isinstance(node, list):
-        if not last.isdigit() or int(last) >= len(node):
+        if not last.isdecimal() or int(last) >= len(node):
             raise UsageError(f"--set {override!r}: {'.'.join(parents)} has {len(node)} entries, numbered from 0")
         node[int(last)] = value
     elif isinstance(node, dict):
@@ -143,7 +170,7 @@ def _apply_override(tree: Tree, override: str) -> None:
 
 
 def _child(node: Any, part: str) -> Any:
-    if isinstance(node, list) and part.isdigit() and int(part) < len(node):
+    if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
         return node[int(part)]
     return node.get(part) if isinstance(node, dict) else None
 
@@ -159,7 +186,7 @@ def _explain(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     given = first["input"]
     value = f", got {given!r}" if isinstance(given, (str, int, float, bool, type(None))) else ""
-    return f"{key}: {message}{value}"
+    return f"{key}: {message}{value}" if key else message
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -17,9 +17,11 @@ from chexvision.data.decode import decoded_dir, decoded_images
 from chexvision.data.rows import read_rows
 from chexvision.data.source import ShardSource, find_shards
 from chexvision.errors import ChexError
+from chexvision.layout import cache_dir
+from chexvision.preprocessing import Preprocessing
 
-PLAIN = ClaheConfig(enabled=False, clip_limit=2.0, tiles=8)
-EQUALISED = ClaheConfig(enabled=True, clip_limit=2.0, tiles=8)
+PLAIN = Preprocessing(image_size=64, clahe=ClaheConfig(enabled=False, clip_limit=2.0, tiles=8))
+EQUALIZED = Preprocessing(image_size=64, clahe=ClaheConfig(enabled=True, clip_limit=2.0, tiles=8))
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def source(drawn_shards: Path) -> ShardSource:
 
 def test_the_array_holds_what_opencv_reads_from_the_shards(source: ShardSource) -> None:
     rows = read_rows(source.shards, None)["train"]
-    images = decoded_images(source, rows, 64, PLAIN)
+    images = decoded_images(source, rows, PLAIN)
     table = pq.read_table(source.shards["train"][0], columns=["filename", "image"])
     encoded = {
         name: image["bytes"] for name, image in zip(*(column.to_pylist() for column in table.columns), strict=True)
@@ -42,38 +44,38 @@ def test_the_array_holds_what_opencv_reads_from_the_shards(source: ShardSource) 
 
 def test_clahe_and_size_are_applied_on_the_way_in(source: ShardSource) -> None:
     rows = read_rows(source.shards, None)["validation"]
-    plain = decoded_images(source, rows, 64, PLAIN)
-    equalised = decoded_images(source, rows, 64, EQUALISED)
+    plain = decoded_images(source, rows, PLAIN)
+    equalised = decoded_images(source, rows, EQUALIZED)
     assert np.array_equal(equalised[0], cv2.createCLAHE(2.0, (8, 8)).apply(np.asarray(plain[0])))
-    halved = decoded_images(source, rows, 32, PLAIN)
+    halved = decoded_images(source, rows, PLAIN.model_copy(update={"image_size": 32}))
     assert np.array_equal(halved[0], cv2.resize(np.asarray(plain[0]), (32, 32), interpolation=cv2.INTER_AREA))
 
 
 def test_the_second_call_decodes_nothing(source: ShardSource, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = read_rows(source.shards, None)["validation"]
-    first = np.array(decoded_images(source, rows, 64, EQUALISED))
+    first = np.array(decoded_images(source, rows, EQUALIZED))
     monkeypatch.setattr(decode, "decode_grey", lambda data: pytest.fail("decoded again"))
-    assert np.array_equal(first, decoded_images(source, rows, 64, EQUALISED))
+    assert np.array_equal(first, decoded_images(source, rows, EQUALIZED))
 
 
 def test_a_damaged_array_is_decoded_again(source: ShardSource) -> None:
     rows = read_rows(source.shards, None)["validation"]
-    first = np.array(decoded_images(source, rows, 64, PLAIN))
+    first = np.array(decoded_images(source, rows, PLAIN))
     (file,) = decoded_dir().glob("*/images.npy")
     with file.open("r+b") as handle:
         handle.seek(-64 * 64, os.SEEK_END)
         handle.write(b"\x7f" * 64)
-    assert np.array_equal(first, decoded_images(source, rows, 64, PLAIN))
+    assert np.array_equal(first, decoded_images(source, rows, PLAIN))
     with file.open("r+b") as handle:
         handle.truncate(1000)
-    assert np.array_equal(first, decoded_images(source, rows, 64, PLAIN))
+    assert np.array_equal(first, decoded_images(source, rows, PLAIN))
 
 
 def test_other_rows_get_an_array_of_their_own(source: ShardSource) -> None:
     rows = read_rows(source.shards, None)["train"]
     some = rows.take(np.arange(0, len(rows), 3))
-    every = decoded_images(source, rows, 64, PLAIN)
-    assert np.array_equal(decoded_images(source, some, 64, PLAIN), np.asarray(every)[::3])
+    every = decoded_images(source, rows, PLAIN)
+    assert np.array_equal(decoded_images(source, some, PLAIN), np.asarray(every)[::3])
 
 
 def test_a_shard_that_changed_is_not_mistaken_for_the_old_one(drawn_shards: Path, tmp_path: Path) -> None:
@@ -81,8 +83,33 @@ def test_a_shard_that_changed_is_not_mistaken_for_the_old_one(drawn_shards: Path
     shutil.copytree(drawn_shards, copy)
     before = find_shards(copy).identity
     shard = find_shards(copy).shards["test"][0]
-    shard.write_bytes(shard.read_bytes() + b"x")
+    data, times = shard.read_bytes(), shard.stat()
+    # One byte of a picture, the size and the times as before: no footer and no manifest tells.
+    shard.write_bytes(data[:500] + bytes([data[500] ^ 1]) + data[501:])
+    os.utime(shard, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert find_shards(copy).identity != before
+    shard.write_bytes(data)
+    assert find_shards(copy).identity == before
+
+
+@pytest.mark.parametrize("without", [None, "manifest.json"])
+def test_a_copied_folder_is_the_same_data_set(drawn_shards: Path, tmp_path: Path, without: str | None) -> None:
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(drawn_shards, copy, copy_function=shutil.copyfile)
+    if without is not None:
+        (copy / without).unlink()
+    assert find_shards(copy).identity == find_shards(drawn_shards).identity
+
+
+def test_a_shard_is_hashed_once_as_long_as_it_does_not_change(
+    drawn_shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = find_shards(drawn_shards).identity
+    with monkeypatch.context() as patch:
+        patch.setattr("chexvision.shards.hashes.sha256_of", lambda _: pytest.fail("hashed again"))
+        assert find_shards(drawn_shards).identity == identity
+    (cache_dir() / "sha256.json").write_text("[]")
+    assert find_shards(drawn_shards).identity == identity
 
 
 def test_an_unreadable_image_names_itself_and_leaves_nothing(
@@ -95,7 +122,7 @@ def test_an_unreadable_image_names_itself_and_leaves_nothing(
 
     monkeypatch.setattr(decode, "decode_grey", broken)
     with pytest.raises(ChexError, match=r"\.png in .*truncated PNG"):
-        decoded_images(source, rows, 64, PLAIN)
+        decoded_images(source, rows, PLAIN)
     assert list(decoded_dir().iterdir()) == []
 
 
@@ -104,7 +131,7 @@ def test_too_little_disk_says_how_much_is_needed(source: ShardSource, monkeypatc
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**6))
     rows = read_rows(source.shards, None)["train"]
     with pytest.raises(ChexError, match=r"need 0\.0 GB.*has 0\.0 GB free.*CHEXVISION_CACHE"):
-        decoded_images(source, rows, 64, PLAIN)
+        decoded_images(source, rows, PLAIN)
 
 
 def test_a_full_disk_is_an_error_and_not_a_crash(drawn_shards: Path, tmp_path: Path) -> None:
@@ -112,11 +139,11 @@ def test_a_full_disk_is_an_error_and_not_a_crash(drawn_shards: Path, tmp_path: P
     script = (
         "import resource, signal, sys; from pathlib import Path\n"
         "from chexvision.data import decode; from chexvision.data.rows import read_rows\n"
-        "from chexvision.data.source import find_shards; from chexvision.config import ClaheConfig\n"
+        "from chexvision.data.source import find_shards; from chexvision.preprocessing import Preprocessing\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "source = find_shards(Path(sys.argv[1])); rows = read_rows(source.shards, None)['train']\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-        "try: decode.decoded_images(source, rows, 64, ClaheConfig(enabled=False, clip_limit=1.0, tiles=1))\n"
+        "try: decode.decoded_images(source, rows, Preprocessing(image_size=64))\n"
         "except OSError as error: print('refused', error.errno)\n"
         "print(sorted(p.name for p in decode.decoded_dir().iterdir()))\n"
     )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from chexvision.data.rows import Rows, read_rows, sample_patients
 from chexvision.data.source import find_shards
+from chexvision.data.split_rule import SplitChoice
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.reference import RepoRef
 
@@ -46,12 +47,12 @@ def test_a_table_divides_the_same_shards_anew(tmp_path: Path, drawn_shards: Path
     patients = np.unique(np.concatenate([rows.patients for rows in own.values()]))
     table = tmp_path / "table.csv"
     table.write_text("patient_id,split\n" + "".join(f"{p},{'train' if p % 2 else 'validation'}\n" for p in patients))
-    rows = read_rows(shards, str(table))
+    rows = read_rows(shards, SplitChoice.parse(str(table)))
     assert (rows["train"].patients % 2 == 1).all() and (rows["validation"].patients % 2 == 0).all()
     assert sum(map(len, rows.values())) == sum(map(len, own.values()))
     table.write_text(f"patient_id,split\n{patients[0]},train\n")
     with pytest.raises(UsageError, match=r"does not name patient"):
-        read_rows(shards, str(table))
+        read_rows(shards, SplitChoice.parse(str(table)))
 
 
 def test_an_unknown_label_names_the_shard(tmp_path: Path) -> None:

@@ -98,6 +98,7 @@ def train(option):
         artifact.mkdir(exist_ok=True)
         for name in REQUIRED:
             (artifact / name).write_text(json.dumps({"name": name, "learned": learned}))
+        (artifact / "README.md").write_text("# Model\\n\\n## Use\\n\\nin this folder\\n\\n## Limits\\n")
         session.trained(artifact)
         session.published(open_store(to).publish(artifact, run_id).reference if to else None)
     print("trained")

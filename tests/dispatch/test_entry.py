@@ -249,9 +249,9 @@ def test_exit_code_is_that_of_training(kernel: Place) -> None:
 
 
 def test_bundle_folder_is_filled_into_the_words(kernel: Place) -> None:
-    placed = kernel(None, "--set", 'data.split_table="{bundle}/tables/t.csv"')
+    placed = kernel(None, "--set", 'data.split="{bundle}/tables/t.csv"')
     placed.run()
-    assert f'data.split_table="{placed.root}/tmp/bundle-' in placed.seen["argv"][4]
+    assert f'data.split="{placed.root}/tmp/bundle-' in placed.seen["argv"][4]
 
 
 def test_sigterm_reaches_training_which_ends_in_its_own_way(kernel: Place) -> None:

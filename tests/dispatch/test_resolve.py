@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,13 @@ from huggingface_hub import HfApi
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.recipes import load_recipe
-from chexvision_dispatch.resolve import destination, pinned_data, travelling_recipe
+from chexvision_dispatch.resolve import (
+    confirmed,
+    described_split,
+    destination,
+    pinned_data,
+    travelling_recipe,
+)
 from tests.fakes.faults import Fault
 from tests.fakes.hub import FakeHub
 
@@ -28,9 +35,59 @@ def dataset(fake_hub: FakeHub) -> str:
     return made.oid
 
 
-def test_full_sha_passes_without_asking_anybody(fake_hub: FakeHub) -> None:
+def test_full_sha_is_the_name_that_it_was(fake_hub: FakeHub) -> None:
     assert pinned_data(f"a/b@{SHA}", folders=False) == f"a/b@{SHA}"
     assert fake_hub.requests == []
+
+
+def test_sha_that_the_hub_has_not_is_refused(fake_hub: FakeHub, dataset: str) -> None:
+    assert confirmed(f"chex/xrays@{dataset}") == []
+    with pytest.raises(ChexError, match=f"chex/xrays has no revision '{SHA}'"):
+        confirmed(f"chex/xrays@{SHA}")
+    with pytest.raises(ChexError, match="the Hub has no dataset a/b"):
+        confirmed(f"a/b@{SHA}")
+
+
+def test_hub_that_does_not_answer_leaves_a_sha_to_the_session(fake_hub: FakeHub, dataset: str) -> None:
+    fake_hub.faults.add("xrays", Fault.status(503), times=99)
+    assert confirmed(f"chex/xrays@{dataset}") == [
+        f"the Hub did not answer (HTTP 503): whether there is chex/xrays@{dataset} shows when the session begins"
+    ]
+
+
+def test_folder_is_not_asked_for(fake_hub: FakeHub, tmp_path: Path) -> None:
+    assert confirmed(str(tmp_path)) == []
+    assert fake_hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "official: train 82,346, validation 4,178, test 25,596 images, if the whole release is there"),
+        (["data.validation_share=0.1"], "official: train 78,0"),
+        (["data.split=chexnet"], "chexnet: train 78,468, validation 11,219, test 22,433 images"),
+        (["data.split=patient"], "patient: 70/10/20 % of the patients"),
+        (["data.split=shards"], "shards: as they lie"),
+        (["data.split=./mine.csv"], "mine.csv: train 1, validation 1, test 0 patients"),
+    ],
+)
+def test_split_is_told_before_anything_is_sent(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.csv").write_text("patient_id,split\n1,train\n2,val\n")
+    assert described_split(load_recipe("densenet", overrides=words), f"a/b@{SHA}").startswith(said)
+
+
+def test_split_of_drawn_shards_is_their_own(tmp_path: Path) -> None:
+    manifest = {
+        "format": 1, "chexvision": "0", "source": {"kind": "drawn"}, "split": {"name": "patient", "seed": 0},
+        "size": 32, "encoding": "png", "splits": {}, "shards": [], "files": [], "bad": [],
+    }  # fmt: skip
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert described_split(load_recipe("densenet"), str(tmp_path)) == "shards: as they lie"
+    with pytest.raises(UsageError, match="these pictures are drawn"):
+        described_split(load_recipe("densenet", overrides=["data.split=chexnet"]), str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["chex/xrays", "chex/xrays@main", "chex/xrays@v1"])
@@ -127,15 +184,22 @@ def test_recipe_file_travels_in_the_bundle_and_reads_the_same_there(tmp_path: Pa
 def test_split_table_travels_in_the_bundle(tmp_path: Path) -> None:
     table = tmp_path / "my split.csv.gz"
     table.write_bytes(gzip.compress(b"patient_id,split\n1,train\n"))
-    words = [f"data.split_table={table}"]
+    words = [f"data.split={table}"]
     recipe = load_recipe("densenet", overrides=words)
     travelling = travelling_recipe(recipe, "densenet", None, words)
     assert travelling.files == {"tables/my split.csv.gz": table.read_bytes()}
-    there = [a.replace("{bundle}", "/tmp/b: 1") for a in travelling.arguments if a.startswith("data.split_table")]
-    assert load_recipe("densenet", overrides=there).data.split_table == "/tmp/b: 1/tables/my split.csv.gz"
+    there = [a.replace("{bundle}", "/tmp/b: 1") for a in travelling.arguments if a.startswith("data.split=")]
+    assert load_recipe("densenet", overrides=there).data.split == "/tmp/b: 1/tables/my split.csv.gz"
 
 
 def test_split_table_that_is_missing_is_refused() -> None:
-    recipe = load_recipe("densenet", overrides=["data.split_table=/none.csv"])
-    with pytest.raises(UsageError, match=r"no file /none\.csv"):
+    recipe = load_recipe("densenet", overrides=["data.split=/none.csv"])
+    with pytest.raises(UsageError, match=r"split /none\.csv: there is no such file"):
+        travelling_recipe(recipe, "densenet", None, [])
+
+
+def test_split_table_that_is_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("patient_id,split\n1,trian\n")
+    recipe = load_recipe("densenet", overrides=[f"data.split={tmp_path}/t.csv"])
+    with pytest.raises(UsageError, match="line 2: unknown split 'trian'"):
         travelling_recipe(recipe, "densenet", None, [])

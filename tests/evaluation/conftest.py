@@ -44,6 +44,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path
     import torch
 
     from chexvision.models.classifier import CheXVision
+    from chexvision.preprocessing import Preprocessing
 
     folder = tmp_path_factory.mktemp("models")
 
@@ -51,7 +52,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path
         out = folder / f"model{seed}"
         if not out.exists():
             torch.manual_seed(seed)
-            CheXVision(backbone="se_resnet34", hidden_features=0, image_size=32).save_pretrained(out)
+            CheXVision(
+                backbone="se_resnet34", hidden_features=0, preprocessing=Preprocessing(image_size=32)
+            ).save_pretrained(out)
         return out
 
     return make

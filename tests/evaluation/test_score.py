@@ -99,11 +99,11 @@ def test_bad_columns_are_refused(tmp_path: Path, entries: dict[str, Entry], head
     ("old", "new", "message"),
     [
         ("00000002_000.png", "00000001_000.png", "line 4: 00000001_000.png is predicted a second time"),
-        ("00000002_000.png", "99999999_000.png", "line 4: 99999999_000.png is no image of the labels"),
+        ("00000002_000.png", "99999999_000.png", "line 4: 99999999_000.png is not an image of the labels"),
         ("00000002_000.png,0.", "00000002_000.png,NaN,0.", "line 4: 3 cells, expected 2"),
         ("00000002_000.png,0.", "00000002_000.png,1.", r"outside \[0, 1\]; turn logits into probabilities"),
         ("00000002_000.png,0.", "00000002_000.png,-0.", r"outside \[0, 1\]"),
-        ("00000002_000.png,0.", "00000002_000.png,nan#", "is no probability"),
+        ("00000002_000.png,0.", "00000002_000.png,nan#", "is not a probability"),
         ("Image Index", "what", "no column of image names"),
     ],
 )
@@ -115,7 +115,7 @@ def test_bad_cells_are_named(tmp_path: Path, entries: dict[str, Entry], old: str
 
 def test_nan_and_blank_cells_are_refused(tmp_path: Path, entries: dict[str, Entry]) -> None:
     path = tmp_path / "p.csv"
-    for cell, message in (("nan", "NaN is no probability"), ("", "'' is no probability")):
+    for cell, message in (("nan", "NaN is not a probability"), ("", "'' is not a probability")):
         path.write_text(f"image,Mass\n00000001_000.png,{cell}\n")
         with pytest.raises(UsageError, match=message):
             read_submission(path, entries)
@@ -125,7 +125,7 @@ def test_a_split_must_be_predicted_whole(tmp_path: Path, entries: dict[str, Entr
     table = tmp_path / "split.csv"
     table.write_text("patient_id,split\n" + "".join(f"{p},{'test' if p > 40 else 'train'}\n" for p in range(1, 81)))
     path = _write(tmp_path / "p.csv", entries, ["Mass", "Nodule"])
-    found = score(path, entries, METHOD, split_table=table)
+    found = score(path, entries, METHOD, split_rule=str(table))
     assert found.metrics.images == 80
     assert "80 predictions of other images were left out" in found.notes
     lines = [line for line in path.read_text().splitlines() if "00000050_001" not in line]
@@ -133,7 +133,7 @@ def test_a_split_must_be_predicted_whole(tmp_path: Path, entries: dict[str, Entr
     with pytest.raises(
         UsageError, match=r"1 of 80 images of test in split.csv are not predicted, first 00000050_001.png"
     ):
-        score(path, entries, METHOD, split_table=table)
+        score(path, entries, METHOD, split_rule=str(table))
 
 
 def test_thresholds_come_from_other_images_only(tmp_path: Path, entries: dict[str, Entry]) -> None:

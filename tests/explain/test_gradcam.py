@@ -54,14 +54,14 @@ def test_without_a_hidden_layer_the_map_is_the_heads_weighting_of_the_features(t
 def test_a_last_map_that_is_too_coarse_gives_way_to_a_finer_one(
     backbone: str, side: int, method: str, cells: int
 ) -> None:
-    model = CheXVision(backbone=backbone, image_size=side).eval()
+    model = CheXVision(backbone=backbone).eval()
     found = explain_batch(model, _images(1, side), _always(0, 14))
     assert (found.method, found.maps.shape) == (method, (1, 2, cells, cells))
     assert cells >= FEWEST_CELLS
 
 
 def test_a_picture_too_small_for_any_map_is_explained_by_the_finest() -> None:
-    model = CheXVision(backbone="se_resnet34", image_size=24).eval()
+    model = CheXVision(backbone="se_resnet34").eval()
     assert explain_batch(model, _images(1, 24), _always(0)).maps.shape[2:] == (6, 6)
 
 
@@ -83,7 +83,7 @@ def test_each_image_can_have_outputs_of_its_own(trained: CheXVision) -> None:
 
 
 def test_explaining_leaves_the_model_as_it_was() -> None:
-    model = CheXVision(backbone="se_resnet34", image_size=64)
+    model = CheXVision(backbone="se_resnet34")
     model.freeze_backbone(True)
     model.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -97,7 +97,7 @@ def test_explaining_leaves_the_model_as_it_was() -> None:
 
 
 def test_a_map_reaches_from_0_to_1_and_is_all_0_where_nothing_raises_the_logit(trained: CheXVision) -> None:
-    lowered = CheXVision(backbone="small", hidden_features=0, image_size=SIDE, clahe_clip_limit=0).eval()
+    lowered = CheXVision(backbone="small", hidden_features=0).eval()
     with torch.no_grad():
         lowered.multilabel_head.weight.fill_(-1.0)
     assert float(explain_batch(lowered, _images(1), _always(0)).maps.max()) == 0
@@ -106,7 +106,7 @@ def test_a_map_reaches_from_0_to_1_and_is_all_0_where_nothing_raises_the_logit(t
 
 
 def test_weights_that_give_no_number_are_named() -> None:
-    model = CheXVision(backbone="small", hidden_features=0, image_size=SIDE)
+    model = CheXVision(backbone="small", hidden_features=0)
     with torch.no_grad():
         model.binary_head.bias.fill_(float("nan"))
     with pytest.raises(ChexError, match="not a number"):

@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from .hub_api import HubApi
 from .hub_jobs import HubJobs, Job
-from .hub_store import Entry, Files
+from .hub_store import Entry, Files, Repo
 from .messages import HttpError, Request, Response, content_response, json_response
 from .wire import route
 
@@ -117,6 +117,15 @@ class FakeHub(HubApi, HubJobs):
             CommitRecord(c.sha, c.parent, c.title, c.message, Files(c.entries, self.blobs))
             for c in self.repos[repo_type, repo].history(revision)
         ]
+
+    def plant_dataset(self, repo: str, sha: str) -> None:
+        """A dataset without shards whose only commit has the given sha."""
+        planted = Repo("dataset", repo, private=False, blobs=self.blobs)
+        planted.initialize()
+        first = planted.commits.pop(planted.branches["main"])
+        planted.commits[sha] = replace(first, sha=sha)
+        planted.branches["main"] = sha
+        self.repos["dataset", repo] = planted
 
     def tags(self, repo: str, repo_type: str = "model") -> dict[str, str]:
         """Tags and the shas they name."""

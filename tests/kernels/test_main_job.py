@@ -7,22 +7,29 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import torch
 from huggingface_hub import HfApi
 
+from chexvision.data.division import check_data
+from chexvision.data.source import find_shards
+from chexvision.evaluation.overlap import TrainingImages
 from chexvision.models import CheXVision
 from chexvision.recipes import load_recipe
+from chexvision.shards.release import patient_of
 from chexvision_dispatch.estimate import gpu_hours
 from tests.dispatch.measured import OPTIONS, published_run
 from tests.fakes.fixtures import HUB_TOKEN
 from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle
+from tests.shards.published import generated_images, real_images, split_as_published, write_published
 
 KAGGLE_TOKEN = "KGAT_right"
 QUICK = ["--set", "data.image_size=32", "--set", "data.max_train_images=40", "--set", "training.phases.0.epochs=1"]
 ARTIFACT = {"README.md", "config.json", "history.json", "metrics.json", "model.safetensors", "run.json"}
+ARTIFACT |= {"training_images.npz"}
 
 
 def chexvision(*arguments: object, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
@@ -46,16 +53,21 @@ def kaggle(tmp_path: Path, fake_hub: FakeHub) -> FakeKaggle:
     )
 
 
+@pytest.mark.parametrize("kind", ["generated", "radiographs"])
 def test_a_dispatched_run_appears_on_the_hub_in_one_tagged_commit(
-    fake_hub: FakeHub, kaggle: FakeKaggle, drawn_shards: Path, tmp_path: Path
+    fake_hub: FakeHub, kaggle: FakeKaggle, tmp_path: Path, request: pytest.FixtureRequest, kind: str
 ) -> None:
+    images = generated_images(side=40) if kind == "generated" else real_images(request.getfixturevalue("real_data"))
+    shards = write_published(tmp_path / "shards", images)
     api = HfApi()
-    api.create_repo("chex/drawn", repo_type="dataset")
-    pushed = api.upload_folder(repo_id="chex/drawn", repo_type="dataset", folder_path=drawn_shards)
+    api.create_repo("chex/published", repo_type="dataset")
+    pushed = api.upload_folder(repo_id="chex/published", repo_type="dataset", folder_path=shards)
+    before = len(fake_hub.requests)
     with kaggle:
         env = kaggle.subprocess_env(token=KAGGLE_TOKEN, base={**os.environ, **fake_hub.env, "HF_TOKEN": HUB_TOKEN})
-        command = ["dispatch", "--model", "densenet", "--preset", "smoke", "--data", "chex/drawn@main", *QUICK]
+        command = ["dispatch", "--model", "densenet", "--preset", "smoke", "--data", "chex/published@main", *QUICK]
         printed = chexvision(*command, "--to", "chex/model", env=env, cwd=tmp_path)
+        assert "split  official: train 82,346, validation 4,178, test 25,596 images" in printed
         (session,) = kaggle.sessions
         session.wait(240)
         assert session.status == "COMPLETE", session.text[-3000:]
@@ -69,9 +81,42 @@ def test_a_dispatched_run_appears_on_the_hub_in_one_tagged_commit(
         files = commits[0].files
         assert set(files) - {".gitattributes"} >= ARTIFACT
 
+        # The labels are read, and the split is known, before a repository is created and a shard is fetched.
+        asked = [(record.method, unquote(record.path), record.status) for record in fake_hub.requests[before:]]
+        first_of = {
+            "labels": min(i for i, (_, path, status) in enumerate(asked) if status == 206 and "/cdn/" in path),
+            "repository": asked.index(("POST", "/api/repos/create", 200)),
+            "shard": min(i for i, (_, path, status) in enumerate(asked) if status == 200 and "/cdn/" in path),
+        }
+        assert sorted(first_of, key=first_of.__getitem__) == ["labels", "repository", "shard"], first_of
+
+        # Validation is on patients that training has not seen, though the shards' own are; all records say so.
+        run, metrics = json.loads(files["run.json"]), json.loads(files["metrics.json"])
+        expected = check_data(shards, load_recipe("densenet").data)
+        split = json.loads(expected.record.model_dump_json())
+        assert run["split"] == metrics["split"] == split
+        assert (split["rule"], split["validation_share"]) == ("official", 0.05)
+        patients = {name: set(rows.patients.tolist()) for name, rows in expected.rows.items()}
+        assert not patients["train"] & patients["validation"] | patients["train"] & patients["test"]
+        lying: dict[str, set[int]] = {}
+        for name in images:
+            lying.setdefault(split_as_published(name), set()).add(patient_of(name))
+        assert lying["train"] & lying["validation"]
+        assert metrics["splits"]["test"]["images_sha256"] == split["parts"]["test"]["images_sha256"]
+        card = files["README.md"].decode()
+        assert "divided by the release's official test list, validation 5 % of the other patients" in card
+        assert f"| validation | {len(expected.rows['validation'])} | {len(patients['validation'])} |" in card
+        (tmp_path / "training_images.npz").write_bytes(files["training_images.npz"])
+        seen = TrainingImages.read(tmp_path / "training_images.npz")
+        source = find_shards(shards)
+        of = {name: seen.overlap("model", name, rows, source) for name, rows in expected.rows.items()}
+        assert 0 < (of["train"].trained_images or 0) <= 40
+        assert [of[name].trained_patients for name in ("validation", "test")] == [0, 0]
+        assert f"chexvision predict chex/model@{run_id} chest.png" in card
+        assert "USER" not in card
+
         # Everything it depends on is recorded, pinned.
-        run = json.loads(files["run.json"])
-        assert run["dataset"] == f"chex/drawn@{pushed.oid}"
+        assert run["dataset"] == f"chex/published@{pushed.oid}"
         assert run["provenance"]["run_id"] == run_id
         assert run["provenance"]["target"] == "kaggle"
         assert len(run["provenance"]["bundle_sha256"]) == 64

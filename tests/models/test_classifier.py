@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+from chexvision.config import ClaheConfig
 from chexvision.errors import ChexError
 from chexvision.labels import FINDINGS
 from chexvision.models import CheXVision
 from chexvision.models.classifier import build_backbone, build_model
 from chexvision.models.registry import BACKBONES
+from chexvision.preprocessing import Preprocessing
 from chexvision.recipes import load_recipe
 
 SHIPPED = sorted(name for name, entry in BACKBONES.items() if entry.builder.startswith("chexvision."))
@@ -78,18 +80,26 @@ def test_a_frozen_backbone_holds_its_weights_and_its_norm_statistics() -> None:
 def test_a_saved_model_comes_back_bit_for_bit_with_all_that_prediction_needs(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    model = CheXVision(
-        backbone="se_resnet34", hidden_features=0, dropout=0.5, image_size=96, clahe_clip_limit=0
-    ).eval()
+    clahe = ClaheConfig(enabled=False, clip_limit=2.0, tiles=8)
+    preprocessing = Preprocessing(shard_size=128, image_size=96, clahe=clahe, mean=0.5, std=0.25)
+    model = CheXVision(backbone="se_resnet34", hidden_features=0, dropout=0.5, preprocessing=preprocessing).eval()
     model.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["findings"] == list(FINDINGS)
-    assert (config["image_size"], config["clahe_clip_limit"]) == (96, 0)
+    assert config["format"] == 1
+    assert config["preprocessing"] == {
+        "shard_size": 128,
+        "image_size": 96,
+        "interpolation": "area",
+        "clahe": {"enabled": False, "clip_limit": 2.0, "tiles": 8},
+        "mean": 0.5,
+        "std": 0.25,
+    }
     loaded = CheXVision.from_pretrained(tmp_path)
     images = torch.rand(2, 3, 96, 96)
     with torch.no_grad():
         assert torch.equal(model(images)["multilabel_logits"], loaded(images)["multilabel_logits"])
-    assert loaded.image_size == 96
+    assert loaded.preprocessing == preprocessing
     assert not loaded.training
     assert capfd.readouterr().out == ""
 

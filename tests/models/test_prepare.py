@@ -10,11 +10,12 @@ import tests.training.runs  # noqa: F401 - registers the backbone "tiny"
 from chexvision.errors import UsageError
 from chexvision.models.classifier import CheXVision
 from chexvision.models.prepare import prepare, prepared
+from chexvision.preprocessing import Preprocessing
 
 
 @pytest.fixture
 def model() -> CheXVision:
-    return CheXVision(backbone="tiny", hidden_features=0, image_size=16)
+    return CheXVision(backbone="tiny", hidden_features=0, preprocessing=Preprocessing(image_size=16))
 
 
 def _pictures(folder: Path, count: int) -> list[Path]:

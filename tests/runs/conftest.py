@@ -21,6 +21,13 @@ DISPATCH = ["dispatch", "--model", "densenet", "--data", f"chex/xrays@{SHA}"]
 Typed = Callable[..., "subprocess.Popen[str]"]
 
 
+@pytest.fixture(autouse=True)
+def _data_set(request: pytest.FixtureRequest) -> None:
+    """The data set that `DISPATCH` names, on the Hub of the test."""
+    if "fake_hub" in request.fixturenames:
+        request.getfixturevalue("fake_hub").plant_dataset("chex/xrays", SHA)
+
+
 @pytest.fixture
 def gate(tmp_path: Path) -> Path:
     """A folder in which the file N lets epoch N end."""

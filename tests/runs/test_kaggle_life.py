@@ -159,6 +159,10 @@ def test_without_a_token_it_pauses_resumes_from_its_output_and_is_collected(
     assert collected.code == 0, collected.err
     run_id = records.find(None).run_id
     assert json.loads(fake_hub.read("chex/model", "model.safetensors", run_id))["learned"] == [1, 2, 3]
+    assert (
+        f"chexvision predict chex/model@{run_id} chest.png"
+        in fake_hub.read("chex/model", "README.md", run_id).decode()
+    )
     assert list(fake_hub.tags("chex/model")) == [run_id]
     assert "published before" in cli("runs", "collect").out
     assert len(fake_hub.commits("chex/model")) == 2

@@ -129,8 +129,47 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, number: signal.Signal
     assert beside(tmp_path) == []
 
 
+def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    words = [*COMMAND, "synthesize", "--out", str(tmp_path / "out"), "--images", "100000", "--size", "64"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            _wait_for_a_shard(tmp_path, process)
+        finally:
+            process.kill()
+    assert beside(tmp_path) == [".out.building", ".out.lock"]
+    assert run("synthesize", "--out", tmp_path / "out", "--images", 12, "--size", 48) == 0
+    assert beside(tmp_path) == ["out"]
+
+
+def test_a_build_that_runs_is_left_alone_by_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*COMMAND, "synthesize", "--out", str(tmp_path / "out"), "--images", "100000", "--size", "64"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            _wait_for_a_shard(tmp_path, process)
+            assert run("synthesize", "--out", tmp_path / "out", "--images", 12, "--size", 48) == 1
+            assert f"{tmp_path / 'out'} is being made by another command" in capsys.readouterr().err
+            assert any(os.path.getsize(path) for path in tmp_path.glob(".out.building/data/*"))  # noqa: PTH202
+            assert process.poll() is None
+        finally:
+            process.kill()
+
+
+def test_a_set_that_was_being_replaced_when_the_build_was_killed_comes_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The kill came between the two renames: the old set is moved away, the new one is not in its place."""
+    words = ("synthesize", "--out", tmp_path / "out", "--images", 12, "--size", 48)
+    assert run(*words) == 0
+    (tmp_path / "out").rename(tmp_path / ".out.old")
+    assert run(*words) == 2
+    assert "already holds shards; add --overwrite" in capsys.readouterr().err
+    assert run("verify", tmp_path / "out") == 0
+    assert run(*words, "--overwrite") == 0
+    assert beside(tmp_path) == ["out"]
+
+
 def _wait_for_a_shard(folder: Path, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 60
-    while not any(os.path.getsize(path) for path in folder.glob(".out.*/data/*")):  # noqa: PTH202
+    while not any(os.path.getsize(path) for path in folder.glob(".out.building/data/*")):  # noqa: PTH202
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)

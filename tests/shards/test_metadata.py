@@ -51,7 +51,7 @@ def test_missing_columns_are_all_named_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ((ROW.replace(",1,058Y", ",one,058Y"),), "line 2: 'one' is no whole number"),
+        ((ROW.replace(",1,058Y", ",one,058Y"),), "line 2: 'one' is not a whole number"),
         ((ROW, ROW), "line 3: 00000001_000.png is named a second time"),
         (("00000001_000.png,No Finding",), "line 2: 2 cells"),
         ((), "describes no image"),

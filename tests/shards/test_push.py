@@ -203,7 +203,7 @@ def test_bad_input_is_one_line(hub: FakeHub, small: Path, tmp_path: Path, capsys
     for words, code, message in [
         (("push", small, "--repo", "drawn"), 2, "--repo drawn is no dataset's name; write USER/NAME"),
         (("push", small, "--repo", "chex/drawn@main"), 2, "is no dataset's name"),
-        (("push", tmp_path / "none", "--repo", DATA), 2, "is no folder"),
+        (("push", tmp_path / "none", "--repo", DATA), 2, "is not a folder"),
         (("push", tmp_path / "empty", "--repo", DATA), 2, "has no manifest.json"),
         (("push", small, "--repo", "else/drawn"), 3, "could not push to else/drawn"),
         (("info", tmp_path / "empty"), 2, "no shards such as"),

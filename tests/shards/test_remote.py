@@ -89,5 +89,5 @@ def test_shards_of_another_maker_are_described_as_far_as_they_go(tmp_path: Path)
     with pytest.raises(ChexError, match="has no column 'labels'"):
         describe(folder_place(tmp_path))
     path.write_bytes(b"nothing")
-    with pytest.raises(ChexError, match="is no Parquet file"):
+    with pytest.raises(ChexError, match="is not a readable Parquet file"):
         describe(folder_place(tmp_path))

@@ -55,7 +55,7 @@ def test_official_lists_are_the_default_and_validation_comes_from_the_first(rele
                             tmp_path / "out", options())  # fmt: skip
     assert manifest.split.name == "official"
     assert {name: counts.patients for name, counts in manifest.splits.items()} == {
-        "train": 13, "validation": 2, "test": 5,
+        "train": 14, "validation": 1, "test": 5,
     }  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def test_a_table_splits_as_it_says(release: Release, tmp_path: Path) -> None:
     [
         ("patient_id,split\n1,train\n1,test\n", "line 3: patient 1 is in two splits"),
         ("patient_id,split\n1,holdout\n", "unknown split 'holdout'"),
-        ("patient_id,split\nx,train\n", "'x' is no patient number"),
+        ("patient_id,split\nx,train\n", "'x' is not a patient number"),
         ("patient,split\n1,train\n", "no column 'patient_id'"),
         ("patient_id,split\n", "names no patient"),
         ("", "no column 'patient_id'"),

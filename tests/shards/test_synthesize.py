@@ -10,7 +10,8 @@ import pytest
 
 from chexvision.labels import FINDINGS, NO_FINDING, parse_labels
 from chexvision.radiograph import decode_grey
-from chexvision.shards.anatomy import draw_chest
+from chexvision.shards.anatomy import Scene, draw_chest
+from chexvision.shards.benign import add_benign
 from chexvision.shards.drawing import draw_radiograph
 from chexvision.shards.manifest import Manifest
 from chexvision.shards.prevalence import FLOOR, draw_findings
@@ -77,7 +78,23 @@ def test_each_finding_changes_the_picture_inside_its_boxes(finding: str) -> None
             inside[round(box.y) : round(box.y + box.height), round(box.x) : round(box.x + box.width)] = True
         change = np.abs(shown.astype(float) - plain)
         assert change[inside].mean() > 5
-        assert change[inside].mean() > 2 * change[~inside].mean()
+        # Soft edges reach a little out of a box. Anything more would give a finding away without its sign.
+        assert change[~inside].mean() < 1
+
+
+@pytest.mark.parametrize("view", ["PA", "AP"])
+def test_normal_lungs_show_benign_structures(view: str) -> None:
+    added = []
+    for seed in range(40):
+        chest = draw_chest(np.random.default_rng(seed), female=bool(seed % 2))
+        scene = Scene.of(np.random.default_rng(seed), 128, chest)
+        add_benign(np.random.default_rng(seed), scene, chest, view)
+        added.append(scene.haze)
+    lungs = np.stack(added)[:, 30:90, 20:108]
+    assert (lungs.std(axis=(1, 2)) > 0.005).all()
+    bright = (lungs.max(axis=(1, 2)) > 0.15).mean()
+    assert bright > 0.5  # as dense as a sign, so that density alone does not tell normal from abnormal
+    assert len({haze.tobytes() for haze in added}) == len(added)
 
 
 def test_boxes_lie_in_the_pictures_of_their_names(tmp_path: Path) -> None:

@@ -75,7 +75,10 @@ def test_a_patient_in_two_splits_is_found(built: tuple[Path, Manifest]) -> None:
     table = read(out, "test")
     stranger = read(out, "train")["patient_id"][0].as_py()
     rewrite(out, manifest, "test", replaced(table, "patient_id", [stranger] * len(table)))
-    assert failures(out)["patients in one split each"] == f"patient {stranger} is in train and in test"
+    assert failures(out)["patients in one split each"] == (
+        f"patient {stranger} is in both train and test, one of 1; theirs are {len(table)} of the {len(table)} test "
+        "images (100 %)"
+    )
 
 
 def test_wrong_labels_and_counts_are_found(built: tuple[Path, Manifest]) -> None:
@@ -111,7 +114,7 @@ def test_a_folder_without_or_with_a_broken_manifest_is_refused(built: tuple[Path
     with pytest.raises(ChexError, match="format 9"):
         read_manifest(built[0])
     path.write_text("{}")
-    with pytest.raises(ChexError, match="is no manifest"):
+    with pytest.raises(ChexError, match="is not a manifest"):
         read_manifest(built[0])
     path.unlink()
     assert read_manifest(built[0]) is None
@@ -138,7 +141,7 @@ def test_shards_of_other_makers_are_listed_flat_or_below_data(tmp_path: Path) ->
 def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no shards such as"):
         list_shards(tmp_path)
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         list_shards(tmp_path / "nowhere")
 
 

@@ -13,7 +13,7 @@ from tests.training.runs import tiny_training
 
 
 def tiny() -> CheXVision:
-    return CheXVision(backbone="tiny", hidden_features=0, image_size=32)
+    return CheXVision(backbone="tiny", hidden_features=0)
 
 
 def test_the_average_follows_the_weights_and_norms_by_its_decay() -> None:

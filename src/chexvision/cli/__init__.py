@@ -10,6 +10,9 @@ import typer
 
 from chexvision import __version__
 from chexvision.errors import ChexError
+from chexvision.foreign import printable
+
+_LONGEST = 900  # characters of an error
 
 app = typer.Typer(
     name="chexvision",
@@ -65,5 +68,11 @@ def main(argv: list[str] | None = None) -> NoReturn:
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     sys.exit(exit_code)
+
+
+def one_line(message: str) -> str:
+    """An error as it is shown: it may quote a file that holds escape sequences, or a megabyte without a space."""
+    text = printable(" ".join(message.split()))
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 200]} … {text[-190:]}"

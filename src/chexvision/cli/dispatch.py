@@ -232,7 +232,8 @@ def _send(
     target = open_target(on, {**options, "dry_run": True} if dry_run and on is On.KAGGLE else options)
 
     prepared = submit.prepare(job(target), target, run_id, folder, options)
-    notes = [] if dry_run else target.check(_needs(recipe, on, options, force=force))
+    checked = [] if dry_run else target.check(_needs(recipe, on, options, force=force))
+    notes = [*prepared.notes, *checked]
     notes += submit.write(prepared, target, folder)
     _describe(prepared, notes)
     if dry_run:
@@ -304,6 +305,8 @@ def _describe(prepared: Prepared, notes: list[str]) -> None:
     typer.echo(f"run    {record.run_id}")
     typer.echo(f"bundle {record.bundle_sha256[:12]} of {record.source_revision[:12]}{changed}, script {size:.0f} kB")
     typer.echo(f"data   {record.data}")
+    if prepared.split is not None:
+        typer.echo(f"split  {prepared.split}")
     typer.echo(f"to     {record.to or 'the output of the session'}")
     for note in notes:
         typer.echo(f"note   {note}")

@@ -19,10 +19,14 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")]
 Rule = Annotated[
     str, typer.Option("--thresholds", help="How to choose them: f1, youden, sensitivity=0.9, specificity=0.95.")
 ]
-SplitTable = Annotated[
-    Path | None, typer.Option("--split-table", help="A patient_id,split table.", show_default=False)
+SplitRule = Annotated[
+    str | None,
+    typer.Option(
+        "--split-rule",
+        metavar="RULE",
+        help="official, chexnet, patient, shards, or a patient_id,split table.  [default: the models' own]",
+    ),
 ]
-
 
 CalibrationMethod = Literal["none", "temperature", "platt", "isotonic"]
 Models = Annotated[
@@ -52,7 +56,7 @@ def evaluate(
     data: Annotated[str, typer.Option(help="A folder of shards, or USER/NAME@<sha>.")],
     out: Annotated[Path, typer.Option(help="Folder for metrics.json, predictions.parquet and report.html.")],
     split: Annotated[str, typer.Option(help="What to measure.")] = "test",
-    split_table: SplitTable = None,
+    split_rule: SplitRule = None,
     choose_on: ChooseOn = "validation",
     rule: Rule = "f1",
     calibration: Annotated[CalibrationMethod, typer.Option(help="How to calibrate probabilities.")] = "platt",
@@ -85,8 +89,7 @@ def evaluate(
     other = (external, images, label_map, read_label_map(label_map)) if external and images and label_map else None
     against = (expert, expert_map, read_label_map(expert_map)) if expert else None
 
-    from rich.console import Console
-
+    from chexvision.console import LiteralConsole
     from chexvision.evaluation import console as tables
     from chexvision.evaluation.compare import short_names
     from chexvision.evaluation.evaluate import evaluate as run
@@ -97,7 +100,7 @@ def evaluate(
     refuse_other_content(out)
     options = Options(
         split=split,
-        split_table=split_table,
+        split_rule=split_rule,
         choose_on=None if choose_on == "none" else choose_on,
         rule=rule,
         calibration=calibration,
@@ -108,7 +111,7 @@ def evaluate(
         external=other,
     )
     outcome = run(short_names(models), references, source, options, start_accelerator(precision))
-    console = Console()
+    console = LiteralConsole()
     tables.print_evaluation(console, outcome.evaluation)
     write_report(outcome, out)
     console.print(f"written: {out}/report.html, metrics.json, predictions.parquet", soft_wrap=True)
@@ -129,8 +132,7 @@ def compare(
     seed: Seed = 0,
 ) -> None:
     """Compare each further model with the first, image by image."""
-    from rich.console import Console
-
+    from chexvision.console import LiteralConsole
     from chexvision.evaluation import console as tables
     from chexvision.evaluation.compare import compare as run
     from chexvision.evaluation.compare import short_names
@@ -145,16 +147,17 @@ def compare(
     names = short_names([str(path) for path in results])
     predictions = [_predictions(path, entries) for path in results]
     method = IntervalMethod(resamples=resamples, seed=seed)
-    console = Console()
+    console = LiteralConsole()
     comparisons = []
     for name, other in zip(names[1:], predictions[1:], strict=True):
         comparisons.append(run(predictions[0], other, method, (names[0], name)))
         tables.print_comparison(console, comparisons[-1])
-    rule, split = _division(results[0])
+    for note in _overlap_notes(results):
+        console.print(f"note: {note}")
     for name, of in zip(names, predictions, strict=True):
         metrics = measure(of)
         console.print(f"{name}:", style="bold")
-        tables.print_published(console, beside(metrics, rule, split), metrics.macro_auroc)
+        tables.print_published(console, beside(metrics), metrics.macro_auroc)
     if out is not None:
         text = ",\n".join(comparison.model_dump_json(indent=1) for comparison in comparisons)
         write_text_atomic(out, f"[{text}]\n")
@@ -165,8 +168,13 @@ def score(
         Path, typer.Argument(metavar="PREDICTIONS.csv", help="An image name column and one a finding.")
     ],
     labels: Annotated[Path, typer.Option(help="Data_Entry_2017*.csv, plain or .gz.")],
-    split_table: SplitTable = None,
-    split: Annotated[str, typer.Option(help="With --split-table: the split that must be predicted whole.")] = "test",
+    split_rule: Annotated[
+        str | None,
+        typer.Option(
+            "--split-rule", metavar="RULE", help="official, chexnet, or a patient_id,split table.", show_default=False
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="With --split-rule: the split that must be predicted whole.")] = "test",
     validation: Annotated[
         Path | None,
         typer.Option(help="Predictions of other images, to choose thresholds on.  [default: 0.5 for all]"),
@@ -178,8 +186,7 @@ def score(
     seed: Seed = 0,
 ) -> None:
     """Measure anybody's predictions for the release's images, with intervals."""
-    from rich.console import Console
-
+    from chexvision.console import LiteralConsole
     from chexvision.evaluation import console as tables
     from chexvision.evaluation.records import IntervalMethod
     from chexvision.evaluation.score import score as run
@@ -193,13 +200,13 @@ def score(
         predictions,
         _entries(labels),
         IntervalMethod(resamples=resamples, seed=seed),
-        split_table=split_table,
+        split_rule=split_rule,
         split=split,
         validation=validation,
         rule=rule,
         calibration=calibration,
     )
-    console = Console()
+    console = LiteralConsole()
     tables.print_metrics(console, found.metrics, predictions.name)
     tables.print_subgroups(console, found.subgroups)
     tables.print_published(console, found.published, found.metrics.macro_auroc)
@@ -228,12 +235,16 @@ def _predictions(path: Path, entries: dict[str, Entry] | None) -> Predictions:
     return read_submission(path, entries).predictions
 
 
-def _division(path: Path) -> tuple[str | None, str | None]:
-    """How the images of an evaluation's folder were divided, and which part they are."""
-    import json
+def _overlap_notes(results: list[Path]) -> list[str]:
+    """What evaluations say of their models' training on the images that are compared."""
+    from chexvision.evaluation.outcome import Overlaps
+    from chexvision.evaluation.overlap import notes_of
+    from chexvision.json_files import read_record
 
-    metrics = (path if path.is_dir() else path.parent) / "metrics.json"
-    if not metrics.is_file():
-        return None, None
-    found = json.loads(metrics.read_text(encoding="utf-8"))
-    return found.get("split_rule"), found.get("split")
+    notes = []
+    for path in results:
+        metrics = (path if path.is_dir() else path.parent) / "metrics.json"
+        if metrics.is_file():
+            found = read_record(metrics, Overlaps)
+            notes += [note for of in found.overlaps if of.split == found.split for note in notes_of(of, f"of {path}")]
+    return notes

@@ -29,13 +29,12 @@ def explain(
         raise UsageError("--finding and --top exclude each other; leave one out")
 
     from chexvision.explain.files import SUMMARY_NAME, explain_files
-    from chexvision.hub.load import load_model, load_rules
+    from chexvision.hub.load import load_published
     from chexvision.hub.reference import parse_reference
 
     reference = parse_reference(model)
-    explained = explain_files(
-        load_model(reference), images, out, findings or (), 3 if top is None else top, load_rules(reference)
-    )
+    loaded, rules = load_published(reference)
+    explained = explain_files(loaded, images, out, findings or (), 3 if top is None else top, rules)
     for one in explained:
         where = "nothing raises it" if one.peak is None else f"strongest at x {one.peak[0]}, y {one.peak[1]}"
         typer.echo(f"{out / one.overlay}  {one.probability:.3f}  {one.method}, {where}")
@@ -53,6 +52,14 @@ def audit(
     ] = None,
     split: Annotated[
         str | None, typer.Option("--split", help="Of --data: train, validation, test, all.  [default: test]")
+    ] = None,
+    split_rule: Annotated[
+        str | None,
+        typer.Option(
+            "--split-rule",
+            metavar="RULE",
+            help="official, chexnet, patient, shards, or a patient_id,split table.  [default: the model's own]",
+        ),
     ] = None,
     boxes: Annotated[
         Path | None,
@@ -72,11 +79,10 @@ def audit(
     """Measure how well a model's maps agree with boxes around the findings, and draw the best and the worst."""
     if bool(images) == (data is not None):
         raise UsageError("name radiographs with --images or shards with --data, one of the two")
-    if images and split is not None:
-        raise UsageError("--split is of shards; leave it out with --images")
+    if images and (split is not None or split_rule is not None):
+        raise UsageError("--split and --split-rule are of shards; leave them out with --images")
 
-    from rich.console import Console
-
+    from chexvision.console import LiteralConsole
     from chexvision.explain.run import AUDIT_NAME, SHEET_NAME, run_audit
     from chexvision.explain.sheet import print_audit
     from chexvision.hub.reference import parse_reference
@@ -86,11 +92,12 @@ def audit(
         images or [],
         parse_reference(data) if data is not None else None,
         split or "test",
+        split_rule,
         boxes,
         box_side,
         out,
         resamples=resamples,
         seed=seed,
     )
-    print_audit(Console(), found)
+    print_audit(LiteralConsole(), found)
     typer.echo(f"{out / AUDIT_NAME}\n{out / SHEET_NAME}")

@@ -25,7 +25,7 @@ def pull(
 
     reference = parse_reference(model)
     if not isinstance(reference, RepoRef):
-        raise UsageError(f"{model} is no Hub repository; write USER/REPO or USER/REPO@REVISION")
+        raise UsageError(f"{model} is not a Hub repository; write USER/REPO or USER/REPO@REVISION")
     typer.echo(str(open_store(reference).fetch(reference.revision, out)))
 
 
@@ -42,7 +42,7 @@ def predict(
     ] = "fp32",
 ) -> None:
     """Print normal/abnormal and the 14 findings' probabilities for each image. Research only."""
-    from chexvision.hub.load import load_model, load_rules
+    from chexvision.hub.load import load_published
     from chexvision.hub.reference import parse_reference
     from chexvision.predict import predict_files
     from chexvision.progress import Progress
@@ -50,7 +50,7 @@ def predict(
 
     reference = parse_reference(model)
     accelerator = start_accelerator(precision)
-    loaded, rules = load_model(reference), load_rules(reference)
+    loaded, rules = load_published(reference)
     with Progress("predicting", len(images), "images") as progress:
         predictions = predict_files(loaded, images, accelerator, rules, progress.advance)
     if explain is not None:
@@ -61,18 +61,19 @@ def predict(
     if as_json:
         import json
 
-        typer.echo(json.dumps([prediction.as_dict() for prediction in predictions], indent=2))
+        typer.echo(json.dumps([prediction.as_dict() for prediction in predictions], indent=2, allow_nan=False))
         return
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from chexvision.console import LiteralConsole
+
+    console = LiteralConsole()
     for group in _fitting(predictions, console.width):
         table = Table(title="Probabilities (research only, not a diagnosis)", title_justify="left")
         table.add_column("")
         for prediction in group:
             table.add_column(prediction.image.name, justify="right")
-        table.add_row("[bold]abnormal[/bold]", *(f"[bold]{_cell(p, 'Abnormal', p.abnormal)}[/bold]" for p in group))
+        table.add_row("abnormal", *(_cell(p, "Abnormal", p.abnormal) for p in group), style="bold")
         for finding in group[0].findings:
             table.add_row(finding, *(_cell(p, finding, p.findings[finding]) for p in group))
         if any(p.calls for p in group):

@@ -39,6 +39,7 @@ def train(
 
     Ctrl-C and SIGTERM save the state at the next step and end; the same command with the same --work goes on.
     """
+    from chexvision.data.sizes import check_image_size
     from chexvision.data.source import check_named
     from chexvision.errors import UsageError
     from chexvision.hub.reference import RepoRef, parse_reference
@@ -52,6 +53,7 @@ def train(
     recipe = load_recipe(model, preset=preset or None, overrides=overrides or ())
     source = parse_reference(data or recipe.data.dataset)
     check_named(source)
+    check_image_size(source, recipe.data)
     destination = parse_reference(to) if to else None
     if work is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("several processes train one run: name the folder that they share, --work DIR")
@@ -64,6 +66,12 @@ def train(
 
     from chexvision.training.session import TrainingSession
 
+    # Before a repository is created and weights or shards are downloaded. One process of a run is enough.
+    if os.environ.get("RANK", "0") == "0":
+        from chexvision.data.division import check_data
+
+        record = check_data(source, recipe.data).record
+        typer.echo(f"split {record}: {record.counts()}")
     # Before torch is imported: a token that may not write is found out at once.
     with TrainingSession(folder, made.run_id, max_hours=max_hours, branch=branch) as session:
         from chexvision.training.run import run_training

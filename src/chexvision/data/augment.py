@@ -87,14 +87,14 @@ def augment(images: Tensor, draws: Draws) -> Tensor:
     return _as_input(_erase(x, draws.erase))
 
 
-def plain(images: Tensor) -> Tensor:
-    """Normalise uint8[B, H, W] into what the network takes, float[B, 3, H, W], unchanged otherwise."""
-    return _as_input(images.unsqueeze(1).float().div_(255))
+def plain(images: Tensor, mean: float = PIXEL_MEAN, std: float = PIXEL_STD) -> Tensor:
+    """Normalize uint8[B, H, W], or float in [0, 255], into float[B, 3, H, W], unchanged otherwise."""
+    return _as_input(images.unsqueeze(1).float() / 255, mean, std)
 
 
-def _as_input(x: Tensor) -> Tensor:
-    """Normalise float[B, 1, H, W] in [0, 1]; the three channels are one in memory."""
-    return ((x - PIXEL_MEAN) / PIXEL_STD).expand(-1, 3, -1, -1)
+def _as_input(x: Tensor, mean: float = PIXEL_MEAN, std: float = PIXEL_STD) -> Tensor:
+    """Normalize float[B, 1, H, W] in [0, 1]; the three channels are one in memory."""
+    return ((x - mean) / std).expand(-1, 3, -1, -1)
 
 
 def _blur(x: Tensor, sigma: Tensor) -> Tensor:

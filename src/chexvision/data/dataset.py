@@ -10,9 +10,10 @@ from torch import Tensor
 
 from chexvision.config import DataConfig
 from chexvision.data.decode import decoded_images
-from chexvision.data.rows import Rows, read_rows, sample_patients
+from chexvision.data.division import division_of
+from chexvision.data.rows import Rows
+from chexvision.data.sizes import preprocessing_of
 from chexvision.data.source import ShardSource
-from chexvision.errors import UsageError
 from chexvision.progress import Progress
 
 
@@ -54,25 +55,16 @@ def open_split(
         quiet: show no progress.
 
     Raises:
+        UsageError: the images are to be larger than the shards'.
         ChexError: the disk is too full, or an image in a shard cannot be read.
     """
-    wanted = rows[name]
+    wanted, preprocessing = rows[name], preprocessing_of(source, config)
     if quiet:
-        return Split(name, decoded_images(source, wanted, config.image_size, config.clahe), wanted)
+        return Split(name, decoded_images(source, wanted, preprocessing), wanted)
     with Progress(f"decoding {name}", len(wanted), "images") as progress:
-        return Split(name, decoded_images(source, wanted, config.image_size, config.clahe, progress.advance), wanted)
+        return Split(name, decoded_images(source, wanted, preprocessing, progress.advance), wanted)
 
 
 def splits_of(source: ShardSource, config: DataConfig, seed: int) -> dict[str, Rows]:
-    """The rows of each split, as the recipe divides and samples them; without pixels.
-
-    Raises:
-        UsageError: there is nothing to train on or to validate on.
-    """
-    rows = read_rows(source.shards, config.split_table)
-    rows["train"] = sample_patients(rows["train"], config.max_train_images, seed)
-    rows["validation"] = sample_patients(rows["validation"], config.max_validation_images, seed)
-    for name in ("train", "validation"):
-        if not len(rows[name]):
-            raise UsageError(f"{source.name} has no {name} images; build the shards with a split that has some")
-    return rows
+    """The rows of each split, as the recipe divides and samples them; see `division_of`."""
+    return division_of(source, config).sampled(config, seed)

@@ -15,19 +15,19 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from chexvision.config import ClaheConfig
 from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
 from chexvision.errors import ChexError
 from chexvision.layout import cache_dir
-from chexvision.radiograph import decode_grey, make_clahe, resize_area
+from chexvision.preprocessing import Preprocessing
+from chexvision.radiograph import decode_grey
+from chexvision.shards.columns import opened_shard
 from chexvision.shards.parallel import usable_cores
 
 # Written into every key: a change of what the arrays hold must not find the old ones.
-_FORMAT = 1
+_FORMAT = 2
 _CHUNK = 32  # images a worker decodes before it reports
 _CHECKED_ROWS = 256
 
@@ -40,24 +40,24 @@ def decoded_dir() -> Path:
 
 
 def decoded_images(
-    source: ShardSource, rows: Rows, size: int, clahe: ClaheConfig, on_decoded: OnDecoded | None = None
+    source: ShardSource, rows: Rows, preprocessing: Preprocessing, on_decoded: OnDecoded | None = None
 ) -> NDArray[np.uint8]:
-    """The images of `rows` as a read-only memory map uint8[N, size, size].
+    """The images of `rows` as a read-only memory map uint8[N, S, S], S being `preprocessing.image_size`.
 
     They are decoded by all cores on the first call and found again by the next, in this process or another.
 
     Args:
         source: the shards `rows` point into.
         rows: which images, in which order.
-        size: side in pixels.
-        clahe: histogram equalisation applied after resizing.
+        preprocessing: applied to each image.
         on_decoded: told how many more images are done, for a progress bar.
 
     Raises:
-        ChexError: the disk is too full, or an image in a shard cannot be read.
+        ChexError: the disk is too full, or an image in a shard cannot be read or is smaller than those that the
+            model was trained on.
     """
-    folder = decoded_dir() / _key(source, rows, size, clahe)
-    shape = (len(rows), size, size)
+    folder = decoded_dir() / _key(source, rows, preprocessing)
+    shape = (len(rows), preprocessing.image_size, preprocessing.image_size)
     found = _open_verified(folder, shape)
     if found is not None:
         return found
@@ -67,7 +67,7 @@ def decoded_images(
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True)
     try:
-        _decode_into(partial, source, rows, shape, clahe, on_decoded)
+        _decode_into(partial, source, rows, shape, preprocessing, on_decoded)
         try:
             partial.rename(folder)
         except OSError:
@@ -79,8 +79,8 @@ def decoded_images(
     return array
 
 
-def _key(source: ShardSource, rows: Rows, size: int, clahe: ClaheConfig) -> str:
-    settings = json.dumps([_FORMAT, source.identity, size, clahe.model_dump(), len(rows)], sort_keys=True)
+def _key(source: ShardSource, rows: Rows, preprocessing: Preprocessing) -> str:
+    settings = json.dumps([_FORMAT, source.identity, preprocessing.model_dump(), len(rows)], sort_keys=True)
     digest = hashlib.sha256(settings.encode())
     digest.update(rows.shard.tobytes())
     digest.update(rows.row.tobytes())
@@ -118,7 +118,7 @@ def _decode_into(
     source: ShardSource,
     rows: Rows,
     shape: tuple[int, int, int],
-    clahe: ClaheConfig,
+    preprocessing: Preprocessing,
     on_decoded: OnDecoded | None,
 ) -> None:
     path = folder / "images.npy"
@@ -129,14 +129,18 @@ def _decode_into(
     def decode(start: int, names: list[str], encoded: list[bytes]) -> int:
         if not hasattr(scratch, "images"):
             scratch.images = np.empty((_CHUNK, *shape[1:]), np.uint8)
-            scratch.clahe = make_clahe(clahe.clip_limit, clahe.tiles)
         images = scratch.images[: len(names)]
         for i, (name, data) in enumerate(zip(names, encoded, strict=True)):
             try:
-                grey = resize_area(decode_grey(data), shape[1])
+                grey = decode_grey(data)
             except ValueError as error:
                 raise ChexError(f"{name} in {source.name}: {error}; run `chexvision shards verify` on it") from None
-            images[i] = scratch.clahe.apply(grey) if clahe.enabled else grey
+            if preprocessing.shard_size is not None and min(grey.shape) < preprocessing.image_size:
+                raise ChexError(
+                    f"{name} in {source.name} has {grey.shape[1]}x{grey.shape[0]} pixels, fewer than the model's "
+                    f"{preprocessing.image_size}x{preprocessing.image_size}; name shards of larger images"
+                )
+            images[i] = preprocessing.apply(grey)
             checksums[start + i] = zlib.crc32(images[i])
         # Not through the map: its pages would fault one by one, and a full disk would be a bus error.
         written = os.pwrite(file.fileno(), images, header + start * images[0].nbytes)
@@ -173,7 +177,7 @@ def _encoded_chunks(source: ShardSource, rows: Rows) -> Iterator[tuple[int, list
     for number in np.unique(rows.shard).tolist():
         positions = np.flatnonzero(rows.shard == number)
         wanted = rows.row[positions]
-        with pq.ParquetFile(paths[number]) as shard:
+        with opened_shard(paths[number], str(paths[number])) as shard:
             first = 0
             for group in range(shard.metadata.num_row_groups):
                 count = shard.metadata.row_group(group).num_rows

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from chexvision.errors import ChexError, UsageError
+from chexvision.data.split_rule import SHARDS, SplitChoice
+from chexvision.data.splits import assign, check_disjoint
+from chexvision.errors import ChexError
 from chexvision.labels import FINDINGS, multi_hot
-from chexvision.shards.schema import patient_of
-from chexvision.shards.split import read_split_table
+from chexvision.shards.columns import read_columns
+from chexvision.shards.parallel import map_in_order
+from chexvision.shards.schema import SPLITS, patient_of
+
+COLUMNS = ("filename", "labels", "patient_id")  # small ones: what a split and its labels are made from
+
+P = TypeVar("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +56,50 @@ class Rows:
         )
 
 
-def read_rows(shards: dict[str, list[Path]], split_table: str | None) -> dict[str, Rows]:
-    """Read every row's labels and patient, and sort the rows into splits.
+def read_rows(shards: Mapping[str, Sequence[Path]], choice: SplitChoice | None = None) -> dict[str, Rows]:
+    """Read every row's labels and patient, and divide the rows into splits.
 
     Args:
         shards: the Parquet files of each split.
-        split_table: a ``patient_id,split`` table that overrides the split the shards lie in.
+        choice: how to divide; None for the split that the shards lie in.
 
     Raises:
         ChexError: a shard lacks a column, holds a label that is no finding, or two splits share a patient.
-        UsageError: the table does not name a patient of the shards.
+        UsageError: the rule is for other images than these.
     """
-    parts: list[Rows] = []
-    names: list[str] = []
-    numbered = [(split, path) for split, paths in shards.items() for path in paths]
-    for number, (split, path) in enumerate(numbered):
-        part = _read_shard(path, number)
-        parts.append(part)
-        names.extend([split] * len(part))
+    return divide(*read_shards(shards), choice or SHARDS)
+
+
+def read_shards(shards: Mapping[str, Sequence[Path]]) -> tuple[Rows, NDArray[np.str_]]:
+    """`read_all` of files on this machine, by the split that each is named for."""
+    named = [(split, path) for split, paths in shards.items() for path in paths]
+    return read_all(named, lambda path: read_columns(path, COLUMNS, str(path)))
+
+
+def read_all(
+    shards: Sequence[tuple[str, P]], read: Callable[[P], tuple[pa.Schema, pa.Table]], readers: int = 1
+) -> tuple[Rows, NDArray[np.str_]]:
+    """Read every row's labels and patient, in the order of the shards.
+
+    Args:
+        shards: the split that each is named for, and where it is.
+        read: the schema of a shard, and those of `COLUMNS` that it has.
+        readers: how many shards to read at once.
+
+    Returns:
+        The rows, and str[N], the split that each one's shard is named for.
+
+    Raises:
+        ChexError: a shard is not Parquet, lacks a column or holds a label that is not a finding, or two images have
+            the same file name.
+    """
+
+    def part(numbered: tuple[int, P]) -> Rows:
+        number, place = numbered
+        schema, table = read(place)
+        return _rows_of(str(place), number, schema, table)
+
+    parts = list(map_in_order(part, enumerate(place for _, place in shards), readers))
     everything = Rows(
         np.concatenate([part.filenames for part in parts]),
         np.concatenate([part.findings for part in parts]),
@@ -72,11 +107,35 @@ def read_rows(shards: dict[str, list[Path]], split_table: str | None) -> dict[st
         np.concatenate([part.shard for part in parts]),
         np.concatenate([part.row for part in parts]),
     )
-    split_of = np.array(names)
-    if split_table is not None:
-        split_of = _split_by_table(everything.patients, split_table)
-    by_split = {split: everything.take(split_of == split) for split in ("train", "validation", "test")}
-    _check_disjoint(by_split)
+    _check_names(everything.filenames)
+    return everything, np.repeat([split for split, _ in shards], [len(part) for part in parts])
+
+
+def _check_names(filenames: NDArray[np.str_]) -> None:
+    names, counts = np.unique(filenames, return_counts=True)
+    if len(names) < len(filenames):
+        again = names[counts > 1]
+        raise ChexError(
+            f"{len(again):,} file names are in the shards more than once, the first is {again[0]!s}: an image that "
+            "is counted twice makes figures wrong; build the shards again"
+        )
+
+
+def divide(everything: Rows, own: NDArray[np.str_], choice: SplitChoice) -> dict[str, Rows]:
+    """The rows of each split.
+
+    Args:
+        everything: N rows.
+        own: str[N], the split that each one's shard is named for.
+        choice: how to divide.
+
+    Raises:
+        ChexError: two splits share a patient.
+        UsageError: the rule is for other images than these.
+    """
+    split_of = assign(everything.filenames, everything.patients, own, choice)
+    by_split = {split: everything.take(split_of == split) for split in SPLITS}
+    check_disjoint(by_split, choice)
     return by_split
 
 
@@ -91,28 +150,26 @@ def sample_patients(rows: Rows, at_most: int | None, seed: int) -> Rows:
     return rows.take(np.isin(rows.patients, kept))
 
 
-def _read_shard(path: Path, number: int) -> Rows:
-    # Not through read_table, which takes longer to import what it never needs here than to read a shard.
-    with pq.ParquetFile(path) as shard:
-        columns = set(shard.schema_arrow.names)
-        missing = {"image", "filename", "labels"} - columns
-        if missing:
-            raise ChexError(f"{path} has no column {sorted(missing)[0]!r}; shards need image, filename and labels")
-        table = shard.read(columns=["filename", "labels"] + (["patient_id"] if "patient_id" in columns else []))
+def _rows_of(name: str, number: int, schema: pa.Schema, table: pa.Table) -> Rows:
+    """The rows of shard `number`, called `name`."""
+    columns = set(schema.names)
     filenames: list[str] = table.column("filename").to_pylist()
     labels = table.column("labels").dictionary_encode().combine_chunks()
     try:
         codes = np.array([multi_hot(text) for text in labels.dictionary.to_pylist()], np.float32)
     except ValueError as error:
-        raise ChexError(f"{path}: {error}") from None
+        raise ChexError(f"{name}: {error}") from None
     if "patient_id" in columns:
         column = table.column("patient_id").combine_chunks()
         if column.null_count:
-            raise ChexError(f"{path} has images without a patient_id; nobody can tell whether splits share a patient")
+            raise ChexError(f"{name} has images without a patient_id; nobody can tell whether splits share a patient")
         # Arrow's own to_numpy would import pandas, which takes longer than reading the shard.
         patients = np.from_dlpack(column).astype(np.int64)
     else:
-        patients = np.array([patient_of(name) for name in filenames], np.int64)
+        try:
+            patients = np.array([patient_of(filename) for filename in filenames], np.int64)
+        except ValueError as error:
+            raise ChexError(f"{name} has no column 'patient_id', and {error}; add the column") from None
     rows = len(filenames)
     return Rows(
         np.array(filenames, dtype=np.str_),
@@ -121,25 +178,3 @@ def _read_shard(path: Path, number: int) -> Rows:
         np.full(rows, number, np.int32),
         np.arange(rows, dtype=np.int64),
     )
-
-
-def _split_by_table(patients: NDArray[np.int64], table: str) -> NDArray[np.str_]:
-    split_of_patient = read_split_table(Path(table))
-    unknown = sorted(set(patients.tolist()) - split_of_patient.keys())
-    if unknown:
-        raise UsageError(
-            f"split table {table} does not name patient {unknown[0]} ({len(unknown)} in all are missing)"
-        )
-    return np.array([split_of_patient[patient] for patient in patients.tolist()])
-
-
-def _check_disjoint(by_split: dict[str, Rows]) -> None:
-    seen: dict[int, str] = {}
-    for split, rows in by_split.items():
-        for patient in np.unique(rows.patients).tolist():
-            if patient in seen:
-                raise ChexError(
-                    f"patient {patient} is in both {seen[patient]} and {split}: what is learned from one would be "
-                    "measured on the other; build the shards with a split by patient or pass data.split_table"
-                )
-            seen[patient] = split

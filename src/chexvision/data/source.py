@@ -9,7 +9,8 @@ from pathlib import Path
 from chexvision.errors import UsageError
 from chexvision.hub.reference import Reference
 from chexvision.shards.download import download_shards
-from chexvision.shards.manifest import MANIFEST_NAME, read_manifest
+from chexvision.shards.intact import shard_hashes
+from chexvision.shards.manifest import Manifest, read_manifest
 from chexvision.shards.schema import list_shards
 
 
@@ -20,7 +21,7 @@ class ShardSource:
     Args:
         name: what to call them in records: ``USER/NAME@sha``, or the folder.
         shards: the Parquet files of each split, in order.
-        identity: equal for equal shards; changes when any of them does.
+        identity: equal for shards of equal names and content, wherever they lie.
         drawn: whether the pictures are drawn, not taken of patients.
     """
 
@@ -38,12 +39,15 @@ def find_shards(reference: Reference) -> ShardSource:
         ChexError: the download failed, or a shard is not what it must be.
     """
     if isinstance(reference, Path):
-        shards = list_shards(reference)
-        identity = _folder_identity(reference, shards)
-        return ShardSource(str(reference.resolve()), shards, identity, _is_drawn(reference))
+        return _source(str(reference.resolve()), reference)
     check_named(reference)
-    folder = download_shards(reference)
-    return ShardSource(str(reference), list_shards(folder), str(reference), _is_drawn(folder))
+    return _source(str(reference), download_shards(reference))
+
+
+def _source(name: str, folder: Path) -> ShardSource:
+    shards, manifest = list_shards(folder), read_manifest(folder)
+    drawn = manifest is not None and manifest.source.kind == "drawn"
+    return ShardSource(name, shards, _identity(shards, name, manifest), drawn)
 
 
 def check_named(reference: Reference) -> None:
@@ -61,19 +65,15 @@ def check_named(reference: Reference) -> None:
         )
 
 
-def _is_drawn(folder: Path) -> bool:
-    manifest = read_manifest(folder)
-    return manifest is not None and manifest.source.kind == "drawn"
+def _identity(shards: dict[str, list[Path]], name: str, manifest: Manifest | None) -> str:
+    """A digest of every shard's split, name and content.
 
-
-def _folder_identity(folder: Path, shards: dict[str, list[Path]]) -> str:
-    """A digest of the manifest and of every shard's name, size and time of change."""
+    Not of the manifest's hashes: decoded images are found by the identity, and must never be those of a shard that
+    was altered behind the manifest's back.
+    """
+    named = [(split, path) for split in sorted(shards) for path in shards[split]]
+    hashes = shard_hashes([path for _, path in named], name, manifest)
     digest = hashlib.sha256()
-    manifest = folder / MANIFEST_NAME
-    if manifest.is_file():
-        digest.update(manifest.read_bytes())
-    for split in sorted(shards):
-        for path in shards[split]:
-            stat = path.stat()
-            digest.update(f"{split}/{path.name}:{stat.st_size}:{stat.st_mtime_ns};".encode())
+    for (split, path), sha256 in zip(named, hashes, strict=True):
+        digest.update(f"{split}/{path.name}:{sha256}\n".encode())
     return digest.hexdigest()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
+from chexvision.data.split_rule import SplitRecord
 from chexvision.evaluation.subgroups import Groups, group_images
 from chexvision.shards.manifest import read_manifest
 
@@ -30,10 +29,10 @@ def read_groups(source: ShardSource, rows: Rows) -> Groups:
     return group_images(*(values[name].tolist() for name in _COLUMNS))
 
 
-def split_rule(source: ShardSource, table: str | Path | None) -> str | None:
-    """How the images were divided: a table's name, or the rule that the shards' manifest names."""
-    if table is not None:
-        return Path(table).name
+def split_rule(source: ShardSource, split: SplitRecord) -> str | None:
+    """How the images were divided: the rule, a table's name, or for shards as they lie what their manifest says."""
+    if split.rule != "shards":
+        return str(split)
     first = next(path for files in source.shards.values() for path in files)
     manifest = read_manifest(first.parent) or read_manifest(first.parent.parent)
     return manifest.split.name if manifest else None

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 from accelerate import Accelerator
-from pydantic import ValidationError
 
 from chexvision import __version__
 from chexvision.data.rows import Rows, read_rows
 from chexvision.data.source import ShardSource, find_shards
+from chexvision.data.splits import record_split
 from chexvision.errors import UsageError
 from chexvision.evaluation.attributes import read_groups, split_rule
 from chexvision.evaluation.compare import compare
 from chexvision.evaluation.outcome import Evaluation, Options, Outcome, System, SystemResult
+from chexvision.evaluation.overlap import Overlap, TrainingImages, notes_of
+from chexvision.evaluation.own_split import split_for
 from chexvision.evaluation.published import beside
 from chexvision.evaluation.subgroups import measure_subgroups
 from chexvision.evaluation.systems import EvaluationRun
 from chexvision.evaluation.tta import TTA
+from chexvision.hub.artifact import TRAINING_IMAGES
+from chexvision.hub.files import at_commit
 from chexvision.hub.load import artifact_file, load_model
 from chexvision.hub.reference import Reference
 from chexvision.labels import FINDINGS
@@ -50,26 +55,29 @@ def evaluate(
             "choose them on another split (--choose-on train), or make none (--choose-on none)"
         )
     source = find_shards(data)
-    rows = read_rows(source.shards, str(options.split_table) if options.split_table else None)
+    references = [at_commit(reference) for reference in references]  # files of one commit belong together
+    choice = split_for(models, references, options.split_rule).fitting(drawn=source.drawn)
+    rows = read_rows(source.shards, choice)
     splits = _wanted_splits(options, source, rows)
     loaded = [_load(reference, accelerator) for reference in references]
-    notes = [
-        note
-        for name, at in zip(models, references, strict=True)
-        for note in _training_notes(name, at, source, options)
+    overlaps = [
+        _overlap(name, reference, split, rows[split], source)
+        for split in splits
+        for name, reference in zip(models, references, strict=True)
     ]
     run = EvaluationRun(source, rows, options, accelerator, tuple(models), tuple(references), tuple(loaded))
     systems = run.systems(splits)
     results = tuple(_result(system, options) for system in systems)
     first, main = systems[0], systems[-1]
-    rule = split_rule(source, options.split_table)
+    record = record_split(choice, rows)
     evaluation = Evaluation(
         version=__version__,
         dataset=source.name,
         dataset_identity=source.identity,
         drawn=source.drawn,
         split=options.split,
-        split_rule=rule,
+        split_rule=split_rule(source, record),
+        division=record,
         precision=accelerator.mixed_precision,
         systems=results,
         comparisons=tuple(
@@ -81,12 +89,13 @@ def evaluate(
             read_groups(source, rows[options.split]),
             options.method,
             main.calibrated.probabilities,
-            main.rules.thresholds.known if main.rules.thresholds else None,
+            main.rules.cuts(main.predictions.names),
         ),
         expert=run.expert(main),
         external=run.external(main),
-        published=() if source.drawn else beside(results[-1].metrics, rule, options.split),
-        notes=tuple(notes),
+        published=() if source.drawn else beside(results[-1].metrics),
+        overlaps=tuple(overlaps),
+        notes=tuple(_notes(overlaps, options)),
     )
     return Outcome(evaluation, systems, run.images(loaded[0], options.split))
 
@@ -121,21 +130,25 @@ def _load(reference: Reference, accelerator: Accelerator) -> CheXVision:
     return model.to(accelerator.device).eval()
 
 
-def _training_notes(name: str, reference: Reference, source: ShardSource, options: Options) -> list[str]:
-    """Whether the model may have been trained on what it is now measured on."""
-    path = artifact_file(reference, "run.json")
-    if path is None:
-        return [f"{name} does not say what it was trained on; its training may have seen these images"]
-    from chexvision.hub.artifact import RunInfo
+def _overlap(name: str, reference: Reference, split: str, rows: Rows, source: ShardSource) -> Overlap:
+    """Which of the rows of a split the model was trained on."""
+    path = artifact_file(reference, TRAINING_IMAGES)
+    if path is not None:
+        return TrainingImages.read(path).overlap(name, split, rows, source)
+    patients = len(np.unique(rows.patients))
+    return Overlap(
+        model=name, split=split, images=len(rows), patients=patients, trained_images=None, trained_patients=None
+    )
 
-    try:
-        run = RunInfo.model_validate_json(path.read_bytes())
-    except ValidationError:
-        return [f"{name} does not say what it was trained on; its training may have seen these images"]
-    notes = []
-    if run.dataset_identity != source.identity:
-        before = "other shards" if run.dataset == source.name else run.dataset
-        notes.append(f"{name} was trained on {before}, not on these of {source.name}: it may have seen these images")
-    elif (run.recipe.data.split_table is None) != (options.split_table is None):
-        notes.append(f"{name} was trained with another split of {source.name}: it may have seen these images")
-    return notes
+
+def _notes(overlaps: Sequence[Overlap], options: Options) -> Iterator[str]:
+    if options.choose_on == "train":
+        yield (
+            "thresholds and calibration were chosen on train, whose images the models were fitted to: they may not "
+            "hold for other images"
+        )
+    for overlap in overlaps:
+        measured = overlap.split == options.split
+        yield from notes_of(
+            overlap, "measured here" if measured else "that thresholds and calibration were chosen on"
+        )

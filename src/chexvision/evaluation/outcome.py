@@ -9,11 +9,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from chexvision.data.split_rule import SplitRecord
 from chexvision.evaluation.calibration import Method
 from chexvision.evaluation.compare import Comparison
 from chexvision.evaluation.external import OtherSet
 from chexvision.evaluation.judge import Rules
 from chexvision.evaluation.label_map import LabelMap
+from chexvision.evaluation.overlap import Overlap
 from chexvision.evaluation.predictions import Predictions
 from chexvision.evaluation.published import Beside
 from chexvision.evaluation.records import Attribute, IntervalMethod, Record, SplitMetrics
@@ -25,7 +27,7 @@ class Options:
 
     Args:
         split: which part of the data to measure.
-        split_table: a ``patient_id,split`` table that overrides the shards' own split.
+        split_rule: how to divide the images, as `SplitChoice.parse` takes it; None for the models' own split.
         choose_on: the split that thresholds, calibration and weights are chosen on; "model" takes the rules that
             the model was published with, None makes calls at 0.5 on raw probabilities.
         rule: of `choose_thresholds`.
@@ -38,7 +40,7 @@ class Options:
     """
 
     split: str = "test"
-    split_table: Path | None = None
+    split_rule: str | None = None
     choose_on: str | None = "validation"
     rule: str = "f1"
     calibration: Method | Literal["none"] = "platt"
@@ -67,16 +69,24 @@ class SystemResult(Record):
     metrics: SplitMetrics
 
 
+class Overlaps(Record, extra="ignore"):
+    """What ``metrics.json`` of an evaluation says of its models' training images; of other files, nothing."""
+
+    split: str | None = None
+    overlaps: tuple[Overlap, ...] = ()
+
+
 class Evaluation(Record):
     """``metrics.json`` of an evaluation. Everything but `systems` is of the last system.
 
     Args:
         version: of chexvision.
         dataset: ``USER/NAME@sha``, or the folder's path.
-        dataset_identity: equal for equal shards.
+        dataset_identity: equal for shards of equal names and content.
         drawn: whether its pictures are drawn, not taken of patients.
         split: which part of it.
-        split_rule: how its patients were divided, or the table.
+        split_rule: how its patients were divided, or the table; what the manifest says of shards as they lie.
+        division: the rule that was asked for, and the images of each split.
         precision: what was computed in.
         systems: the last one combines all that was asked for.
         comparisons: each further system with the first.
@@ -84,6 +94,7 @@ class Evaluation(Record):
         expert: against radiologists' labels.
         external: on another hospital's images.
         published: figures to stand beside.
+        overlaps: what each model's training shares with the images measured, and with those chosen on.
         notes: what a reader must know.
     """
 
@@ -93,6 +104,7 @@ class Evaluation(Record):
     drawn: bool
     split: str
     split_rule: str | None
+    division: SplitRecord
     precision: str
     systems: tuple[SystemResult, ...]
     comparisons: tuple[Comparison, ...]
@@ -100,6 +112,7 @@ class Evaluation(Record):
     expert: OtherSet | None
     external: OtherSet | None
     published: tuple[Beside, ...]
+    overlaps: tuple[Overlap, ...]
     notes: tuple[str, ...]
 
 

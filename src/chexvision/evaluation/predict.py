@@ -10,10 +10,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from chexvision.data.dataset import Split
 from chexvision.data.loader import Place, in_order
+from chexvision.errors import ChexError
 from chexvision.evaluation.predictions import OUTPUTS, Predictions
 from chexvision.evaluation.ranking import Floats
 from chexvision.evaluation.tta import PLAIN, View
@@ -25,7 +26,7 @@ LossOfBatch = Callable[[dict[str, Tensor], Tensor], Tensor]
 
 @torch.inference_mode()
 def predict_split(
-    model: nn.Module,
+    model: CheXVision,
     split: Split,
     accelerator: Accelerator,
     batch_size: int,
@@ -76,32 +77,44 @@ def predict_paths(
     """Predict image files: float64[N, 15], prepared as the model's training images were.
 
     Raises:
-        UsageError: a file is missing or no image.
+        UsageError: a file is missing or not an image.
+        ChexError: the model computes something that is not a number.
     """
     parts = []
     for images in prepared(model, paths, batch_size):
         batch = torch.from_numpy(images).to(accelerator.device)
-        parts.append(_forward(model, batch, accelerator, views)[1].cpu().numpy())
+        probabilities = _forward(model, batch, accelerator, views)[1]
+        parts.append(probabilities.cpu().numpy())
         if on_batch is not None:
             on_batch(len(images))
-    return np.concatenate(parts).astype(np.float64)
+    return _finite(np.concatenate(parts))
 
 
 def as_predictions(split: Split, probabilities: NDArray[np.float32]) -> Predictions:
-    """The probabilities float[N, 15] of a split beside its labels."""
+    """The probabilities float[N, 15] of a split beside its labels.
+
+    Raises:
+        ChexError: a probability is not a number.
+    """
     rows = split.rows
     return Predictions(
-        OUTPUTS, rows.filenames, rows.patients, probabilities.astype(np.float64), split.targets.astype(np.float64)
+        OUTPUTS, rows.filenames, rows.patients, _finite(probabilities), split.targets.astype(np.float64)
     )
 
 
+def _finite(probabilities: NDArray[np.float32]) -> Floats:
+    if not np.isfinite(probabilities).all():
+        raise ChexError("the model's output is not a number; its weights are damaged or did not converge")
+    return probabilities.astype(np.float64)
+
+
 def _forward(
-    model: nn.Module, images: Tensor, accelerator: Accelerator, views: Sequence[View]
+    model: CheXVision, images: Tensor, accelerator: Accelerator, views: Sequence[View]
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The last view's logits, and the probabilities averaged over all views: float[B, 15]."""
     total: Tensor | None = None
     for view in views:
-        pictures = view(images)  # in fp32: half precision would move pixels
+        pictures = model.normalize(view(images))  # in fp32: half precision would move pixels
         with accelerator.autocast():
             logits = model(pictures)
         both = torch.cat([logits["multilabel_logits"], logits["binary_logits"]], dim=1).float().sigmoid()

@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from chexvision.data.split_rule import SplitChoice
 from chexvision.errors import UsageError
 from chexvision.evaluation.calibration import Method
 from chexvision.evaluation.judge import Rules, choose_rules, refuse_shared
-from chexvision.evaluation.metrics import FIXED
 from chexvision.evaluation.published import Beside, beside
 from chexvision.evaluation.records import Attribute, IntervalMethod, Record, SplitMetrics
 from chexvision.evaluation.subgroups import measure_subgroups
 from chexvision.evaluation.submission import images_of_split, read_submission, restrict
 from chexvision.shards.metadata import Entry
-from chexvision.shards.split import read_split_table
+from chexvision.shards.release import release
+from chexvision.shards.split import official_split, read_split_table
 
 
 class Score(Record):
@@ -40,7 +41,7 @@ def score(
     entries: dict[str, Entry],
     method: IntervalMethod,
     *,
-    split_table: Path | None = None,
+    split_rule: str | None = None,
     split: str = "test",
     validation: Path | None = None,
     rule: str = "f1",
@@ -52,7 +53,7 @@ def score(
         path: CSV, plain or gzip-compressed.
         entries: the release's metadata.
         method: how to make intervals.
-        split_table: restricts to `split` of this table, which must be predicted whole.
+        split_rule: restricts to `split` of "official", "chexnet" or a table's path, which must be predicted whole.
         split: which split.
         validation: predictions of other images to choose thresholds on; without them 0.5 for all.
         rule: of `choose_thresholds`.
@@ -63,12 +64,12 @@ def score(
     """
     scored = read_submission(path, entries)
     notes = []
-    if split_table is not None:
-        wanted = images_of_split(entries, read_split_table(split_table), split)
+    if split_rule is not None:
+        wanted = images_of_split(entries, _patients(split_rule), split)
         if not wanted:
-            raise UsageError(f"{split_table} has no {split} patient among the labels")
+            raise UsageError(f"{split_rule} has no {split} patient among the labels")
         left = len(scored.predictions)
-        scored = restrict(scored, wanted, f"{split} in {split_table.name}")
+        scored = restrict(scored, wanted, f"{split} in {SplitChoice.parse(split_rule)}")
         if left > len(scored.predictions):
             notes.append(f"{left - len(scored.predictions):,} predictions of other images were left out")
     if scored.missing:
@@ -82,14 +83,24 @@ def score(
         rules = choose_rules(chosen_on, validation.name, "validation", rule, calibration)
     raw = scored.predictions
     metrics = rules.measure(raw, split, method)
-    # Without other images to choose on, calls are made at one half, fixed in advance.
-    thresholds = rules.thresholds.known if rules.thresholds else dict.fromkeys(raw.names, FIXED)
     return Score(
         predictions=path.name,
         metrics=metrics,
         subgroups=measure_subgroups(
-            raw, scored.groups, method, rules.calibrate(raw.names, raw.probabilities), thresholds
+            raw, scored.groups, method, rules.calibrate(raw.names, raw.probabilities), rules.cuts(raw.names)
         ),
-        published=beside(metrics, None, split),
+        published=beside(metrics),
         notes=tuple(notes),
     )
+
+
+def _patients(split_rule: str) -> dict[int, str]:
+    """The split of each patient by a rule that needs no shards."""
+    choice = SplitChoice.parse(split_rule)
+    if choice.table is not None:
+        return read_split_table(choice.table)
+    if choice.rule not in ("official", "chexnet"):
+        raise UsageError(
+            f"--split-rule {split_rule} needs shards; name official, chexnet or a patient_id,split table"
+        )
+    return official_split() if choice.rule == "official" else release().chexnet

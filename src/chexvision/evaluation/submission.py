@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 import math
 import re
@@ -18,7 +17,7 @@ from chexvision.evaluation.records import ABNORMAL
 from chexvision.evaluation.subgroups import Groups, group_images
 from chexvision.labels import FINDINGS, multi_hot
 from chexvision.shards.metadata import Entry
-from chexvision.shards.split import read_text
+from chexvision.tables import csv_rows
 
 _IMAGE_HEADS = ("imageindex", "image", "filename", "imagename", "imageid", "imagepath", "file", "path", "name", "id")
 _PREFIXES = ("prob", "probability", "pred", "prediction", "score", "p")
@@ -54,16 +53,13 @@ def read_submission(path: Path, entries: dict[str, Entry]) -> Scored:
         UsageError: the file cannot be read, predicts no finding, names an image twice or one that has no label,
             misspells a finding, or holds something else than probabilities.
     """
-    rows = csv.reader(read_text(path).splitlines())
-    heads = [head.strip() for head in next(rows, [])]
+    rows = csv_rows(path)
+    heads = [head.strip() for head in next(rows, ("", []))[1]]
     image, columns, ignored = _columns(heads, path)
     filenames: list[str] = []
     values: list[list[float]] = []
     seen: set[str] = set()
-    for cells in rows:
-        if not any(cells):
-            continue
-        where = f"{path}, line {rows.line_num}"
+    for where, cells in rows:
         if len(cells) != len(heads):
             raise UsageError(f"{where}: {len(cells)} cells, expected {len(heads)}")
         name = Path(cells[image].strip()).name
@@ -71,7 +67,7 @@ def read_submission(path: Path, entries: dict[str, Entry]) -> Scored:
             raise UsageError(f"{where}: {name} is predicted a second time")
         if name not in entries:
             raise UsageError(
-                f"{where}: {name or 'a blank'!s} is no image of the labels; names are such as 00000013_008.png"
+                f"{where}: {name or 'a blank'} is not an image of the labels; names are such as 00000013_008.png"
             )
         seen.add(name)
         filenames.append(name)
@@ -155,9 +151,9 @@ def _probability(text: str, where: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise UsageError(f"{where}: {text.strip()!r} is no probability") from None
+        raise UsageError(f"{where}: {text.strip()!r} is not a probability") from None
     if math.isnan(value):
-        raise UsageError(f"{where}: NaN is no probability; predict every image or leave it out")
+        raise UsageError(f"{where}: NaN is not a probability; predict every image or leave it out")
     if not 0 <= value <= 1:
         raise UsageError(f"{where}: {value:g} is outside [0, 1]; turn logits into probabilities first")
     return value

@@ -27,7 +27,6 @@ from chexvision.evaluation.tta import PLAIN, TTA, View
 from chexvision.hub.load import load_rules
 from chexvision.hub.reference import Reference
 from chexvision.models.classifier import CheXVision
-from chexvision.models.prepare import clahe_of
 from chexvision.progress import Progress
 
 _BATCH = 32
@@ -84,7 +83,7 @@ class EvaluationRun:
     def images(self, model: CheXVision, name: str) -> NDArray[np.uint8]:
         """The images of split `name` as `model` takes them: uint8[N, H, W], memory-mapped."""
         with Progress(f"decoding {name}", len(self.rows[name]), "images") as progress:
-            return decoded_images(self.source, self.rows[name], model.image_size, clahe_of(model), progress.advance)
+            return decoded_images(self.source, self.rows[name], model.preprocessing, progress.advance)
 
     def expert(self, system: System) -> OtherSet | None:
         """The system against other labels of the split's own images; None where none were given.
@@ -144,6 +143,7 @@ class EvaluationRun:
     ) -> OtherSet:
         rules = system.rules
         calibrated = rules.calibrate(there.names, there.probabilities)
+        cuts = rules.cuts(there.names)
         return measure_other(
             label_map.name,
             name,
@@ -153,11 +153,11 @@ class EvaluationRun:
             calibrated=answer(there, labels, calibrated).probabilities,
             # A threshold is for one output; it does not carry over to the largest of several.
             thresholds={
-                target: rules.thresholds.known[findings[0]]
+                target: cuts[findings[0]]
                 for target, findings in zip(labels.names, labels.findings, strict=True)
-                if rules.thresholds and len(findings) == 1 and findings[0] in rules.thresholds.known
+                if len(findings) == 1 and findings[0] in cuts
             },
-            rule=rules.thresholds.described if rules.thresholds else "none",
+            rule=rules.rule,
             calibration=rules.calibration.described if rules.calibration else "none",
         )
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import ValidationError
 
-from chexvision.errors import ChexError, UsageError
+from chexvision.errors import UsageError
 from chexvision.evaluation.predictions import Predictions
 from chexvision.evaluation.ranking import Floats
 from chexvision.evaluation.records import Record
+from chexvision.json_files import read_record
 
 FILE = "thresholds.json"
 DEFAULT_RULE = "f1"
@@ -96,10 +96,7 @@ def read_thresholds(path: Path) -> Thresholds:
     Raises:
         ChexError: it is damaged.
     """
-    try:
-        return Thresholds.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise ChexError(f"{path} holds no thresholds: {' '.join(str(error).split())[:200]}") from None
+    return read_record(path, Thresholds)
 
 
 def _choose(scores: Floats, targets: Floats, rule: str) -> float | None:

@@ -7,27 +7,30 @@ from collections.abc import Callable
 from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, rotate
 
-from chexvision.data.augment import plain
-
-View = Callable[[Tensor], Tensor]  # uint8[B, H, W] to what the network takes, float[B, 3, H, W]
+View = Callable[[Tensor], Tensor]  # uint8[B, H, W] to the same pictures seen otherwise, uint8 or float in [0, 255]
 
 _DEGREES = 7.0
 
 
+def unchanged(images: Tensor) -> Tensor:
+    """The pictures as they are."""
+    return images
+
+
 def flipped(images: Tensor) -> Tensor:
     """Left and right exchanged."""
-    return plain(images.flip(-1))
+    return images.flip(-1)
 
 
 def rotated(degrees: float) -> View:
     """Turned about the middle, black where the picture ends."""
 
     def view(images: Tensor) -> Tensor:
-        turned = rotate(images.unsqueeze(1).float(), degrees, interpolation=InterpolationMode.BILINEAR)
-        return plain(turned.squeeze(1))
+        turned: Tensor = rotate(images.unsqueeze(1).float(), degrees, interpolation=InterpolationMode.BILINEAR)
+        return turned.squeeze(1)
 
     return view
 
 
-PLAIN: tuple[View, ...] = (plain,)
-TTA: tuple[View, ...] = (plain, flipped, rotated(-_DEGREES), rotated(_DEGREES))
+PLAIN: tuple[View, ...] = (unchanged,)
+TTA: tuple[View, ...] = (unchanged, flipped, rotated(-_DEGREES), rotated(_DEGREES))

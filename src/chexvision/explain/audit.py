@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from chexvision.data.augment import plain
 from chexvision.evaluation.bootstrap import draw_patients, interval, patient_index
 from chexvision.evaluation.ranking import Floats
 from chexvision.evaluation.records import CI, IntervalMethod, Record
@@ -149,7 +148,7 @@ def explain_subjects(
         most = max(len(row) for row in outputs)
         # Shorter rows are filled up with their first output, whose further maps nobody looks at.
         wanted = torch.tensor([row + row[:1] * (most - len(row)) for row in outputs])
-        maps = explain_batch(model, plain(pixels), lambda _, wanted=wanted: wanted)  # type: ignore[misc]
+        maps = explain_batch(model, model.normalize(pixels), lambda _, wanted=wanted: wanted)  # type: ignore[misc]
         method = maps.method
         heats = enlarge(maps.maps.cpu(), GRID, GRID).numpy()
         chances = maps.probabilities.gather(1, maps.outputs).tolist()

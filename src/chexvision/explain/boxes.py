@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from chexvision.errors import UsageError
 from chexvision.labels import FINDINGS
-from chexvision.shards.split import read_text
+from chexvision.tables import csv_rows
 
 RELEASE_SIDE = 1024  # the release's boxes are in pixels of its 1024² pictures
 _ALIASES = {"Infiltrate": "Infiltration"}  # as the release's box list spells it
@@ -51,15 +50,12 @@ def read_boxes(path: Path, side: int) -> Boxes:
         UsageError: the file cannot be read, has other columns, names an unknown finding, or a box is empty or
             reaches beyond the picture.
     """
-    rows = csv.reader(read_text(path).splitlines())
-    heads = tuple(head.strip() for head in next(rows, []))
+    rows = csv_rows(path)
+    heads = tuple(head.strip() for head in next(rows, ("", []))[1])
     if heads[:6] != _HEADS:
         raise UsageError(f"{path} is no box list: expected the columns {', '.join(_HEADS)}, got {', '.join(heads)}")
     boxes: dict[tuple[str, str], list[Box]] = {}
-    for cells in rows:
-        if not any(cells):
-            continue
-        where = f"{path}, line {rows.line_num}"
+    for where, cells in rows:
         finding = _ALIASES.get(cells[1].strip(), cells[1].strip()) if len(cells) >= 6 else ""
         if finding not in FINDINGS:
             raise UsageError(f"{where}: unknown finding {finding!r}; known are {', '.join(FINDINGS)}")

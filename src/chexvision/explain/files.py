@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chexvision.data.augment import plain
 from chexvision.errors import UsageError
 from chexvision.evaluation.judge import Rules
 from chexvision.evaluation.ranking import Floats
@@ -20,6 +19,7 @@ from chexvision.evaluation.records import ABNORMAL
 from chexvision.explain.gradcam import enlarge, explain_batch
 from chexvision.explain.overlay import draw_overlay, write_png
 from chexvision.files import write_text_atomic
+from chexvision.foreign import printable, safe_name
 from chexvision.models.classifier import CheXVision
 from chexvision.models.prepare import prepared
 from chexvision.radiograph import decode_grey
@@ -63,7 +63,7 @@ def find_outputs(model: CheXVision, names: Sequence[str]) -> list[int]:
         if output is None:
             near = difflib.get_close_matches(name.casefold(), folded, n=1)
             hint = f"did you mean {known[folded[near[0]]]}?" if near else f"known are {', '.join(known)}"
-            raise UsageError(f"--finding {name!r} is nothing that this model finds; {hint}")
+            raise UsageError(f"--finding {name!r} is not a finding of this model; {hint}")
         if output not in outputs:
             outputs.append(output)
     return outputs
@@ -88,7 +88,7 @@ def explain_files(
         rules: of `chexvision.hub.load.load_rules`; its calibration is applied to the probabilities.
 
     Raises:
-        UsageError: a finding is unknown, a file is missing or no image, or two share a name. Nothing is
+        UsageError: a finding is unknown, a file is missing or not an image, or two share a name. Nothing is
             written then.
     """
     named = find_outputs(model, findings)
@@ -110,13 +110,15 @@ def explain_files(
 
     explained: list[Explained] = []
     for number, images in enumerate(batches):
-        maps = explain_batch(model, plain(torch.from_numpy(images).to(device)), choose)
+        maps = explain_batch(model, model.normalize(torch.from_numpy(images).to(device)), choose)
         probabilities = _calibrated(rules, names, maps.probabilities)
         for i, path in enumerate(paths[number * _BATCH : (number + 1) * _BATCH]):
             for j, output in enumerate(maps.outputs[i].tolist()):
                 chance = float(probabilities[i, output])
                 explained.append(_draw(path, out, names[output], chance, maps.maps[i, j], maps.method))
-    write_text_atomic(out / SUMMARY_NAME, json.dumps([asdict(one) for one in explained], indent=2) + "\n")
+    write_text_atomic(
+        out / SUMMARY_NAME, json.dumps([asdict(one) for one in explained], indent=2, allow_nan=False) + "\n"
+    )
     return explained
 
 
@@ -132,8 +134,10 @@ def _draw(path: Path, out: Path, finding: str, probability: float, cam: Tensor, 
         row, column = np.unravel_index(int(heat.argmax()), heat.shape)
         peak = int(column), int(row)
     note = f"{method}: places that raise the logit" if peak else f"{method}: nothing here raises the logit"
-    picture = draw_overlay(grey, heat, f"{finding}  {probability:.3f}", path.name, f"{note} · research only")
-    overlay = f"{path.stem}-{finding}.png"
+    picture = draw_overlay(
+        grey, heat, f"{finding}  {probability:.3f}", printable(path.name), f"{note} · research only"
+    )
+    overlay = f"{safe_name(f'{path.stem}-{finding}')}.png"
     write_png(out / overlay, picture)
     return Explained(str(path), finding, probability, overlay, method, peak)
 
@@ -141,7 +145,8 @@ def _draw(path: Path, out: Path, finding: str, probability: float, cam: Tensor, 
 def _check_names(paths: Sequence[Path]) -> None:
     seen: dict[str, Path] = {}
     for path in paths:
-        other = seen.setdefault(path.stem, path)
+        # Some file systems do not tell capitals from small letters.
+        other = seen.setdefault(path.stem.casefold(), path)
         if other != path:
             raise UsageError(f"{other} and {path} would share their overlays' names; explain them into two folders")
         if paths.count(path) > 1:

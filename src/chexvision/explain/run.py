@@ -8,6 +8,7 @@ import torch
 
 from chexvision.data.source import ShardSource, find_shards
 from chexvision.errors import UsageError
+from chexvision.evaluation.own_split import split_for
 from chexvision.evaluation.records import IntervalMethod
 from chexvision.explain.audit import Audit, Conditions, explain_subjects, summarise
 from chexvision.explain.boxes import RELEASE_SIDE, read_boxes
@@ -29,6 +30,7 @@ def run_audit(
     folders: list[Path],
     data: Reference | None,
     split: str,
+    split_rule: str | None,
     boxes: Path | None,
     box_side: int | None,
     out: Path,
@@ -43,6 +45,7 @@ def run_audit(
         folders: of radiographs; looked at without `data`.
         data: shards.
         split: of the shards, or "all".
+        split_rule: how to divide them, as `SplitChoice.parse` takes it; None for the model's own split.
         boxes: a box list; the one beside the shards if None.
         box_side: of the square pictures whose pixels the boxes count; the drawn shards' side or the release's if
             None.
@@ -65,7 +68,10 @@ def run_audit(
     if source is None:
         subjects, images = subjects_of_files(loaded, folders, read), ", ".join(map(str, folders))
     else:
-        subjects, images = subjects_of_shards(loaded, source, split, read), f"{source.name}, {split}"
+        asked = "shards" if split == "all" else split_rule
+        choice = split_for([str(model)], [model], asked).fitting(drawn=source.drawn)
+        subjects = subjects_of_shards(loaded, source, split, choice, read)
+        images = f"{source.name}, {split}" + ("" if split == "all" else f" by {choice}")
     loaded = loaded.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     with Progress("explaining", len(subjects), "images") as progress:
         cases, method = explain_subjects(loaded, subjects, progress.advance)

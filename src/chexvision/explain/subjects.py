@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from chexvision.data.decode import decoded_images
-from chexvision.data.rows import read_rows
+from chexvision.data.rows import divide, read_shards
 from chexvision.data.source import ShardSource
+from chexvision.data.split_rule import SplitChoice
 from chexvision.errors import UsageError
 from chexvision.explain.audit import Subject
 from chexvision.explain.boxes import Box, Boxes
 from chexvision.models.classifier import CheXVision
-from chexvision.models.prepare import clahe_of, prepare
+from chexvision.models.prepare import prepare
 from chexvision.shards.manifest import read_manifest
 from chexvision.shards.schema import SPLITS, patient_of
 from chexvision.shards.sources import find_images
@@ -49,27 +50,33 @@ def subjects_of_files(model: CheXVision, places: Sequence[Path], boxes: Boxes) -
     return [Subject(name, patient(name), prepare(model, files[name]), by_image[name]) for name in chosen]
 
 
-def subjects_of_shards(model: CheXVision, source: ShardSource, split: str, boxes: Boxes) -> list[Subject]:
+def subjects_of_shards(
+    model: CheXVision, source: ShardSource, split: str, choice: SplitChoice, boxes: Boxes
+) -> list[Subject]:
     """The boxed images of a split of shards ("all" for every one), in shard order.
 
+    Args:
+        model: what is to explain them.
+        source: the shards.
+        split: which images.
+        choice: how they are divided; looked at unless `split` is "all".
+        boxes: of all images.
+
     Raises:
-        UsageError: there is no such split, or none of its images has a box.
+        UsageError: there is no such split, the rule is for other images, or none of its images has a box.
+        ChexError: a shard cannot be read, or two splits share a patient.
     """
-    rows = read_rows(source.shards, None)
     if split not in (*SPLITS, "all"):
         raise UsageError(f"--split {split!r} is none; known are {', '.join(SPLITS)} and all")
+    everything, own = read_shards(source.shards)
+    rows = everything if split == "all" else divide(everything, own, choice)[split]
     by_image = _by_image(boxes, model)
-    subjects: list[Subject] = []
-    for name in SPLITS if split == "all" else (split,):
-        boxed = rows[name].take(np.array([file in by_image for file in rows[name].filenames.tolist()], np.bool_))
-        if not len(boxed):
-            continue
-        pixels = decoded_images(source, boxed, model.image_size, clahe_of(model))
-        facts = zip(boxed.filenames.tolist(), boxed.patients.tolist(), pixels, strict=True)
-        subjects += [Subject(file, patient, grey, by_image[file]) for file, patient, grey in facts]
-    if not subjects:
+    boxed = rows.take(np.array([file in by_image for file in rows.filenames.tolist()], np.bool_))
+    if not len(boxed):
         raise UsageError(f"no image of {source.name}, split {split}, has a box in the list; try --split all")
-    return subjects
+    pixels = decoded_images(source, boxed, model.preprocessing)
+    facts = zip(boxed.filenames.tolist(), boxed.patients.tolist(), pixels, strict=True)
+    return [Subject(file, patient, grey, by_image[file]) for file, patient, grey in facts]
 
 
 def boxes_side(source: ShardSource) -> int | None:

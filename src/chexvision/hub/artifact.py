@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
 from chexvision.config import Recipe
+from chexvision.data.split_rule import SplitRecord
+from chexvision.errors import ChexError
 from chexvision.evaluation.published import Beside
 from chexvision.evaluation.records import Attribute, Record, SplitMetrics
 from chexvision.provenance import Provenance
+from chexvision.shards.split import VALIDATION_SHARE
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -13,6 +22,7 @@ HISTORY = "history.json"
 METRICS = "metrics.json"
 RUN = "run.json"
 CARD = "README.md"
+TRAINING_IMAGES = "training_images.npz"  # see `chexvision.evaluation.overlap`
 FIGURES = "figures"
 
 REQUIRED = (WEIGHTS, CONFIG, HISTORY, METRICS, RUN, CARD)
@@ -24,7 +34,7 @@ class Metrics(Record):
     Args:
         dataset: ``USER/NAME@sha``, or the folder's path.
         drawn: whether its pictures are drawn, not taken of patients.
-        split_table: name of the table that divided the images, or null for the shards' own split.
+        split: how its images were divided.
         image_size: side in pixels.
         epoch: the one whose weights these are, from 1.
         splits: figures by split. Thresholds and calibration were chosen on validation; validation's own figures
@@ -35,7 +45,7 @@ class Metrics(Record):
 
     dataset: str
     drawn: bool
-    split_table: str | None
+    split: SplitRecord
     image_size: int
     epoch: int
     splits: dict[str, SplitMetrics]
@@ -60,8 +70,8 @@ class RunInfo(Record):
         provenance: run id, bundle and source.
         recipe: what was computed.
         dataset: ``USER/NAME@sha``, or the folder's path.
-        dataset_identity: equal for equal shards.
-        split_table_sha256: of the table's bytes, if one divided the images.
+        dataset_identity: equal for shards of equal names and content.
+        split: how its images were divided.
         hardware: of the last session.
         versions: of the packages a result depends on.
         started_at: ISO 8601 in UTC.
@@ -73,9 +83,37 @@ class RunInfo(Record):
     recipe: Recipe
     dataset: str
     dataset_identity: str
-    split_table_sha256: str | None
+    split: SplitRecord
     hardware: Hardware
     versions: dict[str, str]
     started_at: str
     finished_at: str
     train_seconds: float
+
+
+def read_run(path: Path) -> RunInfo:
+    """Read a ``run.json``, also one of a version that knew no split but the shards' own and a table's.
+
+    Raises:
+        ChexError: it is something else.
+    """
+    try:
+        known = json.loads(path.read_bytes())
+        return RunInfo.model_validate_json(json.dumps(_with_split(known)))
+    except (ValidationError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        raise ChexError(f"{path} is not a run's record: {' '.join(str(error).split())[:200]}") from None
+
+
+def _with_split(run: dict[str, Any]) -> dict[str, Any]:
+    """A run's record in today's form."""
+    if "split" in run:
+        return run
+    data = dict(run["recipe"]["data"])
+    table = data.pop("split_table")
+    data |= {"split": "shards", "validation_share": VALIDATION_SHARE}
+    split: dict[str, Any] = {"rule": "shards"}
+    if table is not None:
+        data["split"] = f"./{Path(table).name}"
+        split = {"rule": "table", "table": Path(table).name, "table_sha256": run["split_table_sha256"]}
+    others = {key: value for key, value in run.items() if key != "split_table_sha256"}
+    return {**others, "recipe": {**run["recipe"], "data": data}, "split": split}

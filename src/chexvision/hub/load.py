@@ -4,53 +4,66 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chexvision.errors import ChexError, UsageError
+from chexvision.errors import ChexError
 from chexvision.evaluation.calibration import FILE as CALIBRATION_FILE
 from chexvision.evaluation.calibration import read_calibration
 from chexvision.evaluation.judge import Rules
+from chexvision.evaluation.records import ABNORMAL
 from chexvision.evaluation.thresholds import FILE as THRESHOLDS_FILE
 from chexvision.evaluation.thresholds import read_thresholds
-from chexvision.hub.reference import Reference, RepoRef
+from chexvision.hub.files import at_commit, model_file
+from chexvision.hub.reference import Reference
 from chexvision.models.classifier import CheXVision
+
+
+def load_published(reference: Reference) -> tuple[CheXVision, Rules]:
+    """A model with the calibration and thresholds that it was published with, all of one commit.
+
+    Raises:
+        ChexError: any of it cannot be had, is damaged, or does not belong together.
+    """
+    reference = at_commit(reference)
+    model, rules = load_model(reference), load_rules(reference)
+    if rules.calibration is not None:
+        missing = [name for name in (*model.findings, ABNORMAL) if name not in rules.calibration.curves]
+        if missing:
+            raise ChexError(
+                f"{CALIBRATION_FILE} of {reference} does not name {missing[0]}: it belongs to another model"
+            )
+    return model, rules
 
 
 def load_model(reference: Reference) -> CheXVision:
     """The model in a folder or on the Hub.
 
     Raises:
+        UsageError: there is no such folder, or a revision of a folder is named.
         ChexError: it cannot be had, or is something else.
     """
     if isinstance(reference, Path):
-        if not reference.is_dir():
-            raise UsageError(f"no model folder {reference}; name a folder, or USER/REPO[@REVISION] on the Hub")
         return CheXVision.from_pretrained(reference)
-    return _from_hub(reference)
-
-
-def _from_hub(reference: RepoRef) -> CheXVision:
-    try:
-        return CheXVision.from_pretrained(reference.repo_id, revision=reference.revision)
-    except ChexError:
-        raise
-    # The client's two generations raise errors of different HTTP libraries.
-    except Exception as error:
-        raise ChexError(
-            f"could not load {reference}: {' '.join(str(error).split())[:300]}; check the name, the revision, the "
-            "network and, for a private repository, HF_TOKEN"
-        ) from error
+    return CheXVision.from_pretrained(reference.repo_id, revision=reference.revision)
 
 
 def load_rules(reference: Reference) -> Rules:
     """The calibration and thresholds that the model was published with, as far as there are any.
 
     Raises:
-        ChexError: they cannot be had, or are damaged.
+        ChexError: they cannot be had, are damaged, or do not fit each other.
     """
     calibration = artifact_file(reference, CALIBRATION_FILE)
     thresholds = artifact_file(reference, THRESHOLDS_FILE)
-    return Rules(
+    rules = Rules(
         read_calibration(calibration) if calibration else None, read_thresholds(thresholds) if thresholds else None
     )
+    if rules.thresholds is not None:
+        scale = "calibrated" if rules.calibration is not None else "raw"
+        if rules.thresholds.scale != scale:
+            raise ChexError(
+                f"the thresholds of {reference} are for {rules.thresholds.scale} probabilities, but there is "
+                f"{'a' if rules.calibration else 'no'} {CALIBRATION_FILE}: its files do not belong together"
+            )
+    return rules
 
 
 def artifact_file(reference: Reference, name: str) -> Path | None:
@@ -59,16 +72,4 @@ def artifact_file(reference: Reference, name: str) -> Path | None:
     Raises:
         ChexError: the Hub could not be asked.
     """
-    if isinstance(reference, Path):
-        path = reference / name
-        return path if path.is_file() else None
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
-
-    try:
-        return Path(hf_hub_download(reference.repo_id, name, revision=reference.revision))
-    except EntryNotFoundError:
-        return None
-    # The client's two generations raise errors of different HTTP libraries.
-    except Exception as error:
-        raise ChexError(f"could not fetch {name} of {reference}: {' '.join(str(error).split())[:300]}") from error
+    return model_file(reference, name)

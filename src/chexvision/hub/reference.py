@@ -9,8 +9,9 @@ from typing import TypeAlias
 
 from chexvision.errors import UsageError
 
-_REPO = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
-_SHA = re.compile(r"^[0-9a-f]{40}$")
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+_REVISION = re.compile(r"(?!.*\.\.)\w[\w./+-]*", re.ASCII)  # branches, tags, shas, refs/pr/1
+_SHA = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class RepoRef:
     @property
     def is_pinned(self) -> bool:
         """Whether the revision is a full commit sha, which names the same bytes for ever."""
-        return self.revision is not None and _SHA.match(self.revision) is not None
+        return self.revision is not None and _SHA.fullmatch(self.revision) is not None
 
 
 Reference: TypeAlias = RepoRef | Path
@@ -39,7 +40,7 @@ def parse_reference(text: str) -> Reference:
     a folder; anything else of the form ``USER/NAME`` is a repository on the Hub.
 
     Raises:
-        UsageError: the text is empty, or names a revision of something that is no repository.
+        UsageError: the text is empty, or ends in @ and something that cannot be a revision.
     """
     if not text:
         raise UsageError("an empty text names neither a folder nor a Hub repository USER/NAME[@REVISION]")
@@ -47,8 +48,10 @@ def parse_reference(text: str) -> Reference:
     if text[0] in "./~" or path.is_dir():
         return path
     repo_id, at, revision = text.partition("@")
-    if _REPO.match(repo_id):
+    if _REPO.fullmatch(repo_id):
         if at and not revision:
             raise UsageError(f"{text!r} ends in @ without a revision; write {repo_id}@<sha>")
+        if at and not _REVISION.fullmatch(revision):
+            raise UsageError(f"{revision!r} cannot be a revision: name a tag, a branch or a commit")
         return RepoRef(repo_id, revision or None)
     return path

@@ -1,4 +1,4 @@
-"""The dual-head classifier: one backbone, 14 findings and normal/abnormal."""
+"""The dual-head classifier: one backbone, K findings and normal/abnormal."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
-from safetensors.torch import load_file
+from huggingface_hub import PyTorchModelHubMixin
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from chexvision.config import Recipe
+from chexvision.data.augment import plain
 from chexvision.errors import ChexError
+from chexvision.files import write_text_atomic
+from chexvision.hub.artifact import CONFIG, WEIGHTS
+from chexvision.hub.files import at_commit, model_file
+from chexvision.hub.reference import Reference, RepoRef
+from chexvision.json_files import first_problem
 from chexvision.labels import FINDINGS
+from chexvision.models.config import CheXVisionConfig, read_config
 from chexvision.models.registry import BACKBONES
-
-WEIGHTS_FILE = "model.safetensors"
+from chexvision.models.weights import load_weights
+from chexvision.preprocessing import Preprocessing
 
 
 class CheXVision(
@@ -29,7 +35,7 @@ class CheXVision(
     license="apache-2.0",
     tags=["chest-x-ray", "radiology", "medical-imaging"],
 ):
-    """Classify frontal chest radiographs into 14 findings and normal/abnormal.
+    """Classify frontal chest radiographs into findings and normal/abnormal.
 
     The arguments are what ``config.json`` holds: all that is needed to build the network again and to
     prepare an image as in training.
@@ -38,14 +44,16 @@ class CheXVision(
         backbone: a name of `chexvision.models.registry.BACKBONES`.
         hidden_features: width of the layer between pooled features and heads; 0 leaves it out.
         dropout: probability in [0, 1), applied before the heads.
-        image_size: side in pixels of the square images it was trained on.
-        clahe_clip_limit: of the histogram equalisation applied to its images; 0 for none.
-        clahe_tiles: the equalisation's grid is `clahe_tiles`².
-        findings: names of the 14 outputs, in their order.
+        findings: names of the K outputs, in their order; see `CheXVisionConfig`.
+        preprocessing: what turns an original radiograph into the images that it takes.
+
+    Raises:
+        ChexError: a value is out of bounds.
 
     Example:
         >>> model = CheXVision.from_pretrained("user/repo", revision="densenet-20260101-1432-3f9c")
-        >>> model(images)["multilabel_logits"].sigmoid()
+        >>> images = np.stack([model.preprocessing.apply(decode_grey(path.read_bytes())) for path in paths])
+        >>> model(model.normalize(torch.from_numpy(images)))["multilabel_logits"].sigmoid()
     """
 
     def __init__(
@@ -53,21 +61,23 @@ class CheXVision(
         backbone: str = "densenet121",
         hidden_features: int = 512,
         dropout: float = 0.3,
-        image_size: int = 320,
-        clahe_clip_limit: float = 2.0,
-        clahe_tiles: int = 8,
         findings: Sequence[str] = FINDINGS,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         super().__init__()
-        if backbone not in BACKBONES:
-            raise ChexError(
-                f"unknown backbone {backbone!r}; this version knows {', '.join(sorted(BACKBONES))}, "
-                "a newer chexvision may know more"
+        try:
+            config = CheXVisionConfig(
+                backbone=backbone,
+                hidden_features=hidden_features,
+                dropout=dropout,
+                findings=tuple(findings),
+                preprocessing=preprocessing or Preprocessing(),
             )
-        self.image_size = image_size
-        self.clahe_clip_limit = clahe_clip_limit
-        self.clahe_tiles = clahe_tiles
-        self.findings = tuple(findings)
+        except ValidationError as error:
+            raise ChexError(f"a model cannot be built: {first_problem(error)}") from None
+        self._config = config
+        self.findings = config.findings
+        self.preprocessing = config.preprocessing
         self.backbone = build_backbone(backbone, pretrained=False)
         self.pool = nn.AdaptiveAvgPool2d(1)
         features = BACKBONES[backbone].channels
@@ -84,16 +94,20 @@ class CheXVision(
         """Classify a batch.
 
         Args:
-            images: float[B, 3, H, W], grey in all channels, normalised by `PIXEL_MEAN` and `PIXEL_STD`.
+            images: float[B, 3, H, W] of `normalize`.
 
         Returns:
-            ``multilabel_logits`` float[B, 14] and ``binary_logits`` float[B, 1].
+            ``multilabel_logits`` float[B, K] and ``binary_logits`` float[B, 1].
         """
         features = self.neck(self.pool(self.backbone(images)).flatten(1))
         return {
             "multilabel_logits": self.multilabel_head(features),
             "binary_logits": self.binary_head(features),
         }
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Grey images uint8[B, H, W], or float in [0, 255], as the network takes them: float[B, 3, H, W]."""
+        return plain(images, self.preprocessing.mean, self.preprocessing.std)
 
     def freeze_backbone(self, frozen: bool) -> None:
         """Hold the backbone's weights and its norms' running statistics, or let both learn again."""
@@ -108,48 +122,66 @@ class CheXVision(
             self.backbone.eval()
         return self
 
+    def _save_pretrained(self, save_directory: Path) -> None:
+        super()._save_pretrained(save_directory)
+        # The mixin would write the constructor's arguments, without a format and whatever their type.
+        config = self._config.model_copy(update={"preprocessing": self.preprocessing})
+        write_text_atomic(save_directory / CONFIG, config.model_dump_json(indent=2) + "\n")
+
     @classmethod
-    def _from_pretrained(
+    def from_pretrained(  # type: ignore[override]  # the mixin passes any further argument on to the constructor
         cls,
+        pretrained_model_name_or_path: str | Path,
         *,
-        model_id: str,
-        revision: str | None,
-        cache_dir: str | Path | None,
-        force_download: bool,
-        local_files_only: bool,
-        token: str | bool | None,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
         map_location: str = "cpu",
-        strict: bool = True,
-        **model_kwargs: Any,
     ) -> CheXVision:
-        # The mixin's own version falls back to pickled weights, loads what does not fit, and prints.
-        if "backbone" not in model_kwargs:
-            raise ChexError(f"{model_id} has no config.json of a CheXVision model; check the name and revision")
-        if Path(model_id).is_dir():
-            weights = Path(model_id) / WEIGHTS_FILE
-        else:
-            try:
-                weights = Path(
-                    hf_hub_download(
-                        model_id,
-                        WEIGHTS_FILE,
-                        revision=revision,
-                        cache_dir=cache_dir,
-                        force_download=force_download,
-                        local_files_only=local_files_only,
-                        token=token,
-                    )
-                )
-            except EntryNotFoundError:
-                weights = Path(WEIGHTS_FILE)
-        if not weights.is_file():
-            raise ChexError(f"{model_id} has no {WEIGHTS_FILE}; pickled weights are never loaded")
-        model = cls(**model_kwargs)
-        try:
-            model.load_state_dict(load_file(weights, device=map_location), strict=strict)
-        except Exception as error:
-            raise ChexError(f"{weights} does not hold this model's weights: {error}") from error
+        """The model in a folder or a Hub repository, in evaluation mode.
+
+        Nothing of a stranger's model is executed or unpickled: ``config.json`` is validated before anything is
+        built, and the weights must fit and be finite. The mixin's own version falls back to pickled weights, loads
+        what does not fit, and prints.
+
+        Args:
+            pretrained_model_name_or_path: a folder, or ``USER/REPO``.
+            revision: of the repository: a run's id, a branch or a commit.
+            cache_dir: of the Hub's client, as are the next three.
+            force_download: fetch files again that the cache has.
+            local_files_only: use the cache alone.
+            token: for private repositories.
+            map_location: device that the weights are read to before they are copied into the model.
+
+        Raises:
+            UsageError: there is no such folder, or a revision of a folder is named.
+            ChexError: it cannot be had, or is not a whole CheXVision model.
+        """
+        reference = _reference(pretrained_model_name_or_path, revision)
+        client: dict[str, Any] = {
+            "cache_dir": cache_dir, "force_download": force_download, "local_files_only": local_files_only,
+            "token": token,
+        }  # fmt: skip
+        reference = at_commit(reference, **client)
+        config = model_file(reference, CONFIG, **client)
+        weights = model_file(reference, WEIGHTS, **client)
+        if config is None or weights is None:
+            raise ChexError(f"{reference} has no {WEIGHTS}; pickled weights are never loaded")
+        checked = read_config(config)
+        model = cls(
+            checked.backbone, checked.hidden_features, checked.dropout, checked.findings, checked.preprocessing
+        )
+        load_weights(model, weights, map_location)
         return model.eval()
+
+
+def _reference(name: str | Path, revision: str | None) -> Reference:
+    folder = Path(name)
+    if revision is None and (isinstance(name, Path) or folder.is_dir()):
+        return folder
+    return RepoRef(str(name), revision)
 
 
 def build_backbone(name: str, *, pretrained: bool) -> nn.Module:
@@ -168,14 +200,11 @@ def build_model(recipe: Recipe) -> CheXVision:
         ChexError: the ImageNet weights could not be downloaded.
     """
     torch.manual_seed(recipe.training.seed)
-    clahe = recipe.data.clahe
     model = CheXVision(
         backbone=recipe.model.backbone,
         hidden_features=recipe.model.hidden_features,
         dropout=recipe.model.dropout,
-        image_size=recipe.data.image_size,
-        clahe_clip_limit=clahe.clip_limit if clahe.enabled else 0.0,
-        clahe_tiles=clahe.tiles,
+        preprocessing=Preprocessing(image_size=recipe.data.image_size, clahe=recipe.data.clahe),
     )
     if recipe.model.pretrained:
         pretrained = build_backbone(recipe.model.backbone, pretrained=True)

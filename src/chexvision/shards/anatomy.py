@@ -36,6 +36,8 @@ class Chest:
     rib_count: int
     rib_brightness: float
     breast: float
+    breast_y: float
+    body_x: float  # from the spine to the body's side; signs inside the chest change neither it nor the breasts
 
     def dome(self, side: int) -> float:
         """The top of the diaphragm on `side`."""
@@ -50,20 +52,23 @@ class Chest:
 def draw_chest(rng: np.random.Generator, female: bool) -> Chest:
     """Draw the measures of one patient."""
     dome = rng.uniform(0.69, 0.73)
+    wall_x = rng.uniform(0.315, 0.355) - 0.015 * female
     return Chest(
         spine_x=0.5 + rng.normal(0, 0.008),
         apex_y=rng.uniform(0.11, 0.15),
-        wall_x=rng.uniform(0.315, 0.355) - 0.015 * female,
+        wall_x=wall_x,
         dome_y=(dome, dome + rng.uniform(0.005, 0.03)),
         dome_depth=rng.uniform(0.085, 0.115),
-        heart_left=rng.uniform(0.085, 0.105),
-        heart_right=rng.uniform(0.165, 0.20),
-        lung_density=rng.uniform(0.21, 0.27),
+        heart_left=rng.uniform(0.080, 0.110),
+        heart_right=rng.uniform(0.160, 0.21),
+        lung_density=rng.uniform(0.20, 0.28),
         markings=rng.uniform(0.08, 0.12),
         rib_slope=rng.uniform(0.09, 0.14),
         rib_count=int(rng.integers(8, 10)),
         rib_brightness=rng.uniform(0.05, 0.08),
         breast=rng.uniform(0.03, 0.07) if female else 0.0,
+        breast_y=dome - 0.06,
+        body_x=wall_x + 0.07,
     )
 
 
@@ -182,7 +187,7 @@ def render(scene: Scene, vessel_rng: np.random.Generator) -> Plane:
     vessels *= chest.markings
     density += vessels
     for side in SIDES if chest.breast else ():
-        centre = (chest.spine_x + side * 0.21, chest.dome(side) - 0.06)
+        centre = (chest.spine_x + side * 0.21, chest.breast_y)
         density += chest.breast * filled(size, ellipse(centre, (0.13, 0.13)), 0.012)
     np.maximum(density, scene.column * 0.62, out=density)
     np.maximum(density, scene.heart * 0.66, out=density)
@@ -213,7 +218,7 @@ def _fixed(points: Points, size: int) -> NDArray[np.int32]:
 
 
 def _body_outline(chest: Chest) -> Points:
-    wall = chest.wall_x + 0.07
+    wall = chest.body_x
     right = np.array(
         [
             (0.10, -0.05), (0.12, 0.05), (0.30, 0.10), (0.46, 0.17), (0.56, 0.30), (wall + 0.05, 0.36),
@@ -244,7 +249,7 @@ def _ribs(scene: Scene) -> Plane:
     for side in SIDES:
         for i in range(chest.rib_count):
             start = chest.apex_y + 0.01 + i * 0.073
-            reach = 0.035 + (chest.wall_x + 0.03 - 0.035) * min(1.0, 0.5 + 0.17 * i)
+            reach = 0.035 + (chest.body_x - 0.075) * min(1.0, 0.5 + 0.17 * i)
             # The back part of a rib rises a little from the spine and then falls to the side wall.
             fall = chest.rib_slope * (along**2 - 0.35 * np.sin(np.pi * along))
             x = chest.spine_x + side * (0.035 + (reach - 0.035) * along)

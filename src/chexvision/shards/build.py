@@ -175,12 +175,15 @@ def _patients(index: Index, entries: dict[str, Entry]) -> set[int]:
 
 def _sort_out(index: Index, entries: dict[str, Entry], table: dict[int, str]) -> tuple[list[_Item], list[BadImage]]:
     """The images with labels and a split, in reading order, and the others."""
-    bad = [BadImage(found.name, f"a second file of this name: {found.member}") for found in index.duplicates]
+    bad = [
+        BadImage(_text(found.name), f"a second file of this name: {_text(found.member)}")
+        for found in index.duplicates
+    ]
     usable: list[_Item] = []
     for found in index.images:
         entry = entries.get(found.name)
         if entry is None:
-            bad.append(BadImage(found.name, "unlabelled: not in the metadata"))
+            bad.append(BadImage(_text(found.name), "unlabelled: not in the metadata"))
         elif problem := _label_problem(entry.labels):
             bad.append(BadImage(found.name, problem))
         elif entry.patient_id not in table:
@@ -188,6 +191,11 @@ def _sort_out(index: Index, entries: dict[str, Entry], table: dict[int, str]) ->
         else:
             usable.append(_Item(found, entry, table[entry.patient_id]))
     return usable, bad
+
+
+def _text(name: str) -> str:
+    """A file name as UTF-8 can hold it; Python reads bytes that are none as surrogates."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _key(source: Source, rule: SplitRule, usable: list[_Item], options: BuildOptions) -> str:

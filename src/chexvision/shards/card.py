@@ -105,7 +105,7 @@ def _making(manifest: Manifest) -> str:
 
 
 _SPLIT_WORDS = {
-    "official": "the release's own lists, an eighth of the training list's patients held out as validation",
+    "official": "the release's own lists, 5 % of the training list's patients held out as validation",
     "patient": "70 % / 10 % / 20 % of the patients by a seeded hash",
 }
 

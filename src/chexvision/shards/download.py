@@ -6,13 +6,14 @@ import json
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from chexvision.errors import ChexError
-from chexvision.files import sha256_of, write_text_atomic
+from chexvision.files import write_text_atomic
 from chexvision.hub.reference import RepoRef
 from chexvision.layout import cache_dir
 from chexvision.progress import Progress
+from chexvision.shards.hashes import Hashes
+from chexvision.shards.manifest import MANIFEST_NAME, read_manifest
 from chexvision.shards.remote import fetch_file, fetch_manifest, list_files, without_client_bars
 from chexvision.shards.schema import group_shards
 
@@ -45,15 +46,15 @@ def download_shards(reference: RepoRef) -> Path:
         UsageError: the dataset has no shards, or lacks some of a split.
         ChexError: it cannot be had, or a shard is not what the manifest, or else the Hub's listing, says.
     """
-    record = _Record(reference)
-    known = {shard.path: shard for shard in _expected(reference, record)}
+    known = {shard.path: shard for shard in _expected(reference)}
     grouped = group_shards(known, str(reference))
     expected = [known[path] for paths in grouped.values() for path in paths]
+    hashes = Hashes()
     places: dict[str, Path] = {}
     with without_client_bars(), ThreadPoolExecutor(_AT_ONCE) as pool:
         try:
             total = round(sum(shard.bytes for shard in expected) / _MEGABYTE)
-            jobs = {pool.submit(_fetch_right, reference, shard, record): shard for shard in expected}
+            jobs = {pool.submit(_fetch_right, reference, shard, hashes): shard for shard in expected}
             with Progress(f"fetching {reference.repo_id}", total, "MB") as progress:
                 done = 0
                 for job in as_completed(jobs):
@@ -62,43 +63,57 @@ def download_shards(reference: RepoRef) -> Path:
                     progress.advance(round(done / _MEGABYTE) - progress.done)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-            record.save()
+            hashes.save()
     path, place = next(iter(places.items()))
     return place.parents[len(PurePosixPath(path).parts) - 1]
 
 
-def _expected(reference: RepoRef, record: _Record) -> list[_Expected]:
-    if record.listing:
-        return record.listing
+def cached_shards(reference: RepoRef) -> bool:
+    """Whether all shards of a dataset are in the Hub's cache, right or not; the network is not asked.
+
+    Args:
+        reference: pinned to a sha.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    def place(path: str) -> Path | None:
+        found = try_to_load_from_cache(reference.repo_id, path, revision=reference.revision, repo_type="dataset")
+        return Path(found) if isinstance(found, str) else None
+
+    manifest_file = place(MANIFEST_NAME)
+    manifest = read_manifest(manifest_file.parent) if manifest_file is not None else None
+    paths = [shard.path for shard in (manifest.shards if manifest is not None else _Listing(reference).read())]
+    return bool(paths) and all(place(path) is not None for path in paths)
+
+
+def _expected(reference: RepoRef) -> list[_Expected]:
+    listing = _Listing(reference)
+    if known := listing.read():
+        return known
     manifest = fetch_manifest(reference)
     if manifest is not None:
-        for shard in manifest.shards:
-            if ".." in PurePosixPath(shard.path).parts or shard.path.startswith("/"):
-                raise ChexError(f"the manifest of {reference} names {shard.path!r}, which is no place inside it")
         return [_Expected(shard.path, shard.bytes, shard.sha256) for shard in manifest.shards]
-    # Kept, so that a set without a manifest can be used offline too.
-    record.listing = [
+    found = [
         _Expected(path, file.bytes, file.sha256)
         for path, file in sorted(list_files(reference).items())
         if path.startswith("data/") and path.endswith(".parquet")
     ]
-    return record.listing
+    listing.save(found)
+    return found
 
 
-def _fetch_right(reference: RepoRef, shard: _Expected, record: _Record) -> Path:
+def _fetch_right(reference: RepoRef, shard: _Expected, hashes: Hashes) -> Path:
     """The shard's place in the cache, its bytes being right."""
     path = _fetch(reference, shard.path, again=False)
-    if record.knows(shard.path, path):
+    if _problem(path, shard, hashes) is None:
         return path
-    if _problem(path, shard) is not None:
-        path = _fetch(reference, shard.path, again=True)
-        problem = _problem(path, shard)
-        if problem is not None:
-            raise ChexError(
-                f"shard {shard.path} of {reference} {problem}, also when fetched again: the dataset is damaged; push "
-                "it again with chexvision shards push, and name the new sha"
-            )
-    record.remember(shard.path, path)
+    path = _fetch(reference, shard.path, again=True)
+    problem = _problem(path, shard, hashes)
+    if problem is not None:
+        raise ChexError(
+            f"shard {shard.path} of {reference} {problem}, also when fetched again: the dataset is damaged; push "
+            "it again with chexvision shards push, and name the new sha"
+        )
     return path
 
 
@@ -111,44 +126,27 @@ def _fetch(reference: RepoRef, path: str, *, again: bool) -> Path:
     return place
 
 
-def _problem(path: Path, shard: _Expected) -> str | None:
+def _problem(path: Path, shard: _Expected, hashes: Hashes) -> str | None:
     if (size := path.stat().st_size) != shard.bytes:
         return f"has {size} bytes, expected {shard.bytes}"
     if shard.sha256 is None:
         return None
-    digest = sha256_of(path)
+    digest = hashes.of(path)
     return None if digest == shard.sha256 else f"has SHA-256 {digest[:12]}…, expected {shard.sha256[:12]}…"
 
 
-class _Record:
-    """What is known of a dataset at a sha: shards found right and, without a manifest, which there are."""
+class _Listing:
+    """Which shards a dataset without a manifest has at a sha, kept so that it can be used offline too."""
 
     def __init__(self, reference: RepoRef) -> None:
-        self._file = cache_dir() / "verified" / f"{reference.repo_id.replace('/', '--')}--{reference.revision}.json"
-        self.listing: list[_Expected] = []
-        self._right: dict[str, list[Any]] = {}
+        self._file = cache_dir() / "listings" / f"{reference.repo_id.replace('/', '--')}--{reference.revision}.json"
+
+    def read(self) -> list[_Expected]:
+        """Empty where nothing was kept."""
         try:
-            known = json.loads(self._file.read_text(encoding="utf-8"))
-            self.listing = [_Expected(**shard) for shard in known["listing"]]
-            self._right = dict(known["right"])
-        except FileNotFoundError:
-            pass
-        except (ValueError, TypeError, KeyError):
-            self._file.unlink(missing_ok=True)  # only a memory: everything is looked at again
+            return [_Expected(**shard) for shard in json.loads(self._file.read_text(encoding="utf-8"))]
+        except (OSError, ValueError, TypeError):
+            return []  # only a memory: the Hub is asked again
 
-    def knows(self, shard: str, path: Path) -> bool:
-        """Whether the file at `path` was found right, and has not changed since."""
-        return self._right.get(shard) == _state(path)
-
-    def remember(self, shard: str, path: Path) -> None:
-        self._right[shard] = _state(path)
-
-    def save(self) -> None:
-        known = {"listing": [asdict(shard) for shard in self.listing], "right": dict(sorted(self._right.items()))}
-        write_text_atomic(self._file, json.dumps(known, indent=1) + "\n")
-
-
-def _state(path: Path) -> list[Any]:
-    blob = path.resolve()
-    stat = blob.stat()
-    return [str(blob), stat.st_size, stat.st_mtime_ns]
+    def save(self, listing: list[_Expected]) -> None:
+        write_text_atomic(self._file, json.dumps([asdict(shard) for shard in listing], indent=1) + "\n")

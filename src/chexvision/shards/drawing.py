@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from chexvision.radiograph import Grey
 from chexvision.shards.anatomy import Chest, Plane, Scene, cloud, render
+from chexvision.shards.benign import add_benign
 from chexvision.shards.signs import SHADOWS, SHAPES
 
 
@@ -37,14 +38,16 @@ def draw_radiograph(
         view: "PA" or "AP"; the heart casts a larger shadow in the latter, and the lungs are filled less.
         size: side in pixels.
     """
-    film_rng, vessel_rng, sign_rng = rng.spawn(3)
+    film_rng, vessel_rng, sign_rng, benign_rng = rng.spawn(4)
     if view == "AP":
         raised = (chest.dome_y[0] - 0.015, chest.dome_y[1] - 0.015)
         chest = replace(chest, heart_right=chest.heart_right + 0.012, dome_y=raised)
+    normal = chest
     for finding in findings:
         if finding in SHAPES:
             chest = SHAPES[finding](sign_rng, chest)
     scene = Scene.of(sign_rng, size, chest)
+    add_benign(benign_rng, scene, normal, view)
     for finding in findings:
         SHADOWS[finding](scene)
     pose = _pose(film_rng, size)

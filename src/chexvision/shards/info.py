@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -9,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from chexvision.errors import ChexError
 from chexvision.labels import FINDINGS, NO_FINDING, parse_labels
+from chexvision.shards.overlap import shared_patients
 from chexvision.shards.parallel import map_in_order
 from chexvision.shards.place import ShardPlace
 from chexvision.shards.schema import group_shards, patient_of
@@ -57,8 +60,25 @@ class SplitInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedInfo:
+    """Patients that are in two splits.
+
+    Args:
+        splits: which two.
+        patients: how many.
+        images: of the second split, those whose patient is in the first as well.
+        share: of the second split's images, 0 to 1.
+    """
+
+    splits: tuple[str, str]
+    patients: int
+    images: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class SetInfo:
-    """A set of shards: its name, what its manifest says of its making, and its splits."""
+    """A set of shards: its name, what its manifest says of its making, its splits and the patients they share."""
 
     name: str
     size: int | None  # side of an image in pixels; null without a manifest
@@ -66,6 +86,7 @@ class SetInfo:
     kind: str | None  # "radiographs" or "drawn"
     split_rule: str | None
     splits: dict[str, SplitInfo]
+    shared: tuple[SharedInfo, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -83,22 +104,15 @@ def describe(place: ShardPlace) -> SetInfo:
     paths = [path for shards in grouped.values() for path in shards]
 
     def read(path: str) -> pa.Table:
-        try:
-            table = place.read(path, _COLUMNS)[1]
-        except pa.ArrowInvalid as error:
-            raise ChexError(f"{path} of {place.name} is no Parquet file: {error}") from None
-        for needed in ("filename", "labels"):
-            if needed not in table.column_names:
-                raise ChexError(
-                    f"{path} of {place.name} has no column {needed!r}; shards need image, filename, labels"
-                )
-        return table
+        return place.read(path, _COLUMNS)[1]
 
     tables = dict(zip(paths, map_in_order(read, paths, place.readers), strict=True))
     manifest = place.manifest
     try:
+        of_split = {split: [tables[path] for path in shards] for split, shards in grouped.items()}
+        patients = {split: _patients(found) for split, found in of_split.items()}
         splits = {
-            split: _split_info([tables[path] for path in shards], sum(place.sizes[path] for path in shards))
+            split: _split_info(of_split[split], patients[split], sum(place.sizes[path] for path in shards))
             for split, shards in grouped.items()
         }
     except ValueError as error:
@@ -110,23 +124,36 @@ def describe(place: ShardPlace) -> SetInfo:
         kind=manifest.source.kind if manifest else None,
         split_rule=manifest.split.name if manifest else None,
         splits=splits,
+        shared=tuple(
+            SharedInfo((of.first, of.second), len(of.patients), of.images, round(of.images / of.of, 4))
+            for of in shared_patients(patients)
+        ),
     )
 
 
-def _split_info(tables: list[pa.Table], size: int) -> SplitInfo:
+def _patients(tables: list[pa.Table]) -> NDArray[np.int64]:
+    """The patient of each image, by the file name where the shards do not say."""
+    known = _column(tables, "patient_id") or [patient_of(name) for name in _column(tables, "filename")]
+    if None in known:
+        raise ValueError(
+            f"{known.count(None):,} images have no patient_id; nobody can tell whether splits share them"
+        )
+    return np.array(known, np.int64)
+
+
+def _split_info(tables: list[pa.Table], patients: NDArray[np.int64], size: int) -> SplitInfo:
     names = _column(tables, "filename")
-    patients = _column(tables, "patient_id") or [patient_of(name) for name in names]
     findings: Counter[str] = Counter()
     for labels, images in Counter(_column(tables, "labels")).items():
         for finding in parse_labels(labels) or (NO_FINDING,):
             findings[finding] += images
     return SplitInfo(
         images=len(names),
-        patients=len(set(patients)),
+        patients=len(np.unique(patients)),
         shards=len(tables),
         bytes=size,
         findings={name: findings[name] for name in (*FINDINGS, NO_FINDING)},
-        ages=_ages([age for age in _column(tables, "age") if age is not None]),
+        ages=_ages([age for age in _column(tables, "age") if age is not None and math.isfinite(age)]),
         sexes=_counted(_column(tables, "sex"), ("F", "M"), len(names)),
         views=_counted(_column(tables, "view"), ("PA", "AP"), len(names)),
     )
@@ -165,7 +192,19 @@ def lines(info: SetInfo) -> list[str]:
         for value in getattr(splits[0], field):
             cells = [_share(getattr(split, field)[value], split.images) for split in splits]
             rows.append((f"{'sex' if field == 'sexes' else 'view'} {value}", cells))
-    return [info.name, *made, "", *_aligned(rows)]
+    return [info.name, *made, "", *_aligned(rows), "", *_shared_lines(info)]
+
+
+def _shared_lines(info: SetInfo) -> list[str]:
+    """Which splits share patients, and what to do about it."""
+    if not info.shared:
+        return ["no patient is in two splits"]
+    lines = [
+        f"{of.splits[0]} and {of.splits[1]} share {of.patients:,} patients: theirs are {of.images:,} of the "
+        f"{info.splits[of.splits[1]].images:,} {of.splits[1]} images ({100 * of.share:.0f} %)"
+        for of in info.shared
+    ]
+    return [*lines, "to train on them, divide them by patient: data.split=official (the default), chexnet or patient"]
 
 
 def _share(part: int, whole: int) -> str:

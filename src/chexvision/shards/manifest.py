@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from chexvision.errors import ChexError
+from chexvision.files import read_regular
 
 MANIFEST_NAME = "manifest.json"
 FORMAT = 1
+
+Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,7 @@ class FileEntry:
 
     path: str  # relative to the folder
     sha256: str
-    bytes: int
+    bytes: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +33,16 @@ class ShardEntry:
     path: str  # relative to the folder
     split: str
     sha256: str
-    bytes: int
-    rows: int
+    bytes: Count
+    rows: Count
 
 
 @dataclass(frozen=True, slots=True)
 class SplitCounts:
     """What a split holds."""
 
-    images: int
-    patients: int
+    images: Count
+    patients: Count
     findings: dict[str, int]  # images that show each finding, and "No Finding"
 
 
@@ -77,7 +80,7 @@ class Manifest:
     chexvision: str  # the version that made it
     source: Source
     split: SplitRule
-    size: int  # side of an image in pixels
+    size: Count  # side of an image in pixels
     encoding: str  # "png" (lossless) or "jpeg"
     splits: dict[str, SplitCounts]
     shards: tuple[ShardEntry, ...]
@@ -95,7 +98,23 @@ class Manifest:
         return (*self.shards, *self.files)
 
 
+@dataclass(frozen=True, slots=True)
+class _Head:
+    format: int
+
+
 _ADAPTER = TypeAdapter(Manifest)
+_HEAD = TypeAdapter(_Head)
+_LARGEST = 2**28  # bytes
+
+
+def difference(entry: FileEntry | ShardEntry, size: int, sha256: str | None) -> str | None:
+    """What a file has that `entry` does not say; None where it is the same."""
+    if size != entry.bytes:
+        return f"{entry.path} has {size} bytes, expected {entry.bytes}"
+    if sha256 != entry.sha256:
+        return f"{entry.path} has SHA-256 {(sha256 or 'unknown')[:12]}…, expected {entry.sha256[:12]}…"
+    return None
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -111,15 +130,27 @@ def read_manifest(folder: Path) -> Manifest | None:
     """
     path = folder / MANIFEST_NAME
     try:
-        text = path.read_bytes()
+        text = read_regular(path, _LARGEST)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise ChexError(f"{path} cannot be read: {error.strerror}") from None
     try:
+        if (found := _HEAD.validate_json(text).format) != FORMAT:  # first: another format may have other fields
+            raise ChexError(f"{path} has format {found}, this version reads {FORMAT}; update chexvision")
         manifest = _ADAPTER.validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ChexError(f"{path} is no manifest of this version: {where or 'the file'}: {first['msg']}") from None
-    if manifest.format != FORMAT:
-        raise ChexError(f"{path} has format {manifest.format}, this version reads {FORMAT}; update chexvision")
+        raise ChexError(f"{path} is not a manifest: {where or 'the file'}: {first['msg']}") from None
+    _check_places(path, manifest)
     return manifest
+
+
+def _check_places(path: Path, manifest: Manifest) -> None:
+    for entry in manifest.all_files:
+        if PurePosixPath(entry.path).is_absolute() or ".." in PurePosixPath(entry.path).parts or "\\" in entry.path:
+            raise ChexError(f"{path} names {entry.path!r}, which leads out of its folder")
+    for shard in manifest.shards:
+        if not PurePosixPath(shard.path).name.startswith(f"{shard.split}-"):
+            raise ChexError(f"{path} says that {shard.path} is of split {shard.split!r}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import fnmatch
 import os
 import re
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chexvision.errors import UsageError
-from chexvision.shards.split import read_text
+from chexvision.tables import csv_rows
 
 # Our name → the heads that the editions and their copies use. The two parts of OriginalImage[Width,Height]
 # fall apart at the comma.
@@ -28,6 +27,7 @@ _HEADS: dict[str, tuple[str, ...]] = {
 _NAME = "Data_Entry_2017*.csv*"
 _DEPTH = 4  # /kaggle/input/datasets/organizations/nih-chest-xrays/data
 _AGE = re.compile(r"^(\d{1,3})([YMD]?)$")
+_TOO_LARGE = 2**53  # a float holds every whole number below it
 _OLDEST = 120  # the 2017 edition holds ages up to 414
 
 
@@ -74,22 +74,19 @@ def read_metadata(path: Path) -> dict[str, Entry]:
 
     Raises:
         UsageError: the file cannot be read, lacks needed columns, holds a patient number or a size that is
-            none, or names an image twice.
+            not one, or names an image twice.
     """
-    rows = csv.reader(read_text(path).splitlines())
-    heads = [head.strip() for head in next(rows, [])]
+    rows = csv_rows(path)
+    heads = [head.strip() for head in next(rows, ("", []))[1]]
     column = _columns(path, heads)
     entries: dict[str, Entry] = {}
-    for cells in rows:
-        if not any(cells):
-            continue
-        where = f"{path}, line {rows.line_num}"
+    for where, cells in rows:
         if len(cells) <= max(column.values()):
             raise UsageError(f"{where}: {len(cells)} cells, expected {len(heads)}")
         cell = {name: cells[index].strip() for name, index in column.items()}
         patient = _whole(cell["patient_id"], where)
-        if patient is None:
-            raise UsageError(f"{where}: no patient number")
+        if patient is None or patient < 0:
+            raise UsageError(f"{where}: {cell['patient_id']!r} is not a patient number")
         if cell["filename"] in entries:
             raise UsageError(f"{where}: {cell['filename']} is named a second time")
         entries[cell["filename"]] = Entry(
@@ -128,10 +125,10 @@ def _whole(text: str, where: str) -> int | None:
         return None
     try:
         number = float(text)  # spreadsheets turn 13 into 13.0
-        if number != int(number):
+        if number != int(number) or abs(number) >= _TOO_LARGE:
             raise ValueError
     except (ValueError, OverflowError):
-        raise UsageError(f"{where}: {text!r} is no whole number") from None
+        raise UsageError(f"{where}: {text!r} is not a whole number below 2⁵³") from None
     return int(number)
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from chexvision.errors import UsageError
+from chexvision.shards.columns import read_columns
 from chexvision.shards.manifest import Manifest, read_manifest
 
 
@@ -22,7 +21,7 @@ class ShardPlace:
         name: the folder, or ``USER/NAME@sha``.
         manifest: None where it has none.
         sizes: bytes of each Parquet file, by its path.
-        read: the schema of the shard at a path, and those of the named columns that it has.
+        read: the schema of the shard at a path, and those of the named columns that it has; see `read_columns`.
         readers: how many shards to read at once.
     """
 
@@ -41,19 +40,10 @@ def folder_place(folder: Path) -> ShardPlace:
         ChexError: the manifest cannot be read.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder")
+        raise UsageError(f"{folder} is not a folder")
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*.parquet"))}
-    return ShardPlace(
-        str(folder), read_manifest(folder), sizes, lambda path, columns: read_columns(folder / path, columns), 1
-    )
 
+    def read(path: str, columns: Sequence[str]) -> tuple[pa.Schema, pa.Table]:
+        return read_columns(folder / path, columns, f"{path} of {folder}")
 
-def read_columns(source: Path | IO[bytes], columns: Sequence[str]) -> tuple[pa.Schema, pa.Table]:
-    """The schema of a Parquet file, and those of the columns that it has.
-
-    Raises:
-        pyarrow.ArrowInvalid: it is no Parquet file.
-    """
-    with pq.ParquetFile(source, pre_buffer=True) as file:
-        schema = file.schema_arrow
-        return schema, file.read(columns=[name for name in columns if name in schema.names])
+    return ShardPlace(str(folder), read_manifest(folder), sizes, read, 1)

@@ -7,14 +7,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 
 from chexvision.errors import ChexError
 from chexvision.hub.reference import RepoRef
 from chexvision.hub.retry import reason, retried
+from chexvision.shards.columns import read_columns
 from chexvision.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
-from chexvision.shards.place import ShardPlace, read_columns
+from chexvision.shards.place import ShardPlace
+from chexvision.shards.schema import group_shards
 
 _READERS = 8
 _LOOKS = 3  # somebody waits for the answer, and the client has waited half a minute each time already
@@ -135,16 +138,32 @@ def hub_place(reference: RepoRef, files: dict[str, RemoteFile]) -> ShardPlace:
             # Arrow asks for what it needs and no more; reading ahead would fetch the images in between.
             name = f"datasets/{reference.repo_id}@{reference.revision}/{path}"
             with system.open(name, cache_type="none", size=sizes[path]) as file:
-                return read_columns(file, columns)
+                return read_columns(file, columns, f"{path} of {reference}")
 
         try:
             return retried(once, what=f"reading {path}")
-        except pa.ArrowInvalid:
-            raise
         except Exception as error:
             raise hub_failure(reference, error) from error
 
     return ShardPlace(str(reference), fetch_manifest(reference), sizes, read, _READERS)
+
+
+@contextmanager
+def first_shard(reference: RepoRef) -> Iterator[IO[bytes]]:
+    """The first shard of a pinned dataset, open for reading by ranges.
+
+    Raises:
+        UsageError: the dataset has no shards.
+        ChexError: it cannot be had.
+    """
+    from huggingface_hub import HfFileSystem
+
+    files = list_files(reference)
+    path = next(path for paths in group_shards(files, str(reference)).values() for path in paths)
+    system = HfFileSystem(skip_instance_cache=True)
+    name = f"datasets/{reference.repo_id}@{reference.revision}/{path}"
+    with system.open(name, cache_type="none", size=files[path].bytes) as file:
+        yield file
 
 
 def hub_failure(reference: RepoRef, error: Exception) -> ChexError:

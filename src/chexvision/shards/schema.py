@@ -11,8 +11,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from chexvision.errors import UsageError
+from chexvision.files import regular_size
+from chexvision.shards.release import SPLITS as SPLITS
+from chexvision.shards.release import patient_of as patient_of
 
-SPLITS = ("train", "validation", "test")
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
     ("image", IMAGE_TYPE),
@@ -80,14 +82,20 @@ def list_shards(folder: Path) -> dict[str, list[Path]]:
         folder: holds ``data/*.parquet``, or the Parquet files themselves.
 
     Raises:
-        UsageError: the folder is missing, holds no shards, lacks some of a split's ``-of-N`` shards, or
-            mixes two generations of them.
+        UsageError: the folder is missing, holds no shards, lacks some of a split's ``-of-N`` shards, mixes two
+            generations of them, or one of them is not a regular file.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder; name one with data/train-*.parquet shards")
+        raise UsageError(f"{folder} is not a folder; name one with data/train-*.parquet shards")
     data = folder / "data" if (folder / "data").is_dir() else folder
     grouped = group_shards((path.name for path in data.glob("*.parquet")), str(data))
-    return {split: [data / name for name in names] for split, names in grouped.items()}
+    shards = {split: [data / name for name in names] for split, names in grouped.items()}
+    for path in (path for paths in shards.values() for path in paths):
+        try:
+            regular_size(path)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    return shards
 
 
 def group_shards(names: Iterable[str], where: str) -> dict[str, list[str]]:
@@ -115,15 +123,3 @@ def group_shards(names: Iterable[str], where: str) -> dict[str, list[str]]:
             name = Path(shard_name(split, missing[0], counts[0])).name
             raise UsageError(f"{where} lacks {len(missing)} of {counts[0]} {split} shards; the first is {name}")
     return {split: [name for _, _, name in found[split]] for split in SPLITS if split in found}
-
-
-def patient_of(filename: str) -> int:
-    """The patient's number: the first 8 digits of a file name of the release, ``00000013_008.png`` → 13.
-
-    Raises:
-        ValueError: the name does not start with 8 digits.
-    """
-    digits = Path(filename).name[:8]
-    if len(digits) != 8 or not (digits.isascii() and digits.isdigit()):
-        raise ValueError(f"file name {filename!r} does not start with a patient's 8 digits")
-    return int(digits)

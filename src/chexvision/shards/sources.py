@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import os
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from chexvision.errors import ChexError, UsageError
+from chexvision.files import read_regular, regular_size
 
 _IMAGES = (".png", ".jpg", ".jpeg")
 _TARS = (".tar.gz", ".tgz", ".tar")
 _ZIPS = (".zip",)
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError)
+# What the readers of archives raise on bytes that are none.
+_DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,  # an encrypted zip
+    OverflowError,
+    ValueError,
+)
+LARGEST = 2**28  # bytes of an image file: 16-bit pixels of 11,000², not compressed
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +98,7 @@ def read_images(images: list[Found]) -> Iterator[tuple[Found, Callable[[], bytes
             stop += 1
         members = images[start:stop]
         if container.is_dir():
-            yield from ((found, (container / found.member).read_bytes) for found in members)
+            yield from ((found, partial(read_regular, container / found.member, LARGEST)) for found in members)
         elif container.name.lower().endswith(_ZIPS):
             yield from _read_zip(container, members)
         else:
@@ -107,20 +125,32 @@ def _containers(place: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """All files below `folder`, sorted; links to folders are followed once each."""
+    """All files below `folder`, sorted; links to folders are followed once each.
+
+    A folder with the name of an image is listed too.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error  # else the images of a folder that cannot be listed would be missing without a word
+
     seen: set[Path] = set()
-    for root, folders, files in os.walk(folder, followlinks=True):
+    for root, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         here = Path(root).resolve()
         if here in seen:
             folders.clear()
             continue
         seen.add(here)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(root, name) for name in sorted(files))
+        images = [name for name in folders if _is_image(name)]
+        yield from (Path(root, name) for name in sorted((*files, *images)))
 
 
 def _members(archive: Path) -> list[str]:
     """The images in an archive: by name for a zip, as they come for a tar."""
+    try:
+        regular_size(archive)
+    except OSError as error:
+        raise UsageError(f"{archive} cannot be read: {error.strerror}; move it away") from None
     try:
         if archive.name.lower().endswith(_ZIPS):
             with zipfile.ZipFile(archive) as opened:
@@ -128,7 +158,7 @@ def _members(archive: Path) -> list[str]:
                 return sorted(filter(_is_image, names), key=lambda name: (PurePosixPath(name).name, name))
         with tarfile.open(archive, "r|*") as stream:
             return [member.name for member in stream if member.isfile() and _is_image(member.name)]
-    except _DAMAGED as error:
+    except (*_DAMAGED, OSError) as error:  # bz2's errors are OSErrors
         raise ChexError(f"{archive} is damaged ({error}); fetch it again") from error
 
 
@@ -139,9 +169,9 @@ def _read_tar(archive: Path, members: list[Found]) -> Iterator[tuple[Found, Call
             for member in stream:
                 found = wanted.pop(member.name, None) if member.isfile() else None
                 if found and (file := stream.extractfile(member)):
-                    data = file.read()
-                    yield found, lambda data=data: data  # type: ignore[misc]
-    except _DAMAGED as error:
+                    data = file.read(LARGEST + 1)
+                    yield found, partial(_not_too_large, data)
+    except (*_DAMAGED, OSError) as error:
         raise ChexError(f"{archive} is damaged ({error}); fetch it again") from error
 
 
@@ -151,13 +181,21 @@ def _read_zip(archive: Path, members: list[Found]) -> Iterator[tuple[Found, Call
     def reader(member: str) -> Callable[[], bytes]:
         def read() -> bytes:
             try:
-                return opened.read(member)
-            except (*_DAMAGED, NotImplementedError, RuntimeError) as error:
+                with opened.open(member) as file:
+                    data = file.read(LARGEST + 1)
+            except _DAMAGED as error:
                 raise ValueError(f"cannot be read from {archive.name}: {error}") from error
+            return _not_too_large(data)
 
         return read
 
     yield from ((found, reader(found.member)) for found in members)
+
+
+def _not_too_large(data: bytes) -> bytes:
+    if len(data) > LARGEST:
+        raise ValueError(f"more than {LARGEST >> 20} MiB")
+    return data
 
 
 def _is_named(path: Path, endings: tuple[str, ...]) -> bool:

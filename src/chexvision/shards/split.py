@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import zlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from chexvision.errors import UsageError
-from chexvision.shards.schema import SPLITS, patient_of
+from chexvision.shards.release import PATIENTS, SPLITS, patient_of, release
+from chexvision.tables import csv_rows, read_text
 
 PATIENT_SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
-OFFICIAL_VALIDATION_SHARE = 0.125  # of the release's train_val_list: a tenth of all patients, about
+VALIDATION_SHARE = 0.05  # of the patients of the release's train_val_list
 OFFICIAL_LISTS = ("train_val_list.txt", "test_list.txt")
 _ALIASES = {"val": "validation", "valid": "validation", "dev": "validation"}
 
@@ -35,10 +33,9 @@ def split_by_patient(patients: Iterable[int], seed: int) -> dict[int, str]:
 
 
 def split_officially(train_val_list: Path, test_list: Path, seed: int) -> dict[int, str]:
-    """The release's own split, with an eighth of the first list's patients as validation.
+    """The release's own split, with 5 % of the first list's patients as validation.
 
-    The validation patients depend on the list and `seed` alone, so that they are the same for a part of the
-    release.
+    With seed 0 and the lists of the whole release this is `official_split`.
 
     Raises:
         UsageError: a list cannot be read, holds something else than file names, or a patient is in both.
@@ -47,8 +44,26 @@ def split_officially(train_val_list: Path, test_list: Path, seed: int) -> dict[i
     test = {_patient_in_list(name, test_list) for name in _lines(test_list)}
     if both := sorted(train_val & test):
         raise UsageError(f"patient {both[0]} is in {train_val_list.name} and in {test_list.name}")
+    return _with_validation(train_val, test, VALIDATION_SHARE, seed)
+
+
+def official_split(validation_share: float = VALIDATION_SHARE) -> dict[int, str]:
+    """All patients of the release: its own test list, and validation carved by patient from the others.
+
+    Depends on nothing but the share. A larger share keeps the validation patients of a smaller one.
+
+    Args:
+        validation_share: of the patients outside the test list, 0 to 1.
+    """
+    test = release().official_test
+    return _with_validation(set(range(1, PATIENTS + 1)) - test, test, validation_share, seed=0)
+
+
+def _with_validation(
+    train_val: Collection[int], test: Collection[int], validation_share: float, seed: int
+) -> dict[int, str]:
     ranked = _ranked(train_val, seed)
-    validation = round(OFFICIAL_VALIDATION_SHARE * len(ranked))
+    validation = max(1, round(validation_share * len(ranked)))
     table = dict.fromkeys(test, "test")
     table.update(dict.fromkeys(ranked[:validation], "validation"))
     table.update(dict.fromkeys(ranked[validation:], "train"))
@@ -63,20 +78,22 @@ def read_split_table(path: Path) -> dict[int, str]:
             puts a patient into two splits.
     """
     table: dict[int, str] = {}
-    rows = csv.DictReader(read_text(path).splitlines())
-    missing = {"patient_id", "split"} - set(rows.fieldnames or ())
+    rows = csv_rows(path)
+    heads = [head.strip() for head in next(rows, ("", []))[1]]
+    missing = {"patient_id", "split"} - set(heads)
     if missing:
         raise UsageError(f"{path} has no column {sorted(missing)[0]!r}; a split table has patient_id,split")
-    for row in rows:
-        where = f"{path}, line {rows.line_num}"
+    for where, cells in rows:
+        row = dict(zip(heads, cells, strict=False))
+        number, split = row.get("patient_id", ""), row.get("split", "")
         try:
-            patient = int(row["patient_id"])
-        except (TypeError, ValueError):
-            raise UsageError(f"{where}: {row['patient_id']!r} is no patient number") from None
-        name = (row["split"] or "").strip().lower()
+            patient = int(number)
+        except ValueError:
+            raise UsageError(f"{where}: {number!r} is not a patient number") from None
+        name = split.strip().lower()
         name = _ALIASES.get(name, name)
         if name not in SPLITS:
-            raise UsageError(f"{where}: unknown split {row['split']!r}; known are {', '.join(SPLITS)}")
+            raise UsageError(f"{where}: unknown split {split!r}; known are {', '.join(SPLITS)}")
         if table.setdefault(patient, name) != name:
             raise UsageError(f"{where}: patient {patient} is in two splits, {table[patient]} and {name}")
     if not table:
@@ -91,21 +108,6 @@ def find_official_lists(folders: Iterable[Path]) -> tuple[Path, Path] | None:
         if first.is_file() and second.is_file():
             return first, second
     return None
-
-
-def read_text(path: Path) -> str:
-    """The text of a plain or gzip-compressed UTF-8 file.
-
-    Raises:
-        UsageError: the file is missing, damaged, or no text.
-    """
-    try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
-    except (FileNotFoundError, IsADirectoryError):
-        raise UsageError(f"there is no file {path}") from None
-    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from None
 
 
 def _ranked(patients: Iterable[int], seed: int) -> list[int]:

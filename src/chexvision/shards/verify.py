@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from chexvision.errors import UsageError
@@ -17,7 +16,9 @@ from chexvision.files import sha256_of
 from chexvision.hub.reference import RepoRef
 from chexvision.labels import FINDINGS, NO_FINDING, parse_labels
 from chexvision.radiograph import decode_grey
-from chexvision.shards.manifest import FileEntry, Manifest, ShardEntry, SplitCounts
+from chexvision.shards.columns import BadShard, opened_shard
+from chexvision.shards.manifest import Manifest, ShardEntry, SplitCounts, difference
+from chexvision.shards.overlap import shared_patients
 from chexvision.shards.parallel import map_in_order
 from chexvision.shards.place import ShardPlace, folder_place
 from chexvision.shards.remote import RemoteFile, fetch_file, hub_place, list_files
@@ -49,10 +50,11 @@ class Check:
 class _Contents:
     """What the readable shards were found to hold."""
 
+    readable: dict[str, int] = field(default_factory=dict)  # rows of each shard, by path
     schema: list[str] = field(default_factory=list)
     rows: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
-    patients: dict[str, set[int]] = field(default_factory=dict)
+    patients: dict[str, list[int | None]] = field(default_factory=dict)
     findings: dict[str, Counter[str]] = field(default_factory=dict)
     images: Counter[str] = field(default_factory=Counter)
     filenames: Counter[str] = field(default_factory=Counter)
@@ -74,7 +76,10 @@ def verify_shards(folder: Path, *, sample: int, seed: int, workers: int) -> Iter
     place = folder_place(folder)
     manifest = place.manifest
     if manifest is None:
-        raise UsageError(f"{folder} has no manifest.json; build shards with: chexvision shards build")
+        raise UsageError(
+            f"{folder} has no manifest.json; build shards with chexvision shards build, or see what these hold with: "
+            f"chexvision shards info {folder}"
+        )
     present = {entry.path for entry in manifest.all_files if (folder / entry.path).is_file()}
     yield Check("files present", tuple(_missing(present, manifest)))
     data = (path.relative_to(folder).as_posix() for path in sorted((folder / "data").glob("*")))
@@ -82,8 +87,9 @@ def verify_shards(folder: Path, *, sample: int, seed: int, workers: int) -> Iter
     altered = _altered(folder, manifest)
     yield Check("hashes", tuple(altered.values()))
     whole = [entry for entry in manifest.shards if entry.path in present and entry.path not in altered]
-    yield from _check_contents(place, whole, manifest)
-    decoded, problems = _decode_sample(folder, whole, manifest, sample, seed, workers)
+    contents = _read_contents(place, whole)
+    yield from _check_contents(contents, manifest)
+    decoded, problems = _decode_sample(folder, contents.readable, manifest, sample, seed, workers)
     yield Check(f"{decoded} images decode", tuple(problems))
 
 
@@ -101,14 +107,17 @@ def verify_remote(reference: RepoRef) -> Iterator[Check]:
     place = hub_place(reference, files)
     manifest = place.manifest
     if manifest is None:
-        raise UsageError(f"{reference} has no manifest.json; push a set that chexvision shards build has made")
+        raise UsageError(
+            f"{reference} has no manifest.json to check it against; see what it holds, and which patients its "
+            f"splits share, with: chexvision shards info {reference}"
+        )
     yield Check("files present", tuple(_missing(files.keys(), manifest)))
     data = (path for path in files if path.startswith("data/"))
     yield Check("no further shards", tuple(_extra(data, manifest)))
     altered = listed_otherwise(reference, files, manifest)
     yield Check("hashes", tuple(altered.values()))
     whole = [entry for entry in manifest.shards if entry.path in files and entry.path not in altered]
-    yield from _check_contents(place, whole, manifest)
+    yield from _check_contents(_read_contents(place, whole), manifest)
 
 
 def listed_otherwise(reference: RepoRef, files: dict[str, RemoteFile], manifest: Manifest) -> dict[str, str]:
@@ -125,19 +134,22 @@ def listed_otherwise(reference: RepoRef, files: dict[str, RemoteFile], manifest:
         if sha256 is None and file.bytes == entry.bytes:
             path = fetch_file(reference, entry.path)
             sha256 = sha256_of(path) if path is not None else "nothing"
-        problem = _difference(entry, file.bytes, sha256)
+        problem = difference(entry, file.bytes, sha256)
         if problem:
             altered[entry.path] = problem
     return altered
 
 
-def _check_contents(place: ShardPlace, shards: list[ShardEntry], manifest: Manifest) -> Iterator[Check]:
-    contents = _read_contents(place, shards)
+def _check_contents(contents: _Contents, manifest: Manifest) -> Iterator[Check]:
     yield Check("schema", tuple(contents.schema))
     yield Check("labels", tuple(contents.labels))
     yield Check("counts", tuple(contents.rows + _miscounted(contents, manifest)))
     yield Check("file names differ", tuple(f"{n} is there {k} times" for n, k in contents.filenames.items() if k > 1))
-    yield Check("patients in one split each", tuple(_shared_patients(contents)))
+    patients = {
+        split: np.array([patient for patient in of if patient is not None], np.int64)
+        for split, of in contents.patients.items()
+    }
+    yield Check("patients in one split each", tuple(map(str, shared_patients(patients))))
 
 
 def _missing(present: Collection[str], manifest: Manifest) -> Iterator[str]:
@@ -163,18 +175,10 @@ def _altered(folder: Path, manifest: Manifest) -> dict[str, str]:
         size, digest = path.stat().st_size, None
         if size == entry.bytes:
             digest = sha256_of(path)
-        problem = _difference(entry, size, digest)
+        problem = difference(entry, size, digest)
         if problem:
             altered[entry.path] = problem
     return altered
-
-
-def _difference(entry: FileEntry | ShardEntry, size: int, sha256: str | None) -> str | None:
-    if size != entry.bytes:
-        return f"{entry.path} has {size} bytes, expected {entry.bytes}"
-    if sha256 != entry.sha256:
-        return f"{entry.path} has SHA-256 {(sha256 or 'unknown')[:12]}…, expected {entry.sha256[:12]}…"
-    return None
 
 
 def _read_contents(place: ShardPlace, shards: list[ShardEntry]) -> _Contents:
@@ -183,8 +187,8 @@ def _read_contents(place: ShardPlace, shards: list[ShardEntry]) -> _Contents:
     def read(entry: ShardEntry) -> tuple[ShardEntry, pa.Schema, pa.Table] | str:
         try:
             return entry, *place.read(entry.path, ["filename", "labels", "patient_id"])
-        except pa.ArrowInvalid as error:
-            return f"{entry.path} is no Parquet file: {error}"
+        except BadShard as error:
+            return str(error)
 
     for found in map_in_order(read, shards, place.readers):
         if isinstance(found, str):
@@ -198,11 +202,12 @@ def _add_shard(contents: _Contents, entry: ShardEntry, schema: pa.Schema, rows: 
     if not schema.equals(arrow_schema(), check_metadata=True):
         contents.schema.append(f"{entry.path} has other columns than {', '.join(_TEXTS)} and image")
         return
+    contents.readable[entry.path] = rows.num_rows
     table = rows.to_pydict()
     if len(table["filename"]) != entry.rows:
         contents.rows.append(f"{entry.path} has {len(table['filename'])} rows, expected {entry.rows}")
     contents.images[entry.split] += len(table["filename"])
-    contents.patients.setdefault(entry.split, set()).update(table["patient_id"])
+    contents.patients.setdefault(entry.split, []).extend(table["patient_id"])
     contents.filenames.update(table["filename"])
     found = contents.findings.setdefault(entry.split, Counter())
     for name, labels in zip(table["filename"], table["labels"], strict=True):
@@ -219,7 +224,7 @@ def _miscounted(contents: _Contents, manifest: Manifest) -> list[str]:
         found = contents.findings.get(split, Counter())
         counts = SplitCounts(
             images=contents.images[split],
-            patients=len(contents.patients.get(split, ())),
+            patients=len(set(contents.patients.get(split, ()))),
             findings={name: found[name] for name in (*FINDINGS, NO_FINDING)},
         )
         if counts != expected:
@@ -235,39 +240,36 @@ def _differences(counts: SplitCounts, expected: SplitCounts | None) -> str:
     return ", ".join(f"{held} {name}, expected {wanted}" for name, held, wanted in pairs if held != wanted)
 
 
-def _shared_patients(contents: _Contents) -> Iterator[str]:
-    splits = list(contents.patients)
-    for i, first in enumerate(splits):
-        for second in splits[i + 1 :]:
-            for patient in sorted(contents.patients[first] & contents.patients[second]):
-                yield f"patient {patient} is in {first} and in {second}"
-
-
 def _decode_sample(
-    folder: Path, shards: list[ShardEntry], manifest: Manifest, sample: int, seed: int, workers: int
+    folder: Path, shards: dict[str, int], manifest: Manifest, sample: int, seed: int, workers: int
 ) -> tuple[int, list[str]]:
-    total = sum(entry.rows for entry in shards)
+    total = sum(shards.values())
     count = min(sample or total, total)
     chosen = np.zeros(total, dtype=bool)
     chosen[np.random.default_rng(seed).choice(total, size=count, replace=False)] = True
 
-    def problem(image: tuple[str, bytes]) -> str | None:
+    def problem(image: tuple[str, bytes | None]) -> str | None:
         name, data = image
         try:
-            shape = decode_grey(data).shape
+            shape = decode_grey(data or b"").shape
         except ValueError as error:
             return f"{name}: {error}"
         size = (manifest.size, manifest.size)
         return None if shape == size else f"{name}: {shape[1]}×{shape[0]} pixels, expected {size[0]}×{size[1]}"
 
-    results = map_in_order(problem, _chosen_images(folder, shards, chosen), workers)
-    return count, [result for result in results if result]
+    try:
+        results = map_in_order(problem, _chosen_images(folder, shards, chosen), workers)
+        return count, [result for result in results if result]
+    except BadShard as error:
+        return count, [str(error)]
 
 
-def _chosen_images(folder: Path, shards: list[ShardEntry], chosen: NDArray[np.bool_]) -> Iterator[tuple[str, bytes]]:
+def _chosen_images(
+    folder: Path, shards: Iterable[str], chosen: NDArray[np.bool_]
+) -> Iterator[tuple[str, bytes | None]]:
     start = 0
-    for entry in shards:
-        with pq.ParquetFile(folder / entry.path) as file:
+    for path in shards:
+        with opened_shard(folder / path, path) as file:
             for group in range(file.num_row_groups):
                 stop = start + file.metadata.row_group(group).num_rows
                 picked = np.flatnonzero(chosen[start:stop])

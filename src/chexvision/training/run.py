@@ -10,16 +10,19 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from chexvision.config import Recipe
-from chexvision.data.dataset import Split, open_split, splits_of
+from chexvision.data.dataset import Split, open_split
+from chexvision.data.division import Division, division_of
 from chexvision.data.placement import placed
+from chexvision.data.sizes import preprocessing_of
 from chexvision.data.source import ShardSource, find_shards
-from chexvision.evaluation.attributes import read_groups, split_rule
+from chexvision.evaluation.attributes import read_groups
 from chexvision.evaluation.calibration import FILE as CALIBRATION
 from chexvision.evaluation.final import Final, measure_final
+from chexvision.evaluation.overlap import TrainingImages
 from chexvision.evaluation.predict import as_predictions, predict_split
 from chexvision.evaluation.predictions import Predictions
 from chexvision.evaluation.thresholds import FILE as THRESHOLDS
-from chexvision.files import sha256_of, write_text_atomic
+from chexvision.files import write_text_atomic
 from chexvision.hub import artifact
 from chexvision.hub.artifact import Metrics, RunInfo
 from chexvision.hub.card import render_card
@@ -80,7 +83,7 @@ def run_training(
     accelerator = start_accelerator(recipe.training.precision)
     reporter = _Reporter(session) if accelerator.is_main_process else None
     should_stop = session.should_stop if session is not None else lambda: False
-    source, splits, model = _prepare(recipe, data, accelerator)
+    source, division, splits, model = _prepare(recipe, data, accelerator)
     training = Training(
         recipe, model, splits["train"], splits["validation"], accelerator, work, reporter, should_stop
     )
@@ -95,19 +98,20 @@ def run_training(
     if not accelerator.is_main_process:
         return Outcome(finished=True)
     groups = read_groups(source, splits["test"].rows) if "test" in splits else None
-    final = measure_final(predictions, groups, source.name, split_rule(source, recipe.data.split_table))
+    final = measure_final(predictions, groups, source.name)
     metrics = Metrics(
         dataset=source.name,
         drawn=source.drawn,
-        split_table=Path(recipe.data.split_table).name if recipe.data.split_table is not None else None,
+        split=division.record,
         image_size=recipe.data.image_size,
         epoch=best_epoch(training.history).epoch,
         splits=final.splits,
         subgroups=final.subgroups,
         published=() if source.drawn else final.published,
     )
-    info = _info(recipe, source, provenance, accelerator, training, started_at)
-    folder = _assemble(work / "artifact", training, model, metrics, final, info)
+    info = _info(recipe, source, division, provenance, accelerator, training, started_at)
+    seen = TrainingImages.of(splits["train"].rows, source)
+    folder = _assemble(work / "artifact", training, model, metrics, final, info, seen, to)
     if session is not None:
         session.trained(folder)
     published = open_store(to).publish(folder, provenance.run_id) if to is not None else None
@@ -118,36 +122,38 @@ def run_training(
 
 def _prepare(
     recipe: Recipe, data: Reference, accelerator: Accelerator
-) -> tuple[ShardSource, dict[str, Split], CheXVision]:
-    """The data, its splits decoded, and the untrained model; the main process fetches first."""
+) -> tuple[ShardSource, Division, dict[str, Split], CheXVision]:
+    """The data, its division, its splits decoded, and the untrained model; the main process fetches first."""
     with accelerator.main_process_first():
         model = build_model(recipe)  # before the data: a failed download of weights should not cost an hour
         source = find_shards(data)
-        rows = splits_of(source, recipe.data, recipe.training.seed)
+        model.preprocessing = preprocessing_of(source, recipe.data)
+        division = division_of(source, recipe.data)
+        rows = division.sampled(recipe.data, recipe.training.seed)
         quiet = not accelerator.is_main_process
         splits = {
             name: open_split(source, rows, name, recipe.data, quiet) for name in sorted(rows) if len(rows[name])
         }
     for name in ("train", "validation"):  # the test split is read once, at the end
         splits[name] = placed(splits[name], recipe.data.placement, place_of(accelerator))
-    return source, splits, model
+    return source, division, splits, model
 
 
 def _info(
     recipe: Recipe,
     source: ShardSource,
+    division: Division,
     provenance: Provenance,
     accelerator: Accelerator,
     training: Training,
     started_at: str,
 ) -> RunInfo:
-    table = recipe.data.split_table
     return RunInfo(
         provenance=provenance,
         recipe=recipe,
         dataset=source.name,
         dataset_identity=source.identity,
-        split_table_sha256=sha256_of(Path(table)) if table is not None else None,
+        split=division.record,
         hardware=describe(accelerator),
         versions=package_versions(),
         started_at=started_at,
@@ -194,15 +200,21 @@ def _predict(
 
 
 def _assemble(
-    folder: Path, training: Training, model: CheXVision, metrics: Metrics, final: Final, info: RunInfo
+    folder: Path,
+    training: Training,
+    model: CheXVision,
+    metrics: Metrics,
+    final: Final,
+    info: RunInfo,
+    seen: TrainingImages,
+    to: Reference | None,
 ) -> Path:
     """Write all files of the artifact beside `folder`, then give them its name."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    (partial / artifact.CARD).write_text(
-        render_card(metrics, info, f"CheXVision {info.recipe.name}", sorted(final.figures)), encoding="utf-8"
-    )
+    card = render_card(metrics, info, f"CheXVision {info.recipe.name}", sorted(final.figures), to)
+    write_text_atomic(partial / artifact.CARD, card)
     for name, rule in ((THRESHOLDS, final.rules.thresholds), (CALIBRATION, final.rules.calibration)):
         if rule is not None:
             write_text_atomic(partial / name, rule.model_dump_json(indent=2) + "\n")
@@ -211,6 +223,7 @@ def _assemble(
     (partial / artifact.HISTORY).write_text(dump_history(training.history), encoding="utf-8")
     write_text_atomic(partial / artifact.METRICS, metrics.model_dump_json(indent=2) + "\n")
     write_text_atomic(partial / artifact.RUN, info.model_dump_json(indent=2) + "\n")
+    seen.write(partial / artifact.TRAINING_IMAGES)
     model.to("cpu").save_pretrained(partial)  # the card is there already, so the mixin writes none of its own
     # safetensors makes its file readable by its owner alone.
     (partial / artifact.WEIGHTS).chmod((partial / artifact.CONFIG).stat().st_mode)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from accelerate import Accelerator
-from torch import nn
 
 from chexvision.data.dataset import Split
 from chexvision.errors import ChexError
 from chexvision.evaluation.metrics import measure
 from chexvision.evaluation.predict import as_predictions, predict_split
 from chexvision.evaluation.records import SplitMetrics
+from chexvision.models.classifier import CheXVision
 from chexvision.training.history import score
 from chexvision.training.loss import DualHeadLoss
 
@@ -52,7 +52,7 @@ class Validation:
 
 
 def validate(
-    network: nn.Module, split: Split, accelerator: Accelerator, batch_size: int, loss: DualHeadLoss
+    network: CheXVision, split: Split, accelerator: Accelerator, batch_size: int, loss: DualHeadLoss
 ) -> Validation:
     """Measure `network` on `split`, each image exactly once over all processes.
 
@@ -66,4 +66,4 @@ def validate(
             f"the validation loss is {mean_loss}: lower the learning rate (training.phases.N.lr) or compute with "
             "--set training.precision=fp32"
         )
-    return Validation(mean_loss, measure(as_predictions(split, probabilities)))
+    return Validation(mean_loss, measure(as_predictions(split, probabilities), fewest=1))

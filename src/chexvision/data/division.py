@@ -1,0 +1,93 @@
+"""A data set divided into splits as a recipe says, without pixels; also of one that is still on the Hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from chexvision.config import SPLIT_RULES, DataConfig
+from chexvision.data.rows import COLUMNS, Rows, divide, read_all, read_rows, sample_patients
+from chexvision.data.source import ShardSource, check_named, find_shards
+from chexvision.data.split_rule import SplitChoice, SplitRecord
+from chexvision.data.splits import record_split
+from chexvision.errors import UsageError
+from chexvision.hub.reference import Reference
+from chexvision.progress import Progress
+from chexvision.shards.download import cached_shards
+from chexvision.shards.remote import hub_place, list_files
+from chexvision.shards.schema import group_shards
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """How a data set is divided.
+
+    Args:
+        rows: of each split, all of them.
+        record: the rule, and what came of it.
+    """
+
+    rows: dict[str, Rows]
+    record: SplitRecord
+
+    def sampled(self, config: DataConfig, seed: int) -> dict[str, Rows]:
+        """The rows of each split as the recipe samples them."""
+        return {
+            **self.rows,
+            "train": sample_patients(self.rows["train"], config.max_train_images, seed),
+            "validation": sample_patients(self.rows["validation"], config.max_validation_images, seed),
+        }
+
+
+def division_of(source: ShardSource, config: DataConfig) -> Division:
+    """Divide the images of `source` as the recipe says; without pixels.
+
+    Raises:
+        UsageError: the rule is for other images, or leaves nothing to train on or to validate on.
+        ChexError: a shard cannot be read, or two splits share a patient.
+    """
+    choice = SplitChoice.of(config).fitting(drawn=source.drawn)
+    return _made(source.name, read_rows(source.shards, choice), choice)
+
+
+def _made(name: str, rows: dict[str, Rows], choice: SplitChoice) -> Division:
+    """The division of the shards called `name` into `rows`.
+
+    Raises:
+        UsageError: there is nothing to train on or to validate on.
+    """
+    for split in ("train", "validation"):
+        if not len(rows[split]):
+            advice = "raise data.validation_share" if choice.rule == "official" and split == "validation" else ""
+            advice = advice or f"set data.split to another of {', '.join(SPLIT_RULES)}, or a table"
+            raise UsageError(f"{name}, divided by {choice}, has no {split} images; {advice}")
+    return Division(rows, record_split(choice, rows))
+
+
+def check_data(reference: Reference, config: DataConfig) -> Division:
+    """Divide a data set before anything is downloaded: of one on the Hub no more than the small columns is read.
+
+    Raises:
+        UsageError: a Hub dataset is not pinned, there are no shards, the split is for other images than these, or
+            it leaves nothing to train on or to validate on.
+        ChexError: the data cannot be had, holds a label that is no finding, or two splits share a patient.
+    """
+    check_named(reference)
+    if isinstance(reference, Path) or cached_shards(reference):
+        return division_of(find_shards(reference), config)
+    place = hub_place(reference, list_files(reference))
+    drawn = place.manifest is not None and place.manifest.source.kind == "drawn"
+    choice = SplitChoice.of(config).fitting(drawn=drawn)
+    grouped = group_shards((path for path in place.sizes if path.startswith("data/")), place.name)
+    shards = [(split, path) for split, paths in grouped.items() for path in paths]
+    with Progress("reading labels", len(shards), "shards") as progress:
+
+        def read(path: str) -> tuple[pa.Schema, pa.Table]:
+            found = place.read(path, COLUMNS)
+            progress.advance(1)
+            return found
+
+        everything, own = read_all(shards, read, place.readers)
+    return _made(place.name, divide(everything, own, choice), choice)

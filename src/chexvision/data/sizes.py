@@ -1,0 +1,86 @@
+"""How large the images of shards are, and whether a recipe's `image_size` fits them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from chexvision.config import DataConfig
+from chexvision.data.source import ShardSource
+from chexvision.errors import ChexError
+from chexvision.hub.reference import Reference, RepoRef
+from chexvision.preprocessing import Preprocessing
+from chexvision.radiograph import decode_grey
+from chexvision.shards.manifest import read_manifest
+from chexvision.shards.remote import fetch_manifest, first_shard, hub_failure
+from chexvision.shards.schema import list_shards
+
+Shape = tuple[int, int]  # height and width in pixels
+
+
+def preprocessing_of(source: ShardSource, config: DataConfig) -> Preprocessing:
+    """What turns an original into the image that training on these shards sees.
+
+    Raises:
+        UsageError: `config.image_size` is above the size of the shards' images.
+        ChexError: a shard cannot be read.
+    """
+    height, width = _first_shape(next(path for paths in source.shards.values() for path in paths), source.name)
+    config.check_fits(min(height, width), source.name)
+    # Images that are not square were not made by `shards build`: originals have no common first size then.
+    return Preprocessing(
+        shard_size=height if height == width else None, image_size=config.image_size, clahe=config.clahe
+    )
+
+
+def check_image_size(data: Reference, config: DataConfig) -> None:
+    """Refuse an `image_size` above the size of the images of `data`, before its shards are fetched.
+
+    Of a dataset on the Hub the manifest is read or, where it has none, the first image alone. Offline nothing is
+    looked at: `preprocessing_of` checks what the cache holds.
+
+    Raises:
+        UsageError: it is above, or a folder has no shards.
+        ChexError: the data cannot be had, or not be read.
+    """
+    if isinstance(data, Path):
+        manifest = read_manifest(data)
+        first = next(path for paths in list_shards(data).values() for path in paths)
+        shape = (manifest.size, manifest.size) if manifest is not None else _first_shape(first, str(data))
+    else:
+        from huggingface_hub import constants
+
+        if constants.HF_HUB_OFFLINE:
+            return
+        shape = _shape_on_hub(data)
+    config.check_fits(min(shape), str(data))
+
+
+def _shape_on_hub(reference: RepoRef) -> Shape:
+    manifest = fetch_manifest(reference)
+    if manifest is not None:
+        return manifest.size, manifest.size
+    try:
+        with first_shard(reference) as file:
+            return _first_shape(file, str(reference))
+    except ChexError:
+        raise
+    except Exception as error:
+        raise hub_failure(reference, error) from error
+
+
+def _first_shape(shard: Path | IO[bytes], name: str) -> Shape:
+    """Height and width of a shard's first image; of a remote shard little more than that is read."""
+    try:
+        with pq.ParquetFile(shard, buffer_size=1 << 16) as file:
+            batch = next(file.iter_batches(batch_size=1, row_groups=[0], columns=["image"]))
+        column = batch.column(batch.schema.get_field_index("image"))
+        image = column.field("bytes") if isinstance(column, pa.StructArray) else column
+        height, width = decode_grey(image[0].as_py() or b"").shape
+    except (pa.ArrowInvalid, pa.ArrowKeyError, KeyError, StopIteration, IndexError, ValueError) as error:
+        detail = " ".join(str(error).split())[:200] or "no image"
+        raise ChexError(f"the first shard of {name} holds no readable image ({detail})") from None
+    return height, width

@@ -1,0 +1,131 @@
+"""The rule by which a run divides its images, and the record of what came of it. Needs no numpy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias, cast
+
+from pydantic import BaseModel, ConfigDict
+
+from chexvision.config import SPLIT_RULES, DataConfig, check_split_name
+from chexvision.errors import UsageError
+from chexvision.shards.split import VALIDATION_SHARE
+
+Rule: TypeAlias = Literal["official", "chexnet", "patient", "shards", "table"]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitChoice:
+    """A rule that divides images.
+
+    Args:
+        rule: "official" and "chexnet" are public splits of the NIH release; "patient" is 70/10/20 % of the
+            patients at hand; "shards" takes the split that each shard is named for; "table" reads one.
+        validation_share: with "official": of the patients outside its test list.
+        table: with "table": its file.
+    """
+
+    rule: Rule
+    validation_share: float | None = None
+    table: Path | None = None
+
+    @classmethod
+    def parse(cls, text: str, validation_share: float = VALIDATION_SHARE) -> SplitChoice:
+        """Read a rule's name or the path of a ``patient_id,split`` table.
+
+        Raises:
+            UsageError: it is neither, or there is no such file.
+        """
+        try:
+            check_split_name(text)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        if text in SPLIT_RULES:
+            return cls(cast("Rule", text), validation_share if text == "official" else None)
+        path = Path(text).expanduser()
+        if not path.is_file():
+            raise UsageError(f"split {text}: there is no such file; or name one of {', '.join(SPLIT_RULES)}")
+        return cls("table", table=path)
+
+    @classmethod
+    def of(cls, config: DataConfig) -> SplitChoice:
+        """The rule of a recipe; see `parse`."""
+        return cls.parse(config.split, config.validation_share)
+
+    def fitting(self, *, drawn: bool) -> SplitChoice:
+        """The rule for shards of radiographs or of drawn pictures.
+
+        Drawn pictures are in no list of the release's patients, whose numbers they share: with "official", the
+        default, they keep the split that they were made with.
+
+        Raises:
+            UsageError: "chexnet", for drawn pictures.
+        """
+        if drawn and self.rule == "chexnet":
+            raise UsageError("split chexnet is a list of NIH ChestX-ray14, and these pictures are drawn; name shards")
+        return SHARDS if drawn and self.rule == "official" else self
+
+    def __str__(self) -> str:
+        return self.table.name if self.table is not None else self.rule
+
+
+SHARDS = SplitChoice("shards")
+
+
+class SplitPart(BaseModel):
+    """The images of one split.
+
+    Args:
+        images: how many.
+        patients: how many different ones.
+        images_sha256: of the sorted file names, one a line: equal for equal sets of images.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    images: int
+    patients: int
+    images_sha256: str
+
+
+class SplitRecord(BaseModel):
+    """How a data set was divided, as ``run.json`` and ``metrics.json`` record it. No patient is in two parts.
+
+    Args:
+        rule: see `SplitChoice`.
+        validation_share: with "official": of the patients outside its test list.
+        table: with "table": its file's name.
+        table_sha256: of the table's bytes.
+        parts: by split, before `data.max_train_images` and `data.max_validation_images` take a sample.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rule: Rule
+    validation_share: float | None = None
+    table: str | None = None
+    table_sha256: str | None = None
+    parts: dict[str, SplitPart] = {}
+
+    def __str__(self) -> str:
+        return self.table if self.table is not None else self.rule
+
+    @property
+    def described(self) -> str:
+        """The rule as a phrase."""
+        if self.rule == "official":
+            share = 100 * (self.validation_share or VALIDATION_SHARE)
+            return f"the release's official test list, validation {share:g} % of the other patients"
+        return {
+            "chexnet": "the public 70/10/20 split of the CheXNet reproductions",
+            "patient": "70/10/20 % of the patients",
+            "shards": "the shards' own split",
+            "table": f"the table `{self.table}`",
+        }[self.rule]
+
+    def counts(self) -> str:
+        """Images and patients of each part, for one line."""
+        return ", ".join(
+            f"{name} {part.images:,} images of {part.patients:,} patients" for name, part in self.parts.items()
+        )

@@ -1,0 +1,119 @@
+"""Which images a model was trained on, and how many of those it is measured on are among them."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chexvision.data.rows import Rows
+from chexvision.data.source import ShardSource
+from chexvision.errors import ChexError
+from chexvision.evaluation.records import Record
+from chexvision.files import atomic_path
+
+
+class Overlap(Record):
+    """Of the images of one split, those that a model was trained on. Null where it does not say.
+
+    Args:
+        model: its name.
+        split: which images.
+        images: how many there are.
+        patients: how many different ones.
+        trained_images: those that it was trained on.
+        trained_patients: those of whom it was trained on some image.
+    """
+
+    model: str
+    split: str
+    images: int
+    patients: int
+    trained_images: int | None
+    trained_patients: int | None
+
+
+def notes_of(overlap: Overlap, use: str) -> list[str]:
+    """What a reader must know of an overlap; `use` says what its images are for, such as "measured here"."""
+    name, split = overlap.model, overlap.split
+    if overlap.trained_images is None:
+        return [f"{name} does not say what it was trained on; its training may have seen the {split} images {use}"]
+    if not overlap.trained_images and not overlap.trained_patients:
+        return []
+    return [
+        f"{name} was trained on {overlap.trained_images:,} of the {overlap.images:,} {split} images {use}, and on "
+        f"some image of {overlap.trained_patients:,} of their {overlap.patients:,} patients"
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingImages:
+    """The images and patients that a model was trained on, each as 64 bits of a hash.
+
+    The hash is of the file name: it stays when an image is reduced or encoded in another way. Drawn pictures share
+    the names of radiographs and of each other, so theirs is of the data set as well.
+
+    Args:
+        images: uint64[N], sorted.
+        patients: uint64[M], sorted.
+    """
+
+    images: NDArray[np.uint64]
+    patients: NDArray[np.uint64]
+
+    @classmethod
+    def of(cls, rows: Rows, source: ShardSource) -> TrainingImages:
+        """Of the rows that a model is trained on."""
+        return cls(np.unique(_image_hashes(rows, source)), np.unique(_patient_hashes(rows, source)))
+
+    def overlap(self, model: str, split: str, rows: Rows, source: ShardSource) -> Overlap:
+        """How many of `rows`, and of their patients, are among these."""
+        patients = np.unique(_patient_hashes(rows, source))
+        return Overlap(
+            model=model,
+            split=split,
+            images=len(rows),
+            patients=len(patients),
+            trained_images=int(np.isin(_image_hashes(rows, source), self.images).sum()),
+            trained_patients=int(np.isin(patients, self.patients).sum()),
+        )
+
+    def write(self, path: Path) -> None:
+        """Write both arrays to an ``.npz`` file; equal arrays give equal bytes."""
+        with atomic_path(path) as partial, partial.open("wb") as file:
+            np.savez(file, images=self.images, patients=self.patients)
+
+    @classmethod
+    def read(cls, path: Path) -> TrainingImages:
+        """The inverse of `write`.
+
+        Raises:
+            ChexError: the file is something else.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                found = cls(arrays["images"], arrays["patients"])
+        except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+            raise ChexError(f"{path} does not list training images: {' '.join(str(error).split())[:200]}") from None
+        if any(array.dtype != np.uint64 or array.ndim != 1 for array in (found.images, found.patients)):
+            raise ChexError(f"{path} does not list training images: expected uint64[N]")
+        return found
+
+
+def _image_hashes(rows: Rows, source: ShardSource) -> NDArray[np.uint64]:
+    return _hashes((f"image {Path(name).stem}" for name in rows.filenames.tolist()), source)
+
+
+def _patient_hashes(rows: Rows, source: ShardSource) -> NDArray[np.uint64]:
+    return _hashes((f"patient {number}" for number in rows.patients.tolist()), source)
+
+
+def _hashes(texts: Iterable[str], source: ShardSource) -> NDArray[np.uint64]:
+    scope = f"{source.identity} " if source.drawn else ""
+    digests = [hashlib.blake2b(f"{scope}{text}".encode(), digest_size=8).digest() for text in texts]
+    return np.frombuffer(b"".join(digests), ">u8").astype(np.uint64)

@@ -1,0 +1,110 @@
+"""The columns of a shard that may be anybody's, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import types
+
+from chexvision.errors import ChexError
+from chexvision.files import regular_size
+from chexvision.shards.schema import COLUMNS, NEEDED_COLUMNS
+
+_NEVER_NULL = ("filename", "labels")
+
+
+class BadShard(ChexError):
+    """A shard is not what it must be; the message begins with its name."""
+
+
+def read_columns(source: Path | IO[bytes], columns: Sequence[str], name: str) -> tuple[pa.Schema, pa.Table]:
+    """The schema of a shard, and those of the named columns that it has.
+
+    Whatever the shard's own types, texts come as strings and `patient_id` as int64. File names and labels are
+    nowhere null.
+
+    Args:
+        source: a file, or what reads one by ranges. Its own errors, such as a network's, come through.
+        columns: which.
+        name: of the shard, for messages.
+
+    Raises:
+        BadShard: it is not a Parquet file, is damaged, has no rows, or lacks a needed column or has something else
+            in one.
+    """
+    with opened_shard(source, name) as file:
+        schema = file.schema_arrow
+        _check_types(schema, name)
+        if not file.metadata.num_rows:
+            raise BadShard(f"{name} has no rows; build or fetch it again")
+        table = file.read(columns=[column for column in columns if column in schema.names])
+        kinds = {column: kind for column, kind in COLUMNS if kind == pa.string() or column == "patient_id"}
+        table = table.cast(pa.schema([(field.name, kinds.get(field.name, field.type)) for field in table.schema]))
+        table.validate(full=True)  # texts are UTF-8
+    for column in _NEVER_NULL:
+        if column in table.column_names and (nulls := table.column(column).null_count):
+            raise BadShard(f"{name} has {nulls:,} rows without a value in column {column!r}; build it again")
+    return schema, table
+
+
+@contextmanager
+def opened_shard(source: Path | IO[bytes], name: str) -> Iterator[pq.ParquetFile]:
+    """A Parquet file; what Arrow says of its content in the block is raised as `BadShard`."""
+    try:
+        if isinstance(source, Path):
+            regular_size(source)
+        # Not read_table, which takes longer to import what is not needed here than to read a shard.
+        with pq.ParquetFile(source, pre_buffer=True) as file:
+            yield file
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and not isinstance(source, Path):
+            raise  # the network's
+        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise BadShard(f"{name} is not a readable Parquet file: {text}; build or fetch it again") from None
+
+
+def _check_types(schema: pa.Schema, shard: str) -> None:
+    for name in NEEDED_COLUMNS:
+        if name not in schema.names:
+            raise BadShard(f"{shard} has no column {name!r}; shards need {', '.join(NEEDED_COLUMNS)}")
+    for name, kind in COLUMNS:
+        if schema.names.count(name) > 1:
+            raise BadShard(f"{shard} has several columns {name!r}")
+        if name not in schema.names:
+            continue
+        found = schema.field(name).type
+        holds, expected = _EXPECTED.get(name, _TEXT if kind == pa.string() else _NUMBER)
+        if not holds(found):
+            raise BadShard(f"{shard} has {found} in column {name!r}, expected {expected}")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(types.is_string(kind) or types.is_large_string(kind))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_null(kind))
+
+
+def _is_image(kind: pa.DataType) -> bool:
+    if types.is_struct(kind):
+        index = kind.get_field_index("bytes")
+        if index < 0:
+            return False
+        kind = kind.field(index).type
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+
+_TEXT = (_is_text, "text")
+_NUMBER = (_is_number, "a number")
+_EXPECTED: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
+    "image": (_is_image, "bytes of PNG or JPEG, or a struct with them"),
+    "patient_id": (types.is_integer, "a whole number"),
+}

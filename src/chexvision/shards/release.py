@@ -1,0 +1,111 @@
+"""The NIH release told by patient: which image files it has, and its two public splits. No pixels, no labels.
+
+``release.xz`` beside this module holds what `pack` makes of the release's metadata and of the public lists. The
+files of patient p are ``{p:08d}_000.png`` and so on without a gap, so their number says which there are.
+Needs nothing but Python: the laptop's side uses it, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from chexvision.errors import ChexError
+
+SPLITS = ("train", "validation", "test")
+PATIENTS = 30_805  # numbered from 1 without a gap
+_FILE = "release.xz"
+_SHA256 = "4e23c9a7c656b6bdd26b05ddbfe38253ed51d4b076592bfbc3f17001fb28e433"  # of what `pack` returns
+_OFFICIAL_TEST = 4  # a patient's flags: the index of the chexnet split in SPLITS, and this
+_NAME = re.compile(r"^(\d{8})_(\d{3})\.[A-Za-z]+$", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The release's patients; those of number p stand at index p - 1.
+
+    Args:
+        images: how many each has.
+        flags: the public splits of each.
+    """
+
+    images: bytes
+    flags: bytes
+
+    def has_image(self, filename: str) -> bool:
+        """Whether the release has an image of this name, whatever the file's suffix."""
+        match = _NAME.match(filename)
+        if match is None:
+            return False
+        patient, visit = int(match[1]), int(match[2])
+        return 1 <= patient <= PATIENTS and visit < self.images[patient - 1]
+
+    def filenames(self, patients: Collection[int]) -> Iterator[str]:
+        """The image files of these patients, sorted."""
+        for patient in sorted(patients):
+            yield from (f"{patient:08d}_{visit:03d}.png" for visit in range(self.images[patient - 1]))
+
+    def count(self, split_of_patient: Mapping[int, str]) -> dict[str, int]:
+        """Images of each split, if all of the release is divided in this way."""
+        counts = dict.fromkeys(SPLITS, 0)
+        for patient, split in split_of_patient.items():
+            counts[split] += self.images[patient - 1]
+        return counts
+
+    @property
+    def official_test(self) -> frozenset[int]:
+        """The patients of the release's own test_list.txt; train_val_list.txt has all others."""
+        return frozenset(patient for patient, flags in enumerate(self.flags, 1) if flags & _OFFICIAL_TEST)
+
+    @property
+    def chexnet(self) -> dict[int, str]:
+        """The 70/10/20 split that the public reproductions of CheXNet share."""
+        return {patient: SPLITS[flags & ~_OFFICIAL_TEST] for patient, flags in enumerate(self.flags, 1)}
+
+
+def pack(images: Mapping[int, int], official_test: Collection[int], chexnet: Mapping[int, str]) -> bytes:
+    """What ``release.xz`` holds, compressed with ``lzma.compress(packed, preset=9)``.
+
+    Args:
+        images: how many each patient has, for patients 1 to 30,805.
+        official_test: patients of the release's test list.
+        chexnet: split of each patient.
+    """
+    patients = range(1, PATIENTS + 1)
+    test = frozenset(official_test)
+    flags = (SPLITS.index(chexnet[patient]) | (_OFFICIAL_TEST if patient in test else 0) for patient in patients)
+    return bytes(images[patient] for patient in patients) + bytes(flags)
+
+
+@cache
+def release() -> Release:
+    """The release as this copy of the package knows it.
+
+    Raises:
+        ChexError: the package's file is missing or damaged.
+    """
+    path = Path(__file__).with_name(_FILE)
+    try:
+        packed = lzma.decompress(path.read_bytes())
+    except (OSError, lzma.LZMAError) as error:
+        raise ChexError(f"{path} cannot be read ({error}); install chexvision again") from None
+    if hashlib.sha256(packed).hexdigest() != _SHA256:
+        raise ChexError(f"{path} is not the file of this version; install chexvision again")
+    return Release(packed[:PATIENTS], packed[PATIENTS:])
+
+
+def patient_of(filename: str) -> int:
+    """The patient's number: the first 8 digits of a file name of the release, ``00000013_008.png`` → 13.
+
+    Raises:
+        ValueError: the name does not start with 8 digits.
+    """
+    digits = filename.rpartition("/")[2][:8]
+    if len(digits) != 8 or not (digits.isascii() and digits.isdigit()):
+        raise ValueError(f"file name {filename!r} does not start with a patient's 8 digits")
+    return int(digits)

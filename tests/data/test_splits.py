@@ -1,0 +1,129 @@
+"""Rules that divide images: public lists, tables, patients, shards as they lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chexvision.data.rows import Rows, divide
+from chexvision.data.split_rule import SHARDS, SplitChoice
+from chexvision.data.splits import record_split
+from chexvision.errors import ChexError, UsageError
+from chexvision.recipes import load_recipe
+from chexvision.shards.release import PATIENTS, release
+from chexvision.shards.split import official_split
+
+OFFICIAL = SplitChoice("official", 0.05)
+CHEXNET = SplitChoice("chexnet")
+
+
+def rows_of(names: list[str], patients: list[int] | None = None) -> Rows:
+    numbers = [int(name[:8]) for name in names] if patients is None else patients
+    return Rows(
+        np.array(names),
+        np.zeros((len(names), 14), np.float32),
+        np.array(numbers, np.int64),
+        np.zeros(len(names), np.int32),
+        np.arange(len(names), dtype=np.int64),
+    )
+
+
+def as_train(rows: Rows) -> np.ndarray[tuple[int], np.dtype[np.str_]]:
+    return np.full(len(rows), "train")
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.sets(st.integers(1, PATIENTS), min_size=1, max_size=200), st.sampled_from([OFFICIAL, CHEXNET]))
+def test_a_public_split_is_the_same_whoever_made_the_shards(patients: set[int], choice: SplitChoice) -> None:
+    rows = rows_of(list(release().filenames(patients)))
+    found = divide(rows, as_train(rows), choice)
+    table = official_split(0.05) if choice.rule == "official" else release().chexnet
+    for split, part in found.items():
+        assert {table[patient] for patient in part.patients.tolist()} <= {split}
+    assert sum(map(len, found.values())) == len(rows)
+
+
+def test_a_public_split_goes_by_file_name_not_by_a_numbering_of_somebodys_own() -> None:
+    names = list(release().filenames([1, 2, min(release().official_test)]))
+    rows = rows_of(names, patients=[int(name[:8]) + 7_000 for name in names])
+    named = rows_of(names)
+    for split, part in divide(rows, as_train(rows), OFFICIAL).items():
+        assert part.filenames.tolist() == divide(named, as_train(named), OFFICIAL)[split].filenames.tolist()
+    one_patient = rows_of(names, patients=[5] * len(names))
+    with pytest.raises(ChexError, match="the column patient_id contradicts the file names"):
+        divide(one_patient, as_train(one_patient), OFFICIAL)
+
+
+@pytest.mark.parametrize("choice", [OFFICIAL, CHEXNET])
+@pytest.mark.parametrize("name", ["00000001_003.png", "00030806_000.png", "scan7.png"])
+def test_other_images_are_told_what_to_set(choice: SplitChoice, name: str) -> None:
+    rows = rows_of(["00000001_000.png", name], patients=[1, 2])
+    with pytest.raises(UsageError) as error:
+        divide(rows, as_train(rows), choice)
+    said = str(error.value)
+    assert said.startswith(f"split {choice} is a list of NIH ChestX-ray14, and {name} (1 of 2 images)")
+    assert "set data.split=shards (as they lie), patient, or a patient_id,split table" in said
+
+
+def test_drawn_pictures_keep_their_own_split_and_are_in_no_public_list() -> None:
+    assert OFFICIAL.fitting(drawn=True) == SHARDS
+    assert OFFICIAL.fitting(drawn=False) == OFFICIAL
+    assert SplitChoice("patient").fitting(drawn=True) == SplitChoice("patient")
+    with pytest.raises(UsageError, match="these pictures are drawn"):
+        CHEXNET.fitting(drawn=True)
+
+
+def test_recipes_begin_with_the_official_split_whatever_their_seed() -> None:
+    for model in ("densenet", "scratch"):
+        recipe = load_recipe(model, overrides=["training.seed=7"])
+        assert SplitChoice.of(recipe.data) == OFFICIAL
+    assert (
+        SplitChoice.of(load_recipe("densenet", overrides=["data.validation_share=0.2"]).data).validation_share == 0.2
+    )
+    assert SplitChoice.of(load_recipe("densenet", overrides=["data.split=chexnet"]).data) == CHEXNET
+
+
+def test_a_table_may_name_more_patients_and_must_name_all(tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text("patient_id,split\n1,train\n2,val\n3,test\n99,train\n")
+    rows = rows_of(["00000001_000.png", "00000002_000.png", "00000003_000.png"])
+    choice = SplitChoice.parse(str(table))
+    record = record_split(choice, divide(rows, as_train(rows), choice))
+    assert (record.rule, record.table, str(record), len(record.table_sha256 or "")) == (
+        "table", "mine.csv", "mine.csv", 64,
+    )  # fmt: skip
+    assert {name: (part.images, part.patients) for name, part in record.parts.items()} == {
+        "train": (1, 1), "validation": (1, 1), "test": (1, 1),
+    }  # fmt: skip
+    table.write_text("patient_id,split\n1,train\n2,val\n")
+    with pytest.raises(UsageError, match=r"does not name patient 3 \(1 in all are missing\)"):
+        divide(rows, as_train(rows), choice)
+
+
+def test_shards_as_they_lie_are_refused_where_patients_are_in_two_of_them() -> None:
+    rows = rows_of([f"0000000{patient}_00{visit}.png" for patient in (1, 2) for visit in range(3)])
+    own = np.array(["train", "train", "validation", "train", "train", "train"])
+    with pytest.raises(ChexError) as error:
+        divide(rows, own, SHARDS)
+    said = str(error.value)
+    assert said.startswith(
+        "patient 1 is in both train and validation, one of 1; theirs are 1 of the 1 validation images"
+    )
+    assert "data.split (or --split-rule) official, chexnet, patient or a table" in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("offical", "did you mean 'official'"), ("./official", "no such file"), ("mine.csv", "no such file")],
+)
+def test_what_is_no_rule_and_no_file_is_refused(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=message):
+        SplitChoice.parse(text)

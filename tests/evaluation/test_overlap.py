@@ -1,0 +1,155 @@
+"""Which of the measured images a model was trained on, and the split that it is measured on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chexvision.cli import main
+from chexvision.data.rows import Rows, read_rows, sample_patients
+from chexvision.data.source import ShardSource, find_shards
+from chexvision.data.split_rule import SHARDS, SplitChoice
+from chexvision.data.splits import record_split
+from chexvision.errors import ChexError, UsageError
+from chexvision.evaluation.overlap import TrainingImages, notes_of
+from chexvision.evaluation.own_split import split_for
+from tests.evaluation.trained_model import published
+
+Model = Callable[[int], Path]
+PATIENT = SplitChoice("patient")
+
+
+def rows_of(names: list[str], patients: list[int]) -> Rows:
+    count = len(names)
+    zeros = np.zeros(count, np.int64)
+    return Rows(np.array(names), np.zeros((count, 14), np.float32), np.array(patients), zeros.astype(np.int32), zeros)
+
+
+def a_source(identity: str, *, drawn: bool) -> ShardSource:
+    return ShardSource("d", {}, identity, drawn)
+
+
+def evaluate(out: Path, *words: object) -> dict[str, object]:
+    command = ["evaluate", *words, "--out", out, "--resamples", 100, "--precision", "fp32"]
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in command])
+    assert not ended.value.code
+    found: dict[str, object] = json.loads((out / "metrics.json").read_text())
+    return found
+
+
+def test_overlap_counts_images_and_patients_by_name_whatever_the_encoding() -> None:
+    source, other = a_source("a", drawn=False), a_source("b", drawn=False)
+    trained = TrainingImages.of(rows_of(["1_0.png", "1_1.png", "2_0.png"], [1, 1, 2]), source)
+    measured = rows_of(["1_0.jpg", "1_2.png", "2_0.png", "3_0.png"], [1, 1, 2, 3])
+    found = trained.overlap("m", "test", measured, other)
+    assert (found.images, found.trained_images, found.patients, found.trained_patients) == (4, 2, 3, 2)
+    assert notes_of(found, "measured here") == [
+        "m was trained on 2 of the 4 test images measured here, and on some image of 2 of their 3 patients"
+    ]
+    apart = trained.overlap("m", "test", rows_of(["9_0.png"], [9]), other)
+    assert notes_of(apart, "measured here") == []
+
+
+def test_drawn_pictures_of_another_set_share_names_and_nothing_else() -> None:
+    rows = rows_of(["00000001_000.png"], [1])
+    trained = TrainingImages.of(rows, a_source("a", drawn=True))
+    assert trained.overlap("m", "test", rows, a_source("a", drawn=True)).trained_images == 1
+    for other in (a_source("b", drawn=True), a_source("a", drawn=False)):
+        found = trained.overlap("m", "test", rows, other)
+        assert (found.trained_images, found.trained_patients) == (0, 0)
+
+
+def test_the_file_comes_back_and_is_the_same_bytes_twice(tmp_path: Path) -> None:
+    rows = rows_of([f"{i}.png" for i in range(50)], list(range(50)))
+    trained = TrainingImages.of(rows, a_source("a", drawn=False))
+    for name in ("a.npz", "b.npz"):
+        trained.write(tmp_path / name)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    again = TrainingImages.read(tmp_path / "a.npz")
+    assert np.array_equal(again.images, trained.images)
+    assert np.array_equal(again.patients, trained.patients)
+
+
+@pytest.mark.parametrize("kind", ["pickle", "text", "floats", "one array", "cut"])
+def test_a_file_that_is_something_else_is_one_line(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "t.npz"
+    numbers = np.arange(9, dtype=np.uint64)
+    if kind == "pickle":
+        np.savez(path, images=np.array([{}], object), patients=numbers)
+    elif kind == "floats":
+        np.savez(path, images=numbers.astype(float), patients=numbers)
+    elif kind == "one array":
+        np.savez(path, images=numbers)
+    elif kind == "cut":
+        np.savez(path, images=numbers, patients=numbers)
+        path.write_bytes(path.read_bytes()[:-40])
+    else:
+        path.write_text("no numbers")
+    with pytest.raises(ChexError, match="does not list training images") as error:
+        TrainingImages.read(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_is_measured_on_its_own_split_and_told_of_on_another(
+    drawn_shards: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model(0), model)
+    published(model, drawn_shards, PATIENT, most=60)
+    source = find_shards(drawn_shards)
+    own, lying = read_rows(source.shards, PATIENT), read_rows(source.shards, SHARDS)
+
+    found = evaluate(tmp_path / "own", model, "--data", drawn_shards)
+    assert found["division"] == json.loads(record_split(PATIENT, own).model_dump_json())
+    assert found["split_rule"] == "patient"
+    assert found["notes"] == []
+
+    # Another split: of its test images, those that the sample of 60 holds, also where the shards are a copy.
+    trained = set(sample_patients(own["train"], 60, 0).filenames.tolist())
+    seen = {split: len(trained & set(lying[split].filenames.tolist())) for split in ("test", "validation")}
+    assert 0 < seen["test"] < len(lying["test"])
+    copy = tmp_path / "copy"
+    shutil.copytree(drawn_shards, copy)
+    found = evaluate(tmp_path / "other", model, "--data", copy, "--split-rule", "shards")
+    assert found["division"]["rule"] == "shards"  # type: ignore[index]
+    counts = {of["split"]: of["trained_images"] for of in found["overlaps"]}  # type: ignore[attr-defined]
+    assert counts == seen
+    note = f"model was trained on {seen['test']} of the {len(lying['test'])} test images measured here"
+    assert any(str(text).startswith(note) for text in found["notes"])  # type: ignore[attr-defined]
+    assert "that thresholds and calibration were chosen on" in str(found["notes"])
+    assert note.split(" of ")[0] in " ".join(capsys.readouterr().out.split())
+
+    with pytest.raises(SystemExit):
+        main(["compare", str(tmp_path / "other"), str(tmp_path / "other"), "--resamples", "100"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"model was trained on {seen['test']} of the {len(lying['test'])} test images of" in said
+
+
+def test_models_of_different_splits_need_one_to_be_named(drawn_shards: Path, tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    source = find_shards(drawn_shards)
+    everybody = np.unique(np.concatenate([rows.patients for rows in read_rows(source.shards).values()])).tolist()
+    table.write_text("patient_id,split\n" + "".join(f"{p},{('train', 'val', 'test')[p % 3]}\n" for p in everybody))
+    folders = []
+    for name, choice in (("a", PATIENT), ("b", SHARDS), ("c", SplitChoice.parse(str(table))), ("d", None)):
+        folders.append(tmp_path / name)
+        folders[-1].mkdir()
+        if choice is not None:
+            published(folders[-1], drawn_shards, choice)
+    a, b, c, d = folders
+    assert split_for(["a"], [a], None) == PATIENT
+    assert split_for(["d"], [d], None) == SHARDS
+    assert split_for(["d", "a"], [d, a], None) == PATIENT
+    with pytest.raises(UsageError, match=r"different splits \(a: patient, b: shards\); name one with --split-rule"):
+        split_for(["a", "b"], [a, b], None)
+    assert split_for(["a", "b"], [a, b], "official").rule == "official"
+    with pytest.raises(UsageError, match=r"with the split table mine.csv \(sha256 .*--split-rule mine.csv"):
+        split_for(["c"], [c], None)
+    assert replace(split_for(["c"], [c], str(table)), table=None).rule == "table"

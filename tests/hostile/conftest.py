@@ -1,0 +1,80 @@
+"""Files from strangers through the real commands: one error line, no hang, nothing written outside.
+
+Each test names its own input; `refuses` runs the command in this process and checks all of that.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from chexvision.cli import main
+from tests.shards.conftest import Release
+
+_HANGS_S = 60  # generous: a command that reads a FIFO waits for ever
+Refuses = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def _watchdog() -> Iterator[None]:
+    """A command that hangs ends this process with the stacks of its threads."""
+    faulthandler.dump_traceback_later(_HANGS_S, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory of the commands, the only folder that a run may write to; its parent is watched."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    return folder
+
+
+@pytest.fixture
+def nih(tmp_path: Path) -> Release:
+    """A small release in its own layout."""
+    return Release(tmp_path / "nih")
+
+
+@pytest.fixture
+def refuses(tmp_path: Path, here: Path, capfd: pytest.CaptureFixture[str]) -> Refuses:
+    """Run a command that must fail; returns its one error line."""
+
+    def run(*words: object, codes: tuple[int, ...] = (1, 2)) -> str:
+        before = _listed(tmp_path)
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        sys.stdout.flush()
+        said = capfd.readouterr()
+        assert ended.value.code in codes, said
+        assert "Traceback" not in said.out + said.err
+        errors = [line for line in said.err.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1, said.err
+        assert said.err.splitlines()[-1] == errors[0]
+        assert len(errors[0]) < 1000, errors[0]
+        assert _listed(tmp_path) == before
+        return errors[0]
+
+    return run
+
+
+def _listed(folder: Path) -> list[tuple[str, int]]:
+    """Everything below `folder` with its size, except where a run may write."""
+    listed = []
+    for root, folders, files in os.walk(folder):
+        if Path(root) == folder / "here" / "work":
+            folders.clear()
+            continue
+        listed += [(f"{root}/{name}", os.lstat(f"{root}/{name}").st_size) for name in files]
+        listed += [(f"{root}/{name}", 0) for name in folders if name != "work"]
+    return sorted(listed)

@@ -1,0 +1,403 @@
+"""Model files, references and images of strangers through the real commands: one line of error, nothing written."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load, save_file
+
+import tests.training.runs  # noqa: F401 - registers the backbone "tiny"
+from chexvision.cli import main
+from chexvision.evaluation.calibration import Calibration, Curve
+from chexvision.evaluation.records import ABNORMAL
+from chexvision.evaluation.thresholds import ChosenOn, Thresholds
+from chexvision.labels import FINDINGS
+from chexvision.models.classifier import CheXVision
+from chexvision.preprocessing import Preprocessing
+
+Change = Callable[[Path], None]
+NAMES = (*FINDINGS, ABNORMAL)
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model as it is published: weights, calibration and thresholds."""
+    folder = tmp_path_factory.mktemp("whole") / "model"
+    torch.manual_seed(0)
+    CheXVision(backbone="tiny", hidden_features=0, preprocessing=Preprocessing(image_size=32)).save_pretrained(folder)
+    where = ChosenOn(dataset="d", split="validation", images=3, images_sha256="0" * 64)
+    curves: dict[str, Curve | None] = {name: Curve(slope=1.0, intercept=-1.0) for name in NAMES}
+    calibration = Calibration(method="platt", chosen_on=where, curves=curves)
+    thresholds = Thresholds(
+        rule="f1", scale="calibrated", chosen_on=where, values=dict.fromkeys(NAMES, 0.5), positives={}
+    )
+    (folder / "calibration.json").write_text(calibration.model_dump_json())
+    (folder / "thresholds.json").write_text(thresholds.model_dump_json())
+    return folder
+
+
+@pytest.fixture
+def room(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working directory of a user: a model, an image, and what must not be touched."""
+    folder = tmp_path / "home" / "work"
+    (folder / "model").mkdir(parents=True)
+    for file in whole.iterdir():
+        (folder / "model" / file.name).write_bytes(file.read_bytes())
+    cv2.imwrite(str(folder / "chest.png"), np.random.default_rng(0).integers(0, 255, (40, 40), dtype=np.uint8))
+    (tmp_path / "home" / "diary.png").write_bytes(b"precious")
+    monkeypatch.chdir(folder)
+    yield folder
+
+
+def tree(folder: Path) -> dict[str, Any]:
+    """Everything below a folder: contents of files, and what else there is."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.rglob("*")):
+        plain = path.is_file() and not path.is_symlink()
+        found[str(path.relative_to(folder))] = path.read_bytes() if plain else path.lstat().st_mode
+    return found
+
+
+def refused(room: Path, capfd: pytest.CaptureFixture[str], *words: str) -> str:
+    """Run a command that must fail: its one line. It is printable, and nothing was written anywhere."""
+    before = tree(room.parents[1])
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(list(words))
+    said = capfd.readouterr()
+    assert ended.value.code in (1, 2), said
+    lines = said.err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), said.err
+    assert len(lines[0]) < 1000
+    assert lines[0].isprintable()
+    assert said.out == ""
+    assert tree(room.parents[1]) == before
+    return lines[0]
+
+
+def config(**changes: Any) -> Change:
+    def change(model: Path) -> None:
+        path = model / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return change
+
+
+def prepared(**changes: Any) -> Change:
+    def change(model: Path) -> None:
+        path = model / "config.json"
+        found = json.loads(path.read_text())
+        found["preprocessing"] |= changes
+        path.write_text(json.dumps(found))
+
+    return change
+
+
+def unnumbered(**changes: Any) -> Change:
+    """As written before formats were numbered."""
+    old = {
+        "backbone": "tiny", "clahe_clip_limit": 2.0, "clahe_tiles": 8, "dropout": 0.3, "findings": list(FINDINGS),
+        "hidden_features": 0, "image_size": 32,
+    }  # fmt: skip
+    return content("config.json", json.dumps(old | changes))
+
+
+def content(name: str, text: str | bytes) -> Change:
+    def change(model: Path) -> None:
+        (model / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+
+    return change
+
+
+def gone(name: str) -> Change:
+    return lambda model: (model / name).unlink()
+
+
+def folder(name: str) -> Change:
+    def change(model: Path) -> None:
+        (model / name).unlink()
+        (model / name).mkdir()
+
+    return change
+
+
+def pipe(name: str) -> Change:
+    def change(model: Path) -> None:
+        (model / name).unlink()
+        os.mkfifo(model / name)
+
+    return change
+
+
+def record(name: str, **changes: Any) -> Change:
+    def change(model: Path) -> None:
+        path = model / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return change
+
+
+def curve(**fields: Any) -> Change:
+    return record("calibration.json", curves=dict.fromkeys(NAMES, None) | {"Effusion": fields})
+
+
+def weights(edit: Callable[[dict[str, torch.Tensor]], Any]) -> Change:
+    def change(model: Path) -> None:
+        path = model / "model.safetensors"
+        found = load(path.read_bytes())
+        edit(found)
+        save_file(found, path)
+
+    return change
+
+
+def cut(model: Path) -> None:
+    path = model / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def pickled(model: Path) -> None:
+    torch.save(load((model / "model.safetensors").read_bytes()), model / "model.safetensors")
+
+
+def pickled_beside(model: Path) -> None:
+    torch.save(load((model / "model.safetensors").read_bytes()), model / "pytorch_model.bin")
+    (model / "model.safetensors").unlink()
+
+
+HEAD = "binary_head.weight"
+HUGE = "1" + "0" * 5000
+DEEP = "[" * 100_000
+
+HOSTILE: dict[str, tuple[Change, str]] = {
+    "a finding that climbs out": (config(findings=["../../../diary"]), "findings.0"),
+    "a finding with an absolute path": (config(findings=["/tmp/evil"]), "findings.0"),
+    "a finding that is a Windows path": (config(findings=["..\\evil"]), "findings.0"),
+    "a finding of markup": (config(findings=["[red]"]), "findings.0"),
+    "a finding that closes markup": (config(findings=["[/]"]), "findings.0"),
+    "a finding that steers the terminal": (config(findings=["\x1b[2J\x1b]0;owned\x07"]), "findings.0"),
+    "a finding with a line break": (config(findings=["Mass\n"]), "findings.0"),
+    "a finding that ends in a space": (config(findings=["Mass "]), "findings.0"),
+    "an empty finding": (config(findings=[""]), "findings.0"),
+    "a very long finding": (config(findings=["a" * 65]), "at most 64"),
+    "two findings of one name": (config(findings=["Mass", "mass"]), "named twice"),
+    "a finding of the other output's name": (config(findings=["Mass", "Abnormal"]), "normal/abnormal output"),
+    "no findings": (config(findings=[]), "at least 1 item"),
+    "a million findings": (config(findings=[f"f{i}" for i in range(60_000)]), "at most 1024"),
+    "findings that are a text": (config(findings="Effusion"), "findings"),
+    "findings that are numbers": (config(findings=[1, 2]), "valid string"),
+    "a later format": (config(format=2), "format 2, this version reads up to 1; update chexvision"),
+    "a format that is a text": (config(format="1"), "format"),
+    "a negative format": (config(format=-1), "format"),
+    "an unknown key": (config(label_space={"x": 1}), "label_space"),
+    "an unknown backbone": (config(backbone="os:system"), "unknown backbone; this version knows densenet121"),
+    "a backbone that is a list": (config(backbone=[]), "backbone"),
+    "a width beyond memory": (config(hidden_features=10**12), "hidden_features"),
+    "a negative width": (config(hidden_features=-1), "hidden_features"),
+    "a width that is a text": (config(hidden_features="0"), "hidden_features"),
+    "a dropout that is not a number": (config(dropout=float("nan")), "dropout"),
+    "a dropout of 1": (config(dropout=1), "dropout"),
+    "images of no pixels": (prepared(image_size=0), "image_size"),
+    "images of a billion pixels": (prepared(image_size=10**9), "image_size"),
+    "images above the shards' size": (prepared(shard_size=16), "image_size 32 is above shard_size 16"),
+    "an unknown interpolation": (prepared(interpolation="lanczos"), "interpolation"),
+    "a deviation of 0": (prepared(std=0), "std"),
+    "a mean that is infinite": (prepared(mean=float("inf")), "mean"),
+    "no equalization tiles": (prepared(clahe={"enabled": True, "clip_limit": 2.0, "tiles": 0}), "tiles"),
+    "a clip limit that overflows": (prepared(clahe={"enabled": True, "clip_limit": 1e308, "tiles": 8}), "clip_limit"),
+    "no preprocessing": (config(preprocessing=None), "preprocessing"),
+    "unnumbered, no tiles": (unnumbered(clahe_tiles=0), "tiles"),
+    "unnumbered, a million tiles": (unnumbered(clahe_tiles=10**6), "tiles"),
+    "unnumbered, a finding that climbs out": (unnumbered(findings=["../../../diary"]), "findings.0"),
+    "unnumbered, a size that is a text": (unnumbered(image_size="32"), "image_size"),
+    "unnumbered, a negative clip limit": (unnumbered(clahe_clip_limit=-1), "clahe_clip_limit"),
+    "another program's config.json": (content("config.json", '{"architectures": ["Bert"]}'), "names no backbone"),
+    "a config.json that is a list": (content("config.json", "[]"), "names no backbone"),
+    "a config.json that is empty": (content("config.json", ""), "not a JSON file"),
+    "a config.json that is binary": (content("config.json", bytes(range(256))), "not a JSON file"),
+    "a config.json nested too deeply": (content("config.json", DEEP), "not a JSON file"),
+    "a config.json with a huge number": (content("config.json", f'{{"backbone": {HUGE}}}'), "not a JSON file"),
+    "a config.json of two megabytes": (content("config.json", b" " * 2**21), "at most"),
+    "a config.json that is a folder": (folder("config.json"), "not a regular file"),
+    "a config.json that is a pipe": (pipe("config.json"), "not a regular file"),
+    "no config.json": (gone("config.json"), "has no config.json"),
+    "no weights": (gone("model.safetensors"), "has no model.safetensors; pickled weights are never loaded"),
+    "pickled weights beside": (pickled_beside, "pickled weights are never loaded"),
+    "pickled weights under the name": (pickled, "not a whole safetensors file"),
+    "cut weights": (cut, "not a whole safetensors file"),
+    "empty weights": (content("model.safetensors", b""), "not a whole safetensors file"),
+    "weights with a huge header": (content("model.safetensors", struct.pack("<Q", 2**63) + b"{}"), "safetensors"),
+    "weights that are a folder": (folder("model.safetensors"), "not a regular file"),
+    "weights that are a pipe": (pipe("model.safetensors"), "not a regular file"),
+    "weights without a tensor": (weights(lambda found: found.pop(HEAD)), "binary_head.weight is missing"),
+    "weights with another tensor": (
+        weights(lambda found: found.update({"z\x1b[31m": torch.zeros(1)})), "is unknown"
+    ),
+    "weights of another shape": (
+        weights(lambda found: found.update({HEAD: torch.zeros(1, 17)})), r"has shape [1, 17], expected [1, 16]"
+    ),
+    "weights that are whole numbers": (
+        weights(lambda found: found.update({HEAD: torch.zeros(1, 16, dtype=torch.int64)})), "has type torch.int64"
+    ),
+    "weights that are not numbers": (
+        weights(lambda found: found[HEAD].fill_(float("nan"))), "not finite, first in binary_head.weight"
+    ),
+    "weights that are infinite": (weights(lambda found: found[HEAD].fill_(float("-inf"))), "not finite"),
+    "a negative variance": (
+        weights(lambda found: found["backbone.1.running_var"].fill_(-1.0)),
+        "output is not a number",
+    ),
+    "thresholds that are a list": (content("thresholds.json", "[]"), "thresholds.json cannot be used"),
+    "thresholds that are not JSON": (content("thresholds.json", "{"), "thresholds.json cannot be used"),
+    "thresholds nested too deeply": (content("thresholds.json", DEEP), "thresholds.json cannot be used"),
+    "thresholds that are not numbers": (
+        record("thresholds.json", values={"Effusion": float("nan")}), "values.Effusion"
+    ),
+    "thresholds with an unknown key": (record("thresholds.json", evil="\x1b[2J"), "evil"),
+    "thresholds that are a folder": (folder("thresholds.json"), "not a regular file"),
+    "thresholds that are a pipe": (pipe("thresholds.json"), "not a regular file"),
+    "thresholds of another scale": (record("thresholds.json", scale="raw"), "do not belong together"),
+    "calibrated thresholds without calibration": (gone("calibration.json"), "do not belong together"),
+    "a calibration that turns the order": (curve(slope=-1.0, intercept=0.0), "slope"),
+    "a calibration that is infinite": (
+        content("calibration.json", '{"method": "platt", "curves": {"Mass": {"slope": 1e999, "intercept": 0}}}'),
+        "calibration.json cannot be used",
+    ),
+    "a calibration of nothing": (curve(), "expected slope and intercept, or knots"),
+    "a calibration with half a line": (curve(slope=1.0), "expected slope and intercept, or knots"),
+    "a calibration of unequal knots": (curve(x=[0, 1], y=[0]), "of one length"),
+    "a calibration whose knots fall": (curve(x=[0, 1], y=[1, 0]), "do not rise"),
+    "a calibration beyond 1": (curve(x=[0, 1], y=[0, 7]), "less than or equal to 1"),
+    "a calibration of other findings": (record("calibration.json", curves={"Mass": None}), "another model"),
+    "an unknown calibration": (record("calibration.json", method="magic"), "method"),
+    "a calibration that is a folder": (folder("calibration.json"), "not a regular file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_model_is_one_line_and_writes_nothing(
+    name: str, room: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    change, message = HOSTILE[name]
+    change(room / "model")
+    assert message in refused(room, capfd, "explain", "model", "chest.png", "--out", "out")
+    assert message in refused(room, capfd, "predict", "model", "chest.png", "--explain", "out")
+
+
+MODELS = [name for name in HOSTILE if "thresholds" not in name and "calibration" not in name]
+
+
+@pytest.mark.parametrize("name", MODELS[::6])
+def test_evaluation_and_audit_refuse_it_too(
+    name: str, room: Path, drawn_shards: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    change, message = HOSTILE[name]
+    change(room / "model")
+    for command in ("evaluate", "audit"):
+        assert message in refused(room, capfd, command, "model", "--data", str(drawn_shards), "--out", "out")
+
+
+def test_the_model_itself_is_taken(room: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", "model", "chest.png", "--json"])
+    assert ended.value.code == 0
+    assert len(json.loads(capfd.readouterr().out)[0]["findings"]) == 14
+
+
+REFERENCES: dict[str, tuple[str, str]] = {
+    "a revision of a folder": ("./model@v1", "is a folder, which has no revision 'v1'"),
+    "a revision of a plain folder": ("model@v1", "is a folder, which has no revision 'v1'"),
+    "a revision of a folder with a user's name": ("chex/model@v1", "is a folder here, which has no revision 'v1'"),
+    "a folder that is not there": ("./nothing", "no model folder"),
+    "a file": ("./chest.png", "no model folder"),
+    "no revision": ("a/b@", "ends in @ without a revision"),
+    "a revision that climbs out": ("a/b@../../../x", "cannot be a revision"),
+    "a revision with a line break": ("a/b@v1\n", "cannot be a revision"),
+    "a repository that climbs out": ("a/..@v1", "no model folder"),
+    "a repository with a line break": ("a/b\n", "no model folder"),
+    "a web address": ("https://huggingface.co/a/b", "no model folder"),
+    "a name that steers the terminal": ("\x1b]0;owned\x07", "no model folder"),
+    "an empty name": ("", "an empty text"),
+}
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_a_hostile_reference_is_one_line(name: str, room: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (room / "chex").mkdir()
+    (room / "model").rename(room / "chex" / "model")
+    (room / "model").symlink_to(room / "chex" / "model")
+    text, message = REFERENCES[name]
+    assert message in refused(room, capfd, "predict", text, "chest.png")
+    assert message in refused(room, capfd, "explain", text, "chest.png", "--out", "out")
+
+
+def _text(path: Path) -> None:
+    path.write_text("not a picture")
+
+
+def _bomb(path: Path) -> None:
+    """A PNG whose header promises 10^10 pixels."""
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b""))
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes((path.parent / "chest.png").read_bytes()[:-40])
+
+
+IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a folder": (Path.mkdir, "not a regular file"),
+    "a pipe": (os.mkfifo, "not a regular file"),
+    "a device": (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
+    "a dangling link": (lambda path: path.symlink_to("nowhere"), "No such file"),
+    "an empty file": (Path.touch, "not a readable PNG or JPEG"),
+    "a text": (_text, "not a readable PNG or JPEG"),
+    "a cut PNG": (_cut, "truncated PNG"),
+    "too many pixels": (_bomb, "bad.png"),
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_hostile_image_is_one_line(name: str, room: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    make, message = IMAGES[name]
+    make(room / "bad.png")
+    assert message in refused(room, capfd, "predict", "model", "chest.png", "bad.png")
+    assert message in refused(room, capfd, "explain", "model", "chest.png", "bad.png", "--out", "out")
+
+
+@pytest.mark.parametrize("stem", ["[red]x[bold]", "a\x1b[2Jb", "two\nlines", "..", "a:b*c?", "\udcff", "é" * 120])
+def test_any_image_name_becomes_a_safe_file_and_literal_text(
+    stem: str, room: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image = room / f"{stem}.png"
+    image.write_bytes((room / "chest.png").read_bytes())
+    before = tree(room.parents[1])
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", "model", str(image), "--explain", "out"])
+    said = capfd.readouterr()
+    assert ended.value.code == 0, said.err
+    assert "\x1b" not in said.out + said.err
+    if stem.startswith("[red]"):
+        assert "[red]x[bold].png" in said.out
+    made = tree(room.parents[1])
+    assert {path: made[path] for path in before} == before
+    written = sorted(made.keys() - before.keys())
+    assert len(written) == 5
+    assert all(path.startswith("home/work/out") for path in written)
+    assert all(Path(path).name.isprintable() and not Path(path).name.startswith(".") for path in written)
+    summary = json.loads((room / "out" / "explain.json").read_text())
+    assert all((room / "out" / one["overlay"]).is_file() for one in summary)
