@@ -114,10 +114,8 @@ def _kaggle() -> tuple[bool, str]:
     quota = client.gpu_quota(api)
     if quota is None:
         return True, f"logged in as {user}; Kaggle names no GPU quota"
-    hours = f"{quota.left:.1f} of {quota.allowed:.0f} GPU hours left"
-    if quota.left > 0:
-        return True, f"logged in as {user}, {hours}"
-    return False, f"logged in as {user}, {hours}; new ones come {quota.refreshed or 'within a week'}"
+    phone = "" if quota.ever_run else f"; {user} {client.NEVER_RUN}"
+    return quota.left > 0, f"logged in as {user}, {quota}{phone}"
 
 
 def _hub() -> tuple[bool, str]:

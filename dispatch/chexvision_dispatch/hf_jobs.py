@@ -15,7 +15,7 @@ from chexvision.hub.run_branch import RunBranch
 from chexvision.provenance import now
 from chexvision_dispatch.records import RunRecord, Session
 from chexvision_dispatch.script import SCRIPT_NAME
-from chexvision_dispatch.target import Phase, Refused, SessionState
+from chexvision_dispatch.target import GpuHours, Phase, Refused, SessionState
 
 # Torch with CUDA; what else the bundle needs is installed by the script.
 IMAGE = "pytorch/pytorch:2.10.0-cuda12.8-cudnn9-runtime"
@@ -64,6 +64,7 @@ class HfJobs:
 
     name = "hf-jobs"
     reads_folders = False
+    may_withhold = False
 
     def __init__(self, flavor: str, timeout_hours: float, image: str | None = None) -> None:
         if not 0 < timeout_hours <= MAX_HOURS:
@@ -73,7 +74,7 @@ class HfJobs:
         self._timeout_s = round(timeout_hours * 3600)
         self._image = image or IMAGE
 
-    def check(self, needs_hours: float | None) -> list[str]:
+    def check(self, needs: GpuHours | None) -> list[str]:
         """See that the flavor exists and that there is a token: without one a job could neither read nor publish."""
         _token()
         offered = {one.name: one for one in _asked(lambda api: api.list_jobs_hardware(), "listing its hardware")}

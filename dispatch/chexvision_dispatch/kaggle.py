@@ -18,7 +18,7 @@ from chexvision.provenance import now
 from chexvision_dispatch import kaggle_client as client
 from chexvision_dispatch import kaggle_output as output
 from chexvision_dispatch.records import RunRecord, Session
-from chexvision_dispatch.target import Phase, Refused, SessionState
+from chexvision_dispatch.target import GpuHours, Phase, Refused, SessionState
 
 METADATA_NAME = "kernel-metadata.json"
 SESSION_HOURS = 12  # a session is cut after these, whatever it asked for
@@ -35,7 +35,11 @@ _NOT_FOR_THIS = {
     "Tpu1VmV38": "it is a TPU, and training needs a GPU; take NvidiaTeslaT4",
 }
 _DATASET = re.compile(r"^[\w-]+/[\w-]+$")
-_IMAGE = re.compile(r"^gcr\.io/kaggle-(gpu-)?images/python(@sha256:[0-9a-f]{64}|:[\w.-]+)$")
+# The first is where today's images lie; public kernels name those of the other two.
+_IMAGE = re.compile(
+    r"gcr\.io/(kaggle-private-byod/python@sha256:[0-9a-f]{64}"
+    r"|kaggle-(gpu-)?images/python(@sha256:[0-9a-f]{64}|:[\w.-]+))"
+)
 _PHASES: dict[str, Phase] = {
     "QUEUED": "queued",
     "NEW_SCRIPT": "queued",
@@ -64,6 +68,7 @@ class Kaggle:
 
     name = "kaggle"
     reads_folders = False
+    may_withhold = True
 
     def __init__(
         self,
@@ -82,10 +87,10 @@ class Kaggle:
             raise UsageError(f"--accelerator {accelerator}: {why}")
         if token_dataset is not None and not _DATASET.match(token_dataset):
             raise UsageError(f"--token-dataset {token_dataset} must read OWNER/SLUG")
-        if docker_image is not None and not _IMAGE.match(docker_image):
+        if docker_image is not None and not _IMAGE.fullmatch(docker_image):
             raise UsageError(
                 f"--docker-image {docker_image} must be one of Kaggle's own, such as "
-                "gcr.io/kaggle-gpu-images/python@sha256:<64 hex digits>"
+                "gcr.io/kaggle-private-byod/python@sha256:<64 hex digits>"
             )
         self.max_hours: float | None = timeout_hours - min(MARGIN_HOURS, MARGIN_SHARE * timeout_hours)
         self._accelerator = accelerator
@@ -103,18 +108,14 @@ class Kaggle:
             self._user = self._client[1]
         return self._client[0]
 
-    def check(self, needs_hours: float | None) -> list[str]:
+    def check(self, needs: GpuHours | None) -> list[str]:
         """Log in, look at the quota and at the token's dataset: Kaggle drops missing ones without a word."""
-        api = self._api
-        quota = client.gpu_quota(api) if needs_hours != 0 else None
+        quota = client.gpu_quota(self._api)
         notes = []
-        if quota is not None:
-            refreshed = f", new ones come {quota.refreshed}" if quota.refreshed else ""
-            notes.append(f"Kaggle quota: {quota.left:.1f} of {quota.allowed:.0f} GPU hours left{refreshed}")
-            if needs_hours is not None:
-                notes[0] += f"; this recipe takes about {needs_hours:.1f}"
-                if needs_hours > quota.left:
-                    raise Refused(f"{notes[0]}; wait, choose fewer epochs or images, or add --force")
+        if quota is not None and needs is not None:
+            notes.append(_budget(quota, needs))
+        if quota is not None and not quota.ever_run:
+            notes.append(f"{self._user} {client.NEVER_RUN}")
         if self._token_dataset is not None:
             self._check_dataset(self._token_dataset)
         return notes
@@ -251,19 +252,27 @@ class Kaggle:
         return folder
 
 
-# What a refusal says, and what to do about it. The client hands these over as plain text.
-_REFUSALS = {
-    "session count": "two sessions run already; wait for one to end, or end one on https://www.kaggle.com/code",
-    "already in use": "the kernel's name is taken; dispatch again, which draws a new one",
-    "quota": "the week's GPU hours are used up; wait for the new ones, https://www.kaggle.com/settings shows when",
-    "phone": "verify your account on https://www.kaggle.com/settings",
-}
+def _budget(quota: client.Quota, needs: GpuHours) -> str:
+    """What is left of the quota, and whether the run fits into it.
+
+    Raises:
+        Refused: it does not, and is to be refused then.
+    """
+    told = f"Kaggle quota: {quota}"
+    if needs.hours is None:
+        return told
+    told += f"; this recipe takes about {needs.hours:.1f} ({needs.basis})"
+    if needs.hours <= quota.left:
+        return told
+    remedy = "wait, or choose fewer epochs or images"
+    if needs.refuse:
+        raise Refused(f"{told}; {remedy}, or add --force")
+    return f"{told}, which may not fit: {remedy}; a session that is cut off can be resumed when hours are left"
 
 
 def _session(kernel: str, answer: Any) -> Session:
     if answer.error:
-        hints = [hint for words, hint in _REFUSALS.items() if words in answer.error.lower()]
-        raise Refused(f"Kaggle refused the push: {'; '.join([answer.error.rstrip('. '), *hints])}")
+        raise Refused(f"Kaggle refused the push: {answer.error.rstrip('. ')}; {client.remedy(answer.error)}")
     page = answer.url or _page(kernel)
     dropped = [*(answer.invalid_dataset_sources or []), *(answer.invalid_kernel_sources or [])]
     if dropped:

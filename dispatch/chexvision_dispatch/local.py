@@ -19,7 +19,7 @@ from chexvision.errors import ChexError
 from chexvision.provenance import now
 from chexvision_dispatch.records import RunRecord, Session
 from chexvision_dispatch.script import SCRIPT_NAME
-from chexvision_dispatch.target import Refused, SessionState
+from chexvision_dispatch.target import GpuHours, Refused, SessionState
 
 LOG_NAME = "log.txt"
 EXIT_NAME = "exit-code"  # written by the script's last breath; not there after a SIGKILL
@@ -40,12 +40,13 @@ class Local:
 
     name = "local"
     reads_folders = True
+    may_withhold = False
 
     def __init__(self, run_dir: str, max_hours: float | None = None) -> None:
         self._run_dir = Path(run_dir)
         self.max_hours = max_hours
 
-    def check(self, needs_hours: float | None) -> list[str]:
+    def check(self, needs: GpuHours | None) -> list[str]:
         """Nothing of this machine has to be asked for."""
         return []
 

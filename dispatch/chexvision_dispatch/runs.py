@@ -12,6 +12,7 @@ from chexvision.provenance import now
 from chexvision_dispatch import records
 from chexvision_dispatch.records import RunRecord
 from chexvision_dispatch.script import check_script
+from chexvision_dispatch.target import GpuHours
 from chexvision_dispatch.view import RunView, branch_of, look, target_of
 
 POLL_S = 15.0  # between looks at a run that is waited for
@@ -94,7 +95,7 @@ def _resume(record: RunRecord) -> tuple[RunRecord, list[str]]:
     record, folder = view.record, Path(record.folder)
     check_script(record)
     target = target_of(record)
-    notes = target.check(None)
+    notes = target.check(GpuHours())
     branch = branch_of(record)
     if branch is not None and _has_token():
         branch.forget_stop()

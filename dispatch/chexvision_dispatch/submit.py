@@ -147,7 +147,8 @@ def prepare(
         private=job.private,
         options=options,
     )
-    script = render(record, job.arguments, bundle, target.max_hours)
+    requested = [*(["GPU"] if job.kernel.process_per_gpu else []), "internet"] if target.may_withhold else []
+    script = render(record, job.arguments, bundle, target.max_hours, requested)
     record = replace(record, script_sha256=script_hash(script))
     return Prepared(record, script, bundle, job.split, job.notes)
 

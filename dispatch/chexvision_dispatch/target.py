@@ -37,6 +37,21 @@ class SessionState:
         return self.phase in ("complete", "error", "cancelled")
 
 
+@dataclass(frozen=True, slots=True)
+class GpuHours:
+    """How long a run takes its target's accelerator.
+
+    Args:
+        hours: about so many; None where nothing was estimated.
+        basis: what that is estimated from, in words.
+        refuse: whether a run that does not fit into a quota is refused.
+    """
+
+    hours: float | None = None
+    basis: str = ""
+    refuse: bool = False
+
+
 class Target(Protocol):
     """A place that runs scripts. `check`, `prepare` and `start` come in this order, the rest at any time later."""
 
@@ -44,15 +59,17 @@ class Target(Protocol):
     reads_folders: bool
     """Whether a session sees the folders of this machine."""
 
+    may_withhold: bool
+    """Whether a session may start without the GPU or the internet that it requested."""
+
     max_hours: float | None
     """After which a session has to have ended by itself, with its state saved; None for no limit."""
 
-    def check(self, needs_hours: float | None) -> list[str]:
+    def check(self, needs: GpuHours | None) -> list[str]:
         """Refuse now what would fail later.
 
         Args:
-            needs_hours: about how many hours of its accelerator the run takes, 0 for one that takes none; None to
-                start it in any case.
+            needs: of the target's accelerator; None for a run that takes none.
 
         Returns:
             What the user should know.

@@ -38,6 +38,7 @@ seen = {
     "environment": sorted(os.environ),
     "caches": [os.environ["CHEXVISION_CACHE"], os.environ["HF_HOME"]],
     "has_token": "HF_TOKEN" in os.environ,
+    "nccl_p2p_disable": os.environ.get("NCCL_P2P_DISABLE"),
 }
 print("token is", os.environ.get("HF_TOKEN"))
 print("progress 1\\rprogress 2\\r", end="")

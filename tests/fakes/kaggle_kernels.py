@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from .kaggle_datasets import KaggleDatasets
-from .kaggle_session import SECRETS_MODULE, Session
+from .kaggle_session import NVIDIA_SMI, SECRETS_MODULE, Session
 from .messages import HttpError, Request, Response, json_response
 from .wire import route
 
@@ -34,11 +34,16 @@ class KaggleKernels(KaggleDatasets):
     session_env: Mapping[str, str]
     session_secrets: Mapping[str, str]
     nested_inputs: bool
+    organizations: frozenset[str]
+    starts_in: str
+    phone_verified: bool
     sessions: list[Session]
     held = False
     max_gpu_sessions = 2
     taken_titles: frozenset[str] = frozenset()
     gpu_time_used = timedelta(hours=0)
+    gpu_time_reserved = timedelta(hours=0)
+    gpu_ever_run = True
     gpu_time_allowed = timedelta(hours=30)
 
     def hold(self) -> None:
@@ -58,7 +63,8 @@ class KaggleKernels(KaggleDatasets):
         body: dict[str, Any] = request.json()
         source = body.get("text", "")
         if len(source.encode()) > SOURCE_LIMIT:
-            return Response(400, b"Bad Request", {"Content-Type": "text/plain"})
+            # A refusal's reason is the message of the JSON body, which kagglesdk's `_prepare_response` raises.
+            raise HttpError(400, "The kernel source must be less than 1 megabytes in size.")
         owner, _, slug = body.get("slug", "").partition("/")
         if owner != self.user:
             raise HttpError(403, "Permission 'kernels.update' was denied")
@@ -98,10 +104,16 @@ class KaggleKernels(KaggleDatasets):
         folder = self.root / "sessions" / str(number)
         for name in ("kaggle/working", "kaggle/input", "kaggle/tmp", "kaggle/src", "home", "site"):
             (folder / name).mkdir(parents=True)
+        with_gpu = gpu and self.phone_verified
+        with_internet = body.get("enableInternet", False) and self.phone_verified
+        if with_gpu:
+            (folder / "bin").mkdir()
+            (folder / "bin/nvidia-smi").write_text(NVIDIA_SMI, encoding="utf-8")
+            (folder / "bin/nvidia-smi").chmod(0o755)
         (folder / "kaggle/src/script.py").write_text(body["text"], encoding="utf-8")
         (folder / "site/kaggle_secrets.py").write_text(SECRETS_MODULE, encoding="utf-8")
         environment = {
-            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "PATH": f"{folder / 'bin'}:/usr/local/bin:/usr/bin:/bin",
             "HOME": str(folder / "home"),
             "LANG": "C.UTF-8",
             "PYTHONUNBUFFERED": "1",
@@ -110,12 +122,13 @@ class KaggleKernels(KaggleDatasets):
             "KAGGLE_URL_BASE": self.url,
             "KAGGLE_USER_SECRETS_TOKEN": SESSION_TOKEN,
             **self.session_env,
+            **({} if with_internet else {"HF_ENDPOINT": "http://127.0.0.1:9"}),  # nothing listens there
         }
-        session = Session(ref, number, folder, body, datasets, gpu, self.python, environment)
+        session = Session(ref, number, folder, body, datasets, with_gpu, self.python, environment, self.starts_in)
         for dataset in datasets:
-            slug = dataset.split("/")[1]
-            where = f"datasets/{dataset}" if self.nested_inputs else slug
-            session.attach(self.datasets.known[dataset].folder, where)
+            owner, slug = dataset.split("/")
+            kind = "datasets/organizations" if owner in self.organizations else "datasets"
+            session.attach(self.datasets.known[dataset].folder, f"{kind}/{dataset}" if self.nested_inputs else slug)
         for kernel in body.get("kernelDataSources", []):
             source = self._ended(kernel)
             if source is not None:
@@ -179,15 +192,23 @@ class KaggleKernels(KaggleDatasets):
     def get_quota(self, request: Request) -> Response:
         self.require_user(request)
 
-        def quota(used: timedelta, allowed: timedelta) -> dict[str, str]:
-            seconds = [int(span.total_seconds()) for span in (used, allowed)]
-            return {"timeUsed": f"{seconds[0]}s", "totalTimeAllowed": f"{seconds[1]}s"}
+        def quota(used: timedelta, reserved: timedelta, allowed: timedelta, ever_run: bool) -> dict[str, object]:
+            spans = {"timeUsed": used, "timeReserved": reserved, "totalTimeAllowed": allowed}
+            seconds = {name: f"{span.total_seconds():g}s" for name, span in spans.items()}
+            return {**seconds, "minimumTimeAllowed": "108000s", "hasEverRun": ever_run}
 
+        ever_run = self.gpu_ever_run and self.phone_verified
+        gpu = quota(self.gpu_time_used, self.gpu_time_reserved, self.gpu_time_allowed, ever_run)
+        if not ever_run:
+            del (
+                gpu["timeUsed"],
+                gpu["timeReserved"],
+            )  # proto3's JSON leaves out what was never set
         return json_response(
             {
                 "quotaRefreshTime": "2030-01-05T00:00:00.000Z",
-                "gpuQuota": quota(self.gpu_time_used, self.gpu_time_allowed),
-                "tpuQuota": quota(timedelta(), timedelta(hours=20)),
+                "gpuQuota": gpu,
+                "tpuQuota": quota(timedelta(), timedelta(), timedelta(hours=20), False),
             }
         )
 

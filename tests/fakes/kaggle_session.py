@@ -15,6 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+NVIDIA_SMI = """\
+#!/bin/sh
+echo "GPU 0: Tesla T4 (UUID: GPU-00000000-0000-0000-0000-000000000000)"
+"""
+
 SECRETS_MODULE = '''\
 """Stands in for the module of the same name in Kaggle's image; asks the same address in the same form."""
 
@@ -67,8 +72,9 @@ class UserSecretsClient:
 class Session:
     """A session, in the folder of its own that stands for `/`.
 
-    `folder/kaggle/working` is the script's working directory and all that is kept, beside it lie `input`,
-    `tmp` and `src/script.py`. `extra_files` are listed among the outputs under any name a test likes.
+    `folder/kaggle/working` is all that is kept, and as a rule where the script starts; beside it lie `input`, `tmp`
+    and `src/script.py`. `gpu` says whether it has one. `extra_files` are listed among the outputs under any name a
+    test likes.
     """
 
     ref: str
@@ -79,6 +85,7 @@ class Session:
     gpu: bool
     python: str
     environment: Mapping[str, str]
+    starts_in: str = "working"
     status: str = "QUEUED"
     failure_message: str | None = None
     exit_code: int | None = None
@@ -133,7 +140,7 @@ class Session:
         with self._changed:
             self._process = subprocess.Popen(
                 command,
-                cwd=self.working,
+                cwd=self.folder / "kaggle" / self.starts_in,
                 env=dict(self.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -49,6 +49,7 @@ def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_hub: FakeHub, g
         secrets={"HF_TOKEN": "hf_right"},
         session_env={**fake_hub.env, **env},
         dataset_polls=0,
+        starts_in="src",
         record_bodies=True,
     ) as fake:
         fake.environment(monkeypatch)

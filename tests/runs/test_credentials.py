@@ -96,6 +96,9 @@ def test_doctor_finds_everything_in_order(cli: Cli, kaggle: FakeKaggle, fake_hub
     assert result.code == 0, result.out
     assert "logged in as chex, 30.0 of 30 GPU hours left" in result.out
     assert "MISSING" not in result.out
+    assert "phone" not in result.out
+    kaggle.phone_verified = False
+    assert "chex has never run a session with a GPU: until a phone number is verified at" in cli("doctor").out
 
 
 def test_doctor_names_what_is_missing_and_exits_with_1(cli: Cli, kaggle: FakeKaggle) -> None:
@@ -104,5 +107,5 @@ def test_doctor_names_what_is_missing_and_exits_with_1(cli: Cli, kaggle: FakeKag
     assert result.code == 1
     missing = {one["name"]: one["note"] for one in json.loads(result.out) if one["needed"] and not one["ok"]}
     assert set(missing) == {"Kaggle", "dataset"}
-    assert "new ones come 2030-01-05" in missing["Kaggle"]
+    assert "refreshed 2030-01-05 00:00 UTC" in missing["Kaggle"]
     assert "look at its name" in missing["dataset"]

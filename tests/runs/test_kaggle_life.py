@@ -142,14 +142,14 @@ def test_session_killed_without_warning_costs_only_the_epoch_under_way(
 def test_without_a_token_it_pauses_resumes_from_its_output_and_is_collected(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chexvision_dispatch.kaggle.MARGIN_SHARE", 0.6)  # pauses after 4.3 of 10.8 s
+    monkeypatch.setattr("chexvision_dispatch.kaggle.MARGIN_SHARE", 0.96)  # pauses after 4.3 of 108 s
     kaggle.session_secrets = {}
-    cli(*DISPATCH, *TO, "--timeout-hours", "0.003")
+    cli(*DISPATCH, *TO, "--timeout-hours", "0.03")
     let(gate, 1)
     assert kaggle.sessions[0].wait().status == "COMPLETE"
     paused = cli("runs", "wait")
     assert paused.code == 75
-    assert "is paused: its time budget of 0.001" in paused.err
+    assert "is paused: its time budget of 0.00" in paused.err
     let(gate, 2, 3)
     resumed = cli("runs", "resume", "-f")
     assert resumed.code == 0, resumed.err
@@ -234,9 +234,9 @@ def test_session_that_ends_before_it_can_report_is_explained_by_its_log(cli: Cli
 def test_auto_resume_goes_through_as_many_sessions_as_it_takes(
     cli: Cli, kaggle: FakeKaggle, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chexvision_dispatch.kaggle.MARGIN_SHARE", 0.6)
-    kaggle.session_secrets, kaggle.nested_inputs = {}, True
-    cli(*DISPATCH, *TO, "--timeout-hours", "0.003")
+    monkeypatch.setattr("chexvision_dispatch.kaggle.MARGIN_SHARE", 0.96)
+    kaggle.session_secrets, kaggle.nested_inputs = {}, False  # an output is found where Kaggle mounted it before, too
+    cli(*DISPATCH, *TO, "--timeout-hours", "0.03")
     let(gate, 1)
     kaggle.sessions[0].wait()
     let(gate, 2, 3)
@@ -249,24 +249,24 @@ def test_auto_resume_goes_through_as_many_sessions_as_it_takes(
 def test_auto_resume_ends_when_sessions_are_too_short_to_get_anywhere(
     cli: Cli, kaggle: FakeKaggle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chexvision_dispatch.kaggle.MARGIN_SHARE", 0.95)
-    cli(*DISPATCH, *TO, "--timeout-hours", "0.003")
+    monkeypatch.setattr("chexvision_dispatch.kaggle.MARGIN_SHARE", 0.995)
+    cli(*DISPATCH, *TO, "--timeout-hours", "0.03")
     result = cli("runs", "wait", "--auto-resume")
     assert result.code == 75, result.err
     assert "3 sessions in a row ended no epoch" in result.err
     assert len(kaggle.sessions) == 3
 
 
-def test_quota_that_will_not_last_is_refused_unless_forced(cli: Cli, kaggle: FakeKaggle) -> None:
-    from datetime import timedelta
-
-    kaggle.gpu_time_used = timedelta(hours=29)
-    refused = cli(*DISPATCH, *TO)
-    assert refused.code == 1
-    assert "1.0 of 30 GPU hours left" in refused.err
-    assert "or add --force" in refused.err
-    assert kaggle.sessions == []
-    assert cli(*DISPATCH, *TO, "--force").code == 0
+def test_session_without_gpu_and_internet_fails_with_what_to_do(cli: Cli, kaggle: FakeKaggle) -> None:
+    kaggle.phone_verified = False
+    sent = cli(*DISPATCH, *TO)
+    assert "note   chex has never run a session with a GPU" in sent.out
+    waited = cli("runs", "wait")
+    assert waited.code == 1
+    (line,) = [line for line in waited.err.splitlines() if "is failed" in line]
+    assert "Kaggle started this session with no GPU and no internet" in line
+    assert "verify your phone number at https://www.kaggle.com/settings" in line
+    assert "epoch 1" not in kaggle.sessions[0].text
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,6 @@ def release(tmp_path: Path, kaggle: FakeKaggle) -> Release:
     made.metadata = made.root / made.metadata.name
     made.write_lists(made.names[:30], made.names[30:])
     kaggle.add_dataset("nih-chest-xrays/data", made.root)
-    kaggle.nested_inputs = True
     return made
 
 
@@ -113,6 +112,32 @@ def test_built_and_pushed_in_one_commit_without_a_gpu(
     assert not any(name.startswith("shards.partial/") for name in branch[0].files)
 
 
+@pytest.mark.parametrize(("nested", "organizations"), [(False, ()), (True, ())], ids=["flat", "owner"])
+def test_release_is_found_where_kaggle_mounted_it_before(
+    cli: Cli,
+    kaggle: FakeKaggle,
+    fake_hub: FakeHub,
+    release: Release,
+    whole: dict[str, bytes],
+    nested: bool,
+    organizations: tuple[str, ...],
+) -> None:
+    kaggle.nested_inputs, kaggle.organizations = nested, frozenset(organizations)
+    cli(*BUILD)
+    assert kaggle.sessions[0].wait().status == "COMPLETE", kaggle.sessions[0].text
+    assert on_the_hub(fake_hub) == whole
+
+
+def test_release_that_is_not_attached_is_named(cli: Cli, kaggle: FakeKaggle, release: Release) -> None:
+    kaggle.hold()
+    cli(*BUILD)
+    session = kaggle.sessions[0]
+    (session.folder / "kaggle/input/datasets").rename(session.folder / "kaggle/input/elsewhere")
+    kaggle.release()
+    assert session.wait().exit_code == 1
+    assert "error: the Kaggle dataset nih-chest-xrays/data is not attached to this session" in session.text
+
+
 def test_killed_session_costs_no_finished_shard(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, whole: dict[str, bytes]
 ) -> None:
@@ -145,7 +170,9 @@ def test_wish_to_stop_pauses_behind_the_last_finished_shard(
     wait_for_finished(kaggle, fake_hub, BEFORE_BLOCKED)
     assert cli("runs", "cancel").code == 0
     inside = (
-        kaggle.sessions[0].folder / "kaggle/input/datasets/nih-chest-xrays/data" / blocked.relative_to(release.root)
+        kaggle.sessions[0].folder
+        / "kaggle/input/datasets/organizations/nih-chest-xrays/data"
+        / blocked.relative_to(release.root)
     )
     kaggle.sessions[0].wait_for_text("asked to stop")
     inside.write_bytes(release.files[blocked.name])  # what it waits for comes
