@@ -186,6 +186,17 @@ class HubApi(HubAccess):
         answer = {"success": True, "commitOid": commit.sha, "commitUrl": url, "hookOutput": ""}
         return json_response({**answer, "pullRequestUrl": None})
 
+    @route("POST", f"{API}/super-squash/(?P<branch>[^/]+)")
+    def super_squash(self, request: Request, kind: str, repo_id: str, branch: str) -> Response:
+        repo = self.repo(request, kind, repo_id, write=True)
+        with self.lock:
+            head = repo.resolve(unquote(branch))
+            if unquote(branch) not in repo.branches:
+                raise HttpError(400, f"Invalid reference for a branch: {unquote(branch)}")
+            squashed = repo.commit(None, request.json()["message"], "", head.entries)
+            repo.branches[unquote(branch)] = squashed.sha
+        return json_response({})
+
     @route("GET", f"{API}/lfs-files")
     def list_lfs_files(self, request: Request, kind: str, repo_id: str) -> Response:
         """What is stored, whether anything refers to it or not. Deleting a branch or a pointer frees nothing.
