@@ -34,8 +34,8 @@ class RunProgress(_Record):
             state to resume from; "complete" once the artifact is whole, published or not.
         session: number of the session that wrote this, from 1.
         epoch: epochs that ended.
-        saved_epoch: epochs that the state beside this file has seen, where that is fewer than `epoch`: the branch gets
-            a state less often than progress. Null where the state is up to date.
+        saved_epoch: epochs that the state beside this file has seen, where they are fewer than `epoch`: the branch
+            gets a state less often than progress. Null where the state is up to date.
         epochs: epochs of the recipe; null until training begins.
         best_epoch: the one with the best macro AUROC so far.
         best_macro_auroc: of validation.
