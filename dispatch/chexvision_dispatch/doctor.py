@@ -18,9 +18,9 @@ from chexvision.config import Recipe
 from chexvision.errors import ChexError
 from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision.hub.retry import reason, status_of
-from chexvision_dispatch import credentials
 from chexvision_dispatch import kaggle_client as client
 from chexvision_dispatch.bundle import pack
+from chexvision_dispatch.hub_token import NEW_TOKEN_PAGE, machine_token
 from chexvision_dispatch.records import runs_dir
 from chexvision_dispatch.script import SIZE_LIMIT
 
@@ -119,10 +119,11 @@ def _kaggle() -> tuple[bool, str]:
 
 
 def _hub() -> tuple[bool, str]:
-    _, who = credentials.hub_login()
-    may_write, what = credentials.rights(who)
-    remedy = "" if may_write else "; publishing needs one that may write: https://huggingface.co/settings/tokens"
-    return may_write, f"{what}{remedy}"
+    token = machine_token()
+    if token is None:
+        return False, "none on this machine; log in with `hf auth login`"
+    remedy = "" if token.may_write else f"; publishing needs one that may write: {NEW_TOKEN_PAGE}"
+    return token.may_write, f"{token}{remedy}"
 
 
 def _dataset(recipe: Recipe) -> tuple[bool, str]:

@@ -86,7 +86,7 @@ def look(record: RunRecord) -> RunView:
     if not state.ended:
         status, message = str(state.phase), state.message
     else:
-        status, message = _outcome(state, progress if told else None)
+        status, message = _outcome(state, progress if told else None, record.published)
         if session.outcome is None:
             session = replace(session, outcome=status, exit_code=state.exit_code)
             record = records.update(record.run_id, lambda known: _with_session(known, session))
@@ -112,8 +112,11 @@ def _is_of(progress: RunProgress, record: RunRecord) -> bool:
     return progress.session >= len(record.sessions) or progress.updated_at >= record.sessions[-1].started_at
 
 
-def _outcome(state: SessionState, progress: RunProgress | None) -> tuple[str, str]:
+def _outcome(state: SessionState, progress: RunProgress | None, published: str | None) -> tuple[str, str]:
+    """How the session ended; `published` is where the artifact is, if it was published from this machine later."""
     if progress is not None and progress.status == "complete":
+        if published is not None:
+            return "complete", ""
         unpublished = state.phase == "error" and progress.published is None
         return "unpublished" if unpublished else "complete", progress.note
     if progress is not None and progress.status == "paused":

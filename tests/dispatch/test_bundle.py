@@ -84,6 +84,8 @@ def test_archive_holds_sorted_plain_files_without_owner_or_time(package: Path) -
     "content",
     [
         "TOKEN = 'hf_" + "a" * 34 + "'",
+        "hf_oauth_eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl_-x",
+        "token: hf_jwt_eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
         "KGAT_" + "b" * 32,
         '{"username": "me", "key": "' + "0123456789abcdef" * 2 + '"}',
     ],

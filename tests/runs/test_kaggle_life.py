@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import HfApi
 
 from chexvision_dispatch import records
 from tests.dispatch.standin import Cli
@@ -154,7 +156,7 @@ def test_without_a_token_it_pauses_resumes_from_its_output_and_is_collected(
     resumed = cli("runs", "resume", "-f")
     assert resumed.code == 0, resumed.err
     assert "epoch 1\n" not in kaggle.sessions[1].text
-    assert ("model", "chex/model") not in fake_hub.repos
+    assert [commit.title for commit in fake_hub.commits("chex/model")] == ["initial commit"]
     collected = cli("runs", "collect")
     assert collected.code == 0, collected.err
     run_id = records.find(None).run_id
@@ -182,7 +184,7 @@ def test_altered_output_is_refused_and_nothing_is_published(
     refused = cli("runs", "collect")
     assert refused.code == 1
     assert "model.safetensors is not as the session left it" in refused.err
-    assert ("model", "chex/model") not in fake_hub.repos
+    assert fake_hub.tags("chex/model") == {}
 
 
 def test_output_that_is_cut_is_fetched_again(cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path) -> None:
@@ -322,5 +324,68 @@ def test_artifact_that_could_not_be_published_is_told_apart_and_collected_later(
     assert f"next: chexvision runs collect {run_id}" in waited.err
     assert fake_hub.tags("chex/model") == {}
     rule.times = 0
+    assert "state.pt" in fake_hub.commits("chex/model", f"run/{run_id}")[0].files
     assert cli("runs", "collect").code == 0
     assert list(fake_hub.tags("chex/model")) == [run_id]
+    seen = status(cli)
+    published = f"chex/model@{fake_hub.tags('chex/model')[run_id]}"
+    assert (seen["status"], seen["published"], seen["progress"]["published"]) == ("complete", published, published)
+    assert cli("runs", "wait").code == 0
+    assert f"{run_id} " in cli("runs", "list").out
+    branch = fake_hub.commits("chex/model", f"run/{run_id}")
+    assert json.loads(branch[0].files["progress.json"])["published"] == published
+    assert not any("state.pt" in commit.files for commit in branch)
+    assert fake_hub.stored_bytes("chex/model") == len(fake_hub.read("chex/model", "model.safetensors"))
+
+
+def test_destination_is_created_last_and_not_by_a_dry_run(cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub) -> None:
+    assert cli(*DISPATCH, *TO, "--private", "--dry-run").code == 0
+    kaggle.gpu_time_used = kaggle.gpu_time_allowed
+    assert cli(*DISPATCH, *TO, "--private").code == 1
+    assert ("model", "chex/model") not in fake_hub.repos
+    kaggle.gpu_time_used = timedelta()
+    assert cli(*DISPATCH, *TO, "--private").code == 0
+    assert fake_hub.is_private("chex/model")
+
+
+def test_private_run_is_not_sent_to_a_public_repository(cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub) -> None:
+    HfApi().create_repo("chex/model")
+    refused = cli(*DISPATCH, *TO, "--private")
+    assert refused.code == 1
+    assert "chex/model exists and is public" in refused.err
+    assert (kaggle.sessions, records.every()) == ([], [])
+    assert not list(records.runs_dir().rglob("script.py"))
+
+
+def test_private_folder_is_refused(cli: Cli, kaggle: FakeKaggle, shards: Path) -> None:
+    refused = cli(
+        "dispatch", "--model", "densenet", "--on", "local", "--data", str(shards), "--to", "./out", "--private"
+    )
+    assert refused.code == 2
+    assert "--private is for a repository on the Hub" in refused.err
+
+
+def test_machine_whose_token_may_not_create_the_destination_leaves_it_to_the_session(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_hub.add_token("hf_reads", "read")
+    monkeypatch.setenv("HF_TOKEN", "hf_reads")
+    dispatched = cli(*DISPATCH, *TO)
+    assert dispatched.code == 0, dispatched.err
+    assert "note   on this machine the token may not create chex/model (HTTP 403)" in dispatched.out
+    let(gate, 1, 2, 3)
+    assert kaggle.sessions[0].wait().status == "COMPLETE"
+    assert list(fake_hub.tags("chex/model")) == [records.find(None).run_id]
+
+
+def test_session_whose_token_is_for_another_repository_says_what_to_do(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_hub.add_token("hf_scoped", "fineGrained", {"model/chex/model": ["repo.write"]})
+    kaggle.session_secrets = {"HF_TOKEN": "hf_scoped"}
+    monkeypatch.delenv("HF_TOKEN")
+    cli(*DISPATCH, *TO)
+    text = kaggle.sessions[0].wait().text
+    assert "the token may not create chex/model (HTTP 403)" in text
+    assert "create it on https://huggingface.co/new first" in text
+    assert "epoch 1" not in text

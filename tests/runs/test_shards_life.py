@@ -184,6 +184,8 @@ def test_wish_to_stop_pauses_behind_the_last_finished_shard(
     assert cli("runs", "resume", "-f").code == 0
     assert on_the_hub(fake_hub) == whole
     assert fetched(fake_hub) == []  # all was in the first session's output, which is attached
+    pushed = fake_hub.repos["dataset", DATA].history("main")[0].entries.values()
+    assert fake_hub.stored_bytes(DATA, "dataset") == sum(entry.size for entry in pushed if entry.lfs)
 
 
 def test_without_a_token_the_set_is_collected_and_pushed_from_here(
@@ -192,7 +194,7 @@ def test_without_a_token_the_set_is_collected_and_pushed_from_here(
     kaggle.session_secrets = {}
     cli(*BUILD, "--private")
     assert kaggle.sessions[0].wait().status == "COMPLETE", kaggle.sessions[0].text
-    assert ("dataset", DATA) not in fake_hub.repos
+    assert [commit.title for commit in fake_hub.commits(DATA, repo_type="dataset")] == ["initial commit"]
     assert "next   chexvision runs collect" in cli("runs", "status").out
     collected = cli("runs", "collect")
     assert collected.code == 0, collected.err
@@ -202,12 +204,16 @@ def test_without_a_token_the_set_is_collected_and_pushed_from_here(
 
 
 def test_what_was_to_be_private_never_reaches_a_public_dataset(
-    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     HfApi().create_repo(DATA, repo_type="dataset")
+    refused = cli(*BUILD, "--private")
+    assert (refused.code, kaggle.sessions) == (1, [])
+    assert f"{DATA} exists and is public" in refused.err
+    monkeypatch.delenv("HF_TOKEN")  # only the session can look now
     cli(*BUILD, "--private")
     assert kaggle.sessions[0].wait().exit_code == 1
-    assert "is there already and public" in kaggle.sessions[0].text
+    assert f"{DATA} exists and is public" in kaggle.sessions[0].text
     assert list(fake_hub.repos["dataset", DATA].branches) == ["main"]
     assert "status failed" in cli("runs", "status").out
 

@@ -103,6 +103,9 @@ def train(
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one value of the recipe; repeatable.")
     ] = None,
     preset: Annotated[str | None, typer.Option(help="Partial recipe laid over it, such as smoke.")] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Create the model's repository so that only you see it.")
+    ] = False,
     token_dataset: TokenDataset = None,
     accelerator: Annotated[
         str, typer.Option(help="Kaggle's name for the hardware; this one is two T4s.")
@@ -129,7 +132,7 @@ def train(
     from chexvision_dispatch import submit
 
     recipe = load_recipe(model, preset=preset, overrides=overrides or [])
-    request = submit.Request(model, preset, overrides or [], data, to)
+    request = submit.Request(model, preset, overrides or [], data, to, private)
     sending = Sending(
         on=on,
         token_dataset=token_dataset,
@@ -239,7 +242,9 @@ def _send(
     if dry_run:
         typer.echo(f"dry run: nothing was sent; what would be is in {folder}")
         return
-    record = submit.submit(prepared, target, folder)
+    record, notes = submit.submit(prepared, target, folder)
+    for note in notes:
+        typer.echo(f"note   {note}")
     page = record.sessions[-1].page
     if page:
         typer.echo(f"page   {page}")

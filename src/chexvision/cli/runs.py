@@ -158,8 +158,11 @@ def collect(
     collected = collecting.collect(record, to)
     if as_json:
         folder = str(collected.folder) if collected.folder else None
-        _print_json({"run_id": record.run_id, "folder": folder, "published": collected.published})
+        told = {"run_id": record.run_id, "folder": folder, "published": collected.published}
+        _print_json({**told, "notes": collected.notes})
         return
+    for note in collected.notes:
+        print(f"note: {note}", file=sys.stderr)
     if collected.folder is None:
         typer.echo(f"published before: {collected.published}")
         return

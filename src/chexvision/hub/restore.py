@@ -52,4 +52,4 @@ def _rank(found: tuple[RunProgress, Path]) -> tuple[bool, int, int, str]:
 
 
 def _how_far(progress: RunProgress, there: bool) -> tuple[bool, int, int, str]:
-    return there, progress.epoch, progress.images_done, progress.updated_at
+    return there, progress.state_epoch, progress.images_done, progress.updated_at

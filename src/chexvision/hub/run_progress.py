@@ -34,6 +34,8 @@ class RunProgress(_Record):
             state to resume from; "complete" once the artifact is whole, published or not.
         session: number of the session that wrote this, from 1.
         epoch: epochs that ended.
+        saved_epoch: epochs that the state beside this file has seen, where they are fewer than `epoch`: the branch
+            gets a state less often than progress. Null where the state is up to date.
         epochs: epochs of the recipe; null until training begins.
         best_epoch: the one with the best macro AUROC so far.
         best_macro_auroc: of validation.
@@ -52,6 +54,7 @@ class RunProgress(_Record):
     status: Status
     session: int
     epoch: int = 0
+    saved_epoch: int | None = None
     epochs: int | None = None
     best_epoch: int | None = None
     best_macro_auroc: float | None = None
@@ -72,6 +75,11 @@ class RunProgress(_Record):
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                 raise ValueError(f"{name!r} leads out of the run's folder")
         return names
+
+    @property
+    def state_epoch(self) -> int:
+        """Epochs that the state has seen: where the next session begins."""
+        return self.epoch if self.saved_epoch is None else self.saved_epoch
 
     def to_json(self) -> str:
         """The text of a ``progress.json``."""

@@ -14,7 +14,8 @@ from typing import Any, Self
 
 from chexvision.errors import ChexError
 from chexvision.files import write_text_atomic
-from chexvision.hub.run_branch import NotAllowed, RunBranch
+from chexvision.hub.repository import NotAllowed
+from chexvision.hub.run_branch import RunBranch
 from chexvision.hub.run_progress import PROGRESS_FILE, RunProgress, read_progress
 from chexvision.hub.sender import Sender
 from chexvision.provenance import now
@@ -61,16 +62,21 @@ class Session:
             updated_at=now(),
         )
         if begun is not None and self.state_files():
-            kept = ("epoch", "epochs", "best_epoch", "best_macro_auroc", "points", "images", "images_done")
-            self.progress = self.progress.model_copy(update={name: getattr(begun, name) for name in kept})
+            kept = ("epochs", "best_epoch", "best_macro_auroc", "images", "images_done")
+            seen = {"epoch": begun.state_epoch, "points": begun.points[: begun.state_epoch]}
+            self.progress = self.progress.model_copy(update=seen | {name: getattr(begun, name) for name in kept})
 
     def state_files(self) -> Mapping[str, Path]:
         """The files that a next session goes on from, as they lie in `work` now, by their path in there."""
         raise NotImplementedError
 
     def unsent_files(self) -> Mapping[str, Path]:
-        """Those of them that have not been handed on to the branch as they are."""
+        """Those of them that may not have been handed on to the branch as they are."""
         return self.state_files()
+
+    def handed(self, files: Mapping[str, Path]) -> RunProgress:
+        """Take note that `files` go to the branch now, and return the progress that goes along with them."""
+        return self.progress
 
     def so_far(self) -> str:
         """How far the run is, as the end of a sentence: "after epoch 3"."""
@@ -155,7 +161,7 @@ class Session:
     def hand_on(self, files: Mapping[str, Path], message: str) -> None:
         """Send what the run says of itself, and some of its state, to its branch while the run goes on."""
         if self._sender is not None:
-            self._sender.put(self.progress, files, message)
+            self._sender.put(self.handed(files), files, message)
 
     def paused(self) -> None:
         """The run stopped early with its state saved: publish it."""
@@ -182,7 +188,8 @@ class Session:
             if settle:
                 self._branch.settle(self.progress)
             else:
-                self._branch.send({PROGRESS_FILE: self.progress.to_json().encode()}, message)
+                files = self.unsent_files()
+                self._branch.send({PROGRESS_FILE: self.handed(files).to_json().encode(), **files}, message)
         except ChexError as error:
             _warn(f"{error}; everything is in {self.work}")
 
