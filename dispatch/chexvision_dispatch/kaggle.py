@@ -17,8 +17,9 @@ from chexvision.layout import shared_dir
 from chexvision.provenance import now
 from chexvision_dispatch import kaggle_client as client
 from chexvision_dispatch import kaggle_output as output
+from chexvision_dispatch.credentials import remembered_dataset
 from chexvision_dispatch.records import RunRecord, Session
-from chexvision_dispatch.target import Phase, Refused, SessionState
+from chexvision_dispatch.target import NotAsRequested, Phase, Refused, SessionState
 
 METADATA_NAME = "kernel-metadata.json"
 SESSION_HOURS = 12  # a session is cut after these, whatever it asked for
@@ -90,18 +91,28 @@ class Kaggle:
         self.max_hours: float | None = timeout_hours - min(MARGIN_HOURS, MARGIN_SHARE * timeout_hours)
         self._accelerator = accelerator
         self._timeout_s = round(timeout_hours * 3600)
-        self._token_dataset = token_dataset
+        # A run that was dispatched before there was one is given it in its next session.
+        self._token_dataset = token_dataset or (None if dry_run else remembered_dataset())
         self._docker_image = docker_image
         self._public = public
         self._client: tuple[Any, str] | None = None
         self._user = client.written_down_user() if dry_run else None
 
     @property
-    def _api(self) -> Any:
+    def has_token(self) -> bool:
+        """Kaggle's API attaches no secrets; a dataset is the only way."""
+        return self._token_dataset is not None
+
+    @property
+    def _logged_in(self) -> tuple[Any, str]:
         if self._client is None:
             self._client = client.log_in()
             self._user = self._client[1]
-        return self._client[0]
+        return self._client
+
+    @property
+    def _api(self) -> Any:
+        return self._logged_in[0]
 
     def check(self, needs_hours: float | None) -> list[str]:
         """Log in, look at the quota and at the token's dataset: Kaggle drops missing ones without a word."""
@@ -130,7 +141,7 @@ class Kaggle:
                     f"Kaggle has no dataset {dataset}, or keeps it from {self._user}; make it with "
                     "`chexvision credentials sync`, or leave --token-dataset out"
                 ) from None
-            raise client.explained(error, f"while looking for the dataset {dataset}") from None
+            raise client.explained(error, f"while looking for the dataset {dataset}") from error
         if status != "ready":
             raise ChexError(
                 f"the dataset {dataset} is not ready ({status}); a new one takes a minute, then try again"
@@ -148,7 +159,7 @@ class Kaggle:
             "title": title,
             "is_private": not self._public,
             "dataset_sources": [*template["dataset_sources"], *token],
-            "kernel_sources": [record.sessions[-1].handle] if record.sessions else [],
+            "kernel_sources": self._sources(record),
         }
         if "machine_shape" in template:
             metadata["machine_shape"] = self._accelerator
@@ -168,6 +179,21 @@ class Kaggle:
             )
         return notes
 
+    def _sources(self, record: RunRecord) -> list[str]:
+        """The newest session whose output Kaggle attaches; what went on after it is on the run's branch."""
+        return next(([one.handle] for one in reversed(record.sessions) if self.hands_on(one)), [])
+
+    def hands_on(self, session: Session) -> bool:
+        """Kaggle attaches what completed, and to kernels of the same account alone; it drops all else silently."""
+        if session.outcome in ("failed", "cancelled", "unpublished") or not self._is_own(session):
+            return False
+        return self.state(session).phase == "complete"
+
+    def _is_own(self, session: Session) -> bool:
+        """Whether the account that is logged in started it."""
+        _, user = self._logged_in
+        return session.handle.partition("/")[0].casefold() == user.casefold()
+
     def start(self, record: RunRecord, folder: Path) -> Session:
         """Push the kernel once; an answer that is lost is looked for, never pushed again."""
         from requests import RequestException
@@ -183,7 +209,7 @@ class Kaggle:
         except RequestException as error:
             status = client.status_of(error)
             if status is not None and status < 500:
-                raise client.explained(error, "and refused the push", Refused) from None
+                raise client.explained(error, "and refused the push", Refused) from error
             self._look_for(kernel, error)
             return Session(now(), kernel, _page(kernel))
         except ValueError as error:
@@ -191,7 +217,7 @@ class Kaggle:
         return _session(kernel, answer)
 
     def _look_for(self, kernel: str, error: Exception) -> None:
-        print("Kaggle's answer to the push was lost; looking whether it arrived", file=sys.stderr)
+        print("Kaggle's answer to the push was lost; checking whether it arrived", file=sys.stderr)
         from requests import RequestException
 
         for seconds in LOOKS:
@@ -204,7 +230,7 @@ class Kaggle:
         raise ChexError(
             f"Kaggle did not answer the push ({client.what_happened(error)}) and shows no kernel {kernel}; "
             f"if {_page(kernel)} stays empty in a minute, dispatch again"
-        )
+        ) from error
 
     def _shows(self, kernel: str) -> bool:
         from requests import RequestException
@@ -233,7 +259,7 @@ class Kaggle:
                 f"Kaggle shows {self._user} no kernel {session.handle}: it was deleted or is another user's ({error})"
             ) from None
         except RequestException as error:
-            raise client.explained(error, f"while asking for {session.handle}") from None
+            raise client.explained(error, f"while asking for {session.handle}") from error
         status = str(getattr(answer.status, "name", answer.status)).upper()
         return SessionState(_PHASES.get(status, "running"), answer.failure_message or "")
 
@@ -242,8 +268,35 @@ class Kaggle:
         return output.log(self._api, session.handle, lambda: self.state(session), follow=follow)
 
     def cancel(self, session: Session) -> bool:
-        """Kaggle's API cannot; the session's page can."""
+        """Kaggle passes nothing on to a session."""
         return False
+
+    def kill(self, session: Session, kaggle_session_id: int | None) -> None:
+        """Cancel the session by its own id, which only the session itself is told. Its output may be lost."""
+        from requests import RequestException
+
+        by_hand = f"end it on {session.page}"
+        if kaggle_session_id is None:
+            raise ChexError(
+                f"the id of the session is not known: only the session itself can report it, on the run's branch, "
+                f"once it has begun and if it has a Hub token; {by_hand}"
+            )
+        if not self._is_own(session):
+            raise ChexError(
+                f"{session.handle} was started by another account than {self._user}, and only that one can end it: "
+                f"log in with its token, or {by_hand}"
+            )
+        try:
+            answer = retried(
+                lambda: client.cancel_session(self._api, kaggle_session_id),
+                what=f"ending {session.handle}",
+                attempts=4,
+            )
+        except RequestException as error:
+            failure = client.explained(error, f"while ending session {kaggle_session_id}")
+            raise ChexError(f"{failure}; or {by_hand}") from error
+        if answer:
+            raise ChexError(f"Kaggle did not end session {kaggle_session_id}: {answer.rstrip('. ')}; {by_hand}")
 
     def collect(self, session: Session, folder: Path, names: Sequence[str]) -> Path | None:
         """Download the session's output."""
@@ -266,12 +319,14 @@ def _session(kernel: str, answer: Any) -> Session:
         raise Refused(f"Kaggle refused the push: {'; '.join([answer.error.rstrip('. '), *hints])}")
     page = answer.url or _page(kernel)
     dropped = [*(answer.invalid_dataset_sources or []), *(answer.invalid_kernel_sources or [])]
+    session = Session(now(), kernel, page)
     if dropped:
-        raise ChexError(
-            f"Kaggle runs the kernel without {', '.join(dropped)}, which it does not find, so it will publish "
-            f"nothing or begin anew; stop it on {page}, then dispatch again"
+        raise NotAsRequested(
+            f"Kaggle started the session, but without {', '.join(dropped)}, which it does not find or does not attach, "
+            f"so it may publish nothing or begin anew; end it on {page}, or let it go on: chexvision runs status",
+            session,
         )
-    return Session(now(), kernel, page)
+    return session
 
 
 def _page(kernel: str) -> str:

@@ -43,7 +43,7 @@ def gpu_quota(api: Any) -> Quota | None:
     try:
         answer = api.quota_view()
     except RequestException as error:
-        raise explained(error, "while asking for the GPU quota") from None
+        raise explained(error, "while asking for the GPU quota") from error
     if answer.gpu_quota is None:
         return None
     hours = [
@@ -51,6 +51,20 @@ def gpu_quota(api: Any) -> Quota | None:
     ]
     refreshed = answer.quota_refresh_time
     return Quota(hours[0], hours[1], refreshed.isoformat(timespec="minutes") if refreshed else None)
+
+
+def cancel_session(api: Any, session_id: int) -> str:
+    """End a session by its own id; returns what Kaggle has against it, or nothing.
+
+    Raises:
+        RequestException: Kaggle refuses or does not answer.
+    """
+    from kagglesdk.kernels.types.kernels_api_service import ApiCancelKernelSessionRequest
+
+    request = ApiCancelKernelSessionRequest()
+    request.kernel_session_id = session_id
+    with api.build_kaggle_client() as kaggle:
+        return str(kaggle.kernels.kernels_api_client.cancel_kernel_session(request).error_message)
 
 
 def log_in() -> tuple[Any, str]:
@@ -62,7 +76,10 @@ def log_in() -> tuple[Any, str]:
         with redirect_stdout(said), redirect_stderr(said):
             from kaggle.api.kaggle_api_extended import KaggleApi
 
+            from chexvision_dispatch import kaggle_http
+
             api = KaggleApi()
+            kaggle_http.complete(api)
             api.authenticate()
     except SystemExit:
         used = token_place()
@@ -72,7 +89,7 @@ def log_in() -> tuple[Any, str]:
             ) from None
         raise ChexError(f"no Kaggle credentials; {HOW_TO_LOG_IN}") from None
     except RequestException as error:
-        raise explained(error, "while logging in") from None
+        raise explained(error, "while logging in") from error
     user = api.get_config_value("username")
     if not user:
         raise ChexError(f"Kaggle's credentials name no user; {HOW_TO_LOG_IN}")

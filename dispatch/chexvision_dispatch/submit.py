@@ -18,7 +18,7 @@ from chexvision_dispatch.kernels import TRAIN, Kernel
 from chexvision_dispatch.records import RunRecord
 from chexvision_dispatch.resolve import destination, pinned_data, travelling_recipe
 from chexvision_dispatch.script import SCRIPT_NAME, render
-from chexvision_dispatch.target import Refused, Target
+from chexvision_dispatch.target import NotAsRequested, Refused, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +148,10 @@ def submit(prepared: Prepared, target: Target, folder: Path) -> RunRecord:
     records.save(prepared.record)
     try:
         session = target.start(prepared.record, folder)
+    except NotAsRequested as error:
+        started = error.session
+        records.update(prepared.record.run_id, lambda record: replace(record, sessions=(started,)))
+        raise
     except Refused:
         records.forget(prepared.record.run_id)
         shutil.rmtree(folder)

@@ -35,17 +35,21 @@ def test_an_epoch_that_a_killed_session_had_no_time_to_tell_of_is_told_by_the_ne
     assert (told.best_epoch, told.best_macro_auroc) == (best.epoch, best.macro_auroc)
 
 
-def test_one_wish_to_stop_may_arrive_twice(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_one_stop_request_may_arrive_twice(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A terminal signals every process of a command, and a launcher passes the signal on once more."""
     with TrainingSession(tmp_path, "run-1") as session:
         assert not session.should_stop()
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
-        assert session.stop_reason == "it received SIGINT"
+        assert session.stop_reason == "signal"
+        session.paused()
     assert capfd.readouterr().err.count("once more ends at once") == 1
+    told = read_progress(tmp_path)
+    assert told is not None
+    assert (told.stop_reason, told.note) == ("signal", "it received SIGINT")
 
 
-def test_a_second_wish_ends_at_once(tmp_path: Path) -> None:
+def test_a_second_stop_request_ends_at_once(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys, time\n"
         "from pathlib import Path\n"
