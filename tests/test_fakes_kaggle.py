@@ -222,7 +222,7 @@ def test_session_is_cancelled_by_the_id_that_it_finds_in_its_environment(
     request = ApiCancelKernelSessionRequest()
     with api.build_kaggle_client() as client:
         request.kernel_session_id = 1
-        with pytest.raises(requests.HTTPError, match="kernelSessions.cancel"):
+        with pytest.raises(requests.HTTPError, match=r"kernelSessions\.cancel"):
             client.kernels.kernels_api_client.cancel_kernel_session(request)
         request.kernel_session_id = int(kaggle.sessions[0].text.split()[0])
         assert client.kernels.kernels_api_client.cancel_kernel_session(request).error_message == ""

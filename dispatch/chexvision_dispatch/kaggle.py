@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -287,11 +288,8 @@ class Kaggle:
                 f"log in with its token, or {by_hand}"
             )
         try:
-            answer = retried(
-                lambda: client.cancel_session(self._api, kaggle_session_id),
-                what=f"ending {session.handle}",
-                attempts=4,
-            )
+            cancel = partial(client.cancel_session, self._api, kaggle_session_id)
+            answer = retried(cancel, what=f"ending {session.handle}", attempts=4)
         except RequestException as error:
             failure = client.explained(error, f"while ending session {kaggle_session_id}")
             raise ChexError(f"{failure}; or {by_hand}") from error
@@ -322,8 +320,8 @@ def _session(kernel: str, answer: Any) -> Session:
     session = Session(now(), kernel, page)
     if dropped:
         raise NotAsRequested(
-            f"Kaggle started the session, but without {', '.join(dropped)}, which it does not find or does not attach, "
-            f"so it may publish nothing or begin anew; end it on {page}, or let it go on: chexvision runs status",
+            f"Kaggle started the session without {', '.join(dropped)}, which it does not find or does not attach, so "
+            f"it may publish nothing or begin anew; end it with `chexvision runs cancel --now` or on {page}",
             session,
         )
     return session

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Outage:
-    """How long to wait while a service fails for transient reasons. One line on stderr tells of it, one of its end."""
+    """How long to wait while a service fails for transient reasons; a line on stderr tells of it, one of its end."""
 
     def __init__(self) -> None:
         self._failures = 0

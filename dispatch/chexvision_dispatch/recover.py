@@ -48,18 +48,17 @@ def make_reachable(view: RunView, target: Target) -> list[str]:
     if left is None:
         if on_branch is None and not any(target.hands_on(one) for one in record.sessions[:-1]):
             raise _lost(record, known)
-        return [
-            f"going on {_how_far(on_branch)}, from the run's branch"
-            if on_branch
-            else "going on from an earlier state"
-        ]
+        where = "what an earlier session left"
+        if on_branch is not None:
+            where = f"the state {_how_far(on_branch)}, on the run's branch"
+        return [f"going on from {where}"]
     obstacle = _obstacle(record, target)
     if obstacle:
         raise ChexError(
             f"the state {_how_far(left)} is only in the output of the session that failed, which {target.name} gives "
             f"to no other session, and {obstacle}; to bring it here: chexvision runs collect {record.run_id}"
         )
-    return [f"going on {_bring(record, target, left).what}"]
+    return [f"going on from the state {_bring(record, target, left).what}"]
 
 
 def bring(view: RunView, target: Target) -> State:
@@ -102,9 +101,7 @@ def _bring(record: RunRecord, target: Target, left: RunProgress) -> State:
     folder = target.collect(record.sessions[-1], kept_dir(record), [PROGRESS_FILE, *left.state])
     missing = [name for name in left.state if folder is None or not (folder / name).is_file()]
     if folder is None or missing:
-        raise ChexError(
-            f"the output of {record.run_id} has no {missing[0]}; look at it on {record.sessions[-1].page}"
-        )
+        raise ChexError(f"the session's output has no {missing[0]}, a part of its state: {record.sessions[-1].page}")
     branch, obstacle = branch_of(record), _obstacle(record, target)
     if branch is None or obstacle:
         return State(folder, f"{_how_far(left)}, in {folder}", obstacle)

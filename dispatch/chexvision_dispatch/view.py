@@ -110,9 +110,8 @@ def look(record: RunRecord) -> RunView:
         record = records.update(record.run_id, lambda known: replace(known, published=progress.published))
     failing = _failing_lines(target, session) if status == "failed" else ()
     view = RunView(record, status, message, progress, told, failing, tuple(str(error) for error in unread))
-    if view.errors and not (
-        told and progress is not None and progress.note
-    ):  # it ended before it could say so itself
+    explained = told and progress is not None and progress.note
+    if view.errors and not explained:  # it ended before it could say so itself
         view = replace(view, message=f"{message}: {view.errors[-1]}" if message else view.errors[-1])
     return view
 

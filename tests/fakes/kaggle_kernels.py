@@ -148,7 +148,7 @@ class KaggleKernels(KaggleDatasets):
 
     @route("POST", f"{_SERVICE}/CancelKernelSession")
     def cancel_kernel_session(self, request: Request) -> Response:
-        """End a session by its own id (kagglesdk: `ApiCancelKernelSessionRequest`); the kernel's name says nothing."""
+        """End a session by its own id (kagglesdk: `ApiCancelKernelSessionRequest`), not by its kernel."""
         self.require_user(request)
         number = int(request.json().get("kernelSessionId", 0)) - FIRST_SESSION_ID
         found = next((one for one in self.sessions if one.number == number), None)

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -217,8 +218,7 @@ def attend(record: RunRecord, once: Callable[[RunRecord], RunView], auto_resume:
                 file=sys.stderr,
             )
             return view
-        ended = view.record
-        record, _ = until_answered(lambda: runs.resume(ended))
+        record, _ = until_answered(partial(runs.resume, view.record))
         print(f"session {len(record.sessions)} of {record.run_id} goes on", file=sys.stderr, flush=True)
 
 
