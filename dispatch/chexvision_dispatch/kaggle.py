@@ -291,6 +291,8 @@ class Kaggle:
             cancel = partial(client.cancel_session, self._api, kaggle_session_id)
             answer = retried(cancel, what=f"ending {session.handle}", attempts=4)
         except RequestException as error:
+            if client.status_of(error) in (400, 403, 404):  # it says why; that it denies this is not about the token
+                raise ChexError(f"Kaggle does not end session {kaggle_session_id}: {error}; {by_hand}") from None
             failure = client.explained(error, f"while ending session {kaggle_session_id}")
             raise ChexError(f"{failure}; or {by_hand}") from error
         if answer:

@@ -42,12 +42,12 @@ def log(api: Any, kernel: str, state: Callable[[], SessionState], *, follow: boo
             continue
         try:
             events = api.kernels_logs_stream(kernel)
-            # Each stream begins at the first event again.
-            for number, event in enumerate(events if follow or now.ended else _until_silent(events)):
+            # Each stream begins at the first line again.
+            for number, text in enumerate(_texts(events if follow or now.ended else _until_silent(events))):
                 outage.over()
                 if number >= shown:
                     shown += 1
-                    yield from _text(event)
+                    yield text
         except ValueError as error:
             raise ChexError(f"Kaggle shows no log of {kernel}: {error}") from None
         except RequestException as error:
@@ -67,12 +67,13 @@ def _once(call: Callable[[], SessionState]) -> SessionState:
     return call()
 
 
-def _text(event: object) -> Iterator[str]:
-    """What an event says, as whole lines: some come without their newline, and some with nothing at all."""
-    data = event.get("data") if isinstance(event, dict) else event
-    if data is not None:
-        text = str(data)
-        yield text if text.endswith(("\n", "\r")) else f"{text}\n"  # \r: a progress bar that is redrawn
+def _texts(events: Iterator[object]) -> Iterator[str]:
+    """What events say, as whole lines: some come without their newline, and some with nothing at all."""
+    for event in events:
+        data = event.get("data") if isinstance(event, dict) else event
+        if data is not None:
+            text = str(data)
+            yield text if text.endswith(("\n", "\r")) else f"{text}\n"  # \r: a progress bar that is redrawn
 
 
 def _until_silent(events: Iterator[dict[str, str]]) -> Iterator[dict[str, str]]:
