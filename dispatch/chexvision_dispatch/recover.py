@@ -86,12 +86,12 @@ def _find(view: RunView, target: Target) -> tuple[RunProgress | None, RunProgres
     on_branch = branch.progress() if branch is not None else None
     if on_branch is not None and not on_branch.state:
         on_branch = None
-    if on_branch is not None and (known is None or _reached(on_branch) >= _reached(known)):
+    if on_branch is not None and (known is None or _saved(on_branch) >= _reached(known)):
         return on_branch, None
     with tempfile.TemporaryDirectory() as folder:
         place = target.collect(record.sessions[-1], Path(folder), [PROGRESS_FILE])
         left = read_progress(place, record.run_id) if place is not None else None
-    if left is None or not left.state or (on_branch is not None and _reached(on_branch) >= _reached(left)):
+    if left is None or not left.state or (on_branch is not None and _saved(on_branch) >= _saved(left)):
         return on_branch, None
     return on_branch, left
 
@@ -138,10 +138,16 @@ def _lost(record: RunRecord, known: RunProgress | None) -> ChexError:
 
 
 def _reached(progress: RunProgress) -> tuple[int, int]:
+    """How far a run is, which what told so may not have a state of."""
+    return progress.epoch, progress.images_done
+
+
+def _saved(progress: RunProgress) -> tuple[int, int]:
+    """How far the state beside a progress is."""
     return progress.epoch, progress.images_done
 
 
 def _how_far(progress: RunProgress) -> str:
     if progress.images is not None:
         return f"with {progress.images_done:,} of {progress.images:,} images"
-    return f"after epoch {progress.epoch}"
+    return f"after epoch {_saved(progress)[0]}"

@@ -65,3 +65,44 @@ def test_a_second_stop_request_ends_at_once(tmp_path: Path) -> None:
         [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.returncode, done.stdout) == (-signal.SIGTERM, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "session_id"),
+    [
+        ("kaggle_Tk9uZQ-290000001-webtier", 290000001),
+        ("kaggle_a-b_c-7-webtier", 7),
+        ("kaggle_Tk9uZQ-webtier", None),
+        ("", None),
+    ],
+)
+def test_session_on_kaggle_tells_its_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, session_id: int | None
+) -> None:
+    monkeypatch.setenv("KAGGLE_CONTAINER_NAME", name)
+    with TrainingSession(tmp_path, "run-1"):
+        told = read_progress(tmp_path)
+    assert told is not None
+    assert told.kaggle_session_id == session_id
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(ValueError("no image"), "error"), (ConnectionError("reset"), "transient_error")]
+)
+def test_session_that_fails_tells_whether_that_may_pass(tmp_path: Path, error: Exception, reason: str) -> None:
+    with pytest.raises(type(error)), TrainingSession(tmp_path, "run-1"):
+        raise error
+    told = read_progress(tmp_path)
+    assert told is not None
+    assert (told.status, told.stop_reason) == ("failed", reason)
+
+
+def test_session_that_another_process_paused_at_the_limit_says_time_budget(tmp_path: Path) -> None:
+    """Processes begin seconds apart, and the first to reach the limit stops all of them."""
+    for hours, reason in ((1 / 60, "time_budget"), (1.0, "signal")):
+        with TrainingSession(tmp_path, "run-1", max_hours=hours) as session:
+            assert not session.should_stop()
+            session.paused()
+        told = read_progress(tmp_path)
+        assert told is not None
+        assert told.stop_reason == reason

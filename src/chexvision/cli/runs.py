@@ -107,13 +107,13 @@ def wait(
 def cancel(
     run: Run = None,
     at_once: Annotated[
-        bool, typer.Option("--now", help="Wait for that, and end the session itself if it takes too long.")
+        bool, typer.Option("--now", help="Wait for it to end, and kill it if it takes longer than the grace period.")
     ] = False,
     grace_minutes: Annotated[
         float | None,
         typer.Option(
             metavar="MINUTES",
-            help=f"(--now) How long the session is given to save its state.  [default: {_GRACE_MINUTES:g}]",
+            help=f"(--now) Grace period to save its state in.  [default: {_GRACE_MINUTES:g}]",
             show_default=False,
         ),
     ] = None,
