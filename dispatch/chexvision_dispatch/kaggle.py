@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from chexvision.errors import ChexError, UsageError
 from chexvision.hub.retry import retried
 from chexvision.layout import shared_dir
 from chexvision.provenance import now
+from chexvision_dispatch import kaggle_cancel
 from chexvision_dispatch import kaggle_client as client
 from chexvision_dispatch import kaggle_output as output
 from chexvision_dispatch.credentials import remembered_dataset
@@ -273,30 +273,13 @@ class Kaggle:
         return False
 
     def kill(self, session: Session, kaggle_session_id: int | None) -> None:
-        """Cancel the session by its own id, which only the session itself is told. Its output may be lost."""
-        from requests import RequestException
-
-        by_hand = f"end it on {session.page}"
-        if kaggle_session_id is None:
-            raise ChexError(
-                f"the id of the session is not known: only the session itself can report it, on the run's branch, "
-                f"once it has begun and if it has a Hub token; {by_hand}"
-            )
+        """Cancel the session, from the account that started it."""
         if not self._is_own(session):
             raise ChexError(
                 f"{session.handle} was started by another account than {self._user}, and only that one can end it: "
-                f"log in with its token, or {by_hand}"
+                f"log in with its token, or end it on {session.page}"
             )
-        try:
-            cancel = partial(client.cancel_session, self._api, kaggle_session_id)
-            answer = retried(cancel, what=f"ending {session.handle}", attempts=4)
-        except RequestException as error:
-            if client.status_of(error) in (400, 403, 404):  # it says why; that it denies this is not about the token
-                raise ChexError(f"Kaggle does not end session {kaggle_session_id}: {error}; {by_hand}") from None
-            failure = client.explained(error, f"while ending session {kaggle_session_id}")
-            raise ChexError(f"{failure}; or {by_hand}") from error
-        if answer:
-            raise ChexError(f"Kaggle did not end session {kaggle_session_id}: {answer.rstrip('. ')}; {by_hand}")
+        kaggle_cancel.cancel(self._api, session, kaggle_session_id)
 
     def collect(self, session: Session, folder: Path, names: Sequence[str]) -> Path | None:
         """Download the session's output."""

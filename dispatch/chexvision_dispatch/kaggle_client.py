@@ -53,20 +53,6 @@ def gpu_quota(api: Any) -> Quota | None:
     return Quota(hours[0], hours[1], refreshed.isoformat(timespec="minutes") if refreshed else None)
 
 
-def cancel_session(api: Any, session_id: int) -> str:
-    """End a session by its own id; returns what Kaggle has against it, or nothing.
-
-    Raises:
-        RequestException: Kaggle refuses or does not answer.
-    """
-    from kagglesdk.kernels.types.kernels_api_service import ApiCancelKernelSessionRequest
-
-    request = ApiCancelKernelSessionRequest()
-    request.kernel_session_id = session_id
-    with api.build_kaggle_client() as kaggle:
-        return str(kaggle.kernels.kernels_api_client.cancel_kernel_session(request).error_message)
-
-
 def log_in() -> tuple[Any, str]:
     """The client and the name of its user; its own way of saying no is a page of help and `exit`."""
     from requests import RequestException

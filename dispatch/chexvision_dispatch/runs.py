@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from chexvision.errors import ChexError, UsageError
@@ -18,6 +19,7 @@ from chexvision_dispatch.script import SCRIPT_NAME
 from chexvision_dispatch.target import NotAsRequested, Target
 from chexvision_dispatch.view import RunView, branch_of, look, target_of
 
+_IDLE_SESSIONS = 3
 POLL_S = 15.0  # between polls of a run that is waited for
 
 
@@ -69,6 +71,44 @@ def wait(record: RunRecord, seen: Callable[[RunView], object] = lambda view: Non
         if view.ended:
             return view
         time.sleep(POLL_S)
+
+
+def attend(
+    record: RunRecord,
+    once: Callable[[RunRecord], RunView],
+    say: Callable[[str], object],
+    *,
+    auto_resume: bool,
+) -> RunView:
+    """Stay with a run to its end; with `auto_resume` through as many sessions as it takes.
+
+    Sessions that are too short for their work would follow each other until the quota is used up: the third one in
+    a row that ends no epoch, and finishes no shard, is the last.
+
+    Args:
+        record: the run.
+        once: stays with one session, such as `wait`.
+        say: receives what is done between sessions, in words.
+        auto_resume: whether to start the next session when one pauses at its time limit.
+
+    Raises:
+        ChexError: see `once` and `resume`.
+    """
+    reached, idle = (0, 0), 0
+    while True:
+        view = once(record)
+        if not (auto_resume and goes_on(view) and view.progress is not None):
+            return view
+        before, reached = reached, (view.progress.epoch, view.progress.images_done)
+        idle = idle + 1 if reached == before else 0
+        if idle == _IDLE_SESSIONS:
+            say(
+                f"{_IDLE_SESSIONS} sessions in a row ended no epoch and finished no shard; they are too short. "
+                "Not resumed again"
+            )
+            return view
+        record, _ = until_answered(partial(resume, view.record))
+        say(f"session {len(record.sessions)} of {record.run_id} goes on")
 
 
 def resume(record: RunRecord) -> tuple[RunRecord, list[str]]:

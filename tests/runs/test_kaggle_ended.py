@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from chexvision.hub.run_progress import RunProgress
-from chexvision.provenance import now
 from chexvision_dispatch import records
 from chexvision_dispatch.kaggle import Kaggle
-from tests.dispatch.standin import Cli
+from tests.dispatch.standin import RECORD, Cli
 from tests.fakes.faults import Fault
 from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle
 from tests.fakes.kaggle_session import Session
-from tests.runs.conftest import DISPATCH, let
+from tests.runs.conftest import DISPATCH, lay_down, let
 
 pytestmark = pytest.mark.usefixtures("packs_stand_in")
 TO = ["--to", "chex/model"]
@@ -33,12 +33,6 @@ def wait_for_state(fake_hub: FakeHub, session: Session) -> None:
     branch = f"run/{records.find(None).run_id}"
     while "state.pt" not in fake_hub.commits("chex/model", branch)[0].files:
         assert not session.done
-
-
-def lay_down(session: Session, **progress: object) -> None:
-    """A session that does not run said this of itself."""
-    run = {"run_id": records.find(None).run_id, "session": 1, "updated_at": now()}
-    (session.working / "progress.json").write_text(RunProgress.model_validate(run | progress).to_json())
 
 
 def test_state_in_the_output_of_a_killed_session_is_refused_collected_and_resumed(
@@ -106,39 +100,35 @@ def test_output_that_is_further_than_the_branch_is_brought_there(
 
 
 def test_session_that_kaggle_started_without_a_source_is_recorded(
-    cli: Cli, kaggle: FakeKaggle, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, kaggle: FakeKaggle, held_session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kaggle.hold()
-    cli(*DISPATCH, *TO)
-    lay_down(kaggle.sessions[0], status="paused", epoch=1, state=("state.pt",))
-    kaggle.sessions[0].status = "COMPLETE"
+    lay_down(held_session, "paused", epoch=1, state=("state.pt",))
+    held_session.status = "COMPLETE"
     monkeypatch.setattr(kaggle, "_completed", lambda ref: None)
     result = cli("runs", "resume")
     assert result.code == 1
-    assert f"started the session without {kaggle.sessions[0].ref}" in result.err
+    assert f"started the session without {held_session.ref}" in result.err
     assert "end it with `chexvision runs cancel --now`" in result.err
     assert [one.handle for one in records.find(None).sessions] == [one.ref for one in kaggle.sessions]
     assert "session 2" in cli("runs", "status").out
 
 
-def test_session_of_another_account_is_not_attached(cli: Cli, kaggle: FakeKaggle) -> None:
+def test_session_of_another_account_is_not_attached(cli: Cli, kaggle: FakeKaggle, held_session: Session) -> None:
     """Kaggle drops the outputs of other accounts, public run logs show."""
-    kaggle.hold()
-    cli(*DISPATCH, *TO)
     target = Kaggle("NvidiaTeslaT4", 1, None)
     (own,) = records.find(None).sessions
-    kaggle.sessions[0].status = "COMPLETE"
+    held_session.status = "COMPLETE"
     assert target.hands_on(own)
     assert not target.hands_on(records.Session(own.started_at, own.handle.replace("chex/", "other/", 1)))
 
 
-def test_state_that_is_lost_is_told_before_the_run_begins_anew(cli: Cli, kaggle: FakeKaggle) -> None:
-    kaggle.hold()
-    cli(*DISPATCH, *TO)
-    lay_down(kaggle.sessions[0], status="training", epoch=4, state=("state.pt",))
-    kaggle.sessions[0].status = "ERROR"
+def test_state_that_is_lost_is_told_before_the_run_begins_anew(
+    cli: Cli, kaggle: FakeKaggle, held_session: Session
+) -> None:
+    lay_down(held_session, "training", epoch=4, state=("state.pt",))
+    held_session.status = "ERROR"
     assert cli("runs", "wait").code == 1  # brings what the session said
-    (kaggle.sessions[0].working / "progress.json").unlink()
+    (held_session.working / "progress.json").unlink()
     result = cli("runs", "resume")
     assert result.code == 1
     assert "nothing is left of the state" in result.err
@@ -183,20 +173,17 @@ def test_cancel_now_ends_a_session_that_does_not(cli: Cli, kaggle: FakeKaggle, f
     assert "epoch 1\n" not in kaggle.sessions[1].text
 
 
-def test_cancel_now_names_the_page_of_a_session_whose_id_nobody_knows(cli: Cli, kaggle: FakeKaggle) -> None:
-    kaggle.hold()
-    cli(*DISPATCH, *TO)
-    kaggle.sessions[0].status = "RUNNING"
+def test_cancel_now_names_the_page_of_a_session_whose_id_nobody_knows(
+    cli: Cli, kaggle: FakeKaggle, held_session: Session
+) -> None:
+    held_session.status = "RUNNING"
     refused = cli("runs", "cancel", "--now", "--grace-minutes", "0")
     assert refused.code == 1
     assert "the id of the session is not known" in refused.err
-    assert f"end it on https://www.kaggle.com/code/{kaggle.sessions[0].ref}" in refused.err
-    kaggle.sessions[0].status = "COMPLETE"
+    assert f"end it on https://www.kaggle.com/code/{held_session.ref}" in refused.err
 
 
-def test_cancel_now_that_kaggle_denies_quotes_it(cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub) -> None:
-    kaggle.hold()
-    cli(*DISPATCH, *TO)
+def test_cancel_now_that_kaggle_denies_quotes_it(held_session: Session) -> None:
     target = Kaggle("NvidiaTeslaT4", 1, None)
     (session,) = records.find(None).sessions
     with pytest.raises(Exception, match=r"does not end session 7: Permission 'kernelSessions\.cancel' was denied"):
@@ -213,11 +200,9 @@ def test_grace_without_now_is_refused(cli: Cli, kaggle: FakeKaggle) -> None:
         assert "must be 0 or more, and goes with --now" in refused.err
 
 
-def test_auto_resume_goes_by_the_reason_not_by_the_words(cli: Cli, kaggle: FakeKaggle) -> None:
-    kaggle.hold()
-    cli(*DISPATCH, *TO)
-    lay_down(kaggle.sessions[0], status="paused", stop_reason="stop_requested", note="its time budget was used up")
-    kaggle.sessions[0].status = "COMPLETE"
+def test_auto_resume_goes_by_the_reason_not_by_the_words(cli: Cli, kaggle: FakeKaggle, held_session: Session) -> None:
+    lay_down(held_session, "paused", stop_reason="stop_requested", note="its time budget was used up")
+    held_session.status = "COMPLETE"
     assert cli("runs", "wait", "--auto-resume").code == 75
     assert len(kaggle.sessions) == 1
 
@@ -239,11 +224,9 @@ def test_auto_resume_goes_by_the_reason_not_by_the_words(cli: Cli, kaggle: FakeK
     ],
 )
 def test_resume_is_suggested_where_it_can_help(
-    cli: Cli, kaggle: FakeKaggle, progress: dict[str, object] | None, lines: tuple[str, ...], following: str
+    cli: Cli, held_session: Session, progress: dict[str, Any] | None, lines: tuple[str, ...], following: str
 ) -> None:
-    kaggle.hold()
-    cli(*DISPATCH, *TO)
-    session = kaggle.sessions[0]
+    session = held_session
     if progress is not None:
         lay_down(session, **progress)
     session.events += [{"stream_name": "stderr", "time": 0.0, "data": line} for line in lines]
@@ -252,15 +235,11 @@ def test_resume_is_suggested_where_it_can_help(
     assert shown.startswith(f"next   {following}")
 
 
-def test_collect_is_suggested_where_no_session_can_be_given_the_state(
-    cli: Cli, kaggle: FakeKaggle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("HF_TOKEN")
-    kaggle.hold()
-    cli(*DISPATCH)
-    lay_down(kaggle.sessions[0], status="training", epoch=2, state=("state.pt",))
-    (kaggle.sessions[0].working / "state.pt").write_text("[1, 2]")
-    kaggle.sessions[0].status = "ERROR"
+def test_collect_is_suggested_where_no_session_can_be_given_the_state(cli: Cli, held_session: Session) -> None:
+    records.update(RECORD.run_id, lambda known: replace(known, to=None))
+    lay_down(held_session, "training", epoch=2, state=("state.pt",))
+    (held_session.working / "state.pt").write_text("[1, 2]")
+    held_session.status = "ERROR"
     run_id = records.find(None).run_id
     assert f"next   chexvision runs collect {run_id}, which brings its state here" in cli("runs", "status").out
     assert "the run publishes to no Hub repository" in cli("runs", "resume").err

@@ -6,7 +6,6 @@ import json
 import math
 import sys
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -31,7 +30,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 T = TypeVar("T")
 
 _DETACHED = 130
-_IDLE_SESSIONS = 3
 _GRACE_MINUTES = 5.0  # a session polls for stop requests every minute, and then uploads its state
 
 
@@ -99,7 +97,7 @@ def wait(
     from chexvision_dispatch import records, runs
 
     record = records.find(run)
-    view = _attended(record, lambda: attend(record, lambda one: runs.wait(one), auto_resume))
+    view = _attended(record, lambda: runs.attend(record, runs.wait, _say, auto_resume=auto_resume))
     _say_end(view, as_json)
 
 
@@ -195,33 +193,6 @@ def collect(
     )
 
 
-def attend(record: RunRecord, once: Callable[[RunRecord], RunView], auto_resume: bool) -> RunView:
-    """Stay with a run by means of `once`; with `auto_resume` through as many sessions as it takes.
-
-    Sessions that are too short for their work would follow each other until the quota is used up: the third one in
-    a row that ends no epoch, and finishes no shard, is the last.
-    """
-    from chexvision_dispatch import runs
-    from chexvision_dispatch.polling import until_answered
-
-    reached, idle = (0, 0), 0
-    while True:
-        view = once(record)
-        if not (auto_resume and runs.goes_on(view) and view.progress is not None):
-            return view
-        before, reached = reached, (view.progress.epoch, view.progress.images_done)
-        idle = idle + 1 if reached == before else 0
-        if idle == _IDLE_SESSIONS:
-            print(
-                f"{_IDLE_SESSIONS} sessions in a row ended no epoch and finished no shard; they are too short. "
-                "Not resumed again",
-                file=sys.stderr,
-            )
-            return view
-        record, _ = until_answered(partial(runs.resume, view.record))
-        print(f"session {len(record.sessions)} of {record.run_id} goes on", file=sys.stderr, flush=True)
-
-
 def _attended(record: RunRecord, stay: Callable[[], T]) -> T:
     try:
         return stay()
@@ -238,7 +209,9 @@ def show_log(record: RunRecord, auto_resume: bool) -> None:
     """Show the log of a run until it ends, and exit with its outcome."""
     from chexvision_dispatch import runs
 
-    view = _attended(record, lambda: attend(record, lambda one: runs.follow(one, _write), auto_resume))
+    view = _attended(
+        record, lambda: runs.attend(record, lambda one: runs.follow(one, _write), _say, auto_resume=auto_resume)
+    )
     _say_end(view, as_json=False)
 
 
