@@ -152,7 +152,7 @@ def test_without_a_token_it_pauses_resumes_from_its_output_and_is_collected(
     assert kaggle.sessions[0].wait().status == "COMPLETE"
     paused = cli("runs", "wait")
     assert paused.code == 75
-    assert "is paused: its time budget of 0.001" in paused.err
+    assert "is paused: its time budget of 0.00" in paused.err
     let(gate, 2, 3)
     resumed = cli("runs", "resume", "-f")
     assert resumed.code == 0, resumed.err
