@@ -230,7 +230,7 @@ def test_failure_says_why(
 def test_log_is_streamed_while_the_script_runs(kaggle: FakeKaggle, api: Any, push: Push) -> None:
     push(WAITING)
     events = api.kernels_logs_stream(REF)
-    assert next(events)["data"] == "up\n"
+    assert [next(events)["data"], next(events)["data"]] == [None, "up"]
     assert kaggle.sessions[0].status == "RUNNING"
     assert api.kernels_logs(REF) == ""
     threading.Thread(target=go, args=(kaggle,)).start()
@@ -239,6 +239,43 @@ def test_log_is_streamed_while_the_script_runs(kaggle: FakeKaggle, api: Any, pus
     for entries in (json.loads(api.kernels_logs(REF)), list(api.kernels_logs_stream(REF))):
         assert [(e["stream_name"], e["data"]) for e in entries] == [("stdout", "up\n")]
         assert entries[0]["time"] >= 0
+
+
+def test_log_without_a_charset_is_read_as_latin_1(kaggle: FakeKaggle, api: Any, push: Push) -> None:
+    push("print('größer')")
+    kaggle.sessions[0].wait()
+    (event,) = api.kernels_logs_stream(REF)
+    assert event["data"] == "grÃ¶Ã\x9fer\n"
+
+
+def test_only_a_kernel_that_completed_is_a_source(kaggle: FakeKaggle, push: Push) -> None:
+    push("open('kept', 'w')")
+    kaggle.sessions[0].wait()
+    push("import sys; sys.exit(1)", ref="chex/failed")
+    kaggle.sessions[1].wait()
+    sources = {"kernel_sources": [REF, "chex/failed", "other/kernel"]}
+    answer = push("import glob; print(glob.glob('../input/*/*'))", ref="chex/next-run", **sources)
+    assert answer.invalid_kernel_sources == ["chex/failed", "other/kernel"]
+    assert kaggle.sessions[2].wait().text == "['../input/chest-run/kept']\n"
+
+
+def test_session_is_cancelled_by_the_id_that_it_finds_in_its_environment(
+    kaggle: FakeKaggle, api: Any, push: Push
+) -> None:
+    from kagglesdk.kernels.types.kernels_api_service import ApiCancelKernelSessionRequest
+
+    push(f"import os\nprint(os.environ['KAGGLE_CONTAINER_NAME'].split('-')[1], flush=True)\n{WAITING}")
+    kaggle.sessions[0].wait_for_text("up")
+    request = ApiCancelKernelSessionRequest()
+    with api.build_kaggle_client() as client:
+        request.kernel_session_id = 1
+        with pytest.raises(requests.HTTPError, match=r"kernelSessions\.cancel"):
+            client.kernels.kernels_api_client.cancel_kernel_session(request)
+        request.kernel_session_id = int(kaggle.sessions[0].text.split()[0])
+        assert client.kernels.kernels_api_client.cancel_kernel_session(request).error_message == ""
+        assert kaggle.sessions[0].wait().status == "CANCEL_ACKNOWLEDGED"
+        assert client.kernels.kernels_api_client.cancel_kernel_session(request).error_message
+    assert api.kernels_status(REF).status.name == "CANCEL_ACKNOWLEDGED"
 
 
 def test_outputs_come_page_by_page(kaggle: FakeKaggle, api: Any, push: Push, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from chexvision.provenance import now
 from chexvision_dispatch import records
 from chexvision_dispatch.kernels import SHARDS, kernel_named
 from chexvision_dispatch.records import RunRecord
+from chexvision_dispatch.recover import State, bring
 from chexvision_dispatch.view import branch_of, destination_of, kept_dir, look, target_of
 
 
@@ -28,25 +29,31 @@ class Collected:
         folder: the verified artifact on this machine; None where it was published before.
         published: where it can be had, ``USER/NAME@<sha>`` or a folder; None where it was to stay here.
         notes: what the user should know.
+        state: of a run that failed, the state to go on from; `folder` and `published` are None then.
     """
 
     folder: Path | None
     published: str | None
     notes: tuple[str, ...] = ()
+    state: State | None = None
 
 
 def collect(record: RunRecord, to: str | None) -> Collected:
     """Bring the artifact of a complete run here, verify it, publish it as the session would have, and close the run.
+
+    Of a run that failed or was cancelled, the saved state is brought instead, and put on the run's branch.
 
     Args:
         record: the run.
         to: USER/REPO or a folder; the run's own destination where left out.
 
     Raises:
-        UsageError: the run is not complete.
+        UsageError: the run is not complete, and has no state that would have to be brought.
         ChexError: what came is not what the session left, or publishing failed; see `ArtifactStore.publish`.
     """
     view = look(record)
+    if view.status in ("failed", "cancelled") and view.progress is not None and view.progress.state:
+        return Collected(None, None, state=bring(view, target_of(record)))
     if view.status not in ("complete", "unpublished"):
         hint = "resume" if view.ended else "wait"
         raise UsageError(f"{record.run_id} is {view.status}, not complete: chexvision runs {hint} {record.run_id}")

@@ -14,6 +14,7 @@ from chexvision.hub.retry import is_transient, reason, retried, status_of
 from chexvision.hub.run_branch import RunBranch
 from chexvision.provenance import now
 from chexvision_dispatch.hub_token import NEW_TOKEN_PAGE, is_oauth
+from chexvision_dispatch.polling import Outage, until_answered
 from chexvision_dispatch.records import RunRecord, Session
 from chexvision_dispatch.script import SCRIPT_NAME
 from chexvision_dispatch.target import GpuHours, Phase, Refused, SessionState
@@ -69,6 +70,7 @@ class HfJobs:
     name = "hf-jobs"
     reads_folders = False
     may_withhold = False
+    has_token = True
 
     def __init__(self, flavor: str, timeout_hours: float, image: str | None = None) -> None:
         if not 0 < timeout_hours <= MAX_HOURS:
@@ -142,30 +144,41 @@ class HfJobs:
 
     def log(self, session: Session, *, follow: bool) -> Iterator[str]:
         """The job's log, line by line."""
-        shown = 0
+        shown, outage = 0, Outage()
         while True:
-            ended = self.state(session).ended
+            ended = (until_answered(lambda: self.state(session)) if follow else self.state(session)).ended
             try:
                 lines = _api().fetch_job_logs(job_id=session.handle, follow=follow)
                 for number, line in enumerate(lines):
+                    outage.over()
                     if number >= shown:
                         shown += 1
                         yield line if line.endswith("\n") else f"{line}\n"
             except Exception as error:
                 # What the client itself did not get over; each of its generations raises another library's errors.
-                if not follow or not is_transient(error):
-                    raise ChexError(
-                        f"the Hub does not send the log of job {session.handle}: {reason(error)}"
-                    ) from error
+                failure = ChexError(f"the Hub does not send the log of job {session.handle}: {reason(error)}")
+                failure.__cause__ = error
+                if not follow:
+                    raise failure from error
+                outage.wait(failure)
+                continue
             if ended or not follow:
                 return
-            if not self.state(session).ended:
+            if not until_answered(lambda: self.state(session)).ended:
                 time.sleep(WAIT_S)
 
     def cancel(self, session: Session) -> bool:
         """Cancel the job. It receives SIGTERM and saves its state if it is given the time."""
         _asked(lambda api: api.cancel_job(job_id=session.handle), f"cancelling job {session.handle}")
         return True
+
+    def kill(self, session: Session, kaggle_session_id: int | None) -> None:
+        """Cancel the job once more: the Hub ends what does not end by itself."""
+        self.cancel(session)
+
+    def hands_on(self, session: Session) -> bool:
+        """A job's disk is gone with it."""
+        return False
 
     def collect(self, session: Session, folder: Path, names: Sequence[str]) -> Path | None:
         """A job's disk is gone with it."""

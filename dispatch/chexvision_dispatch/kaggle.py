@@ -15,10 +15,12 @@ from chexvision.errors import ChexError, UsageError
 from chexvision.hub.retry import retried
 from chexvision.layout import shared_dir
 from chexvision.provenance import now
+from chexvision_dispatch import kaggle_cancel
 from chexvision_dispatch import kaggle_client as client
 from chexvision_dispatch import kaggle_output as output
+from chexvision_dispatch.credentials import remembered_dataset
 from chexvision_dispatch.records import RunRecord, Session
-from chexvision_dispatch.target import GpuHours, Phase, Refused, SessionState
+from chexvision_dispatch.target import GpuHours, NotAsRequested, Phase, Refused, SessionState
 
 METADATA_NAME = "kernel-metadata.json"
 SESSION_HOURS = 12  # a session is cut after these, whatever it asked for
@@ -95,18 +97,28 @@ class Kaggle:
         self.max_hours: float | None = timeout_hours - min(MARGIN_HOURS, MARGIN_SHARE * timeout_hours)
         self._accelerator = accelerator
         self._timeout_s = round(timeout_hours * 3600)
-        self._token_dataset = token_dataset
+        # A run that was dispatched before there was one is given it in its next session.
+        self._token_dataset = token_dataset or (None if dry_run else remembered_dataset())
         self._docker_image = docker_image
         self._public = public
         self._client: tuple[Any, str] | None = None
         self._user = client.written_down_user() if dry_run else None
 
     @property
-    def _api(self) -> Any:
+    def has_token(self) -> bool:
+        """Kaggle's API attaches no secrets; a dataset is the only way."""
+        return self._token_dataset is not None
+
+    @property
+    def _logged_in(self) -> tuple[Any, str]:
         if self._client is None:
             self._client = client.log_in()
             self._user = self._client[1]
-        return self._client[0]
+        return self._client
+
+    @property
+    def _api(self) -> Any:
+        return self._logged_in[0]
 
     def check(self, needs: GpuHours | None) -> list[str]:
         """Log in, look at the quota and at the token's dataset: Kaggle drops missing ones without a word."""
@@ -131,7 +143,7 @@ class Kaggle:
                     f"Kaggle has no dataset {dataset}, or keeps it from {self._user}; make it with "
                     "`chexvision credentials sync`, or leave --token-dataset out"
                 ) from None
-            raise client.explained(error, f"while looking for the dataset {dataset}") from None
+            raise client.explained(error, f"while looking for the dataset {dataset}") from error
         if status != "ready":
             raise ChexError(
                 f"the dataset {dataset} is not ready ({status}); a new one takes a minute, then try again"
@@ -149,7 +161,7 @@ class Kaggle:
             "title": title,
             "is_private": not self._public,
             "dataset_sources": [*template["dataset_sources"], *token],
-            "kernel_sources": [record.sessions[-1].handle] if record.sessions else [],
+            "kernel_sources": self._sources(record),
         }
         if "machine_shape" in template:
             metadata["machine_shape"] = self._accelerator
@@ -169,6 +181,21 @@ class Kaggle:
             )
         return notes
 
+    def _sources(self, record: RunRecord) -> list[str]:
+        """The newest session whose output Kaggle attaches; what went on after it is on the run's branch."""
+        return next(([one.handle] for one in reversed(record.sessions) if self.hands_on(one)), [])
+
+    def hands_on(self, session: Session) -> bool:
+        """Kaggle attaches what completed, and to kernels of the same account alone; it drops all else silently."""
+        if session.outcome in ("failed", "cancelled", "unpublished") or not self._is_own(session):
+            return False
+        return self.state(session).phase == "complete"
+
+    def _is_own(self, session: Session) -> bool:
+        """Whether the account that is logged in started it."""
+        _, user = self._logged_in
+        return session.handle.partition("/")[0].casefold() == user.casefold()
+
     def start(self, record: RunRecord, folder: Path) -> Session:
         """Push the kernel once; an answer that is lost is looked for, never pushed again."""
         from requests import RequestException
@@ -184,7 +211,7 @@ class Kaggle:
         except RequestException as error:
             status = client.status_of(error)
             if status is not None and status < 500:
-                raise client.explained(error, "and refused the push", Refused) from None
+                raise client.explained(error, "and refused the push", Refused) from error
             self._look_for(kernel, error)
             return Session(now(), kernel, _page(kernel))
         except ValueError as error:
@@ -192,7 +219,7 @@ class Kaggle:
         return _session(kernel, answer)
 
     def _look_for(self, kernel: str, error: Exception) -> None:
-        print("Kaggle's answer to the push was lost; looking whether it arrived", file=sys.stderr)
+        print("Kaggle's answer to the push was lost; checking whether it arrived", file=sys.stderr)
         from requests import RequestException
 
         for seconds in LOOKS:
@@ -205,7 +232,7 @@ class Kaggle:
         raise ChexError(
             f"Kaggle did not answer the push ({client.what_happened(error)}) and shows no kernel {kernel}; "
             f"if {_page(kernel)} stays empty in a minute, dispatch again"
-        )
+        ) from error
 
     def _shows(self, kernel: str) -> bool:
         from requests import RequestException
@@ -234,7 +261,7 @@ class Kaggle:
                 f"Kaggle shows {self._user} no kernel {session.handle}: it was deleted or is another user's ({error})"
             ) from None
         except RequestException as error:
-            raise client.explained(error, f"while asking for {session.handle}") from None
+            raise client.explained(error, f"while asking for {session.handle}") from error
         status = str(getattr(answer.status, "name", answer.status)).upper()
         return SessionState(_PHASES.get(status, "running"), answer.failure_message or "")
 
@@ -243,8 +270,17 @@ class Kaggle:
         return output.log(self._api, session.handle, lambda: self.state(session), follow=follow)
 
     def cancel(self, session: Session) -> bool:
-        """Kaggle's API cannot; the session's page can."""
+        """Kaggle passes nothing on to a session."""
         return False
+
+    def kill(self, session: Session, kaggle_session_id: int | None) -> None:
+        """Cancel the session, from the account that started it."""
+        if not self._is_own(session):
+            raise ChexError(
+                f"{session.handle} was started by another account than {self._user}, and only that one can end it: "
+                f"log in with its token, or end it on {session.page}"
+            )
+        kaggle_cancel.cancel(self._api, session, kaggle_session_id)
 
     def collect(self, session: Session, folder: Path, names: Sequence[str]) -> Path | None:
         """Download the session's output."""
@@ -275,12 +311,14 @@ def _session(kernel: str, answer: Any) -> Session:
         raise Refused(f"Kaggle refused the push: {answer.error.rstrip('. ')}; {client.remedy(answer.error)}")
     page = answer.url or _page(kernel)
     dropped = [*(answer.invalid_dataset_sources or []), *(answer.invalid_kernel_sources or [])]
+    session = Session(now(), kernel, page)
     if dropped:
-        raise ChexError(
-            f"Kaggle runs the kernel without {', '.join(dropped)}, which it does not find, so it will publish "
-            f"nothing or begin anew; stop it on {page}, then dispatch again"
+        raise NotAsRequested(
+            f"Kaggle started the session without {', '.join(dropped)}, which it does not find or does not attach, so "
+            f"it may publish nothing or begin anew; end it with `chexvision runs cancel --now` or on {page}",
+            session,
         )
-    return Session(now(), kernel, page)
+    return session
 
 
 def _page(kernel: str) -> str:

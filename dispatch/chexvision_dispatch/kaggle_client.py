@@ -63,7 +63,7 @@ def gpu_quota(api: Any) -> Quota | None:
     try:
         answer = api.quota_view()
     except RequestException as error:
-        raise explained(error, "while asking for the GPU quota") from None
+        raise explained(error, "while asking for the GPU quota") from error
     gpu = answer.gpu_quota
     if gpu is None or gpu.total_time_allowed is None:
         return None
@@ -90,7 +90,10 @@ def log_in() -> tuple[Any, str]:
         with redirect_stdout(said), redirect_stderr(said):
             from kaggle.api.kaggle_api_extended import KaggleApi
 
+            from chexvision_dispatch import kaggle_http
+
             api = KaggleApi()
+            kaggle_http.complete(api)
             api.authenticate()
     except SystemExit:
         used = token_place()
@@ -100,7 +103,7 @@ def log_in() -> tuple[Any, str]:
             ) from None
         raise ChexError(f"no Kaggle credentials; {HOW_TO_LOG_IN}") from None
     except RequestException as error:
-        raise explained(error, "while logging in") from None
+        raise explained(error, "while logging in") from error
     except OSError as error:  # it makes its folder when it is imported
         raise ChexError(
             f"Kaggle's client cannot make its folder {error.filename} ({error.strerror}); "

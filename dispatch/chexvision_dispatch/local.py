@@ -41,6 +41,7 @@ class Local:
     name = "local"
     reads_folders = True
     may_withhold = False
+    has_token = True  # the user's own, where there is one
 
     def __init__(self, run_dir: str, max_hours: float | None = None) -> None:
         self._run_dir = Path(run_dir)
@@ -109,6 +110,15 @@ class Local:
         """Ask the script to save its state and end."""
         if self._lives():
             os.kill(int(session.handle), signal.SIGTERM)
+        return True
+
+    def kill(self, session: Session, kaggle_session_id: int | None) -> None:
+        """Kill the script and what it started."""
+        if self._lives():
+            os.killpg(int(session.handle), signal.SIGKILL)
+
+    def hands_on(self, session: Session) -> bool:
+        """All sessions share a folder."""
         return True
 
     def collect(self, session: Session, folder: Path, names: Sequence[str]) -> Path | None:

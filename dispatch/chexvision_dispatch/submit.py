@@ -28,7 +28,7 @@ from chexvision_dispatch.resolve import (
     travelling_recipe,
 )
 from chexvision_dispatch.script import SCRIPT_NAME, render, script_hash
-from chexvision_dispatch.target import Refused, Target
+from chexvision_dispatch.target import NotAsRequested, Refused, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +228,10 @@ def submit(prepared: Prepared, target: Target, folder: Path) -> tuple[RunRecord,
     records.save(prepared.record)
     try:
         session = target.start(prepared.record, folder)
+    except NotAsRequested as error:
+        started = error.session
+        records.update(prepared.record.run_id, lambda record: replace(record, sessions=(started,)))
+        raise
     except Refused:
         records.forget(run_id)
         _discard(folder)

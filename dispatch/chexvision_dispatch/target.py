@@ -17,6 +17,14 @@ class Refused(ChexError):
     """The target took nothing: no session of the run exists."""
 
 
+class NotAsRequested(ChexError):
+    """A session runs, but not as it was to; `session` is to be recorded all the same."""
+
+    def __init__(self, message: str, session: Session) -> None:
+        super().__init__(message)
+        self.session = session
+
+
 @dataclass(frozen=True, slots=True)
 class SessionState:
     """What a target says of a session.
@@ -62,6 +70,9 @@ class Target(Protocol):
     may_withhold: bool
     """Whether a session may start without the GPU or the internet that it requested."""
 
+    has_token: bool
+    """Whether its sessions are given a Hub token."""
+
     max_hours: float | None
     """After which a session has to have ended by itself, with its state saved; None for no limit."""
 
@@ -90,7 +101,8 @@ class Target(Protocol):
 
         Raises:
             Refused: nothing runs.
-            ChexError: whether something runs is not known, or what runs is not what was asked for.
+            NotAsRequested: a session runs without something that it was to have.
+            ChexError: whether something runs is not known.
         """
 
     def state(self, session: Session) -> SessionState:
@@ -110,10 +122,28 @@ class Target(Protocol):
         """
 
     def cancel(self, session: Session) -> bool:
-        """End a session; False where this target cannot be asked to.
+        """Ask a session to save its state and end; False where this target cannot pass that on.
 
         Raises:
             ChexError: it could, but did not.
+        """
+
+    def kill(self, session: Session, kaggle_session_id: int | None) -> None:
+        """End a session at once, without a chance to save anything.
+
+        Args:
+            session: one that goes on.
+            kaggle_session_id: see `RunProgress`.
+
+        Raises:
+            ChexError: it could not be ended.
+        """
+
+    def hands_on(self, session: Session) -> bool:
+        """Whether the run's next session is given the files that this one, which ended, left.
+
+        Raises:
+            ChexError: the target does not answer.
         """
 
     def collect(self, session: Session, folder: Path, names: Sequence[str]) -> Path | None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from chexvision.errors import ChexError
 from chexvision_dispatch import records
 from chexvision_dispatch.kaggle import Kaggle
+from chexvision_dispatch.target import NotAsRequested
 from tests.dispatch.measured import measured_artifact, published_run
 from tests.dispatch.standin import RECORD, Cli, Result
 from tests.fakes.faults import Fault
@@ -246,8 +246,9 @@ def test_token_dataset_that_vanishes_before_the_push_is_a_failure_that_names_the
     (tmp_path / "script.py").write_text("print('runs')")
     del kaggle.datasets.known[token_dataset]
     page = f"https://www.kaggle.com/code/chex/chexvision-{RECORD.run_id}"
-    with pytest.raises(ChexError, match=f"without chex/hub-token, .* stop it on {page}"):
+    with pytest.raises(NotAsRequested, match=f"without chex/hub-token, .* or on {page}") as raised:
         target.start(RECORD, tmp_path)
+    assert raised.value.session.handle == kaggle.sessions[0].ref
 
 
 @pytest.mark.parametrize("token", ["", "KGAT_expired"])

@@ -19,6 +19,7 @@ from .wire import route
 _SERVICE = r"/v1/kernels\.KernelsApiService"
 SOURCE_LIMIT = 1024 * 1024
 SESSION_TOKEN = "session-jwt"
+FIRST_SESSION_ID = 290_000_000
 
 
 def _slugify(title: str) -> str:
@@ -90,14 +91,19 @@ class KaggleKernels(KaggleDatasets):
             session.start()
         answer = {"ref": f"/code/{session.ref}", "url": f"https://www.kaggle.com/code/{session.ref}"}
         missing = [ref for ref in wanted if ref not in datasets]
-        no_kernels = [ref for ref in body.get("kernelDataSources", []) if self._ended(ref) is None]
+        no_kernels = [ref for ref in body.get("kernelDataSources", []) if self._completed(ref) is None]
         version = sum(s.ref == session.ref for s in self.sessions)
         dropped = {"invalidDatasetSources": missing, "invalidKernelSources": no_kernels}
         return json_response({**answer, "versionNumber": version, "kernelId": 1, **dropped})
 
-    def _ended(self, ref: str) -> Session | None:
-        """The last session of a kernel that ended: its output is what another kernel can attach."""
-        return next((one for one in reversed(self.sessions) if one.ref == ref and one.done), None)
+    def _completed(self, ref: str) -> Session | None:
+        """The last session of a kernel that completed: its output is what another kernel can attach.
+
+        A kernel that ended in ERROR, and one of another account, are answered as `invalidKernelSources`, which the
+        client prints as "not valid kernel sources"; the new session starts without them (public run logs).
+        """
+        owned = (one for one in reversed(self.sessions) if one.ref == ref and ref.startswith(f"{self.user}/"))
+        return next((one for one in owned if one.status == "COMPLETE"), None)
 
     def _new_session(self, ref: str, body: dict[str, Any], datasets: list[str], gpu: bool) -> Session:
         number = len(self.sessions) + 1
@@ -120,6 +126,8 @@ class KaggleKernels(KaggleDatasets):
             "PYTHONPATH": str(folder / "site"),
             "KAGGLE_KERNEL_RUN_TYPE": "Batch",
             "KAGGLE_URL_BASE": self.url,
+            # The only place where a session finds the id that CancelKernelSession takes (public notebooks).
+            "KAGGLE_CONTAINER_NAME": f"kaggle_Tk9uZQ-{FIRST_SESSION_ID + number}-webtier",
             "KAGGLE_USER_SECRETS_TOKEN": SESSION_TOKEN,
             **self.session_env,
             **({} if with_internet else {"HF_ENDPOINT": "http://127.0.0.1:9"}),  # nothing listens there
@@ -130,7 +138,7 @@ class KaggleKernels(KaggleDatasets):
             kind = "datasets/organizations" if owner in self.organizations else "datasets"
             session.attach(self.datasets.known[dataset].folder, f"{kind}/{dataset}" if self.nested_inputs else slug)
         for kernel in body.get("kernelDataSources", []):
-            source = self._ended(kernel)
+            source = self._completed(kernel)
             if source is not None:
                 session.attach(source.working, f"notebooks/{kernel}" if self.nested_inputs else kernel.split("/")[1])
         return session
@@ -150,6 +158,19 @@ class KaggleKernels(KaggleDatasets):
         if session.failure_message is not None and session.done:
             answer["failureMessage"] = session.failure_message
         return json_response(answer)
+
+    @route("POST", f"{_SERVICE}/CancelKernelSession")
+    def cancel_kernel_session(self, request: Request) -> Response:
+        """End a session by its own id (kagglesdk: `ApiCancelKernelSessionRequest`), not by its kernel."""
+        self.require_user(request)
+        number = int(request.json().get("kernelSessionId", 0)) - FIRST_SESSION_ID
+        found = next((one for one in self.sessions if one.number == number), None)
+        if found is None or not found.ref.startswith(f"{self.user}/"):
+            raise HttpError(403, "Permission 'kernelSessions.cancel' was denied")
+        if found.done:
+            return json_response({"errorMessage": "The session has already ended."})
+        found.cancel()
+        return json_response({})
 
     @route("POST", f"{_SERVICE}/ListKernelSessionOutput")
     def list_kernel_session_output(self, request: Request) -> Response:
@@ -179,13 +200,19 @@ class KaggleKernels(KaggleDatasets):
     @route("GET", r"/v1/kernels/logs/stream/(?P<owner>[^/]+)/(?P<slug>[^/]+)")
     def stream_logs(self, request: Request, owner: str, slug: str) -> Response:
         session = self._latest(request, owner, slug)
+        # No charset: the client reads either as Latin-1, although the bytes are UTF-8.
         if session.done:
-            return Response(200, session.log.encode(), {"Content-Type": "application/json"})
+            return Response(200, session.log.encode(), {"Content-Type": "text/plain"})
         return Response(200, headers={"Content-Type": "text/event-stream"}, stream=self._events(session))
 
     def _events(self, session: Session) -> Iterator[bytes]:
-        for event in session.follow(self.closing):
-            yield f"data: {json.dumps(event)}\n\n".encode()
+        """Events as the client takes them: a line each, with or without its newline, some with `data: null`."""
+        for number, event in enumerate(session.follow(self.closing)):
+            if number % 3 == 0:
+                yield b'data: {"stream_name": "stdout", "time": 0.0, "data": null}\n\n'
+            if number % 2 == 0:
+                event = {**event, "data": event["data"].removesuffix("\n")}
+            yield f"data: {json.dumps(event, ensure_ascii=False)}\n\n".encode()
         yield b"data: END_OF_LOG\n\n"
 
     @route("POST", f"{_SERVICE}/GetAcceleratorQuotaStatistics")

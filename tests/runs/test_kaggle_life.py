@@ -93,7 +93,7 @@ def test_logs_survive_a_dropped_stream_without_a_line_lost_or_doubled(
     assert result.out == kaggle.sessions[0].text
 
 
-def test_cancel_leaves_a_wish_that_pauses_the_run_and_resume_takes_it_back(
+def test_cancel_leaves_a_stop_request_that_pauses_the_run_and_resume_removes_it(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
 ) -> None:
     cli(*DISPATCH, *TO)
@@ -101,7 +101,9 @@ def test_cancel_leaves_a_wish_that_pauses_the_run_and_resume_takes_it_back(
     kaggle.sessions[0].wait_for_text("epoch 2\n")
     asked = cli("runs", "cancel")
     assert asked.code == 0
-    assert f"To end it at once: end it on https://www.kaggle.com/code/{kaggle.sessions[0].ref}" in asked.out
+    run_id = records.find(None).run_id
+    by_hand = f"end it on https://www.kaggle.com/code/{kaggle.sessions[0].ref}"
+    assert f"To end it in any case: chexvision runs cancel {run_id} --now, or {by_hand}" in asked.out
     kaggle.sessions[0].wait()
     ended = cli("runs", "wait")
     assert ended.code == 75
@@ -137,6 +139,7 @@ def test_session_killed_without_warning_costs_only_the_epoch_under_way(
     assert cli("runs", "resume").code == 0
     let(gate, 2, 3)
     assert kaggle.sessions[1].wait().status == "COMPLETE"
+    assert kaggle.sessions[1].request.get("kernelDataSources", []) == []  # Kaggle would drop it
     assert "epoch 1\n" not in kaggle.sessions[1].text
     assert cli("runs", "wait").code == 0
 

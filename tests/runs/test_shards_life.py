@@ -162,7 +162,7 @@ def test_killed_session_costs_no_finished_shard(
     assert len(fake_hub.commits(DATA, repo_type="dataset")) == 2
 
 
-def test_wish_to_stop_pauses_behind_the_last_finished_shard(
+def test_stop_request_pauses_behind_the_last_finished_shard(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, whole: dict[str, bytes]
 ) -> None:
     blocked = block(release, kaggle)
@@ -218,7 +218,7 @@ def test_what_was_to_be_private_never_reaches_a_public_dataset(
     assert "status failed" in cli("runs", "status").out
 
 
-def test_wish_to_stop_a_private_build_makes_no_public_dataset(
+def test_stop_request_to_a_private_build_makes_no_public_dataset(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release
 ) -> None:
     kaggle.hold()

@@ -117,17 +117,21 @@ def test_session_begins_with_the_epochs_of_its_state_not_with_those_that_were_lo
     assert (progress.session, progress.epoch, [point.epoch for point in progress.points]) == (2, 1, [1])
 
 
-def test_one_wish_to_stop_may_arrive_twice(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_one_stop_request_may_arrive_twice(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A terminal signals every process of a command, and a launcher passes the signal on once more."""
     with TrainingSession(tmp_path, "run-1") as session:
         assert not session.should_stop()
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
-        assert session.stop_reason == "it received SIGINT"
+        assert session.stop_reason == "signal"
+        session.paused()
     assert capfd.readouterr().err.count("once more ends at once") == 1
+    told = read_progress(tmp_path)
+    assert told is not None
+    assert (told.stop_reason, told.note) == ("signal", "it received SIGINT")
 
 
-def test_a_second_wish_ends_at_once(tmp_path: Path) -> None:
+def test_a_second_stop_request_ends_at_once(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys, time\n"
         "from pathlib import Path\n"
@@ -143,3 +147,44 @@ def test_a_second_wish_ends_at_once(tmp_path: Path) -> None:
         [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.returncode, done.stdout) == (-signal.SIGTERM, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "session_id"),
+    [
+        ("kaggle_Tk9uZQ-290000001-webtier", 290000001),
+        ("kaggle_a-b_c-7-webtier", 7),
+        ("kaggle_Tk9uZQ-webtier", None),
+        ("", None),
+    ],
+)
+def test_session_on_kaggle_tells_its_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, session_id: int | None
+) -> None:
+    monkeypatch.setenv("KAGGLE_CONTAINER_NAME", name)
+    with TrainingSession(tmp_path, "run-1"):
+        told = read_progress(tmp_path)
+    assert told is not None
+    assert told.kaggle_session_id == session_id
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(ValueError("no image"), "error"), (ConnectionError("reset"), "transient_error")]
+)
+def test_session_that_fails_tells_whether_that_may_pass(tmp_path: Path, error: Exception, reason: str) -> None:
+    with pytest.raises(type(error)), TrainingSession(tmp_path, "run-1"):
+        raise error
+    told = read_progress(tmp_path)
+    assert told is not None
+    assert (told.status, told.stop_reason) == ("failed", reason)
+
+
+def test_session_that_another_process_paused_at_the_limit_says_time_budget(tmp_path: Path) -> None:
+    """Processes begin seconds apart, and the first to reach the limit stops all of them."""
+    for hours, reason in ((1 / 60, "time_budget"), (1.0, "signal")):
+        with TrainingSession(tmp_path, "run-1", max_hours=hours) as session:
+            assert not session.should_stop()
+            session.paused()
+        told = read_progress(tmp_path)
+        assert told is not None
+        assert told.stop_reason == reason

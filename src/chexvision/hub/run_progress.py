@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 PROGRESS_FILE = "progress.json"
 
 Status = Literal["starting", "training", "building", "paused", "complete", "failed"]
+# Why a session ended before the run was complete: the first three paused it, the others are failures.
+StopReason = Literal["time_budget", "stop_requested", "signal", "error", "transient_error", "not_allowed"]
 
 
 class _Record(BaseModel):
@@ -43,7 +45,10 @@ class RunProgress(_Record):
         images_done: those in finished shards.
         seconds_left: an estimate for what is left to compute; null where nothing was timed yet.
         updated_at: ISO 8601 in UTC.
-        note: why the run paused or failed.
+        note: why the run paused or failed, for people.
+        stop_reason: the same for programs; null while the session goes on, and where the run is complete.
+            "transient_error" is a service that did not answer, "not_allowed" a token that may not write.
+        kaggle_session_id: what Kaggle's `CancelKernelSession` ends this session by; null elsewhere.
         points: of the epochs that ended.
         state: the files that a next session goes on from, by their path in the run's folder.
         artifact: sha256 of every file of the complete artifact, by name.
@@ -63,6 +68,8 @@ class RunProgress(_Record):
     seconds_left: float | None = None
     updated_at: str
     note: str = ""
+    stop_reason: StopReason | None = None
+    kaggle_session_id: int | None = None
     points: tuple[EpochPoint, ...] = ()
     state: tuple[str, ...] = ()
     artifact: dict[str, str] = {}
