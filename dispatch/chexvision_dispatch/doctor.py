@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import util
@@ -17,9 +18,10 @@ from chexvision.config import Recipe
 from chexvision.errors import ChexError
 from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision.hub.retry import reason, status_of
-from chexvision_dispatch import credentials
 from chexvision_dispatch import kaggle_client as client
 from chexvision_dispatch.bundle import pack
+from chexvision_dispatch.hub_token import NEW_TOKEN_PAGE, machine_token
+from chexvision_dispatch.records import runs_dir
 from chexvision_dispatch.script import SIZE_LIMIT
 
 _LEAST_DISK = 5 * 2**30
@@ -48,6 +50,7 @@ def examine(recipe: Recipe) -> list[Finding]:
     return [
         _python(),
         _disk(),
+        _records(),
         _torch(),
         _checked("Kaggle", _kaggle, needed=True),
         _checked("Hub token", _hub, needed=False),
@@ -61,6 +64,8 @@ def _checked(name: str, look: Callable[[], tuple[bool, str]], *, needed: bool) -
         ok, note = look()
     except ChexError as error:
         ok, note = False, str(error)
+    except OSError as error:  # such as a home folder that cannot be read
+        ok, note = False, f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
     return Finding(name, ok, needed, note)
 
 
@@ -71,12 +76,28 @@ def _python() -> Finding:
 
 
 def _disk() -> Finding:
-    cache = Path(os.environ.get("CHEXVISION_CACHE") or platformdirs.user_cache_path("chexvision"))
-    place = next(folder for folder in (cache, *cache.parents) if folder.is_dir())
+    place = _nearest(Path(os.environ.get("CHEXVISION_CACHE") or platformdirs.user_cache_path("chexvision")))
     free = shutil.disk_usage(place).free
     ok = free >= _LEAST_DISK
     remedy = "" if ok else f"; at least {_LEAST_DISK / 2**30:.0f} GB are wanted: free some or set CHEXVISION_CACHE"
     return Finding("disk", ok, False, f"{free / 2**30:.0f} GB free in {place}{remedy}")
+
+
+def _records() -> Finding:
+    runs = runs_dir()
+    place = _nearest(runs)
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            return Finding("records", True, True, f"{runs} can be written to")
+    except OSError as error:
+        note = f"{runs} cannot be written to ({error.strerror}); set CHEXVISION_STATE to a folder that can"
+        return Finding("records", False, True, note)
+
+
+def _nearest(path: Path) -> Path:
+    """`path`, or what exists of it."""
+    # Not Path.exists, which raises where a folder above may not be read.
+    return next(one for one in (path, *path.parents) if os.path.exists(one))  # noqa: PTH110
 
 
 def _torch() -> Finding:
@@ -93,17 +114,16 @@ def _kaggle() -> tuple[bool, str]:
     quota = client.gpu_quota(api)
     if quota is None:
         return True, f"logged in as {user}; Kaggle names no GPU quota"
-    hours = f"{quota.left:.1f} of {quota.allowed:.0f} GPU hours left"
-    if quota.left > 0:
-        return True, f"logged in as {user}, {hours}"
-    return False, f"logged in as {user}, {hours}; new ones come {quota.refreshed or 'within a week'}"
+    phone = "" if quota.ever_run else f"; {user} {client.NEVER_RUN}"
+    return quota.left > 0, f"logged in as {user}, {quota}{phone}"
 
 
 def _hub() -> tuple[bool, str]:
-    _, who = credentials.hub_login()
-    may_write, what = credentials.rights(who)
-    remedy = "" if may_write else "; publishing needs one that may write: https://huggingface.co/settings/tokens"
-    return may_write, f"{what}{remedy}"
+    token = machine_token()
+    if token is None:
+        return False, "none on this machine; log in with `hf auth login`"
+    remedy = "" if token.may_write else f"; publishing needs one that may write: {NEW_TOKEN_PAGE}"
+    return token.may_write, f"{token}{remedy}"
 
 
 def _dataset(recipe: Recipe) -> tuple[bool, str]:

@@ -11,7 +11,10 @@ import platformdirs
 from pydantic import TypeAdapter, ValidationError
 
 from chexvision.errors import ChexError, UsageError
-from chexvision.files import write_text_atomic
+from chexvision.files import read_regular, write_text_atomic
+
+FORMAT = 1
+_LARGEST = 2**24  # bytes of a record
 
 Option = str | float | bool | None
 
@@ -57,6 +60,8 @@ class RunRecord:
         options: what the target was told beside that, such as its accelerator; no secret is among them.
         published: where the artifact was published, once that was seen.
         sessions: executions in order; empty while a submission is unanswered.
+        script_sha256: of the script; None in records of before it was kept.
+        format: of the record's file.
     """
 
     run_id: str
@@ -76,9 +81,17 @@ class RunRecord:
     options: Mapping[str, Option] = field(default_factory=dict)
     published: str | None = None
     sessions: tuple[Session, ...] = ()
+    script_sha256: str | None = None
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    format: int = FORMAT
 
 
 _RECORD = TypeAdapter(RunRecord)
+_HEAD = TypeAdapter(_Head)
 
 
 def runs_dir() -> Path:
@@ -98,17 +111,26 @@ def load(run_id: str) -> RunRecord:
     """Read the record of a run.
 
     Raises:
-        ChexError: there is none, or it cannot be read.
+        ChexError: there is none, it cannot be read, or it is another run's.
     """
     path = runs_dir() / f"{run_id}.json"
     try:
-        return _RECORD.validate_json(path.read_bytes())
+        text = read_regular(path, _LARGEST)
+        found = _HEAD.validate_json(text).format
+        if found != FORMAT:  # first: another format may have other fields
+            raise ChexError(f"the record {path} has format {found}, this version reads {FORMAT}; update chexvision")
+        record = _RECORD.validate_json(text)
     except FileNotFoundError:
         raise ChexError(f"no run {run_id} in {path.parent}") from None
+    except OSError as error:
+        raise ChexError(f"the record {path} cannot be read: {error.strerror}") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise ChexError(f"the record {path} is damaged: {where}: {first['msg']}") from None
+    if record.run_id != run_id:  # it names the files that are written for the run
+        raise ChexError(f"the record {path} is damaged: run_id {record.run_id!r} is not the file's name")
+    return record
 
 
 def update(run_id: str, change: Callable[[RunRecord], RunRecord]) -> RunRecord:
@@ -126,13 +148,18 @@ def update(run_id: str, change: Callable[[RunRecord], RunRecord]) -> RunRecord:
     return record
 
 
-def every() -> list[RunRecord]:
-    """All records, the one dispatched last at the end.
+def every(on_damaged: Callable[[ChexError], object]) -> list[RunRecord]:
+    """All records that can be read, the one dispatched last at the end.
 
-    Raises:
-        ChexError: one of them cannot be read.
+    Args:
+        on_damaged: told why another one cannot be read.
     """
-    records = [load(path.stem) for path in runs_dir().glob("*.json")]
+    records = []
+    for path in sorted(runs_dir().glob("*.json")):
+        try:
+            records.append(load(path.stem))
+        except ChexError as error:
+            on_damaged(error)
     return sorted(records, key=lambda record: (record.dispatched_at, record.run_id))
 
 
@@ -140,11 +167,14 @@ def find(prefix: str | None) -> RunRecord:
     """The one run whose id begins with `prefix`; the last one dispatched where there is none.
 
     Raises:
-        UsageError: no run or several begin like that.
+        UsageError: no run or several begin like that, or which one is the last cannot be told.
         ChexError: the record cannot be read.
     """
     if prefix is None:
-        known = every()
+        damaged: list[ChexError] = []
+        known = every(damaged.append)
+        if damaged:  # it may be the last one, and a command must not end another run in its place
+            raise UsageError(f"name the run, or delete what cannot be read: {damaged[0]}")
         if not known:
             raise UsageError("there is no run yet; start one with: chexvision dispatch --model densenet")
         return known[-1]

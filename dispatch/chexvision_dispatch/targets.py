@@ -26,6 +26,8 @@ def open_target(name: str, options: Mapping[str, Option]) -> Target:
     """
     if name not in TARGETS:
         raise ChexError(f"unknown target {name!r}; known are {', '.join(TARGETS)}; was the run dispatched elsewhere?")
+    if any("\0" in option for option in options.values() if isinstance(option, str)):
+        raise ChexError(f"the options recorded for {name} hold a NUL; dispatch again")
     module, _, member = TARGETS[name].partition(":")
     make: Callable[..., Any] = getattr(import_module(module), member)
     try:

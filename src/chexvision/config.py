@@ -121,7 +121,7 @@ class LossConfig(Section):
     name: Literal["bce", "focal"]
     multilabel_weight: NonNegative
     binary_weight: NonNegative
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]  # a positive's target is 1 minus this, a negative's 0
     focal_gamma: NonNegative
     pos_weight_power: Probability  # 0: unweighted, 1: negatives / positives
     pos_weight_cap: Annotated[float, Field(ge=1)]
@@ -199,6 +199,17 @@ class Recipe(Section):
     loss: LossConfig
     optim: OptimConfig
     training: TrainingConfig
+
+    @model_validator(mode="after")
+    def _norms_have_statistics(self) -> Recipe:
+        # Backbones halve the side five times: below 64 their last feature map may be 1x1.
+        learns = not all(phase.freeze_backbone for phase in self.training.phases)
+        if learns and self.optim.micro_batch_size == 1 and self.data.image_size < 64:
+            raise ValueError(
+                f"optim.micro_batch_size 1 with data.image_size {self.data.image_size} leaves batch norms a single "
+                "value per channel; set optim.micro_batch_size to 2 or more"
+            )
+        return self
 
 
 def known_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:

@@ -186,7 +186,7 @@ def _explain(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     given = first["input"]
     value = f", got {given!r}" if isinstance(given, (str, int, float, bool, type(None))) else ""
-    return f"{key}: {message}{value}"
+    return f"{key}: {message}{value}" if key else message
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -143,6 +143,6 @@ def test_info_says_which_patients_the_splits_share(hub: CountingHub, published: 
     (shared,) = here.shared
     assert shared.splits == ("train", "validation")
     text = "\n".join(lines(there))
-    assert f"train and validation share {shared.patients} patients: theirs are {shared.images} of the" in text
+    assert f"train and validation share {shared.patients} patients, who have {shared.images} of the" in text
     assert "data.split=official (the default)" in text
     assert lines(describe(folder_place(drawn_shards)))[-1] == "no patient is in two splits"

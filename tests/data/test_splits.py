@@ -111,7 +111,7 @@ def test_shards_as_they_lie_are_refused_where_patients_are_in_two_of_them() -> N
         divide(rows, own, SHARDS)
     said = str(error.value)
     assert said.startswith(
-        "patient 1 is in both train and validation, one of 1; theirs are 1 of the 1 validation images"
+        "patient 1 is in both train and validation, one of 1 shared patients, who have 1 of the 1 validation images"
     )
     assert "data.split (or --split-rule) official, chexnet, patient or a table" in said
     assert "\n" not in said

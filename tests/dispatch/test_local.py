@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from chexvision_dispatch import records
-from tests.dispatch.standin import Cli
+from chexvision_dispatch.local import Local
+from tests.dispatch.standin import RECORD, Cli
 from tests.fakes.hub import FakeHub
 
 pytestmark = pytest.mark.usefixtures("packs_stand_in")
@@ -61,6 +62,31 @@ def test_what_training_writes_is_shown_as_it_was_written(cli: Cli, words: list[s
 def test_exit_code_passes_through_and_is_recorded(cli: Cli, words: list[str]) -> None:
     assert cli(*words, "--set", "training.seed=7").code == 1
     assert only_record().sessions[0].exit_code == 7
+
+
+def test_a_script_that_was_altered_is_not_started_again(cli: Cli, words: list[str]) -> None:
+    assert cli(*words, "--set", "training.seed=7").code == 1
+    record = only_record()
+    script = Path(record.folder, "script.py")
+    sound = script.read_text()
+    script.write_text(sound.replace("def ", "import os  # altered\ndef ", 1))
+    refused = cli("runs", "resume")
+    assert refused.code == 1
+    assert f"{script} was altered since {record.run_id} was dispatched" in refused.err
+    assert only_record().sessions == record.sessions
+    script.write_text(sound)
+    assert cli("runs", "resume", "--follow").code == 1
+    assert len(only_record().sessions) == 2
+
+
+def test_a_record_of_before_scripts_were_hashed_goes_on(cli: Cli, words: list[str]) -> None:
+    assert cli(*words, "--set", "training.seed=7").code == 1
+    (path,) = records.runs_dir().glob("*.json")
+    older = json.loads(path.read_text())
+    del older["script_sha256"], older["format"]
+    path.write_text(json.dumps(older))
+    assert cli("runs", "resume", "--follow").code == 1
+    assert len(only_record().sessions) == 2
 
 
 def test_default_folder_is_named_after_the_run(cli: Cli, words: list[str]) -> None:
@@ -126,3 +152,22 @@ def test_ctrl_c_detaches_and_the_run_goes_on_until_it_is_cancelled(
     ended = cli("runs", "wait")
     assert ended.code == 75
     assert "is paused: it received SIGTERM" in ended.err
+
+
+def test_session_that_ignores_a_stop_request_is_killed_with_what_it_started(tmp_path: Path) -> None:
+    (tmp_path / "kernel").mkdir()
+    (tmp_path / "kernel" / "script.py").write_text(
+        "import signal, subprocess, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('deaf', flush=True)\n"
+        "subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+    )
+    target = Local(str(tmp_path / "run"))
+    session = target.start(RECORD, tmp_path / "kernel")
+    while "deaf" not in "".join(target.log(session, follow=False)):
+        assert target.state(session).phase == "running"
+    target.cancel(session)
+    assert target.state(session).phase == "running"
+    target.kill(session, None)
+    assert "".join(target.log(session, follow=True)) == "deaf\n"
+    assert target.state(session).message == "killed without warning"

@@ -10,7 +10,6 @@ from chexvision.errors import UsageError
 from chexvision.evaluation.compare import compare, short_names
 from chexvision.evaluation.metrics import measure
 from chexvision.evaluation.predictions import Predictions
-from chexvision.evaluation.published import beside, published_table
 from tests.evaluation.conftest import METHOD, made_up
 
 
@@ -87,22 +86,6 @@ def test_different_images_or_labels_are_refused_by_name() -> None:
     other.targets[7, 0] = 1 - other.targets[7, 0]
     with pytest.raises(UsageError, match=f"different labels, first for {first.filenames[7]}"):
         compare(first, other, METHOD)
-
-
-def test_only_the_same_images_make_published_figures_comparable() -> None:
-    metrics = measure(made_up())
-    assert not any(row.comparable for row in beside(metrics, "official", "test"))
-    known = published_table().splits["public list"]
-    same = metrics.model_copy(update={"images": known.images, "images_sha256": known.images_sha256})
-    for row in beside(same, None, "test"):
-        assert row.comparable == (row.published.split == "public list")
-    assert not any(row.comparable for row in beside(same.model_copy(update={"images_sha256": "0"}), None, "test"))
-    official = metrics.model_copy(update={"images": published_table().splits["official"].images})
-    for row in beside(official, "official", "test"):
-        assert row.comparable == (row.published.split == "official")
-    assert not any(row.comparable for row in beside(official, "patient", "test"))
-    fewer = same.model_copy(update={"macro": same.macro.model_copy(update={"findings": 13})})
-    assert not any(row.comparable for row in beside(fewer, None, "test"))
 
 
 def test_names_are_as_short_as_they_can_be() -> None:

@@ -27,7 +27,7 @@ from tests.evaluation.conftest import METHOD, made_up
 def test_all_figures_agree_with_scikit_learn(seed: int, digits: int) -> None:
     predictions = made_up(80, 40, seed, names=("Mass", "Nodule"))
     predictions = predictions.with_probabilities(predictions.probabilities.round(digits))
-    metrics = measure(predictions, thresholds={"Mass": 0.4, "Nodule": 0.6})
+    metrics = measure(predictions, thresholds={"Mass": 0.4, "Nodule": 0.6}, fewest=1)
     for i, (name, cut) in enumerate((("Mass", 0.4), ("Nodule", 0.6))):
         of, scores, targets = metrics.findings[name], predictions.probabilities[:, i], predictions.targets[:, i]
         assert of.decision is not None
@@ -67,7 +67,7 @@ def test_each_resample_is_the_figure_of_the_drawn_images() -> None:
             ]
         )
         again = predictions.take(rows)
-        alone = Measure(again, thresholds=dict.fromkeys(predictions.names, 0.5)).once()
+        alone = Measure(again, thresholds=dict.fromkeys(predictions.names, 0.5), fewest=1).once()
         for name in FIGURES:
             np.testing.assert_allclose(figures[name][:, b], alone[name][:, 0], atol=1e-12)
 

@@ -19,9 +19,7 @@ from chexvision.data.splits import record_split
 from chexvision.errors import ChexError, UsageError
 from chexvision.evaluation.overlap import TrainingImages, notes_of
 from chexvision.evaluation.own_split import split_for
-from chexvision.hub.artifact import RUN, TRAINING_IMAGES, Hardware, RunInfo
-from chexvision.provenance import Provenance
-from chexvision.recipes import load_recipe
+from tests.evaluation.trained_model import published
 
 Model = Callable[[int], Path]
 PATIENT = SplitChoice("patient")
@@ -35,27 +33,6 @@ def rows_of(names: list[str], patients: list[int]) -> Rows:
 
 def a_source(identity: str, *, drawn: bool) -> ShardSource:
     return ShardSource("d", {}, identity, drawn)
-
-
-def published(folder: Path, shards: Path, choice: SplitChoice, most: int | None = None) -> Path:
-    """Put beside a model what its training leaves: the split, and the images of a sample of train."""
-    source = find_shards(shards)
-    rows = read_rows(source.shards, choice)
-    TrainingImages.of(sample_patients(rows["train"], most, 0), source).write(folder / TRAINING_IMAGES)
-    run = RunInfo(
-        provenance=Provenance(run_id="r", source_revision="0", source_dirty=False),
-        recipe=load_recipe("densenet"),
-        dataset=source.name,
-        dataset_identity=source.identity,
-        split=record_split(choice, rows),
-        hardware=Hardware(device="cpu", processes=1, precision="fp32", cpu_count=2, platform="Linux"),
-        versions={},
-        started_at="",
-        finished_at="",
-        train_seconds=1.0,
-    )
-    (folder / RUN).write_text(run.model_dump_json())
-    return folder
 
 
 def evaluate(out: Path, *words: object) -> dict[str, object]:

@@ -95,3 +95,17 @@ def test_findings_that_one_group_lacks_are_left_out_for_all() -> None:
 
 def test_an_attribute_with_one_group_is_left_out() -> None:
     assert measure_subgroups(made_up(100, 40), {"view": np.full(100, "PA")}, METHOD) == ()
+
+
+def test_a_group_with_few_cases_does_not_shorten_the_mean_of_the_others() -> None:
+    predictions = made_up(900, 300)
+    age = np.where(predictions.patients % 5 == 0, "80+", np.where(predictions.patients % 2 == 0, "40-59", "60-79"))
+    for i in range(9):
+        predictions.targets[age == "80+", i] = 0
+    (found,) = measure_subgroups(predictions, {"age": age}, METHOD)
+    assert len(found.macro_findings) == 14
+    oldest = next(group for group in found.groups if group.group == "80+")
+    assert oldest.macro_auroc is None
+    assert oldest.note == "too few cases to compare: enough of 5 of 14 findings"
+    assert found.gap is not None
+    assert found.gap.pairs == 1

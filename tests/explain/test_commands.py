@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -12,10 +13,13 @@ import pytest
 from PIL import Image
 
 from chexvision.cli import main
+from chexvision.data.rows import read_rows
 from chexvision.data.source import find_shards
+from chexvision.data.split_rule import SplitChoice
 from chexvision.labels import FINDINGS
 from chexvision.shards.push import push_shards
 from chexvision.shards.synthesize import synthesize
+from tests.evaluation.trained_model import published
 from tests.fakes.fixtures import hub_here
 from tests.fakes.hub import FakeHub
 
@@ -153,6 +157,26 @@ def test_drawn_shards_are_audited_with_the_boxes_beside_them(
     first = (out / "audit.json").read_bytes(), (out / "audit.png").read_bytes()
     assert chexvision(*words) == 0
     assert ((out / "audit.json").read_bytes(), (out / "audit.png").read_bytes()) == first
+
+
+def test_an_audit_follows_the_split_that_the_model_was_trained_with(
+    model_folder: Path, drawn: Path, tmp_path: Path
+) -> None:
+    own = SplitChoice("patient")
+    test = {split: set(read_rows(find_shards(drawn).shards, choice)["test"].filenames.tolist())
+            for split, choice in (("patient", own), ("shards", None))}  # fmt: skip
+    model = tmp_path / "model"
+    shutil.copytree(model_folder, model)
+    published(model, drawn, own)
+    audited = {}
+    for split, words in (("patient", ()), ("shards", ("--split-rule", "shards"))):
+        out = tmp_path / split
+        assert chexvision("audit", model, "--data", drawn, "--out", out, "--resamples", 200, *words) == 0
+        audit = json.loads((out / "audit.json").read_text())
+        assert audit["conditions"]["images"] == f"{drawn.resolve()}, test by {split}"
+        audited[split] = {case["image"] for case in audit["cases"]}
+        assert audited[split] and audited[split] <= test[split]
+    assert audited["patient"] != audited["shards"]
 
 
 def test_drawn_shards_on_the_hub_bring_their_boxes(model_folder: Path, drawn: Path, tmp_path: Path) -> None:

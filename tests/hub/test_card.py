@@ -15,7 +15,8 @@ from chexvision.evaluation.final import Final, measure_final
 from chexvision.evaluation.predictions import Predictions
 from chexvision.evaluation.subgroups import group_images
 from chexvision.hub.artifact import Hardware, Metrics, RunInfo, read_run
-from chexvision.hub.card import render_card
+from chexvision.hub.card import render_card, with_destination
+from chexvision.hub.reference import RepoRef
 from chexvision.labels import FINDINGS
 from chexvision.provenance import Provenance
 from chexvision.recipes import load_recipe
@@ -45,9 +46,7 @@ def final() -> Final:
     test = made_up(600, 250, 1)
     sex: list[str | None] = ["F" if patient % 2 else "M" for patient in test.patients.tolist()]
     groups = group_images(sex, [50] * 600, ["PA"] * 600, [0] * 600)
-    return measure_final(
-        {"validation": _of_other_patients(made_up(400, 150, 0)), "test": test}, groups, "u/d", "patient"
-    )
+    return measure_final({"validation": _of_other_patients(made_up(400, 150, 0)), "test": test}, groups, "u/d")
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +124,66 @@ def test_the_hub_reads_the_results_from_it(metrics: Metrics, info: RunInfo) -> N
     assert {result.dataset_revision for result in card.data.eval_results} == {SHA}
 
 
+def test_commands_name_the_repository_that_it_is_published_to(metrics: Metrics, info: RunInfo) -> None:
+    to = RepoRef("chex/model")
+    text = render_card(metrics, info, "CheXVision densenet", to=to)
+    assert "USER" not in text
+    assert f"chexvision predict chex/model@{info.provenance.run_id} chest.png" in text
+    assert f'from_pretrained("chex/model", revision="{info.provenance.run_id}")' in text
+
+
+@pytest.mark.parametrize("to", [None, Path("/home/somebody/model")])
+def test_without_a_repository_commands_name_the_cards_own_folder(
+    to: Path | None, metrics: Metrics, info: RunInfo
+) -> None:
+    text = render_card(metrics, info, "CheXVision densenet", to=to)
+    assert "chexvision predict . chest.png" in text
+    assert 'from_pretrained(".")' in text
+    assert "/home/somebody" not in text
+    assert "USER" not in text
+
+
+@pytest.mark.parametrize("before", [None, RepoRef("other/model")])
+def test_a_card_that_is_published_later_is_as_if_the_repository_had_been_known(
+    before: RepoRef | None, metrics: Metrics, info: RunInfo
+) -> None:
+    to, run_id = RepoRef("chex/model"), info.provenance.run_id
+    card = render_card(metrics, info, "CheXVision densenet", ["roc.svg"], to=before)
+    known = render_card(metrics, info, "CheXVision densenet", ["roc.svg"], to=to)
+    assert with_destination(card, to, run_id) == known
+    assert with_destination(known, to, run_id) == known
+    assert with_destination("# A card by hand\n", to, run_id) == "# A card by hand\n"
+
+
+def test_a_local_dataset_is_named_without_its_path(metrics: Metrics, info: RunInfo) -> None:
+    folder = "/kaggle/working/somebody/shards"
+    text = render_card(
+        metrics.model_copy(update={"dataset": folder}), info.model_copy(update={"dataset": folder}), "CheXVision"
+    )
+    assert "/kaggle" not in text
+    assert f"a local folder `shards` (identity `{SHA}`)" in text
+
+
+def test_calibration_under_other_prevalences_and_references_are_there(metrics: Metrics, info: RunInfo) -> None:
+    text = render_card(metrics, info, "CheXVision densenet")
+    assert "times that on validation, where probabilities were calibrated" in text
+    assert "corrected for the prevalence among the labels here" in text
+    assert "[arnoweng/CheXNet](https://github.com/arnoweng/CheXNet)" in text
+    assert "p = " in text
+
+
+def test_too_few_cases_are_said(info: RunInfo) -> None:
+    validation, test = _of_other_patients(made_up(200, 80, 0)), made_up(200, 80, 1)
+    test.targets[:, test.column("Hernia")] = 0
+    test.targets[:3, test.column("Hernia")] = 1
+    final = measure_final({"validation": validation, "test": test}, None, "u/d")
+    metrics = Metrics(dataset="d", drawn=False, split_table=None, image_size=320, epoch=1, splits=final.splits)
+    text = render_card(metrics, info, "CheXVision densenet")
+    row = next(line for line in text.splitlines() if line.startswith("| Hernia |"))
+    assert "| too few |" in row
+    assert "Left out of the mean, too few cases (fewer than 10 patients with or without it): " in text
+
+
 def test_figures_are_files_that_stand_alone(final: Final) -> None:
     import xml.etree.ElementTree as ET
 
@@ -135,7 +194,7 @@ def test_figures_are_files_that_stand_alone(final: Final) -> None:
 
 
 def test_a_run_without_test_images_still_gets_its_rules() -> None:
-    final = measure_final({"validation": made_up(200, 80)}, None, "d", None)
+    final = measure_final({"validation": made_up(200, 80)}, None, "d")
     assert list(final.splits) == ["validation"]
     assert final.rules.thresholds is not None
     assert final.subgroups == ()

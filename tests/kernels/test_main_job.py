@@ -19,6 +19,8 @@ from chexvision.evaluation.overlap import TrainingImages
 from chexvision.models import CheXVision
 from chexvision.recipes import load_recipe
 from chexvision.shards.release import patient_of
+from chexvision_dispatch.estimate import gpu_hours
+from tests.dispatch.measured import OPTIONS, published_run
 from tests.fakes.fixtures import HUB_TOKEN
 from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle
@@ -46,6 +48,7 @@ def kaggle(tmp_path: Path, fake_hub: FakeHub) -> FakeKaggle:
         token=KAGGLE_TOKEN,
         session_env={**fake_hub.env, "OMP_NUM_THREADS": "1"},
         secrets={"HF_TOKEN": HUB_TOKEN},
+        starts_in="src",
         record_bodies=True,
     )
 
@@ -109,6 +112,8 @@ def test_a_dispatched_run_appears_on_the_hub_in_one_tagged_commit(
         of = {name: seen.overlap("model", name, rows, source) for name, rows in expected.rows.items()}
         assert 0 < (of["train"].trained_images or 0) <= 40
         assert [of[name].trained_patients for name in ("validation", "test")] == [0, 0]
+        assert f"chexvision predict chex/model@{run_id} chest.png" in card
+        assert "USER" not in card
 
         # Everything it depends on is recorded, pinned.
         assert run["dataset"] == f"chex/published@{pushed.oid}"
@@ -116,6 +121,11 @@ def test_a_dispatched_run_appears_on_the_hub_in_one_tagged_commit(
         assert run["provenance"]["target"] == "kaggle"
         assert len(run["provenance"]["bundle_sha256"]) == 64
         assert len(json.loads(files["history.json"])) == 1
+
+        # The next dispatch of the recipe knows how long it takes.
+        published_run(session.working / "artifact")
+        recipe = load_recipe("densenet", preset="smoke", overrides=QUICK[1::2])
+        assert gpu_hours(recipe, OPTIONS).refuse
 
         # What others pull is what was trained, bit for bit.
         trained = CheXVision.from_pretrained(session.working / "artifact")

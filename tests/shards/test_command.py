@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -88,6 +89,20 @@ def test_left_out_images_are_named(release: Release, tmp_path: Path, capsys: pyt
     assert said.out.splitlines()[4].split()[-1] == "1"
 
 
+def test_impossible_ages_are_counted(release: Release, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The 2017 edition pads years and has ages up to 414: of 020Y to 059Y the first two become impossible."""
+    text = release.metadata.read_text().replace(",020Y,", ",411Y,").replace(",021Y,", ",unknown,")
+    release.metadata.write_text(text)
+    words = ("--images", release.root, "--metadata", release.metadata, "--out", tmp_path / "out", "--size", 32)
+    assert run("build", *words) == 0
+    first = release.names[0]
+    assert f"impossible ages: 2, stored as null; the first is 411Y of {first}\n" in capsys.readouterr().out
+    assert "2 images have an age that nobody can have" in (tmp_path / "out" / "README.md").read_text()
+    assert run("info", tmp_path / "out", "--json") == 0
+    ages = [split["ages"] for split in json.loads(capsys.readouterr().out)["splits"].values()]
+    assert sum(of["known"] for of in ages) == 38 and max(of["maximum"] for of in ages) == 59
+
+
 @pytest.mark.parametrize(
     ("text", "size"), [("256MB", 256 * 10**6), ("1.5 GiB", 3 << 29), ("7", 7), ("10kb", 10_000), (" 2MiB ", 2 << 20)]
 )
@@ -129,8 +144,47 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, number: signal.Signal
     assert beside(tmp_path) == []
 
 
+def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    words = [*COMMAND, "synthesize", "--out", str(tmp_path / "out"), "--images", "100000", "--size", "64"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            _wait_for_a_shard(tmp_path, process)
+        finally:
+            process.kill()
+    assert beside(tmp_path) == [".out.building", ".out.lock"]
+    assert run("synthesize", "--out", tmp_path / "out", "--images", 12, "--size", 48) == 0
+    assert beside(tmp_path) == ["out"]
+
+
+def test_a_build_that_runs_is_left_alone_by_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*COMMAND, "synthesize", "--out", str(tmp_path / "out"), "--images", "100000", "--size", "64"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            _wait_for_a_shard(tmp_path, process)
+            assert run("synthesize", "--out", tmp_path / "out", "--images", 12, "--size", 48) == 1
+            assert f"{tmp_path / 'out'} is being made by another command" in capsys.readouterr().err
+            assert any(os.path.getsize(path) for path in tmp_path.glob(".out.building/data/*"))  # noqa: PTH202
+            assert process.poll() is None
+        finally:
+            process.kill()
+
+
+def test_a_set_that_was_being_replaced_when_the_build_was_killed_comes_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The kill came between the two renames: the old set is moved away, the new one is not in its place."""
+    words = ("synthesize", "--out", tmp_path / "out", "--images", 12, "--size", 48)
+    assert run(*words) == 0
+    (tmp_path / "out").rename(tmp_path / ".out.old")
+    assert run(*words) == 2
+    assert "already holds shards; add --overwrite" in capsys.readouterr().err
+    assert run("verify", tmp_path / "out") == 0
+    assert run(*words, "--overwrite") == 0
+    assert beside(tmp_path) == ["out"]
+
+
 def _wait_for_a_shard(folder: Path, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 60
-    while not any(os.path.getsize(path) for path in folder.glob(".out.*/data/*")):  # noqa: PTH202
+    while not any(os.path.getsize(path) for path in folder.glob(".out.building/data/*")):  # noqa: PTH202
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)

@@ -76,8 +76,8 @@ def test_a_patient_in_two_splits_is_found(built: tuple[Path, Manifest]) -> None:
     stranger = read(out, "train")["patient_id"][0].as_py()
     rewrite(out, manifest, "test", replaced(table, "patient_id", [stranger] * len(table)))
     assert failures(out)["patients in one split each"] == (
-        f"patient {stranger} is in both train and test, one of 1; theirs are {len(table)} of the {len(table)} test "
-        "images (100 %)"
+        f"patient {stranger} is in both train and test, one of 1 shared patients, who have {len(table)} of the "
+        f"{len(table)} test images (100 %)"
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import nn
 
@@ -51,10 +52,11 @@ def tiny_training(
     work: Path,
     *overrides: str,
     should_stop: Callable[[], bool] = lambda: False,
+    accelerator: Accelerator | None = None,
 ) -> Training:
-    """A training of three epochs of a few steps on 32² pictures."""
+    """A training of three epochs of a few steps on 32² images; `accelerator` overrides the recipe's precision."""
     recipe = load_recipe("scratch", overrides=[*TINY, *overrides])
-    accelerator = start_accelerator(recipe.training.precision)
+    accelerator = accelerator or start_accelerator(recipe.training.precision)
     source = find_shards(shards)
     rows = splits_of(source, recipe.data, recipe.training.seed)
     splits: dict[str, Split] = {

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
+import psutil
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from chexvision.shards.parallel import usable_cores
 from chexvision.training.hardware import cpu_name, package_versions
 
 Figure = float | int | str
@@ -61,7 +62,7 @@ class Report:
 def this_machine() -> dict[str, Figure]:
     """Device and cores in use."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_name()
-    return {"device": device, "cores": len(os.sched_getaffinity(0))}
+    return {"device": device, "cores": usable_cores()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +79,29 @@ class Rate:
 
 
 def rate(work: Callable[[], int], seconds: float = 2.0) -> Rate:
-    """Repeat `work`, which says how many units it did, for about `seconds` after one round to warm up."""
+    """Repeat `work`, which says how many units it did, for about `seconds` after one round to warm up.
+
+    CPU time is that of this process and of its children that live as long as the measurement.
+    """
     work()
-    units, began, cpu = 0, time.perf_counter(), time.process_time()
+    units, began, cpu = 0, time.perf_counter(), _cpu_seconds()
     while (elapsed := time.perf_counter() - began) < seconds or not units:
         units += work()
     elapsed = time.perf_counter() - began
-    return Rate(units / elapsed, (time.process_time() - cpu) / units)
+    return Rate(units / elapsed, (_cpu_seconds() - cpu) / units)
 
 
 def wait_for(device: torch.device) -> None:
     """Until a GPU has done what it was given; a CPU has."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def _cpu_seconds() -> float:
+    """CPU time so far of this process and of its children, which load data."""
+    mine = psutil.Process()
+    times = [process.cpu_times() for process in (mine, *mine.children(recursive=True))]
+    return float(sum(of.user + of.system for of in times))
 
 
 def _text(value: Figure | None) -> str:

@@ -10,6 +10,7 @@ import typer
 
 from chexvision import __version__
 from chexvision.errors import ChexError
+from chexvision.foreign import printable
 
 _LONGEST = 900  # characters of an error
 
@@ -73,6 +74,5 @@ def _fail(message: str, exit_code: int) -> NoReturn:
 
 def one_line(message: str) -> str:
     """An error as it is shown: it may quote a file that holds escape sequences, or a megabyte without a space."""
-    text = "".join(char if char.isprintable() else " " for char in message)
-    text = " ".join(text.split())
+    text = printable(" ".join(message.split()))
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 200]} … {text[-190:]}"

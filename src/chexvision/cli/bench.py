@@ -28,7 +28,8 @@ Device = Annotated[str | None, typer.Option(help="cpu, or cuda. Default: a GPU i
 @app.command("shards")
 def shards(data: Annotated[Path, typer.Option(help="A folder of radiographs (PNG).")], size: Size = 320) -> None:
     """Radiographs to stored pictures, on one core."""
-    _use_cores(1)
+    if hasattr(os, "sched_setaffinity"):  # elsewhere it is one thread all the same
+        _use_cores(1)
     from chexvision.bench.shards import bench_shards
 
     _show(bench_shards(data, size))
@@ -88,12 +89,19 @@ def evaluate(
 
 
 def _use_cores(count: int | None) -> None:
-    """Hold this process, and the threads it is still to start, to `count` cores."""
+    """Hold this process, and the threads and processes it is still to start, to `count` cores.
+
+    Raises:
+        UsageError: there are fewer, or the system holds no process to cores, as macOS.
+    """
+    if count is None:
+        return
+    if not hasattr(os, "sched_setaffinity"):
+        raise UsageError("--workers: this system cannot hold a process to some cores; leave it out")
     available = sorted(os.sched_getaffinity(0))
-    if count is not None:
-        if count > len(available):
-            raise UsageError(f"--workers {count}: this machine has {len(available)} cores")
-        os.sched_setaffinity(0, available[:count])
+    if count > len(available):
+        raise UsageError(f"--workers {count}: this machine has {len(available)} cores")
+    os.sched_setaffinity(0, available[:count])
 
 
 def _device(wanted: str | None) -> str:

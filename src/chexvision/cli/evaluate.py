@@ -11,7 +11,6 @@ from chexvision.cli.models import Precision
 from chexvision.errors import UsageError
 
 if TYPE_CHECKING:
-    from chexvision.evaluation.outcome import Measured
     from chexvision.evaluation.predictions import Predictions
     from chexvision.shards.metadata import Entry
 
@@ -153,13 +152,12 @@ def compare(
     for name, other in zip(names[1:], predictions[1:], strict=True):
         comparisons.append(run(predictions[0], other, method, (names[0], name)))
         tables.print_comparison(console, comparisons[-1])
-    rule, split = _division(results[0])
     for note in _overlap_notes(results):
         console.print(f"note: {note}")
     for name, of in zip(names, predictions, strict=True):
         metrics = measure(of)
         console.print(f"{name}:", style="bold")
-        tables.print_published(console, beside(metrics, rule, split), metrics.macro_auroc)
+        tables.print_published(console, beside(metrics), metrics.macro_auroc)
     if out is not None:
         text = ",\n".join(comparison.model_dump_json(indent=1) for comparison in comparisons)
         write_text_atomic(out, f"[{text}]\n")
@@ -237,33 +235,16 @@ def _predictions(path: Path, entries: dict[str, Entry] | None) -> Predictions:
     return read_submission(path, entries).predictions
 
 
-def _division(path: Path) -> tuple[str | None, str | None]:
-    """How the images of an evaluation's folder were divided, and which part they are."""
-    found = _evaluation(path)
-    return (found.split_rule, found.split) if found else (None, None)
-
-
 def _overlap_notes(results: list[Path]) -> list[str]:
     """What evaluations say of their models' training on the images that are compared."""
+    from chexvision.evaluation.outcome import Overlaps
     from chexvision.evaluation.overlap import notes_of
+    from chexvision.json_files import read_record
 
     notes = []
     for path in results:
-        found = _evaluation(path)
-        for overlap in found.overlaps if found else ():
-            if found and overlap.split == found.split:
-                notes += notes_of(overlap, f"of {path}")
+        metrics = (path if path.is_dir() else path.parent) / "metrics.json"
+        if metrics.is_file():
+            found = read_record(metrics, Overlaps)
+            notes += [note for of in found.overlaps if of.split == found.split for note in notes_of(of, f"of {path}")]
     return notes
-
-
-def _evaluation(path: Path) -> Measured | None:
-    """What the ``metrics.json`` of an evaluation's folder says of its images; None where there is none.
-
-    Raises:
-        ChexError: it is something else.
-    """
-    from chexvision.evaluation.outcome import Measured
-    from chexvision.json_files import read_record
-
-    metrics = (path if path.is_dir() else path.parent) / "metrics.json"
-    return read_record(metrics, Measured) if metrics.exists() else None

@@ -130,6 +130,8 @@ def _show_built(manifest: Manifest, out: Path) -> None:
     for image in manifest.bad:
         typer.echo(f"left out {image.name}: {image.reason}", err=True)
     _print_summary(manifest, out)
+    if ages := manifest.impossible_ages:
+        typer.echo(f"impossible ages: {len(ages):,}, stored as null; the first is {ages[0].age} of {ages[0].name}")
 
 
 @app.command()

@@ -16,6 +16,7 @@ from torch import Tensor
 from chexvision.data.dataset import Split
 
 _AHEAD = 3  # micro-batches waiting in memory
+_FEWEST = 2  # images in a pass: batch norms have no statistics of one image whose last feature map is 1x1
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class MicroBatch:
     Args:
         images: uint8[B, H, W] on the device.
         targets: float[B, 15] on the device.
-        weights: float[B] on the device: 1, or 0 for an image that only fills an empty share.
+        weights: float[B] on the device: 1, or 0 for an image that only fills up the pass.
         positions: int64[B] on the CPU: where in the effective batch each image stands.
         step: the optimisation step of the epoch it belongs to.
         step_size: images of that step over all processes.
@@ -54,7 +55,7 @@ class MicroBatch:
 class _Share:
     index: NDArray[np.int64]
     positions: NDArray[np.int64]
-    weight: float
+    weights: NDArray[np.float32]
     step: int
     step_size: int
     last: bool
@@ -69,7 +70,8 @@ def images_a_pass(images: int, batch_size: int, micro_batch_size: int, world: in
     """The most images that one of `world` processes passes at once: in a full step, and in the last of an epoch."""
     last = images % batch_size or batch_size
     shares = [-(-size // world) for size in (min(batch_size, images), last)]
-    full, short = (-(-share // -(-share // micro_batch_size)) for share in shares)
+    fewest = min(_FEWEST, micro_batch_size)
+    full, short = (max(fewest, -(-share // -(-share // micro_batch_size))) for share in shares)
     return full, short
 
 
@@ -78,8 +80,9 @@ def training_batches(
 ) -> Generator[MicroBatch]:
     """This process's micro-batches of one epoch, in an order that `seed` and `epoch` decide.
 
-    Every optimisation step covers `batch_size` images of a permutation, divided among the processes and then
-    into micro-batches of at most `micro_batch_size`.
+    Every optimization step covers `batch_size` images of a permutation, divided among the processes and then
+    into micro-batches of at most `micro_batch_size`. A micro-batch that would hold fewer than two images is filled up
+    with the next images of the permutation, which weigh 0.
 
     Args:
         split: what to train on.
@@ -99,7 +102,10 @@ def in_order(split: Split, batch_size: int, place: Place) -> Generator[MicroBatc
     """This process's consecutive part of a split, each image exactly once over all processes."""
     mine = np.array_split(np.arange(len(split), dtype=np.int64), place.world)[place.rank]
     chunks = [mine[at : at + batch_size] for at in range(0, len(mine), batch_size)]
-    shares = (_Share(chunk, chunk, 1.0, step, len(chunk), True) for step, chunk in enumerate(chunks))
+    shares = (
+        _Share(chunk, chunk, np.ones(len(chunk), np.float32), step, len(chunk), True)
+        for step, chunk in enumerate(chunks)
+    )
     yield from _prefetched(split, shares, place)
 
 
@@ -109,13 +115,20 @@ def _shares(
     for step in range(first_step, steps_per_epoch(len(order), batch_size)):
         index = order[step * batch_size : (step + 1) * batch_size]
         mine = np.array_split(np.arange(len(index)), place.world)[place.rank]
-        weight = 1.0
-        if not len(mine):
-            # Fewer images than processes: this one joins in the step with an image that does not count.
-            mine, weight = np.zeros(1, np.int64), 0.0
-        chunks = np.array_split(mine, -(-len(mine) // micro_batch_size))
+        chunks = np.array_split(mine, max(1, -(-len(mine) // micro_batch_size)))
         for number, positions in enumerate(chunks):
-            yield _Share(index[positions], positions, weight, step, len(index), number == len(chunks) - 1)
+            counted = len(positions)
+            # Also of a process without a share, which must join in the step.
+            first = int(positions[0]) if counted else 0
+            positions = first + np.arange(max(counted, min(_FEWEST, micro_batch_size)))
+            yield _Share(
+                index=order[(step * batch_size + positions) % len(order)],
+                positions=positions % len(index),
+                weights=(np.arange(len(positions)) < counted).astype(np.float32),
+                step=step,
+                step_size=len(index),
+                last=number == len(chunks) - 1,
+            )
 
 
 def _prefetched(split: Split, shares: Iterator[_Share], place: Place) -> Generator[MicroBatch]:
@@ -173,7 +186,7 @@ def _gather(
     split: Split, targets: NDArray[np.float32], share: _Share, place: Place, stream: torch.cuda.Stream | None
 ) -> MicroBatch:
     target = torch.from_numpy(targets[share.index])
-    weights = torch.full((len(share.index),), share.weight)
+    weights = torch.from_numpy(share.weights)
     if stream is None:
         images = _pick(split, share.index, pinned=False)
     else:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import psutil
 import torch
 
 from chexvision.data.dataset import Split
@@ -19,6 +19,7 @@ Placement = Literal["auto", "disk", "memory", "device"]
 # What the model, its activations and the operating system are left with.
 _DEVICE_SHARE = 0.25
 _MEMORY_SHARE = 0.4
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 def placed(split: Split, placement: Placement, place: Place) -> Split:
@@ -72,13 +73,13 @@ def _free_on_device(place: Place) -> int:
 
 
 def _free_memory() -> int:
-    """Bytes that a process can still take: what the kernel says, or what its control group leaves."""
-    free = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        free = [int(fields["MemAvailable"].split()[0]) * 1024]
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.is_file() and used.is_file() and limit.read_text().strip() != "max":
-        free.append(int(limit.read_text()) - int(used.read_text()))
-    return max(0, min(free))
+    """Bytes that a process can still take: what the system says, or what its control group leaves."""
+    free: int = psutil.virtual_memory().available
+    try:
+        limit = int((_CGROUP / "memory.max").read_text())
+        used = int((_CGROUP / "memory.current").read_text())
+        stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # no control group, as on macOS, or no limit: "max"
+        return free
+    # Cached files count as used, decoded images among them, but make room for whatever asks for it.
+    return max(0, min(free, limit - used + int(stat.get("inactive_file", 0))))

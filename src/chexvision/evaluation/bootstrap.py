@@ -13,7 +13,7 @@ from chexvision.evaluation.records import CI, IntervalMethod
 Counts: TypeAlias = NDArray[np.float32]  # [P, B]: how often each patient is drawn in each resample
 
 BLOCK = 50  # resamples computed together: their counts then fit into the cache
-_FEWEST = 0.5  # share of the resamples that must define a figure for it to get an interval
+FEWEST_DEFINED = 0.5  # share of the resamples that must define a figure for it to get an interval
 
 
 def patient_index(patients: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
@@ -47,7 +47,7 @@ def interval(values: Floats, level: float, unbiased_for: float | None = None) ->
             mean shift.
     """
     defined = values[~np.isnan(values)]
-    if not len(values) or len(defined) < _FEWEST * len(values):
+    if not len(values) or len(defined) < FEWEST_DEFINED * len(values):
         return None
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     if unbiased_for is not None:

@@ -19,7 +19,7 @@ FILE = "calibration.json"
 Method = Literal["temperature", "platt", "isotonic"]
 DEFAULT_METHOD: Method = "platt"
 Probability = Annotated[float, Field(ge=0, le=1)]
-_SMALLEST = 1e-7  # probabilities are kept that far from 0 and 1 where logits are taken
+SMALLEST = 1e-7  # probabilities are kept that far from 0 and 1 where logits are taken
 
 
 class Curve(Record):
@@ -45,7 +45,7 @@ class Curve(Record):
     def apply(self, probabilities: Floats) -> Floats:
         """float[N] in [0, 1] to float64[N] in [0, 1]; the order of images is kept."""
         if self.slope is not None and self.intercept is not None:
-            return _sigmoid(self.slope * _logit(probabilities) + self.intercept)
+            return sigmoid(self.slope * logit(probabilities) + self.intercept)
         return np.interp(probabilities, self.x, self.y)
 
 
@@ -56,11 +56,13 @@ class Calibration(Record):
         method: "temperature" (the logit divided by a number), "platt" (and shifted) or "isotonic".
         chosen_on: the images it was fitted on.
         curves: by name; null where the images held only one kind, which leaves probabilities as they are.
+        prevalences: by name, among these images' known labels; empty in files of earlier versions.
     """
 
     method: Method
     chosen_on: ChosenOn
     curves: dict[str, Curve | None]
+    prevalences: dict[str, float] = Field(default_factory=dict)
 
     @property
     def described(self) -> str:
@@ -84,12 +86,15 @@ def fit_calibration(predictions: Predictions, method: Method, chosen_on: ChosenO
     any shape, and the noise of rare findings with it.
     """
     curves: dict[str, Curve | None] = {}
+    prevalences: dict[str, float] = {}
     for i, name in enumerate(predictions.names):
         target = predictions.targets[:, i]
         known = ~np.isnan(target)
-        both = bool((target == 1).any() and (target == 0).any())
+        if known.any():
+            prevalences[name] = float(target[known].mean())
+        both = 0 < prevalences.get(name, 0) < 1
         curves[name] = _fit(predictions.probabilities[known, i], target[known], method) if both else None
-    return Calibration(method=method, chosen_on=chosen_on, curves=curves)
+    return Calibration(method=method, chosen_on=chosen_on, curves=curves, prevalences=prevalences)
 
 
 def read_calibration(path: Path) -> Calibration:
@@ -107,7 +112,7 @@ def _fit(probabilities: Floats, targets: Floats, method: Method) -> Curve:
 
         fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(probabilities, targets)
         return Curve(x=tuple(fitted.X_thresholds_.tolist()), y=tuple(fitted.y_thresholds_.tolist()))
-    slope, intercept = _fit_line(_logit(probabilities), targets, shift=method == "platt")
+    slope, intercept = _fit_line(logit(probabilities), targets, shift=method == "platt")
     return Curve(slope=slope, intercept=intercept)
 
 
@@ -118,7 +123,7 @@ def _fit_line(logits: Floats, targets: Floats, shift: bool) -> tuple[float, floa
     def loss(parameters: Floats) -> tuple[float, Floats]:
         slope = np.exp(parameters[0])
         z = slope * logits + (parameters[1] if shift else 0.0)
-        error = _sigmoid(z) - targets
+        error = sigmoid(z) - targets
         # A weak pull towards the identity keeps separable classes finite.
         value = np.mean(np.logaddexp(0, z) - targets * z) + 1e-6 * float(parameters @ parameters)
         gradient = np.array([np.mean(error * logits) * slope, np.mean(error)])[: len(parameters)]
@@ -134,12 +139,14 @@ def _fit_line(logits: Floats, targets: Floats, shift: bool) -> tuple[float, floa
     return float(np.exp(found.x[0])), float(found.x[1]) if shift else 0.0
 
 
-def _logit(probabilities: Floats) -> Floats:
-    p = np.clip(probabilities, _SMALLEST, 1 - _SMALLEST)
+def logit(probabilities: Floats) -> Floats:
+    """Logits of float[...] in [0, 1], finite because probabilities are kept off 0 and 1."""
+    p = np.clip(probabilities, SMALLEST, 1 - SMALLEST)
     return np.log(p) - np.log1p(-p)
 
 
-def _sigmoid(z: Floats) -> Floats:
+def sigmoid(z: Floats) -> Floats:
+    """Probabilities of logits, without overflow."""
     from scipy.special import expit
 
     return np.asarray(expit(z), np.float64)

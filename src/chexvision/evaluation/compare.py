@@ -8,7 +8,7 @@ import numpy as np
 
 from chexvision.errors import UsageError
 from chexvision.evaluation.bootstrap import draw_patients, interval
-from chexvision.evaluation.delong import contributions, p_value, standard_error
+from chexvision.evaluation.delong import contributions, holm, p_value, standard_error
 from chexvision.evaluation.metrics import Measure, macro_columns, macro_of
 from chexvision.evaluation.predictions import Predictions
 from chexvision.evaluation.ranking import Floats
@@ -23,20 +23,26 @@ class Difference(Record):
         second: the second model's.
         difference: second - first.
         difference_ci: of the paired bootstrap over patients.
-        p_delong: of DeLong's test, which takes images for independent; null with one image of a kind.
+        p_delong: of DeLong's test, which takes images for independent.
+        p_delong_holm: the same, adjusted by Holm's method for the tests of all outputs; null for their mean.
         p_patients: likewise, with several images of a patient allowed for (Obuchowski 1997).
+        p_patients_holm: the same, adjusted likewise.
+        too_few: why all of these are null, if they are; see `FEWEST`.
     """
 
-    first: float | None
-    second: float | None
-    difference: float | None
-    difference_ci: CI
-    p_delong: float | None
-    p_patients: float | None
+    first: float | None = None
+    second: float | None = None
+    difference: float | None = None
+    difference_ci: CI = None
+    p_delong: float | None = None
+    p_delong_holm: float | None = None
+    p_patients: float | None = None
+    p_patients_holm: float | None = None
+    too_few: str | None = None
 
 
 class Comparison(Record):
-    """Two models on the same images. ``macro`` runs over the findings that have both kinds of image."""
+    """Two models on the same images. ``macro`` runs over the findings that have enough cases."""
 
     first: str
     second: str
@@ -64,39 +70,29 @@ def compare(
         UsageError: the images or their labels differ, or no output is in both.
     """
     first, second = _aligned(first, second, names)
-    draws = draw_patients(len(np.unique(first.patients)), method)
+    weightings = draw_patients(len(np.unique(first.patients)), method)
     measured = [Measure(model, only=("auroc",)) for model in (first, second)]
     once = [model.once()["auroc"] for model in measured]
-    resampled = [model.under(draws)["auroc"] for model in measured]
+    resampled = [model.under(weightings)["auroc"] for model in measured]
     columns = macro_columns(first.names, once[0][:, 0])
-    shares = [[_shares(model, i) for i in range(len(model.names))] for model in (first, second)]
 
-    def difference(values: list[Floats], draws: list[Floats], errors: list[Floats] | None) -> Difference:
-        a, b = float(values[0][0]), float(values[1][0])
-        if np.isnan(a) or np.isnan(b):
-            return Difference(
-                first=None, second=None, difference=None, difference_ci=None, p_delong=None, p_patients=None
-            )
-        error = errors[1] - errors[0] if errors else None
+    def difference(rows: list[int], too_few: str | None) -> Difference:
+        """Of the mean AUROC over `rows`."""
+        if too_few is not None:
+            return Difference(too_few=too_few)
+        a, b = (float(macro_of(values, rows)[0]) for values in once)
+        draws = [macro_of(values, rows) for values in resampled]
+        error = _mean_shares(second, rows) - _mean_shares(first, rows)
         return Difference(
             first=a,
             second=b,
             difference=b - a,
             difference_ci=interval(draws[1] - draws[0], method.level),
-            p_delong=p_value(b - a, standard_error(error)) if error is not None else None,
-            p_patients=p_value(b - a, standard_error(error, first.patients)) if error is not None else None,
+            p_delong=p_value(b - a, standard_error(error)),
+            p_patients=p_value(b - a, standard_error(error, first.patients)),
         )
 
-    def mean_shares(model: int) -> Floats | None:
-        parts = [shares[model][i] for i in columns]
-        known = [part for part in parts if part is not None]
-        return np.mean(known, axis=0) if known and len(known) == len(parts) else None
-
-    macro_errors = [part for part in (mean_shares(0), mean_shares(1)) if part is not None]
-    outputs = {}
-    for i, name in enumerate(first.names):
-        pair = [part for part in (shares[0][i], shares[1][i]) if part is not None]
-        outputs[name] = difference([a[i] for a in once], [r[i] for r in resampled], pair if len(pair) == 2 else None)
+    outputs = [difference([i], measured[0].too_few[i]) for i in range(len(first.names))]
     return Comparison(
         first=names[0],
         second=names[1],
@@ -104,14 +100,25 @@ def compare(
         patients=measured[0].patients,
         images_sha256=first.images_sha256,
         interval=method,
-        macro=difference(
-            [macro_of(a, columns) for a in once],
-            [macro_of(r, columns) for r in resampled],
-            macro_errors if len(macro_errors) == 2 else None,
-        ),
+        macro=difference(columns, None if columns else "no finding has enough cases"),
         macro_findings=len(columns),
-        outputs=outputs,
+        outputs=dict(zip(first.names, _adjusted(outputs), strict=True)),
     )
+
+
+def _adjusted(outputs: list[Difference]) -> list[Difference]:
+    """With p-values adjusted for the tests of all outputs."""
+    delong, patients = holm([of.p_delong for of in outputs]), holm([of.p_patients for of in outputs])
+    return [
+        of.model_copy(update={"p_delong_holm": a, "p_patients_holm": b})
+        for of, a, b in zip(outputs, delong, patients, strict=True)
+    ]
+
+
+def _mean_shares(model: Predictions, columns: list[int]) -> Floats:
+    """What each image contributes to the error of the mean AUROC over `columns`: float64[N]."""
+    parts = [contributions(model.probabilities[:, i], model.targets[:, i])[1] for i in columns]
+    return np.asarray(np.mean(parts, axis=0), np.float64)
 
 
 def short_names(texts: Sequence[str]) -> list[str]:
@@ -122,13 +129,6 @@ def short_names(texts: Sequence[str]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return list(texts)
-
-
-def _shares(model: Predictions, i: int) -> Floats | None:
-    target = model.targets[:, i]
-    if min((target == 1).sum(), (target == 0).sum()) < 2:
-        return None
-    return contributions(model.probabilities[:, i], target)[1]
 
 
 def _aligned(first: Predictions, second: Predictions, names: tuple[str, str]) -> tuple[Predictions, Predictions]:

@@ -7,20 +7,12 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from chexvision.evaluation import external
 from chexvision.evaluation.compare import Comparison, Difference
-from chexvision.evaluation.external import Gap, OtherSet
 from chexvision.evaluation.outcome import Evaluation
 from chexvision.evaluation.published import Beside
-from chexvision.evaluation.records import ABNORMAL, CI, Attribute, FindingMetrics, SplitMetrics
-
-
-def figure(value: float | None, ci: CI = None, digits: int = 3, sign: bool = False) -> str:
-    """A figure with its interval, such as ``0.841 (0.832–0.850)``; a dash where there is none."""
-    if value is None:
-        return "–"
-    form = f"{'+' if sign else ''}.{digits}f"
-    between = " to " if sign else "–"
-    return f"{value:{form}}" + (f" ({ci[0]:{form}}{between}{ci[1]:{form}})" if ci else "")
+from chexvision.evaluation.records import ABNORMAL, Attribute, FindingMetrics, SplitMetrics
+from chexvision.evaluation.wording import about_means, figure, gap_text, no_mean, p_text, prior_shift_text
 
 
 def _table(title: str, heads: Sequence[str]) -> Table:
@@ -55,7 +47,7 @@ def print_metrics(console: Console, metrics: SplitMetrics, title: str) -> None:
     table.add_row(
         f"mean of {macro.findings}",
         "",
-        figure(macro.auroc, macro.auroc_ci),
+        figure(macro.auroc, macro.auroc_ci, too_few=no_mean(macro)),
         *(figure(value) for value in (macro.auprc, macro.f1, macro.recall, macro.specificity, macro.ece)),
         style="bold",
         end_section=metrics.binary is None,
@@ -65,14 +57,16 @@ def print_metrics(console: Console, metrics: SplitMetrics, title: str) -> None:
     for name, of in metrics.findings.items():
         table.add_row(name, *_cells(of))
     console.print(table)
-    if macro.left_out:
-        console.print(f"left out of the mean, for want of positives or negatives: {', '.join(macro.left_out)}")
+    for said in about_means(macro):
+        console.print(said)
     if metrics.binary is not None and metrics.binary.decision is not None:
         at = metrics.binary.decision
         console.print(
             f"normal/abnormal at {at.threshold:.3f}: {at.true_positives:,} true and {at.false_positives:,} false "
             f"positives, {at.true_negatives:,} true and {at.false_negatives:,} false negatives"
         )
+    if metrics.prior_shift is not None:
+        console.print(prior_shift_text(metrics.prior_shift))
     unknown = sum(of.unknown for of in metrics.findings.values())
     if unknown:
         console.print(f"{unknown:,} unknown labels are masked")
@@ -100,21 +94,30 @@ def print_published(console: Console, rows: Sequence[Beside], ours: float | None
         of = row.published
         size = f", {of.size} px" if of.size else ""
         console.print(f"  {of.auroc:.3f} {of.who} ({of.how}{size})")
-        console.print(f"        {'comparable' if row.comparable else 'not comparable'}: {row.why}")
+        console.print(f"        {'comparable' if row.comparable else 'not comparable'}: {row.why}; {of.reference}")
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """Paired differences of two models."""
     table = _table(
-        f"B, {comparison.second}, less A, {comparison.first}: AUROC on the same {comparison.images:,} images of "
-        f"{comparison.patients:,} patients; intervals by {comparison.interval.method}; p-values of DeLong's test, "
-        "which takes images for independent, and with patients as clusters",
-        ("", "A", "B", "B - A", "DeLong p", "patients"),
+        f"{comparison_caption(comparison)}; intervals by {comparison.interval.method}",
+        ("", "A", "B", "B - A", "DeLong p (Holm)", "by patient (Holm)"),
     )
-    table.add_row(f"mean of {comparison.macro_findings}", *_difference(comparison.macro), style="bold")
+    table.add_row(f"mean of {comparison.macro_findings}", *difference_cells(comparison.macro), style="bold")
     for name, of in sorted(comparison.outputs.items(), key=lambda item: item[0] != ABNORMAL):
-        table.add_row("normal/abnormal" if name == ABNORMAL else name, *_difference(of), end_section=name == ABNORMAL)
+        cells = difference_cells(of)
+        table.add_row("normal/abnormal" if name == ABNORMAL else name, *cells, end_section=name == ABNORMAL)
     console.print(table)
+
+
+def comparison_caption(comparison: Comparison) -> str:
+    """What is compared, and what the p-values are."""
+    tests = sum(of.p_delong is not None for of in comparison.outputs.values())
+    return (
+        f"B, {comparison.second}, less A, {comparison.first}: AUROC on the same {comparison.images:,} images of "
+        f"{comparison.patients:,} patients; p-values of DeLong's test, which takes images for independent, and with "
+        f"patients as clusters; in brackets adjusted for the {tests} outputs by Holm's method"
+    )
 
 
 def print_subgroups(console: Console, attributes: Sequence[Attribute]) -> None:
@@ -130,8 +133,8 @@ def print_subgroups(console: Console, attributes: Sequence[Attribute]) -> None:
                 group.group,
                 f"{group.images:,}",
                 f"{group.patients:,}",
-                figure(group.macro_auroc, group.macro_auroc_ci),
-                figure(group.binary_auroc, group.binary_auroc_ci),
+                figure(group.macro_auroc, group.macro_auroc_ci, too_few=group.note),
+                figure(group.binary_auroc, group.binary_auroc_ci, too_few=group.binary_too_few),
                 figure(group.recall),
                 figure(group.specificity),
             )
@@ -140,20 +143,21 @@ def print_subgroups(console: Console, attributes: Sequence[Attribute]) -> None:
             if group.note:
                 console.print(f"{group.group}: {group.note}")
         if attribute.gap is not None:
-            gap = attribute.gap
-            console.print(f"gap {gap.best} less {gap.worst}: {figure(gap.difference, gap.difference_ci, sign=True)}")
+            console.print(f"gap {gap_text(attribute.gap)}")
         if attribute.unknown:
             console.print(f"{attribute.unknown:,} images without it")
 
 
-def print_other_set(console: Console, other: OtherSet) -> None:
+def print_other_set(console: Console, other: external.OtherSet) -> None:
     """A model against other labels."""
     here = "release's labels, same images" if other.same_images else "own test images"
     table = _table(
         f"{other.name}: {other.metrics.images:,} images of {other.metrics.patients:,} patients; here: {here}",
         ("", "n+", "n?", "AUROC", "here", "difference"),
     )
-    rows: list[tuple[str, Gap, FindingMetrics | None]] = [(f"mean of {len(other.macro.targets)}", other.macro, None)]
+    rows: list[tuple[str, external.Gap, FindingMetrics | None]] = [
+        (f"mean of {len(other.macro.targets)}", other.macro, None)
+    ]
     for name, gap in other.gaps.items():
         rows.append((name, gap, other.metrics.binary if name == ABNORMAL else other.metrics.findings[name]))
     for name, gap, of in rows:
@@ -161,8 +165,8 @@ def print_other_set(console: Console, other: OtherSet) -> None:
             "normal/abnormal" if name == ABNORMAL else name,
             f"{of.positives:,}" if of else "",
             f"{of.unknown:,}" if of else "",
-            figure(gap.there, gap.there_ci),
-            figure(gap.here, gap.here_ci),
+            figure(gap.there, gap.there_ci, too_few=gap.too_few),
+            figure(gap.here, gap.here_ci, too_few=gap.too_few),
             figure(gap.difference, gap.difference_ci, sign=True),
             style="bold" if of is None else None,
         )
@@ -178,7 +182,7 @@ def _cells(of: FindingMetrics) -> list[str]:
     at = of.decision
     return [
         f"{of.positives:,}",
-        figure(of.auroc, of.auroc_ci),
+        figure(of.auroc, of.auroc_ci, too_few=of.too_few),
         figure(of.auprc),
         figure(at.f1 if at else None),
         figure(at.recall if at else None),
@@ -187,16 +191,18 @@ def _cells(of: FindingMetrics) -> list[str]:
     ]
 
 
-def _difference(of: Difference) -> list[str]:
+def difference_cells(of: Difference) -> list[str]:
+    """Both AUROCs, their difference, and the p-values with the adjusted ones in brackets."""
+    if of.too_few is not None:
+        return ["too few", "too few", "–", "–", "–"]
+
+    def p_cell(raw: float | None, adjusted: float | None) -> str:
+        return p_text(raw) + (f" ({p_text(adjusted)})" if adjusted is not None else "")
+
     return [
         figure(of.first),
         figure(of.second),
-        figure(of.difference, of.difference_ci, sign=True),
-        p_text(of.p_delong),
-        p_text(of.p_patients),
+        figure(of.difference, of.difference_ci, digits=4, sign=True),
+        p_cell(of.p_delong, of.p_delong_holm),
+        p_cell(of.p_patients, of.p_patients_holm),
     ]
-
-
-def p_text(value: float | None) -> str:
-    """A p-value for a table."""
-    return "–" if value is None else "<0.0001" if value < 0.0001 else f"{value:.4f}"

@@ -8,6 +8,7 @@ up each patient's contributions before they are squared.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,3 +66,24 @@ def p_value(difference: float, error: float) -> float:
     if error == 0:
         return 1.0 if difference == 0 else 0.0
     return math.erfc(abs(difference / error) / math.sqrt(2))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """P-values adjusted for how many there are (Holm, Scandinavian Journal of Statistics 1979).
+
+    If no null hypothesis is false, one of them or more falls below 0.05 in at most 5 % of all families of tests.
+    Nothing is assumed of how the tests depend on each other.
+
+    Args:
+        p_values: of one family of tests; None where there was no test, which does not count.
+
+    Returns:
+        In the same order, none below its raw value or above 1.
+    """
+    order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, i) in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p))
+        adjusted[i] = largest
+    return adjusted

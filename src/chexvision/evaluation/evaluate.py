@@ -54,8 +54,8 @@ def evaluate(
             f"thresholds are chosen on {options.choose_on} and cannot be applied to {options.split} as well; "
             "choose them on another split (--choose-on train), or make none (--choose-on none)"
         )
-    references = [at_commit(reference) for reference in references]  # files of one commit belong together
     source = find_shards(data)
+    references = [at_commit(reference) for reference in references]  # files of one commit belong together
     choice = split_for(models, references, options.split_rule).fitting(drawn=source.drawn)
     rows = read_rows(source.shards, choice)
     splits = _wanted_splits(options, source, rows)
@@ -70,14 +70,13 @@ def evaluate(
     results = tuple(_result(system, options) for system in systems)
     first, main = systems[0], systems[-1]
     record = record_split(choice, rows)
-    rule = split_rule(source, record)
     evaluation = Evaluation(
         version=__version__,
         dataset=source.name,
         dataset_identity=source.identity,
         drawn=source.drawn,
         split=options.split,
-        split_rule=rule,
+        split_rule=split_rule(source, record),
         division=record,
         precision=accelerator.mixed_precision,
         systems=results,
@@ -90,11 +89,11 @@ def evaluate(
             read_groups(source, rows[options.split]),
             options.method,
             main.calibrated.probabilities,
-            main.rules.thresholds.known if main.rules.thresholds else None,
+            main.rules.cuts(main.predictions.names),
         ),
         expert=run.expert(main),
         external=run.external(main),
-        published=() if source.drawn else beside(results[-1].metrics, rule, options.split),
+        published=() if source.drawn else beside(results[-1].metrics),
         overlaps=tuple(overlaps),
         notes=tuple(_notes(overlaps, options)),
     )
@@ -143,6 +142,11 @@ def _overlap(name: str, reference: Reference, split: str, rows: Rows, source: Sh
 
 
 def _notes(overlaps: Sequence[Overlap], options: Options) -> Iterator[str]:
+    if options.choose_on == "train":
+        yield (
+            "thresholds and calibration were chosen on train, whose images the models were fitted to: they may not "
+            "hold for other images"
+        )
     for overlap in overlaps:
         measured = overlap.split == options.split
         yield from notes_of(

@@ -9,11 +9,14 @@ from chexvision.evaluation.metrics import Measure, macro_columns, macro_of, meas
 from chexvision.evaluation.other_labels import OtherLabels
 from chexvision.evaluation.predictions import Predictions
 from chexvision.evaluation.ranking import Floats
-from chexvision.evaluation.records import CI, IntervalMethod, Record, SplitMetrics
+from chexvision.evaluation.records import CI, FEWEST, IntervalMethod, Record, SplitMetrics
 
 
 class Gap(Record):
-    """The AUROC here and there, or the mean over `targets`; ``difference`` is there less here."""
+    """The AUROC here and there, or the mean over `targets`; ``difference`` is there minus here.
+
+    `too_few` says where and why there is none.
+    """
 
     targets: tuple[str, ...]
     here: float | None
@@ -22,14 +25,22 @@ class Gap(Record):
     there_ci: CI
     difference: float | None
     difference_ci: CI
+    too_few: str | None = None
 
 
 class Agreement(Record):
-    """How far the release's own labels agree with other labels of the same images."""
+    """How far the release's own labels agree with other labels of the same images.
+
+    Args:
+        images: with both labels.
+        sensitivity: share of the others' positives that the release names; null with positives of fewer than
+            `FEWEST` patients.
+        precision: share of the release's positives that the others confirm; null likewise.
+    """
 
     images: int
-    sensitivity: float | None  # share of the others' positives that the release names
-    precision: float | None  # share of the release's positives that the others confirm
+    sensitivity: float | None
+    precision: float | None
 
 
 class OtherSet(Record):
@@ -40,7 +51,7 @@ class OtherSet(Record):
         label_map: the map's name or file.
         same_images: whether these are our own images under other labels, or another hospital's.
         metrics: against these labels; unknown ones are masked and counted.
-        macro: mean over the targets that both sides can measure.
+        macro: mean over the targets that have enough cases on both sides.
         gaps: by target. Here is the model against our labels, of the same images where `same_images`.
         agreement: of the labels themselves, where the images are the same.
     """
@@ -72,7 +83,8 @@ def own_labels(predictions: Predictions, labels: OtherLabels) -> Predictions:
     """The model against our own labels, grouped as `labels` groups them: one finding of a target is enough."""
     columns = [[predictions.column(finding) for finding in findings] for findings in labels.findings]
     scores = np.stack([predictions.probabilities[:, index].max(axis=1) for index in columns], axis=1)
-    targets = np.stack([predictions.targets[:, index].max(axis=1) for index in columns], axis=1)
+    parts = [predictions.targets[:, index] for index in columns]
+    targets = np.stack([np.where((part == 1).any(axis=1), 1, part.max(axis=1)) for part in parts], axis=1)
     return Predictions(labels.names, predictions.filenames, predictions.patients, scores, targets)
 
 
@@ -104,15 +116,22 @@ def measure_other(
     same = there.images_sha256 == here.images_sha256
     # On other patients the two draws must be independent, on the same ones they are paired.
     methods = (method, method if same else method.model_copy(update={"seed": method.seed + 1}))
-    once, drawn = [], []
+    once, drawn, lacks = [], [], []
     for part, how in zip((here, there), methods, strict=True):
         measured = Measure(part, only=("auroc",))
         once.append(measured.once()["auroc"])
+        lacks.append(measured.too_few)
         drawn.append(measured.under(draw_patients(measured.patients, how))["auroc"])
     columns = macro_columns(there.names, once[0][:, 0] + once[1][:, 0])
 
     gaps = {
-        target: _gap((target,), [part[i] for part in once], [part[i] for part in drawn], method.level)
+        target: _gap(
+            (target,),
+            [part[i] for part in once],
+            [part[i] for part in drawn],
+            method.level,
+            [f"{where}: {part[i]}" for where, part in zip(("here", "there"), lacks, strict=True) if part[i]],
+        )
         for i, target in enumerate(there.names)
     }
     macro = _gap(
@@ -120,6 +139,7 @@ def measure_other(
         [macro_of(part, columns) for part in once],
         [macro_of(part, columns) for part in drawn],
         method.level,
+        [] if columns else ["no target has enough cases on both sides"],
     )
     return OtherSet(
         name=name,
@@ -139,8 +159,8 @@ def measure_other(
     )
 
 
-def _gap(targets: tuple[str, ...], values: list[Floats], draws: list[Floats], level: float) -> Gap:
-    """Of float[1] here and there, and the same resampled, float[R]."""
+def _gap(targets: tuple[str, ...], values: list[Floats], draws: list[Floats], level: float, lacks: list[str]) -> Gap:
+    """Of float[1] here and there, and the same resampled, float[R]; `lacks` says what has too few cases."""
     here, there = (None if np.isnan(value[0]) else float(value[0]) for value in values)
     known = here is not None and there is not None
     return Gap(
@@ -151,6 +171,7 @@ def _gap(targets: tuple[str, ...], values: list[Floats], draws: list[Floats], le
         there_ci=interval(draws[1], level),
         difference=there - here if here is not None and there is not None else None,
         difference_ci=interval(draws[1] - draws[0], level) if known else None,
+        too_few="; ".join(lacks) or None,
     )
 
 
@@ -158,11 +179,12 @@ def _agreement(here: Predictions, there: Predictions) -> dict[str, Agreement]:
     found = {}
     for i, name in enumerate(there.names):
         known = ~np.isnan(there.targets[:, i]) & ~np.isnan(here.targets[:, i])
-        ours, theirs = here.targets[known, i] == 1, there.targets[known, i] == 1
+        ours, theirs = known & (here.targets[:, i] == 1), known & (there.targets[:, i] == 1)
         both = int((ours & theirs).sum())
+        enough = [len(np.unique(here.patients[of])) >= FEWEST for of in (theirs, ours)]
         found[name] = Agreement(
             images=int(known.sum()),
-            sensitivity=both / int(theirs.sum()) if theirs.any() else None,
-            precision=both / int(ours.sum()) if ours.any() else None,
+            sensitivity=both / int(theirs.sum()) if enough[0] else None,
+            precision=both / int(ours.sum()) if enough[1] else None,
         )
     return found

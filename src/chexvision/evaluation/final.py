@@ -39,16 +39,13 @@ class Final:
     figures: dict[str, str]
 
 
-def measure_final(
-    predictions: Mapping[str, Predictions], groups: Groups | None, dataset: str, split_rule: str | None
-) -> Final:
+def measure_final(predictions: Mapping[str, Predictions], groups: Groups | None, dataset: str) -> Final:
     """Measure predictions of validation and, if there are any, of test.
 
     Args:
         predictions: by split.
         groups: of the test images.
         dataset: what they were predicted for.
-        split_rule: how its patients were divided.
     """
     validation, test = predictions["validation"], predictions.get("test")
     rules = choose_rules(validation, dataset, "validation", DEFAULT_RULE, DEFAULT_METHOD)
@@ -61,13 +58,13 @@ def measure_final(
         groups or {},
         _METHOD,
         rules.calibrate(test.names, test.probabilities),
-        rules.thresholds.known if rules.thresholds else None,
+        rules.cuts(test.names),
     )
     return Final(
         splits,
         rules,
         subgroups,
-        beside(splits["test"], split_rule, "test"),
+        beside(splits["test"]),
         _charts(test, rules, splits["test"]),
     )
 
@@ -78,7 +75,7 @@ def _charts(predictions: Predictions, rules: Rules, metrics: SplitMetrics) -> di
     drawn: list[tuple[int, str, FindingMetrics]] = []
     for i, name in enumerate(predictions.names):
         of = metrics.findings.get(name, metrics.binary)
-        if of is not None and of.auroc is not None:
+        if of is not None and of.positives and of.negatives:
             drawn.append((i, title_of(name), of))
     if not drawn:
         return {}

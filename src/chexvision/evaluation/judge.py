@@ -7,8 +7,9 @@ from typing import Literal
 
 from chexvision.errors import UsageError
 from chexvision.evaluation.calibration import Calibration, Method, fit_calibration
-from chexvision.evaluation.metrics import measure
+from chexvision.evaluation.metrics import FIXED, measure
 from chexvision.evaluation.predictions import Predictions
+from chexvision.evaluation.prior_shift import prior_shift
 from chexvision.evaluation.ranking import Floats
 from chexvision.evaluation.records import IntervalMethod, SplitMetrics
 from chexvision.evaluation.thresholds import ChosenOn, Thresholds, choose_thresholds
@@ -20,7 +21,7 @@ class Rules:
 
     Args:
         calibration: None leaves probabilities as they are.
-        thresholds: on what `calibrate` gives; None makes no calls.
+        thresholds: on what `calibrate` gives; None calls at `FIXED`.
     """
 
     calibration: Calibration | None = None
@@ -29,6 +30,15 @@ class Rules:
     def calibrate(self, names: tuple[str, ...], probabilities: Floats) -> Floats:
         """Calibrate float[N, K], whose columns are `names`."""
         return self.calibration.apply(names, probabilities) if self.calibration else probabilities
+
+    def cuts(self, names: tuple[str, ...]) -> dict[str, float]:
+        """Thresholds by name: the chosen ones, or `FIXED` for all of `names` where none were chosen."""
+        return dict.fromkeys(names, FIXED) if self.thresholds is None else self.thresholds.known
+
+    @property
+    def rule(self) -> str:
+        """Where the thresholds come from, in words."""
+        return f"fixed at {FIXED}" if self.thresholds is None else self.thresholds.described
 
     def measure(self, predictions: Predictions, split: str, method: IntervalMethod | None) -> SplitMetrics:
         """Measure predictions of images that none of this was chosen on.
@@ -39,14 +49,19 @@ class Rules:
         for chosen in (self.calibration, self.thresholds):
             if chosen is not None:
                 refuse_chosen_on(chosen.chosen_on, predictions, split)
-        return measure(
+        calibrated = self.calibrate(predictions.names, predictions.probabilities)
+        measured = measure(
             predictions,
-            calibrated=self.calibrate(predictions.names, predictions.probabilities),
-            thresholds=self.thresholds.known if self.thresholds else None,
+            calibrated=calibrated,
+            thresholds=self.cuts(predictions.names),
+            rule=self.rule,
             calibration=self.calibration.described if self.calibration else "none",
             method=method,
-            **({"rule": self.thresholds.described} if self.thresholds else {}),
         )
+        if self.calibration is None:
+            return measured
+        shift = prior_shift(predictions, calibrated, self.calibration)
+        return measured.model_copy(update={"prior_shift": shift})
 
 
 def choose_rules(

@@ -20,7 +20,7 @@ class Target(Record):
     """One thing that both sides know.
 
     Args:
-        any_of: the set's labels, of which one is enough.
+        any_of: the set's labels, of which one is enough, or one below them in the map's tree.
         findings: ours; the largest of their probabilities answers for them. Left out where the name is ours.
     """
 
@@ -52,6 +52,9 @@ class LabelMap(Record):
         normal: the label of images without any finding; there, blanks mean no. One or several spellings.
         also_abnormal: labels that make an image abnormal without being a target.
         unknown_if: labels of a list that leave everything unknown.
+        tree: labels of a list directly below others; a label may stand below several. Whoever names a label implies
+            those above it, and says nothing of those below: a target is positive by a label of its own or below,
+            unknown where only a label above is named, and negative else.
         keep: rows to keep, by column.
         join: a table to match first.
         repeats: what to do with several rows of an image.
@@ -71,6 +74,7 @@ class LabelMap(Record):
     normal: tuple[str, ...] = ()
     also_abnormal: tuple[str, ...] = ()
     unknown_if: tuple[str, ...] = ()
+    tree: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     keep: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     join: Join | None = None
     repeats: Literal["refuse", "majority"] = "refuse"
@@ -85,13 +89,34 @@ class LabelMap(Record):
     def _whole(self) -> LabelMap:
         if (self.form == "list") != (self.labels is not None):
             raise ValueError("form: list needs labels: the column that names them; form: columns has none")
+        if self.tree and self.form != "list":
+            raise ValueError("tree: is of the labels of form: list")
         if bool(self.image) == bool(self.image_path):
             raise ValueError("give either image: or image_path:")
+        for label in self.tree:
+            self.below(label)
         for name in self.targets:
             for finding in self.findings_of(name):
                 if finding not in FINDINGS:
                     raise ValueError(f"target {name!r}: {finding!r} is none of {', '.join(FINDINGS)}")
         return self
+
+    def below(self, label: str) -> frozenset[str]:
+        """`label` and all labels below it in the tree.
+
+        Raises:
+            ValueError: the tree leads back to a label.
+        """
+        return frozenset(self._walk(label, ()))
+
+    def above(self, label: str) -> frozenset[str]:
+        """All labels above `label` in the tree, without itself."""
+        return frozenset(other for other in self.tree if other != label and label in self.below(other))
+
+    def _walk(self, label: str, path: tuple[str, ...]) -> list[str]:
+        if label in path:
+            raise ValueError(f"tree: {label!r} stands below itself")
+        return [label, *(one for child in self.tree.get(label, ()) for one in self._walk(child, (*path, label)))]
 
     def findings_of(self, target: str) -> tuple[str, ...]:
         """Our findings that answer for `target`."""

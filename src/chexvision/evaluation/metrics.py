@@ -18,11 +18,13 @@ from chexvision.evaluation.ranking import Floats, Ranking
 from chexvision.evaluation.records import (
     ABNORMAL,
     CI,
+    FEWEST,
     Decision,
     FindingMetrics,
     IntervalMethod,
     MacroMetrics,
     SplitMetrics,
+    reason_if_few,
 )
 
 _SCORES = ("auroc", "auprc", "brier", "ece")
@@ -42,9 +44,12 @@ class Measure:
         calibrated: float[N, K], what Brier score, calibration error and calls are taken of; the raw ones if None.
         thresholds: by name; a name that is missing has no calls.
         only: which of `FIGURES` are wanted; others may be left out.
+        fewest: patients with a positive image, and with a negative one, that an output needs; others have NaN.
 
     Attributes:
         patients: how many there are.
+        cases: int64[K, 2], patients with a positive image and with a negative one, by output.
+        too_few: why an output has no figures, None where it has; in the columns' order.
     """
 
     def __init__(
@@ -53,9 +58,12 @@ class Measure:
         calibrated: Floats | None = None,
         thresholds: Mapping[str, float] | None = None,
         only: Collection[str] = FIGURES,
+        fewest: int = FEWEST,
     ) -> None:
         self.predictions = predictions
         index, self.patients = patient_index(predictions.patients)
+        self.cases = _cases(predictions.targets, index, self.patients)
+        self.too_few = tuple(reason_if_few(positive, negative, fewest) for positive, negative in self.cases.tolist())
         self._auprc = "auprc" in only
         self._rankings = [
             Ranking.of(predictions.probabilities[:, i], predictions.targets[:, i], index, self.patients)
@@ -72,7 +80,14 @@ class Measure:
         return self.under(np.ones((self.patients, 1), np.float32))
 
     def under(self, counts: Counts | Floats) -> Figures:
-        """The figures where patients count float[P, B] times."""
+        """The figures where patients count float[P, B] times; NaN for outputs with too few cases."""
+        figures = self._under(counts)
+        lacking = np.array([reason is not None for reason in self.too_few], bool)
+        for values in figures.values():
+            values[lacking] = np.nan
+        return figures
+
+    def _under(self, counts: Counts | Floats) -> Figures:
         figures: Figures = {}
         blocks = [counts[:, at : at + BLOCK].astype(np.float64, order="C") for at in range(0, counts.shape[1], BLOCK)]
         if self._rankings and self._auprc:
@@ -105,6 +120,7 @@ def measure(
     rule: str = f"fixed at {FIXED}",
     calibration: str = "none",
     method: IntervalMethod | None = None,
+    fewest: int = FEWEST,
 ) -> SplitMetrics:
     """All figures of a set of predictions.
 
@@ -115,16 +131,16 @@ def measure(
         rule: where the thresholds come from, in words.
         calibration: how `calibrated` was made, in words.
         method: how to make intervals; None makes none.
+        fewest: of `Measure`.
     """
     cuts = dict.fromkeys(predictions.names, FIXED) if thresholds is None else thresholds
-    measured = Measure(predictions, calibrated, cuts)
+    measured = Measure(predictions, calibrated, cuts, fewest=fewest)
     figures = measured.once()
     draws = draw_patients(measured.patients, method) if method else None
     resampled = measured.under(draws) if draws is not None else None
-    totals = measured.totals()
 
     by_name = {
-        name: _finding(predictions, i, cuts.get(name), figures, resampled, method, totals[i])
+        name: _finding(measured, i, cuts.get(name), figures, resampled, method)
         for i, name in enumerate(predictions.names)
     }
     binary = by_name.pop(ABNORMAL, None)
@@ -155,13 +171,12 @@ def macro_of(values: Floats, columns: list[int]) -> Floats:
 
 
 def _finding(
-    predictions: Predictions,
+    measured: Measure,
     i: int,
     cut: float | None,
     figures: Figures,
     resampled: Figures | None,
     method: IntervalMethod | None,
-    totals: NDArray[np.int64],
 ) -> FindingMetrics:
     """What was measured of column `i`."""
     values: dict[str, Any] = {name: _value(figures[name][i, 0]) for name in FIGURES}
@@ -171,7 +186,7 @@ def _finding(
         )
     decision = None
     if cut is not None:
-        tp, fp, fn, tn = totals.tolist()
+        tp, fp, fn, tn = measured.totals()[i].tolist()
         decision = Decision(
             threshold=float(cut),
             true_positives=tp,
@@ -180,12 +195,15 @@ def _finding(
             true_negatives=tn,
             **{name: value for name, value in values.items() if name.removesuffix("_ci") in _CALLS},
         )
-    target = predictions.targets[:, i]
+    target = measured.predictions.targets[:, i]
+    positive_patients, negative_patients = measured.cases[i].tolist()
     return FindingMetrics(
         positives=int((target == 1).sum()),
         negatives=int((target == 0).sum()),
         unknown=int(np.isnan(target).sum()),
-        positive_patients=len(np.unique(predictions.patients[target == 1])),
+        positive_patients=positive_patients,
+        negative_patients=negative_patients,
+        too_few=measured.too_few[i],
         decision=decision,
         **{name: value for name, value in values.items() if name.removesuffix("_ci") in _SCORES},
     )
@@ -202,7 +220,18 @@ def _macro(
     for name in FIGURES:
         draws = macro_of(resampled[name], columns) if resampled else None
         values[f"{name}_ci"] = _interval(name, draws, method, values[name]) if draws is not None and method else None
-    return MacroMetrics(findings=len(columns), left_out=left_out, **values)
+    defined = {name: int((~np.isnan(figures[name][columns, 0])).sum()) for name in FIGURES}
+    fewer = {name: count for name, count in defined.items() if count < len(columns)}
+    return MacroMetrics(findings=len(columns), left_out=left_out, fewer=fewer, **values)
+
+
+def _cases(targets: Floats, index: NDArray[np.int64], patients: int) -> NDArray[np.int64]:
+    """Patients with a positive and with a negative image of each of K outputs: int64[K, 2]."""
+    counts = np.empty((targets.shape[1], 2), np.int64)
+    for i, target in enumerate(targets.T):
+        for j, kind in enumerate((1, 0)):
+            counts[i, j] = np.count_nonzero(np.bincount(index[target == kind], minlength=patients))
+    return counts
 
 
 def _patient_sums(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -140,18 +141,28 @@ def _columns_say(rows: list[Row], label_map: LabelMap, path: Path) -> list[dict[
 def _lists_say(rows: list[Row], label_map: LabelMap, path: Path) -> list[dict[str, float]]:
     column = label_map.labels or ""
     _need(rows[0], [column], path)
+    own = {name: _lower(_union(label_map.below(x) for x in of.any_of)) for name, of in label_map.targets.items()}
+    above = {name: _lower(_union(label_map.above(x) for x in of.any_of)) for name, of in label_map.targets.items()}
+    nothing_said, normal = _lower(label_map.unknown_if), _lower(label_map.normal[:1])
     says = []
     for row in rows:
         labels = {part.strip().strip("'\"").strip().lower() for part in row[column].strip("[] ").split(",")} - {""}
-        unknown = not labels or bool(labels & {label.lower() for label in label_map.unknown_if})
+        unknown = not labels or bool(labels & nothing_said)
         found: dict[str, float] = {}
-        for name, target in label_map.targets.items():
-            named = bool(labels & {label.lower() for label in target.any_of})
-            found[name] = 1.0 if named else np.nan if unknown else 0.0
-        is_normal = labels == {label.lower() for label in label_map.normal[:1]}
-        found[ABNORMAL] = 0.0 if is_normal else np.nan if unknown else 1.0
+        for name in label_map.targets:
+            silent = unknown or bool(labels & above[name])
+            found[name] = 1.0 if labels & own[name] else np.nan if silent else 0.0
+        found[ABNORMAL] = 0.0 if labels == normal else np.nan if unknown else 1.0
         says.append(found)
     return says
+
+
+def _union(parts: Iterable[frozenset[str]]) -> frozenset[str]:
+    return frozenset[str]().union(*parts)
+
+
+def _lower(labels: Iterable[str]) -> set[str]:
+    return {label.lower() for label in labels}
 
 
 def _any(values: list[float]) -> float:

@@ -69,11 +69,10 @@ class SystemResult(Record):
     metrics: SplitMetrics
 
 
-class Measured(Record, extra="ignore"):
-    """The part of an evaluation's ``metrics.json`` that says of which images it is; of other files, nothing."""
+class Overlaps(Record, extra="ignore"):
+    """What ``metrics.json`` of an evaluation says of its models' training images; of other files, nothing."""
 
     split: str | None = None
-    split_rule: str | None = None
     overlaps: tuple[Overlap, ...] = ()
 
 

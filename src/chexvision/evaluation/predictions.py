@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chexvision.data.splits import images_sha256
-from chexvision.errors import UsageError
+from chexvision.errors import ChexError, UsageError
 from chexvision.evaluation.ranking import Floats
 from chexvision.evaluation.records import ABNORMAL
 from chexvision.files import atomic_path
@@ -29,6 +30,9 @@ class Predictions:
         patients: int64[N].
         probabilities: float64[N, K] in [0, 1].
         targets: float64[N, K], 1, 0, or NaN where the label is unknown.
+
+    Raises:
+        ChexError: a probability is not a number in [0, 1].
     """
 
     names: tuple[str, ...]
@@ -36,6 +40,15 @@ class Predictions:
     patients: NDArray[np.int64]
     probabilities: Floats
     targets: Floats
+
+    def __post_init__(self) -> None:
+        odd = ~((self.probabilities >= 0) & (self.probabilities <= 1))
+        if odd.any():
+            row, column = np.argwhere(odd)[0]
+            raise ChexError(
+                f"{int(odd.sum()):,} of {odd.size:,} predicted probabilities are not numbers from 0 to 1, first "
+                f"{self.probabilities[row, column]} for {self.names[column]} of {self.filenames[row]}"
+            )
 
     def __len__(self) -> int:
         return len(self.filenames)
@@ -102,10 +115,23 @@ def read_predictions(path: Path) -> Predictions:
         parts = [table.column(prefix + name).to_numpy().astype(np.float64) for name in names]
         return np.stack(parts, axis=1)
 
-    return Predictions(
-        names,
-        np.array(table.column("filename").to_pylist(), np.str_),
-        table.column("patient_id").to_numpy().astype(np.int64),
-        matrix(_PROBABILITY),
-        matrix(_TARGET),
-    )
+    blank = [column for column in ("filename", "patient_id") if table.column(column).null_count]
+    if blank:
+        raise UsageError(f"{path} has rows without {blank[0]}")
+    filenames = table.column("filename").to_pylist()
+    if len(set(filenames)) < len(filenames):
+        repeated = next(name for name, count in Counter(filenames).items() if count > 1)
+        raise UsageError(f"{path} names {repeated} more than once; one row per image is needed")
+    targets = matrix(_TARGET)
+    if not np.isin(targets[~np.isnan(targets)], (0, 1)).all():
+        raise UsageError(f"{path} has labels other than 0, 1 and null")
+    try:
+        return Predictions(
+            names,
+            np.array(filenames, np.str_),
+            table.column("patient_id").to_numpy().astype(np.int64),
+            matrix(_PROBABILITY),
+            targets,
+        )
+    except ChexError as error:
+        raise UsageError(f"{path}: {error}") from None

@@ -1,4 +1,4 @@
-"""Published figures to stand beside, and which of them were taken of the same images."""
+"""Published figures, and which of them were taken of the same images as ours."""
 
 from __future__ import annotations
 
@@ -14,24 +14,36 @@ TABLES = PACKAGE_DIR / "evaluation" / "tables"
 
 
 class Published(Record):
-    """One published macro AUROC over the 14 findings, with its conditions."""
+    """One published macro AUROC over the 14 findings, with its conditions.
+
+    Args:
+        who: published it.
+        auroc: the mean.
+        split: name of the division, see `KnownSplit`; "random" for one that was not published.
+        how: network, what it started from, and what was averaged.
+        reference: where it was published.
+        size: side of the images in pixels, where it is known.
+        findings: AUROC of each of `FINDINGS`, where they were published.
+    """
 
     who: str
     auroc: float
     split: str
-    size: str | None  # side in pixels
     how: str
+    reference: str
+    size: str | None = None
+    findings: tuple[float, ...] = ()
 
 
 class KnownSplit(Record):
-    """A division that others used: how many test images, and the digest of their names where it is known."""
+    """A division that others used: how many test images, and the digest of their names."""
 
     images: int
-    images_sha256: str | None = None
+    images_sha256: str
 
 
 class Beside(Record):
-    """A published figure beside one of ours: comparable only on the same images of the same split."""
+    """A published figure beside one of ours: comparable only on the same images."""
 
     published: Published
     comparable: bool
@@ -49,27 +61,15 @@ def published_table() -> _Table:
     return _Table.model_validate(yaml.safe_load((TABLES / "published.yaml").read_text(encoding="utf-8")))
 
 
-def split_of(metrics: SplitMetrics, rule: str | None, split: str | None) -> str | None:
-    """Which known split's test images `metrics` were taken of, or None.
-
-    Args:
-        metrics: what was measured.
-        rule: how the dataset divides its patients, if its manifest says, such as "official".
-        split: which part was measured.
-    """
-    for name, known in published_table().splits.items():
-        if known.images != metrics.images:
-            continue
-        if known.images_sha256 == metrics.images_sha256 or (
-            known.images_sha256 is None and rule == name and split == "test"
-        ):
-            return name
-    return None
+def split_of(metrics: SplitMetrics) -> str | None:
+    """Which known split's test images `metrics` were taken of, or None."""
+    splits = published_table().splits.items()
+    return next((name for name, known in splits if known.images_sha256 == metrics.images_sha256), None)
 
 
-def beside(metrics: SplitMetrics, rule: str | None, split: str | None) -> tuple[Beside, ...]:
-    """All published figures, each with whether it may be compared to `metrics`; arguments as of `split_of`."""
-    table, ours = published_table(), split_of(metrics, rule, split)
+def beside(metrics: SplitMetrics) -> tuple[Beside, ...]:
+    """All published figures, each with whether it may be compared to `metrics`."""
+    table, ours = published_table(), split_of(metrics)
     rows = []
     for published in table.results:
         known = table.splits.get(published.split)
@@ -77,7 +77,7 @@ def beside(metrics: SplitMetrics, rule: str | None, split: str | None) -> tuple[
         if known is None:
             why = "its division was not published"
         elif published.split != ours:
-            why = f"other images: {published.split} split, {known.images:,}; here {metrics.images:,}"
+            why = f"other images: {known.images:,}, {published.split} split; here {metrics.images:,}"
         elif metrics.macro.findings != len(FINDINGS):
             why = f"the mean here runs over {metrics.macro.findings} findings"
         else:

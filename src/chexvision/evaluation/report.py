@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from chexvision.errors import UsageError
 from chexvision.evaluation import calibration, thresholds
-from chexvision.evaluation.console import conditions, figure
+from chexvision.evaluation.console import conditions
 from chexvision.evaluation.figures import (
     calibration_chart,
     histogram_chart,
@@ -30,11 +30,13 @@ from chexvision.evaluation.report_tables import (
     comparison_table,
     findings_table,
     other_set_table,
+    prior_shift_table,
     published_table,
     subgroup_table,
     systems_table,
     table,
 )
+from chexvision.evaluation.wording import about_means, figure
 from chexvision.labels import FINDINGS
 from chexvision.layout import PACKAGE_DIR
 from chexvision.radiograph import resize_area
@@ -88,6 +90,7 @@ def render_report(outcome: Outcome) -> str:
         "<h2>By finding</h2>",
         findings_table(main.metrics),
         _confusion(main.metrics),
+        *([prior_shift_table(main.metrics.prior_shift)] if main.metrics.prior_shift else []),
         *([systems_table(found)] if len(found.systems) > 1 else []),
         *[comparison_table(comparison) for comparison in found.comparisons],
         *(["<h2>Subgroups</h2>"] if found.subgroups else []),
@@ -126,11 +129,7 @@ def _head(title: str, found: Evaluation, metrics: SplitMetrics) -> str:
     warnings = [
         *(["These pictures are drawn, not taken of patients: the figures say nothing about patients."] * found.drawn),
         *found.notes,
-        *(
-            [f"Left out of the means, for want of positives or negatives: {', '.join(macro.left_out)}."]
-            if macro.left_out
-            else []
-        ),
+        *about_means(macro),
     ]
     return (
         f"<h1>{escape(title)}</h1><p class='soft'>{escape(conditions(metrics))}. For research only.</p>"
@@ -159,10 +158,12 @@ def _findings(outcome: Outcome, metrics: SplitMetrics) -> list[str]:
             continue
         head = (
             f"<header><h3>{title_of(name)}</h3><span class='soft'>{of.positives:,} positives, {of.negatives:,} "
-            f"negatives · AUROC {figure(of.auroc, of.auroc_ci)}</span></header>"
+            f"negatives · AUROC {figure(of.auroc, of.auroc_ci, too_few=of.too_few)}</span></header>"
         )
-        if of.auroc is None:
-            parts.append(f"<section class='card finding'>{head}<p class='soft'>Nothing to draw.</p></section>")
+        if not (of.positives and of.negatives):
+            parts.append(
+                f"<section class='card finding'>{head}<p class='soft'>{escape(of.too_few or '')}</p></section>"
+            )
             continue
         fitted = outcome.main.rules.calibration is not None
         parts.append(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from chexvision.evaluation.compare import Comparison, Difference
-from chexvision.evaluation.console import figure, p_text
+from chexvision.evaluation.compare import Comparison
+from chexvision.evaluation.console import comparison_caption, difference_cells
 from chexvision.evaluation.external import OtherSet
 from chexvision.evaluation.figures import title_of
 from chexvision.evaluation.outcome import Evaluation
-from chexvision.evaluation.records import ABNORMAL, CI, Attribute, FindingMetrics, SplitMetrics
+from chexvision.evaluation.records import ABNORMAL, CI, Attribute, FindingMetrics, PriorShift, SplitMetrics
 from chexvision.evaluation.svg import interval_bar
+from chexvision.evaluation.wording import figure, gap_text, no_mean, prior_shift_text
 
 
 def table(
@@ -55,7 +56,7 @@ def findings_table(metrics: SplitMetrics) -> str:
     bottom = min([0.5, *[low - low % 0.1 for low in lows]])
     bar = _bar(macro.auroc, macro.auroc_ci, bottom)
     means = [
-        *([f"mean of {macro.findings}", "", figure(macro.auroc, macro.auroc_ci), bar]),
+        *([f"mean of {macro.findings}", "", figure(macro.auroc, macro.auroc_ci, too_few=no_mean(macro)), bar]),
         *[figure(value) for value in (macro.auprc, macro.f1, macro.precision, macro.recall, macro.specificity)],
         "",
         *[figure(value) for value in (macro.brier, macro.ece)],
@@ -66,6 +67,25 @@ def findings_table(metrics: SplitMetrics) -> str:
     rows += [_finding(name, of, bottom) for name, of in metrics.findings.items()]
     heads = ["", "positives", "AUROC", f"{bottom:.1f} to 1", "AUPRC", "F1", "precision", "recall", "specificity"]
     return table([*heads, "threshold", "Brier", "ECE"], rows, None, means=1, raw=frozenset({3}))
+
+
+def prior_shift_table(shift: PriorShift) -> str:
+    """A row an output: prevalences, and calibration before and after the correction for their difference."""
+    rows = [
+        [
+            title_of(name),
+            f"{of.calibrated_on:.4f}",
+            f"{of.here:.4f}",
+            f"{of.ratio:.2f}",
+            f"{of.predicted:.4f}",
+            f"{of.implied:.4f}",
+            *(f"{value:.4f}" for value in (*of.ece, *of.brier)),
+        ]
+        for name, of in shift.outputs.items()
+    ]
+    heads = ["", f"prevalence on {shift.calibrated_on}", "here", "ratio", "mean probability", "implied"]
+    heads += ["ECE", "corrected", "Brier", "corrected"]
+    return "<h2>Calibration under the prevalences here</h2>" + table(heads, rows, prior_shift_text(shift))
 
 
 def systems_table(found: Evaluation) -> str:
@@ -79,9 +99,9 @@ def systems_table(found: Evaluation) -> str:
                 system.name,
                 weights,
                 str(system.views),
-                figure(of.auroc, of.auroc_ci),
+                figure(of.auroc, of.auroc_ci, too_few=no_mean(of)),
                 figure(of.auprc, of.auprc_ci),
-                figure(binary.auroc, binary.auroc_ci) if binary else "–",
+                figure(binary.auroc, binary.auroc_ci, too_few=binary.too_few) if binary else "–",
                 figure(of.f1),
                 figure(of.brier),
                 figure(of.ece),
@@ -93,11 +113,10 @@ def systems_table(found: Evaluation) -> str:
 
 def comparison_table(comparison: Comparison) -> str:
     """Paired differences of two systems."""
-    rows = [[f"mean of {comparison.macro_findings}", *_difference(comparison.macro)]]
-    rows += [[title_of(name), *_difference(of)] for name, of in comparison.outputs.items()]
-    heads = ["AUROC", comparison.first, comparison.second, "difference", "p, DeLong", "p, by patient"]
-    caption = f"{comparison.second} less {comparison.first}, paired on the same images"
-    return table(heads, rows, caption, means=1)
+    rows = [[f"mean of {comparison.macro_findings}", *difference_cells(comparison.macro)]]
+    rows += [[title_of(name), *difference_cells(of)] for name, of in comparison.outputs.items()]
+    heads = ["", "A", "B", "B less A", "p, DeLong (Holm)", "p, by patient (Holm)"]
+    return table(heads, rows, comparison_caption(comparison), means=1)
 
 
 def subgroup_table(attribute: Attribute) -> str:
@@ -107,8 +126,8 @@ def subgroup_table(attribute: Attribute) -> str:
             group.group,
             f"{group.images:,}",
             f"{group.patients:,}",
-            figure(group.macro_auroc, group.macro_auroc_ci),
-            figure(group.binary_auroc, group.binary_auroc_ci),
+            figure(group.macro_auroc, group.macro_auroc_ci, too_few=group.note),
+            figure(group.binary_auroc, group.binary_auroc_ci, too_few=group.binary_too_few),
             figure(group.recall, group.recall_ci),
             figure(group.specificity, group.specificity_ci),
             group.note or "",
@@ -116,10 +135,9 @@ def subgroup_table(attribute: Attribute) -> str:
         for group in attribute.groups
     ]
     count = len(attribute.macro_findings)
-    caption = f"By {attribute.attribute}; macro over {count} findings that every compared group has enough of"
+    caption = f"By {attribute.attribute}; macro over {count} findings that every compared group has enough cases of"
     if attribute.gap is not None:
-        gap = attribute.gap
-        caption += f". Gap {gap.best} less {gap.worst}: {figure(gap.difference, gap.difference_ci, sign=True)}"
+        caption += f". Gap {gap_text(attribute.gap)}"
     if attribute.unknown:
         caption += f". Not known of {attribute.unknown:,} images"
     heads = [
@@ -143,8 +161,8 @@ def other_set_table(other: OtherSet) -> str:
             f"mean of {len(other.macro.targets)}",
             "",
             "",
-            *_gap(other.macro.there, other.macro.there_ci),
-            *_gap(other.macro.here, other.macro.here_ci),
+            figure(other.macro.there, other.macro.there_ci, too_few=other.macro.too_few),
+            figure(other.macro.here, other.macro.here_ci, too_few=other.macro.too_few),
             figure(other.macro.difference, other.macro.difference_ci, sign=True),
         ]
     ]
@@ -155,8 +173,8 @@ def other_set_table(other: OtherSet) -> str:
             [
                 title_of(name),
                 *counts,
-                *_gap(gap.there, gap.there_ci),
-                *_gap(gap.here, gap.here_ci),
+                figure(gap.there, gap.there_ci, too_few=gap.too_few),
+                figure(gap.here, gap.here_ci, too_few=gap.too_few),
                 figure(gap.difference, gap.difference_ci, sign=True),
             ]
         )
@@ -185,11 +203,12 @@ def published_table(found: Evaluation) -> str:
             row.published.size or "–",
             row.published.how,
             f"{'yes' if row.comparable else 'no'}: {row.why}",
+            row.published.reference,
         ]
         for row in found.published
     ]
     ours = figure(found.systems[-1].metrics.macro_auroc)
-    heads = ["", "macro AUROC", "split", "pixels", "how", "comparable"]
+    heads = ["", "macro AUROC", "split", "pixels", "how", "comparable", "reference"]
     return "<h2>Published figures</h2>" + table(heads, rows, f"Beside {ours} here", text_from=2)
 
 
@@ -199,7 +218,7 @@ def _finding(name: str, of: FindingMetrics, bottom: float) -> list[str]:
     return [
         title_of(name),
         f"{of.positives:,}",
-        figure(of.auroc, of.auroc_ci),
+        figure(of.auroc, of.auroc_ci, too_few=of.too_few),
         _bar(of.auroc, of.auroc_ci, bottom),
         figure(of.auprc),
         *[figure(value) for value in calls],
@@ -211,17 +230,3 @@ def _finding(name: str, of: FindingMetrics, bottom: float) -> list[str]:
 
 def _bar(value: float | None, ci: CI, bottom: float) -> str:
     return interval_bar(ci[0], value, ci[1], bottom, 1.0) if value is not None and ci else ""
-
-
-def _difference(of: Difference) -> list[str]:
-    return [
-        figure(of.first),
-        figure(of.second),
-        figure(of.difference, of.difference_ci, digits=4, sign=True),
-        p_text(of.p_delong),
-        p_text(of.p_patients),
-    ]
-
-
-def _gap(value: float | None, ci: CI) -> list[str]:
-    return [figure(value, ci)]

@@ -9,7 +9,6 @@ from chexvision.data.split_rule import SplitChoice
 from chexvision.errors import UsageError
 from chexvision.evaluation.calibration import Method
 from chexvision.evaluation.judge import Rules, choose_rules, refuse_shared
-from chexvision.evaluation.metrics import FIXED
 from chexvision.evaluation.published import Beside, beside
 from chexvision.evaluation.records import Attribute, IntervalMethod, Record, SplitMetrics
 from chexvision.evaluation.subgroups import measure_subgroups
@@ -84,15 +83,13 @@ def score(
         rules = choose_rules(chosen_on, validation.name, "validation", rule, calibration)
     raw = scored.predictions
     metrics = rules.measure(raw, split, method)
-    # Without other images to choose on, calls are made at one half, fixed in advance.
-    thresholds = rules.thresholds.known if rules.thresholds else dict.fromkeys(raw.names, FIXED)
     return Score(
         predictions=path.name,
         metrics=metrics,
         subgroups=measure_subgroups(
-            raw, scored.groups, method, rules.calibrate(raw.names, raw.probabilities), thresholds
+            raw, scored.groups, method, rules.calibrate(raw.names, raw.probabilities), rules.cuts(raw.names)
         ),
-        published=beside(metrics, split_rule, split),
+        published=beside(metrics),
         notes=tuple(notes),
     )
 

@@ -143,6 +143,7 @@ class EvaluationRun:
     ) -> OtherSet:
         rules = system.rules
         calibrated = rules.calibrate(there.names, there.probabilities)
+        cuts = rules.cuts(there.names)
         return measure_other(
             label_map.name,
             name,
@@ -152,11 +153,11 @@ class EvaluationRun:
             calibrated=answer(there, labels, calibrated).probabilities,
             # A threshold is for one output; it does not carry over to the largest of several.
             thresholds={
-                target: rules.thresholds.known[findings[0]]
+                target: cuts[findings[0]]
                 for target, findings in zip(labels.names, labels.findings, strict=True)
-                if rules.thresholds and len(findings) == 1 and findings[0] in rules.thresholds.known
+                if len(findings) == 1 and findings[0] in cuts
             },
-            rule=rules.thresholds.described if rules.thresholds else "none",
+            rule=rules.rule,
             calibration=rules.calibration.described if rules.calibration else "none",
         )
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from chexvision.config import DataConfig
 from chexvision.data.split_rule import SplitRecord
-from chexvision.evaluation.records import CI, Attribute, FindingMetrics, SplitMetrics
+from chexvision.evaluation.records import Attribute, FindingMetrics, SplitMetrics
+from chexvision.evaluation.wording import about_means, figure, gap_text, no_mean, prior_shift_text
 from chexvision.hub.artifact import FIGURES, Metrics, RunInfo
-from chexvision.hub.reference import RepoRef, parse_reference
+from chexvision.hub.reference import Reference, RepoRef, parse_reference
 
 _LIMITS = """\
 ## Limits
@@ -26,14 +28,17 @@ _LIMITS = """\
 """
 
 
-def render_card(metrics: Metrics, run: RunInfo, model_name: str, figures: Sequence[str] = ()) -> str:
-    """The README.md of an artifact, with the Hub's metadata on top.
+def render_card(
+    metrics: Metrics, run: RunInfo, model_name: str, figures: Sequence[str] = (), to: Reference | None = None
+) -> str:
+    """The README.md of an artifact, with the Hub's metadata on top. It names no path of the machine it was made on.
 
     Args:
         metrics: its ``metrics.json``.
         run: its ``run.json``.
         model_name: for title and metadata.
         figures: file names in its folder `FIGURES`.
+        to: where it will be published, as far as that is known; see `with_destination`.
     """
     data = ModelCardData(
         library_name="chexvision",
@@ -55,12 +60,17 @@ def render_card(metrics: Metrics, run: RunInfo, model_name: str, figures: Sequen
         *_subgroups(metrics.subgroups),
         *_published(metrics),
         *_figures(figures),
-        _USE.format(run_id=run.provenance.run_id),
+        _use(to, run.provenance.run_id),
         _LIMITS,
-        _reproduction(run),
+        _reproduction(metrics, run),
         _CITATION,
     ]
     return "\n".join(sections)
+
+
+def with_destination(card: str, to: Reference, run_id: str) -> str:
+    """A rendered card whose commands name the repository that it is now published to; otherwise unchanged."""
+    return _USE_SECTION.sub(lambda _: _use(to, run_id), card, count=1)
 
 
 def eval_results(metrics: Metrics) -> list[EvalResult]:
@@ -103,6 +113,14 @@ def _dataset_name(metrics: Metrics) -> str:
     return reference.repo_id if isinstance(reference, RepoRef) else reference.name
 
 
+def _data(metrics: Metrics, run: RunInfo) -> str:
+    """What it was trained on: a repository at its commit, or a folder by its name and identity alone."""
+    reference = parse_reference(metrics.dataset)
+    if isinstance(reference, RepoRef):
+        return f"`{reference}`"
+    return f"a local folder `{reference.name}` (identity `{run.dataset_identity}`)"
+
+
 def _summary(metrics: Metrics, run: RunInfo) -> str:
     recipe = run.recipe
     start = "ImageNet weights" if recipe.model.pretrained else "random weights"
@@ -114,8 +132,8 @@ def _summary(metrics: Metrics, run: RunInfo) -> str:
         f"{drawn if metrics.drawn else ''}"
         f"A `{recipe.model.backbone}` with two heads, trained from {start}: 14 findings of NIH ChestX-ray14, and "
         f"normal/abnormal. Input: frontal chest radiographs, {recipe.data.image_size}x{recipe.data.image_size} "
-        f"pixels. Trained on `{metrics.dataset}`; the weights are those of epoch {metrics.epoch}, the best by macro "
-        f"AUROC on validation.\n"
+        f"pixels. Trained on {_data(metrics, run)}; the weights are those of epoch {metrics.epoch}, the best by "
+        f"macro AUROC on validation.\n"
     )
 
 
@@ -140,7 +158,7 @@ def _split_section(name: str, split: SplitMetrics, metrics: Metrics) -> str:
         f" In brackets: {how.level:.0%} intervals by {how.method}, {how.resamples:,} resamples." if how else ""
     )
     macro = split.macro
-    means = [_ci(macro.auroc, macro.auroc_ci), _ci(macro.auprc, macro.auprc_ci)]
+    mean = figure(macro.auroc, macro.auroc_ci, too_few=no_mean(macro))
     calls = [macro.f1, macro.precision, macro.recall, macro.specificity]
     lines = [
         f"### {name.capitalize()}\n",
@@ -149,15 +167,16 @@ def _split_section(name: str, split: SplitMetrics, metrics: Metrics) -> str:
         f"Calibration: {split.calibration}.{intervals}\n",
         "| | positives | AUROC | AUPRC | threshold | F1 | precision | recall | specificity | Brier | ECE |",
         f"| ---{' | ---:' * 10} |",
-        f"| **mean of {macro.findings} findings** | | **{means[0]}** | {means[1]} | | "
-        + " | ".join(_figure(value, 3) for value in (*calls, macro.brier, macro.ece))
+        f"| **mean of {macro.findings} findings** | | **{mean}** | {figure(macro.auprc, macro.auprc_ci)} | | "
+        + " | ".join(figure(value) for value in (*calls, macro.brier, macro.ece))
         + " |",
     ]
     if split.binary is not None:
         lines.append(_row("normal/abnormal", split.binary))
     lines += [_row(finding, of) for finding, of in split.findings.items()]
-    if macro.left_out:
-        lines.append(f"\nLeft out of the means, for want of positives or negatives: {', '.join(macro.left_out)}.")
+    lines += [f"\n{_sentence(said)}" for said in about_means(macro)]
+    if split.prior_shift is not None:
+        lines.append(f"\n{_sentence(prior_shift_text(split.prior_shift))}")
     at = split.binary.decision if split.binary else None
     if at is not None:
         lines.append(
@@ -170,8 +189,8 @@ def _split_section(name: str, split: SplitMetrics, metrics: Metrics) -> str:
 def _row(name: str, of: FindingMetrics) -> str:
     at = of.decision
     calls = [at.threshold, at.f1, at.precision, at.recall, at.specificity] if at else [None] * 5
-    cells = [_ci(of.auroc, of.auroc_ci), _ci(of.auprc, of.auprc_ci)]
-    cells += [_figure(value, 3) for value in (*calls, of.brier, of.ece)]
+    cells = [figure(of.auroc, of.auroc_ci, too_few=of.too_few), figure(of.auprc, of.auprc_ci)]
+    cells += [figure(value) for value in (*calls, of.brier, of.ece)]
     return f"| {name} | {of.positives:,} | {' | '.join(cells)} |"
 
 
@@ -180,23 +199,24 @@ def _subgroups(attributes: Sequence[Attribute]) -> list[str]:
         return []
     lines = [
         "### Subgroups of test\n",
-        "| | group | images | patients | macro AUROC | AUROC normal/abnormal | gap, best less worst |",
+        "| | group | images | patients | macro AUROC | AUROC normal/abnormal | gap |",
         "| --- | --- | ---: | ---: | ---: | ---: | --- |",
     ]
     for attribute in attributes:
         gap = attribute.gap
         for group in attribute.groups:
             first = group is attribute.groups[0]
-            said = f"{gap.best} less {gap.worst}: {_ci(gap.difference, gap.difference_ci, 3)}" if gap else "–"
+            said = gap_text(gap) if gap else "–"
+            binary = figure(group.binary_auroc, group.binary_auroc_ci, too_few=group.binary_too_few)
             lines.append(
                 f"| {attribute.attribute if first else ''} | {group.group} | {group.images:,} | {group.patients:,} | "
-                f"{_ci(group.macro_auroc, group.macro_auroc_ci, 3)} | "
-                f"{_ci(group.binary_auroc, group.binary_auroc_ci, 3)} | {said if first else ''} |"
+                f"{figure(group.macro_auroc, group.macro_auroc_ci, too_few=group.note)} | "
+                f"{binary} | {said if first else ''} |"
             )
     counts = ", ".join(f"{len(attribute.macro_findings)} by {attribute.attribute}" for attribute in attributes)
     lines.append(
-        f"\nA group's macro AUROC runs over the findings that every compared group has enough of: {counts}. "
-        "Groups of too few images are shown without one."
+        f"\nA group's macro AUROC runs over the findings that every compared group has enough cases of: {counts}. "
+        "Groups of too few images or cases are shown without one and not compared."
     )
     return ["\n".join(lines) + "\n"]
 
@@ -209,13 +229,13 @@ def _published(metrics: Metrics) -> list[str]:
         "### Beside published figures\n",
         "| | macro AUROC | split | pixels | how | comparable |",
         "| --- | ---: | --- | --- | --- | --- |",
-        f"| **this model** | **{_ci(test.macro_auroc, test.macro.auroc_ci, 3)}** | {test.images:,} images | "
+        f"| **this model** | **{figure(test.macro_auroc, test.macro.auroc_ci)}** | {test.images:,} images | "
         f"{metrics.image_size} | single model | |",
     ]
     for row in metrics.published:
         of = row.published
         lines.append(
-            f"| {of.who} | {of.auroc:.3f} | {of.split} | {of.size or '–'} | {of.how} | "
+            f"| [{of.who}]({of.reference}) | {of.auroc:.3f} | {of.split} | {of.size or '–'} | {of.how} | "
             f"{'yes' if row.comparable else 'no'}: {row.why} |"
         )
     return ["\n".join(lines) + "\n"]
@@ -228,31 +248,36 @@ def _figures(names: Sequence[str]) -> list[str]:
     return ["### Curves\n", *pictures]
 
 
-def _ci(value: float | None, ci: CI, digits: int = 3) -> str:
-    return _figure(value, digits) + (f" ({ci[0]:.{digits}f}–{ci[1]:.{digits}f})" if value is not None and ci else "")
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
-def _figure(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-_USE = """\
+def _use(to: Reference | None, run_id: str) -> str:
+    """How to use the model: out of its repository, or out of its folder where it is in none."""
+    name, revision = (to.repo_id, run_id) if isinstance(to, RepoRef) else (".", None)
+    where = "" if isinstance(to, RepoRef) else "cd FOLDER  # the one that holds this README.md\n"
+    at = f"@{revision}" if revision else ""
+    named = f', revision="{revision}"' if revision else ""
+    return f"""\
 ## Use
 
 ```bash
 pip install 'chexvision[train]'
-chexvision predict USER/REPO chest.png
+{where}chexvision predict {name}{at} chest.png
 ```
 
 ```python
 from chexvision import CheXVision
 
-model = CheXVision.from_pretrained("USER/REPO", revision="{run_id}")
+model = CheXVision.from_pretrained("{name}"{named})
 ```
 """
 
 
-def _reproduction(run: RunInfo) -> str:
+_USE_SECTION = re.compile(r"^## Use\n.*?(?=\n## )", re.DOTALL | re.MULTILINE)
+
+
+def _reproduction(metrics: Metrics, run: RunInfo) -> str:
     made = run.provenance
     hardware = run.hardware
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
@@ -261,10 +286,10 @@ def _reproduction(run: RunInfo) -> str:
     return (
         "## How it was made\n\n"
         "| | |\n| --- | --- |\n"
-        f"| run | `{made.run_id}` (this repository's tag of that name) |\n"
+        f"| run | `{made.run_id}` (in a repository, its tag) |\n"
         f"| source | {source} |\n"
         f"| bundle sha256 | {bundle} |\n"
-        f"| data | `{run.dataset}` |\n"
+        f"| data | {_data(metrics, run)} |\n"
         f"| seed | {run.recipe.training.seed} |\n"
         f"| hardware | {hardware.processes} x {hardware.device}, {hardware.precision} |\n"
         f"| training | {run.train_seconds:,.0f} s in optimisation steps, {run.started_at} to {run.finished_at} |\n"

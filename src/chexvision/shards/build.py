@@ -25,6 +25,7 @@ from chexvision.shards.ledger import LEDGER_NAME, Ledger, LeftOut, open_ledger
 from chexvision.shards.manifest import (
     FORMAT,
     BadImage,
+    ImpossibleAge,
     Manifest,
     ShardEntry,
     Source,
@@ -133,6 +134,7 @@ def build_shards(
             shards=shards,
             files=(),
             bad=tuple(sorted(bad, key=lambda image: (image.name, image.reason))),
+            impossible_ages=_impossible_ages(usable, bad),
         )
         write_manifest(folder, manifest)
         write_card(folder, manifest)
@@ -191,6 +193,12 @@ def _sort_out(index: Index, entries: dict[str, Entry], table: dict[int, str]) ->
         else:
             usable.append(_Item(found, entry, table[entry.patient_id]))
     return usable, bad
+
+
+def _impossible_ages(usable: list[_Item], bad: list[BadImage]) -> tuple[ImpossibleAge, ...]:
+    left_out = {image.name for image in bad}
+    ages = ((item.found.name, item.entry.impossible_age) for item in usable)
+    return tuple(sorted(ImpossibleAge(name, age) for name, age in ages if age is not None and name not in left_out))
 
 
 def _text(name: str) -> str:

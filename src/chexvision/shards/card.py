@@ -100,6 +100,8 @@ def _making(manifest: Manifest) -> str:
     lines.append(f"- split: {_SPLIT_WORDS.get(split.name, f'the table {split.name}')}; seed {split.seed}")
     if split.sha256:
         lines.append(f"- split SHA-256: `{split.sha256}`")
+    if manifest.impossible_ages:
+        lines.append(f"- {len(manifest.impossible_ages):,} images have an age that nobody can have; it is null here")
     lines.append("- no patient is in two splits; `manifest.json` holds the SHA-256 of every shard")
     return "\n".join(lines) + "\n"
 

@@ -200,7 +200,7 @@ def _shared_lines(info: SetInfo) -> list[str]:
     if not info.shared:
         return ["no patient is in two splits"]
     lines = [
-        f"{of.splits[0]} and {of.splits[1]} share {of.patients:,} patients: theirs are {of.images:,} of the "
+        f"{of.splits[0]} and {of.splits[1]} share {of.patients:,} patients, who have {of.images:,} of the "
         f"{info.splits[of.splits[1]].images:,} {of.splits[1]} images ({100 * of.share:.0f} %)"
         for of in info.shared
     ]

@@ -72,6 +72,14 @@ class BadImage:
     reason: str
 
 
+@dataclass(frozen=True, order=True, slots=True)
+class ImpossibleAge:
+    """An age that nobody can have, as the metadata has it, such as ``411Y`` in the 2017 edition."""
+
+    name: str  # of the image
+    age: str
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """All of `manifest.json`."""
@@ -86,6 +94,7 @@ class Manifest:
     shards: tuple[ShardEntry, ...]
     files: tuple[FileEntry, ...]
     bad: tuple[BadImage, ...]
+    impossible_ages: tuple[ImpossibleAge, ...] = ()  # of images in the shards, where their age is null
 
     @property
     def images(self) -> int:

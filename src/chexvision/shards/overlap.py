@@ -30,8 +30,8 @@ class Shared:
 
     def __str__(self) -> str:
         return (
-            f"patient {self.patients[0]} is in both {self.first} and {self.second}, one of {len(self.patients):,}; "
-            f"theirs are {self.images:,} of the {self.of:,} {self.second} images "
+            f"patient {self.patients[0]} is in both {self.first} and {self.second}, one of {len(self.patients):,} "
+            f"shared patients, who have {self.images:,} of the {self.of:,} {self.second} images "
             f"({100 * self.images / self.of:.0f} %)"
         )
 

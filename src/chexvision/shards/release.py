@@ -105,7 +105,7 @@ def patient_of(filename: str) -> int:
     Raises:
         ValueError: the name does not start with 8 digits.
     """
-    digits = Path(filename).name[:8]
+    digits = filename.rpartition("/")[2][:8]
     if len(digits) != 8 or not (digits.isascii() and digits.isdigit()):
         raise ValueError(f"file name {filename!r} does not start with a patient's 8 digits")
     return int(digits)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -23,7 +23,8 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def staged_folder(out: Path, *, overwrite: bool, needed_bytes: int, kept: bool = False) -> Iterator[Path]:
     """Yield a folder beside `out`, empty, that becomes `out` when the block ends well, and is removed otherwise.
 
-    SIGTERM ends the block like Ctrl-C does. Leave no file open in the folder when the block ends.
+    SIGTERM ends the block like Ctrl-C does. Leave no file open in the folder when the block ends. What a call that
+    was killed left is removed by the next one; two at once for one `out` are refused, see `locked`.
     With `kept` the folder is ``OUT.partial``, holds what an earlier call left, and stays where the block fails; what
     signals do is then left to the caller.
 
@@ -35,29 +36,83 @@ def staged_folder(out: Path, *, overwrite: bool, needed_bytes: int, kept: bool =
 
     Raises:
         UsageError: `out` exists and may not be replaced.
-        ChexError: the disk has too little room, or became full.
+        ChexError: the disk has too little room, or became full; or `out` is being made already.
     """
     out = out.expanduser().resolve()
     check_replaceable(out, overwrite=overwrite)
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f"{out.name}.partial")
-    if kept:
-        partial.mkdir(exist_ok=True)
-        needed_bytes -= sum(path.stat().st_size for path in partial.rglob("*"))
-    _check_room(out.parent, needed_bytes)
-    staging = partial if kept else Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    staging.chmod(0o777 & ~_umask())
+    with locked(out.with_name(f".{out.name}.lock"), f"{out} is being made by another command"):
+        staging = out.with_name(f"{out.name}.partial" if kept else f".{out.name}.building")
+        _clear_leftovers(staging, out, kept=kept)
+        check_replaceable(out, overwrite=overwrite)
+        held = sum(path.stat().st_size for path in staging.rglob("*"))
+        _check_room(out.parent, needed_bytes - held)
+        staging.mkdir(exist_ok=kept)
+        try:
+            with nullcontext() if kept else _sigterm_as_exit():
+                yield staging
+                _move_into_place(staging, out)
+        except OSError as error:
+            if error.errno in _DISK_FULL:
+                raise ChexError(
+                    f"the disk of {out.parent} is full; free some room or choose another --out"
+                ) from error
+            raise
+        finally:
+            if not kept:
+                shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path, busy: str) -> Iterator[None]:
+    """Hold the lock file `path`, which is gone afterwards.
+
+    The kernel frees the lock when its process dies in whatever way, and knows of it in every container that shares
+    the folder; NFS passes it on to other machines. A process id in a file could do neither.
+
+    Args:
+        path: in a folder that exists.
+        busy: what to say where another process holds it.
+
+    Raises:
+        ChexError: another process holds it, or the file system has no locks.
+    """
+    while True:
+        with path.open("ab") as file:  # open for writing: NFS demands it
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ChexError(f"{busy}; wait for its end, or choose another place") from None
+            except OSError as error:
+                raise ChexError(f"{path.parent} takes no locks ({error.strerror}); choose another disk") from None
+            if not _is_same_file(file.fileno(), path):
+                continue  # the one who held it before has removed it meanwhile
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_same_file(descriptor: int, path: Path) -> bool:
     try:
-        with nullcontext() if kept else _sigterm_as_exit():
-            yield staging
-            _move_into_place(staging, out)
-    except OSError as error:
-        if error.errno in _DISK_FULL:
-            raise ChexError(f"the disk of {out.parent} is full; free some room or choose another --out") from error
-        raise
-    finally:
-        if not kept:
-            shutil.rmtree(staging, ignore_errors=True)
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _clear_leftovers(staging: Path, out: Path, *, kept: bool) -> None:
+    """Remove what a call that was killed left; the lock is held, so nobody uses it."""
+    old = _old(out)
+    if old.exists() and not out.exists():
+        old.rename(out)  # killed between the two steps of replacing it
+    shutil.rmtree(old, ignore_errors=True)
+    if not kept:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _old(out: Path) -> Path:
+    return out.with_name(f".{out.name}.old")
 
 
 def check_replaceable(out: Path, *, overwrite: bool) -> None:
@@ -78,7 +133,7 @@ def _move_into_place(staging: Path, out: Path) -> None:
     if not out.exists():
         staging.rename(out)
         return
-    old = staging.with_name(staging.name + ".old")
+    old = _old(out)
     out.rename(old)
     try:
         staging.rename(out)
@@ -95,13 +150,6 @@ def _check_room(folder: Path, needed: int) -> None:
             f"{folder} has {free / 1e9:.1f} GB free and about {needed / 1e9:.1f} GB are needed; "
             "free some room, choose another --out or a smaller --size"
         )
-
-
-def _umask() -> int:
-    # The mask can only be read by setting it; no other thread of ours makes files at this moment.
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 @contextmanager

@@ -120,12 +120,21 @@ def _cpu_info(key: str) -> str:
     return ""
 
 
+def release_freed_memory() -> None:
+    """Let glibc hand freed memory back to the system once, so that a process's size is what it holds."""
+    if (libc := _glibc()) is not None:
+        libc.malloc_trim(0)
+
+
 def _keep_freed_memory() -> None:
     """Let glibc keep the activations' buffers: handing them back at every step halves a CPU's speed."""
-    if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
-        return
-    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
-    libc = ctypes.CDLL(None)
-    libc.mallopt(m_mmap_max, 0)
-    libc.mallopt(m_trim_threshold, 2**31 - 1)
-    libc.mallopt(m_top_pad, 256 * 2**20)
+    if (libc := _glibc()) is not None:
+        m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
+        libc.mallopt(m_mmap_max, 0)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
+        libc.mallopt(m_top_pad, 256 * 2**20)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """The C library, where it is glibc: macOS, Windows and musl know nothing of these calls."""
+    return ctypes.CDLL(None) if sys.platform.startswith("linux") and platform.libc_ver()[0] == "glibc" else None

@@ -34,7 +34,7 @@ class EpochRecord(BaseModel):
     validation_seconds: float
     train_images_per_second: float
     waited_seconds: float  # of train_seconds, for the next batch; a GPU may still have been busy meanwhile
-    grad_norm: float  # mean over the steps, before clipping
+    grad_norm: float  # mean over the steps, before clipping; one that overflowed in fp16 counts as 0
     loss_scale: float | None  # of fp16, at the end
     micro_batch_size: int  # images in one forward pass, a process
     peak_memory_mb: float | None  # of the epoch's tensors on a GPU, a process

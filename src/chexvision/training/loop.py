@@ -160,7 +160,11 @@ class Training:
         rates: list[float],
         state: TrainingState | None,
     ) -> bool:
-        """Take the epoch's optimisation steps; False if stopped before the last."""
+        """Take the epoch's optimization steps; False if stopped before the last.
+
+        A step whose fp16 gradients overflow changes no weights. The schedule and the average count it all the same:
+        to leave it out, every step would have to wait for the device.
+        """
         optim, seed = self.recipe.optim, self.recipe.training.seed
         first_step = 0 if state is None else state.step
         self._sums = EpochSums(self.place.device)

@@ -56,7 +56,8 @@ class DualHeadLoss(nn.Module):
             float[B].
         """
         config = self.config
-        smooth = targets * (1 - config.label_smoothing) + 0.5 * config.label_smoothing
+        # Negatives stay 0: raised, they would add more mass to a rare finding than its positives have.
+        smooth = targets * (1 - config.label_smoothing)
         findings = logits["multilabel_logits"].float()
         binary = logits["binary_logits"].float()
         multilabel = F.binary_cross_entropy_with_logits(

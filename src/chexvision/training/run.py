@@ -15,7 +15,7 @@ from chexvision.data.division import Division, division_of
 from chexvision.data.placement import placed
 from chexvision.data.sizes import preprocessing_of
 from chexvision.data.source import ShardSource, find_shards
-from chexvision.evaluation.attributes import read_groups, split_rule
+from chexvision.evaluation.attributes import read_groups
 from chexvision.evaluation.calibration import FILE as CALIBRATION
 from chexvision.evaluation.final import Final, measure_final
 from chexvision.evaluation.overlap import TrainingImages
@@ -61,6 +61,8 @@ def run_training(
     provenance: Provenance,
     to: Reference | None = None,
     session: TrainingSession | None = None,
+    *,
+    private: bool = False,
 ) -> Outcome:
     """Train a recipe and leave the complete artifact in ``work/artifact``.
 
@@ -74,6 +76,7 @@ def run_training(
         provenance: which run this is.
         to: where to publish, if anywhere.
         session: says when to end early, and is told how far the run is.
+        private: whether a repository that has to be created is seen by its owner alone.
 
     Raises:
         UsageError: the data is not pinned, empty, or not what the recipe needs.
@@ -98,7 +101,7 @@ def run_training(
     if not accelerator.is_main_process:
         return Outcome(finished=True)
     groups = read_groups(source, splits["test"].rows) if "test" in splits else None
-    final = measure_final(predictions, groups, source.name, split_rule(source, division.record))
+    final = measure_final(predictions, groups, source.name)
     metrics = Metrics(
         dataset=source.name,
         drawn=source.drawn,
@@ -111,10 +114,10 @@ def run_training(
     )
     info = _info(recipe, source, division, provenance, accelerator, training, started_at)
     seen = TrainingImages.of(splits["train"].rows, source)
-    folder = _assemble(work / "artifact", training, model, metrics, final, info, seen)
+    folder = _assemble(work / "artifact", training, model, metrics, final, info, seen, to)
     if session is not None:
         session.trained(folder)
-    published = open_store(to).publish(folder, provenance.run_id) if to is not None else None
+    published = open_store(to, private=private).publish(folder, provenance.run_id) if to is not None else None
     if session is not None:
         session.published(published.reference if published is not None else None)
     return Outcome(True, folder, published, metrics)
@@ -127,8 +130,8 @@ def _prepare(
     with accelerator.main_process_first():
         model = build_model(recipe)  # before the data: a failed download of weights should not cost an hour
         source = find_shards(data)
-        division = division_of(source, recipe.data)
         model.preprocessing = preprocessing_of(source, recipe.data)
+        division = division_of(source, recipe.data)
         rows = division.sampled(recipe.data, recipe.training.seed)
         quiet = not accelerator.is_main_process
         splits = {
@@ -207,14 +210,14 @@ def _assemble(
     final: Final,
     info: RunInfo,
     seen: TrainingImages,
+    to: Reference | None,
 ) -> Path:
     """Write all files of the artifact beside `folder`, then give them its name."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    (partial / artifact.CARD).write_text(
-        render_card(metrics, info, f"CheXVision {info.recipe.name}", sorted(final.figures)), encoding="utf-8"
-    )
+    card = render_card(metrics, info, f"CheXVision {info.recipe.name}", sorted(final.figures), to)
+    write_text_atomic(partial / artifact.CARD, card)
     for name, rule in ((THRESHOLDS, final.rules.thresholds), (CALIBRATION, final.rules.calibration)):
         if rule is not None:
             write_text_atomic(partial / name, rule.model_dump_json(indent=2) + "\n")

@@ -66,4 +66,4 @@ def validate(
             f"the validation loss is {mean_loss}: lower the learning rate (training.phases.N.lr) or compute with "
             "--set training.precision=fp32"
         )
-    return Validation(mean_loss, measure(as_predictions(split, probabilities)))
+    return Validation(mean_loss, measure(as_predictions(split, probabilities), fewest=1))

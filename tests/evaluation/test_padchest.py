@@ -1,0 +1,104 @@
+"""PadChest's labels stand in a tree: a label implies those above it, and leaves open those below."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chexvision.errors import UsageError
+from chexvision.evaluation.label_map import LabelMap, read_label_map
+from chexvision.evaluation.other_labels import read_other_labels
+
+
+def _says(folder: Path, *labels: str) -> dict[str, float | None]:
+    """What an image with these labels is, by target; None where the map cannot tell."""
+    listed = ", ".join(f"'{label}'" for label in labels)
+    table = folder / "labels.csv"
+    table.write_text(f'ImageID,PatientID,Projection,Labels\na.png,8,PA,"[{listed}]"\n')
+    found = read_other_labels(table, read_label_map("padchest"))
+    values = found.targets[0].tolist()
+    return {name: None if np.isnan(v) else v for name, v in zip(found.names, values, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("label", "positive", "open_"),
+    [
+        ("atelectasis basal", {"Atelectasis"}, set()),
+        ("laminar atelectasis", {"Atelectasis"}, set()),
+        ("empyema", {"Effusion"}, set()),
+        ("hemothorax", {"Effusion"}, set()),
+        ("hydropneumothorax", {"Effusion", "Pneumothorax"}, set()),
+        ("loculated fissural effusion", {"Effusion"}, set()),
+        ("reticulonodular interstitial pattern", {"Infiltration"}, set()),
+        ("miliary opacities", {"Infiltration"}, set()),
+        ("ground glass pattern", {"Infiltration"}, set()),
+        ("interstitial pattern", {"Infiltration"}, set()),
+        ("air bronchogram", {"Infiltration", "Consolidation"}, set()),
+        ("consolidation", {"Infiltration", "Consolidation"}, set()),
+        ("alveolar pattern", {"Infiltration"}, {"Consolidation"}),
+        ("infiltrates", {"Infiltration"}, {"Consolidation"}),
+        ("pulmonary mass", {"Mass"}, set()),
+        ("mediastinal mass", {"Mass"}, set()),
+        ("multiple nodules", {"Nodule"}, set()),
+        ("atypical pneumonia", {"Pneumonia"}, set()),
+        ("post radiotherapy changes", {"Fibrosis"}, set()),
+        ("asbestosis signs", {"Fibrosis"}, set()),
+        ("calcified pleural thickening", {"Pleural_Thickening"}, set()),
+        ("pleural plaques", set(), set()),
+        ("mediastinal enlargement", set(), {"Hernia"}),
+        ("hiatal hernia", {"Hernia"}, set()),
+        ("fibrotic band", set(), set()),
+        ("scoliosis", set(), set()),
+    ],
+)
+def test_a_label_counts_for_all_above_it(tmp_path: Path, label: str, positive: set[str], open_: set[str]) -> None:
+    says = _says(tmp_path, label, "scoliosis")
+    assert {name for name, value in says.items() if value == 1} == positive | {"Abnormal"}
+    assert {name for name, value in says.items() if value is None} == open_
+
+
+def test_a_label_below_settles_what_one_above_leaves_open(tmp_path: Path) -> None:
+    says = _says(tmp_path, "infiltrates", "consolidation")
+    assert says["Consolidation"] == 1
+    assert None not in says.values()
+
+
+def test_an_unchanged_study_confirms_what_it_names_and_nothing_else(tmp_path: Path) -> None:
+    says = _says(tmp_path, "unchanged", "empyema")
+    assert {name for name, value in says.items() if value == 1} == {"Effusion"}
+    assert {value for name, value in says.items() if name != "Effusion"} == {None}
+
+
+def _map(tree: dict[str, list[str]], form: str = "list") -> LabelMap:
+    of = {"labels": "l", "form": "list"} if form == "list" else {"form": "columns"}
+    return LabelMap.model_validate(
+        {"name": "x", "image": ["i"], **of, "tree": tree, "targets": {"Mass": {"any_of": ["a"]}}}
+    )
+
+
+def test_a_tree_is_walked_to_its_leaves() -> None:
+    found = _map({"a": ["b", "c"], "b": ["d"], "c": ["d"]})
+    assert found.below("a") == {"a", "b", "c", "d"}
+    assert found.above("d") == {"a", "b", "c"}
+    assert found.above("a") == set()
+
+
+@pytest.mark.parametrize(
+    ("tree", "form", "message"),
+    [
+        ({"a": ["b"], "b": ["a"]}, "list", "'a' stands below itself"),
+        ({"a": ["b"]}, "columns", "tree: is of the labels of form: list"),
+    ],
+)
+def test_bad_trees_are_refused(tree: dict[str, list[str]], form: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _map(tree, form)
+
+
+def test_a_bad_tree_in_a_file_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "map.yaml"
+    path.write_text("name: x\nform: list\nlabels: l\nimage: [i]\ntree: {a: [a]}\ntargets: {}\n")
+    with pytest.raises(UsageError, match="'a' stands below itself"):
+        read_label_map(str(path))

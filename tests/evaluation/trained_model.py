@@ -1,0 +1,35 @@
+"""A model's folder as training leaves it, without the training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from chexvision.data.rows import read_rows, sample_patients
+from chexvision.data.source import find_shards
+from chexvision.data.split_rule import SplitChoice
+from chexvision.data.splits import record_split
+from chexvision.evaluation.overlap import TrainingImages
+from chexvision.hub.artifact import RUN, TRAINING_IMAGES, Hardware, RunInfo
+from chexvision.provenance import Provenance
+from chexvision.recipes import load_recipe
+
+
+def published(folder: Path, shards: Path, choice: SplitChoice, most: int | None = None) -> Path:
+    """Put beside a model what its training leaves: the split, and the images of a sample of train."""
+    source = find_shards(shards)
+    rows = read_rows(source.shards, choice)
+    TrainingImages.of(sample_patients(rows["train"], most, 0), source).write(folder / TRAINING_IMAGES)
+    run = RunInfo(
+        provenance=Provenance(run_id="r", source_revision="0", source_dirty=False),
+        recipe=load_recipe("densenet"),
+        dataset=source.name,
+        dataset_identity=source.identity,
+        split=record_split(choice, rows),
+        hardware=Hardware(device="cpu", processes=1, precision="fp32", cpu_count=2, platform="Linux"),
+        versions={},
+        started_at="",
+        finished_at="",
+        train_seconds=1.0,
+    )
+    (folder / RUN).write_text(run.model_dump_json())
+    return folder

@@ -1,0 +1,28 @@
+"""LayerCAM by its definition, on the finer map that explains small images."""
+
+from __future__ import annotations
+
+import torch
+
+from chexvision.explain.gradcam import explain_batch
+from chexvision.models import CheXVision
+
+
+def test_a_finer_map_weighs_each_cell_by_its_own_positive_gradient() -> None:
+    torch.manual_seed(0)
+    model = CheXVision(backbone="se_resnet34", image_size=96).eval()
+    images = torch.rand(2, 3, 96, 96)
+    outputs = [2, 14]
+    children = list(model.backbone.children())
+    features = torch.nn.Sequential(*children[:3])(images).detach().requires_grad_()
+    assert features.shape[2:] == (12, 12)
+    pooled = model.neck(model.pool(torch.nn.Sequential(*children[3:])(features)).flatten(1))
+    logits = torch.cat([model.multilabel_head(pooled), model.binary_head(pooled)], dim=1)
+    found = explain_batch(model, images, lambda _: torch.tensor([outputs] * 2))
+    assert found.method == "LayerCAM"
+    for k, output in enumerate(outputs):
+        (gradient,) = torch.autograd.grad(logits[:, output].sum(), features, retain_graph=True)
+        assert bool((gradient < 0).any())
+        expected = (gradient.relu() * features).sum(dim=1).relu()
+        expected = expected / expected.amax(dim=(1, 2), keepdim=True)
+        torch.testing.assert_close(found.maps[:, k], expected.detach(), atol=1e-4, rtol=1e-3)

@@ -1,0 +1,96 @@
+"""fp16 with its gradient scaler, which torch has for CPUs too: overflows, clipping, phases and resumed runs."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from chexvision.training.loop import Training
+from chexvision.training.session import STATE_FILE
+from tests.training.runs import figures, tiny_training, weights
+
+ONE_EPOCH = "training.phases=[{epochs: 1, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0, freeze_backbone: false}]"
+
+
+def fp16_training(shards: Path, work: Path, *overrides: str, scaler: dict[str, float], **more: object) -> Training:
+    """A training in fp16 on the CPU, where accelerate itself makes no scaler."""
+    AcceleratorState._reset_state()
+    accelerator = Accelerator(cpu=True, mixed_precision="fp16")
+    accelerator.native_amp = True
+    accelerator.scaler = torch.amp.GradScaler("cpu", **scaler)  # type: ignore[arg-type]
+    return tiny_training(shards, work, *overrides, accelerator=accelerator, **more)  # type: ignore[arg-type]
+
+
+def adam_steps(work: Path) -> set[int]:
+    saved = torch.load(work / STATE_FILE, weights_only=True)
+    return {int(of["step"]) for of in saved["optimizer"]["state"].values()}
+
+
+def test_steps_that_overflow_change_no_weights_while_schedule_and_average_go_on(
+    drawn_shards: Path, tmp_path: Path
+) -> None:
+    training = fp16_training(drawn_shards, tmp_path, ONE_EPOCH, scaler={"init_scale": 2.0**60})
+    before = {name: value.clone() for name, value in training.model.named_parameters()}
+    assert training.run()
+    (record,) = training.history
+    assert record.loss_scale == 2.0 ** (60 - training.steps)  # halved at every step
+    assert adam_steps(tmp_path) == {0}
+    assert record.grad_norm == 0
+    assert record.lr_last == pytest.approx(1e-5)
+    assert training.ema is not None and training.ema.steps == training.steps
+    for network in (training.model, training.ema.module):
+        for name, value in network.named_parameters():
+            assert torch.equal(value, before[name]), name
+
+
+def test_an_overflow_costs_one_step_and_no_more(drawn_shards: Path, tmp_path: Path) -> None:
+    scaler = {"init_scale": 2.0**60, "backoff_factor": 2.0**-55}
+    training = fp16_training(drawn_shards, tmp_path, ONE_EPOCH, scaler=scaler)
+    before = {name: value.clone() for name, value in training.model.named_parameters()}
+    assert training.run()
+    assert training.history[0].loss_scale == 2.0**5
+    assert adam_steps(tmp_path) == {training.steps - 1}
+    assert training.history[0].grad_norm > 0
+    assert all(not torch.equal(value, before[name]) for name, value in training.model.named_parameters())
+
+
+def test_gradients_are_unscaled_once_before_they_are_clipped_in_every_phase(
+    drawn_shards: Path, tmp_path: Path
+) -> None:
+    exact = tiny_training(drawn_shards, tmp_path / "fp32", "optim.clip_norm=0.05")
+    exact.run()
+    scaled = fp16_training(
+        drawn_shards, tmp_path / "fp16", "optim.clip_norm=0.05", scaler={"init_scale": 1024.0, "growth_interval": 999}
+    )
+    scaled.run()
+    for one, other in zip(exact.history, scaled.history, strict=True):
+        assert one.grad_norm > 0.05  # so that all are clipped
+        assert other.grad_norm == pytest.approx(one.grad_norm, rel=0.02)
+        assert other.train_loss == pytest.approx(one.train_loss, rel=0.01)
+        assert (one.loss_scale, other.loss_scale) == (None, 1024.0)
+
+
+def test_a_resumed_run_has_the_scalers_state(drawn_shards: Path, tmp_path: Path) -> None:
+    scaler = {"init_scale": 2.0**8, "growth_interval": 4}
+    whole = fp16_training(drawn_shards, tmp_path / "whole", scaler=scaler)
+    assert whole.run()
+    grown = [record.loss_scale for record in whole.history]
+    assert grown == sorted(set(grown)) and grown[-1] > 2.0**8
+    cuts = 0
+    for _ in range(20):
+        steps = itertools.count(1)
+        session = fp16_training(
+            drawn_shards, tmp_path / "cut", scaler=scaler, should_stop=lambda steps=steps: next(steps) >= 4
+        )
+        if session.run():
+            break
+        cuts += 1
+    assert cuts >= 2
+    assert figures(session.history) == figures(whole.history)
+    first, second = weights(tmp_path / "cut"), weights(tmp_path / "whole")
+    assert all(torch.equal(first[name], second[name]) for name in first)
