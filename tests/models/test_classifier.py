@@ -108,8 +108,8 @@ def test_a_config_from_before_formats_were_numbered_is_read_as_it_was(tmp_path: 
     model = CheXVision(backbone="se_resnet34", hidden_features=0).eval()
     model.save_pretrained(tmp_path)
     old = {
-        "backbone": "se_resnet34", "clahe_clip_limit": 0, "clahe_tiles": 8, "dropout": 0.3, "findings": list(FINDINGS),
-        "hidden_features": 0, "image_size": 96, "something_else": True,
+        "backbone": "se_resnet34", "clahe_clip_limit": 0, "clahe_tiles": 8, "dropout": 0.3,
+        "findings": list(FINDINGS), "hidden_features": 0, "image_size": 96, "something_else": True,
     }  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(old))
     loaded = CheXVision.from_pretrained(tmp_path)
