@@ -109,7 +109,19 @@ def shards(tmp_path: Path) -> Path:
 
 
 def train(shards: Path) -> list[object]:
-    return ["train", "--model", "scratch", "--preset", "smoke", "--data", shards, "--set", "data.split=shards"]
+    return [
+        "train",
+        "--model",
+        "scratch",
+        "--preset",
+        "smoke",
+        "--data",
+        shards,
+        "--set",
+        "data.split=shards",
+        "--set",
+        "data.image_size=32",
+    ]
 
 
 @pytest.mark.parametrize("name", SHARDS)

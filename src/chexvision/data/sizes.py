@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import IO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from chexvision.config import DataConfig
-from chexvision.data.source import ShardSource
+from chexvision.data.source import ShardSource, find_shards
 from chexvision.errors import ChexError
 from chexvision.hub.reference import Reference, RepoRef
 from chexvision.preprocessing import Preprocessing
 from chexvision.radiograph import decode_grey
-from chexvision.shards.manifest import read_manifest
+from chexvision.shards.columns import opened_shard
+from chexvision.shards.download import cached_shards
 from chexvision.shards.remote import fetch_manifest, first_shard, hub_failure
-from chexvision.shards.schema import list_shards
 
 Shape = tuple[int, int]  # height and width in pixels
 
@@ -39,24 +38,16 @@ def preprocessing_of(source: ShardSource, config: DataConfig) -> Preprocessing:
 def check_image_size(data: Reference, config: DataConfig) -> None:
     """Refuse an `image_size` above the size of the images of `data`, before its shards are fetched.
 
-    Of a dataset on the Hub the manifest is read or, where it has none, the first image alone. Offline nothing is
-    looked at: `preprocessing_of` checks what the cache holds.
+    Of a dataset on the Hub the manifest is read or, where it has none, the first image alone.
 
     Raises:
-        UsageError: it is above, or a folder has no shards.
+        UsageError: it is above, or there are no shards.
         ChexError: the data cannot be had, or not be read.
     """
-    if isinstance(data, Path):
-        manifest = read_manifest(data)
-        first = next(path for paths in list_shards(data).values() for path in paths)
-        shape = (manifest.size, manifest.size) if manifest is not None else _first_shape(first, str(data))
+    if isinstance(data, Path) or cached_shards(data):
+        preprocessing_of(find_shards(data), config)
     else:
-        from huggingface_hub import constants
-
-        if constants.HF_HUB_OFFLINE:
-            return
-        shape = _shape_on_hub(data)
-    config.check_fits(min(shape), str(data))
+        config.check_fits(min(_shape_on_hub(data)), str(data))
 
 
 def _shape_on_hub(reference: RepoRef) -> Shape:
@@ -73,14 +64,15 @@ def _shape_on_hub(reference: RepoRef) -> Shape:
 
 
 def _first_shape(shard: Path | IO[bytes], name: str) -> Shape:
-    """Height and width of a shard's first image; of a remote shard little more than that is read."""
+    """Height and width of a shard's first image; of a remote shard one row group at most is read."""
+    with opened_shard(shard, f"the first shard of {name}") as file:
+        if "image" not in file.schema_arrow.names:
+            raise ChexError(f"the first shard of {name} has no column 'image'")
+        batch = next(file.iter_batches(batch_size=1, row_groups=[0], columns=["image"]), None)
     try:
-        with pq.ParquetFile(shard, buffer_size=1 << 16) as file:
-            batch = next(file.iter_batches(batch_size=1, row_groups=[0], columns=["image"]))
-        column = batch.column(batch.schema.get_field_index("image"))
+        column = batch.column(0) if batch is not None else pa.array([], pa.binary())
         image = column.field("bytes") if isinstance(column, pa.StructArray) else column
         height, width = decode_grey(image[0].as_py() or b"").shape
-    except (pa.ArrowInvalid, pa.ArrowKeyError, KeyError, StopIteration, IndexError, ValueError) as error:
-        detail = " ".join(str(error).split())[:200] or "no image"
-        raise ChexError(f"the first shard of {name} holds no readable image ({detail})") from None
+    except (TypeError, KeyError, IndexError, ValueError) as error:
+        raise ChexError(f"the first image of {name} cannot be read ({error}); build its shards again") from None
     return height, width
