@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from chexvision.errors import ChexError
+from chexvision.files import read_regular
 
 _LARGEST = 16 * 2**20  # bytes; a history of a thousand epochs takes 2 MB
 
@@ -22,12 +22,7 @@ def read_file(path: Path, most_bytes: int = _LARGEST) -> bytes:
         ChexError: it is something else, larger, or cannot be read.
     """
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise ChexError(f"{path} is not a regular file")
-        if found.st_size > most_bytes:
-            raise ChexError(f"{path} has {found.st_size:,} bytes; at most {most_bytes:,} are read")
-        return path.read_bytes()
+        return read_regular(path, most_bytes)
     except OSError as error:
         raise ChexError(f"{path}: {error.strerror or error}") from None
 
