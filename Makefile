@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-KAGGLE_VENV ?= .venv-kaggle
-KAGGLE_READY := $(KAGGLE_VENV)/.ready
+# The images that Kaggle's sessions run in, today's and the coming one: an environment and a constraints file each.
+IMAGES := kaggle kaggle-next
+KERNEL_TESTS := tests/data tests/evaluation tests/hub tests/kernels tests/models tests/runs tests/training \
+	tests/dispatch/test_entry.py tests/dispatch/test_mounts.py tests/dispatch/test_token.py tests/shards/test_resume.py
 
-.PHONY: help install demo test test-kaggle lint format clean
+.PHONY: help install demo test test-kaggle $(IMAGES:%=test-%-image) lint format clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -25,8 +27,8 @@ endef
 $(READY): pyproject.toml constraints.txt
 	$(call make_venv,$(VENV),constraints.txt)
 
-$(KAGGLE_READY): pyproject.toml constraints-kaggle.txt
-	$(call make_venv,$(KAGGLE_VENV),constraints-kaggle.txt)
+$(IMAGES:%=.venv-%/.ready): .venv-%/.ready: pyproject.toml constraints-%.txt
+	$(call make_venv,.venv-$*,constraints-$*.txt)
 
 demo: $(READY)  ## draw a data set, train on it as a kernel would, leave a model in demo/model
 	rm -rf demo
@@ -36,9 +38,10 @@ demo: $(READY)  ## draw a data set, train on it as a kernel would, leave a model
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest -n 2
 
-test-kaggle: $(KAGGLE_READY)  ## run the kernel's tests with the versions of Kaggle's image
-	$(KAGGLE_VENV)/bin/python -m pytest -n 2 tests/data tests/models tests/training tests/hub tests/kernels tests/runs \
-		tests/shards/test_resume.py
+test-kaggle: $(IMAGES:%=test-%-image)  ## run the kernel's tests with the versions of Kaggle's image, and of the next
+
+$(IMAGES:%=test-%-image): test-%-image: .venv-%/.ready
+	.venv-$*/bin/python -m pytest -n 2 $(KERNEL_TESTS)
 
 lint: $(READY)  ## ruff and mypy --strict
 	$(BIN)/ruff check
@@ -50,4 +53,4 @@ format: $(READY)  ## let ruff mend what it can
 	$(BIN)/ruff format
 
 clean:  ## remove what the targets above made
-	rm -rf demo runs $(VENV) $(KAGGLE_VENV)
+	rm -rf demo runs $(VENV) $(IMAGES:%=.venv-%)

@@ -2,15 +2,15 @@
 
 `chexvision dispatch` writes the packed source and what to run below this text and sends the whole as one script:
 
-    cd working && python ../script.py
+    cd working && python ../src/script.py
 
-The folder it starts in is the one that is kept (on Kaggle /kaggle/working); `../input` holds attached data,
-`../tmp` what is thrown away: the unpacked source and, unless CHEXVISION_CACHE and HF_HOME name other places,
-caches. A run that was begun goes on from its furthest state: here, in an attached output of an earlier session, or
-on its branch on the Hub. What is made ends in `artifact/` or `shards/`, and on the Hub if the session has a
-token. The exit code is the command's own, 0 for a session that paused; `progress.json` says which it was.
-With CHEXVISION_NO_INSTALL set nothing is installed: what is missing is an error. Where CHEXVISION_EXIT_FILE names a
-file, the exit code is written there as well.
+The folder that it starts in is the one that is kept (on Kaggle /kaggle/working); a script in a folder `src` with a
+`working` beside it goes there by itself. `../input` holds attached data, `../tmp` what is thrown away: the unpacked
+source and, unless CHEXVISION_CACHE and HF_HOME name other places, caches. A run that was begun goes on from its
+furthest state: here, in an attached output of an earlier session, or on its branch on the Hub. What is made ends in
+`artifact/` or `shards/`, and on the Hub if the session has a token. The exit code is the command's own, 0 for a
+session that paused; `progress.json` says which it was. With CHEXVISION_NO_INSTALL set nothing is installed: what is
+missing is an error. Where CHEXVISION_EXIT_FILE names a file, the exit code is written there as well.
 """
 
 from __future__ import annotations
@@ -24,30 +24,38 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NoReturn
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 TORCHRUN = "torch.distributed.run"
 # Reinstalling these would break the match with the machine's CUDA.
 NEVER_INSTALLED = ("torch", "torchvision")
 # Distributions that bring the same module: a second one beside it would overwrite its files.
 SAME_MODULE = {"opencv-python-headless": ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")}
+HUB = "https://huggingface.co"
+CONNECT_S = 10.0
+RETRY_AFTER_S = (1.0, 3.0)  # before the Hub is tried again
 
 
 def main(run: dict[str, Any], payload: str) -> int:
     """Carry out one run: `run` is what dispatch wrote, `payload` the archive as base85 text."""
     began = time.monotonic()
-    working = Path.cwd()
+    working = output_folder()
     given, scratch = working.parent / "input", working.parent / "tmp"
     print(f"run {run['run_id']}, bundle {run['bundle_sha256'][:12]}, in {working}", flush=True)
+    refuse_what_was_withheld(run["requested"])
     try:
         source = unpack(payload, run["bundle_sha256"], scratch)
         install_missing(run["requirements"], scratch)
@@ -58,6 +66,7 @@ def main(run: dict[str, Any], payload: str) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # hundreds of lines in a log that is a file
     sys.path.insert(0, str(source / "src"))
     from chexvision.errors import ChexError
+    from chexvision.hub.mounts import attached_dataset
     from chexvision.hub.reference import RepoRef, parse_reference
     from chexvision.hub.restore import restore
     from chexvision.hub.run_branch import RunBranch
@@ -91,7 +100,10 @@ def main(run: dict[str, Any], payload: str) -> int:
     environment = child_environment(source, scratch)
     if token is not None:
         environment["HF_TOKEN"] = token.value
-    arguments = [word.replace("{bundle}", str(source)).replace("{input}", str(given)) for word in run["arguments"]]
+    try:
+        arguments = [filled_in(word, source, lambda name: attached_dataset(given, name)) for word in run["arguments"]]
+    except ChexError as error:
+        fail(str(error))
     arguments += ["--work", str(working), "--provenance", str(provenance)]
     if run["max_hours"] is not None:
         # Of the session's time, what is left after installing.
@@ -108,6 +120,57 @@ def main(run: dict[str, Any], payload: str) -> int:
 
 def fail(message: str) -> NoReturn:
     sys.exit(f"error: {message}")
+
+
+def output_folder() -> Path:
+    """The folder whose files are kept, made the current one: Kaggle may start a script in the read-only `src`."""
+    script = Path(__file__).resolve()
+    working = script.parent.parent / "working"
+    if script.parent.name == "src" and working.is_dir():
+        os.chdir(working)
+    return Path.cwd()
+
+
+def refuse_what_was_withheld(requested: list[str]) -> None:
+    """End a session that lacks what was requested ("GPU", "internet"): Kaggle starts it without, and says nothing."""
+    found = {"GPU": listed_gpus, "internet": has_internet}
+    missing = [name for name in requested if not found[name]()]
+    if missing:
+        fail(
+            f"Kaggle started this session with no {' and no '.join(missing)}, though it requested "
+            f"{' and '.join(requested)}; accounts without a verified phone number get neither: verify your phone "
+            "number at https://www.kaggle.com/settings, then dispatch again"
+        )
+
+
+def listed_gpus() -> int:
+    """How many GPUs the driver lists; torch takes seconds to say so."""
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    listed = subprocess.run(["nvidia-smi", "-L"], check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return sum(line.startswith(b"GPU ") for line in listed.stdout.splitlines()) if listed.returncode == 0 else 0
+
+
+def has_internet() -> bool:
+    """Whether the Hub accepts a connection, or all of them go through a proxy."""
+    hub = urlsplit(os.environ.get("HF_ENDPOINT") or HUB)
+    if hub.scheme in getproxies():
+        return True
+    address = hub.hostname or "", hub.port or (80 if hub.scheme == "http" else 443)
+    for wait in (0.0, *RETRY_AFTER_S):
+        time.sleep(wait)
+        try:
+            socket.create_connection(address, timeout=CONNECT_S).close()
+            return True
+        except OSError as error:
+            print(f"no connection to {address[0]}: {error}", flush=True)
+    return False
+
+
+def filled_in(word: str, source: Path, mounted: Callable[[str], Path]) -> str:
+    """`word` with the folders of this session in place of ``{bundle}`` and ``{dataset:OWNER/SLUG}``."""
+    word = word.replace("{bundle}", str(source))
+    return re.sub(r"\{dataset:([\w-]+/[\w-]+)\}", lambda match: str(mounted(match[1])), word)
 
 
 def unpack(payload: str, sha256: str, scratch: Path) -> Path:
@@ -175,13 +238,14 @@ def child_environment(source: Path, scratch: Path) -> dict[str, str]:
     environment["PYTHONPATH"] = os.pathsep.join(paths)
     environment.setdefault("CHEXVISION_CACHE", str(scratch / "cache"))
     environment.setdefault("HF_HOME", str(scratch / "huggingface"))
+    environment.setdefault("NCCL_P2P_DISABLE", "1")  # T4s have no peer-to-peer, and looking for it is known to hang
     return environment
 
 
 def launcher() -> list[str]:
-    """One process for each GPU; one process where there is one GPU or none."""
-    gpus = 0
-    if shutil.which("nvidia-smi"):
+    """One process for each GPU that torch can use; one process where there is one GPU or none."""
+    gpus = listed_gpus()
+    if gpus > 1:
         count = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
         gpus = int(subprocess.run(count, check=True, stdout=subprocess.PIPE, text=True).stdout)
     print(f"GPUs: {gpus}", flush=True)

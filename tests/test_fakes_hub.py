@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -83,6 +84,56 @@ def test_whoami_tells_the_scopes_of_a_fine_grained_token(hub: FakeHub, api: HfAp
     ]
     with pytest.raises(HfHubHTTPError, match="Invalid user token"):
         api.whoami("hf_wrong")
+
+
+def test_whoami_tells_no_role_of_an_oauth_token(hub: FakeHub, api: HfApi) -> None:
+    hub.add_token("hf_oauth_x", "oauth")
+    assert api.whoami("hf_oauth_x")["auth"] == {"type": "app_token_as_user", "expiresAt": "2026-02-01T00:00:00Z"}
+    assert api.create_repo("chex/by-oauth", token="hf_oauth_x").repo_id == "chex/by-oauth"
+
+
+def test_token_for_one_repository_creates_none(hub: FakeHub, api: HfApi) -> None:
+    hub.add_token("hf_fine", "fineGrained", {f"model/{REPO}": ["repo.write"], "model/chex/new": ["repo.write"]})
+    fine = HfApi(endpoint=hub.url, token="hf_fine")
+    with pytest.raises(HfHubHTTPError, match="You don't have the rights to create a model under") as error:
+        fine.create_repo("chex/new")
+    assert status_of(error) == 403
+    assert fine.create_repo(REPO, exist_ok=True).repo_id == REPO
+    hub.add_token("hf_user", "fineGrained", {"user/chex": ["repo.write"]})
+    assert api.create_repo("chex/new", token="hf_user").repo_id == "chex/new"
+
+
+def test_lfs_contents_are_stored_until_they_are_permanently_deleted(hub: FakeHub, api: HfApi) -> None:
+    shared, state = b"w" * 400, b"s" * 500
+    commit(api, add("model.safetensors", shared))
+    api.create_branch(REPO, branch="run/1")
+    commit(api, add("best.safetensors", shared), add("state.pt", state), revision="run/1")
+    assert hub.stored_bytes(REPO) == 900
+    commit(api, CommitOperationDelete("state.pt"), revision="run/1")
+    api.delete_branch(REPO, branch="run/1")
+    assert hub.stored_bytes(REPO) == 900
+    listed = {one.filename: one for one in api.list_lfs_files(REPO)}
+    assert listed["state.pt"].ref == "refs/heads/run/1"
+    assert listed["state.pt"].oid == hashlib.sha256(state).hexdigest()
+    api.permanently_delete_lfs_files(REPO, [listed["state.pt"]], rewrite_history=False)
+    assert hub.stored_bytes(REPO) == 400
+    assert hub.read(REPO, "model.safetensors") == shared
+    api.permanently_delete_lfs_files(REPO, list(api.list_lfs_files(REPO)), rewrite_history=False)
+    with pytest.raises(HfHubHTTPError):
+        hf_hub_download(REPO, "model.safetensors", endpoint=hub.url)
+
+
+def test_lfs_contents_are_neither_listed_nor_deleted_without_the_right_to_write(hub: FakeHub, api: HfApi) -> None:
+    hub.add_token("hf_reader")
+    commit(api, add("model.safetensors", b"w" * 400))
+    listed = list(api.list_lfs_files(REPO))
+    with pytest.raises(HfHubHTTPError) as error:
+        list(api.list_lfs_files(REPO, token="hf_reader"))
+    assert status_of(error) == 403
+    with pytest.raises(HfHubHTTPError) as error:
+        api.permanently_delete_lfs_files(REPO, listed, rewrite_history=False, token="hf_reader")
+    assert status_of(error) == 403
+    assert hub.stored_bytes(REPO) == 400
 
 
 def test_fine_grained_token_writes_only_where_it_may(hub: FakeHub, api: HfApi) -> None:

@@ -128,7 +128,7 @@ def test_pushed_script_runs_in_a_tree_like_kaggles(
     assert (session.status, session.exit_code, session.gpu) == ("COMPLETE", 0, True)
     assert session.request["machineShape"] == "NvidiaTeslaT4"
     report = json.loads(session.output("sub/report.json")[0])
-    assert report["found"] == ["data/images_001/images/a.png"]
+    assert report["found"] == ["datasets/organizations/nih-chest-xrays/data/images_001/images/a.png"]
     assert report["cwd"].endswith("kaggle/working")
     assert report["file"].endswith("kaggle/src/script.py")
     assert report["env"]["KAGGLE_KERNEL_RUN_TYPE"] == "Batch"
@@ -137,14 +137,61 @@ def test_pushed_script_runs_in_a_tree_like_kaggles(
     assert session.text == "fine\n"
 
 
-def test_inputs_are_laid_by_owner_where_asked(kaggle: FakeKaggle, push: Push, tmp_path: Path) -> None:
-    kaggle.nested_inputs = True
-    (tmp_path / "nih").mkdir()
-    (tmp_path / "nih" / "a.csv").write_text("1")
-    kaggle.add_dataset("nih-chest-xrays/data", tmp_path / "nih")
-    path = "../input/datasets/nih-chest-xrays/data/a.csv"
-    push(f"print(open('{path}').read())", dataset_sources=["nih-chest-xrays/data"])
-    assert kaggle.sessions[0].wait().text == "1\n"
+@pytest.mark.parametrize(
+    ("nested", "mounts"),
+    [
+        (
+            True,
+            [
+                "datasets/chex/own/a.csv",
+                "datasets/organizations/nih-chest-xrays/data/a.csv",
+                "notebooks/chex/chest-first/made.txt",
+            ],
+        ),
+        (False, ["chest-first/made.txt", "data/a.csv", "own/a.csv"]),
+    ],
+)
+def test_what_is_attached_is_mounted_by_kind_and_owner_or_by_slug(
+    kaggle: FakeKaggle, push: Push, tmp_path: Path, nested: bool, mounts: list[str]
+) -> None:
+    kaggle.nested_inputs = nested
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a.csv").write_text("1")
+    for ref in ("nih-chest-xrays/data", "chex/own"):
+        kaggle.add_dataset(ref, tmp_path / "files")
+    push("open('made.txt', 'w').write('1')", ref="chex/chest-first")
+    kaggle.sessions[0].wait()
+    script = (
+        "from pathlib import Path\n"
+        "for path in sorted(Path('../input').rglob('*.*')): print(path.relative_to('../input'))\n"
+    )
+    push(script, dataset_sources=["nih-chest-xrays/data", "chex/own"], kernel_sources=["chex/chest-first"])
+    assert kaggle.sessions[1].wait().text.splitlines() == mounts
+
+
+def test_script_starts_in_its_own_folder_where_asked(kaggle: FakeKaggle, push: Push) -> None:
+    kaggle.starts_in = "src"
+    push("import os; print(os.getcwd())")
+    assert kaggle.sessions[0].wait().text.endswith("kaggle/src\n")
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_account_without_a_verified_phone_gets_neither_gpu_nor_internet(
+    kaggle: FakeKaggle, api: Any, push: Push, verified: bool
+) -> None:
+    kaggle.phone_verified = verified
+    script = (
+        "import os, shutil, subprocess\n"
+        "if shutil.which('nvidia-smi', path=os.environ['PATH'].split(':')[0]):\n"
+        "    print(subprocess.check_output(['nvidia-smi', '-L']).count(b'Tesla T4'))\n"
+        "print(os.environ.get('HF_ENDPOINT'))\n"
+    )
+    answer = push(script, machine_shape="NvidiaTeslaT4", enable_internet=True)
+    assert answer.error == ""
+    assert kaggle.sessions[0].wait().text == ("1\nNone\n" if verified else "http://127.0.0.1:9\n")
+    quota = api.quota_view().gpu_quota
+    assert quota.total_time_allowed == timedelta(hours=30)
+    assert quota.has_ever_run is verified
 
 
 def test_status_goes_from_queued_to_the_end(kaggle: FakeKaggle, api: Any, push: Push) -> None:
@@ -183,7 +230,7 @@ def test_failure_says_why(
 def test_log_is_streamed_while_the_script_runs(kaggle: FakeKaggle, api: Any, push: Push) -> None:
     push(WAITING)
     events = api.kernels_logs_stream(REF)
-    assert next(events)["data"] == "up\n"
+    assert [next(events)["data"], next(events)["data"]] == [None, "up"]
     assert kaggle.sessions[0].status == "RUNNING"
     assert api.kernels_logs(REF) == ""
     threading.Thread(target=go, args=(kaggle,)).start()
@@ -192,6 +239,43 @@ def test_log_is_streamed_while_the_script_runs(kaggle: FakeKaggle, api: Any, pus
     for entries in (json.loads(api.kernels_logs(REF)), list(api.kernels_logs_stream(REF))):
         assert [(e["stream_name"], e["data"]) for e in entries] == [("stdout", "up\n")]
         assert entries[0]["time"] >= 0
+
+
+def test_log_without_a_charset_is_read_as_latin_1(kaggle: FakeKaggle, api: Any, push: Push) -> None:
+    push("print('größer')")
+    kaggle.sessions[0].wait()
+    (event,) = api.kernels_logs_stream(REF)
+    assert event["data"] == "grÃ¶Ã\x9fer\n"
+
+
+def test_only_a_kernel_that_completed_is_a_source(kaggle: FakeKaggle, push: Push) -> None:
+    push("open('kept', 'w')")
+    kaggle.sessions[0].wait()
+    push("import sys; sys.exit(1)", ref="chex/failed")
+    kaggle.sessions[1].wait()
+    sources = {"kernel_sources": [REF, "chex/failed", "other/kernel"]}
+    answer = push("import glob; print(glob.glob('../input/*/*'))", ref="chex/next-run", **sources)
+    assert answer.invalid_kernel_sources == ["chex/failed", "other/kernel"]
+    assert kaggle.sessions[2].wait().text == "['../input/chest-run/kept']\n"
+
+
+def test_session_is_cancelled_by_the_id_that_it_finds_in_its_environment(
+    kaggle: FakeKaggle, api: Any, push: Push
+) -> None:
+    from kagglesdk.kernels.types.kernels_api_service import ApiCancelKernelSessionRequest
+
+    push(f"import os\nprint(os.environ['KAGGLE_CONTAINER_NAME'].split('-')[1], flush=True)\n{WAITING}")
+    kaggle.sessions[0].wait_for_text("up")
+    request = ApiCancelKernelSessionRequest()
+    with api.build_kaggle_client() as client:
+        request.kernel_session_id = 1
+        with pytest.raises(requests.HTTPError, match=r"kernelSessions\.cancel"):
+            client.kernels.kernels_api_client.cancel_kernel_session(request)
+        request.kernel_session_id = int(kaggle.sessions[0].text.split()[0])
+        assert client.kernels.kernels_api_client.cancel_kernel_session(request).error_message == ""
+        assert kaggle.sessions[0].wait().status == "CANCEL_ACKNOWLEDGED"
+        assert client.kernels.kernels_api_client.cancel_kernel_session(request).error_message
+    assert api.kernels_status(REF).status.name == "CANCEL_ACKNOWLEDGED"
 
 
 def test_outputs_come_page_by_page(kaggle: FakeKaggle, api: Any, push: Push, tmp_path: Path) -> None:
@@ -222,11 +306,11 @@ def test_output_can_have_any_name(kaggle: FakeKaggle, api: Any, push: Push, tmp_
     assert (tmp_path / "escaped.txt").read_bytes() == b"x"
 
 
-def test_too_large_source_is_refused_without_a_reason(kaggle: FakeKaggle, push: Push) -> None:
-    with pytest.raises(requests.HTTPError, match="400") as error:
+def test_too_large_source_is_refused_with_the_reason(kaggle: FakeKaggle, push: Push) -> None:
+    with pytest.raises(requests.HTTPError, match="must be less than 1 megabytes in size") as error:
         push("#" * (1024 * 1024 + 1))
     assert error.value.response is not None
-    assert error.value.response.text == "Bad Request"
+    assert error.value.response.status_code == 400
     push("#" * (1024 * 1024))
     assert len(kaggle.sessions) == 1
 
@@ -262,11 +346,20 @@ def test_lost_answer_leaves_the_kernel_running(kaggle: FakeKaggle, api: Any, pus
 
 def test_quota(kaggle: FakeKaggle, api: Any) -> None:
     kaggle.gpu_time_used = timedelta(hours=28, minutes=30)
+    kaggle.gpu_time_reserved = timedelta(hours=1)
+    answer = api.quota_view()
+    quota = answer.gpu_quota
+    assert quota.time_used == timedelta(hours=28, minutes=30)
+    assert quota.time_reserved == timedelta(hours=1)
+    assert quota.total_time_allowed == timedelta(hours=30)
+    assert quota.has_ever_run
+    assert answer.quota_refresh_time.tzinfo is None  # the client takes the Z off
+
+
+def test_quota_of_an_account_that_never_ran_lacks_what_was_never_set(kaggle: FakeKaggle, api: Any) -> None:
+    kaggle.gpu_ever_run = False
     quota = api.quota_view().gpu_quota
-    assert (quota.time_used, quota.total_time_allowed) == (
-        timedelta(hours=28, minutes=30),
-        timedelta(hours=30),
-    )
+    assert (quota.time_used, quota.time_reserved, quota.has_ever_run) == (None, None, False)
 
 
 def test_private_dataset_becomes_ready_and_reaches_the_session(
@@ -285,7 +378,8 @@ def test_private_dataset_becomes_ready_and_reaches_the_session(
     make_dataset(tmp_path / "dataset", "hf_second")
     assert api.dataset_create_version(folder, "second", quiet=True).status == "ok"
     assert json.loads(api.dataset_status("chex/run-token", format="json"))["current_version_number"] == 2
-    push("print(open('../input/run-token/token.txt').read())", dataset_sources=["chex/run-token"])
+    path = "../input/datasets/chex/run-token/token.txt"
+    push(f"print(open('{path}').read())", dataset_sources=["chex/run-token"])
     assert kaggle.sessions[0].wait().text == "hf_second\n"
     assert [b.path.split("/")[1] for b in kaggle.bodies if b"hf_secret" in b.data] == ["blobs"]
     assert api.dataset_delete("chex", "run-token", no_confirm=True)

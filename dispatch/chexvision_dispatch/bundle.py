@@ -17,7 +17,7 @@ from chexvision.layout import PACKAGE_DIR, shared_dir
 
 _LEFT_OUT = re.compile(r"^(\..*|__pycache__|.*\.py[co]|.*~|.*\.egg-info)$")
 _SECRETS = {
-    "a Hugging Face token": re.compile(rb"\bhf_[A-Za-z0-9]{30,}"),
+    "a Hugging Face token": re.compile(rb"\bhf_(?:[A-Za-z0-9]{30,}|(?:oauth|jwt)_[A-Za-z0-9._-]{20,})"),
     "a Kaggle token": re.compile(rb"\bKGAT_[A-Za-z0-9]{16,}"),
     "a Kaggle key": re.compile(rb"""["']?key["']?\s*[:=]\s*["'][0-9a-f]{32}["']"""),
 }

@@ -13,10 +13,12 @@ from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.hub.run_branch import RunBranch
 from chexvision.hub.run_progress import PROGRESS_FILE, RunProgress, read_progress
 from chexvision.hub.store import open_store
+from chexvision.provenance import now
 from chexvision_dispatch import records
 from chexvision_dispatch.kernels import SHARDS, kernel_named
 from chexvision_dispatch.records import RunRecord
-from chexvision_dispatch.view import destination_of, kept_dir, look, target_of
+from chexvision_dispatch.recover import State, bring
+from chexvision_dispatch.view import branch_of, destination_of, kept_dir, look, target_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,24 +28,32 @@ class Collected:
     Args:
         folder: the verified artifact on this machine; None where it was published before.
         published: where it can be had, ``USER/NAME@<sha>`` or a folder; None where it was to stay here.
+        notes: what the user should know.
+        state: of a run that failed, the state to go on from; `folder` and `published` are None then.
     """
 
     folder: Path | None
     published: str | None
+    notes: tuple[str, ...] = ()
+    state: State | None = None
 
 
 def collect(record: RunRecord, to: str | None) -> Collected:
-    """Bring the artifact of a complete run here, verify it, and publish it as the session would have.
+    """Bring the artifact of a complete run here, verify it, publish it as the session would have, and close the run.
+
+    Of a run that failed or was cancelled, the saved state is brought instead, and put on the run's branch.
 
     Args:
         record: the run.
         to: USER/REPO or a folder; the run's own destination where left out.
 
     Raises:
-        UsageError: the run is not complete.
+        UsageError: the run is not complete, and has no state that would have to be brought.
         ChexError: what came is not what the session left, or publishing failed; see `ArtifactStore.publish`.
     """
     view = look(record)
+    if view.status in ("failed", "cancelled") and view.progress is not None and view.progress.state:
+        return Collected(None, None, state=bring(view, target_of(record)))
     if view.status not in ("complete", "unpublished"):
         hint = "resume" if view.ended else "wait"
         raise UsageError(f"{record.run_id} is {view.status}, not complete: chexvision runs {hint} {record.run_id}")
@@ -51,7 +61,7 @@ def collect(record: RunRecord, to: str | None) -> Collected:
     kernel = kernel_named(record.kernel)
     before = _published_before(view.record, destination)
     if before is not None:
-        return Collected(None, before)
+        return Collected(None, before, _close(record, view.progress, before))
     folder = target_of(record).collect(record.sessions[-1], kept_dir(record), [PROGRESS_FILE, f"{kernel.output}/"])
     if folder is None:
         raise ChexError(
@@ -63,10 +73,35 @@ def collect(record: RunRecord, to: str | None) -> Collected:
         published: str | None = _push(made, destination, private=record.private)
     else:
         _verify(made, read_progress(folder, record.run_id))
-        published = _publish(made, record.run_id, destination)
-    if published is not None:
-        records.update(record.run_id, lambda known: replace(known, published=published))
-    return Collected(made, published)
+        published = _publish(made, record, destination)
+    notes = _close(record, read_progress(folder, record.run_id), published) if published is not None else ()
+    return Collected(made, published, notes)
+
+
+def _close(record: RunRecord, progress: RunProgress | None, published: str) -> tuple[str, ...]:
+    """Say wherever the run is asked for that it is published, and free what its branch stores of its state.
+
+    Returns:
+        What could not be done; the artifact is published all the same.
+    """
+    from huggingface_hub import get_token
+
+    records.update(record.run_id, lambda known: replace(known, published=published))
+    if progress is None:
+        return ()
+    told = progress.model_copy(update={"published": published, "note": "", "updated_at": now()})
+    write_text_atomic(kept_dir(record) / PROGRESS_FILE, told.to_json())
+    branch = branch_of(record)
+    if branch is None or get_token() is None:
+        return ()
+    try:
+        # A session without a token left no branch, and one that published has settled its own.
+        known = branch.progress()
+        if known is not None and (known.published is None or known.state):
+            branch.settle(told)
+    except ChexError as error:
+        return (f"the branch {branch.name} could not be closed: {error}",)
+    return ()
 
 
 def _published_before(record: RunRecord, destination: Reference | None) -> str | None:
@@ -87,12 +122,12 @@ def _push(shards: Path, destination: Reference | None, *, private: bool) -> str:
     return str(push_shards(shards, destination.repo_id, private=private))
 
 
-def _publish(artifact: Path, run_id: str, destination: Reference | None) -> str | None:
+def _publish(artifact: Path, record: RunRecord, destination: Reference | None) -> str | None:
     if destination is None:
         return None
     card = artifact / CARD
-    write_text_atomic(card, with_destination(card.read_text(encoding="utf-8"), destination, run_id))
-    return open_store(destination).publish(artifact, run_id).reference
+    write_text_atomic(card, with_destination(card.read_text(encoding="utf-8"), destination, record.run_id))
+    return open_store(destination, private=record.private).publish(artifact, record.run_id).reference
 
 
 def _verify(artifact: Path, progress: RunProgress | None) -> None:

@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chexvision.errors import ChexError
+from chexvision.errors import ChexError, UsageError
 from chexvision.files import write_text_atomic
-from chexvision.hub.retry import reason, status_of
 from chexvision.hub.token import TOKEN_FILE
 from chexvision_dispatch import kaggle_client as client
 from chexvision_dispatch import records
+from chexvision_dispatch.hub_token import NEW_TOKEN_PAGE, HubToken, ask_about, machine_token
 
 DATASET = "chexvision-hub-token"
-_LOG_IN = "log in with `hf auth login`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,65 +48,50 @@ def remembered_dataset() -> str | None:
     return found if isinstance(found, str) else None
 
 
-def hub_login() -> tuple[str, dict[str, Any]]:
-    """This machine's Hub token, and what the Hub says of it.
-
-    Raises:
-        ChexError: there is none, or the Hub does not accept it or does not answer.
-    """
-    from huggingface_hub import HfApi, get_token
-
-    token = get_token()
-    if token is None:
-        raise ChexError(f"no Hub token on this machine; {_LOG_IN}")
-    try:
-        return token, HfApi(token=token).whoami()
-    except Exception as error:
-        # Each generation of the client lets another HTTP library's errors out.
-        if status_of(error) == 401:
-            raise ChexError(f"the Hub does not accept this machine's token (wrong or expired); {_LOG_IN}") from None
-        raise ChexError(f"the Hub did not say whose token this is: {reason(error).replace(token, '***')}") from error
-
-
-def rights(who: dict[str, Any]) -> tuple[bool, str]:
-    """Whether a token may write anything, and what it may do, in words."""
-    access = who.get("auth", {}).get("accessToken", {})
-    role = access.get("role", "unknown")
-    if role != "fineGrained":
-        return role == "write", f"of {who['name']}, role {role}"
-    scoped = access.get("fineGrained", {}).get("scoped", [])
-    writable = [one["entity"].get("name", "?") for one in scoped if "repo.write" in one.get("permissions", [])]
-    return bool(writable), f"of {who['name']}, fine-grained, may write to {', '.join(writable) or 'nothing'}"
-
-
-def sync(dataset: str | None) -> tuple[str, bool]:
-    """Put this machine's Hub token into a private dataset on Kaggle, and remember its name.
+def session_token(text: str, source: str) -> HubToken:
+    """A token that was handed over for sessions, once the Hub has said that they can publish with it.
 
     Args:
+        text: the token, with white space around it.
+        source: where it is from, such as "from the file token.txt".
+
+    Raises:
+        UsageError: it is not one word.
+        ChexError: the Hub does not accept it, or a session cannot publish with it.
+    """
+    value = text.strip()
+    if len(value.split()) != 1 or not value.isprintable():
+        raise UsageError(f"what came {source} is not a Hub token and nothing else; copy one from {NEW_TOKEN_PAGE}")
+    token = ask_about(value, f"the token {source}", f"make another one on {NEW_TOKEN_PAGE}")
+    if token.unfit:
+        raise ChexError(f"the token {source} {token.unfit}; make a fine-grained one on {NEW_TOKEN_PAGE}")
+    return token
+
+
+def sync(token: HubToken, dataset: str | None) -> tuple[str, bool]:
+    """Put a Hub token into a private dataset on Kaggle, and remember the dataset's name.
+
+    Args:
+        token: a session's, from `session_token`, or this machine's if it is not `HubToken.unfit`.
         dataset: ``OWNER/SLUG``; the user's own ``chexvision-hub-token`` where left out.
 
     Returns:
-        The dataset, and whether it was made now; it was given a new version otherwise.
+        The dataset, and whether it was created now; it was given a new version otherwise.
 
     Raises:
-        ChexError: the token cannot write, or Kaggle refuses.
+        ChexError: Kaggle refuses.
     """
     from requests import RequestException
 
-    token, who = hub_login()
-    may_write, what = rights(who)
-    if not may_write:
-        raise ChexError(
-            f"this machine's Hub token ({what}) may not write, so no session could publish with it; make a "
-            "fine-grained one on https://huggingface.co/settings/tokens and `hf auth login` with it"
-        )
+    if token.unfit:
+        raise ValueError(f"the token {token.unfit}")
     api, user = client.log_in()
     ref = dataset or f"{user}/{DATASET}"
     known = _status(api, ref)
     # The client uploads from files: one of its own, readable by this user alone and gone right afterwards.
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
         (Path(folder) / TOKEN_FILE).touch(mode=0o600)
-        (Path(folder) / TOKEN_FILE).write_text(token + "\n", encoding="utf-8")
+        (Path(folder) / TOKEN_FILE).write_text(token.value + "\n", encoding="utf-8")
         metadata = {"id": ref, "title": ref.split("/")[1], "licenses": [{"name": "other"}]}
         (Path(folder) / "dataset-metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
         try:
@@ -156,12 +140,7 @@ def _require_private(api: Any, ref: str) -> None:
 
 def status() -> list[Place]:
     """Where a token would come from, on this machine and in a session on Kaggle; never what it is."""
-    places = []
-    try:
-        _, who = hub_login()
-        places.append(Place("Hub token of this machine", *rights(who)))
-    except ChexError as error:
-        places.append(Place("Hub token of this machine", False, str(error)))
+    places = [_of_this_machine()]
     places.append(
         Place("Kaggle secret HF_TOKEN", None, "only a kernel's page can attach it, and each push takes it off again")
     )
@@ -179,6 +158,18 @@ def status() -> list[Place]:
         note = f"{ref} is PUBLIC: delete it (chexvision credentials forget) and revoke the token"
         return [*places, Place("Kaggle token dataset", False, note)]
     return [*places, Place("Kaggle token dataset", state == "ready", f"{ref}, private, {state}")]
+
+
+def _of_this_machine() -> Place:
+    name = "Hub token of this machine"
+    try:
+        token = machine_token()
+    except ChexError as error:
+        return Place(name, False, str(error))
+    if token is None:
+        return Place(name, False, "none; log in with `hf auth login`")
+    alone = "; not for sessions: `chexvision credentials sync` asks for one that is" if token.unfit else ""
+    return Place(name, token.may_write, f"{token}{alone}")
 
 
 def forget() -> str | None:

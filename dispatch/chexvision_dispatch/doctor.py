@@ -18,9 +18,9 @@ from chexvision.config import Recipe
 from chexvision.errors import ChexError
 from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision.hub.retry import reason, status_of
-from chexvision_dispatch import credentials
 from chexvision_dispatch import kaggle_client as client
 from chexvision_dispatch.bundle import pack
+from chexvision_dispatch.hub_token import NEW_TOKEN_PAGE, machine_token
 from chexvision_dispatch.records import runs_dir
 from chexvision_dispatch.script import SIZE_LIMIT
 
@@ -114,17 +114,16 @@ def _kaggle() -> tuple[bool, str]:
     quota = client.gpu_quota(api)
     if quota is None:
         return True, f"logged in as {user}; Kaggle names no GPU quota"
-    hours = f"{quota.left:.1f} of {quota.allowed:.0f} GPU hours left"
-    if quota.left > 0:
-        return True, f"logged in as {user}, {hours}"
-    return False, f"logged in as {user}, {hours}; new ones come {quota.refreshed or 'within a week'}"
+    phone = "" if quota.ever_run else f"; {user} {client.NEVER_RUN}"
+    return quota.left > 0, f"logged in as {user}, {quota}{phone}"
 
 
 def _hub() -> tuple[bool, str]:
-    _, who = credentials.hub_login()
-    may_write, what = credentials.rights(who)
-    remedy = "" if may_write else "; publishing needs one that may write: https://huggingface.co/settings/tokens"
-    return may_write, f"{what}{remedy}"
+    token = machine_token()
+    if token is None:
+        return False, "none on this machine; log in with `hf auth login`"
+    remedy = "" if token.may_write else f"; publishing needs one that may write: {NEW_TOKEN_PAGE}"
+    return token.may_write, f"{token}{remedy}"
 
 
 def _dataset(recipe: Recipe) -> tuple[bool, str]:

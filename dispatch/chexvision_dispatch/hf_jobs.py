@@ -13,12 +13,16 @@ from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision.hub.retry import is_transient, reason, retried, status_of
 from chexvision.hub.run_branch import RunBranch
 from chexvision.provenance import now
+from chexvision_dispatch.hub_token import NEW_TOKEN_PAGE, is_oauth
+from chexvision_dispatch.polling import Outage, until_answered
 from chexvision_dispatch.records import RunRecord, Session
 from chexvision_dispatch.script import SCRIPT_NAME
-from chexvision_dispatch.target import Phase, Refused, SessionState
+from chexvision_dispatch.target import GpuHours, Phase, Refused, SessionState
 
-# Torch with CUDA; what else the bundle needs is installed by the script.
+# Torch with CUDA; what else the bundle needs is installed by the script. Since 2.10 these images have torch in the
+# system's own Python, which pip leaves alone unless told otherwise (PEP 668).
 IMAGE = "pytorch/pytorch:2.10.0-cuda12.8-cudnn9-runtime"
+PIP_MAY_INSTALL = {"PIP_BREAK_SYSTEM_PACKAGES": "1"}
 MAX_HOURS = 24 * 7
 MARGIN_HOURS, MARGIN_SHARE = 1 / 3, 0.1
 WAIT_S = 10.0  # before a dropped log is taken up again
@@ -30,6 +34,7 @@ _PHASES: dict[str, Phase] = {
     "CANCELED": "cancelled",
     "DELETED": "cancelled",
 }
+_HUB = "https://huggingface.co"
 T = TypeVar("T")
 
 # The image need not know the Hub's client. The token goes to the Hub alone, not along with a redirect.
@@ -64,6 +69,8 @@ class HfJobs:
 
     name = "hf-jobs"
     reads_folders = False
+    may_withhold = False
+    has_token = True
 
     def __init__(self, flavor: str, timeout_hours: float, image: str | None = None) -> None:
         if not 0 < timeout_hours <= MAX_HOURS:
@@ -73,16 +80,22 @@ class HfJobs:
         self._timeout_s = round(timeout_hours * 3600)
         self._image = image or IMAGE
 
-    def check(self, needs_hours: float | None) -> list[str]:
+    def check(self, needs: GpuHours | None) -> list[str]:
         """See that the flavor exists and that there is a token: without one a job could neither read nor publish."""
-        _token()
+        token = _token()
         offered = {one.name: one for one in _asked(lambda api: api.list_jobs_hardware(), "listing its hardware")}
         if self._flavor not in offered:
             raise UsageError(f"--flavor {self._flavor}: the Hub has no such hardware; it has {', '.join(offered)}")
         chosen = offered[self._flavor]
-        return [
-            f"a job on {self._flavor} ({chosen.pretty_name}) costs ${chosen.unit_cost_usd:.4g} a {chosen.unit_label}"
-        ]
+        price = f"${chosen.unit_cost_usd:.4g} per {chosen.unit_label}"
+        notes = [f"a job on {self._flavor} ({chosen.pretty_name}) costs {price}"]
+        if is_oauth(token):
+            notes.append(
+                "this machine's Hub token is of a login with the browser (OAuth): the job gets a copy, which is not "
+                "refreshed there, has all your rights and ends within 30 days; safer is a fine-grained token in "
+                f"HF_TOKEN: {NEW_TOKEN_PAGE}"
+            )
+        return notes
 
     def prepare(self, record: RunRecord, folder: Path) -> list[str]:
         """The script is all that is needed."""
@@ -95,14 +108,18 @@ class HfJobs:
 
         token, repo_id = _token(), _repository(record)
         script = (folder / SCRIPT_NAME).read_bytes()
-        sha = RunBranch(repo_id, record.run_id, token).send({SCRIPT_NAME: script}, f"Script of {record.run_id}")
+        branch = RunBranch(repo_id, record.run_id, token, private=record.private)
+        try:
+            sha = branch.send({SCRIPT_NAME: script}, f"Script of {record.run_id}")
+        except ChexError as error:
+            raise Refused(str(error)) from error
         url = f"{constants.ENDPOINT}/{repo_id}/resolve/{sha}/{SCRIPT_NAME}"
         try:
             # Not tried again: a job whose answer was lost would be paid twice.
             job = HfApi(token=token).run_job(
                 image=self._image,
                 command=["python", "-c", FETCH, url, hashlib.sha256(script).hexdigest()],
-                env={"HF_ENDPOINT": constants.ENDPOINT} if constants.ENDPOINT != "https://huggingface.co" else {},
+                env=PIP_MAY_INSTALL | ({"HF_ENDPOINT": constants.ENDPOINT} if constants.ENDPOINT != _HUB else {}),
                 secrets={"HF_TOKEN": token},
                 flavor=self._flavor,
                 timeout=f"{self._timeout_s}s",
@@ -127,30 +144,41 @@ class HfJobs:
 
     def log(self, session: Session, *, follow: bool) -> Iterator[str]:
         """The job's log, line by line."""
-        shown = 0
+        shown, outage = 0, Outage()
         while True:
-            ended = self.state(session).ended
+            ended = (until_answered(lambda: self.state(session)) if follow else self.state(session)).ended
             try:
                 lines = _api().fetch_job_logs(job_id=session.handle, follow=follow)
                 for number, line in enumerate(lines):
+                    outage.over()
                     if number >= shown:
                         shown += 1
                         yield line if line.endswith("\n") else f"{line}\n"
             except Exception as error:
                 # What the client itself did not get over; each of its generations raises another library's errors.
-                if not follow or not is_transient(error):
-                    raise ChexError(
-                        f"the Hub does not send the log of job {session.handle}: {reason(error)}"
-                    ) from error
+                failure = ChexError(f"the Hub does not send the log of job {session.handle}: {reason(error)}")
+                failure.__cause__ = error
+                if not follow:
+                    raise failure from error
+                outage.wait(failure)
+                continue
             if ended or not follow:
                 return
-            if not self.state(session).ended:
+            if not until_answered(lambda: self.state(session)).ended:
                 time.sleep(WAIT_S)
 
     def cancel(self, session: Session) -> bool:
         """Cancel the job. It receives SIGTERM and saves its state if it is given the time."""
         _asked(lambda api: api.cancel_job(job_id=session.handle), f"cancelling job {session.handle}")
         return True
+
+    def kill(self, session: Session, kaggle_session_id: int | None) -> None:
+        """Cancel the job once more: the Hub ends what does not end by itself."""
+        self.cancel(session)
+
+    def hands_on(self, session: Session) -> bool:
+        """A job's disk is gone with it."""
+        return False
 
     def collect(self, session: Session, folder: Path, names: Sequence[str]) -> Path | None:
         """A job's disk is gone with it."""

@@ -15,10 +15,12 @@ from chexvision.errors import ChexError, UsageError
 from chexvision.hub.retry import retried
 from chexvision.layout import shared_dir
 from chexvision.provenance import now
+from chexvision_dispatch import kaggle_cancel
 from chexvision_dispatch import kaggle_client as client
 from chexvision_dispatch import kaggle_output as output
+from chexvision_dispatch.credentials import remembered_dataset
 from chexvision_dispatch.records import RunRecord, Session
-from chexvision_dispatch.target import Phase, Refused, SessionState
+from chexvision_dispatch.target import GpuHours, NotAsRequested, Phase, Refused, SessionState
 
 METADATA_NAME = "kernel-metadata.json"
 SESSION_HOURS = 12  # a session is cut after these, whatever it asked for
@@ -35,7 +37,11 @@ _NOT_FOR_THIS = {
     "Tpu1VmV38": "it is a TPU, and training needs a GPU; take NvidiaTeslaT4",
 }
 _DATASET = re.compile(r"^[\w-]+/[\w-]+$")
-_IMAGE = re.compile(r"^gcr\.io/kaggle-(gpu-)?images/python(@sha256:[0-9a-f]{64}|:[\w.-]+)$")
+# The first is where today's images lie; public kernels name those of the other two.
+_IMAGE = re.compile(
+    r"gcr\.io/(kaggle-private-byod/python@sha256:[0-9a-f]{64}"
+    r"|kaggle-(gpu-)?images/python(@sha256:[0-9a-f]{64}|:[\w.-]+))"
+)
 _PHASES: dict[str, Phase] = {
     "QUEUED": "queued",
     "NEW_SCRIPT": "queued",
@@ -64,6 +70,7 @@ class Kaggle:
 
     name = "kaggle"
     reads_folders = False
+    may_withhold = True
 
     def __init__(
         self,
@@ -82,39 +89,45 @@ class Kaggle:
             raise UsageError(f"--accelerator {accelerator}: {why}")
         if token_dataset is not None and not _DATASET.match(token_dataset):
             raise UsageError(f"--token-dataset {token_dataset} must read OWNER/SLUG")
-        if docker_image is not None and not _IMAGE.match(docker_image):
+        if docker_image is not None and not _IMAGE.fullmatch(docker_image):
             raise UsageError(
                 f"--docker-image {docker_image} must be one of Kaggle's own, such as "
-                "gcr.io/kaggle-gpu-images/python@sha256:<64 hex digits>"
+                "gcr.io/kaggle-private-byod/python@sha256:<64 hex digits>"
             )
         self.max_hours: float | None = timeout_hours - min(MARGIN_HOURS, MARGIN_SHARE * timeout_hours)
         self._accelerator = accelerator
         self._timeout_s = round(timeout_hours * 3600)
-        self._token_dataset = token_dataset
+        # A run that was dispatched before there was one is given it in its next session.
+        self._token_dataset = token_dataset or (None if dry_run else remembered_dataset())
         self._docker_image = docker_image
         self._public = public
         self._client: tuple[Any, str] | None = None
         self._user = client.written_down_user() if dry_run else None
 
     @property
-    def _api(self) -> Any:
+    def has_token(self) -> bool:
+        """Kaggle's API attaches no secrets; a dataset is the only way."""
+        return self._token_dataset is not None
+
+    @property
+    def _logged_in(self) -> tuple[Any, str]:
         if self._client is None:
             self._client = client.log_in()
             self._user = self._client[1]
-        return self._client[0]
+        return self._client
 
-    def check(self, needs_hours: float | None) -> list[str]:
+    @property
+    def _api(self) -> Any:
+        return self._logged_in[0]
+
+    def check(self, needs: GpuHours | None) -> list[str]:
         """Log in, look at the quota and at the token's dataset: Kaggle drops missing ones without a word."""
-        api = self._api
-        quota = client.gpu_quota(api) if needs_hours != 0 else None
+        quota = client.gpu_quota(self._api)
         notes = []
-        if quota is not None:
-            refreshed = f", new ones come {quota.refreshed}" if quota.refreshed else ""
-            notes.append(f"Kaggle quota: {quota.left:.1f} of {quota.allowed:.0f} GPU hours left{refreshed}")
-            if needs_hours is not None:
-                notes[0] += f"; this recipe takes about {needs_hours:.1f}"
-                if needs_hours > quota.left:
-                    raise Refused(f"{notes[0]}; wait, choose fewer epochs or images, or add --force")
+        if quota is not None and needs is not None:
+            notes.append(_budget(quota, needs))
+        if quota is not None and not quota.ever_run:
+            notes.append(f"{self._user} {client.NEVER_RUN}")
         if self._token_dataset is not None:
             self._check_dataset(self._token_dataset)
         return notes
@@ -130,7 +143,7 @@ class Kaggle:
                     f"Kaggle has no dataset {dataset}, or keeps it from {self._user}; make it with "
                     "`chexvision credentials sync`, or leave --token-dataset out"
                 ) from None
-            raise client.explained(error, f"while looking for the dataset {dataset}") from None
+            raise client.explained(error, f"while looking for the dataset {dataset}") from error
         if status != "ready":
             raise ChexError(
                 f"the dataset {dataset} is not ready ({status}); a new one takes a minute, then try again"
@@ -148,7 +161,7 @@ class Kaggle:
             "title": title,
             "is_private": not self._public,
             "dataset_sources": [*template["dataset_sources"], *token],
-            "kernel_sources": [record.sessions[-1].handle] if record.sessions else [],
+            "kernel_sources": self._sources(record),
         }
         if "machine_shape" in template:
             metadata["machine_shape"] = self._accelerator
@@ -168,6 +181,21 @@ class Kaggle:
             )
         return notes
 
+    def _sources(self, record: RunRecord) -> list[str]:
+        """The newest session whose output Kaggle attaches; what went on after it is on the run's branch."""
+        return next(([one.handle] for one in reversed(record.sessions) if self.hands_on(one)), [])
+
+    def hands_on(self, session: Session) -> bool:
+        """Kaggle attaches what completed, and to kernels of the same account alone; it drops all else silently."""
+        if session.outcome in ("failed", "cancelled", "unpublished") or not self._is_own(session):
+            return False
+        return self.state(session).phase == "complete"
+
+    def _is_own(self, session: Session) -> bool:
+        """Whether the account that is logged in started it."""
+        _, user = self._logged_in
+        return session.handle.partition("/")[0].casefold() == user.casefold()
+
     def start(self, record: RunRecord, folder: Path) -> Session:
         """Push the kernel once; an answer that is lost is looked for, never pushed again."""
         from requests import RequestException
@@ -183,7 +211,7 @@ class Kaggle:
         except RequestException as error:
             status = client.status_of(error)
             if status is not None and status < 500:
-                raise client.explained(error, "and refused the push", Refused) from None
+                raise client.explained(error, "and refused the push", Refused) from error
             self._look_for(kernel, error)
             return Session(now(), kernel, _page(kernel))
         except ValueError as error:
@@ -191,7 +219,7 @@ class Kaggle:
         return _session(kernel, answer)
 
     def _look_for(self, kernel: str, error: Exception) -> None:
-        print("Kaggle's answer to the push was lost; looking whether it arrived", file=sys.stderr)
+        print("Kaggle's answer to the push was lost; checking whether it arrived", file=sys.stderr)
         from requests import RequestException
 
         for seconds in LOOKS:
@@ -204,7 +232,7 @@ class Kaggle:
         raise ChexError(
             f"Kaggle did not answer the push ({client.what_happened(error)}) and shows no kernel {kernel}; "
             f"if {_page(kernel)} stays empty in a minute, dispatch again"
-        )
+        ) from error
 
     def _shows(self, kernel: str) -> bool:
         from requests import RequestException
@@ -233,7 +261,7 @@ class Kaggle:
                 f"Kaggle shows {self._user} no kernel {session.handle}: it was deleted or is another user's ({error})"
             ) from None
         except RequestException as error:
-            raise client.explained(error, f"while asking for {session.handle}") from None
+            raise client.explained(error, f"while asking for {session.handle}") from error
         status = str(getattr(answer.status, "name", answer.status)).upper()
         return SessionState(_PHASES.get(status, "running"), answer.failure_message or "")
 
@@ -242,8 +270,17 @@ class Kaggle:
         return output.log(self._api, session.handle, lambda: self.state(session), follow=follow)
 
     def cancel(self, session: Session) -> bool:
-        """Kaggle's API cannot; the session's page can."""
+        """Kaggle passes nothing on to a session."""
         return False
+
+    def kill(self, session: Session, kaggle_session_id: int | None) -> None:
+        """Cancel the session, from the account that started it."""
+        if not self._is_own(session):
+            raise ChexError(
+                f"{session.handle} was started by another account than {self._user}, and only that one can end it: "
+                f"log in with its token, or end it on {session.page}"
+            )
+        kaggle_cancel.cancel(self._api, session, kaggle_session_id)
 
     def collect(self, session: Session, folder: Path, names: Sequence[str]) -> Path | None:
         """Download the session's output."""
@@ -251,27 +288,37 @@ class Kaggle:
         return folder
 
 
-# What a refusal says, and what to do about it. The client hands these over as plain text.
-_REFUSALS = {
-    "session count": "two sessions run already; wait for one to end, or end one on https://www.kaggle.com/code",
-    "already in use": "the kernel's name is taken; dispatch again, which draws a new one",
-    "quota": "the week's GPU hours are used up; wait for the new ones, https://www.kaggle.com/settings shows when",
-    "phone": "verify your account on https://www.kaggle.com/settings",
-}
+def _budget(quota: client.Quota, needs: GpuHours) -> str:
+    """What is left of the quota, and whether the run fits into it.
+
+    Raises:
+        Refused: it does not, and is to be refused then.
+    """
+    told = f"Kaggle quota: {quota}"
+    if needs.hours is None:
+        return told
+    told += f"; this recipe takes about {needs.hours:.1f} ({needs.basis})"
+    if needs.hours <= quota.left:
+        return told
+    remedy = "wait, or choose fewer epochs or images"
+    if needs.refuse:
+        raise Refused(f"{told}; {remedy}, or add --force")
+    return f"{told}, which may not fit: {remedy}; a session that is cut off can be resumed when hours are left"
 
 
 def _session(kernel: str, answer: Any) -> Session:
     if answer.error:
-        hints = [hint for words, hint in _REFUSALS.items() if words in answer.error.lower()]
-        raise Refused(f"Kaggle refused the push: {'; '.join([answer.error.rstrip('. '), *hints])}")
+        raise Refused(f"Kaggle refused the push: {answer.error.rstrip('. ')}; {client.remedy(answer.error)}")
     page = answer.url or _page(kernel)
     dropped = [*(answer.invalid_dataset_sources or []), *(answer.invalid_kernel_sources or [])]
+    session = Session(now(), kernel, page)
     if dropped:
-        raise ChexError(
-            f"Kaggle runs the kernel without {', '.join(dropped)}, which it does not find, so it will publish "
-            f"nothing or begin anew; stop it on {page}, then dispatch again"
+        raise NotAsRequested(
+            f"Kaggle started the session without {', '.join(dropped)}, which it does not find or does not attach, so "
+            f"it may publish nothing or begin anew; end it with `chexvision runs cancel --now` or on {page}",
+            session,
         )
-    return Session(now(), kernel, page)
+    return session
 
 
 def _page(kernel: str) -> str:

@@ -7,6 +7,7 @@ import json
 import os
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,39 @@ HOW_TO_LOG_IN = (
     "make a token on https://www.kaggle.com/settings (API, Generate New Token), "
     "then type: export KAGGLE_API_TOKEN=... (or put it into ~/.kaggle/access_token)"
 )
+NEVER_RUN = (
+    "has never run a session with a GPU: until a phone number is verified at https://www.kaggle.com/settings, Kaggle "
+    "starts sessions without the GPU and the internet that they request"
+)
+_LONGEST_MESSAGE = 300  # characters of a reason that are quoted
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """GPU hours of this week. `refreshed` is when the next week begins, ISO 8601, where Kaggle says."""
+    """GPU hours of this week.
+
+    Args:
+        used: by sessions that ended.
+        reserved: for sessions that run.
+        allowed: in all.
+        refreshed: when the next week begins, such as "2026-01-03 00:00 UTC"; None where Kaggle does not say.
+        ever_run: whether the user ever started a session with a GPU.
+    """
 
     used: float
+    reserved: float
     allowed: float
     refreshed: str | None
+    ever_run: bool
 
     @property
     def left(self) -> float:
         """Hours."""
-        return max(0.0, self.allowed - self.used)
+        return max(0.0, self.allowed - self.used - self.reserved)
+
+    def __str__(self) -> str:
+        refreshed = f", refreshed {self.refreshed}" if self.refreshed else ""
+        return f"{self.left:.1f} of {self.allowed:.0f} GPU hours left{refreshed}"
 
 
 def gpu_quota(api: Any) -> Quota | None:
@@ -43,14 +63,22 @@ def gpu_quota(api: Any) -> Quota | None:
     try:
         answer = api.quota_view()
     except RequestException as error:
-        raise explained(error, "while asking for the GPU quota") from None
-    if answer.gpu_quota is None:
+        raise explained(error, "while asking for the GPU quota") from error
+    gpu = answer.gpu_quota
+    if gpu is None or gpu.total_time_allowed is None:
         return None
-    hours = [
-        span.total_seconds() / 3600 for span in (answer.gpu_quota.time_used, answer.gpu_quota.total_time_allowed)
-    ]
-    refreshed = answer.quota_refresh_time
-    return Quota(hours[0], hours[1], refreshed.isoformat(timespec="minutes") if refreshed else None)
+
+    def hours(span: timedelta | None) -> float:
+        return 0.0 if span is None else span.total_seconds() / 3600  # what was never set is left out of an answer
+
+    refreshed = answer.quota_refresh_time  # in UTC: the client takes the Z off
+    return Quota(
+        used=hours(gpu.time_used),
+        reserved=hours(gpu.time_reserved),
+        allowed=hours(gpu.total_time_allowed),
+        refreshed=f"{refreshed:%Y-%m-%d %H:%M} UTC" if refreshed else None,
+        ever_run=bool(gpu.has_ever_run),
+    )
 
 
 def log_in() -> tuple[Any, str]:
@@ -62,7 +90,10 @@ def log_in() -> tuple[Any, str]:
         with redirect_stdout(said), redirect_stderr(said):
             from kaggle.api.kaggle_api_extended import KaggleApi
 
+            from chexvision_dispatch import kaggle_http
+
             api = KaggleApi()
+            kaggle_http.complete(api)
             api.authenticate()
     except SystemExit:
         used = token_place()
@@ -72,7 +103,7 @@ def log_in() -> tuple[Any, str]:
             ) from None
         raise ChexError(f"no Kaggle credentials; {HOW_TO_LOG_IN}") from None
     except RequestException as error:
-        raise explained(error, "while logging in") from None
+        raise explained(error, "while logging in") from error
     except OSError as error:  # it makes its folder when it is imported
         raise ChexError(
             f"Kaggle's client cannot make its folder {error.filename} ({error.strerror}); "
@@ -110,16 +141,54 @@ def written_down_user() -> str | None:
 
 
 def explained(error: Exception, what: str, kind: type[ChexError] = ChexError) -> ChexError:
+    """What a failed request means and what to do, with Kaggle's own reason where it gives one.
+
+    Args:
+        error: raised by the client.
+        what: was being done, as the end of "Kaggle answered ...".
+        kind: of the error to make.
+    """
     status = status_of(error)
-    if status in (401, 403):
+    if status == 401:
         # The client sends an access token even where it has just fallen back on a right legacy key.
         used = token_place() or "kaggle.json"
         return kind(f"Kaggle does not accept the credentials in {used} (HTTP {status}) {what}; {HOW_TO_LOG_IN}")
     if status is None:
         return kind(f"Kaggle did not answer {what} ({what_happened(error)}); look at your connection and try again")
-    hints = {409: "a data source is not ready yet; wait a minute", 429: "too many requests; wait some minutes"}
-    hint = hints.get(status, "try again")
-    return kind(f"Kaggle answered {what_happened(error)} {what}; {hint}")
+    return kind(f"Kaggle answered {what_happened(error)} {what}; {remedy(message_of(error), status)}")
+
+
+# What to do, by parts of Kaggle's reasons in lower case, whether these come with HTTP 200 or with an error.
+_REMEDIES = {
+    "session count": "two sessions run already; wait for one to end, or end one on https://www.kaggle.com/code",
+    "already in use": "the kernel's name is taken; dispatch again, which draws a new one",
+    "quota": "the week's GPU hours are used up; wait for the new ones, https://www.kaggle.com/settings shows when",
+    "phone": "verify your phone number on https://www.kaggle.com/settings",
+    "megabyte": "make the largest files of src, configs and kernels smaller, or move them out",
+}
+_REMEDIES_BY_STATUS = {
+    403: f"is it the right account? To change it, {HOW_TO_LOG_IN}",
+    404: "look at its name",
+    409: "a data source is not ready yet; wait a minute",
+    429: "too many requests; wait some minutes",
+}
+
+
+def remedy(message: str, status: int = 200) -> str:
+    """What to do about a refusal for the reason `message`."""
+    known = [hint for words, hint in _REMEDIES.items() if words in message.lower()]
+    if known:
+        return "; ".join(known)
+    return _REMEDIES_BY_STATUS.get(status, "try again" if status >= 500 else "change that, then try again")
+
+
+def message_of(error: Exception) -> str:
+    """The reason that Kaggle gives in the JSON of an error, on one line; empty where it gives none."""
+    try:
+        told = getattr(error, "response", None).json()["message"]  # type: ignore[union-attr]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return ""
+    return "".join(char if char.isprintable() else " " for char in str(told))[:_LONGEST_MESSAGE].strip()
 
 
 def status_of(error: Exception) -> int | None:
@@ -128,5 +197,8 @@ def status_of(error: Exception) -> int | None:
 
 
 def what_happened(error: Exception) -> str:
-    status = status_of(error)
-    return f"HTTP {status}" if status is not None else type(error).__name__
+    """The HTTP status with Kaggle's own reason, or where no answer came the kind of error."""
+    status, message = status_of(error), message_of(error)
+    if status is None:
+        return type(error).__name__
+    return f"HTTP {status} ({message.rstrip('. ')})" if message else f"HTTP {status}"

@@ -14,11 +14,11 @@ from chexvision.errors import ChexError
 from chexvision.files import atomic_path
 from chexvision.hub.retry import retried
 from chexvision_dispatch import kaggle_client as client
+from chexvision_dispatch.polling import Outage, until_answered
 from chexvision_dispatch.target import SessionState
 
-WAIT_S = 10.0  # between looks at a queued session, and before a dropped stream is taken up again
+WAIT_S = 10.0  # between polls of a queued session, and before a dropped stream is taken up again
 SILENCE_S = 3.0  # a running session's log that says nothing for so long is shown as far as it goes
-_DROPS = 30  # times in a row that a stream may drop without a new line, five minutes, before it is given up
 _PAGE_SIZE = 100
 _CHUNK = 1 << 20
 
@@ -31,10 +31,10 @@ def log(api: Any, kernel: str, state: Callable[[], SessionState], *, follow: boo
     """
     from requests import RequestException
 
-    shown = drops = 0
+    ask = until_answered if follow else _once
+    shown, outage = 0, Outage()
     while True:
-        before, dropped = shown, False
-        now = state()
+        now = ask(state)
         if now.phase == "queued":
             if not follow:
                 return
@@ -42,24 +42,38 @@ def log(api: Any, kernel: str, state: Callable[[], SessionState], *, follow: boo
             continue
         try:
             events = api.kernels_logs_stream(kernel)
-            # Each stream begins at the first event again.
-            for number, event in enumerate(events if follow or now.ended else _until_silent(events)):
+            # Each stream begins at the first line again.
+            for number, text in enumerate(_texts(events if follow or now.ended else _until_silent(events))):
+                outage.over()
                 if number >= shown:
                     shown += 1
-                    yield str(event.get("data", ""))
+                    yield text
         except ValueError as error:
             raise ChexError(f"Kaggle shows no log of {kernel}: {error}") from None
         except RequestException as error:
+            failure = client.explained(error, f"while sending the log of {kernel}")
             if not follow:
-                raise client.explained(error, f"while sending the log of {kernel}") from None
-            dropped = True
-            drops = 1 if shown > before else drops + 1
-            if client.status_of(error) in (401, 403) or drops == _DROPS:
-                raise client.explained(error, f"while sending the log of {kernel}") from None
-        if not follow or (now.ended and not dropped):
+                raise failure from error
+            failure.__cause__ = error
+            outage.wait(failure)
+            continue
+        if not follow or now.ended:
             return
-        if dropped or not state().ended:
+        if not ask(state).ended:
             time.sleep(WAIT_S)
+
+
+def _once(call: Callable[[], SessionState]) -> SessionState:
+    return call()
+
+
+def _texts(events: Iterator[object]) -> Iterator[str]:
+    """What events say, as whole lines: some come without their newline, and some with nothing at all."""
+    for event in events:
+        data = event.get("data") if isinstance(event, dict) else event
+        if data is not None:
+            text = str(data)
+            yield text if text.endswith(("\n", "\r")) else f"{text}\n"  # \r: a progress bar that is redrawn
 
 
 def _until_silent(events: Iterator[dict[str, str]]) -> Iterator[dict[str, str]]:
@@ -106,7 +120,7 @@ def download(api: Any, kernel: str, folder: Path, names: Sequence[str]) -> None:
     except ValueError as error:
         raise ChexError(f"Kaggle shows no output of {kernel}: {error}") from None
     except RequestException as error:
-        raise client.explained(error, f"while sending the output of {kernel}") from None
+        raise client.explained(error, f"while sending the output of {kernel}") from error
 
 
 def _listing(api: Any, kernel: str) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from chexvision.errors import ChexError
-from chexvision.hub.run_branch import RepoType
+from chexvision.hub.repository import RepoType
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from chexvision.errors import ChexError
 from chexvision.provenance import now
 from chexvision_dispatch.records import RunRecord, Session
 from chexvision_dispatch.script import SCRIPT_NAME
-from chexvision_dispatch.target import Refused, SessionState
+from chexvision_dispatch.target import GpuHours, Refused, SessionState
 
 LOG_NAME = "log.txt"
 EXIT_NAME = "exit-code"  # written by the script's last breath; not there after a SIGKILL
@@ -40,12 +40,14 @@ class Local:
 
     name = "local"
     reads_folders = True
+    may_withhold = False
+    has_token = True  # the user's own, where there is one
 
     def __init__(self, run_dir: str, max_hours: float | None = None) -> None:
         self._run_dir = Path(run_dir)
         self.max_hours = max_hours
 
-    def check(self, needs_hours: float | None) -> list[str]:
+    def check(self, needs: GpuHours | None) -> list[str]:
         """Nothing of this machine has to be asked for."""
         return []
 
@@ -108,6 +110,15 @@ class Local:
         """Ask the script to save its state and end."""
         if self._lives():
             os.kill(int(session.handle), signal.SIGTERM)
+        return True
+
+    def kill(self, session: Session, kaggle_session_id: int | None) -> None:
+        """Kill the script and what it started."""
+        if self._lives():
+            os.killpg(int(session.handle), signal.SIGKILL)
+
+    def hands_on(self, session: Session) -> bool:
+        """All sessions share a folder."""
         return True
 
     def collect(self, session: Session, folder: Path, names: Sequence[str]) -> Path | None:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from chexvision.errors import ChexError, UsageError
+from chexvision.hub import retry
 from chexvision.provenance import now
 from chexvision_dispatch import records
-from chexvision_dispatch.records import RunRecord
+from chexvision_dispatch.polling import until_answered
+from chexvision_dispatch.records import RunRecord, Session
+from chexvision_dispatch.recover import has_hub_token, make_reachable
 from chexvision_dispatch.script import check_script
+from chexvision_dispatch.target import GpuHours, NotAsRequested, Target
 from chexvision_dispatch.view import RunView, branch_of, look, target_of
 
-POLL_S = 15.0  # between looks at a run that is waited for
+_IDLE_SESSIONS = 3
+POLL_S = 15.0  # between polls of a run that is waited for
 
 
 def log(record: RunRecord) -> Iterator[str]:
@@ -32,37 +38,77 @@ def log(record: RunRecord) -> Iterator[str]:
 
 
 def goes_on(view: RunView) -> bool:
-    """Whether the next session should start by itself: the last one paused at its time limit, not at a wish."""
-    return view.status == "paused" and "time budget" in view.message
+    """Whether the next session should start by itself: the last one paused at its time limit, not on request."""
+    reason = view.progress.stop_reason if view.progress is not None else None
+    return view.status == "paused" and reason == "time_budget"
 
 
 def follow(record: RunRecord, write: Callable[[str], object]) -> RunView:
-    """Hand on what the run's session writes until it ends.
+    """Hand on what the run's session writes until it ends. An outage of the target is waited out.
 
     Raises:
-        ChexError: the target does not answer; see `Target.log`.
+        UsageError: it has no session.
+        ChexError: the target refuses; see `Target.log`.
     """
     if not record.sessions:
         raise UsageError(
             f"{record.run_id} has no session yet; start one with: chexvision runs resume {record.run_id}"
         )
-    for text in target_of(record).log(record.sessions[-1], follow=True):
+    for text in until_answered(lambda: target_of(record)).log(record.sessions[-1], follow=True):
         write(text)
-    return look(record)
+    return until_answered(lambda: look(record))
 
 
 def wait(record: RunRecord, seen: Callable[[RunView], object] = lambda view: None) -> RunView:
-    """Wait until the run's session has ended, showing each look at it to `seen`.
+    """Wait until the run's session has ended, showing each poll to `seen`. An outage of the target is waited out.
 
     Raises:
-        ChexError: see `look`.
+        ChexError: the target refuses; see `look`.
     """
     while True:
-        view = look(record)
+        view = until_answered(lambda: look(record))
         seen(view)
         if view.ended:
             return view
         time.sleep(POLL_S)
+
+
+def attend(
+    record: RunRecord,
+    once: Callable[[RunRecord], RunView],
+    say: Callable[[str], object],
+    *,
+    auto_resume: bool,
+) -> RunView:
+    """Stay with a run to its end; with `auto_resume` through as many sessions as it takes.
+
+    Sessions that are too short for their work would follow each other until the quota is used up: the third one in
+    a row that ends no epoch, and finishes no shard, is the last.
+
+    Args:
+        record: the run.
+        once: stays with one session, such as `wait`.
+        say: receives what is done between sessions, in words.
+        auto_resume: whether to start the next session when one pauses at its time limit.
+
+    Raises:
+        ChexError: see `once` and `resume`.
+    """
+    reached, idle = (0, 0), 0
+    while True:
+        view = once(record)
+        if not (auto_resume and goes_on(view) and view.progress is not None):
+            return view
+        before, reached = reached, (view.progress.epoch, view.progress.images_done)
+        idle = idle + 1 if reached == before else 0
+        if idle == _IDLE_SESSIONS:
+            say(
+                f"{_IDLE_SESSIONS} sessions in a row ended no epoch and finished no shard; they are too short. "
+                "Not resumed again"
+            )
+            return view
+        record, _ = until_answered(partial(resume, view.record))
+        say(f"session {len(record.sessions)} of {record.run_id} goes on")
 
 
 def resume(record: RunRecord) -> tuple[RunRecord, list[str]]:
@@ -73,7 +119,9 @@ def resume(record: RunRecord) -> tuple[RunRecord, list[str]]:
 
     Raises:
         UsageError: the run goes on, or is complete.
-        ChexError: its script is gone, or the target refuses; see `Target.start`.
+        NotAsRequested: the session was started and recorded, but without something that it was to have.
+        ChexError: its script is gone, the session would not reach its state, or the target refuses; see
+            `make_reachable` and `Target.start`.
     """
     from filelock import FileLock, Timeout
 
@@ -94,20 +142,22 @@ def _resume(record: RunRecord) -> tuple[RunRecord, list[str]]:
     record, folder = view.record, Path(record.folder)
     check_script(record)
     target = target_of(record)
-    notes = target.check(None)
+    notes = target.check(GpuHours())
+    notes += make_reachable(view, target)
     branch = branch_of(record)
-    if branch is not None and _has_token():
+    if branch is not None and has_hub_token():
         branch.forget_stop()
     notes += target.prepare(record, folder)
-    session = target.start(record, folder)
-    record = records.update(record.run_id, lambda known: replace(known, sessions=(*known.sessions, session)))
-    return record, notes
+    try:
+        session = target.start(record, folder)
+    except NotAsRequested as error:
+        _add_session(record, error.session)
+        raise
+    return _add_session(record, session), notes
 
 
-def _has_token() -> bool:
-    from huggingface_hub import get_token
-
-    return get_token() is not None
+def _add_session(record: RunRecord, session: Session) -> RunRecord:
+    return records.update(record.run_id, lambda known: replace(known, sessions=(*known.sessions, session)))
 
 
 def cancel(record: RunRecord) -> str:
@@ -118,18 +168,73 @@ def cancel(record: RunRecord) -> str:
         ChexError: it could not be asked.
     """
     view = look(record)
-    session = view.session
-    if session is None or view.ended:
-        raise UsageError(f"{record.run_id} is {view.status}; there is nothing to end")
-    if target_of(record).cancel(session):
-        return f"asked {record.target} to end it"
+    session = _going_on(view)
+    by_hand = f"end it on {session.page}"
+    try:
+        done, by_target = _ask_to_end(record, session, target_of(record))
+    except _NoWay as error:
+        raise ChexError(f"{error}: {by_hand}") from None
+    now_command = f"chexvision runs cancel {record.run_id} --now"
+    return done if by_target else f"{done}. To end it in any case: {now_command}, or {by_hand}"
+
+
+def end(record: RunRecord, grace_s: float, say: Callable[[str], object]) -> RunView:
+    """Ask the run's session to save its state and end; end it at once when it has not done so in `grace_s` seconds.
+
+    Args:
+        record: the run.
+        grace_s: what a session is given to save its state; no time where it cannot be asked.
+        say: receives what is done, in words.
+
+    Raises:
+        UsageError: it has ended.
+        ChexError: it goes on and could not be ended; the page to end it on is named.
+    """
+    view, target = look(record), target_of(record)
+    session = _going_on(view)
+    try:
+        say(_ask_to_end(record, session, target)[0])
+    except _NoWay as error:
+        say(f"{error}, so it ends without saving its state")
+        grace_s = 0.0
+    deadline = retry.clock() + grace_s
+    while not view.ended and retry.clock() < deadline:
+        time.sleep(POLL_S)
+        view = until_answered(lambda: look(record))
+    if not view.ended:
+        view = until_answered(lambda: look(record))
+    if view.ended:
+        return view
+    say("ending it now; what it did since it last saved its state is lost")
+    try:
+        target.kill(session, view.kaggle_session_id)
+    except ChexError:
+        if (view := look(record)).ended:
+            return view
+        raise
+    return wait(record)
+
+
+def _going_on(view: RunView) -> Session:
+    if view.session is None or view.ended:
+        raise UsageError(f"{view.record.run_id} is {view.status}; there is nothing to end")
+    return view.session
+
+
+class _NoWay(ChexError):
+    """No stop request can reach the session."""
+
+
+def _ask_to_end(record: RunRecord, session: Session, target: Target) -> tuple[str, bool]:
+    """Pass on a stop request; returns what was done, in words, and whether the target itself did it."""
+    if target.cancel(session):
+        return f"asked {record.target} to end it", True
     branch = branch_of(record)
-    page = f"end it on {session.page}"
-    if branch is None or not _has_token():
+    if branch is None or not has_hub_token():
         why = "it publishes to no Hub repository" if branch is None else "you have no Hub token here (hf auth login)"
-        raise ChexError(f"{record.target} cannot be asked to end a session, and {why}: {page}")
+        raise _NoWay(f"{record.target} passes no stop request on to a session, and {why}")
     branch.ask_to_stop(now())
     return (
-        f"left the wish on {branch.repo_id}, branch {branch.name}: a session with a Hub token looks there every "
-        f"minute, saves its state and ends; {record.target} itself cannot be asked. To end it at once: {page}"
-    )
+        f"left a stop request on {branch.repo_id}, branch {branch.name}: a session with a Hub token polls it every "
+        "minute, saves its state and ends"
+    ), False

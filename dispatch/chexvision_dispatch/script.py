@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -19,22 +20,29 @@ from chexvision_dispatch.kernels import kernel_named
 from chexvision_dispatch.records import RunRecord
 
 SCRIPT_NAME = "script.py"
-# Kaggle takes 1 MiB and answers more with nothing but "400"; the rest is left for the form it travels in.
+# Kaggle takes less than 1 MiB; the rest is left for the form it travels in.
 SIZE_LIMIT = 1024 * 1024 - 64 * 1024
 
 _LAPTOP_ONLY = {"kaggle", "six"}
 _LINE = 118
 
 
-def render(record: RunRecord, arguments: list[str], bundle: Bundle, max_hours: float | None = None) -> str:
+def render(
+    record: RunRecord,
+    arguments: list[str],
+    bundle: Bundle,
+    max_hours: float | None = None,
+    requested: Sequence[str] = (),
+) -> str:
     """The script of a run.
 
     Args:
         record: the run; its provenance travels along.
         arguments: words after ``chexvision``; ``{bundle}`` in one becomes the folder of the unpacked source,
-            ``{input}`` that of attached data.
+            ``{dataset:OWNER/SLUG}`` that of an attached dataset.
         bundle: the packed source.
         max_hours: after which a session saves its state and ends; None for no limit.
+        requested: what a session has to have to go on: "GPU", "internet".
 
     Raises:
         ChexError: the script is too large for a kernel, or would carry a token.
@@ -53,6 +61,7 @@ def render(record: RunRecord, arguments: list[str], bundle: Bundle, max_hours: f
         "bundle_sha256": record.bundle_sha256,
         "arguments": arguments,
         "max_hours": max_hours,
+        "requested": list(requested),
         "to": record.to,
         "repo_type": kernel.repo_type,
         "process_per_gpu": kernel.process_per_gpu,

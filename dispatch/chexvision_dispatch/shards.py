@@ -44,7 +44,7 @@ def building(request: ShardsRequest, target: Target) -> Job:
         raise UsageError(f"--images is a folder of this machine; {target.name} has the release, {RELEASE}")
     data = str(request.images.resolve()) if request.images is not None else RELEASE
     files: dict[str, bytes] = {}
-    words = ["--images", data if request.images is not None else "{input}"]
+    words = ["--images", data if request.images is not None else f"{{dataset:{RELEASE}}}"]
     words += ["--size", str(request.size), "--shard-size", f"{request.shard_bytes}B"]
     words += ["--seed", str(request.seed), "--max-bad", f"{request.max_bad:g}"]
     if request.split in _RULES:

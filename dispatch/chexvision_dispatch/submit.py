@@ -10,11 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from chexvision.config import Recipe
-from chexvision.errors import UsageError
+from chexvision.errors import ChexError, UsageError
+from chexvision.hub.reference import RepoRef, parse_reference
+from chexvision.hub.repository import NotAllowed, create_repository
+from chexvision.hub.retry import status_of
 from chexvision.provenance import now, source_revision
 from chexvision_dispatch import records
 from chexvision_dispatch.bundle import Bundle, pack
-from chexvision_dispatch.kernels import TRAIN, Kernel
+from chexvision_dispatch.kernels import TRAIN, Kernel, kernel_named
 from chexvision_dispatch.records import RunRecord
 from chexvision_dispatch.resolve import (
     check_image_size,
@@ -25,18 +28,22 @@ from chexvision_dispatch.resolve import (
     travelling_recipe,
 )
 from chexvision_dispatch.script import SCRIPT_NAME, render, script_hash
-from chexvision_dispatch.target import Refused, Target
+from chexvision_dispatch.target import NotAsRequested, Refused, Target
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the user asked to train, in their own words; `data` None is the recipe's own dataset."""
+    """What the user asked to train, in their own words; `data` None is the recipe's own dataset.
+
+    `private` is whether a repository that has to be created is seen by its owner alone.
+    """
 
     model: str
     preset: str | None
     overrides: Sequence[str]
     data: str | None
     to: str | None
+    private: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +81,23 @@ def training(request: Request, recipe: Recipe, target: Target) -> Job:
         target: where it is to run.
 
     Raises:
+        UsageError: a folder was to be private.
         ChexError: see `pinned_data`, `confirmed` and `destination`.
     """
     travelling = travelling_recipe(recipe, request.model, request.preset, request.overrides)
     data = pinned_data(request.data or recipe.data.dataset, folders=target.reads_folders)
     check_image_size(recipe, data)
     to = destination(request.to, request.model, folders=target.reads_folders)
+    if request.private and (to is None or not isinstance(parse_reference(to), RepoRef)):
+        raise UsageError("--private is for a repository on the Hub: name one with --to USER/REPO, or leave it out")
     return Job(
         TRAIN,
-        ["train", *travelling.arguments, "--data", data],
+        ["train", *travelling.arguments, "--data", data, *(["--private"] if request.private else [])],
         travelling.files,
         data,
         to,
         request,
+        private=request.private,
         split=described_split(recipe, data),
         notes=tuple(confirmed(data)),
     )
@@ -147,7 +158,8 @@ def prepare(
         private=job.private,
         options=options,
     )
-    script = render(record, job.arguments, bundle, target.max_hours)
+    requested = [*(["GPU"] if job.kernel.process_per_gpu else []), "internet"] if target.may_withhold else []
+    script = render(record, job.arguments, bundle, target.max_hours, requested)
     record = replace(record, script_sha256=script_hash(script))
     return Prepared(record, script, bundle, job.split, job.notes)
 
@@ -171,19 +183,63 @@ def write(prepared: Prepared, target: Target, folder: Path) -> list[str]:
     return notes
 
 
-def submit(prepared: Prepared, target: Target, folder: Path) -> RunRecord:
-    """Send a written run; the record stands before anything is sent.
+def create_destination(record: RunRecord) -> list[str]:
+    """Create the repository that a run publishes to, which a session's token for that repository alone may not.
+
+    Without a Hub token on this machine nothing is done: the session's may have the right.
+
+    Returns:
+        What the user should know.
 
     Raises:
-        ChexError: see `Target.start`; where nothing was taken, no record and no folder are left.
+        ChexError: the Hub does not accept the token or does not answer, or the repository is public where it was to
+            be private.
     """
+    from huggingface_hub import get_token
+
+    to = parse_reference(record.to) if record.to is not None else None
+    if not isinstance(to, RepoRef) or get_token() is None:
+        return []
+    try:
+        create_repository(to.repo_id, kernel_named(record.kernel).repo_type, private=record.private)
+    except NotAllowed as error:
+        if status_of(error) != 403:
+            raise
+        return [f"on this machine {error}; or the session's token has to have that right"]
+    return []
+
+
+def submit(prepared: Prepared, target: Target, folder: Path) -> tuple[RunRecord, list[str]]:
+    """Send a written run, creating its destination first; the record stands before anything is sent.
+
+    Returns:
+        The record with the session, and what the user should know.
+
+    Raises:
+        ChexError: see `create_destination` and `Target.start`; where nothing was taken, no record and no folder are
+            left.
+    """
+    run_id = prepared.record.run_id
+    try:
+        notes = create_destination(prepared.record)
+    except ChexError:
+        _discard(folder)
+        raise
     records.save(prepared.record)
     try:
         session = target.start(prepared.record, folder)
-    except Refused:
-        records.forget(prepared.record.run_id)
-        shutil.rmtree(folder)
-        with suppress(OSError):
-            folder.parent.rmdir()  # holds something else
+    except NotAsRequested as error:
+        started = error.session
+        records.update(prepared.record.run_id, lambda record: replace(record, sessions=(started,)))
         raise
-    return records.update(prepared.record.run_id, lambda record: replace(record, sessions=(session,)))
+    except Refused:
+        records.forget(run_id)
+        _discard(folder)
+        raise
+    return records.update(run_id, lambda record: replace(record, sessions=(session,))), notes
+
+
+def _discard(folder: Path) -> None:
+    shutil.rmtree(folder)
+    with suppress(OSError):
+        folder.parent.rmdir()  # holds something else

@@ -17,6 +17,14 @@ class Refused(ChexError):
     """The target took nothing: no session of the run exists."""
 
 
+class NotAsRequested(ChexError):
+    """A session runs, but not as it was to; `session` is to be recorded all the same."""
+
+    def __init__(self, message: str, session: Session) -> None:
+        super().__init__(message)
+        self.session = session
+
+
 @dataclass(frozen=True, slots=True)
 class SessionState:
     """What a target says of a session.
@@ -37,6 +45,21 @@ class SessionState:
         return self.phase in ("complete", "error", "cancelled")
 
 
+@dataclass(frozen=True, slots=True)
+class GpuHours:
+    """How long a run takes its target's accelerator.
+
+    Args:
+        hours: about so many; None where nothing was estimated.
+        basis: what that is estimated from, in words.
+        refuse: whether a run that does not fit into a quota is refused.
+    """
+
+    hours: float | None = None
+    basis: str = ""
+    refuse: bool = False
+
+
 class Target(Protocol):
     """A place that runs scripts. `check`, `prepare` and `start` come in this order, the rest at any time later."""
 
@@ -44,15 +67,20 @@ class Target(Protocol):
     reads_folders: bool
     """Whether a session sees the folders of this machine."""
 
+    may_withhold: bool
+    """Whether a session may start without the GPU or the internet that it requested."""
+
+    has_token: bool
+    """Whether its sessions are given a Hub token."""
+
     max_hours: float | None
     """After which a session has to have ended by itself, with its state saved; None for no limit."""
 
-    def check(self, needs_hours: float | None) -> list[str]:
+    def check(self, needs: GpuHours | None) -> list[str]:
         """Refuse now what would fail later.
 
         Args:
-            needs_hours: about how many hours of its accelerator the run takes, 0 for one that takes none; None to
-                start it in any case.
+            needs: of the target's accelerator; None for a run that takes none.
 
         Returns:
             What the user should know.
@@ -73,7 +101,8 @@ class Target(Protocol):
 
         Raises:
             Refused: nothing runs.
-            ChexError: whether something runs is not known, or what runs is not what was asked for.
+            NotAsRequested: a session runs without something that it was to have.
+            ChexError: whether something runs is not known.
         """
 
     def state(self, session: Session) -> SessionState:
@@ -93,10 +122,28 @@ class Target(Protocol):
         """
 
     def cancel(self, session: Session) -> bool:
-        """End a session; False where this target cannot be asked to.
+        """Ask a session to save its state and end; False where this target cannot pass that on.
 
         Raises:
             ChexError: it could, but did not.
+        """
+
+    def kill(self, session: Session, kaggle_session_id: int | None) -> None:
+        """End a session at once, without a chance to save anything.
+
+        Args:
+            session: one that goes on.
+            kaggle_session_id: see `RunProgress`.
+
+        Raises:
+            ChexError: it could not be ended.
+        """
+
+    def hands_on(self, session: Session) -> bool:
+        """Whether the run's next session is given the files that this one, which ended, left.
+
+        Raises:
+            ChexError: the target does not answer.
         """
 
     def collect(self, session: Session, folder: Path, names: Sequence[str]) -> Path | None:

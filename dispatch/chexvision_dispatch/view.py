@@ -9,6 +9,7 @@ from typing import Any
 from chexvision.errors import ChexError
 from chexvision.files import write_text_atomic
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
+from chexvision.hub.retry import is_transient
 from chexvision.hub.run_branch import RunBranch
 from chexvision.hub.run_progress import PROGRESS_FILE, RunProgress, read_progress
 from chexvision_dispatch import records
@@ -18,6 +19,7 @@ from chexvision_dispatch.target import Phase, SessionState, Target
 from chexvision_dispatch.targets import open_target
 
 _LAST_LINES = 12
+_FINAL = ("paused", "complete", "failed")  # what a session says of itself at its end
 
 # What `runs wait` and `runs logs -f` exit with. 75 is the system's own number for "not now, try again".
 EXIT_CODES = {"complete": 0, "failed": 1, "unsent": 1, "unpublished": 3, "paused": 75, "cancelled": 130}
@@ -33,6 +35,7 @@ class RunView:
             the session could not publish it), "failed" or "cancelled".
         message: the target's words, or why the run paused or failed.
         progress: what the run says of itself, where that can be read.
+        told: whether it was the last session that said this.
         failing: the last lines of the log of a session that failed.
         unread: why something could not be found out.
     """
@@ -41,6 +44,7 @@ class RunView:
     status: str
     message: str = ""
     progress: RunProgress | None = None
+    told: bool = False
     failing: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
 
@@ -53,6 +57,16 @@ class RunView:
     def session(self) -> Session | None:
         """The last one."""
         return self.record.sessions[-1] if self.record.sessions else None
+
+    @property
+    def kaggle_session_id(self) -> int | None:
+        """Of the last session, once it has reported it."""
+        return self.progress.kaggle_session_id if self.progress is not None and self.told else None
+
+    @property
+    def errors(self) -> list[str]:
+        """What the command of a session that failed gave as its reason."""
+        return [line.removeprefix("error: ") for line in self.failing if line.startswith("error: ")]
 
     def as_json(self) -> dict[str, Any]:
         """For programs: the record, the status and the progress."""
@@ -75,7 +89,7 @@ def look(record: RunRecord) -> RunView:
     """Ask the target and the run itself how it stands, and remember how its session ended.
 
     Raises:
-        ChexError: the target does not answer.
+        ChexError: the target does not answer; or the session ended, and what tells how cannot be read now.
     """
     if not record.sessions:
         return RunView(record, "unsent", "nobody knows whether it was taken; look at the target's page")
@@ -86,17 +100,26 @@ def look(record: RunRecord) -> RunView:
     if not state.ended:
         status, message = str(state.phase), state.message
     else:
-        status, message = _outcome(state, progress if told else None)
+        if session.outcome is None and not (told and progress is not None and progress.status in _FINAL):
+            _raise_transient(unread)  # how it ended is not known yet
+        status, message = _outcome(state, progress if told else None, record.published)
         if session.outcome is None:
             session = replace(session, outcome=status, exit_code=state.exit_code)
             record = records.update(record.run_id, lambda known: _with_session(known, session))
     if progress is not None and progress.published and record.published is None:
         record = records.update(record.run_id, lambda known: replace(known, published=progress.published))
     failing = _failing_lines(target, session) if status == "failed" else ()
-    errors = [line.removeprefix("error: ") for line in failing if line.startswith("error: ")]
-    if errors and not (told and progress is not None and progress.note):  # it ended before it could say so itself
-        message = f"{message}: {errors[-1]}" if message else errors[-1]
-    return RunView(record, status, message, progress, failing, tuple(unread))
+    view = RunView(record, status, message, progress, told, failing, tuple(str(error) for error in unread))
+    explained = told and progress is not None and progress.note
+    if view.errors and not explained:  # it ended before it could say so itself
+        view = replace(view, message=f"{message}: {view.errors[-1]}" if message else view.errors[-1])
+    return view
+
+
+def _raise_transient(errors: list[ChexError]) -> None:
+    for error in errors:
+        if is_transient(error):
+            raise error
 
 
 def _known_end(session: Session) -> SessionState | None:
@@ -112,8 +135,11 @@ def _is_of(progress: RunProgress, record: RunRecord) -> bool:
     return progress.session >= len(record.sessions) or progress.updated_at >= record.sessions[-1].started_at
 
 
-def _outcome(state: SessionState, progress: RunProgress | None) -> tuple[str, str]:
+def _outcome(state: SessionState, progress: RunProgress | None, published: str | None) -> tuple[str, str]:
+    """How the session ended; `published` is where the artifact is, if it was published from this machine later."""
     if progress is not None and progress.status == "complete":
+        if published is not None:
+            return "complete", ""
         unpublished = state.phase == "error" and progress.published is None
         return "unpublished" if unpublished else "complete", progress.note
     if progress is not None and progress.status == "paused":
@@ -152,24 +178,24 @@ def kept_dir(record: RunRecord) -> Path:
     return records.runs_dir() / record.run_id / "output"
 
 
-def _progress(record: RunRecord, target: Target, *, ended: bool) -> tuple[RunProgress | None, list[str]]:
+def _progress(record: RunRecord, target: Target, *, ended: bool) -> tuple[RunProgress | None, list[ChexError]]:
     """The newest progress that can be read, and why others could not."""
     folder, session = kept_dir(record), record.sessions[-1]
     found = [read_progress(folder, record.run_id)]
-    unread: list[str] = []
+    unread: list[ChexError] = []
     settled = session.outcome is not None and found[0] is not None
     branch = branch_of(record)
     if branch is not None and not target.reads_folders and not settled:
         try:
             found.append(branch.progress())
         except ChexError as error:
-            unread.append(str(error))
+            unread.append(error)
     if target.reads_folders or (ended and not settled):
         try:
             place = target.collect(session, folder, [PROGRESS_FILE])
             found.append(read_progress(place, record.run_id) if place is not None else None)
         except ChexError as error:
-            unread.append(str(error))
+            unread.append(error)
     newest = None
     for progress in found:  # of those of the same second the one nearest to the session, which comes last
         if progress is not None and (newest is None or _age(progress) >= _age(newest)):

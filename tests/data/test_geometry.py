@@ -102,6 +102,13 @@ def test_brightness_is_added() -> None:
     assert float(change.std(dim=(1, 2)).max()) < 1e-4
 
 
+def test_contrast_does_not_change_how_much_brightness_is_added() -> None:
+    images = grey_images(COUNT)
+    draws = draw(only(brightness=0.1, contrast=0.5), COUNT, seed=1)
+    change = pixels(augment(images, draws)).mean(dim=(1, 2)) - (images.float() / 255).mean(dim=(1, 2))
+    torch.testing.assert_close(change, draws.brightness, atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize(("key", "share"), [("hflip", 0.3), ("blur", 0.3), ("erase", 0.3)])
 def test_a_probability_is_the_share_of_images_that_are_changed(key: str, share: float) -> None:
     draws = draw(only(**{key: share}), 2000, seed=1)

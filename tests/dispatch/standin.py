@@ -38,6 +38,7 @@ seen = {
     "environment": sorted(os.environ),
     "caches": [os.environ["CHEXVISION_CACHE"], os.environ["HF_HOME"]],
     "has_token": "HF_TOKEN" in os.environ,
+    "nccl_p2p_disable": os.environ.get("NCCL_P2P_DISABLE"),
 }
 print("token is", os.environ.get("HF_TOKEN"))
 print("progress 1\\rprogress 2\\r", end="")
@@ -73,7 +74,8 @@ from chexvision.training.session import TrainingSession
 def train(option):
     work, run_id = Path(option("--work")), json.loads(Path(option("--provenance")).read_text())["run_id"]
     to = parse_reference(option("--to")) if option("--to") else None
-    branch = RunBranch(to.repo_id, run_id) if isinstance(to, RepoRef) else None
+    private = "--private" in sys.argv
+    branch = RunBranch(to.repo_id, run_id, private=private) if isinstance(to, RepoRef) else None
     hours = float(option("--max-hours")) if option("--max-hours") else None
     epochs, gate = int(os.environ["STANDIN_EPOCHS"]), os.environ.get("STANDIN_GATE")
     state = work / "state.pt"
@@ -99,7 +101,7 @@ def train(option):
             (artifact / name).write_text(json.dumps({"name": name, "learned": learned}))
         (artifact / "README.md").write_text("# Model\\n\\n## Use\\n\\nin this folder\\n\\n## Limits\\n")
         session.trained(artifact)
-        session.published(open_store(to).publish(artifact, run_id).reference if to else None)
+        session.published(open_store(to, private=private).publish(artifact, run_id).reference if to else None)
     print("trained")
 """
 

@@ -12,10 +12,12 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from chexvision.errors import ChexError
 from chexvision_dispatch.bundle import Bundle, pack
-from chexvision_dispatch.script import SIZE_LIMIT, render
+from chexvision_dispatch.script import SIZE_LIMIT, render, requirements
 from tests.dispatch.standin import RECORD
 
 
@@ -82,6 +84,8 @@ def test_archive_holds_sorted_plain_files_without_owner_or_time(package: Path) -
     "content",
     [
         "TOKEN = 'hf_" + "a" * 34 + "'",
+        "hf_oauth_eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl_-x",
+        "token: hf_jwt_eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
         "KGAT_" + "b" * 32,
         '{"username": "me", "key": "' + "0123456789abcdef" * 2 + '"}',
     ],
@@ -120,3 +124,13 @@ def test_script_of_this_project_leaves_room_to_spare() -> None:
     script = render(RECORD, ["train"], pack())
     assert len(script.encode()) < SIZE_LIMIT / 2
     compile(script, "script.py", "exec")
+
+
+@pytest.mark.parametrize("image", ["kaggle", "kaggle-next"])
+def test_kaggles_images_satisfy_every_requirement_of_a_session(image: str) -> None:
+    text = (Path(__file__).parents[2] / f"constraints-{image}.txt").read_text(encoding="utf-8")
+    held = dict(line.split("==") for line in text.splitlines() if line and not line.startswith("#"))
+    needed = [Requirement(one) for one in requirements()]
+    assert {one.name for one in needed} >= {"torch", "pydantic", "typer"}
+    unmet = [str(one) for one in needed if not one.specifier.contains(held[canonicalize_name(one.name)])]
+    assert unmet == []

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -31,7 +32,9 @@ Place = Callable[..., "Kernel"]
 
 
 class Kernel:
-    """A script in a folder laid out as on Kaggle."""
+    """A script in a folder laid out as on Kaggle, which starts in `starts_in`."""
+
+    starts_in = "working"
 
     def __init__(self, root: Path, to: str | None, *words: str) -> None:
         self.root = root
@@ -45,7 +48,7 @@ class Kernel:
     def start(self, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, str(self.root / "src" / "script.py")],
-            cwd=self.root / "working",
+            cwd=self.root / self.starts_in,
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -78,6 +81,118 @@ def test_training_runs_from_the_unpacked_source_and_keeps_only_the_artifact(kern
     assert [path.name for path in (placed.root / "working").iterdir()] == ["artifact"]
     assert all(Path(cache).is_relative_to(placed.root / "tmp") for cache in placed.seen["caches"])
     assert "PYTHONUNBUFFERED" in placed.seen["environment"]
+
+
+def test_session_that_starts_in_its_scripts_folder_goes_to_the_one_that_is_kept(kernel: Place) -> None:
+    placed = kernel()
+    placed.starts_in = "src"
+    code, out = placed.run()
+    assert code == 0, out
+    assert placed.seen["cwd"] == str(placed.root / "working")
+    assert [path.name for path in (placed.root / "src").iterdir()] == ["script.py"]
+
+
+@pytest.mark.parametrize("own", [{}, {"NCCL_P2P_DISABLE": "0"}])
+def test_peer_to_peer_between_gpus_is_off_unless_the_environment_says_otherwise(
+    kernel: Place, own: dict[str, str]
+) -> None:
+    placed = kernel()
+    placed.run(**own)
+    assert placed.seen["nccl_p2p_disable"] == own.get("NCCL_P2P_DISABLE", "1")
+
+
+@pytest.fixture
+def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Put a driver's `nvidia-smi` with these lines of shell in the way."""
+    folder = tmp_path / "driver"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+
+    def write(lines: str) -> None:
+        (folder / "nvidia-smi").write_text(f"#!/bin/sh\n{lines}\n")
+        (folder / "nvidia-smi").chmod(0o755)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ('echo "GPU 0: Tesla T4 (UUID: GPU-1)"; echo "GPU 1: Tesla T4 (UUID: GPU-2)"', 2),
+        ('echo "No devices were found"', 0),
+        ('echo "NVIDIA-SMI has failed because it could not communicate with the NVIDIA driver."; exit 9', 0),
+        ('echo "GPU 0: Tesla T4 (UUID: GPU-1)"; exit 15', 0),
+    ],
+)
+def test_gpus_are_those_that_the_driver_lists(
+    entry: ModuleType, smi: Callable[[str], None], lines: str, expected: int
+) -> None:
+    smi(lines)
+    assert entry.listed_gpus() == expected
+
+
+def test_internet_is_a_connection_to_the_hub(
+    entry: ModuleType, fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entry, "RETRY_AFTER_S", (0.0,))
+    monkeypatch.setenv("HF_ENDPOINT", fake_hub.url)
+    assert entry.has_internet()
+    fake_hub.close()
+    assert not entry.has_internet()
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy:3128")
+    assert entry.has_internet()  # nobody but the proxy can tell
+
+
+def test_hub_that_answers_a_moment_later_is_waited_for(
+    entry: ModuleType, fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, refused = socket.create_connection, [ConnectionRefusedError(), TimeoutError()]
+
+    def connects_later(*address: Any, **options: Any) -> socket.socket:
+        if refused:
+            raise refused.pop()
+        return connect(*address, **options)
+
+    waited: list[float] = []
+    monkeypatch.setenv("HF_ENDPOINT", fake_hub.url)
+    monkeypatch.setattr(socket, "create_connection", connects_later)
+    monkeypatch.setattr("time.sleep", waited.append)
+    assert entry.has_internet()
+    assert waited == [0.0, *entry.RETRY_AFTER_S]
+
+
+@pytest.mark.parametrize(
+    ("requested", "missing"),
+    [(["GPU", "internet"], "no GPU and no internet"), (["internet"], "no internet")],
+)
+def test_session_that_was_given_less_than_it_requested_ends_at_once(
+    entry: ModuleType,
+    smi: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    requested: list[str],
+    missing: str,
+) -> None:
+    smi("exit 9")
+    monkeypatch.setattr(entry, "RETRY_AFTER_S", ())
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.chdir(tmp_path)
+    run = {"run_id": "r", "bundle_sha256": "0" * 64, "requested": requested}
+    with pytest.raises(SystemExit, match=rf"with {missing}, .* verify your phone number at https://www\.kaggle\.com"):
+        entry.main(run, "")
+    assert not (tmp_path.parent / "tmp").exists()
+
+
+def test_attached_dataset_is_filled_into_the_words(entry: ModuleType, tmp_path: Path) -> None:
+    word = entry.filled_in("--a={bundle}/x:{dataset:chex/own}", tmp_path, lambda name: Path("/in", name))
+    assert word == f"--a={tmp_path}/x:/in/chex/own"
+
+
+def test_dataset_that_is_not_attached_ends_the_session(kernel: Place) -> None:
+    code, out = kernel(None, "--images", "{dataset:nih-chest-xrays/data}").run()
+    assert code == 1
+    assert "error: the Kaggle dataset nih-chest-xrays/data is not attached to this session" in out
+    assert "Traceback" not in out
 
 
 def test_provenance_is_that_of_the_dispatch(kernel: Place) -> None:
@@ -286,7 +401,7 @@ def test_another_build_of_opencv_counts_as_opencv(
 def test_each_gpu_gets_a_process(
     entry: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int, torchrun: bool
 ) -> None:
-    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n" + 'echo "GPU 0: Tesla T4"\n' * gpus)
     (tmp_path / "nvidia-smi").chmod(0o755)
     (tmp_path / "torch.py").write_text(f"class cuda:\n    device_count = staticmethod(lambda: {gpus})\n")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
@@ -307,6 +422,6 @@ def test_full_disk_is_one_line(entry: ModuleType, tmp_path: Path, monkeypatch: p
     (tmp_path / "tmp").write_text("a file where the folder should be")
     monkeypatch.chdir(tmp_path / "working")
     bundle = pack()
-    run = {"run_id": "r", "bundle_sha256": bundle.sha256, "requirements": []}
+    run = {"run_id": "r", "bundle_sha256": bundle.sha256, "requirements": [], "requested": []}
     with pytest.raises(SystemExit, match=r"error: cannot write to .*tmp: .*; free some space"):
         entry.main(run, base64.b85encode(bundle.archive).decode())

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from chexvision.errors import ChexError
 from chexvision_dispatch import records
 from chexvision_dispatch.kaggle import Kaggle
+from chexvision_dispatch.target import NotAsRequested
+from tests.dispatch.measured import measured_artifact, published_run
 from tests.dispatch.standin import RECORD, Cli, Result
 from tests.fakes.faults import Fault
 from tests.fakes.hub import FakeHub
@@ -76,11 +78,14 @@ def test_session_takes_the_token_of_kaggles_secrets(cli: Cli, kaggle: FakeKaggle
     assert "hf_secret" not in text
 
 
-@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(
+    ("nested", "organizations"), [(False, ()), (True, ()), (True, ("chex",))], ids=["flat", "owner", "organization"]
+)
 def test_session_takes_the_token_of_the_attached_dataset(
-    cli: Cli, kaggle: FakeKaggle, token_dataset: str, nested: bool
+    cli: Cli, kaggle: FakeKaggle, token_dataset: str, nested: bool, organizations: tuple[str, ...]
 ) -> None:
     kaggle.session_secrets, kaggle.nested_inputs = {}, nested
+    kaggle.organizations = frozenset(organizations)
     result = cli(*PUSH, "--to", "chex/model", "--token-dataset", token_dataset)
     assert "no --token-dataset" not in result.out
     text = kaggle.sessions[0].wait().text
@@ -102,6 +107,117 @@ def test_push_that_kaggle_refuses_is_a_failure_that_quotes_it(cli: Cli, kaggle: 
     result = cli(*PUSH)
     assert "Maximum batch GPU session count of 0 reached; two sessions run already; wait for one" in result.err
     assert_nothing_left(result)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "expected"),
+    [
+        (
+            400,
+            "The kernel source must be less than 1 megabytes in size.",
+            "HTTP 400 (The kernel source must be less than 1 megabytes in size) and refused the push; make the "
+            "largest files of src, configs and kernels smaller",
+        ),
+        (
+            400,
+            "Maximum batch GPU session count of 2 reached.",
+            "of 2 reached) and refused the push; two sessions run",
+        ),
+        (403, "Permission 'kernels.update' was denied", "HTTP 403 (Permission 'kernels.update' was denied)"),
+        (404, "Docker image not found", "HTTP 404 (Docker image not found) and refused the push; look at its name"),
+        (422, "Bad\nshape\x1b[2J", "HTTP 422 (Bad shape [2J) and refused the push; change that, then try again"),
+        (422, "x" * 5000, f"HTTP 422 ({'x' * 300}) and refused"),
+    ],
+)
+def test_refusal_quotes_kaggles_reason(cli: Cli, kaggle: FakeKaggle, code: int, message: str, expected: str) -> None:
+    kaggle.faults.add("SaveKernel", Fault.status(code, message=message))
+    result = cli(*PUSH)
+    assert expected in result.err
+    assert len(result.err.splitlines()) == 1
+    assert_nothing_left(result)
+
+
+def test_account_that_never_ran_a_gpu_is_warned_about_its_phone(cli: Cli, kaggle: FakeKaggle) -> None:
+    assert "phone" not in cli(*PUSH).out
+    kaggle.phone_verified = False
+    result = cli(*PUSH)
+    assert result.code == 0, result.err
+    (note,) = [line for line in result.out.splitlines() if "phone" in line]
+    assert note.startswith("note   chex has never run a session with a GPU: until a phone number is verified at ")
+    assert "30.0 of 30 GPU hours left" in result.out
+
+
+def test_session_without_the_gpu_and_internet_it_requested_ends_before_anything_else(
+    cli: Cli, kaggle: FakeKaggle
+) -> None:
+    kaggle.phone_verified = False
+    cli(*PUSH)
+    session = kaggle.sessions[0].wait()
+    assert session.exit_code == 1
+    assert session.text.splitlines()[-1].startswith(
+        "error: Kaggle started this session with no GPU and no internet, though it requested GPU and internet"
+    )
+    assert "verify your phone number at https://www.kaggle.com/settings" in session.text
+    assert session.outputs() == []
+    assert list((session.folder / "kaggle" / "tmp").iterdir()) == []
+
+
+def test_quota_left_is_without_what_runs_and_says_when_it_is_refreshed(cli: Cli, kaggle: FakeKaggle) -> None:
+    kaggle.gpu_time_used, kaggle.gpu_time_reserved = timedelta(hours=3), timedelta(hours=24, minutes=30)
+    assert "Kaggle quota: 2.5 of 30 GPU hours left, refreshed 2030-01-05 00:00 UTC" in cli(*PUSH).out
+
+
+def test_quota_that_may_not_last_is_a_warning_as_long_as_the_hours_are_a_guess(cli: Cli, kaggle: FakeKaggle) -> None:
+    kaggle.gpu_time_used = timedelta(hours=29)
+    result = cli(*PUSH)
+    assert result.code == 0, result.err
+    assert "1.0 of 30 GPU hours left" in result.out
+    assert "(a guess: no published run of it was measured yet), which may not fit: wait, or choose" in result.out
+
+
+def test_quota_that_will_not_last_refuses_a_measured_recipe_unless_forced(
+    cli: Cli, kaggle: FakeKaggle, tmp_path: Path
+) -> None:
+    kaggle.gpu_time_used = timedelta(hours=29)
+    published_run(measured_artifact(tmp_path / "artifact"))
+    measured = "(measured in densenet-20260101-1432-0001)"
+    refused = cli(*PUSH)
+    assert refused.code == 1
+    assert f"{measured}; wait, or choose fewer epochs or images, or add --force" in refused.err
+    assert kaggle.sessions == []
+    forced = cli(*PUSH, "--force")
+    assert forced.code == 0, forced.err
+    assert f"{measured}, which may not fit" in forced.out
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        f"gcr.io/kaggle-private-byod/python@sha256:{'0a' * 32}",
+        f"gcr.io/kaggle-gpu-images/python@sha256:{'0a' * 32}",
+        "gcr.io/kaggle-images/python:v160",
+    ],
+)
+def test_kaggles_own_image_is_pinned(cli: Cli, kaggle: FakeKaggle, image: str) -> None:
+    result = cli(*PUSH, "--docker-image", image)
+    assert result.code == 0, result.err
+    assert kaggle.sessions[0].request["dockerImage"] == image
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "gcr.io/kaggle-private-byod/python:latest",
+        f"gcr.io/kaggle-private-byod/python@sha256:{'0a' * 31}",
+        f"gcr.io/kaggle-private-byod/python@sha256:{'0a' * 32}\n",
+        f"gcr.io/somebody-else/python@sha256:{'0a' * 32}",
+    ],
+)
+def test_image_that_is_not_kaggles_is_refused(cli: Cli, kaggle: FakeKaggle, image: str) -> None:
+    result = cli(*PUSH, "--docker-image", image)
+    assert result.code == 2
+    assert "such as gcr.io/kaggle-private-byod/python@sha256:<64 hex digits>" in result.err
+    assert kaggle.sessions == []
 
 
 def test_token_dataset_that_is_missing_is_refused_before_the_push(cli: Cli, kaggle: FakeKaggle) -> None:
@@ -130,8 +246,9 @@ def test_token_dataset_that_vanishes_before_the_push_is_a_failure_that_names_the
     (tmp_path / "script.py").write_text("print('runs')")
     del kaggle.datasets.known[token_dataset]
     page = f"https://www.kaggle.com/code/chex/chexvision-{RECORD.run_id}"
-    with pytest.raises(ChexError, match=f"without chex/hub-token, .* stop it on {page}"):
+    with pytest.raises(NotAsRequested, match=f"without chex/hub-token, .* or on {page}") as raised:
         target.start(RECORD, tmp_path)
+    assert raised.value.session.handle == kaggle.sessions[0].ref
 
 
 @pytest.mark.parametrize("token", ["", "KGAT_expired"])
@@ -195,7 +312,7 @@ def test_push_that_never_arrived_fails_after_looking_and_is_remembered(
 def test_kaggle_that_has_enough_of_requests_is_a_refusal(cli: Cli, kaggle: FakeKaggle) -> None:
     kaggle.faults.add("SaveKernel", Fault.status(429))
     result = cli(*PUSH)
-    assert "HTTP 429 and refused the push; too many requests" in result.err
+    assert "HTTP 429 (fault on demand) and refused the push; too many requests" in result.err
     assert_nothing_left(result)
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from chexvision_dispatch import records
-from tests.dispatch.standin import Cli
+from chexvision_dispatch.local import Local
+from tests.dispatch.standin import RECORD, Cli
 from tests.fakes.hub import FakeHub
 
 pytestmark = pytest.mark.usefixtures("packs_stand_in")
@@ -151,3 +152,22 @@ def test_ctrl_c_detaches_and_the_run_goes_on_until_it_is_cancelled(
     ended = cli("runs", "wait")
     assert ended.code == 75
     assert "is paused: it received SIGTERM" in ended.err
+
+
+def test_session_that_ignores_a_stop_request_is_killed_with_what_it_started(tmp_path: Path) -> None:
+    (tmp_path / "kernel").mkdir()
+    (tmp_path / "kernel" / "script.py").write_text(
+        "import signal, subprocess, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('deaf', flush=True)\n"
+        "subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+    )
+    target = Local(str(tmp_path / "run"))
+    session = target.start(RECORD, tmp_path / "kernel")
+    while "deaf" not in "".join(target.log(session, follow=False)):
+        assert target.state(session).phase == "running"
+    target.cancel(session)
+    assert target.state(session).phase == "running"
+    target.kill(session, None)
+    assert "".join(target.log(session, follow=True)) == "deaf\n"
+    assert target.state(session).message == "killed without warning"

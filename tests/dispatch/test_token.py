@@ -10,8 +10,8 @@ from chexvision.errors import ChexError
 from chexvision.hub.token import session_token
 
 
-@pytest.mark.parametrize("mount", ["hub-token", "datasets/chex/hub-token"])
-def test_token_of_an_attached_dataset_is_found_at_either_mount(tmp_path: Path, mount: str) -> None:
+@pytest.mark.parametrize("mount", ["hub-token", "datasets/chex/hub-token", "datasets/organizations/chex/hub-token"])
+def test_token_of_an_attached_dataset_is_found_at_each_mount(tmp_path: Path, mount: str) -> None:
     (tmp_path / mount).mkdir(parents=True)
     (tmp_path / mount / "hf_token.txt").write_text("hf_attached\n")
     token = session_token(tmp_path)

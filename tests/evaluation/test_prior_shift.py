@@ -11,6 +11,7 @@ from chexvision.evaluation.judge import Rules, choose_rules
 from chexvision.evaluation.predictions import Predictions
 from chexvision.evaluation.prior_shift import corrected, estimated_prevalence
 from chexvision.evaluation.records import IntervalMethod
+from chexvision.evaluation.wording import prior_shift_text
 
 NAMES = ("Effusion", "Mass", "Abnormal")
 METHOD = IntervalMethod(resamples=100, seed=0)
@@ -72,6 +73,8 @@ def test_correction_repairs_calibration_where_only_the_prevalence_differs(rules:
         of = shift.outputs[name]
         assert of.here == pytest.approx(test.targets[:, i].mean())
         assert of.ratio == pytest.approx(3, rel=0.1)
+        assert of.implied == pytest.approx(of.here, rel=0.1)
+        assert of.predicted < of.here - 0.05
         assert of.ece[1] < of.ece[0] / 3
         assert of.brier[1] < of.brier[0]
     again = rules.measure(test, "test", METHOD)
@@ -81,14 +84,14 @@ def test_correction_repairs_calibration_where_only_the_prevalence_differs(rules:
     )
 
 
-def test_labels_of_the_measured_images_change_no_corrected_probability(rules: Rules) -> None:
+def test_the_implied_prevalence_uses_no_labels(rules: Rules) -> None:
     test = _images(0.24, 1, 100_000)
     other = Predictions(NAMES, test.filenames, test.patients, test.probabilities, test.targets[::-1].copy())
     shifts = [rules.measure(of, "test", METHOD).prior_shift for of in (test, other)]
     assert shifts[0] is not None
     assert shifts[1] is not None
     for name in NAMES:
-        assert shifts[0].outputs[name].estimated == shifts[1].outputs[name].estimated
+        assert shifts[0].outputs[name].implied == shifts[1].outputs[name].implied
 
 
 def test_equal_prevalence_leaves_calibration_nearly_as_it_is(rules: Rules) -> None:
@@ -117,3 +120,20 @@ def test_outputs_with_too_few_cases_are_left_out(rules: Rules) -> None:
     shift = rules.measure(test, "test", None).prior_shift
     assert shift is not None
     assert list(shift.outputs) == ["Mass", "Abnormal"]
+
+
+def test_where_images_differ_in_more_than_prevalence_the_correction_is_said_not_to_help(rules: Rules) -> None:
+    """Sicker patients whose images all look sicker: probabilities rise with the prevalence by themselves."""
+    rng = np.random.default_rng(5)
+    shape = (8_000, len(NAMES))
+    raw = 1 / (1 + np.exp(3 - 2 * (rng.random(shape) < 0.3) - rng.normal(size=shape)))
+    patients = np.arange(len(raw)) + 200_000
+    names = np.array([f"{patient:08d}_000.png" for patient in patients])
+    calibrated = rules.calibrate(NAMES, raw)
+    test = Predictions(NAMES, names, patients, raw, (rng.random(shape) < calibrated).astype(np.float64))
+    shift = rules.measure(test, "test", METHOD).prior_shift
+    assert shift is not None
+    assert shift.outputs["Mass"].ratio > 1.5
+    assert not shift.helps
+    assert shift.macro_ece[0] < 0.01
+    assert "the correction does not help" in prior_shift_text(shift)

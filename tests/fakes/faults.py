@@ -19,12 +19,13 @@ class Fault:
     code: int = 0
     after_bytes: int = 0
     headers: dict[str, str] = field(default_factory=dict)
+    message: str = "fault on demand"
 
     @classmethod
-    def status(cls, code: int, *, retry_after: int | None = None) -> Fault:
+    def status(cls, code: int, *, retry_after: int | None = None, message: str = "fault on demand") -> Fault:
         """Answer with an error instead of handling the request."""
         headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
-        return cls("status", code=code, headers=headers)
+        return cls("status", code=code, headers=headers, message=message)
 
     @classmethod
     def cut(cls, after_bytes: int, *, during: Literal["request", "response"] = "response") -> Fault:

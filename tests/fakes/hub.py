@@ -79,6 +79,7 @@ class FakeHub(HubApi, HubJobs):
         self.part_size = part_size
         self.jobs: list[Job] = []
         self._multiparts: dict[str, _Multipart] = {}
+        self._announced: dict[str, set[tuple[str, str]]] = {}  # repositories that wait for a content
         self.url = self.listen()
         self.cdn_url = self.listen()
 
@@ -139,6 +140,10 @@ class FakeHub(HubApi, HubJobs):
         """The content of a file at a revision; KeyError when it has no such file."""
         return self.commits(repo, revision, repo_type)[0].files[path]
 
+    def stored_bytes(self, repo: str, repo_type: str = "model") -> int:
+        """The bytes of LFS that the repository's owner pays for."""
+        return sum(one.size for one in self.repos[repo_type, repo].lfs.values())
+
     def is_private(self, repo: str, repo_type: str = "model") -> bool:
         return self.repos[repo_type, repo].private
 
@@ -188,7 +193,8 @@ class FakeHub(HubApi, HubJobs):
         objects = []
         for item in body["objects"]:
             answer = {"oid": item["oid"], "size": item["size"], "authenticated": True}
-            if not self.blobs.has(item["oid"], item["size"]):
+            if item["oid"] not in repo.lfs:
+                self._announced.setdefault(item["oid"], set()).add((repo.kind, repo.id))
                 multipart = item["size"] > self.multipart_above and "multipart" in body["transfers"]
                 upload = self._multipart_action(item) if multipart else self._basic_action(item)
                 answer["actions"] = {"upload": upload, "verify": verify}
@@ -212,7 +218,7 @@ class FakeHub(HubApi, HubJobs):
     def upload(self, request: Request, oid: str) -> Response:
         if hashlib.sha256(request.body).hexdigest() != oid:
             return Response(400, b"<Error><Code>BadDigest</Code></Error>")
-        self.blobs.add(request.body)
+        self._arrived(request.body)
         return Response(200, b"", {"ETag": f'"{oid}"'})
 
     @route("PUT", r"/upload-part/(?P<upload_id>\w+)/(?P<number>\d+)")
@@ -227,13 +233,20 @@ class FakeHub(HubApi, HubJobs):
         content = b"".join(part for _, part in sorted(upload.parts.items()))
         if [part["etag"] for part in sent] != etags or hashlib.sha256(content).hexdigest() != upload.sha256:
             raise HttpError(400, "One or more of the specified parts could not be found")
-        self.blobs.add(content)
+        self._arrived(content)
         return json_response({})
+
+    def _arrived(self, content: bytes) -> None:
+        sha256 = self.blobs.add(content)
+        with self.lock:
+            for key in self._announced.pop(sha256, ()):
+                if key in self.repos:
+                    self.repos[key].store(sha256)
 
     @route("POST", rf"{_PLAIN}\.git/info/lfs/verify")
     def lfs_verify(self, request: Request, kind: str | None, repo_id: str) -> Response:
-        self.repo(request, kind or "model", repo_id, write=True)
+        repo = self.repo(request, kind or "model", repo_id, write=True)
         body = request.json()
-        if not self.blobs.has(body["oid"], body["size"]):
+        if body["oid"] not in repo.lfs:
             raise HttpError(404, "LFS object not found")
         return json_response({})

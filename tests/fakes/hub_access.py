@@ -12,22 +12,36 @@ from .hub_store import Blobs, Repo, not_found
 from .messages import HttpError, Request, Response, json_response
 from .wire import Wire, route
 
+Role = Literal["write", "read", "fineGrained", "oauth"]
 API = r"/api/(?P<kind>model|dataset|space)s/(?P<repo_id>[^/]+/[^/]+)"
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token: `scopes` maps an entity ("user/chex", "model/chex/x") to permissions of a fine-grained one."""
+    """A token: `scopes` maps an entity ("user/chex", "model/chex/x") to permissions of a fine-grained one.
 
-    role: Literal["write", "read", "fineGrained"]
+    "oauth" is what `hf auth login` stores since huggingface_hub 1.20: it may do what its user may.
+    """
+
+    role: Role
     scopes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def may_write(self, repo: str, namespace: str) -> bool:
         """Whether it may write to a repo given as "model/chex/x"."""
         if self.role != "fineGrained":
-            return self.role == "write"
-        entities = {repo, f"user/{namespace}", f"org/{namespace}"}
-        return any("repo.write" in self.scopes.get(entity, ()) for entity in entities)
+            return self.role in ("write", "oauth")
+        return "repo.write" in self.scopes.get(repo, ()) or self.may_create(namespace)
+
+    def may_create(self, namespace: str) -> bool:
+        """Whether it may create repositories: a right over a whole namespace, never over one repository.
+
+        Source: a token with write access to a repository gets 403 from /api/repos/create, whether the repository
+        exists or not (github.com/huggingface/huggingface_hub/issues/2955; `create_repo` of the client, which after
+        401, 402 and 403 looks whether the repository exists).
+        """
+        if self.role != "fineGrained":
+            return self.role in ("write", "oauth")
+        return any("repo.write" in self.scopes.get(f"{kind}/{namespace}", ()) for kind in ("user", "org"))
 
 
 class HubAccess(Wire):
@@ -43,7 +57,7 @@ class HubAccess(Wire):
     def add_token(
         self,
         value: str,
-        role: Literal["write", "read", "fineGrained"] = "read",
+        role: Role = "read",
         scopes: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Let one more token in, of the same user.
@@ -106,6 +120,10 @@ class HubAccess(Wire):
         token = self.token_of(request)
         if token is None:
             raise HttpError(401, "Invalid username or password.")
+        user = {"type": "user", "id": "1", "name": self.user, "fullname": self.user, "isPro": False, "orgs": []}
+        if token.role == "oauth":
+            # No accessToken: huggingface_hub's `_validate_and_save_token`, and what users of `hf auth login` see.
+            return json_response({**user, "auth": {"type": "app_token_as_user", "expiresAt": "2026-02-01T00:00:00Z"}})
         access: dict[str, Any] = {"displayName": "test", "role": token.role, "createdAt": "2026-01-01"}
         if token.role == "fineGrained":
             scoped = [
@@ -114,8 +132,7 @@ class HubAccess(Wire):
                 for name, permissions in token.scopes.items()
             ]  # fmt: skip
             access["fineGrained"] = {"canReadGatedRepos": False, "global": [], "scoped": scoped}
-        user = {"type": "user", "id": "1", "name": self.user, "fullname": self.user, "isPro": False}
-        return json_response({**user, "orgs": [], "auth": {"type": "access_token", "accessToken": access}})
+        return json_response({**user, "auth": {"type": "access_token", "accessToken": access}})
 
     @route("POST", "/api/repos/create")
     def create_repo(self, request: Request) -> Response:
@@ -124,7 +141,7 @@ class HubAccess(Wire):
             raise HttpError(401, "Invalid username or password.")
         kind, namespace = body.get("type") or "model", body.get("organization") or self.user
         repo_id = f"{namespace}/{body['name']}"
-        if namespace != self.user or not token.may_write(f"{kind}/{repo_id}", namespace):
+        if namespace != self.user or not token.may_create(namespace):
             right = f'create a {kind} under the namespace "{namespace}"'
             raise HttpError(403, f"You don't have the rights to {right}")
         url = self.repo_url(kind, repo_id)

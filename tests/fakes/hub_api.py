@@ -60,7 +60,7 @@ class HubApi(HubAccess):
             "_id": repo.id, "id": repo.id, "author": repo.id.split("/")[0], "sha": commit.sha,
             "lastModified": commit.date, "createdAt": repo.history("main")[-1].date,
             "private": repo.private, "gated": False, "disabled": False, "downloads": 0, "likes": 0,
-            "tags": [], "usedStorage": sum(entry.size for entry in commit.entries.values()),
+            "tags": [], "usedStorage": sum(one.size for one in repo.lfs.values()),
             "siblings": [_sibling_json(entry, blobs) for _, entry in sorted(commit.entries.items())],
         }  # fmt: skip
         if expand := request.query.get("expand") or request.query.get("expand[]"):
@@ -177,11 +177,56 @@ class HubApi(HubAccess):
             entries = dict(head.entries)
             for line in lines[1:]:
                 self._apply(repo, head, entries, line["key"], line["value"])
+            for entry in entries.values():
+                if entry.lfs and entry.sha256 in repo.lfs:
+                    repo.store(entry.sha256, entry.path, f"refs/heads/{branch}")
             commit = repo.commit(head.sha, header["summary"], header.get("description", ""), entries)
             repo.branches[branch] = commit.sha
         url = f"{self.repo_url(kind, repo.id)}/commit/{commit.sha}"
         answer = {"success": True, "commitOid": commit.sha, "commitUrl": url, "hookOutput": ""}
         return json_response({**answer, "pullRequestUrl": None})
+
+    @route("POST", f"{API}/super-squash/(?P<branch>[^/]+)")
+    def super_squash(self, request: Request, kind: str, repo_id: str, branch: str) -> Response:
+        repo = self.repo(request, kind, repo_id, write=True)
+        with self.lock:
+            head = repo.resolve(unquote(branch))
+            if unquote(branch) not in repo.branches:
+                raise HttpError(400, f"Invalid reference for a branch: {unquote(branch)}")
+            squashed = repo.commit(None, request.json()["message"], "", head.entries)
+            repo.branches[unquote(branch)] = squashed.sha
+        return json_response({})
+
+    @route("GET", f"{API}/lfs-files")
+    def list_lfs_files(self, request: Request, kind: str, repo_id: str) -> Response:
+        """What is stored, whether anything refers to it or not. Deleting a branch or a pointer frees nothing.
+
+        Source: `list_lfs_files` and `permanently_delete_lfs_files` of huggingface_hub;
+        huggingface.co/docs/hub/storage-limits, "Deleting only LFS pointers doesn't free up space".
+        """
+        repo = self.repo(request, kind, repo_id, write=True)
+        return self._page(
+            request,
+            [
+                {"fileOid": one.file_oid, "oid": one.oid, "filename": one.filename, "size": one.size,
+                 "pushedAt": one.pushed_at, **({"ref": one.ref} if one.ref else {})}
+                for one in repo.lfs.values()
+            ],
+        )  # fmt: skip
+
+    @route("POST", f"{API}/lfs-files/batch")
+    def delete_lfs_files(self, request: Request, kind: str, repo_id: str) -> Response:
+        """Free contents, whatever refers to them; commits that do cannot be downloaded any more."""
+        repo = self.repo(request, kind, repo_id, write=True)
+        deletions = request.json()["deletions"]
+        if deletions["rewriteHistory"]:
+            raise HttpError(501, "this Hub does not rewrite history")
+        with self.lock:
+            for one in [one for one in repo.lfs.values() if one.file_oid in deletions["sha"]]:
+                del repo.lfs[one.oid]
+                if not any(one.oid in other.lfs for other in self.repos.values()):
+                    self.blobs.delete(one.oid)
+        return json_response({})
 
     def _apply(self, repo: Repo, head: Commit, entries: dict[str, Entry], key: str, value: dict[str, Any]) -> None:
         path = value["path"]
@@ -193,7 +238,7 @@ class HubApi(HubAccess):
                 raise HttpError(400, f"{refused} it contains files {reason}. Offending files: - {path}")
             entries[path] = repo.regular(path, content)
         elif key == "lfsFile":
-            if not self.blobs.has(value["oid"], value.get("size")):
+            if value["oid"] not in repo.lfs:
                 missing = "an LFS pointer pointed to a file that does not exist"
                 raise HttpError(400, f"{refused} {missing}. Offending file: - {path}")
             entries[path] = repo.large(path, value["oid"])

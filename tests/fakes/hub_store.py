@@ -46,12 +46,32 @@ class Entry:
         return lfs_pointer(self.sha256, self.size)
 
 
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
 def lfs_pointer(sha256: str, size: int) -> bytes:
     return f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
 
 
 def git_blob_id(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class LfsObject:
+    """A content that a repository stores, and pays for, until it is permanently deleted."""
+
+    oid: str  # sha256
+    size: int
+    filename: str
+    pushed_at: str
+    ref: str | None
+
+    @property
+    def file_oid(self) -> str:
+        """By which it is deleted; different from `oid` here, so that one taken for the other shows."""
+        return hashlib.sha256(f"file of {self.oid}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +99,9 @@ class Blobs:
     def has(self, sha256: str, size: int | None = None) -> bool:
         path = self.path(sha256)
         return path.is_file() and (size is None or path.stat().st_size == size)
+
+    def delete(self, sha256: str) -> None:
+        self.path(sha256).unlink()
 
     def add(self, content: bytes) -> str:
         sha256 = hashlib.sha256(content).hexdigest()
@@ -117,6 +140,7 @@ class Repo:
     commits: dict[str, Commit] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    lfs: dict[str, LfsObject] = field(default_factory=dict)
 
     def initialize(self) -> None:
         """The Hub's own first commit, which says by extension what goes to LFS."""
@@ -129,13 +153,20 @@ class Repo:
         tree = [(path, entry.etag) for path, entry in sorted(entries.items())]
         identity = [self.kind, self.id, len(self.commits), parent, title, message, tree]
         sha = hashlib.sha1(json.dumps(identity).encode()).hexdigest()
-        date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        date = now()
         commit = Commit(sha, parent, title, message, date, dict(entries))
         self.commits[sha] = commit
         return commit
 
     def regular(self, path: str, content: bytes) -> Entry:
         return Entry(path, len(content), self.blobs.add(content), git_blob_id(content), lfs=False)
+
+    def store(self, sha256: str, filename: str = "", ref: str | None = None) -> None:
+        """Count a content that was uploaded; the first file and branch that name it stay with it."""
+        known = self.lfs.get(sha256)
+        if known is None or not known.filename:
+            size = self.blobs.path(sha256).stat().st_size
+            self.lfs[sha256] = LfsObject(sha256, size, filename, now(), ref)
 
     def large(self, path: str, sha256: str) -> Entry:
         size = self.blobs.path(sha256).stat().st_size

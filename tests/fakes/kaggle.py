@@ -10,9 +10,20 @@
         subprocess.run(["chexvision", "runs", "status"], env=kaggle.subprocess_env(), check=True)
 
 A session's root is `root/sessions/<n>`: the script is its `kaggle/src/script.py` and starts in
-`kaggle/working`, datasets lie in `kaggle/input/<slug>` or, with `nested_inputs`, in
-`kaggle/input/datasets/<owner>/<slug>`. `kaggle_secrets` can be imported as in Kaggle's image. Outputs and
-logs are there once a session has ended; while it runs, its log can only be streamed.
+`kaggle/working` or wherever `starts_in` says. What is attached is mounted as `nested_inputs` says:
+
+    nested (today)   input/datasets/<owner>/<slug>, input/notebooks/<owner>/<slug> for a kernel's output and
+                     input/datasets/organizations/<owner>/<slug> for datasets of `organizations`
+    flat (earlier)   input/<slug>
+
+(public notebooks show all of them: /kaggle/input/datasets/organizations/nih-chest-xrays/data/Data_Entry_2017.csv,
+/kaggle/input/notebooks/<owner>/<slug>, /kaggle/input/<slug>). `kaggle_secrets` can be imported as in Kaggle's
+image, and `nvidia-smi -L` lists a T4 in a session that asked for a GPU (one of Kaggle's two: with a second, the
+session would have to ask torch, which takes seconds here). Outputs and logs are there once a session
+has ended; while it runs, its log can only be streamed.
+
+Without `phone_verified` pushes are accepted and the quota shows 30 hours, but sessions get neither GPU nor internet,
+as instructlab/instructlab#355 and fastai/course-v3#347 tell of accounts whose phone number is not verified.
 """
 
 from __future__ import annotations
@@ -73,7 +84,11 @@ class FakeKaggle(KaggleKernels):
         python: The interpreter of sessions.
         session_env: More environment for sessions, for instance a fake Hub's `env`.
         secrets: What `kaggle_secrets` gives to sessions, by label.
-        nested_inputs: Lay datasets in `input/datasets/<owner>/<slug>` instead of `input/<slug>`.
+        nested_inputs: Mount by kind and owner, as above, instead of by slug alone.
+        organizations: Owners of datasets that are organizations.
+        starts_in: The folder below `kaggle` that scripts start in, "working" or the read-only "src"; public sources
+            name either.
+        phone_verified: Whether sessions get the GPU and the internet that they ask for.
         dataset_polls: How often a new dataset's status says that it is not ready.
         record_bodies: Keep the bodies of requests in `bodies`, introspection apart.
     """
@@ -88,7 +103,10 @@ class FakeKaggle(KaggleKernels):
         python: str = sys.executable,
         session_env: Mapping[str, str] | None = None,
         secrets: Mapping[str, str] | None = None,
-        nested_inputs: bool = False,
+        nested_inputs: bool = True,
+        organizations: frozenset[str] = frozenset({"nih-chest-xrays"}),
+        starts_in: str = "working",
+        phone_verified: bool = True,
         dataset_polls: int = 1,
         record_bodies: bool = False,
     ) -> None:
@@ -98,6 +116,9 @@ class FakeKaggle(KaggleKernels):
         self.session_env = dict(session_env or {})
         self.session_secrets = dict(secrets or {})
         self.nested_inputs = nested_inputs
+        self.organizations = organizations
+        self.starts_in = starts_in
+        self.phone_verified = phone_verified
         self.dataset_polls = dataset_polls
         self.sessions = []
         self.datasets = DatasetStore(root / "datasets")

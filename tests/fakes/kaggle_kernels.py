@@ -12,13 +12,14 @@ from typing import Any
 from urllib.parse import quote
 
 from .kaggle_datasets import KaggleDatasets
-from .kaggle_session import SECRETS_MODULE, Session
+from .kaggle_session import NVIDIA_SMI, SECRETS_MODULE, Session
 from .messages import HttpError, Request, Response, json_response
 from .wire import route
 
 _SERVICE = r"/v1/kernels\.KernelsApiService"
 SOURCE_LIMIT = 1024 * 1024
 SESSION_TOKEN = "session-jwt"
+FIRST_SESSION_ID = 290_000_000
 
 
 def _slugify(title: str) -> str:
@@ -34,11 +35,16 @@ class KaggleKernels(KaggleDatasets):
     session_env: Mapping[str, str]
     session_secrets: Mapping[str, str]
     nested_inputs: bool
+    organizations: frozenset[str]
+    starts_in: str
+    phone_verified: bool
     sessions: list[Session]
     held = False
     max_gpu_sessions = 2
     taken_titles: frozenset[str] = frozenset()
     gpu_time_used = timedelta(hours=0)
+    gpu_time_reserved = timedelta(hours=0)
+    gpu_ever_run = True
     gpu_time_allowed = timedelta(hours=30)
 
     def hold(self) -> None:
@@ -58,7 +64,8 @@ class KaggleKernels(KaggleDatasets):
         body: dict[str, Any] = request.json()
         source = body.get("text", "")
         if len(source.encode()) > SOURCE_LIMIT:
-            return Response(400, b"Bad Request", {"Content-Type": "text/plain"})
+            # A refusal's reason is the message of the JSON body, which kagglesdk's `_prepare_response` raises.
+            raise HttpError(400, "The kernel source must be less than 1 megabytes in size.")
         owner, _, slug = body.get("slug", "").partition("/")
         if owner != self.user:
             raise HttpError(403, "Permission 'kernels.update' was denied")
@@ -84,40 +91,54 @@ class KaggleKernels(KaggleDatasets):
             session.start()
         answer = {"ref": f"/code/{session.ref}", "url": f"https://www.kaggle.com/code/{session.ref}"}
         missing = [ref for ref in wanted if ref not in datasets]
-        no_kernels = [ref for ref in body.get("kernelDataSources", []) if self._ended(ref) is None]
+        no_kernels = [ref for ref in body.get("kernelDataSources", []) if self._completed(ref) is None]
         version = sum(s.ref == session.ref for s in self.sessions)
         dropped = {"invalidDatasetSources": missing, "invalidKernelSources": no_kernels}
         return json_response({**answer, "versionNumber": version, "kernelId": 1, **dropped})
 
-    def _ended(self, ref: str) -> Session | None:
-        """The last session of a kernel that ended: its output is what another kernel can attach."""
-        return next((one for one in reversed(self.sessions) if one.ref == ref and one.done), None)
+    def _completed(self, ref: str) -> Session | None:
+        """The last session of a kernel that completed: its output is what another kernel can attach.
+
+        A kernel that ended in ERROR, and one of another account, are answered as `invalidKernelSources`, which the
+        client prints as "not valid kernel sources"; the new session starts without them (public run logs).
+        """
+        owned = (one for one in reversed(self.sessions) if one.ref == ref and ref.startswith(f"{self.user}/"))
+        return next((one for one in owned if one.status == "COMPLETE"), None)
 
     def _new_session(self, ref: str, body: dict[str, Any], datasets: list[str], gpu: bool) -> Session:
         number = len(self.sessions) + 1
         folder = self.root / "sessions" / str(number)
         for name in ("kaggle/working", "kaggle/input", "kaggle/tmp", "kaggle/src", "home", "site"):
             (folder / name).mkdir(parents=True)
+        with_gpu = gpu and self.phone_verified
+        with_internet = body.get("enableInternet", False) and self.phone_verified
+        if with_gpu:
+            (folder / "bin").mkdir()
+            (folder / "bin/nvidia-smi").write_text(NVIDIA_SMI, encoding="utf-8")
+            (folder / "bin/nvidia-smi").chmod(0o755)
         (folder / "kaggle/src/script.py").write_text(body["text"], encoding="utf-8")
         (folder / "site/kaggle_secrets.py").write_text(SECRETS_MODULE, encoding="utf-8")
         environment = {
-            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "PATH": f"{folder / 'bin'}:/usr/local/bin:/usr/bin:/bin",
             "HOME": str(folder / "home"),
             "LANG": "C.UTF-8",
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": str(folder / "site"),
             "KAGGLE_KERNEL_RUN_TYPE": "Batch",
             "KAGGLE_URL_BASE": self.url,
+            # The only place where a session finds the id that CancelKernelSession takes (public notebooks).
+            "KAGGLE_CONTAINER_NAME": f"kaggle_Tk9uZQ-{FIRST_SESSION_ID + number}-webtier",
             "KAGGLE_USER_SECRETS_TOKEN": SESSION_TOKEN,
             **self.session_env,
+            **({} if with_internet else {"HF_ENDPOINT": "http://127.0.0.1:9"}),  # nothing listens there
         }
-        session = Session(ref, number, folder, body, datasets, gpu, self.python, environment)
+        session = Session(ref, number, folder, body, datasets, with_gpu, self.python, environment, self.starts_in)
         for dataset in datasets:
-            slug = dataset.split("/")[1]
-            where = f"datasets/{dataset}" if self.nested_inputs else slug
-            session.attach(self.datasets.known[dataset].folder, where)
+            owner, slug = dataset.split("/")
+            kind = "datasets/organizations" if owner in self.organizations else "datasets"
+            session.attach(self.datasets.known[dataset].folder, f"{kind}/{dataset}" if self.nested_inputs else slug)
         for kernel in body.get("kernelDataSources", []):
-            source = self._ended(kernel)
+            source = self._completed(kernel)
             if source is not None:
                 session.attach(source.working, f"notebooks/{kernel}" if self.nested_inputs else kernel.split("/")[1])
         return session
@@ -137,6 +158,19 @@ class KaggleKernels(KaggleDatasets):
         if session.failure_message is not None and session.done:
             answer["failureMessage"] = session.failure_message
         return json_response(answer)
+
+    @route("POST", f"{_SERVICE}/CancelKernelSession")
+    def cancel_kernel_session(self, request: Request) -> Response:
+        """End a session by its own id (kagglesdk: `ApiCancelKernelSessionRequest`), not by its kernel."""
+        self.require_user(request)
+        number = int(request.json().get("kernelSessionId", 0)) - FIRST_SESSION_ID
+        found = next((one for one in self.sessions if one.number == number), None)
+        if found is None or not found.ref.startswith(f"{self.user}/"):
+            raise HttpError(403, "Permission 'kernelSessions.cancel' was denied")
+        if found.done:
+            return json_response({"errorMessage": "The session has already ended."})
+        found.cancel()
+        return json_response({})
 
     @route("POST", f"{_SERVICE}/ListKernelSessionOutput")
     def list_kernel_session_output(self, request: Request) -> Response:
@@ -166,28 +200,42 @@ class KaggleKernels(KaggleDatasets):
     @route("GET", r"/v1/kernels/logs/stream/(?P<owner>[^/]+)/(?P<slug>[^/]+)")
     def stream_logs(self, request: Request, owner: str, slug: str) -> Response:
         session = self._latest(request, owner, slug)
+        # No charset: the client reads either as Latin-1, although the bytes are UTF-8.
         if session.done:
-            return Response(200, session.log.encode(), {"Content-Type": "application/json"})
+            return Response(200, session.log.encode(), {"Content-Type": "text/plain"})
         return Response(200, headers={"Content-Type": "text/event-stream"}, stream=self._events(session))
 
     def _events(self, session: Session) -> Iterator[bytes]:
-        for event in session.follow(self.closing):
-            yield f"data: {json.dumps(event)}\n\n".encode()
+        """Events as the client takes them: a line each, with or without its newline, some with `data: null`."""
+        for number, event in enumerate(session.follow(self.closing)):
+            if number % 3 == 0:
+                yield b'data: {"stream_name": "stdout", "time": 0.0, "data": null}\n\n'
+            if number % 2 == 0:
+                event = {**event, "data": event["data"].removesuffix("\n")}
+            yield f"data: {json.dumps(event, ensure_ascii=False)}\n\n".encode()
         yield b"data: END_OF_LOG\n\n"
 
     @route("POST", f"{_SERVICE}/GetAcceleratorQuotaStatistics")
     def get_quota(self, request: Request) -> Response:
         self.require_user(request)
 
-        def quota(used: timedelta, allowed: timedelta) -> dict[str, str]:
-            seconds = [int(span.total_seconds()) for span in (used, allowed)]
-            return {"timeUsed": f"{seconds[0]}s", "totalTimeAllowed": f"{seconds[1]}s"}
+        def quota(used: timedelta, reserved: timedelta, allowed: timedelta, ever_run: bool) -> dict[str, object]:
+            spans = {"timeUsed": used, "timeReserved": reserved, "totalTimeAllowed": allowed}
+            seconds = {name: f"{span.total_seconds():g}s" for name, span in spans.items()}
+            return {**seconds, "minimumTimeAllowed": "108000s", "hasEverRun": ever_run}
 
+        ever_run = self.gpu_ever_run and self.phone_verified
+        gpu = quota(self.gpu_time_used, self.gpu_time_reserved, self.gpu_time_allowed, ever_run)
+        if not ever_run:
+            del (
+                gpu["timeUsed"],
+                gpu["timeReserved"],
+            )  # proto3's JSON leaves out what was never set
         return json_response(
             {
                 "quotaRefreshTime": "2030-01-05T00:00:00.000Z",
-                "gpuQuota": quota(self.gpu_time_used, self.gpu_time_allowed),
-                "tpuQuota": quota(timedelta(), timedelta(hours=20)),
+                "gpuQuota": gpu,
+                "tpuQuota": quota(timedelta(), timedelta(), timedelta(hours=20), False),
             }
         )
 

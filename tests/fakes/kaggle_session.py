@@ -15,6 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+NVIDIA_SMI = """\
+#!/bin/sh
+echo "GPU 0: Tesla T4 (UUID: GPU-00000000-0000-0000-0000-000000000000)"
+"""
+
 SECRETS_MODULE = '''\
 """Stands in for the module of the same name in Kaggle's image; asks the same address in the same form."""
 
@@ -67,8 +72,9 @@ class UserSecretsClient:
 class Session:
     """A session, in the folder of its own that stands for `/`.
 
-    `folder/kaggle/working` is the script's working directory and all that is kept, beside it lie `input`,
-    `tmp` and `src/script.py`. `extra_files` are listed among the outputs under any name a test likes.
+    `folder/kaggle/working` is all that is kept, and as a rule where the script starts; beside it lie `input`, `tmp`
+    and `src/script.py`. `gpu` says whether it has one. `extra_files` are listed among the outputs under any name a
+    test likes.
     """
 
     ref: str
@@ -79,6 +85,7 @@ class Session:
     gpu: bool
     python: str
     environment: Mapping[str, str]
+    starts_in: str = "working"
     status: str = "QUEUED"
     failure_message: str | None = None
     exit_code: int | None = None
@@ -95,13 +102,13 @@ class Session:
 
     @property
     def done(self) -> bool:
-        return self.status in ("COMPLETE", "ERROR")
+        return self.status in ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED")
 
     @property
     def log(self) -> str:
         """The log in Kaggle's form: a JSON array of `{stream_name, time, data}`."""
         with self._changed:
-            return "[" + "\n,".join(json.dumps(event) for event in self.events) + "\n]"
+            return "[" + "\n,".join(json.dumps(event, ensure_ascii=False) for event in self.events) + "\n]"
 
     @property
     def text(self) -> str:
@@ -110,7 +117,9 @@ class Session:
             return "".join(event["data"] for event in self.events)
 
     def outputs(self) -> list[str]:
-        """The names of the files kept, in order."""
+        """The names of the files kept, in order; none of a cancelled session, whose output may be lost."""
+        if self.status == "CANCEL_ACKNOWLEDGED":
+            return []
         found = (path for path in self.working.rglob("*") if path.is_file())
         return sorted({path.relative_to(self.working).as_posix() for path in found} | self.extra_files.keys())
 
@@ -133,7 +142,7 @@ class Session:
         with self._changed:
             self._process = subprocess.Popen(
                 command,
-                cwd=self.working,
+                cwd=self.folder / "kaggle" / self.starts_in,
                 env=dict(self.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -164,7 +173,10 @@ class Session:
             self.exit_code = code
             if code and self.failure_message is None:
                 self.failure_message = f"Exited with code {code}" if code > 0 else f"Killed by signal {-code}"
-            self.status = "ERROR" if self.failure_message else "COMPLETE"
+            if self.status == "CANCEL_REQUESTED":
+                self.status, self.failure_message = "CANCEL_ACKNOWLEDGED", None
+            else:
+                self.status = "ERROR" if self.failure_message else "COMPLETE"
             self._changed.notify_all()
 
     def _read(self, name: str, pipe: IO[bytes], started: float) -> None:
@@ -186,6 +198,16 @@ class Session:
             raise RuntimeError("the session has not started")
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
+
+    def cancel(self) -> None:
+        """End it as `CancelKernelSession` does: without a signal that the script could act on."""
+        with self._changed:
+            if self._process is None:
+                self.status = "CANCEL_ACKNOWLEDGED"
+                self._changed.notify_all()
+                return
+            self.status = "CANCEL_REQUESTED"
+        self.kill(signal.SIGKILL)
 
     def wait(self, timeout: float = 60) -> Session:
         """Wait for the end.

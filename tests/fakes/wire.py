@@ -169,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._hang_up()
         request = self._request(self._read_body())
         if fault is not None and fault.kind == "status":
-            response = wire.error_response(fault.code, "fault on demand", fault.headers)
+            response = wire.error_response(fault.code, fault.message, fault.headers)
         else:
             response = wire.answer(request)
         if fault is not None and fault.kind == "lose-answer":

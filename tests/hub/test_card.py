@@ -167,7 +167,7 @@ def test_a_local_dataset_is_named_without_its_path(metrics: Metrics, info: RunIn
 def test_calibration_under_other_prevalences_and_references_are_there(metrics: Metrics, info: RunInfo) -> None:
     text = render_card(metrics, info, "CheXVision densenet")
     assert "times that on validation, where probabilities were calibrated" in text
-    assert "estimated without the labels here" in text
+    assert "corrected for the prevalence among the labels here" in text
     assert "[arnoweng/CheXNet](https://github.com/arnoweng/CheXNet)" in text
     assert "p = " in text
 

@@ -21,6 +21,7 @@ class Branch(RunBranch):
         super().__init__("chex/model", "r")
         self.arrived: list[dict[str, bytes]] = []
         self.failures = failures
+        self.freed = 0
         self.gate = threading.Semaphore(0)
         self.asked = threading.Semaphore(0)
 
@@ -33,6 +34,9 @@ class Branch(RunBranch):
         read = {name: what.read_bytes() if isinstance(what, Path) else what for name, what in files.items()}
         self.arrived.append({name: content for name, content in read.items() if name != PROGRESS_FILE})
         return "0" * 40
+
+    def free_storage(self) -> None:
+        self.freed += 1
 
 
 def put(sender: Sender, work: Path, **files: bytes) -> None:

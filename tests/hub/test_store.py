@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from huggingface_hub import HfApi
 
 from chexvision.errors import ChexError, PublishError
 from chexvision.hub.store import FolderStore, HubStore
@@ -83,6 +84,63 @@ def test_publishing_again_changes_nothing(hub: FakeHub, model: Path, tmp_path: P
     assert HubStore(REPO).publish(model, RUN) == first
     assert titles(hub) == ["Publish run later", f"Publish run {RUN}", "initial commit"]
     assert hub.tags(REPO) == {RUN: first.revision, "later": later.revision}
+
+
+def later_artifact(model: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """`model` with a figure and a note, and the artifact of a later run, without its graph and figures."""
+    (model / "figures").mkdir()
+    (model / "figures" / "roc.svg").write_text("<svg/>")
+    (model / "figures" / "notes.txt").write_text("as published")
+    later = artifact(tmp_path / "later", "later")
+    (later / "onnx" / "model.onnx").unlink()
+    (later / "onnx").rmdir()
+    return model, later
+
+
+def test_a_later_publication_deletes_files_it_lacks_and_leaves_the_owners_own(
+    hub: FakeHub, model: Path, tmp_path: Path
+) -> None:
+    model, later = later_artifact(model, tmp_path)
+    HubStore(REPO).publish(model, RUN)
+    repo = hub.repos["model", REPO]
+    head = repo.history("main")[0]
+    own = {name: repo.regular(name, b"mine") for name in ("figures/mine.svg", "LICENSE", "figures/notes.txt")}
+    repo.branches["main"] = repo.commit(head.sha, "by hand", "", {**head.entries, **own}).sha
+    HubStore(REPO).publish(later, "later")
+    assert published(hub) == {**contents(later), **dict.fromkeys(own, b"mine")}
+    assert set(contents(model)) <= set(published(hub, RUN))
+    third = artifact(tmp_path / "third", "third")
+    HubStore(REPO).publish(third, "third")
+    assert published(hub) == {**contents(third), **dict.fromkeys(own, b"mine")}
+
+
+def test_a_later_publication_in_a_folder_deletes_files_it_lacks_and_leaves_the_owners_own(
+    model: Path, tmp_path: Path
+) -> None:
+    model, later = later_artifact(model, tmp_path)
+    store = FolderStore(tmp_path / "store")
+    store.publish(model, RUN)
+    own = ("figures/mine.svg", "LICENSE", "figures/notes.txt")
+    for name in own:
+        (tmp_path / "store" / name).unlink(missing_ok=True)
+        (tmp_path / "store" / name).write_bytes(b"mine")
+    store.publish(later, "later")
+    assert contents(tmp_path / "store") == {**contents(later), **dict.fromkeys(own, b"mine")}
+    assert not (tmp_path / "store" / "onnx").exists()
+    assert contents(store.fetch(RUN, tmp_path / "before")) == contents(model)
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_a_private_publication_creates_a_private_repository(hub: FakeHub, model: Path, private: bool) -> None:
+    HubStore(REPO, private=private).publish(model, RUN)
+    assert hub.is_private(REPO) is private
+
+
+def test_a_private_publication_is_not_sent_to_a_public_repository(hub: FakeHub, model: Path) -> None:
+    HfApi().create_repo(REPO)
+    with pytest.raises(PublishError, match="exists and is public"):
+        HubStore(REPO, private=True).publish(model, RUN)
+    assert titles(hub) == ["initial commit"]
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -19,6 +19,8 @@ from chexvision.evaluation.overlap import TrainingImages
 from chexvision.models import CheXVision
 from chexvision.recipes import load_recipe
 from chexvision.shards.release import patient_of
+from chexvision_dispatch.estimate import gpu_hours
+from tests.dispatch.measured import OPTIONS, published_run
 from tests.fakes.fixtures import HUB_TOKEN
 from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle
@@ -46,6 +48,7 @@ def kaggle(tmp_path: Path, fake_hub: FakeHub) -> FakeKaggle:
         token=KAGGLE_TOKEN,
         session_env={**fake_hub.env, "OMP_NUM_THREADS": "1"},
         secrets={"HF_TOKEN": HUB_TOKEN},
+        starts_in="src",
         record_bodies=True,
     )
 
@@ -118,6 +121,11 @@ def test_a_dispatched_run_appears_on_the_hub_in_one_tagged_commit(
         assert run["provenance"]["target"] == "kaggle"
         assert len(run["provenance"]["bundle_sha256"]) == 64
         assert len(json.loads(files["history.json"])) == 1
+
+        # The next dispatch of the recipe knows how long it takes.
+        published_run(session.working / "artifact")
+        recipe = load_recipe("densenet", preset="smoke", overrides=QUICK[1::2])
+        assert gpu_hours(recipe, OPTIONS).refuse
 
         # What others pull is what was trained, bit for bit.
         trained = CheXVision.from_pretrained(session.working / "artifact")

@@ -6,13 +6,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from chexvision.hub.run_progress import RunProgress
+from chexvision.provenance import now
+from chexvision_dispatch import records
+from chexvision_dispatch.view import target_of
 from tests.dispatch.conftest import checkout, cli, own_world, packs_stand_in, shards
+from tests.dispatch.standin import RECORD
 from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle
+from tests.fakes.kaggle_session import Session
 
 __all__ = ["checkout", "cli", "own_world", "packs_stand_in", "shards"]
 
@@ -49,6 +56,7 @@ def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_hub: FakeHub, g
         secrets={"HF_TOKEN": "hf_right"},
         session_env={**fake_hub.env, **env},
         dataset_polls=0,
+        starts_in="src",
         record_bodies=True,
     ) as fake:
         fake.environment(monkeypatch)
@@ -68,6 +76,46 @@ def typed(checkout: Path, kaggle: FakeKaggle) -> Typed:
         return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     return run
+
+
+# What a run whose session ran on the loopback remembers of its target.
+KAGGLE_OPTIONS: dict[str, records.Option] = {
+    "accelerator": "NvidiaTeslaT4",
+    "timeout_hours": 1.0,
+    "token_dataset": None,
+    "docker_image": None,
+    "public": False,
+}
+# Completes the run from what the session before left.
+NEXT_SESSION = """
+import json, pathlib
+(told,) = pathlib.Path("../input").rglob("progress.json")
+progress = json.loads(told.read_text()) | {"status": "complete", "session": 2, "stop_reason": None}
+pathlib.Path("progress.json").write_text(json.dumps(progress))
+"""
+
+
+@pytest.fixture
+def held_session(kaggle: FakeKaggle, tmp_path: Path) -> Iterator[Session]:
+    """A session in Kaggle's queue, and its run's record; tests say what it wrote and how it ended."""
+    folder = tmp_path / "held"
+    folder.mkdir()
+    (folder / "script.py").write_text(NEXT_SESSION)
+    record = replace(RECORD, target="kaggle", to="chex/model", options=KAGGLE_OPTIONS, folder=str(folder))
+    kaggle.hold()
+    target = target_of(record)
+    target.check(None)
+    target.prepare(record, folder)
+    records.save(replace(record, sessions=(target.start(record, folder),)))
+    yield kaggle.sessions[0]
+    kaggle.sessions[0].status = "COMPLETE"  # there is no process to end
+
+
+def lay_down(session: Session, status: str, **progress: object) -> None:
+    """Let a session that does not run have said this of itself."""
+    told = {"run_id": RECORD.run_id, "status": status, "session": session.number, "updated_at": now(), **progress}
+    text = RunProgress.model_validate(told).to_json()
+    (session.working / "progress.json").write_text(text)
 
 
 def let(gate: Path, *epochs: int) -> None:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pty
+import subprocess
+import sys
+from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from chexvision_dispatch import records
+from chexvision_dispatch.hub_token import NEW_TOKEN_PAGE
 from tests.dispatch.standin import Cli
 from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle
@@ -16,6 +23,8 @@ from tests.runs.conftest import DISPATCH, let
 
 pytestmark = pytest.mark.usefixtures("packs_stand_in")
 REF = "chex/chexvision-hub-token"
+OAUTH = "hf_oauth_eyJhbGciOiJFZERTQSJ9.x"
+SCOPED = "hf_of_one_repository"
 
 
 def test_synced_token_reaches_the_next_session_and_is_forgotten_again(
@@ -24,7 +33,7 @@ def test_synced_token_reaches_the_next_session_and_is_forgotten_again(
     kaggle.session_secrets = {}
     made = cli("credentials", "sync", "--yes")
     assert made.code == 0, made.err
-    assert f"made the private dataset {REF}" in made.out
+    assert f"created the private dataset {REF}" in made.out
     dataset = kaggle.datasets.known[REF]
     assert dataset.private
     assert (dataset.folder / "hf_token.txt").read_text() == "hf_right\n"
@@ -53,6 +62,120 @@ def test_token_that_may_not_write_is_not_sent(
     assert refused.code == 1
     assert "fine-grained, may write to nothing" in refused.err
     assert kaggle.datasets.known == {}
+
+
+@pytest.fixture
+def oauth(fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine logged in with the browser; a token for one repository was made beside that."""
+    fake_hub.add_token(OAUTH, "oauth")
+    fake_hub.add_token(SCOPED, "fineGrained", {"model/chex/model": ["repo.content.read", "repo.write"]})
+    monkeypatch.setenv("HF_TOKEN", OAUTH)
+
+
+@pytest.mark.usefixtures("oauth")
+def test_oauth_token_is_not_copied_and_the_way_to_a_session_token_is_shown(cli: Cli, kaggle: FakeKaggle) -> None:
+    refused = cli("credentials", "sync", "--yes")
+    assert refused.code == 1
+    assert "of chex, by login with the browser (OAuth), which ends after 30 days" in refused.err
+    assert NEW_TOKEN_PAGE in refused.err
+    assert "--token-file" in refused.err
+    assert kaggle.datasets.known == {}
+    shown = cli("credentials", "status")
+    assert "yes Hub token of this machine  of chex, by login with the browser (OAuth); not for sessions" in shown.out
+    assert OAUTH not in refused.out + refused.err + shown.out + shown.err
+
+
+@pytest.mark.usefixtures("oauth")
+def test_session_token_comes_from_a_file_or_from_standard_input(
+    cli: Cli, kaggle: FakeKaggle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text(f"  {SCOPED}\n")
+    done = cli("credentials", "sync", "--yes", "--token-file", str(tmp_path / "token"))
+    assert done.code == 0, done.err
+    assert (kaggle.datasets.known[REF].folder / "hf_token.txt").read_text() == f"{SCOPED}\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO("hf_right\n"))
+    assert cli("credentials", "sync", "--yes", "--token-file", "-").code == 0
+    assert (kaggle.datasets.known[REF].folder / "hf_token.txt").read_text() == "hf_right\n"
+
+
+@pytest.mark.usefixtures("oauth")
+@pytest.mark.parametrize(
+    ("held", "code", "message"),
+    [
+        (OAUTH, 1, "the token from the file {} is of chex, by login with the brow"),
+        ("hf_unknown", 1, "the Hub does not accept the token from the file {} (wrong or expired); make another one"),
+        ("two words", 2, "what came from the file {} is not a Hub token and nothing else"),
+        ("", 2, "what came from the file {} is not a Hub token and nothing else"),
+        (None, 2, "--token-file {}: No such file or directory"),
+    ],
+)
+def test_file_that_holds_no_token_for_sessions_is_refused(
+    cli: Cli, kaggle: FakeKaggle, tmp_path: Path, held: str | None, code: int, message: str
+) -> None:
+    file = tmp_path / "token"
+    if held is not None:
+        file.write_text(held)
+    refused = cli("credentials", "sync", "--yes", "--token-file", str(file))
+    assert refused.code == code
+    assert message.format(file) in refused.err
+    assert held is None or len(held) < 9 or held not in refused.err
+    assert kaggle.datasets.known == {}
+
+
+def test_standard_input_cannot_hold_a_token_and_an_answer(cli: Cli, kaggle: FakeKaggle) -> None:
+    refused = cli("credentials", "sync", "--token-file", "-")
+    assert refused.code == 2
+    assert "add --yes" in refused.err
+
+
+@pytest.mark.usefixtures("oauth")
+def test_session_token_is_typed_without_being_shown(checkout: Path, kaggle: FakeKaggle) -> None:
+    env = kaggle.subprocess_env()
+    env["PYTHONPATH"] = os.pathsep.join([str(checkout / "src"), str(checkout / "dispatch"), env["PYTHONPATH"]])
+    start = (
+        "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+        "from chexvision.cli import main; main(sys.argv[1:])"
+    )
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", start, "credentials", "sync", "--yes"],
+        env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    seen = ""
+    with suppress(OSError):  # how a terminal ends
+        while piece := os.read(ours, 4096).decode():
+            seen += piece
+            if "token: " in seen and "created" not in seen and SCOPED not in seen and not seen.endswith("\n"):
+                os.write(ours, f"{SCOPED}\n".encode())
+    os.close(ours)
+    assert process.wait(60) == 0, seen
+    assert NEW_TOKEN_PAGE in seen
+    assert SCOPED not in seen
+    assert (kaggle.datasets.known[REF].folder / "hf_token.txt").read_text() == f"{SCOPED}\n"
+
+
+@pytest.mark.usefixtures("oauth")
+def test_whole_way_with_an_oauth_login_a_token_for_one_repository_and_a_private_destination(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path, tmp_path: Path
+) -> None:
+    kaggle.session_secrets = {}
+    (tmp_path / "token").write_text(SCOPED)
+    assert cli("credentials", "sync", "--yes", "--token-file", str(tmp_path / "token")).code == 0
+    let(gate, 1, 2, 3)
+    dispatched = cli(*DISPATCH, "--to", "chex/model", "--private")
+    assert dispatched.code == 0, dispatched.err
+    session = kaggle.sessions[0].wait()
+    assert session.status == "COMPLETE", session.text
+    run_id = records.find(None).run_id
+    assert list(fake_hub.tags("chex/model")) == [run_id]
+    assert fake_hub.is_private("chex/model")
+    weights = len(fake_hub.read("chex/model", "model.safetensors"))
+    assert fake_hub.stored_bytes("chex/model") == weights  # nothing is left of the states
+    assert fake_hub.read("chex/model", "progress.json", f"run/{run_id}")
+    assert cli("runs", "wait").code == 0
+    assert OAUTH not in session.text + dispatched.out
+    assert not any(OAUTH.encode() in body.data for body in kaggle.bodies)
 
 
 def test_expired_token_is_named_without_its_value(
@@ -96,6 +219,9 @@ def test_doctor_finds_everything_in_order(cli: Cli, kaggle: FakeKaggle, fake_hub
     assert result.code == 0, result.out
     assert "logged in as chex, 30.0 of 30 GPU hours left" in result.out
     assert "MISSING" not in result.out
+    assert "phone" not in result.out
+    kaggle.phone_verified = False
+    assert "chex has never run a session with a GPU: until a phone number is verified at" in cli("doctor").out
 
 
 def test_doctor_names_what_is_missing_and_exits_with_1(cli: Cli, kaggle: FakeKaggle) -> None:
@@ -104,5 +230,5 @@ def test_doctor_names_what_is_missing_and_exits_with_1(cli: Cli, kaggle: FakeKag
     assert result.code == 1
     missing = {one["name"]: one["note"] for one in json.loads(result.out) if one["needed"] and not one["ok"]}
     assert set(missing) == {"Kaggle", "dataset"}
-    assert "new ones come 2030-01-05" in missing["Kaggle"]
+    assert "refreshed 2030-01-05 00:00 UTC" in missing["Kaggle"]
     assert "look at its name" in missing["dataset"]

@@ -13,6 +13,7 @@ import pytest
 
 from chexvision_dispatch import records
 from chexvision_dispatch.hf_jobs import FETCH, IMAGE
+from chexvision_dispatch.hub_token import NEW_TOKEN_PAGE
 from tests.dispatch.standin import Cli
 from tests.fakes.hub import FakeHub
 from tests.fakes.hub_jobs import Job
@@ -38,7 +39,7 @@ def carry_out(job: Job, root: Path) -> subprocess.CompletedProcess[str]:
 def test_request_is_what_a_job_needs_and_holds_the_token_as_a_secret_alone(cli: Cli, fake_hub: FakeHub) -> None:
     result = cli(*WORDS, "--flavor", "a10g-small", "--timeout-hours", "2")
     assert result.code == 0, result.err
-    assert "a job on a10g-small (Nvidia A10G - small) costs $0.01667 a minute" in result.out
+    assert "a job on a10g-small (Nvidia A10G - small) costs $0.01667 per minute" in result.out
     (job,) = fake_hub.jobs
     record = records.find(None)
     script = Path(record.folder, "script.py").read_bytes()
@@ -48,7 +49,7 @@ def test_request_is_what_a_job_needs_and_holds_the_token_as_a_secret_alone(cli: 
         "dockerImage": IMAGE,
         "command": ["python", "-c", FETCH, url, hashlib.sha256(script).hexdigest()],
         "arguments": [],
-        "environment": {"HF_ENDPOINT": fake_hub.url},
+        "environment": {"HF_ENDPOINT": fake_hub.url, "PIP_BREAK_SYSTEM_PACKAGES": "1"},
         "secrets": {"HF_TOKEN": "hf_right"},
         "flavor": "a10g-small",
         "timeoutSeconds": 7200,
@@ -108,5 +109,18 @@ def test_token_that_may_not_start_jobs_leaves_no_run(
     monkeypatch.setenv("HF_TOKEN", "hf_reads")
     result = cli(*WORDS)
     assert result.code == 1
-    assert "lets the token not write" in result.err
+    assert "the token may not create chex/model (HTTP 403)" in result.err
     assert "hf_reads" not in result.err + result.out
+    assert records.every() == []
+
+
+def test_oauth_token_that_a_job_would_keep_is_warned_of(
+    cli: Cli, fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "OAuth" not in cli(*WORDS, "--dry-run").out
+    fake_hub.add_token("hf_oauth_x", "oauth")
+    monkeypatch.setenv("HF_TOKEN", "hf_oauth_x")
+    result = cli(*WORDS)
+    assert result.code == 0, result.err
+    assert "a copy, which is not refreshed there" in result.out
+    assert NEW_TOKEN_PAGE in result.out

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import HfApi
 
 from chexvision_dispatch import records
 from tests.dispatch.standin import Cli
@@ -91,7 +93,7 @@ def test_logs_survive_a_dropped_stream_without_a_line_lost_or_doubled(
     assert result.out == kaggle.sessions[0].text
 
 
-def test_cancel_leaves_a_wish_that_pauses_the_run_and_resume_takes_it_back(
+def test_cancel_leaves_a_stop_request_that_pauses_the_run_and_resume_removes_it(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
 ) -> None:
     cli(*DISPATCH, *TO)
@@ -99,7 +101,9 @@ def test_cancel_leaves_a_wish_that_pauses_the_run_and_resume_takes_it_back(
     kaggle.sessions[0].wait_for_text("epoch 2\n")
     asked = cli("runs", "cancel")
     assert asked.code == 0
-    assert f"To end it at once: end it on https://www.kaggle.com/code/{kaggle.sessions[0].ref}" in asked.out
+    run_id = records.find(None).run_id
+    by_hand = f"end it on https://www.kaggle.com/code/{kaggle.sessions[0].ref}"
+    assert f"To end it in any case: chexvision runs cancel {run_id} --now, or {by_hand}" in asked.out
     kaggle.sessions[0].wait()
     ended = cli("runs", "wait")
     assert ended.code == 75
@@ -135,6 +139,7 @@ def test_session_killed_without_warning_costs_only_the_epoch_under_way(
     assert cli("runs", "resume").code == 0
     let(gate, 2, 3)
     assert kaggle.sessions[1].wait().status == "COMPLETE"
+    assert kaggle.sessions[1].request.get("kernelDataSources", []) == []  # Kaggle would drop it
     assert "epoch 1\n" not in kaggle.sessions[1].text
     assert cli("runs", "wait").code == 0
 
@@ -142,19 +147,19 @@ def test_session_killed_without_warning_costs_only_the_epoch_under_way(
 def test_without_a_token_it_pauses_resumes_from_its_output_and_is_collected(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chexvision_dispatch.kaggle.MARGIN_SHARE", 0.6)  # pauses after 4.3 of 10.8 s
+    monkeypatch.setattr("chexvision_dispatch.kaggle.MARGIN_SHARE", 0.96)  # pauses after 4.3 of 108 s
     kaggle.session_secrets = {}
-    cli(*DISPATCH, *TO, "--timeout-hours", "0.003")
+    cli(*DISPATCH, *TO, "--timeout-hours", "0.03")
     let(gate, 1)
     assert kaggle.sessions[0].wait().status == "COMPLETE"
     paused = cli("runs", "wait")
     assert paused.code == 75
-    assert "is paused: its time budget of 0.001" in paused.err
+    assert "is paused: its time budget of 0.00" in paused.err
     let(gate, 2, 3)
     resumed = cli("runs", "resume", "-f")
     assert resumed.code == 0, resumed.err
     assert "epoch 1\n" not in kaggle.sessions[1].text
-    assert ("model", "chex/model") not in fake_hub.repos
+    assert [commit.title for commit in fake_hub.commits("chex/model")] == ["initial commit"]
     collected = cli("runs", "collect")
     assert collected.code == 0, collected.err
     run_id = records.find(None).run_id
@@ -182,7 +187,7 @@ def test_altered_output_is_refused_and_nothing_is_published(
     refused = cli("runs", "collect")
     assert refused.code == 1
     assert "model.safetensors is not as the session left it" in refused.err
-    assert ("model", "chex/model") not in fake_hub.repos
+    assert fake_hub.tags("chex/model") == {}
 
 
 def test_output_that_is_cut_is_fetched_again(cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path) -> None:
@@ -234,9 +239,9 @@ def test_session_that_ends_before_it_can_report_is_explained_by_its_log(cli: Cli
 def test_auto_resume_goes_through_as_many_sessions_as_it_takes(
     cli: Cli, kaggle: FakeKaggle, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chexvision_dispatch.kaggle.MARGIN_SHARE", 0.6)
-    kaggle.session_secrets, kaggle.nested_inputs = {}, True
-    cli(*DISPATCH, *TO, "--timeout-hours", "0.003")
+    monkeypatch.setattr("chexvision_dispatch.kaggle.MARGIN_SHARE", 0.96)
+    kaggle.session_secrets, kaggle.nested_inputs = {}, False  # an output is found where Kaggle mounted it before, too
+    cli(*DISPATCH, *TO, "--timeout-hours", "0.03")
     let(gate, 1)
     kaggle.sessions[0].wait()
     let(gate, 2, 3)
@@ -249,24 +254,24 @@ def test_auto_resume_goes_through_as_many_sessions_as_it_takes(
 def test_auto_resume_ends_when_sessions_are_too_short_to_get_anywhere(
     cli: Cli, kaggle: FakeKaggle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chexvision_dispatch.kaggle.MARGIN_SHARE", 0.95)
-    cli(*DISPATCH, *TO, "--timeout-hours", "0.003")
+    monkeypatch.setattr("chexvision_dispatch.kaggle.MARGIN_SHARE", 0.995)
+    cli(*DISPATCH, *TO, "--timeout-hours", "0.03")
     result = cli("runs", "wait", "--auto-resume")
     assert result.code == 75, result.err
     assert "3 sessions in a row ended no epoch" in result.err
     assert len(kaggle.sessions) == 3
 
 
-def test_quota_that_will_not_last_is_refused_unless_forced(cli: Cli, kaggle: FakeKaggle) -> None:
-    from datetime import timedelta
-
-    kaggle.gpu_time_used = timedelta(hours=29)
-    refused = cli(*DISPATCH, *TO)
-    assert refused.code == 1
-    assert "1.0 of 30 GPU hours left" in refused.err
-    assert "or add --force" in refused.err
-    assert kaggle.sessions == []
-    assert cli(*DISPATCH, *TO, "--force").code == 0
+def test_session_without_gpu_and_internet_fails_with_what_to_do(cli: Cli, kaggle: FakeKaggle) -> None:
+    kaggle.phone_verified = False
+    sent = cli(*DISPATCH, *TO)
+    assert "note   chex has never run a session with a GPU" in sent.out
+    waited = cli("runs", "wait")
+    assert waited.code == 1
+    (line,) = [line for line in waited.err.splitlines() if "is failed" in line]
+    assert "Kaggle started this session with no GPU and no internet" in line
+    assert "verify your phone number at https://www.kaggle.com/settings" in line
+    assert "epoch 1" not in kaggle.sessions[0].text
 
 
 @pytest.mark.parametrize(
@@ -322,5 +327,68 @@ def test_artifact_that_could_not_be_published_is_told_apart_and_collected_later(
     assert f"next: chexvision runs collect {run_id}" in waited.err
     assert fake_hub.tags("chex/model") == {}
     rule.times = 0
+    assert "state.pt" in fake_hub.commits("chex/model", f"run/{run_id}")[0].files
     assert cli("runs", "collect").code == 0
     assert list(fake_hub.tags("chex/model")) == [run_id]
+    seen = status(cli)
+    published = f"chex/model@{fake_hub.tags('chex/model')[run_id]}"
+    assert (seen["status"], seen["published"], seen["progress"]["published"]) == ("complete", published, published)
+    assert cli("runs", "wait").code == 0
+    assert f"{run_id} " in cli("runs", "list").out
+    branch = fake_hub.commits("chex/model", f"run/{run_id}")
+    assert json.loads(branch[0].files["progress.json"])["published"] == published
+    assert not any("state.pt" in commit.files for commit in branch)
+    assert fake_hub.stored_bytes("chex/model") == len(fake_hub.read("chex/model", "model.safetensors"))
+
+
+def test_destination_is_created_last_and_not_by_a_dry_run(cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub) -> None:
+    assert cli(*DISPATCH, *TO, "--private", "--dry-run").code == 0
+    kaggle.gpu_time_used = kaggle.gpu_time_allowed
+    assert cli(*DISPATCH, *TO, "--private").code == 1
+    assert ("model", "chex/model") not in fake_hub.repos
+    kaggle.gpu_time_used = timedelta()
+    assert cli(*DISPATCH, *TO, "--private").code == 0
+    assert fake_hub.is_private("chex/model")
+
+
+def test_private_run_is_not_sent_to_a_public_repository(cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub) -> None:
+    HfApi().create_repo("chex/model")
+    refused = cli(*DISPATCH, *TO, "--private")
+    assert refused.code == 1
+    assert "chex/model exists and is public" in refused.err
+    assert (kaggle.sessions, records.every()) == ([], [])
+    assert not list(records.runs_dir().rglob("script.py"))
+
+
+def test_private_folder_is_refused(cli: Cli, kaggle: FakeKaggle, shards: Path) -> None:
+    refused = cli(
+        "dispatch", "--model", "densenet", "--on", "local", "--data", str(shards), "--to", "./out", "--private"
+    )
+    assert refused.code == 2
+    assert "--private is for a repository on the Hub" in refused.err
+
+
+def test_machine_whose_token_may_not_create_the_destination_leaves_it_to_the_session(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_hub.add_token("hf_reads", "read")
+    monkeypatch.setenv("HF_TOKEN", "hf_reads")
+    dispatched = cli(*DISPATCH, *TO)
+    assert dispatched.code == 0, dispatched.err
+    assert "note   on this machine the token may not create chex/model (HTTP 403)" in dispatched.out
+    let(gate, 1, 2, 3)
+    assert kaggle.sessions[0].wait().status == "COMPLETE"
+    assert list(fake_hub.tags("chex/model")) == [records.find(None).run_id]
+
+
+def test_session_whose_token_is_for_another_repository_says_what_to_do(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_hub.add_token("hf_scoped", "fineGrained", {"model/chex/model": ["repo.write"]})
+    kaggle.session_secrets = {"HF_TOKEN": "hf_scoped"}
+    monkeypatch.delenv("HF_TOKEN")
+    cli(*DISPATCH, *TO)
+    text = kaggle.sessions[0].wait().text
+    assert "the token may not create chex/model (HTTP 403)" in text
+    assert "create it on https://huggingface.co/new first" in text
+    assert "epoch 1" not in text

@@ -36,7 +36,6 @@ def release(tmp_path: Path, kaggle: FakeKaggle) -> Release:
     made.metadata = made.root / made.metadata.name
     made.write_lists(made.names[:30], made.names[30:])
     kaggle.add_dataset("nih-chest-xrays/data", made.root)
-    kaggle.nested_inputs = True
     return made
 
 
@@ -113,6 +112,32 @@ def test_built_and_pushed_in_one_commit_without_a_gpu(
     assert not any(name.startswith("shards.partial/") for name in branch[0].files)
 
 
+@pytest.mark.parametrize(("nested", "organizations"), [(False, ()), (True, ())], ids=["flat", "owner"])
+def test_release_is_found_where_kaggle_mounted_it_before(
+    cli: Cli,
+    kaggle: FakeKaggle,
+    fake_hub: FakeHub,
+    release: Release,
+    whole: dict[str, bytes],
+    nested: bool,
+    organizations: tuple[str, ...],
+) -> None:
+    kaggle.nested_inputs, kaggle.organizations = nested, frozenset(organizations)
+    cli(*BUILD)
+    assert kaggle.sessions[0].wait().status == "COMPLETE", kaggle.sessions[0].text
+    assert on_the_hub(fake_hub) == whole
+
+
+def test_release_that_is_not_attached_is_named(cli: Cli, kaggle: FakeKaggle, release: Release) -> None:
+    kaggle.hold()
+    cli(*BUILD)
+    session = kaggle.sessions[0]
+    (session.folder / "kaggle/input/datasets").rename(session.folder / "kaggle/input/elsewhere")
+    kaggle.release()
+    assert session.wait().exit_code == 1
+    assert "error: the Kaggle dataset nih-chest-xrays/data is not attached to this session" in session.text
+
+
 def test_killed_session_costs_no_finished_shard(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, whole: dict[str, bytes]
 ) -> None:
@@ -137,7 +162,7 @@ def test_killed_session_costs_no_finished_shard(
     assert len(fake_hub.commits(DATA, repo_type="dataset")) == 2
 
 
-def test_wish_to_stop_pauses_behind_the_last_finished_shard(
+def test_stop_request_pauses_behind_the_last_finished_shard(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, whole: dict[str, bytes]
 ) -> None:
     blocked = block(release, kaggle)
@@ -145,7 +170,9 @@ def test_wish_to_stop_pauses_behind_the_last_finished_shard(
     wait_for_finished(kaggle, fake_hub, BEFORE_BLOCKED)
     assert cli("runs", "cancel").code == 0
     inside = (
-        kaggle.sessions[0].folder / "kaggle/input/datasets/nih-chest-xrays/data" / blocked.relative_to(release.root)
+        kaggle.sessions[0].folder
+        / "kaggle/input/datasets/organizations/nih-chest-xrays/data"
+        / blocked.relative_to(release.root)
     )
     kaggle.sessions[0].wait_for_text("asked to stop")
     inside.write_bytes(release.files[blocked.name])  # what it waits for comes
@@ -157,6 +184,8 @@ def test_wish_to_stop_pauses_behind_the_last_finished_shard(
     assert cli("runs", "resume", "-f").code == 0
     assert on_the_hub(fake_hub) == whole
     assert fetched(fake_hub) == []  # all was in the first session's output, which is attached
+    pushed = fake_hub.repos["dataset", DATA].history("main")[0].entries.values()
+    assert fake_hub.stored_bytes(DATA, "dataset") == sum(entry.size for entry in pushed if entry.lfs)
 
 
 def test_without_a_token_the_set_is_collected_and_pushed_from_here(
@@ -165,7 +194,7 @@ def test_without_a_token_the_set_is_collected_and_pushed_from_here(
     kaggle.session_secrets = {}
     cli(*BUILD, "--private")
     assert kaggle.sessions[0].wait().status == "COMPLETE", kaggle.sessions[0].text
-    assert ("dataset", DATA) not in fake_hub.repos
+    assert [commit.title for commit in fake_hub.commits(DATA, repo_type="dataset")] == ["initial commit"]
     assert "next   chexvision runs collect" in cli("runs", "status").out
     collected = cli("runs", "collect")
     assert collected.code == 0, collected.err
@@ -175,17 +204,21 @@ def test_without_a_token_the_set_is_collected_and_pushed_from_here(
 
 
 def test_what_was_to_be_private_never_reaches_a_public_dataset(
-    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     HfApi().create_repo(DATA, repo_type="dataset")
+    refused = cli(*BUILD, "--private")
+    assert (refused.code, kaggle.sessions) == (1, [])
+    assert f"{DATA} exists and is public" in refused.err
+    monkeypatch.delenv("HF_TOKEN")  # only the session can look now
     cli(*BUILD, "--private")
     assert kaggle.sessions[0].wait().exit_code == 1
-    assert "is there already and public" in kaggle.sessions[0].text
+    assert f"{DATA} exists and is public" in kaggle.sessions[0].text
     assert list(fake_hub.repos["dataset", DATA].branches) == ["main"]
     assert "status failed" in cli("runs", "status").out
 
 
-def test_wish_to_stop_a_private_build_makes_no_public_dataset(
+def test_stop_request_to_a_private_build_makes_no_public_dataset(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release
 ) -> None:
     kaggle.hold()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chexvision.errors import UsageError
-from chexvision.shards.metadata import Entry, read_metadata
+from chexvision.shards.metadata import Entry, find_metadata, read_metadata
 from tests.shards.conftest import HEAD_2020
 
 ROW = "00000001_000.png,Cardiomegaly|Emphysema,3,1,058Y,M,PA,2682,2749,0.143,0.143"
@@ -75,3 +75,27 @@ def test_the_release_reads_whole(shared: Path) -> None:
     assert len(entries) == 112_120
     assert len({entry.patient_id for entry in entries.values()}) == 30_805
     assert entries["00000001_001.png"] == Entry("Cardiomegaly|Emphysema", 1, 58, "M", "PA", 1, 2894, 2729)
+
+
+@pytest.mark.parametrize("folder", ["", "data", "datasets/organizations/nih-chest-xrays/data"])
+def test_file_is_found_as_deep_as_kaggle_mounts_the_release(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder / "images_001" / "images").mkdir(parents=True)
+    file = tmp_path / folder / "Data_Entry_2017.csv"
+    file.touch()
+    assert find_metadata([tmp_path]) == file
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], r"no Data_Entry_2017\*\.csv\*"),
+        (["a/b/c/d/e/Data_Entry_2017.csv"], r"no Data_Entry_2017\*\.csv\*"),
+        (["Data_Entry_2017.csv", "a/Data_Entry_2017_v2020.csv.gz"], r"2 files Data_Entry_2017\*\.csv\*"),
+    ],
+)
+def test_file_that_is_missing_or_one_of_several_is_asked_for(tmp_path: Path, files: list[str], message: str) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(UsageError, match=f"{message} below .*; name the metadata file with --metadata"):
+        find_metadata([tmp_path])

@@ -5,15 +5,20 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from chexvision.data.augment import plain
+from chexvision.evaluation.metrics import measure
+from chexvision.evaluation.predict import as_predictions
 from chexvision.training.ema import MovingAverage
+from chexvision.training.history import best_epoch
 from chexvision.training.loop import Training
 from chexvision.training.loss import pos_weight
 from chexvision.training.optimizer import learning_rate
 from chexvision.training.session import STATE_FILE
-from tests.training.runs import tiny_training
+from tests.training.runs import tiny_training, weights
 
 UNFROZEN = "training.phases=[{epochs: 1, lr: 1e-2, min_lr: 1e-4, warmup_epochs: 0.5, freeze_backbone: false}]"
 
@@ -71,16 +76,16 @@ def test_loss_and_norm_are_means_over_images_and_steps_whatever_the_last_step_ho
     drawn_shards: Path, tmp_path: Path
 ) -> None:
     """With weights that do not move: each image counts once, and an image that only fills up a pass not at all."""
-    still = "training.phases=[{epochs: 1, lr: 1e-30, min_lr: 0, warmup_epochs: 0, freeze_backbone: true}]"
-    plain = [f"augment.{key}=0" for key in ("hflip", "rotate_degrees", "translate", "shear_degrees", "scale")]
-    plain += [f"augment.{key}=0" for key in ("brightness", "contrast", "blur", "erase")]
-    whole = tiny_training(drawn_shards, tmp_path / "whole", still, *plain, "model.dropout=0", "optim.batch_size=999")
+    still = ["training.phases=[{epochs: 1, lr: 1e-30, min_lr: 0, warmup_epochs: 0, freeze_backbone: true}]"]
+    still += [f"augment.{key}=0" for key in ("hflip", "rotate_degrees", "translate", "shear_degrees", "scale")]
+    still += [f"augment.{key}=0" for key in ("brightness", "contrast", "blur", "erase")] + ["model.dropout=0"]
+    whole = tiny_training(drawn_shards, tmp_path / "whole", *still, "optim.batch_size=999")
     assert whole.run()
     images = len(whole.train_split)
     assert (whole.steps, images % 24 > 0) == (1, True)
     for batch in (24, -(-images // 2), images - 1):
         work = tmp_path / str(batch)
-        training = tiny_training(drawn_shards, work, still, *plain, "model.dropout=0", f"optim.batch_size={batch}")
+        training = tiny_training(drawn_shards, work, *still, f"optim.batch_size={batch}")
         assert training.run()
         assert training.history[0].train_loss == pytest.approx(whole.history[0].train_loss, rel=1e-6)
         if batch == -(-images // 2):  # the mean of two norms, not their sum
@@ -118,3 +123,23 @@ def test_an_average_goes_on_from_its_saved_state() -> None:
     assert second.steps == 3
     for name, value in first.module.state_dict().items():
         assert torch.equal(value, second.module.state_dict()[name]), name
+
+
+def test_the_history_holds_what_the_kept_weights_reach_on_validation(drawn_shards: Path, tmp_path: Path) -> None:
+    """In evaluation mode: neither dropout nor the norms' batch statistics have a part in it."""
+    training = tiny_training(drawn_shards, tmp_path, "model.dropout=0.5", "optim.micro_batch_size=5")
+    assert training.run()
+    best = best_epoch(training.history)
+    split = training.validation_split
+    model = training.model
+    model.load_state_dict(weights(tmp_path))
+    model.eval()
+    with torch.no_grad():
+        logits = model(plain(torch.from_numpy(np.array(split.images))))
+        losses = training.loss(logits, torch.from_numpy(split.targets))
+    both = torch.cat([logits["multilabel_logits"], logits["binary_logits"]], dim=1).sigmoid()
+    metrics = measure(as_predictions(split, both.numpy()))
+    assert best.validation_loss == pytest.approx(float(losses.mean()), rel=1e-5)
+    assert best.macro_auroc == pytest.approx(metrics.macro_auroc, abs=1e-6)
+    assert best.binary_f1 == pytest.approx(metrics.binary_f1, abs=1e-6)
+    assert best.auroc == {name: pytest.approx(of.auroc, abs=1e-6) for name, of in metrics.findings.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,11 +13,12 @@ from chexvision.cli.shards import MaxBad, Private, Seed, ShardSize, Size, datase
 from chexvision.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from chexvision.config import Recipe
     from chexvision_dispatch.records import Option
     from chexvision_dispatch.submit import Job, Prepared
-    from chexvision_dispatch.target import Target
+    from chexvision_dispatch.target import GpuHours, Target
 
 
 class On(StrEnum):
@@ -102,6 +103,9 @@ def train(
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one value of the recipe; repeatable.")
     ] = None,
     preset: Annotated[str | None, typer.Option(help="Partial recipe laid over it, such as smoke.")] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Create the model's repository so that only you see it.")
+    ] = False,
     token_dataset: TokenDataset = None,
     accelerator: Annotated[
         str, typer.Option(help="Kaggle's name for the hardware; this one is two T4s.")
@@ -126,10 +130,9 @@ def train(
         raise UsageError("name what to train: --model densenet")
     from chexvision.recipes import load_recipe
     from chexvision_dispatch import submit
-    from chexvision_dispatch.estimate import gpu_hours
 
     recipe = load_recipe(model, preset=preset, overrides=overrides or [])
-    request = submit.Request(model, preset, overrides or [], data, to)
+    request = submit.Request(model, preset, overrides or [], data, to, private)
     sending = Sending(
         on=on,
         token_dataset=token_dataset,
@@ -145,8 +148,7 @@ def train(
         accelerator=accelerator,
         flavor=flavor,
     )
-    hours = None if force else gpu_hours(recipe)
-    _send(recipe.name, lambda target: submit.training(request, recipe, target), sending, hours)
+    _send(recipe.name, lambda target: submit.training(request, recipe, target), sending, recipe, force=force)
 
 
 @app.command("shards")
@@ -195,7 +197,7 @@ def shards(
         out=out,
         run_dir=run_dir,
     )
-    _send("shards", lambda target: building(request, target), sending, 0.0)
+    _send("shards", lambda target: building(request, target), sending)
 
 
 def _refuse_options_before(subcommand: str, context: typer.Context) -> None:
@@ -205,8 +207,15 @@ def _refuse_options_before(subcommand: str, context: typer.Context) -> None:
         raise UsageError(f"write --{typed[0].replace('_', '-')} behind {subcommand}, which has options of its own")
 
 
-def _send(name: str, job: Callable[[Target], Job], sending: Sending, needs_hours: float | None) -> None:
-    """Prepare a run called `name` and send it, as `sending` says; 0 `needs_hours` for one without a GPU."""
+def _send(
+    name: str,
+    job: Callable[[Target], Job],
+    sending: Sending,
+    recipe: Recipe | None = None,
+    *,
+    force: bool = False,
+) -> None:
+    """Prepare a run called `name` and send it, as `sending` says; `recipe` is what it trains, if it does."""
     from chexvision.provenance import new_run_id
     from chexvision_dispatch import records, submit
     from chexvision_dispatch.targets import open_target
@@ -226,13 +235,16 @@ def _send(name: str, job: Callable[[Target], Job], sending: Sending, needs_hours
     target = open_target(on, {**options, "dry_run": True} if dry_run and on is On.KAGGLE else options)
 
     prepared = submit.prepare(job(target), target, run_id, folder, options)
-    notes = [*prepared.notes, *([] if dry_run else target.check(needs_hours))]
+    checked = [] if dry_run else target.check(_needs(recipe, on, options, force=force))
+    notes = [*prepared.notes, *checked]
     notes += submit.write(prepared, target, folder)
     _describe(prepared, notes)
     if dry_run:
         typer.echo(f"dry run: nothing was sent; what would be is in {folder}")
         return
-    record = submit.submit(prepared, target, folder)
+    record, notes = submit.submit(prepared, target, folder)
+    for note in notes:
+        typer.echo(f"note   {note}")
     page = record.sessions[-1].page
     if page:
         typer.echo(f"page   {page}")
@@ -242,6 +254,19 @@ def _send(name: str, job: Callable[[Target], Job], sending: Sending, needs_hours
         show_log(record, sending.auto_resume)
     else:
         typer.echo(f"next   chexvision runs logs -f {run_id}, or close the laptop and type: chexvision runs status")
+
+
+def _needs(recipe: Recipe | None, on: On, options: Mapping[str, Option], *, force: bool) -> GpuHours | None:
+    """How long a run takes the target's GPU; only Kaggle's are counted."""
+    from chexvision_dispatch.estimate import gpu_hours
+    from chexvision_dispatch.target import GpuHours
+
+    if recipe is None:
+        return None
+    if on is not On.KAGGLE:
+        return GpuHours()
+    hours = gpu_hours(recipe, options)
+    return replace(hours, refuse=False) if force else hours
 
 
 def _options(sending: Sending, home: Path) -> dict[str, Option]:

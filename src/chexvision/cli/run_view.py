@@ -76,10 +76,28 @@ def curve(values: list[float | None]) -> str:
 
 
 def next_step(view: RunView) -> str:
+    """The command that leads on, or what to do where none does; empty where nothing is left to do."""
     record = view.record
-    if view.status in ("paused", "failed", "cancelled", "unsent"):
+    if view.status in ("paused", "unsent"):
         return f"chexvision runs resume {record.run_id}"
+    if view.status in ("failed", "cancelled"):
+        return _after_failure(view)
     waits = view.status == "unpublished" or (
         view.status == "complete" and record.to is not None and record.published is None
     )
     return f"chexvision runs collect {record.run_id}" if waits else ""
+
+
+def _after_failure(view: RunView) -> str:
+    from chexvision_dispatch.view import branch_of, target_of
+
+    record, progress = view.record, view.progress
+    reason = progress.stop_reason if progress is not None and view.told else None
+    resume = f"chexvision runs resume {record.run_id}"
+    if progress is None or not progress.state:
+        if reason == "error":
+            return "fix that and dispatch again; another session of this run would fail alike"
+    elif branch_of(record) is None and not target_of(record).reads_folders:
+        return f"chexvision runs collect {record.run_id}, which brings its state here"
+    ended_before_it_began = view.status == "failed" and not view.told and bool(view.errors)
+    return f"once that is fixed: {resume}" if reason == "not_allowed" or ended_before_it_began else resume

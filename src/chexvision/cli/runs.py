@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from chexvision.cli import one_line, run_view
-from chexvision.errors import ChexError
+from chexvision.errors import ChexError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -29,7 +30,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 T = TypeVar("T")
 
 _DETACHED = 130
-_IDLE_SESSIONS = 3
+_GRACE_MINUTES = 5.0  # a session polls for stop requests every minute, and then uploads its state
 
 
 @app.command("list")
@@ -38,7 +39,7 @@ def list_runs(as_json: Json = False) -> None:
     from chexvision_dispatch import records
 
     damaged: list[ChexError] = []
-    views = [_looked(record) for record in records.every(damaged.append)]
+    views = [_polled(record) for record in records.every(damaged.append)]
     if as_json:
         _print_json([view.as_json() for view in views])
     elif not views and not damaged:
@@ -57,7 +58,7 @@ def list_runs(as_json: Json = False) -> None:
 @app.command("status")
 def status(
     run: Run = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Draw it anew until the run ends.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Redraw it until the run ends.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show how a run stands: what its target says, and the curve that it reports itself."""
@@ -103,16 +104,40 @@ def wait(
     from chexvision_dispatch import records, runs
 
     record = records.find(run)
-    view = _attended(record, lambda: attend(record, lambda one: runs.wait(one), auto_resume))
+    view = _attended(record, lambda: runs.attend(record, runs.wait, _say, auto_resume=auto_resume))
     _say_end(view, as_json)
 
 
 @app.command("cancel")
-def cancel(run: Run = None, as_json: Json = False) -> None:
+def cancel(
+    run: Run = None,
+    at_once: Annotated[
+        bool, typer.Option("--now", help="Wait for it to end, and kill it if it takes longer than the grace period.")
+    ] = False,
+    grace_minutes: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MINUTES",
+            help=f"(--now) Grace period to save its state in.  [default: {_GRACE_MINUTES:g}]",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Ask a run to save its state and end."""
     from chexvision_dispatch import records, runs
 
+    if grace_minutes is not None and (not at_once or not 0 <= grace_minutes < math.inf):
+        raise UsageError(f"--grace-minutes {grace_minutes:g} must be 0 or more, and goes with --now")
     record = records.find(run)
+    if at_once:
+        grace_s = 60 * (_GRACE_MINUTES if grace_minutes is None else grace_minutes)
+        view = _attended(record, lambda: runs.end(record, grace_s, _say))
+        if as_json:
+            _print_json(view.as_json())
+        else:
+            _print_end(view)
+        return
     done = runs.cancel(record)
     if as_json:
         _print_json({"run_id": record.run_id, "done": done})
@@ -126,7 +151,7 @@ def resume(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay and show its log.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Go on with a run that paused, failed or was cut: the same bundle, from its last state."""
+    """Go on with a run that paused, failed or was killed: the same bundle, from its last state."""
     from chexvision_dispatch import records, runs
 
     record, notes = runs.resume(records.find(run))
@@ -150,7 +175,7 @@ def collect(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Bring a complete run's artifact here, verify it, and publish it as the session would have."""
+    """Bring a complete run's artifact here, verify and publish it; of a failed run, its state to resume from."""
     from chexvision_dispatch import collect as collecting
     from chexvision_dispatch import records
 
@@ -158,8 +183,17 @@ def collect(
     collected = collecting.collect(record, to)
     if as_json:
         folder = str(collected.folder) if collected.folder else None
-        _print_json({"run_id": record.run_id, "folder": folder, "published": collected.published})
+        state = collected.state.what if collected.state else None
+        told = {"run_id": record.run_id, "folder": folder, "published": collected.published, "state": state}
+        _print_json({**told, "notes": collected.notes})
         return
+    if collected.state is not None:
+        typer.echo(f"state  {collected.state.what}")
+        obstacle = collected.state.obstacle
+        typer.echo(f"note   no session reaches it: {obstacle}" if obstacle else _next_resume(record))
+        return
+    for note in collected.notes:
+        print(f"note: {note}", file=sys.stderr)
     if collected.folder is None:
         typer.echo(f"published before: {collected.published}")
         return
@@ -167,32 +201,6 @@ def collect(
     typer.echo(
         f"published: {collected.published}" if collected.published else "published nowhere; name a place: --to"
     )
-
-
-def attend(record: RunRecord, once: Callable[[RunRecord], RunView], auto_resume: bool) -> RunView:
-    """Stay with a run by means of `once`; with `auto_resume` through as many sessions as it takes.
-
-    Sessions that are too short for their work would follow each other until the quota is used up: the third one in
-    a row that ends no epoch, and finishes no shard, is the last.
-    """
-    from chexvision_dispatch import runs
-
-    reached, idle = (0, 0), 0
-    while True:
-        view = once(record)
-        if not (auto_resume and runs.goes_on(view) and view.progress is not None):
-            return view
-        before, reached = reached, (view.progress.epoch, view.progress.images_done)
-        idle = idle + 1 if reached == before else 0
-        if idle == _IDLE_SESSIONS:
-            print(
-                f"{_IDLE_SESSIONS} sessions in a row ended no epoch and finished no shard; they are too short. "
-                "Not resumed again",
-                file=sys.stderr,
-            )
-            return view
-        record, _ = runs.resume(view.record)
-        print(f"session {len(record.sessions)} of {record.run_id} goes on", file=sys.stderr, flush=True)
 
 
 def _attended(record: RunRecord, stay: Callable[[], T]) -> T:
@@ -211,11 +219,13 @@ def show_log(record: RunRecord, auto_resume: bool) -> None:
     """Show the log of a run until it ends, and exit with its outcome."""
     from chexvision_dispatch import runs
 
-    view = _attended(record, lambda: attend(record, lambda one: runs.follow(one, _write), auto_resume))
+    view = _attended(
+        record, lambda: runs.attend(record, lambda one: runs.follow(one, _write), _say, auto_resume=auto_resume)
+    )
     _say_end(view, as_json=False)
 
 
-def _looked(record: RunRecord) -> RunView:
+def _polled(record: RunRecord) -> RunView:
     """How a run stands; "unknown" where its target does not answer."""
     from chexvision_dispatch.view import RunView, look
 
@@ -231,12 +241,20 @@ def _say_end(view: RunView, as_json: bool) -> None:
     if as_json:
         _print_json(view.as_json())
     else:
-        sys.stdout.flush()
-        print(f"{view.record.run_id} is {view.status}{': ' if view.message else ''}{view.message}", file=sys.stderr)
-        hint = run_view.next_step(view)
-        if hint:
-            print(f"next: {hint}", file=sys.stderr)
+        _print_end(view)
     raise typer.Exit(EXIT_CODES[view.status])
+
+
+def _print_end(view: RunView) -> None:
+    sys.stdout.flush()
+    _say(f"{view.record.run_id} is {view.status}{': ' if view.message else ''}{view.message}")
+    hint = run_view.next_step(view)
+    if hint:
+        _say(f"next: {hint}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _show(view: RunView, as_json: bool) -> None:
@@ -257,8 +275,12 @@ def _watch(record: RunRecord) -> RunView:
     def drawn(view: RunView) -> RenderableType:
         return Text("\n".join(run_view.lines(view)))
 
-    with Live(Text(f"looking at {record.run_id} …"), console=Console(), auto_refresh=False) as live:
+    with Live(Text(f"polling {record.run_id} …"), console=Console(), auto_refresh=False) as live:
         return runs.wait(record, lambda view: live.update(drawn(view), refresh=True))
+
+
+def _next_resume(record: RunRecord) -> str:
+    return f"next   chexvision runs resume {record.run_id}"
 
 
 def _where(record: RunRecord) -> str:

@@ -23,6 +23,9 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one value of the recipe; repeatable.")
     ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Create the repository of --to so that only you see it.")
+    ] = False,
     work: Annotated[
         Path | None, typer.Option(help="Folder of state, history and artifact. Default: runs/<run id>.")
     ] = None,
@@ -55,6 +58,8 @@ def train(
     check_named(source)
     check_image_size(source, recipe.data)
     destination = parse_reference(to) if to else None
+    if private and not isinstance(destination, RepoRef):
+        raise UsageError("--private is for a repository on the Hub: name one with --to USER/REPO, or leave it out")
     if work is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("several processes train one run: name the folder that they share, --work DIR")
     made = Provenance.read(provenance) if provenance else Provenance.here(recipe.name)
@@ -62,7 +67,9 @@ def train(
     begun = read_progress(folder)
     if begun is not None and provenance is None:
         made = made.model_copy(update={"run_id": begun.run_id})
-    branch = RunBranch(destination.repo_id, made.run_id) if isinstance(destination, RepoRef) else None
+    branch = None
+    if isinstance(destination, RepoRef):
+        branch = RunBranch(destination.repo_id, made.run_id, private=private)
 
     from chexvision.training.session import TrainingSession
 
@@ -76,7 +83,7 @@ def train(
     with TrainingSession(folder, made.run_id, max_hours=max_hours, branch=branch) as session:
         from chexvision.training.run import run_training
 
-        outcome = run_training(recipe, source, folder, made, destination, session)
+        outcome = run_training(recipe, source, folder, made, destination, session, private=private)
     if outcome.artifact is not None and outcome.metrics is not None:
         for name, split in outcome.metrics.splits.items():
             auroc = "–" if split.macro_auroc is None else f"{split.macro_auroc:.4f}"

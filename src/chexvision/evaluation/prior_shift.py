@@ -1,12 +1,15 @@
 """Probabilities corrected for findings that are more or less common than where the calibration was fitted.
 
-Where only the prevalence differs, and images with a finding and images without look as they did before, the odds of a
-calibrated probability change by one factor: the new prior odds over the old ones (Elkan, IJCAI 2001). The new
-prevalence is not read off the labels of the measured images, which nobody has when a model is used. It is estimated
-from the probabilities alone, by maximum likelihood (Saerens, Latinne and Decaestecker, Neural Computation 2002, who
-find it by EM; the likelihood has one maximum, so any search finds the same). So the figures after the correction are
-ones that a hospital can reach with its own unlabelled images. Where images differ in more than prevalence, the
-estimate is off, and so is the correction: the labels' prevalence is given beside it.
+Where only the prevalence differs, and images with a finding and images without look as they did before, the odds of
+a calibrated probability change by one factor: the new prior odds over the old ones (Elkan, IJCAI 2001). The figures
+after this correction use the prevalence among the labels of the measured images. Whoever has no labels has to
+estimate it, so they are the best that the correction can reach, not what a user gets.
+
+Whether the assumption holds shows in the prevalence that it implies: the one that makes the probabilities of these
+images most likely, without their labels (Saerens, Latinne and Decaestecker, Neural Computation 2002, who find it by
+EM; the likelihood has one maximum, so any search finds the same). Far from the labels' prevalence, the images differ
+in more than prevalence, and the correction makes calibration worse. So it does between patients of the release's own
+two lists: sicker patients look sicker, and calibrated probabilities have followed already.
 """
 
 from __future__ import annotations
@@ -58,31 +61,34 @@ def prior_shift(predictions: Predictions, calibrated: Floats, calibration: Calib
     Returns:
         None where no finding can be corrected.
     """
-    after = np.array(calibrated, np.float64)
-    estimates: dict[int, float] = {}
-    for i, name in enumerate(predictions.names):
-        before = calibration.prevalences.get(name)
-        if calibration.curves.get(name) is not None and before is not None:
-            estimates[i] = estimated_prevalence(calibrated[:, i], before)
-            after[:, i] = corrected(calibrated[:, i], before, estimates[i])
-    measured = [Measure(predictions, values, only=("brier", "ece")) for values in (calibrated, after)]
-    kept = [i for i in estimates if measured[0].too_few[i] is None]
-    findings = [i for i in kept if predictions.names[i] != ABNORMAL]
+    names = predictions.names
+    before = Measure(predictions, calibrated, only=("brier", "ece"))
+    kept = [
+        i
+        for i, name in enumerate(names)
+        if before.too_few[i] is None and calibration.curves.get(name) and name in calibration.prevalences
+    ]
+    findings = [i for i in kept if names[i] != ABNORMAL]
     if not findings:
         return None
-    figures = [of.once() for of in measured]
+    here = {i: float(np.nanmean(predictions.targets[:, i])) for i in kept}
+    after = np.array(calibrated, np.float64)
+    for i in kept:
+        after[:, i] = corrected(calibrated[:, i], calibration.prevalences[names[i]], here[i])
+    figures = [of.once() for of in (before, Measure(predictions, after, only=("brier", "ece")))]
 
     def pair(name: str, rows: list[int]) -> tuple[float, float]:
-        before, after = (float(macro_of(of[name], rows)[0]) for of in figures)
-        return before, after
+        first, second = (float(macro_of(of[name], rows)[0]) for of in figures)
+        return first, second
 
     return PriorShift(
         calibrated_on=calibration.chosen_on.split,
         outputs={
-            predictions.names[i]: OutputShift(
-                calibrated_on=calibration.prevalences[predictions.names[i]],
-                here=float(np.nanmean(predictions.targets[:, i])),
-                estimated=estimates[i],
+            names[i]: OutputShift(
+                calibrated_on=calibration.prevalences[names[i]],
+                here=here[i],
+                predicted=float(calibrated[:, i].mean()),
+                implied=estimated_prevalence(calibrated[:, i], calibration.prevalences[names[i]]),
                 brier=pair("brier", [i]),
                 ece=pair("ece", [i]),
             )

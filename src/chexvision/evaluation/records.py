@@ -133,14 +133,16 @@ class OutputShift(Record):
     Args:
         calibrated_on: prevalence where it was fitted.
         here: prevalence among the measured images, by their labels.
-        estimated: the same, estimated from the probabilities without the labels.
-        brier: Brier score before and after the odds are corrected for the estimated prevalence.
+        predicted: mean calibrated probability here, before any correction.
+        implied: prevalence that the probabilities imply without the labels, if images differ in prevalence alone.
+        brier: Brier score before and after the odds are corrected for the prevalence here.
         ece: expected calibration error, likewise.
     """
 
     calibrated_on: float
     here: float
-    estimated: float
+    predicted: float
+    implied: float
     brier: tuple[float, float]
     ece: tuple[float, float]
 
@@ -153,8 +155,8 @@ class OutputShift(Record):
 class PriorShift(Record):
     """Prevalences here and where the calibration was fitted, and figures after a correction for the difference.
 
-    The correction uses no label of the measured images. Outputs without calibration or with too few cases are left
-    out.
+    The correction uses the labels of the measured images, so its figures are the best it can reach. Outputs without
+    calibration or with too few cases are left out.
 
     Args:
         calibrated_on: the split that the calibration was fitted on.
@@ -169,6 +171,11 @@ class PriorShift(Record):
     macro_findings: int
     macro_brier: tuple[float, float]
     macro_ece: tuple[float, float]
+
+    @property
+    def helps(self) -> bool:
+        """Whether calibration is better after the correction."""
+        return self.macro_ece[1] < self.macro_ece[0] and self.macro_brier[1] < self.macro_brier[0]
 
 
 class SplitMetrics(Record):

@@ -77,12 +77,13 @@ def prior_shift_table(shift: PriorShift) -> str:
             f"{of.calibrated_on:.4f}",
             f"{of.here:.4f}",
             f"{of.ratio:.2f}",
-            f"{of.estimated:.4f}",
+            f"{of.predicted:.4f}",
+            f"{of.implied:.4f}",
             *(f"{value:.4f}" for value in (*of.ece, *of.brier)),
         ]
         for name, of in shift.outputs.items()
     ]
-    heads = ["", f"prevalence on {shift.calibrated_on}", "here", "ratio", "estimated without labels"]
+    heads = ["", f"prevalence on {shift.calibrated_on}", "here", "ratio", "mean probability", "implied"]
     heads += ["ECE", "corrected", "Brier", "corrected"]
     return "<h2>Calibration under the prevalences here</h2>" + table(heads, rows, prior_shift_text(shift))
 

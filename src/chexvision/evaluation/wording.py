@@ -59,7 +59,8 @@ def prior_shift_text(shift: PriorShift) -> str:
     return (
         f"prevalence here is {ratios[0]:.2f} to {ratios[-1]:.2f} times that on {shift.calibrated_on}, where "
         f"probabilities were calibrated (median {median(ratios):.2f}, {shift.macro_findings} findings); with odds "
-        "corrected for prevalences that are estimated without the labels here (Saerens et al. 2002), mean ECE is "
+        "corrected for the prevalence among the labels here (Elkan 2001), mean ECE is "
         f"{shift.macro_ece[1]:.4f} instead of {shift.macro_ece[0]:.4f}, mean Brier score "
         f"{shift.macro_brier[1]:.4f} instead of {shift.macro_brier[0]:.4f}"
+        + ("" if shift.helps else ": the correction does not help, images here differ in more than prevalence")
     )

@@ -7,10 +7,9 @@ import tempfile
 from pathlib import Path
 
 from chexvision.files import atomic_path
+from chexvision.hub.mounts import attached_files
 from chexvision.hub.run_branch import RunBranch
 from chexvision.hub.run_progress import PROGRESS_FILE, RunProgress, read_progress
-
-_MOUNTS = (f"*/{PROGRESS_FILE}", f"*/*/*/{PROGRESS_FILE}")  # below ../input: by slug, or by kind, owner and slug
 
 
 def restore(run_id: str, work: Path, given: Path, scratch: Path, branch: RunBranch | None) -> None:
@@ -30,7 +29,7 @@ def restore(run_id: str, work: Path, given: Path, scratch: Path, branch: RunBran
     if here is not None and here.state and all((work / name).is_file() for name in here.state):
         return
     with tempfile.TemporaryDirectory(dir=scratch) as fetched:
-        places = sorted({path.parent for pattern in _MOUNTS for path in given.glob(pattern)})
+        places = [path.parent for path in attached_files(given, PROGRESS_FILE)]
         known = [(progress, place) for place in places if (progress := read_progress(place, run_id)) is not None]
         if branch is not None and branch.bring([PROGRESS_FILE], Path(fetched)):
             told = read_progress(Path(fetched), run_id)
@@ -53,4 +52,4 @@ def _rank(found: tuple[RunProgress, Path]) -> tuple[bool, int, int, str]:
 
 
 def _how_far(progress: RunProgress, there: bool) -> tuple[bool, int, int, str]:
-    return there, progress.epoch, progress.images_done, progress.updated_at
+    return there, progress.state_epoch, progress.images_done, progress.updated_at

@@ -7,6 +7,8 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -18,6 +20,7 @@ LONGEST_WAIT = 60.0
 LONGEST_ASKED = 15 * 60.0  # a server that asks for more is not waited for: the Hub's limits are per 5 minutes
 
 sleep: Callable[[float], None] = time.sleep
+clock: Callable[[], float] = time.monotonic
 jitter = random.Random()
 
 # Each generation of the Hub's client brings another HTTP library, so errors are known by their names: the bases
@@ -37,6 +40,19 @@ _PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524}
 _RESET = re.compile(r"\bt=(\d+)")
 
 
+_single_attempt: ContextVar[bool] = ContextVar("single_attempt", default=False)
+
+
+@contextmanager
+def single_attempt() -> Iterator[None]:
+    """Within it `retried` calls once and says nothing: for a caller that itself calls again until it succeeds."""
+    token = _single_attempt.set(True)
+    try:
+        yield
+    finally:
+        _single_attempt.reset(token)
+
+
 def retried(call: Callable[[], T], *, what: str, attempts: int = 6) -> T:
     """Call until it succeeds, waiting longer each time, as long as it fails for reasons that pass.
 
@@ -48,7 +64,7 @@ def retried(call: Callable[[], T], *, what: str, attempts: int = 6) -> T:
     Raises:
         Exception: what the last call raised, or the first one that will not pass.
     """
-    for attempt in range(1, attempts):
+    for attempt in range(1, 1 if _single_attempt.get() else attempts):
         try:
             return call()
         except Exception as error:
@@ -98,7 +114,7 @@ def _wait_after(error: Exception, attempt: int) -> float | None:
     """Seconds until the next attempt; None where there is no point in one."""
     if not is_transient(error):
         return None
-    asked = _asked_wait(error)
+    asked = asked_wait(error)
     if asked is not None:
         return asked if asked <= LONGEST_ASKED else None
     # Half of it at random: runs that failed together should not come back together.
@@ -106,7 +122,7 @@ def _wait_after(error: Exception, attempt: int) -> float | None:
     return longest * (0.5 + jitter.random() / 2)
 
 
-def _asked_wait(error: Exception) -> float | None:
+def asked_wait(error: BaseException) -> float | None:
     """What the server asked to wait, in seconds: ``Retry-After``, or the Hub's ``RateLimit``."""
     response = _response(error)
     if response is None:

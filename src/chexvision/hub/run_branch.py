@@ -1,6 +1,7 @@
-"""A run's branch of the repository it publishes to: its progress, the state to resume from, the wish that it stop.
+"""A run's branch of the repository it publishes to: its progress, the state to resume from, a stop request.
 
-The branch is ``run/<run id>``. Nothing of it shows on ``main``. Once the run is published only its progress is kept.
+The branch is ``run/<run id>``. Nothing of it shows on ``main``. A state that was replaced is deleted from the Hub's
+storage, and once the run is published only its progress is kept.
 """
 
 from __future__ import annotations
@@ -10,20 +11,18 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from chexvision.errors import ChexError
-from chexvision.hub.retry import is_transient, reason, retried, status_of
+from chexvision.hub.lfs_storage import LfsStorage
+from chexvision.hub.repository import NotAllowed, RepoType, asked, create_repository
 from chexvision.hub.run_progress import PROGRESS_FILE, RunProgress, read_progress
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 STOP_FILE = "stop.json"
 
-RepoType = Literal["model", "dataset"]
 T = TypeVar("T")
-
-
-class NotAllowed(ChexError):
-    """The token is wrong, expired, or may not write there; trying again will not help."""
 
 
 class RunBranch:
@@ -34,7 +33,7 @@ class RunBranch:
         run_id: the run.
         token: of the Hub; the user's own where left out.
         repo_type: "model", or "dataset" for a run that builds shards.
-        private: whether a repository that has to be made is seen by its owner alone.
+        private: whether a repository that has to be created is seen by its owner alone.
     """
 
     def __init__(
@@ -52,11 +51,15 @@ class RunBranch:
         self.run_id = run_id
         self.token = token
         self.name = f"run/{run_id}"
+        self._ready = False
+        self._storage = LfsStorage(repo_id, repo_type)
+        self._uploaded: set[str] = set()  # sha256 of all that was sent, whether its commit succeeded or not
+        self._may_delete = True
 
     def send(self, files: Mapping[str, Path | bytes], message: str, without: Iterable[str] = ()) -> str:
-        """Commit `files` by their name on the branch, taking `without` away; returns the commit.
+        """Commit `files` by their name on the branch, and delete `without` from it; returns the commit.
 
-        The repository and the branch are made where they are missing.
+        The repository and the branch are created where they are missing.
 
         Raises:
             NotAllowed: the token may not write there, or the repository is public and was to be private.
@@ -64,19 +67,15 @@ class RunBranch:
         """
         from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
 
+        self._make_ready()
         api = HfApi(token=self.token)
 
         def commit() -> str:
-            api.create_repo(self.repo_id, repo_type=self.repo_type, private=self.private or None, exist_ok=True)
-            if self.private and not api.repo_info(self.repo_id, repo_type=self.repo_type).private:
-                raise NotAllowed(
-                    f"{self.repo_id} is there already and public, which nothing is sent to that was to be private; "
-                    "make it private on its page, or choose another name"
-                )
-            api.create_branch(self.repo_id, branch=self.name, repo_type=self.repo_type, exist_ok=True)
-            # Operations are made anew each time: the client marks those it has uploaded.
+            # Operations are made again each time: the client marks those it has uploaded.
+            added = [CommitOperationAdd(name, content) for name, content in sorted(files.items())]
+            self._uploaded |= {operation.upload_info.sha256.hex() for operation in added}
             operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = [
-                *(CommitOperationAdd(name, content) for name, content in sorted(files.items())),
+                *added,
                 *(CommitOperationDelete(name) for name in sorted(without)),
             ]
             commit = api.create_commit(
@@ -86,8 +85,48 @@ class RunBranch:
 
         return self._asked(commit, "saving to its branch")
 
+    def _make_ready(self) -> None:
+        """See that the repository and the branch exist; once, since each commit would ask again."""
+        from huggingface_hub import HfApi
+
+        if self._ready:
+            return
+        create_repository(self.repo_id, self.repo_type, token=self.token, private=self.private)
+        api = HfApi(token=self.token)
+        self._asked(
+            lambda: api.create_branch(self.repo_id, branch=self.name, repo_type=self.repo_type, exist_ok=True),
+            "creating its branch",
+        )
+        self._ready = True
+
+    def free_storage(self) -> None:
+        """Delete the contents of states that were replaced from the Hub's storage, unless something else holds them.
+
+        A token that may not do that is told so once; from then on nothing is tried.
+
+        Raises:
+            NotAllowed: the token may not delete contents.
+            ChexError: the Hub does not answer.
+        """
+        from huggingface_hub import HfApi
+
+        if not self._may_delete:
+            return
+        api = HfApi(token=self.token)
+        try:
+            self._sought(lambda: self._storage.free(api, self.name, self._uploaded), "freeing storage")
+        except NotAllowed as error:
+            self._may_delete = False
+            where = self.repo_id if self.repo_type == "model" else f"{self.repo_type}s/{self.repo_id}"
+            raise NotAllowed(
+                f"the token may not delete stored files of {self.repo_id}, so that states which were replaced still "
+                f"count: delete them on https://huggingface.co/{where}/settings, List LFS files"
+            ) from error
+
     def settle(self, progress: RunProgress) -> None:
-        """Leave nothing but the last progress: the branch is made anew, so that old states are no longer referred to.
+        """Leave nothing but the last progress, and free the storage of all states. May be called again.
+
+        Whenever this is cut, the branch says already what became of the run.
 
         Raises:
             ChexError: it could not be done.
@@ -95,8 +134,29 @@ class RunBranch:
         from huggingface_hub import HfApi
 
         api = HfApi(token=self.token)
-        self._sought(lambda: api.delete_branch(self.repo_id, branch=self.name, repo_type=self.repo_type), "settling")
-        self.send({PROGRESS_FILE: progress.to_json().encode()}, f"Progress of {self.run_id}")
+        own = self._files(api, self.name) - self._files(api, "main") - {PROGRESS_FILE}
+        told = progress.model_copy(update={"state": ()}).to_json().encode()
+        self.send({PROGRESS_FILE: told}, f"Progress of {self.run_id}", without=own)
+        self.free_storage()
+        self._asked(
+            lambda: api.super_squash_history(
+                self.repo_id,
+                branch=self.name,
+                commit_message=f"Progress of {self.run_id}",
+                repo_type=self.repo_type,
+            ),
+            "squashing its branch",
+        )
+
+    def _files(self, api: HfApi, revision: str) -> set[str]:
+        """The paths of all files at a revision; none where there is no such branch."""
+        return set(
+            self._sought(
+                lambda: api.list_repo_files(self.repo_id, revision=revision, repo_type=self.repo_type),
+                f"listing {revision}",
+            )
+            or ()
+        )
 
     def progress(self) -> RunProgress | None:
         """What the run last said; None where it has not said anything yet.
@@ -144,7 +204,7 @@ class RunBranch:
         return brought
 
     def ask_to_stop(self, when: str) -> None:
-        """Leave the wish that the run save its state and end.
+        """Leave a stop request: the run is to save its state and end.
 
         Raises:
             ChexError: it could not be done.
@@ -152,7 +212,7 @@ class RunBranch:
         self.send({STOP_FILE: f'{{"asked_at": "{when}"}}\n'.encode()}, f"Ask {self.run_id} to stop")
 
     def is_asked_to_stop(self) -> bool:
-        """Whether somebody left that wish. Not tried again: it is asked every minute anyway.
+        """Whether somebody left a stop request. Not retried: it is asked every minute anyway.
 
         Raises:
             Exception: what the Hub's client raised.
@@ -167,7 +227,7 @@ class RunBranch:
         )
 
     def forget_stop(self) -> None:
-        """Take the wish back, for the run's next session.
+        """Withdraw the stop request, for the run's next session.
 
         Raises:
             ChexError: it could not be done.
@@ -200,16 +260,4 @@ class RunBranch:
         return self._asked(lambda: self._found(call), what)
 
     def _asked(self, call: Callable[[], T], what: str) -> T:
-        try:
-            return retried(call, what=f"{self.repo_id}: {what}")
-        except NotAllowed:
-            raise
-        except Exception as error:  # each generation of the client lets another HTTP library's errors out
-            if status_of(error) in (401, 403):
-                refuses = "does not accept the token" if status_of(error) == 401 else "lets the token not write"
-                raise NotAllowed(
-                    f"the Hub {refuses} (HTTP {status_of(error)} on {what} of {self.repo_id}); make a "
-                    "fine-grained one with write access to that repository on https://huggingface.co/settings/tokens"
-                ) from None
-            after = "try again later" if is_transient(error) else "look at the repository's name"
-            raise ChexError(f"the Hub failed on {what} of {self.repo_id}: {reason(error)}; {after}") from error
+        return asked(call, self.repo_id, what)

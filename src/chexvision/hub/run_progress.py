@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 PROGRESS_FILE = "progress.json"
 
 Status = Literal["starting", "training", "building", "paused", "complete", "failed"]
+# Why a session ended before the run was complete: the first three paused it, the others are failures.
+StopReason = Literal["time_budget", "stop_requested", "signal", "error", "transient_error", "not_allowed"]
 
 
 class _Record(BaseModel):
@@ -34,6 +36,8 @@ class RunProgress(_Record):
             state to resume from; "complete" once the artifact is whole, published or not.
         session: number of the session that wrote this, from 1.
         epoch: epochs that ended.
+        saved_epoch: epochs that the state beside this file has seen, where they are fewer than `epoch`: the branch
+            gets a state less often than progress. Null where the state is up to date.
         epochs: epochs of the recipe; null until training begins.
         best_epoch: the one with the best macro AUROC so far.
         best_macro_auroc: of validation.
@@ -41,7 +45,10 @@ class RunProgress(_Record):
         images_done: those in finished shards.
         seconds_left: an estimate for what is left to compute; null where nothing was timed yet.
         updated_at: ISO 8601 in UTC.
-        note: why the run paused or failed.
+        note: why the run paused or failed, for people.
+        stop_reason: the same for programs; null while the session goes on, and where the run is complete.
+            "transient_error" is a service that did not answer, "not_allowed" a token that may not write.
+        kaggle_session_id: what Kaggle's `CancelKernelSession` ends this session by; null elsewhere.
         points: of the epochs that ended.
         state: the files that a next session goes on from, by their path in the run's folder.
         artifact: sha256 of every file of the complete artifact, by name.
@@ -52,6 +59,7 @@ class RunProgress(_Record):
     status: Status
     session: int
     epoch: int = 0
+    saved_epoch: int | None = None
     epochs: int | None = None
     best_epoch: int | None = None
     best_macro_auroc: float | None = None
@@ -60,6 +68,8 @@ class RunProgress(_Record):
     seconds_left: float | None = None
     updated_at: str
     note: str = ""
+    stop_reason: StopReason | None = None
+    kaggle_session_id: int | None = None
     points: tuple[EpochPoint, ...] = ()
     state: tuple[str, ...] = ()
     artifact: dict[str, str] = {}
@@ -72,6 +82,11 @@ class RunProgress(_Record):
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                 raise ValueError(f"{name!r} leads out of the run's folder")
         return names
+
+    @property
+    def state_epoch(self) -> int:
+        """Epochs that the state has seen: where the next session begins."""
+        return self.epoch if self.saved_epoch is None else self.saved_epoch
 
     def to_json(self) -> str:
         """The text of a ``progress.json``."""

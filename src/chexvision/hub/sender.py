@@ -72,6 +72,8 @@ class Sender:
                 files, self._files = self._files, {}
             try:
                 self._branch.send({PROGRESS_FILE: progress.to_json().encode(), **files}, message)
+                if files:
+                    self._free_storage()
             except ChexError as error:
                 print(f"WARNING: {error}; it is all in the run's folder, too", file=sys.stderr, flush=True)
                 with self._changed:
@@ -80,6 +82,12 @@ class Sender:
                     self._files = waiting
             for path in files.values():
                 path.unlink(missing_ok=True)
+
+    def _free_storage(self) -> None:
+        try:
+            self._branch.free_storage()
+        except ChexError as error:  # what was sent is safe
+            print(f"WARNING: {error}", file=sys.stderr, flush=True)
 
     def _link(self, source: Path) -> Path:
         self._linked += 1

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -13,11 +14,14 @@ from chexvision.errors import ChexError, PublishError
 from chexvision.files import write_text_atomic
 from chexvision.hub.artifact import REQUIRED
 from chexvision.hub.reference import Reference, RepoRef
+from chexvision.hub.repository import create_repository
 from chexvision.hub.retry import reason, retried, status_of
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+    from huggingface_hub import GitCommitInfo, HfApi
 
+_TITLE = "Publish run "
+_LISTED = "- "  # before each file in a publication's commit message
 _REVISIONS = ".revisions"
 _PUBLISHED = "PUBLISHED"
 _LOCK = ".lock"
@@ -44,8 +48,9 @@ class ArtifactStore(Protocol):
     """A model repository that artifacts are published to under a tag and fetched from at a revision."""
 
     def publish(self, folder: Path, tag: str) -> Publication:
-        """Make the files of `folder` the repository's content in one step, and tag it.
+        """Put the files of `folder` into the repository in one step, and tag that.
 
+        Files of earlier publications that `folder` lacks are deleted; those that somebody else put there stay.
         Publishing the same tag again changes nothing.
 
         Raises:
@@ -62,22 +67,32 @@ class ArtifactStore(Protocol):
         ...
 
 
-def open_store(reference: Reference) -> ArtifactStore:
-    """The store that a reference names."""
-    return HubStore(reference.repo_id) if isinstance(reference, RepoRef) else FolderStore(reference)
+def open_store(reference: Reference, *, private: bool = False) -> ArtifactStore:
+    """The store that a reference names.
+
+    Args:
+        reference: a repository or a folder.
+        private: whether a repository is to be seen by its owner alone; see `create_repository`.
+    """
+    return HubStore(reference.repo_id, private=private) if isinstance(reference, RepoRef) else FolderStore(reference)
 
 
 class HubStore:
-    """A model repository on the Hub."""
+    """A model repository on the Hub.
 
-    def __init__(self, repo_id: str) -> None:
+    The commit of a publication lists its files, by which the next one knows them from the owner's own.
+    """
+
+    def __init__(self, repo_id: str, *, private: bool = False) -> None:
         self.repo_id = repo_id
+        self._private = private
 
     def publish(self, folder: Path, tag: str) -> Publication:
         from huggingface_hub import HfApi
 
         api = HfApi()
         try:
+            create_repository(self.repo_id, "model", private=self._private)
             revision = retried(
                 lambda: self._publish(api, folder, tag), what=f"publishing to {self.repo_id}", attempts=_ATTEMPTS
             )
@@ -91,39 +106,58 @@ class HubStore:
 
     def _publish(self, api: HfApi, folder: Path, tag: str) -> str:
         """Do what is left to do. Whatever an earlier attempt achieved, answered or not, is found and kept."""
-        api.create_repo(self.repo_id, exist_ok=True)
         refs = api.list_repo_refs(self.repo_id)
         tagged = next((ref.target_commit for ref in refs.tags if ref.name == tag), None)
         if tagged is not None:
             return str(tagged)
-        title = f"Publish run {tag}"
+        title = f"{_TITLE}{tag}"
         for _ in range(_COMMITS_BY_OTHERS):
             commits = api.list_repo_commits(self.repo_id)
             landed = next((commit.commit_id for commit in commits if commit.title == title), None)
-            landed = landed or self._commit(api, folder, title, parent=commits[0].commit_id)
+            landed = landed or self._commit(api, folder, title, commits)
             if landed is not None:
                 api.create_tag(self.repo_id, tag=tag, revision=landed, exist_ok=True)
                 return str(landed)
         raise ChexError(f"others committed {_COMMITS_BY_OTHERS} times while it was tried")
 
-    def _commit(self, api: HfApi, folder: Path, title: str, parent: str) -> str | None:
-        """One commit of all files on top of `parent`; None where somebody else committed there first."""
-        from huggingface_hub import CommitOperationAdd
+    def _commit(self, api: HfApi, folder: Path, title: str, before: Sequence[GitCommitInfo]) -> str | None:
+        """One commit of all files on top of the newest one; None where somebody else committed there first."""
+        from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
         from huggingface_hub.errors import HfHubHTTPError
 
-        # Made anew each time: an operation remembers what its file was replacing in an earlier parent.
-        operations = [
-            CommitOperationAdd(path.relative_to(folder).as_posix(), path)
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
+        files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+        head = before[0].commit_id
+        # Made again each time: an operation remembers what its file was replacing in an earlier parent.
+        operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = [
+            *(CommitOperationAdd(name, path) for name, path in files.items()),
+            *(CommitOperationDelete(name) for name in self._left_over(api, files, before)),
         ]
         try:
-            commit = api.create_commit(self.repo_id, operations, commit_message=title, parent_commit=parent)
+            commit = api.create_commit(
+                self.repo_id,
+                operations,
+                commit_message=title,
+                commit_description="\n".join(f"{_LISTED}{name}" for name in files),
+                parent_commit=head,
+            )
         except HfHubHTTPError as error:
             if status_of(error) in (409, 412):
                 return None
             raise
         return str(commit.oid)
+
+    def _left_over(self, api: HfApi, files: dict[str, Path], commits: Sequence[GitCommitInfo]) -> list[str]:
+        """The last publication's files that this one lacks, and that nobody replaced since."""
+        last = next((commit for commit in commits if commit.title.startswith(_TITLE)), None)
+        lines = last.message.splitlines() if last is not None else []
+        names = {line.removeprefix(_LISTED) for line in lines if line.startswith(_LISTED)} - files.keys()
+        if last is None or not names:
+            return []
+        then, now = (
+            {info.path: info for info in api.get_paths_info(self.repo_id, sorted(names), revision=revision)}
+            for revision in (last.commit_id, commits[0].commit_id)
+        )
+        return [name for name in sorted(now) if name in then and _blob(now[name]) == _blob(then[name])]
 
     def fetch(self, revision: str | None, out: Path) -> Path:
         from huggingface_hub import snapshot_download
@@ -166,7 +200,7 @@ class FolderStore:
                     self._add(folder, tag)
                     published.append(tag)
                     write_text_atomic(self.folder / _REVISIONS / _PUBLISHED, "\n".join([*published, ""]))
-                self._show(published[-1])
+                self._show(published)
         except OSError as error:
             raise PublishError(
                 f"could not publish to {self.folder}: {reason(error)}; the artifact is whole in {folder}: mend that, "
@@ -191,9 +225,16 @@ class FolderStore:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
-    def _show(self, tag: str) -> None:
-        """Make the folder's own files those of a revision."""
-        revision = self.folder / _REVISIONS / tag
+    def _show(self, published: list[str]) -> None:
+        """Make the folder's own files those of the last revision, in place of those of the others."""
+        revision = self.folder / _REVISIONS / published[-1]
+        for former in (self.folder / _REVISIONS / tag for tag in published[:-1]):
+            for file in sorted(path for path in former.rglob("*") if path.is_file()):
+                name = file.relative_to(former)
+                shown = self.folder / name
+                if shown.is_file() and not (revision / name).exists() and filecmp.cmp(shown, file, shallow=False):
+                    shown.unlink()
+                    _remove_empty(shown.parent, self.folder)
         for file in sorted(path for path in revision.rglob("*") if path.is_file()):
             shown = self.folder / file.relative_to(revision)
             if shown.exists() and shown.samefile(file):
@@ -217,6 +258,16 @@ class FolderStore:
         if not source.is_dir():
             raise ChexError(f"no artifact at {source}; check the path")
         return _fetched(out, str(source), lambda partial: shutil.copytree(source, partial))
+
+
+def _blob(file: object) -> str | None:
+    return getattr(file, "blob_id", None)  # a folder has none
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    while folder != root and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
 
 
 def _fetched(out: Path, name: str, fill: Callable[[Path], object]) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chexvision.errors import ChexError
+from chexvision.hub.mounts import attached_files
 
 SECRET_LABEL = "HF_TOKEN"
 TOKEN_FILE = "hf_token.txt"
@@ -28,8 +29,7 @@ def session_token(input_dir: Path) -> SessionToken | None:
     """Look for the session's Hub token.
 
     Args:
-        input_dir: where data sources are mounted. A dataset that holds ``hf_token.txt`` may lie in
-            ``input_dir/<slug>`` or in ``input_dir/datasets/<owner>/<slug>``.
+        input_dir: where data sources are mounted; one of them may hold ``hf_token.txt``.
 
     Returns:
         The first token found; None where there is none at all.
@@ -43,9 +43,8 @@ def session_token(input_dir: Path) -> SessionToken | None:
     secret = _kaggle_secret()
     if secret is not None:
         return _checked(secret, f"Kaggle's secret {SECRET_LABEL}")
-    for pattern in (f"*/{TOKEN_FILE}", f"datasets/*/*/{TOKEN_FILE}"):
-        for file in sorted(input_dir.glob(pattern)):
-            return _checked(file.read_text(encoding="utf-8", errors="replace"), f"the attached file {file}")
+    for file in attached_files(input_dir, TOKEN_FILE):
+        return _checked(file.read_text(encoding="utf-8", errors="replace"), f"the attached file {file}")
     return None
 
 

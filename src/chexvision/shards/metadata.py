@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ _HEADS: dict[str, tuple[str, ...]] = {
     "original_height": ("Height]", "OriginalImageHeight"),
 }
 _NAME = "Data_Entry_2017*.csv*"
+_DEPTH = 4  # /kaggle/input/datasets/organizations/nih-chest-xrays/data
 _AGE = re.compile(r"^(\d{1,3})([YMD]?)$")
 _TOO_LARGE = 2**53  # a float holds every whole number below it
 _OLDEST = 120  # the 2017 edition holds ages up to 414
@@ -44,18 +47,27 @@ class Entry:
 
 
 def find_metadata(places: list[Path]) -> Path:
-    """The release's metadata file in one of the folders, or up to three folders below.
+    """The release's metadata file in one of the folders, or up to `_DEPTH` folders below.
 
     Raises:
         UsageError: there is none, or several that could be it.
     """
-    depths = ("", "*/", "*/*/", "*/*/*/")
-    found = [path for place in places for depth in depths for path in sorted(place.glob(f"{depth}{_NAME}"))]
+    found = [path for place in places for path in _named_below(place)]
     if len(found) != 1:
         listed = ", ".join(str(place) for place in places)
         several = f"{len(found)} files {_NAME}" if found else f"no {_NAME}"
         raise UsageError(f"{several} below {listed}; name the metadata file with --metadata")
     return found[0]
+
+
+def _named_below(place: Path) -> list[Path]:
+    """Files of the metadata's name, nearest first; each folder is listed once, as it may hold 100,000 images."""
+    found = []
+    for root, folders, names in os.walk(place, followlinks=True):
+        found += [Path(root, name) for name in fnmatch.filter(names, _NAME)]
+        if len(Path(root).relative_to(place).parts) == _DEPTH:
+            folders.clear()
+    return sorted(found, key=lambda path: (len(path.parts), path))
 
 
 def read_metadata(path: Path) -> dict[str, Entry]:

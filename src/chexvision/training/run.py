@@ -61,6 +61,8 @@ def run_training(
     provenance: Provenance,
     to: Reference | None = None,
     session: TrainingSession | None = None,
+    *,
+    private: bool = False,
 ) -> Outcome:
     """Train a recipe and leave the complete artifact in ``work/artifact``.
 
@@ -74,6 +76,7 @@ def run_training(
         provenance: which run this is.
         to: where to publish, if anywhere.
         session: says when to end early, and is told how far the run is.
+        private: whether a repository that has to be created is seen by its owner alone.
 
     Raises:
         UsageError: the data is not pinned, empty, or not what the recipe needs.
@@ -114,7 +117,7 @@ def run_training(
     folder = _assemble(work / "artifact", training, model, metrics, final, info, seen, to)
     if session is not None:
         session.trained(folder)
-    published = open_store(to).publish(folder, provenance.run_id) if to is not None else None
+    published = open_store(to, private=private).publish(folder, provenance.run_id) if to is not None else None
     if session is not None:
         session.published(published.reference if published is not None else None)
     return Outcome(True, folder, published, metrics)

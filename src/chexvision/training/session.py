@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chexvision.files import sha256_of
 from chexvision.hub.run_branch import RunBranch
-from chexvision.hub.run_progress import EpochPoint
+from chexvision.hub.run_progress import EpochPoint, RunProgress
 from chexvision.hub.session import Session
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 STATE_FILE = "state.pt"
 BEST_FILE = "best.safetensors"  # may be missing: before the first epoch ends there are no best weights
+# Between uploads of the state: each is some 100 MB, and a killed session costs no more than this.
+UPLOAD_SECONDS = 30 * 60.0
 
 
 class TrainingSession(Session):
@@ -26,6 +29,8 @@ class TrainingSession(Session):
     ) -> None:
         super().__init__(work, run_id, max_hours=max_hours, branch=branch)
         self._seconds: list[float] = []
+        self._handed_at: float | None = None
+        self._handed_epoch = self.progress.epoch
 
     def state_files(self) -> Mapping[str, Path]:
         """The saved state and the best weights; nothing without a state."""
@@ -48,7 +53,15 @@ class TrainingSession(Session):
         self._seconds.append(record.train_seconds + record.validation_seconds)
         left = (self.progress.epochs or record.epoch) - record.epoch
         self._tell_epochs(history, round(left * sum(self._seconds) / len(self._seconds), 1))
-        self.hand_on(self.state_files(), f"Epoch {record.epoch}")
+        due = self._handed_at is None or time.monotonic() - self._handed_at >= UPLOAD_SECONDS
+        self.hand_on(self.state_files() if due else {}, f"Epoch {record.epoch}")
+
+    def handed(self, files: Mapping[str, Path]) -> RunProgress:
+        """See `Session.handed`. Best weights that did not change are not sent again: the Hub has their contents."""
+        if STATE_FILE in files:
+            self._handed_at, self._handed_epoch = time.monotonic(), self.progress.epoch
+        behind = self._handed_epoch < self.progress.epoch
+        return self.progress.model_copy(update={"saved_epoch": self._handed_epoch if behind else None})
 
     def resumed(self, history: History) -> None:
         """Training goes on from a state of these epochs; a session that was killed may not have told of the last."""

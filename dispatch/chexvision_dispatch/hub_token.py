@@ -1,0 +1,99 @@
+"""A Hub token and what it may do: this machine's own, or one that is meant for sessions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from chexvision.errors import ChexError
+from chexvision.hub.retry import reason, status_of
+
+NEW_TOKEN_PAGE = "https://huggingface.co/settings/tokens/new?tokenType=fineGrained"
+# Both are of a login, not of a form: they last an hour to 30 days, and whoever has stored them refreshes them.
+_OF_A_LOGIN = ("hf_oauth_", "hf_jwt_")
+
+
+def is_oauth(value: str) -> bool:
+    """Whether a token is of a login, such as `hf auth login` with the browser: a copy of it soon ends."""
+    return value.startswith(_OF_A_LOGIN)
+
+
+@dataclass(frozen=True, slots=True)
+class HubToken:
+    """A token that the Hub accepts. The value is in no text that the object gives of itself.
+
+    Args:
+        value: the token.
+        user: whose it is.
+        role: "write", "read", "fineGrained", or "oauth" where the Hub tells no role.
+        writable: what a fine-grained one may write to.
+    """
+
+    value: str = field(repr=False)
+    user: str
+    role: str
+    writable: tuple[str, ...] = ()
+
+    @property
+    def may_write(self) -> bool:
+        """Whether it may write anything. What a login may do the Hub does not tell; `hf auth login` asks for it."""
+        return self.role in ("write", "admin", "oauth") or bool(self.writable)
+
+    def __str__(self) -> str:
+        if self.role == "oauth":
+            return f"of {self.user}, by login with the browser (OAuth)"
+        if self.role != "fineGrained":
+            return f"of {self.user}, role {self.role}"
+        return f"of {self.user}, fine-grained, may write to {', '.join(self.writable) or 'nothing'}"
+
+    @property
+    def unfit(self) -> str:
+        """Why a session cannot publish with a copy of it; empty where it can."""
+        if self.role == "oauth":
+            return f"is {self}, which ends after 30 days and is refreshed on this machine alone"
+        return "" if self.may_write else f"({self}) may not write"
+
+
+def machine_token() -> HubToken | None:
+    """This machine's own token; None where there is none.
+
+    Raises:
+        ChexError: see `ask_about`.
+    """
+    from huggingface_hub import get_token
+
+    value = get_token()
+    return None if value is None else ask_about(value, "this machine's token", "log in again with `hf auth login`")
+
+
+def ask_about(value: str, name: str, remedy: str) -> HubToken:
+    """Ask the Hub about a token.
+
+    Args:
+        value: the token.
+        name: what it is called, in an error.
+        remedy: what to do where the Hub does not accept it.
+
+    Raises:
+        ChexError: it does not, or does not answer. The value is not in the message.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        who = HfApi(token=value).whoami()
+    except Exception as error:
+        # Each generation of the client lets another HTTP library's errors out.
+        if status_of(error) == 401:
+            raise ChexError(f"the Hub does not accept {name} (wrong or expired); {remedy}") from None
+        raise ChexError(f"the Hub did not say whose {name} is: {reason(error).replace(value, '***')}") from error
+    return _read(value, who)
+
+
+def _read(value: str, who: dict[str, Any]) -> HubToken:
+    access = (who.get("auth") or {}).get("accessToken") or {}
+    user = str(who.get("name", "?"))
+    if is_oauth(value) or not access:
+        return HubToken(value, user, "oauth")
+    scoped = (access.get("fineGrained") or {}).get("scoped", [])
+    writable = (one["entity"].get("name", "?") for one in scoped if "repo.write" in one.get("permissions", []))
+    return HubToken(value, user, str(access.get("role", "unknown")), tuple(writable))

@@ -1,0 +1,153 @@
+"""What a run's last session left where the next one does not reach it, and bringing it to where it does."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from chexvision.errors import ChexError
+from chexvision.hub.run_progress import PROGRESS_FILE, RunProgress, read_progress
+from chexvision_dispatch.records import RunRecord
+from chexvision_dispatch.target import Target
+from chexvision_dispatch.view import RunView, branch_of, kept_dir
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The state that the run's next session is to go on from.
+
+    Args:
+        folder: where it was brought to on this machine; None where it did not have to be.
+        what: how far it is and where, in words.
+        obstacle: why the next session would not reach it, and what to do; empty where it does.
+    """
+
+    folder: Path | None
+    what: str
+    obstacle: str = ""
+
+
+def make_reachable(view: RunView, target: Target) -> list[str]:
+    """See that the run's next session goes on from the furthest state, before that session is started.
+
+    Args:
+        view: how the run stands; its last session has ended.
+        target: where the next session is to run.
+
+    Returns:
+        What the user should know.
+
+    Raises:
+        ChexError: the next session would silently begin anew, or the target or the Hub does not answer.
+    """
+    record, known = view.record, view.progress
+    if not record.sessions or known is None or not known.state or target.hands_on(record.sessions[-1]):
+        return []
+    on_branch, left = _find(view, target)
+    if left is None:
+        if on_branch is None and not any(target.hands_on(one) for one in record.sessions[:-1]):
+            raise _lost(record, known)
+        where = "what an earlier session left"
+        if on_branch is not None:
+            where = f"the state {_how_far(on_branch)}, on the run's branch"
+        return [f"going on from {where}"]
+    obstacle = _obstacle(record, target)
+    if obstacle:
+        raise ChexError(
+            f"the state {_how_far(left)} is only in the output of the session that failed, which {target.name} gives "
+            f"to no other session, and {obstacle}; to bring it here: chexvision runs collect {record.run_id}"
+        )
+    return [f"going on from the state {_bring(record, target, left).what}"]
+
+
+def bring(view: RunView, target: Target) -> State:
+    """Bring the state that a run's last session left here, and to the run's branch if the next one reads it there.
+
+    Args:
+        view: how the run stands; its last session has ended, and some session saved a state.
+        target: where it ran.
+
+    Raises:
+        ChexError: nothing is left, a file did not come, or the target or the Hub does not answer.
+    """
+    record, known = view.record, view.progress
+    on_branch, left = _find(view, target)
+    if left is not None:
+        return _bring(record, target, left)
+    if on_branch is None:
+        raise _lost(record, known)
+    return State(None, f"{_how_far(on_branch)}, on the run's branch")
+
+
+def _find(view: RunView, target: Target) -> tuple[RunProgress | None, RunProgress | None]:
+    """The state on the run's branch, and the one in the last session's output if that is further."""
+    record, known, branch = view.record, view.progress, branch_of(view.record)
+    on_branch = branch.progress() if branch is not None else None
+    if on_branch is not None and not on_branch.state:
+        on_branch = None
+    if on_branch is not None and (known is None or _saved(on_branch) >= _reached(known)):
+        return on_branch, None
+    with tempfile.TemporaryDirectory() as folder:
+        place = target.collect(record.sessions[-1], Path(folder), [PROGRESS_FILE])
+        left = read_progress(place, record.run_id) if place is not None else None
+    if left is None or not left.state or (on_branch is not None and _saved(on_branch) >= _saved(left)):
+        return on_branch, None
+    return on_branch, left
+
+
+def _bring(record: RunRecord, target: Target, left: RunProgress) -> State:
+    """Bring a state from the last session's output."""
+    folder = target.collect(record.sessions[-1], kept_dir(record), [PROGRESS_FILE, *left.state])
+    missing = [name for name in left.state if folder is None or not (folder / name).is_file()]
+    if folder is None or missing:
+        raise ChexError(f"the session's output has no {missing[0]}, a part of its state: {record.sessions[-1].page}")
+    branch, obstacle = branch_of(record), _obstacle(record, target)
+    if branch is None or obstacle:
+        return State(folder, f"{_how_far(left)}, in {folder}", obstacle)
+    files: dict[str, Path | bytes] = {name: folder / name for name in left.state}
+    branch.send(
+        {PROGRESS_FILE: left.to_json().encode(), **files}, f"State {_how_far(left)}, from the session's output"
+    )
+    return State(folder, f"{_how_far(left)}, brought from the session's output to the run's branch")
+
+
+def _obstacle(record: RunRecord, target: Target) -> str:
+    """Why a next session would not read a state that was put on the run's branch; empty where it would."""
+    branch = branch_of(record)
+    if branch is None:
+        return "the run publishes to no Hub repository, whose branch the next session could read it from"
+    if not has_hub_token():
+        return "this machine has no Hub token to put it on the run's branch with (hf auth login)"
+    # What is on a branch was written by a session with a token, or from here because the next session has one.
+    if not target.has_token and branch.progress() is None:
+        return "its sessions have no Hub token to read the run's branch with (chexvision credentials sync)"
+    return ""
+
+
+def has_hub_token() -> bool:
+    """Whether this machine has a Hub token."""
+    from huggingface_hub import get_token
+
+    return get_token() is not None
+
+
+def _lost(record: RunRecord, known: RunProgress | None) -> ChexError:
+    reached = f", which was saved {_how_far(known)}," if known is not None else ""
+    return ChexError(f"nothing is left of the state of {record.run_id}{reached} to go on from; dispatch a new run")
+
+
+def _reached(progress: RunProgress) -> tuple[int, int]:
+    """How far a run is, which what told so may not have a state of."""
+    return progress.epoch, progress.images_done
+
+
+def _saved(progress: RunProgress) -> tuple[int, int]:
+    """How far the state beside a progress is."""
+    return progress.state_epoch, progress.images_done
+
+
+def _how_far(progress: RunProgress) -> str:
+    if progress.images is not None:
+        return f"with {progress.images_done:,} of {progress.images:,} images"
+    return f"after epoch {_saved(progress)[0]}"

@@ -1,0 +1,38 @@
+"""Earlier runs on Kaggle, as far as estimates read them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from chexvision.recipes import load_recipe
+from chexvision_dispatch import records
+from tests.dispatch.standin import RECORD
+
+OPTIONS: dict[str, records.Option] = {"accelerator": "NvidiaTeslaT4"}
+# 1,000 images in each split at 10 images per second while the backbone is frozen, at 5 otherwise; 50 s of validation.
+SMALL = ["data.max_train_images=1000", "data.max_validation_images=1000"]
+SMALL_HOURS = (5 * (1000 / 10 + 50) + 35 * (1000 / 5 + 50)) / 3600
+
+
+def measured_artifact(folder: Path, *, epochs: int = 40, **changes: Any) -> Path:
+    """The small files of a published run of the densenet recipe."""
+    folder.mkdir(parents=True)
+    recipe = load_recipe("densenet", overrides=[*SMALL, *(f"{key}={value}" for key, value in changes.items())])
+    history = [
+        {"epoch": number, "phase": 1 if number <= 5 else 2, "validation_seconds": 50.0 if number > 1 else 500.0}
+        | {"train_images_per_second": 10.0 if number <= 5 else 5.0, "a_field_of_another_version": None}
+        for number in range(1, epochs + 1)
+    ]
+    (folder / "run.json").write_text(json.dumps({"recipe": recipe.model_dump(), "later": 1}))
+    (folder / "history.json").write_text(json.dumps(history))
+    (folder / "metrics.json").write_text(json.dumps({"splits": {"validation": {"images": 1000}}}))
+    return folder
+
+
+def published_run(published: object, number: int = 1, **changes: Any) -> None:
+    usual: dict[str, Any] = {"target": "kaggle", "options": OPTIONS, "published": str(published)}
+    run_id = f"densenet-20260101-1432-000{number}"
+    records.save(replace(RECORD, run_id=run_id, dispatched_at=f"2026-01-0{number}T00:00:00+00:00", **usual | changes))

@@ -1,0 +1,45 @@
+"""How the parts of the classifier hang together, and what of a recipe its config.json must hold."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from chexvision.models import CheXVision
+from chexvision.models.classifier import build_model
+from chexvision.models.prepare import clahe_of
+from chexvision.recipes import load_recipe
+from tests.training import runs
+
+
+def test_pooled_features_go_through_the_hidden_layer_to_both_heads() -> None:
+    assert runs  # registers the tiny backbone
+    torch.manual_seed(0)
+    model = CheXVision(backbone="tiny", hidden_features=6, dropout=0.4, image_size=32).eval()
+    images = torch.randn(3, 3, 32, 32)
+    hidden = next(one for one in model.neck if isinstance(one, nn.Linear))
+    before = F.linear(model.backbone(images).mean(dim=(2, 3)), hidden.weight, hidden.bias)
+    assert bool((before < 0).any())
+    logits = model(images)
+    for head, name in ((model.multilabel_head, "multilabel_logits"), (model.binary_head, "binary_logits")):
+        torch.testing.assert_close(logits[name], F.linear(before.relu(), head.weight, head.bias))
+
+
+def test_dropout_drops_as_much_of_the_features_as_the_recipe_says() -> None:
+    model = CheXVision(backbone="tiny", hidden_features=0, dropout=0.4, image_size=32).train()
+    dropped = model.neck(torch.ones(200, 16)) == 0
+    assert float(dropped.float().mean()) == pytest.approx(0.4, abs=0.05)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_model_knows_the_size_and_equalization_of_its_recipe(enabled: bool) -> None:
+    settings = [f"data.clahe.enabled={str(enabled).lower()}", "data.clahe.clip_limit=3.5", "data.clahe.tiles=4"]
+    recipe = load_recipe("scratch", overrides=["model.backbone=tiny", "data.image_size=96", *settings])
+    model = build_model(recipe)
+    assert model.image_size == 96
+    found = clahe_of(model)
+    assert found.enabled == enabled
+    if enabled:
+        assert found == recipe.data.clahe

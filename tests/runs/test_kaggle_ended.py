@@ -1,0 +1,248 @@
+"""Sessions on Kaggle that were killed or cancelled, and what the next one goes on from."""
+
+from __future__ import annotations
+
+import json
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chexvision_dispatch import records
+from chexvision_dispatch.kaggle import Kaggle
+from tests.dispatch.standin import RECORD, Cli
+from tests.fakes.faults import Fault
+from tests.fakes.hub import FakeHub
+from tests.fakes.kaggle import FakeKaggle
+from tests.fakes.kaggle_session import Session
+from tests.runs.conftest import DISPATCH, lay_down, let
+
+pytestmark = pytest.mark.usefixtures("packs_stand_in")
+TO = ["--to", "chex/model"]
+
+
+def kill(session: Session) -> None:
+    session.kill(signal.SIGKILL)
+    assert session.wait().status == "ERROR"
+
+
+def wait_for_state(fake_hub: FakeHub, session: Session) -> None:
+    """Wait until the state of the first epoch is on the run's branch."""
+    branch = f"run/{records.find(None).run_id}"
+    while "state.pt" not in fake_hub.commits("chex/model", branch)[0].files:
+        assert not session.done
+
+
+def test_state_in_the_output_of_a_killed_session_is_refused_collected_and_resumed(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
+) -> None:
+    """The session had no Hub token, so the state is nowhere else, and Kaggle attaches no output of an ERROR."""
+    kaggle.session_secrets = {}
+    cli(*DISPATCH, *TO)
+    let(gate, 1)
+    kaggle.sessions[0].wait_for_text("epoch 2\n")
+    kill(kaggle.sessions[0])
+    run_id = records.find(None).run_id
+    failed = cli("runs", "wait")
+    assert (failed.code, f"next: chexvision runs resume {run_id}" in failed.err) == (1, True)
+
+    refused = cli("runs", "resume")
+    assert refused.code == 1
+    assert len(refused.err.splitlines()) == 1
+    assert "the state after epoch 1 is only in the output of the session that failed" in refused.err
+    assert "(chexvision credentials sync)" in refused.err
+    assert f"chexvision runs collect {run_id}" in refused.err
+    assert len(kaggle.sessions) == 1
+
+    collected = cli("runs", "collect")
+    assert collected.code == 0, collected.err
+    folder = records.runs_dir() / run_id / "output"
+    assert f"state  after epoch 1, in {folder}" in collected.out
+    assert "no session reaches it: its sessions have no Hub token" in collected.out
+    assert (folder / "state.pt").read_text() == "[1]"
+    assert ("model", "chex/model") not in fake_hub.repos
+
+    assert cli("credentials", "sync", "--yes").code == 0
+    resumed = cli("runs", "resume")
+    assert resumed.code == 0, resumed.err
+    assert (
+        "going on from the state after epoch 1, brought from the session's output to the run's branch" in resumed.out
+    )
+    let(gate, 2, 3)
+    second = kaggle.sessions[1].wait()
+    assert (second.status, "epoch 1\n" in second.text) == ("COMPLETE", False), second.text
+    assert json.loads(fake_hub.read("chex/model", "model.safetensors", run_id))["learned"] == [1, 2, 3]
+    assert not any(record.leaked for record in [*kaggle.requests, *fake_hub.requests])
+
+
+def test_output_that_is_further_than_the_branch_is_brought_there(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
+) -> None:
+    cli(*DISPATCH, *TO)
+    let(gate, 1)
+    kaggle.sessions[0].wait_for_text("epoch 2\n")
+    wait_for_state(fake_hub, kaggle.sessions[0])
+    rule = fake_hub.faults.add("POST /api/models/chex/model/commit/run", Fault.status(400), times=99)
+    let(gate, 2)
+    kaggle.sessions[0].wait_for_text("epoch 3\n")
+    kill(kaggle.sessions[0])
+    rule.times = 0
+    collected = cli("runs", "collect")
+    assert "state  after epoch 2, brought from the session's output to the run's branch" in collected.out
+    assert f"next   chexvision runs resume {records.find(None).run_id}" in collected.out
+    resumed = cli("runs", "resume")
+    assert "note   going on from the state after epoch 2, on the run's branch" in resumed.out
+    let(gate, 3)
+    assert kaggle.sessions[1].wait().status == "COMPLETE"
+    assert "epoch 2\n" not in kaggle.sessions[1].text
+
+
+def test_session_that_kaggle_started_without_a_source_is_recorded(
+    cli: Cli, kaggle: FakeKaggle, held_session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay_down(held_session, "paused", epoch=1, state=("state.pt",))
+    held_session.status = "COMPLETE"
+    monkeypatch.setattr(kaggle, "_completed", lambda ref: None)
+    result = cli("runs", "resume")
+    assert result.code == 1
+    assert f"started the session without {held_session.ref}" in result.err
+    assert "end it with `chexvision runs cancel --now`" in result.err
+    assert [one.handle for one in records.find(None).sessions] == [one.ref for one in kaggle.sessions]
+    assert "session 2" in cli("runs", "status").out
+
+
+def test_session_of_another_account_is_not_attached(cli: Cli, kaggle: FakeKaggle, held_session: Session) -> None:
+    """Kaggle drops the outputs of other accounts, public run logs show."""
+    target = Kaggle("NvidiaTeslaT4", 1, None)
+    (own,) = records.find(None).sessions
+    held_session.status = "COMPLETE"
+    assert target.hands_on(own)
+    assert not target.hands_on(records.Session(own.started_at, own.handle.replace("chex/", "other/", 1)))
+
+
+def test_state_that_is_lost_is_told_before_the_run_begins_anew(
+    cli: Cli, kaggle: FakeKaggle, held_session: Session
+) -> None:
+    lay_down(held_session, "training", epoch=4, state=("state.pt",))
+    held_session.status = "ERROR"
+    assert cli("runs", "wait").code == 1  # brings what the session said
+    (held_session.working / "progress.json").unlink()
+    result = cli("runs", "resume")
+    assert result.code == 1
+    assert "nothing is left of the state" in result.err
+    assert "saved after epoch 4" in result.err
+    assert len(kaggle.sessions) == 1
+
+
+def test_cancel_now_leaves_it_to_a_session_that_ends_by_itself(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
+) -> None:
+    cli(*DISPATCH, *TO)
+    let(gate, 1)
+    kaggle.sessions[0].wait_for_text("epoch 2\n")
+    ended = cli("runs", "cancel", "--now")
+    assert ended.code == 0, ended.err
+    assert "left a stop request on chex/model" in ended.err
+    assert "is paused: it was asked to stop" in ended.err
+    assert kaggle.sessions[0].status == "COMPLETE"
+    assert not any("CancelKernelSession" in request.path for request in kaggle.requests)
+
+
+def test_cancel_now_ends_a_session_that_does_not(cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path) -> None:
+    kaggle.session_env["CHEXVISION_LOOK_SECONDS"] = "3600"
+    cli(*DISPATCH, *TO)
+    let(gate, 1)
+    kaggle.sessions[0].wait_for_text("epoch 2\n")
+    wait_for_state(fake_hub, kaggle.sessions[0])
+    ended = cli("runs", "cancel", "--now", "--grace-minutes", "0")
+    assert ended.code == 0, ended.err
+    assert "ending it now; what it did since it last saved its state is lost" in ended.err
+    run_id = records.find(None).run_id
+    assert f"{run_id} is cancelled" in ended.err
+    assert f"next: chexvision runs resume {run_id}" in ended.err
+    assert kaggle.sessions[0].status == "CANCEL_ACKNOWLEDGED"
+    assert "nothing to end" in cli("runs", "cancel", "--now").err
+
+    resumed = cli("runs", "resume")
+    assert resumed.code == 0, resumed.err
+    assert kaggle.sessions[1].request.get("kernelDataSources", []) == []
+    let(gate, 2, 3)
+    assert kaggle.sessions[1].wait().status == "COMPLETE"
+    assert "epoch 1\n" not in kaggle.sessions[1].text
+
+
+def test_cancel_now_names_the_page_of_a_session_whose_id_nobody_knows(
+    cli: Cli, kaggle: FakeKaggle, held_session: Session
+) -> None:
+    held_session.status = "RUNNING"
+    refused = cli("runs", "cancel", "--now", "--grace-minutes", "0")
+    assert refused.code == 1
+    assert "the id of the session is not known" in refused.err
+    assert f"end it on https://www.kaggle.com/code/{held_session.ref}" in refused.err
+
+
+def test_cancel_now_that_kaggle_denies_quotes_it(held_session: Session) -> None:
+    target = Kaggle("NvidiaTeslaT4", 1, None)
+    (session,) = records.find(None).sessions
+    with pytest.raises(Exception, match=r"does not end session 7: Permission 'kernelSessions\.cancel' was denied"):
+        target.kill(session, 7)
+    other = records.Session(session.started_at, "other/run", "https://www.kaggle.com/code/other/run")
+    with pytest.raises(Exception, match="started by another account than chex"):
+        target.kill(other, 7)
+
+
+def test_grace_without_now_is_refused(cli: Cli, kaggle: FakeKaggle) -> None:
+    for words in (["--grace-minutes", "1"], ["--now", "--grace-minutes", "-1"], ["--now", "--grace-minutes", "nan"]):
+        refused = cli("runs", "cancel", *words)
+        assert refused.code == 2
+        assert "must be 0 or more, and goes with --now" in refused.err
+
+
+def test_auto_resume_goes_by_the_reason_not_by_the_words(cli: Cli, kaggle: FakeKaggle, held_session: Session) -> None:
+    lay_down(held_session, "paused", stop_reason="stop_requested", note="its time budget was used up")
+    held_session.status = "COMPLETE"
+    assert cli("runs", "wait", "--auto-resume").code == 75
+    assert len(kaggle.sessions) == 1
+
+
+@pytest.mark.parametrize(
+    ("progress", "lines", "following"),
+    [
+        ({"status": "failed", "stop_reason": "error", "note": "the split has no image"}, (), "fix that and dispatch"),
+        ({"status": "failed", "stop_reason": "transient_error", "note": "HTTP 503"}, (), "chexvision runs resume"),
+        (
+            {"status": "failed", "stop_reason": "not_allowed", "note": "403"},
+            (),
+            "once that is fixed: chexvision runs r",
+        ),
+        ({"status": "failed", "stop_reason": "error", "state": ("state.pt",)}, (), "chexvision runs resume"),
+        ({"status": "training"}, (), "chexvision runs resume"),  # killed before the first epoch ended
+        (None, ("error: no GPU\n",), "once that is fixed: chexvision runs resume"),
+        (None, ("Segmentation fault\n",), "chexvision runs resume"),
+    ],
+)
+def test_resume_is_suggested_where_it_can_help(
+    cli: Cli, held_session: Session, progress: dict[str, Any] | None, lines: tuple[str, ...], following: str
+) -> None:
+    session = held_session
+    if progress is not None:
+        lay_down(session, **progress)
+    session.events += [{"stream_name": "stderr", "time": 0.0, "data": line} for line in lines]
+    session.status = "ERROR"
+    (shown,) = [line for line in cli("runs", "status").out.splitlines() if line.startswith("next ")]
+    assert shown.startswith(f"next   {following}")
+
+
+def test_collect_is_suggested_where_no_session_can_be_given_the_state(cli: Cli, held_session: Session) -> None:
+    records.update(RECORD.run_id, lambda known: replace(known, to=None))
+    lay_down(held_session, "training", epoch=2, state=("state.pt",))
+    (held_session.working / "state.pt").write_text("[1, 2]")
+    held_session.status = "ERROR"
+    run_id = records.find(None).run_id
+    assert f"next   chexvision runs collect {run_id}, which brings its state here" in cli("runs", "status").out
+    assert "the run publishes to no Hub repository" in cli("runs", "resume").err
+    collected = cli("runs", "collect")
+    assert collected.code == 0
+    assert f"state  after epoch 2, in {records.runs_dir() / run_id / 'output'}" in collected.out

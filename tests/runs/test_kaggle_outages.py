@@ -1,0 +1,190 @@
+"""Watching a run through an outage: minutes of errors cost simulated seconds, one line, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from chexvision.hub import retry
+from tests.dispatch.standin import Cli
+from tests.fakes.faults import Fault, Rule
+from tests.fakes.kaggle import FakeKaggle
+from tests.fakes.kaggle_session import Session
+from tests.runs.conftest import lay_down
+
+OUTAGE_S = 600.0
+
+
+class Clock:
+    """Simulated seconds: `sleep` passes them at once. `after` is called when an outage is over."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+        self.after: Callable[[], object] = lambda: None
+
+    def sleep(self, seconds: float) -> None:
+        before, self.now = self.now, self.now + seconds
+        self.slept.append(seconds)
+        if before < OUTAGE_S <= self.now:
+            self.after()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(retry, "sleep", clock.sleep)
+    monkeypatch.setattr(retry, "clock", lambda: clock.now)
+    return clock
+
+
+def write_lines(session: Session, *lines: str) -> None:
+    session.events += [{"stream_name": "stdout", "time": 0.0, "data": line} for line in lines]
+
+
+def complete(session: Session) -> None:
+    lay_down(session, "complete")
+    session.status = "COMPLETE"
+
+
+def strike(kaggle: FakeKaggle, clock: Clock, action: Fault, first: str = "GetKernelSessionStatus") -> Rule:
+    """Every request fails for `OUTAGE_S` once the first one that contains `first` was answered."""
+    seen: list[str] = []
+
+    def struck(line: str) -> bool:
+        strikes = bool(seen) and clock.now < OUTAGE_S
+        if first in line:
+            seen.append(line)
+        return strikes
+
+    return kaggle.faults.add(struck, action, times=100_000)
+
+
+def outage_lines(err: str) -> list[str]:
+    return [line for line in err.splitlines() if "Polling on until" in line or "answered again" in line]
+
+
+@pytest.mark.parametrize("words", [["wait"], ["status", "--watch"], ["wait", "--auto-resume"], ["logs", "-f"]])
+def test_ten_minutes_of_503_while_watching_are_one_line(
+    cli: Cli, kaggle: FakeKaggle, clock: Clock, held_session: Session, words: list[str]
+) -> None:
+    write_lines(held_session, "epoch 1\n", "epoch 2\n", "epoch 3\n")
+    held_session.status = "RUNNING"
+    clock.after = lambda: (write_lines(held_session, "trained\n"), complete(held_session))
+    kaggle.faults.add("logs/stream", Fault.cut(150))
+    rule = strike(kaggle, clock, Fault.status(503))
+    result = cli("runs", *words)
+    assert result.code == 0, result.err
+    assert OUTAGE_S <= clock.now < OUTAGE_S + 150
+    assert 5 < rule.fired < 20  # with backoff
+    told, over = outage_lines(result.err)
+    assert "Kaggle answered HTTP 503" in told
+    assert over.startswith("answered again after 1")
+    assert len(result.err.splitlines()) == (2 if "--watch" in words else 4)
+    if words[0] == "logs":
+        assert result.out == "epoch 1\nepoch 2\nepoch 3\ntrained\n"
+
+
+@pytest.mark.parametrize(
+    "action", [Fault.status(429, retry_after=240), Fault.status(500), Fault.cut(0), Fault.cut(0, during="request")]
+)
+def test_other_transient_failures_are_waited_out_as_well(
+    cli: Cli, kaggle: FakeKaggle, clock: Clock, held_session: Session, action: Fault
+) -> None:
+    held_session.status = "RUNNING"
+    clock.after = lambda: complete(held_session)
+    strike(kaggle, clock, action)
+    result = cli("runs", "wait")
+    assert result.code == 0, result.err
+    assert clock.now >= OUTAGE_S
+    assert len(outage_lines(result.err)) == 2
+    if "Retry-After" in action.headers:
+        assert clock.slept == [240.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["wait"], 401, "Kaggle shows chex no kernel"),
+        (["status", "--watch"], 403, "Kaggle shows chex no kernel"),
+        (["logs", "-f"], 404, "HTTP 404"),
+    ],
+)
+def test_refusal_while_watching_ends_it_at_once(
+    cli: Cli, kaggle: FakeKaggle, clock: Clock, held_session: Session, words: list[str], status: int, message: str
+) -> None:
+    held_session.status = "RUNNING"
+    kaggle.faults.add("GetKernelSessionStatus|logs/stream", Fault.status(status), times=100)
+    result = cli("runs", *words)
+    assert result.code == 1
+    assert message in result.err
+    assert len(result.err.splitlines()) == 1
+    assert clock.slept == []
+
+
+def test_auto_resume_starts_the_next_session_once_after_an_outage(
+    cli: Cli, kaggle: FakeKaggle, clock: Clock, held_session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chexvision_dispatch.kaggle.LOOKS", (0.0,))
+    lay_down(held_session, "paused", stop_reason="time_budget", epoch=1)
+    held_session.status = "COMPLETE"
+    kaggle.held = False
+    kaggle.faults.add("SaveKernel", Fault.status(503))
+    strike(kaggle, clock, Fault.status(503), first="SaveKernel")
+    result = cli("runs", "wait", "--auto-resume")
+    assert result.code == 0, result.err
+    assert clock.now >= OUTAGE_S
+    assert len(kaggle.sessions) == 2
+    assert kaggle.sessions[1].request["kernelDataSources"] == [held_session.ref]
+
+
+def test_outcome_that_cannot_be_read_yet_is_not_taken_for_complete(
+    cli: Cli, kaggle: FakeKaggle, held_session: Session
+) -> None:
+    """Kaggle says COMPLETE of a session that paused; what the session said itself is in its output."""
+    held_session.status = "COMPLETE"
+    rule = kaggle.faults.add("ListKernelSessionOutput", Fault.status(503), times=100)
+    refused = cli("runs", "status")
+    assert refused.code == 1
+    assert "Kaggle answered HTTP 503 while sending the output" in refused.err
+    rule.times = 0
+    lay_down(held_session, "paused")
+    assert json.loads(cli("runs", "status", "--json").out)["status"] == "paused"
+
+
+def test_connection_that_falls_silent_is_given_up_and_no_line_is_lost(
+    cli: Cli, kaggle: FakeKaggle, held_session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chexvision_dispatch.kaggle_http.TIMEOUT", (5.0, 0.3))
+    write_lines(held_session, "epoch 1\n", "epoch 2\n")
+    held_session.status = "RUNNING"
+
+    def go_on(seconds: float) -> None:
+        write_lines(held_session, "epoch 3\n")
+        complete(held_session)
+
+    monkeypatch.setattr(retry, "sleep", go_on)
+    result = cli("runs", "logs", "-f")
+    assert result.code == 0, result.err
+    assert result.out == "epoch 1\nepoch 2\nepoch 3\n"
+
+
+@pytest.mark.parametrize(("status", "follow"), [("RUNNING", []), ("COMPLETE", []), ("RUNNING", ["-f"])])
+def test_log_is_whole_lines_of_utf_8(
+    cli: Cli,
+    kaggle: FakeKaggle,
+    held_session: Session,
+    status: str,
+    follow: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = ["▁▂▃▄▅▆▇█  0.51 … 0.53\n", "größer: ½ von 𝟙\n", "\n", "Ende\n"]  # ▅ has the byte 0x85, Latin-1's newline
+    write_lines(held_session, *lines)
+    held_session.status = status
+    if follow:
+        kaggle.faults.add("logs/stream", Fault.cut(280))
+        monkeypatch.setattr(retry, "sleep", lambda seconds: complete(held_session))
+    result = cli("runs", "logs", *follow)
+    assert result.out == "".join(lines)
