@@ -1,8 +1,8 @@
 """The same figures by sex, age, view and follow-up, and how far apart the groups are.
 
 The gap is between the groups with the highest and the lowest macro AUROC, which are found on the same data. An
-interval for these two as if they had been named before excludes zero in about every fourth data set without any
-difference between five groups. So all pairs of groups are compared at once: the bootstrap's deviations of every
+interval for these two as if they had been named before excludes zero in a quarter to a third of all data sets without
+any difference between five groups. So all pairs of groups are compared at once: the bootstrap's deviations of every
 pair's difference from the measured one, each divided by its standard error, show how large the largest of them gets
 by chance (Westfall and Young 1993; for intervals, Tukey's method with the bootstrap's quantile).
 
