@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import IO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from chexvision.config import DataConfig
 from chexvision.data.source import ShardSource
@@ -14,6 +13,7 @@ from chexvision.errors import ChexError
 from chexvision.hub.reference import Reference, RepoRef
 from chexvision.preprocessing import Preprocessing
 from chexvision.radiograph import decode_grey
+from chexvision.shards.columns import BadShard, check_types, opened_shard
 from chexvision.shards.manifest import read_manifest
 from chexvision.shards.remote import fetch_manifest, first_shard, hub_failure
 from chexvision.shards.schema import list_shards
@@ -74,13 +74,16 @@ def _shape_on_hub(reference: RepoRef) -> Shape:
 
 def _first_shape(shard: Path | IO[bytes], name: str) -> Shape:
     """Height and width of a shard's first image; of a remote shard little more than that is read."""
+    name = f"the first shard of {name}"
+    with opened_shard(shard, name, buffer_size=1 << 16) as file:
+        check_types(file.schema_arrow, name)
+        batch = next(file.iter_batches(batch_size=1, columns=["image"]), None)
+    if batch is None or not batch.num_rows:
+        raise BadShard(f"{name} has no rows; build or fetch it again")
+    column = batch.column(batch.schema.get_field_index("image"))
+    image = column.field("bytes") if isinstance(column, pa.StructArray) else column
     try:
-        with pq.ParquetFile(shard, buffer_size=1 << 16) as file:
-            batch = next(file.iter_batches(batch_size=1, row_groups=[0], columns=["image"]))
-        column = batch.column(batch.schema.get_field_index("image"))
-        image = column.field("bytes") if isinstance(column, pa.StructArray) else column
         height, width = decode_grey(image[0].as_py() or b"").shape
-    except (pa.ArrowInvalid, pa.ArrowKeyError, KeyError, StopIteration, IndexError, ValueError) as error:
-        detail = " ".join(str(error).split())[:200] or "no image"
-        raise ChexError(f"the first shard of {name} holds no readable image ({detail})") from None
+    except ValueError as error:
+        raise ChexError(f"the first image of {name}: {error}") from None
     return height, width
