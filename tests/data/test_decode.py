@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -81,6 +82,7 @@ def test_other_rows_get_an_array_of_their_own(source: ShardSource) -> None:
 def test_a_shard_that_changed_is_not_mistaken_for_the_old_one(drawn_shards: Path, tmp_path: Path) -> None:
     copy = tmp_path / "shards"
     shutil.copytree(drawn_shards, copy)
+    (copy / "manifest.json").unlink()
     before = find_shards(copy).identity
     shard = find_shards(copy).shards["test"][0]
     data, times = shard.read_bytes(), shard.stat()
@@ -156,3 +158,18 @@ def test_a_full_disk_is_an_error_and_not_a_crash(drawn_shards: Path, tmp_path: P
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["refused 27", "[]"]
+
+
+def test_an_image_that_is_null_names_itself(source: ShardSource, tmp_path: Path) -> None:
+    table = pq.read_table(source.shards["validation"][0]).slice(0, 2)
+    images = table.column("image").to_pylist()
+    nulls = pa.array([images[0], None], table.schema.field("image").type)
+    names, labels = (table.column(name).to_pylist() for name in ("filename", "labels"))
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / "validation-00000-of-00001.parquet"
+    pq.write_table(pa.table({"image": nulls, "filename": names, "labels": labels}), path)
+    damaged = find_shards(tmp_path)
+    rows = read_rows(damaged.shards, None)["validation"]
+    with pytest.raises(ChexError, match=rf"{names[1]} in .*not a readable PNG or JPEG"):
+        decoded_images(damaged, rows, PLAIN)
+    assert list(decoded_dir().iterdir()) == []

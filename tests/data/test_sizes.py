@@ -31,6 +31,7 @@ from chexvision.radiograph import decode_grey
 from chexvision.recipes import load_recipe
 from chexvision.shards.build import BuildOptions, build_shards
 from chexvision.shards.push import push_shards
+from chexvision.shards.schema import COLUMNS
 from tests.fakes.fixtures import hub_here
 from tests.shards.pushed import CountingHub
 
@@ -173,16 +174,14 @@ def test_without_a_manifest_one_image_is_read_and_not_the_shards(
 def test_a_shard_without_an_image_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     path = tmp_path / "data" / "train-00000-of-00001.parquet"
-    cases = [
+    none = pa.table({name: pa.array([], kind) for name, kind in COLUMNS[:3]})
+    for content, message in (
         (pa.table({"labels": ["Mass"]}), "has no column 'image'"),
-        (pa.table({"image": pa.array([], pa.binary())}), "first image of .* cannot be read"),
-        (pa.table({"image": [b"not a picture"]}), "not a readable PNG or JPEG"),
-        (pa.table({"image": [{"path": "x"}]}), "first image of .* cannot be read"),
-    ]
-    for content, message in cases:
+        (none, "has no rows"),
+    ):
         pq.write_table(content, path)
         with pytest.raises(ChexError, match=message):
             check_image_size(tmp_path, data_config(64))
     path.write_bytes(b"PAR1 not really")
-    with pytest.raises(ChexError, match="not a readable Parquet file"):
+    with pytest.raises(ChexError, match="is not a readable Parquet file"):
         check_image_size(tmp_path, data_config(64))

@@ -13,7 +13,7 @@ from chexvision.errors import ChexError
 from chexvision.hub.reference import Reference, RepoRef
 from chexvision.preprocessing import Preprocessing
 from chexvision.radiograph import decode_grey
-from chexvision.shards.columns import opened_shard
+from chexvision.shards.columns import BadShard, check_types, opened_shard
 from chexvision.shards.download import cached_shards
 from chexvision.shards.remote import fetch_manifest, first_shard, hub_failure
 
@@ -64,15 +64,17 @@ def _shape_on_hub(reference: RepoRef) -> Shape:
 
 
 def _first_shape(shard: Path | IO[bytes], name: str) -> Shape:
-    """Height and width of a shard's first image; of a remote shard one row group at most is read."""
-    with opened_shard(shard, f"the first shard of {name}") as file:
-        if "image" not in file.schema_arrow.names:
-            raise ChexError(f"the first shard of {name} has no column 'image'")
-        batch = next(file.iter_batches(batch_size=1, row_groups=[0], columns=["image"]), None)
+    """Height and width of a shard's first image; of a remote shard little more than that is read."""
+    name = f"the first shard of {name}"
+    with opened_shard(shard, name, buffer_size=1 << 16) as file:
+        check_types(file.schema_arrow, name)
+        batch = next(file.iter_batches(batch_size=1, columns=["image"]), None)
+    if batch is None or not batch.num_rows:
+        raise BadShard(f"{name} has no rows; build or fetch it again")
+    column = batch.column(batch.schema.get_field_index("image"))
+    image = column.field("bytes") if isinstance(column, pa.StructArray) else column
     try:
-        column = batch.column(0) if batch is not None else pa.array([], pa.binary())
-        image = column.field("bytes") if isinstance(column, pa.StructArray) else column
         height, width = decode_grey(image[0].as_py() or b"").shape
-    except (TypeError, KeyError, IndexError, ValueError) as error:
-        raise ChexError(f"the first image of {name} cannot be read ({error}); build its shards again") from None
+    except ValueError as error:
+        raise ChexError(f"the first image of {name}: {error}") from None
     return height, width

@@ -74,11 +74,12 @@ def measure_subgroups(
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """A group's predictions, its figures once and resampled, and why an output has none, by column."""
+    """A group's predictions, figures once and resampled, cases (int[K, 2]) and why a column has no figures."""
 
     part: Predictions
     once: Figures
     resampled: Figures
+    cases: NDArray[np.int64]
     too_few: tuple[str | None, ...]
 
     @property
@@ -192,7 +193,7 @@ def _figures(
         )
         once |= calls.once()
         resampled |= calls.under(draws)
-    return _Measured(part, once, resampled, areas.too_few)
+    return _Measured(part, once, resampled, areas.cases, areas.too_few)
 
 
 def _gap(measured: dict[str, _Measured], columns: list[int], level: float) -> Gap | None:
@@ -201,6 +202,9 @@ def _gap(measured: dict[str, _Measured], columns: list[int], level: float) -> Ga
     names = list(measured)
     macro = np.array([macro_of(group.once["auroc"], columns)[0] for group in measured.values()])
     drawn = np.stack([macro_of(group.resampled["auroc"], columns) for group in measured.values()])
+    # A resample of m cases varies by (m - 1) / m too little.
+    cases = np.array([group.cases[columns].min() for group in measured.values()])
+    drawn = macro[:, None] + (drawn - macro[:, None]) * np.sqrt(cases / (cases - 1))[:, None]
     worst, *_, best = np.argsort(macro, kind="stable").tolist()
     ends, p_value = _of_all_pairs(macro, drawn, (best, worst), level)
     return Gap(

@@ -39,7 +39,7 @@ def read_columns(source: Path | IO[bytes], columns: Sequence[str], name: str) ->
     """
     with opened_shard(source, name) as file:
         schema = file.schema_arrow
-        _check_types(schema, name)
+        check_types(schema, name)
         if not file.metadata.num_rows:
             raise BadShard(f"{name} has no rows; build or fetch it again")
         table = file.read(columns=[column for column in columns if column in schema.names])
@@ -53,13 +53,19 @@ def read_columns(source: Path | IO[bytes], columns: Sequence[str], name: str) ->
 
 
 @contextmanager
-def opened_shard(source: Path | IO[bytes], name: str) -> Iterator[pq.ParquetFile]:
-    """A Parquet file; what Arrow says of its content in the block is raised as `BadShard`."""
+def opened_shard(source: Path | IO[bytes], name: str, buffer_size: int = 0) -> Iterator[pq.ParquetFile]:
+    """A Parquet file; what Arrow says of its content in the block is raised as `BadShard`.
+
+    Args:
+        source: see `read_columns`, as is `name`.
+        name: of the shard, for messages.
+        buffer_size: bytes to read at a time; 0 to read whole columns ahead.
+    """
     try:
         if isinstance(source, Path):
             regular_size(source)
         # Not read_table, which takes longer to import what is not needed here than to read a shard.
-        with pq.ParquetFile(source, pre_buffer=True) as file:
+        with pq.ParquetFile(source, pre_buffer=not buffer_size, buffer_size=buffer_size) as file:
             yield file
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and not isinstance(source, Path):
@@ -68,7 +74,8 @@ def opened_shard(source: Path | IO[bytes], name: str) -> Iterator[pq.ParquetFile
         raise BadShard(f"{name} is not a readable Parquet file: {text}; build or fetch it again") from None
 
 
-def _check_types(schema: pa.Schema, shard: str) -> None:
+def check_types(schema: pa.Schema, shard: str) -> None:
+    """Raise `BadShard` where a column that every shard needs is missing, or a known one has another type."""
     for name in NEEDED_COLUMNS:
         if name not in schema.names:
             raise BadShard(f"{shard} has no column {name!r}; shards need {', '.join(NEEDED_COLUMNS)}")
