@@ -143,3 +143,12 @@ def test_the_history_holds_what_the_kept_weights_reach_on_validation(drawn_shard
     assert best.macro_auroc == pytest.approx(metrics.macro_auroc, abs=1e-6)
     assert best.binary_f1 == pytest.approx(metrics.binary_f1, abs=1e-6)
     assert best.auroc == {name: pytest.approx(of.auroc, abs=1e-6) for name, of in metrics.findings.items()}
+
+
+def test_every_epoch_trains_in_training_mode(drawn_shards: Path, tmp_path: Path) -> None:
+    """Validation leaves the network in evaluation mode, where norms do not move and nothing is dropped."""
+    phase = "training.phases=[{epochs: 2, lr: 1e-3, min_lr: 0, warmup_epochs: 0, freeze_backbone: false}]"
+    training = tiny_training(drawn_shards, tmp_path, phase, "optim.batch_size=999", "optim.micro_batch_size=999")
+    assert training.run()
+    (norm,) = (one for one in training.model.modules() if isinstance(one, torch.nn.BatchNorm2d))
+    assert int(norm.num_batches_tracked) == 2  # type: ignore[arg-type]
