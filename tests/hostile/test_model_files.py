@@ -226,7 +226,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "a config.json that is binary": (content("config.json", bytes(range(256))), "not a JSON file"),
     "a config.json nested too deeply": (content("config.json", DEEP), "not a JSON file"),
     "a config.json with a huge number": (content("config.json", f'{{"backbone": {HUGE}}}'), "not a JSON file"),
-    "a config.json of two megabytes": (content("config.json", b" " * 2**21), "at most"),
+    "a config.json of two megabytes": (content("config.json", b" " * 2**21), "more than 1 MiB"),
     "a config.json that is a folder": (folder("config.json"), "not a regular file"),
     "a config.json that is a pipe": (pipe("config.json"), "not a regular file"),
     "no config.json": (gone("config.json"), "has no config.json"),
