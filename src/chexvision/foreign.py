@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 _LONGEST_NAME = 180  # bytes; file systems take 255, and a suffix and a temporary prefix are added
 _UNSAFE = frozenset('/\\:*?"<>|')  # separators, and what Windows refuses
 
@@ -11,9 +9,10 @@ _UNSAFE = frozenset('/\\:*?"<>|')  # separators, and what Windows refuses
 def printable(text: str) -> str:
     """`text` on one line, with all that could steer a terminal or break its encoding escaped.
 
-    These are control characters, surrogates, and marks that change the direction of writing.
+    These are control characters, surrogates, separators other than the space, and marks that change the direction
+    of writing.
     """
-    return "".join(_escaped(char) if _is_control(char) else char for char in text)
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 
 def safe_name(text: str) -> str:
@@ -22,7 +21,7 @@ def safe_name(text: str) -> str:
     Anything else keeps its harmless characters and gets 8 hex digits of its hash, so that different texts do not
     share a name. The result is a single path component on every file system.
     """
-    kept = "".join("_" if char in _UNSAFE or _is_control(char) else char for char in text).lstrip(".").strip()
+    kept = "".join("_" if char in _UNSAFE or not char.isprintable() else char for char in text).lstrip(".").strip()
     kept = kept.encode()[:_LONGEST_NAME].decode(errors="ignore")
     if kept == text and kept:
         return kept
@@ -30,10 +29,6 @@ def safe_name(text: str) -> str:
 
     digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
     return f"{kept}-{digest}" if kept else digest
-
-
-def _is_control(char: str) -> bool:
-    return unicodedata.category(char).startswith("C")
 
 
 def _escaped(char: str) -> str:

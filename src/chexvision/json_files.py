@@ -15,14 +15,14 @@ _LARGEST = 16 * 2**20  # bytes; a history of a thousand epochs takes 2 MB
 T = TypeVar("T", bound=BaseModel)
 
 
-def read_file(path: Path, most_bytes: int = _LARGEST) -> bytes:
-    """The bytes of a regular file of at most `most_bytes`; pipes and devices are never opened.
+def read_file(path: Path) -> bytes:
+    """The bytes of a file that holds JSON.
 
     Raises:
-        ChexError: it is something else, larger, or cannot be read.
+        ChexError: it is not a regular file, is too large for one, or cannot be read.
     """
     try:
-        return read_regular(path, most_bytes)
+        return read_regular(path, _LARGEST)
     except OSError as error:
         raise ChexError(f"{path}: {error.strerror or error}") from None
 

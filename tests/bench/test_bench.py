@@ -99,7 +99,7 @@ def test_the_usual_loop_has_pytorchs_defaults(drawn_shards: Path, monkeypatch: p
 
     assert runs  # registers the tiny backbone
     monkeypatch.setattr(torch.optim, "AdamW", Watched)
-    model = CheXVision(backbone="tiny", hidden_features=0, image_size=32)
+    model = CheXVision(backbone="tiny", hidden_features=0)
     images = np.zeros((8, 32, 32), np.uint8)
     before = model.binary_head.bias.detach().clone()
     steps = usual_steps(model, images, np.ones((8, 15), np.float32), start_accelerator("fp32"), 4, 2)

@@ -115,7 +115,7 @@ def test_a_label_that_is_no_finding_is_found_over_the_network(hub: CountingHub, 
 def test_drawn_shards_are_trained_on_as_they_lie_without_a_word(drawn_shards: Path) -> None:
     found = check_data(drawn_shards, CONFIG)
     assert found.record.rule == "shards"
-    with pytest.raises(UsageError, match="these pictures are drawn"):
+    with pytest.raises(UsageError, match="these images are synthetic"):
         check_data(drawn_shards, load_recipe("densenet", overrides=["data.split=chexnet"]).data)
 
 

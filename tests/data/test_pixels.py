@@ -15,11 +15,16 @@ from chexvision.data.augment import augment, draw, plain
 from chexvision.data.decode import decoded_images
 from chexvision.data.rows import read_rows
 from chexvision.data.source import find_shards
+from chexvision.data.split_rule import SHARDS
 from chexvision.models.classifier import CheXVision
 from chexvision.models.prepare import prepare
+from chexvision.preprocessing import Preprocessing
 from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD, decode_grey
 from tests.data.test_augment import only
 from tests.training import runs
+
+EQUALIZED = ClaheConfig(enabled=True, clip_limit=3.5, tiles=2)
+UNEQUALIZED = EQUALIZED.model_copy(update={"enabled": False})
 
 
 @pytest.mark.parametrize("top", [300, 4095, 65535])
@@ -57,9 +62,9 @@ def equalized_after_resizing(grey: np.ndarray, size: int) -> np.ndarray:
 
 def test_shards_are_equalized_after_resizing(drawn_shards: Path) -> None:
     source = find_shards(drawn_shards)
-    rows = read_rows(source.shards, None)["validation"]
-    stored = decoded_images(source, rows, 64, ClaheConfig(enabled=False, clip_limit=3.5, tiles=2))
-    found = decoded_images(source, rows, 32, ClaheConfig(enabled=True, clip_limit=3.5, tiles=2))
+    rows = read_rows(source.shards, SHARDS)["validation"]
+    stored = decoded_images(source, rows, Preprocessing(image_size=64, clahe=UNEQUALIZED))
+    found = decoded_images(source, rows, Preprocessing(shard_size=64, image_size=32, clahe=EQUALIZED))
     assert len(rows) > 1
     for image, grey in zip(found, stored, strict=True):
         assert np.array_equal(image, equalized_after_resizing(np.asarray(grey), 32))
@@ -69,8 +74,12 @@ def test_files_are_equalized_after_resizing(tmp_path: Path) -> None:
     assert runs  # registers the tiny backbone
     grey = np.random.default_rng(0).normal(70, 9, (96, 96)).clip(0, 255).astype(np.uint8)  # steep: it is clipped
     cv2.imwrite(str(tmp_path / "a.png"), grey)
-    model = CheXVision(backbone="tiny", hidden_features=0, image_size=32, clahe_clip_limit=3.5, clahe_tiles=2)
+    model = CheXVision(
+        backbone="tiny", hidden_features=0, preprocessing=Preprocessing(image_size=32, clahe=EQUALIZED)
+    )
     assert np.array_equal(prepare(model, tmp_path / "a.png"), equalized_after_resizing(grey, 32))
-    unequalized = CheXVision(backbone="tiny", hidden_features=0, image_size=32, clahe_clip_limit=0)
+    unequalized = CheXVision(
+        backbone="tiny", hidden_features=0, preprocessing=Preprocessing(image_size=32, clahe=UNEQUALIZED)
+    )
     expected = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA)
     assert np.array_equal(prepare(unequalized, tmp_path / "a.png"), expected)

@@ -21,6 +21,7 @@ from chexvision.data.decode import decoded_images
 from chexvision.data.rows import read_rows
 from chexvision.data.sizes import check_image_size, preprocessing_of
 from chexvision.data.source import find_shards
+from chexvision.data.split_rule import SHARDS
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.reference import RepoRef
 from chexvision.models.classifier import CheXVision
@@ -83,7 +84,7 @@ def rgb_copy(shards: Path, out: Path) -> Path:
 
 def seen_in_training(shards: Path, image_size: int) -> dict[str, NDArray[np.uint8]]:
     source, config = find_shards(shards), data_config(image_size)
-    rows = read_rows(source.shards, None)
+    rows = read_rows(source.shards, SHARDS)
     splits = [open_split(source, rows, name, config, quiet=True) for name in rows if len(rows[name])]
     return {
         name: np.asarray(split.images[i]) for split in splits for i, name in enumerate(split.rows.filenames.tolist())
@@ -120,7 +121,7 @@ def test_one_step_would_give_a_sharper_image(originals: Path) -> None:
 def test_images_above_the_shards_size_are_refused_before_anything_is_decoded(shards: Path) -> None:
     source = find_shards(shards)
     with pytest.raises(UsageError, match=r"data\.image_size 129 is above the 128 pixels.*data\.image_size=128"):
-        open_split(source, read_rows(source.shards, None), "train", data_config(129), quiet=True)
+        open_split(source, read_rows(source.shards, SHARDS), "train", data_config(129), quiet=True)
     with pytest.raises(UsageError, match="above the 128 pixels"):
         check_image_size(shards, data_config(129))
     check_image_size(shards, data_config(128))
@@ -128,7 +129,7 @@ def test_images_above_the_shards_size_are_refused_before_anything_is_decoded(sha
 
 def test_shards_that_are_smaller_than_a_models_images_are_not_enlarged(shards: Path) -> None:
     source = find_shards(shards)
-    rows = read_rows(source.shards, None)["train"]
+    rows = read_rows(source.shards, SHARDS)["train"]
     with pytest.raises(ChexError, match="128x128 pixels, fewer than the model's 160x160"):
         decoded_images(source, rows, Preprocessing(shard_size=320, image_size=160))
     # Models saved before the sizes were recorded keep what they did.

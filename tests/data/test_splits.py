@@ -73,7 +73,7 @@ def test_drawn_pictures_keep_their_own_split_and_are_in_no_public_list() -> None
     assert OFFICIAL.fitting(drawn=True) == SHARDS
     assert OFFICIAL.fitting(drawn=False) == OFFICIAL
     assert SplitChoice("patient").fitting(drawn=True) == SplitChoice("patient")
-    with pytest.raises(UsageError, match="these pictures are drawn"):
+    with pytest.raises(UsageError, match="these images are synthetic"):
         CHEXNET.fitting(drawn=True)
 
 

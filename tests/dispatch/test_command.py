@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from chexvision.recipes import load_recipe
 from chexvision_dispatch import records
 from tests.dispatch.standin import Cli
 from tests.fakes.hub import FakeHub
@@ -159,6 +160,7 @@ def test_tokens_of_the_environment_are_in_nothing_that_is_written_sent_or_said(
     ):
         hub.environment(monkeypatch, hub_token)
         kaggle.environment(monkeypatch)
+        hub.plant_dataset(*load_recipe("densenet").data.dataset.split("@"))
         pushed = cli("dispatch", "--model", "densenet")
         assert pushed.code == 0, pushed.err
         kaggle.sessions[0].wait()

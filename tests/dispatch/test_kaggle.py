@@ -251,6 +251,21 @@ def test_token_dataset_that_vanishes_before_the_push_is_a_failure_that_names_the
     assert raised.value.session.handle == kaggle.sessions[0].ref
 
 
+def test_session_that_was_started_without_its_token_dataset_is_recorded(
+    cli: Cli, kaggle: FakeKaggle, token_dataset: str
+) -> None:
+    def vanishes_at_the_push(line: str) -> bool:
+        if "SaveKernel" in line:
+            del kaggle.datasets.known[token_dataset]
+        return False
+
+    kaggle.faults.add(vanishes_at_the_push, Fault.status(500))
+    result = cli(*PUSH, "--token-dataset", token_dataset)
+    assert result.code == 1
+    assert f"started the session without {token_dataset}" in result.err
+    assert [one.handle for one in records.find(None).sessions] == [kaggle.sessions[0].ref]
+
+
 @pytest.mark.parametrize("token", ["", "KGAT_expired"])
 def test_credentials_that_are_missing_or_wrong_are_told_apart(
     cli: Cli, kaggle: FakeKaggle, monkeypatch: pytest.MonkeyPatch, token: str

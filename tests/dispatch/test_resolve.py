@@ -86,7 +86,7 @@ def test_split_of_drawn_shards_is_their_own(tmp_path: Path) -> None:
     }  # fmt: skip
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     assert described_split(load_recipe("densenet"), str(tmp_path)) == "shards: as they lie"
-    with pytest.raises(UsageError, match="these pictures are drawn"):
+    with pytest.raises(UsageError, match="these images are synthetic"):
         described_split(load_recipe("densenet", overrides=["data.split=chexnet"]), str(tmp_path))
 
 

@@ -10,7 +10,7 @@ from chexvision.models import CheXVision
 
 def test_a_finer_map_weighs_each_cell_by_its_own_positive_gradient() -> None:
     torch.manual_seed(0)
-    model = CheXVision(backbone="se_resnet34", image_size=96).eval()
+    model = CheXVision(backbone="se_resnet34").eval()
     images = torch.rand(2, 3, 96, 96)
     outputs = [2, 14]
     children = list(model.backbone.children())

@@ -104,6 +104,29 @@ def test_a_saved_model_comes_back_bit_for_bit_with_all_that_prediction_needs(
     assert capfd.readouterr().out == ""
 
 
+def test_a_config_from_before_formats_were_numbered_is_read_as_it_was(tmp_path: Path) -> None:
+    model = CheXVision(backbone="se_resnet34", hidden_features=0).eval()
+    model.save_pretrained(tmp_path)
+    old = {
+        "backbone": "se_resnet34", "clahe_clip_limit": 0, "clahe_tiles": 8, "dropout": 0.3,
+        "findings": list(FINDINGS), "hidden_features": 0, "image_size": 96, "something_else": True,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    loaded = CheXVision.from_pretrained(tmp_path)
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in loaded.state_dict().items())
+    made = loaded.preprocessing
+    assert (made.shard_size, made.image_size, made.clahe.enabled) == (None, 96, False)
+    assert (made.mean, made.std) == (0.449, 0.226)
+    loaded.save_pretrained(tmp_path)
+    assert CheXVision.from_pretrained(tmp_path).preprocessing == made
+
+
+def test_images_are_normalized_by_the_models_own_mean_and_deviation() -> None:
+    model = CheXVision(backbone="se_resnet34", preprocessing=Preprocessing(mean=0.25, std=0.5))
+    images = torch.tensor([[[0, 255]]], dtype=torch.uint8)
+    assert model.normalize(images).tolist() == [[[[-0.5, 1.5]]] * 3]
+
+
 def test_pickled_weights_are_never_loaded(tmp_path: Path) -> None:
     model = CheXVision(backbone="se_resnet34", hidden_features=0)
     model.save_pretrained(tmp_path)

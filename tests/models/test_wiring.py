@@ -9,7 +9,6 @@ from torch import nn
 
 from chexvision.models import CheXVision
 from chexvision.models.classifier import build_model
-from chexvision.models.prepare import clahe_of
 from chexvision.recipes import load_recipe
 from tests.training import runs
 
@@ -17,7 +16,7 @@ from tests.training import runs
 def test_pooled_features_go_through_the_hidden_layer_to_both_heads() -> None:
     assert runs  # registers the tiny backbone
     torch.manual_seed(0)
-    model = CheXVision(backbone="tiny", hidden_features=6, dropout=0.4, image_size=32).eval()
+    model = CheXVision(backbone="tiny", hidden_features=6, dropout=0.4).eval()
     images = torch.randn(3, 3, 32, 32)
     hidden = next(one for one in model.neck if isinstance(one, nn.Linear))
     before = F.linear(model.backbone(images).mean(dim=(2, 3)), hidden.weight, hidden.bias)
@@ -28,7 +27,7 @@ def test_pooled_features_go_through_the_hidden_layer_to_both_heads() -> None:
 
 
 def test_dropout_drops_as_much_of_the_features_as_the_recipe_says() -> None:
-    model = CheXVision(backbone="tiny", hidden_features=0, dropout=0.4, image_size=32).train()
+    model = CheXVision(backbone="tiny", hidden_features=0, dropout=0.4).train()
     dropped = model.neck(torch.ones(200, 16)) == 0
     assert float(dropped.float().mean()) == pytest.approx(0.4, abs=0.05)
 
@@ -38,8 +37,6 @@ def test_a_model_knows_the_size_and_equalization_of_its_recipe(enabled: bool) ->
     settings = [f"data.clahe.enabled={str(enabled).lower()}", "data.clahe.clip_limit=3.5", "data.clahe.tiles=4"]
     recipe = load_recipe("scratch", overrides=["model.backbone=tiny", "data.image_size=96", *settings])
     model = build_model(recipe)
-    assert model.image_size == 96
-    found = clahe_of(model)
-    assert found.enabled == enabled
-    if enabled:
-        assert found == recipe.data.clahe
+    assert model.preprocessing.image_size == 96
+    assert model.preprocessing.clahe == recipe.data.clahe
+    assert model.preprocessing.clahe.enabled == enabled

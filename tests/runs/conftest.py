@@ -29,7 +29,7 @@ Typed = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture(autouse=True)
-def _data_set(request: pytest.FixtureRequest) -> None:
+def _data_set(own_world: None, request: pytest.FixtureRequest) -> None:
     """The data set that `DISPATCH` names, on the Hub of the test."""
     if "fake_hub" in request.fixturenames:
         request.getfixturevalue("fake_hub").plant_dataset("chex/xrays", SHA)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from pathlib import Path
 from urllib.parse import unquote
@@ -26,6 +25,17 @@ DATA = "chex/nih320"
 BUILD = ["dispatch", "shards", "--to", DATA, "--size", "32", "--shard-size", "45kB"]
 
 BEFORE_BLOCKED = 26  # images in finished shards when the next image is the blocked one
+# In the session's Python: opening one image waits for a file.
+WAITS = """
+import os, sys, time
+
+def wait(event, arguments):
+    if event == "open" and str(arguments[0]).endswith({image!r}):
+        while not os.path.exists({go!r}):
+            time.sleep(0.01)
+
+sys.addaudithook(wait)
+"""
 
 
 @pytest.fixture
@@ -60,17 +70,16 @@ def fetched(hub: FakeHub) -> list[str]:
     return [path for path in asked if "shards.partial" in unquote(path)]
 
 
-def block(release: Release, kaggle: FakeKaggle) -> Path:
-    """Make the next session wait at an image in the middle of the release."""
-    path = release.path(release.names[30])
-    path.unlink()
-    os.mkfifo(path)
-    return path
-
-
-def unblock(release: Release, path: Path) -> None:
-    path.unlink()
-    path.write_bytes(release.files[path.name])
+def build_that_waits(cli: Cli, kaggle: FakeKaggle, release: Release) -> Path:
+    """Dispatch a build that waits at an image in the middle of the release, until the returned file is there."""
+    kaggle.hold()
+    sent = cli(*BUILD)
+    assert sent.code == 0, sent.err
+    folder = kaggle.sessions[0].folder
+    hook = WAITS.format(image=release.names[30], go=str(folder / "go"))
+    (folder / "site" / "sitecustomize.py").write_text(hook)
+    kaggle.release()
+    return folder / "go"
 
 
 def wait_for_finished(kaggle: FakeKaggle, hub: FakeHub, images: int) -> int:
@@ -141,17 +150,15 @@ def test_release_that_is_not_attached_is_named(cli: Cli, kaggle: FakeKaggle, rel
 def test_killed_session_costs_no_finished_shard(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, whole: dict[str, bytes]
 ) -> None:
-    blocked = block(release, kaggle)
-    assert cli(*BUILD).code == 0
+    build_that_waits(cli, kaggle, release)
     done = wait_for_finished(kaggle, fake_hub, BEFORE_BLOCKED)
     assert f"images {done} of 40 in finished shards, about" in cli("runs", "status").out
     kaggle.sessions[0].kill(signal.SIGKILL)
     kaggle.sessions[0].wait()
     for left in kaggle.sessions[0].working.iterdir():  # as if its output was lost with it
-        assert left.name in ("progress.json", "shards.partial") or left.name.startswith(".sending-")
+        assert left.name in ("progress.json", "shards.partial", ".shards.lock") or left.name.startswith(".sending-")
     kaggle.sessions[0].working.rename(kaggle.sessions[0].working.with_name("lost"))
     kaggle.sessions[0].working.mkdir()
-    unblock(release, blocked)
     assert cli("runs", "wait").code == 1
     resumed = cli("runs", "resume")
     assert resumed.code == 0, resumed.err
@@ -165,22 +172,15 @@ def test_killed_session_costs_no_finished_shard(
 def test_stop_request_pauses_behind_the_last_finished_shard(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, whole: dict[str, bytes]
 ) -> None:
-    blocked = block(release, kaggle)
-    cli(*BUILD)
+    go = build_that_waits(cli, kaggle, release)
     wait_for_finished(kaggle, fake_hub, BEFORE_BLOCKED)
     assert cli("runs", "cancel").code == 0
-    inside = (
-        kaggle.sessions[0].folder
-        / "kaggle/input/datasets/organizations/nih-chest-xrays/data"
-        / blocked.relative_to(release.root)
-    )
     kaggle.sessions[0].wait_for_text("asked to stop")
-    inside.write_bytes(release.files[blocked.name])  # what it waits for comes
+    go.touch()
     assert kaggle.sessions[0].wait().status == "COMPLETE"
     ended = cli("runs", "wait")
     assert ended.code == 75, ended.err
     assert "is paused: it was asked to stop" in ended.err
-    unblock(release, blocked)
     assert cli("runs", "resume", "-f").code == 0
     assert on_the_hub(fake_hub) == whole
     assert fetched(fake_hub) == []  # all was in the first session's output, which is attached

@@ -42,7 +42,6 @@ def train(
 
     Ctrl-C and SIGTERM save the state at the next step and end; the same command with the same --work goes on.
     """
-    from chexvision.data.sizes import check_image_size
     from chexvision.data.source import check_named
     from chexvision.errors import UsageError
     from chexvision.hub.reference import RepoRef, parse_reference
@@ -56,7 +55,6 @@ def train(
     recipe = load_recipe(model, preset=preset or None, overrides=overrides or ())
     source = parse_reference(data or recipe.data.dataset)
     check_named(source)
-    check_image_size(source, recipe.data)
     destination = parse_reference(to) if to else None
     if private and not isinstance(destination, RepoRef):
         raise UsageError("--private is for a repository on the Hub: name one with --to USER/REPO, or leave it out")
@@ -76,8 +74,10 @@ def train(
     # Before a repository is created and weights or shards are downloaded. One process of a run is enough.
     if os.environ.get("RANK", "0") == "0":
         from chexvision.data.division import check_data
+        from chexvision.data.sizes import check_image_size
 
         record = check_data(source, recipe.data).record
+        check_image_size(source, recipe.data)
         typer.echo(f"split {record}: {record.counts()}")
     # Before torch is imported: a token that may not write is found out at once.
     with TrainingSession(folder, made.run_id, max_hours=max_hours, branch=branch) as session:

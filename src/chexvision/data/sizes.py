@@ -8,15 +8,14 @@ from typing import IO
 import pyarrow as pa
 
 from chexvision.config import DataConfig
-from chexvision.data.source import ShardSource
+from chexvision.data.source import ShardSource, find_shards
 from chexvision.errors import ChexError
 from chexvision.hub.reference import Reference, RepoRef
 from chexvision.preprocessing import Preprocessing
 from chexvision.radiograph import decode_grey
 from chexvision.shards.columns import BadShard, check_types, opened_shard
-from chexvision.shards.manifest import read_manifest
+from chexvision.shards.download import cached_shards
 from chexvision.shards.remote import fetch_manifest, first_shard, hub_failure
-from chexvision.shards.schema import list_shards
 
 Shape = tuple[int, int]  # height and width in pixels
 
@@ -39,24 +38,16 @@ def preprocessing_of(source: ShardSource, config: DataConfig) -> Preprocessing:
 def check_image_size(data: Reference, config: DataConfig) -> None:
     """Refuse an `image_size` above the size of the images of `data`, before its shards are fetched.
 
-    Of a dataset on the Hub the manifest is read or, where it has none, the first image alone. Offline nothing is
-    looked at: `preprocessing_of` checks what the cache holds.
+    Of a dataset on the Hub the manifest is read or, where it has none, the first image alone.
 
     Raises:
-        UsageError: it is above, or a folder has no shards.
+        UsageError: it is above, or there are no shards.
         ChexError: the data cannot be had, or not be read.
     """
-    if isinstance(data, Path):
-        manifest = read_manifest(data)
-        first = next(path for paths in list_shards(data).values() for path in paths)
-        shape = (manifest.size, manifest.size) if manifest is not None else _first_shape(first, str(data))
+    if isinstance(data, Path) or cached_shards(data):
+        preprocessing_of(find_shards(data), config)
     else:
-        from huggingface_hub import constants
-
-        if constants.HF_HUB_OFFLINE:
-            return
-        shape = _shape_on_hub(data)
-    config.check_fits(min(shape), str(data))
+        config.check_fits(min(_shape_on_hub(data)), str(data))
 
 
 def _shape_on_hub(reference: RepoRef) -> Shape:

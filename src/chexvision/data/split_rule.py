@@ -54,16 +54,18 @@ class SplitChoice:
         return cls.parse(config.split, config.validation_share)
 
     def fitting(self, *, drawn: bool) -> SplitChoice:
-        """The rule for shards of radiographs or of drawn pictures.
+        """The rule for shards of radiographs or of synthetic images.
 
-        Drawn pictures are in no list of the release's patients, whose numbers they share: with "official", the
+        Synthetic images are in no list of the release's patients, whose numbers they share: with "official", the
         default, they keep the split that they were made with.
 
         Raises:
             UsageError: "chexnet", for drawn pictures.
         """
         if drawn and self.rule == "chexnet":
-            raise UsageError("split chexnet is a list of NIH ChestX-ray14, and these pictures are drawn; name shards")
+            raise UsageError(
+                "split chexnet is of NIH ChestX-ray14; these images are synthetic: set shards or patient"
+            )
         return SHARDS if drawn and self.rule == "official" else self
 
     def __str__(self) -> str:

@@ -55,7 +55,7 @@ def notes_of(overlap: Overlap, use: str) -> list[str]:
 class TrainingImages:
     """The images and patients that a model was trained on, each as 64 bits of a hash.
 
-    The hash is of the file name: it stays when an image is reduced or encoded in another way. Drawn pictures share
+    The hash is of the file name: it stays when an image is reduced or encoded in another way. Synthetic images share
     the names of radiographs and of each other, so theirs is of the data set as well.
 
     Args:

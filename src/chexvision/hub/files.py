@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from chexvision.errors import ChexError, UsageError
+from chexvision.files import regular_size
 from chexvision.hub.artifact import CONFIG
 from chexvision.hub.reference import Reference, RepoRef
 from chexvision.hub.retry import reason
@@ -27,9 +29,13 @@ def model_file(reference: Reference, name: str, **client: Any) -> Path | None:
         if not reference.is_dir():
             raise UsageError(_no_folder(reference))
         path = reference / name
-        if path.exists() and not path.is_file():
-            raise ChexError(f"{path} is not a regular file")
-        return path if path.is_file() else None
+        if not os.path.lexists(path):
+            return None
+        try:
+            regular_size(path)
+        except OSError as error:
+            raise ChexError(f"{path}: {error.strerror or error}") from None
+        return path
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import RemoteEntryNotFoundError
 

@@ -17,7 +17,6 @@ from chexvision.models.registry import BACKBONES
 from chexvision.preprocessing import Preprocessing
 
 FORMAT = 1
-_LARGEST = 2**20  # bytes
 
 # Findings are shown in tables and become parts of file names.
 Finding = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9]([A-Za-z0-9 _-]*[A-Za-z0-9])?$")]
@@ -96,7 +95,7 @@ def read_config(path: Path) -> CheXVisionConfig:
     Raises:
         ChexError: it cannot be read, is of another program or a later format, or a value is out of bounds.
     """
-    data = read_file(path, _LARGEST)
+    data = read_file(path)
     try:
         tree: Any = json.loads(data)
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of 5,000 digits, nested too deeply

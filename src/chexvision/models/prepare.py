@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chexvision.errors import UsageError
+from chexvision.files import read_regular
 from chexvision.models.classifier import CheXVision
 from chexvision.radiograph import Grey, decode_grey
+from chexvision.shards.sources import LARGEST
 
 
 def prepare(model: CheXVision, path: Path) -> Grey:
@@ -22,9 +24,7 @@ def prepare(model: CheXVision, path: Path) -> Grey:
         UsageError: there is no such file, or it is not an image.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise ValueError("not a regular file")
-        return model.preprocessing.apply(decode_grey(path.read_bytes()))
+        return model.preprocessing.apply(decode_grey(read_regular(path, LARGEST)))
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{path}: {getattr(error, 'strerror', None) or error}; give a PNG or JPEG radiograph"
