@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from chexvision.cli import main
-from chexvision.errors import ChexError, UsageError
+from chexvision.errors import ChexError
 from chexvision.labels import FINDINGS
 from chexvision.shards.info import describe
 from chexvision.shards.place import folder_place
@@ -26,7 +26,9 @@ def _texts(path: Path) -> list[str]:
 def _shards(folder: Path, labels: list[str], **columns: list[object]) -> Path:
     folder.mkdir()
     names = [f"{i:08d}_000.png" for i in range(len(labels))]
-    table = pa.table({"filename": names, "labels": labels, **columns})
+    images = pa.array([b""] * len(labels), pa.binary())
+    names_of = pa.array(names, pa.string())
+    table = pa.table({"image": images, "filename": names_of, "labels": pa.array(labels, pa.string()), **columns})
     pq.write_table(table, folder / "test-00000-of-00001.parquet")
     return folder
 
@@ -78,7 +80,7 @@ def test_equal_shards_give_equal_files_that_follow_the_colour_scheme(drawn_shard
 
 def test_shards_of_nothing_and_unknown_labels_are_named(tmp_path: Path) -> None:
     empty = _shards(tmp_path / "empty", [])
-    with pytest.raises(UsageError, match="holds no image"):
+    with pytest.raises(ChexError, match="has no rows"):
         write_plots(folder_place(empty), tmp_path / "out")
     wrong = _shards(tmp_path / "wrong", ["Mas"])
     with pytest.raises(ChexError, match="unknown finding 'Mas'"):

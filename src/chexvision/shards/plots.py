@@ -49,7 +49,7 @@ def write_plots(place: ShardPlace, out: Path) -> list[Path]:
     """Draw all plots of a set of shards into the folder `out`, made if missing.
 
     Raises:
-        UsageError: the shards have no rows or are incomplete, or `out` is a file.
+        UsageError: the shards are incomplete, or `out` is a file.
         ChexError: a shard cannot be read.
     """
     if out.exists() and not out.is_dir():
@@ -75,8 +75,9 @@ def read_columns_of(place: ShardPlace) -> dict[str, Columns]:
     """The columns of every split, read from a folder or over the network.
 
     Raises:
-        UsageError: a split lacks some of its shards, or there is no image at all.
-        ChexError: a label is no finding, or a file name has no patient where the column is missing.
+        UsageError: a split lacks some of its shards.
+        ChexError: a shard cannot be read, a label is not a finding, or a file name has no patient where the column is
+            missing.
     """
     grouped = group_shards(place.sizes, place.name)
     paths = [path for shards in grouped.values() for path in shards]
@@ -107,10 +108,7 @@ def read_columns_of(place: ShardPlace) -> dict[str, Columns]:
             )
         except ValueError as error:
             raise ChexError(f"{place.name}: {error}") from None
-    filled = {split: columns for split, columns in splits.items() if columns.labels}
-    if not filled:
-        raise UsageError(f"{place.name} holds no image to plot")
-    return filled
+    return splits
 
 
 def _prevalence(splits: dict[str, Columns]) -> str:
