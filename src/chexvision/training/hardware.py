@@ -127,7 +127,7 @@ def release_freed_memory() -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep the activations' buffers: handing them back at every step halves a CPU's speed."""
+    """Let glibc keep the activations' buffers: handing them back at every step costs a CPU time."""
     if (libc := _glibc()) is not None:
         m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
         libc.mallopt(m_mmap_max, 0)
