@@ -104,6 +104,8 @@ def main(run: dict[str, Any], payload: str) -> int:
         arguments = [filled_in(word, source, lambda name: attached_dataset(given, name)) for word in run["arguments"]]
     except ChexError as error:
         fail(str(error))
+    if destination is None:
+        arguments = [word for word in arguments if word != "--private"]  # the command refuses it without --to
     arguments += ["--work", str(working), "--provenance", str(provenance)]
     if run["max_hours"] is not None:
         # Of the session's time, what is left after installing.

@@ -72,7 +72,9 @@ def collect(record: RunRecord, to: str | None) -> Collected:
     if kernel is SHARDS:
         published: str | None = _push(made, destination, private=record.private)
     else:
-        _verify(made, read_progress(folder, record.run_id))
+        progress = read_progress(folder, record.run_id)
+        _verify(made, progress)
+        _drop_leftovers(made, progress)
         published = _publish(made, record, destination)
     notes = _close(record, read_progress(folder, record.run_id), published) if published is not None else ()
     return Collected(made, published, notes)
@@ -128,6 +130,15 @@ def _publish(artifact: Path, record: RunRecord, destination: Reference | None) -
     card = artifact / CARD
     write_text_atomic(card, with_destination(card.read_text(encoding="utf-8"), destination, record.run_id))
     return open_store(destination, private=record.private).publish(artifact, record.run_id).reference
+
+
+def _drop_leftovers(artifact: Path, progress: RunProgress | None) -> None:
+    """Delete what an earlier collect of the same run brought and the session's artifact does not hold."""
+    if progress is None or not progress.artifact:
+        return
+    for path in sorted(artifact.rglob("*")):
+        if path.is_file() and path.relative_to(artifact).as_posix() not in progress.artifact:
+            path.unlink()
 
 
 def _verify(artifact: Path, progress: RunProgress | None) -> None:

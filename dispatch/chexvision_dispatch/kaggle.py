@@ -301,7 +301,7 @@ def _budget(quota: client.Quota, needs: GpuHours) -> str:
     if needs.hours <= quota.left:
         return told
     remedy = "wait, or choose fewer epochs or images"
-    if needs.refuse:
+    if needs.refuse or quota.left == 0:
         raise Refused(f"{told}; {remedy}, or add --force")
     return f"{told}, which may not fit: {remedy}; a session that is cut off can be resumed when hours are left"
 

@@ -217,7 +217,7 @@ def submit(prepared: Prepared, target: Target, folder: Path) -> tuple[RunRecord,
 
     Raises:
         ChexError: see `create_destination` and `Target.start`; where nothing was taken, no record and no folder are
-            left.
+            left, and the repository stays, empty, for the next dispatch.
     """
     run_id = prepared.record.run_id
     try:

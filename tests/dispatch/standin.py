@@ -19,6 +19,9 @@ if sys.argv[1:2] != ["train"]:
 def option(name):
     return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else None
 
+if "--private" in sys.argv and not option("--to"):
+    sys.exit(2)  # as the command itself does
+
 if "STANDIN_EPOCHS" in os.environ:
     from chexvision.errors import ChexError
     from chexvision.standin import train
@@ -80,6 +83,12 @@ def train(option):
     epochs, gate = int(os.environ["STANDIN_EPOCHS"]), os.environ.get("STANDIN_GATE")
     state = work / "state.pt"
     learned = json.loads(state.read_text()) if state.exists() else []
+
+    def save():
+        # Renamed, as the loop does: the upload of the last state goes on beside this.
+        state.with_suffix(".new").write_text(json.dumps(learned))
+        state.with_suffix(".new").replace(state)
+
     with TrainingSession(work, run_id, max_hours=hours, branch=branch) as session:
         for epoch in range(len(learned) + 1, epochs + 1):
             session.epoch_begins(epochs)
@@ -87,11 +96,11 @@ def train(option):
             while gate and not (Path(gate) / str(epoch)).exists() and not session.should_stop():
                 time.sleep(0.01)
             if session.should_stop():
-                state.write_text(json.dumps(learned))
+                save()
                 session.paused()
                 return
             learned.append(epoch)
-            state.write_text(json.dumps(learned))
+            save()
             (work / "best.safetensors").write_text(f"weights {epoch}")
             session.epoch_done([SimpleNamespace(epoch=epoch, train_loss=1 / epoch, validation_loss=1 / epoch,
                 macro_auroc=0.5 + 0.01 * epoch, train_seconds=1.0, validation_seconds=0.1) for epoch in learned])

@@ -111,7 +111,7 @@ def test_token_that_may_not_start_jobs_leaves_no_run(
     assert result.code == 1
     assert "the token may not create chex/model (HTTP 403)" in result.err
     assert "hf_reads" not in result.err + result.out
-    assert records.every() == []
+    assert records.every(pytest.fail) == []
 
 
 def test_oauth_token_that_a_job_would_keep_is_warned_of(

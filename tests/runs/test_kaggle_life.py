@@ -12,6 +12,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from chexvision_dispatch import records
+from chexvision_dispatch.view import kept_dir
 from tests.dispatch.standin import Cli
 from tests.fakes.faults import Fault
 from tests.fakes.hub import FakeHub
@@ -149,7 +150,7 @@ def test_without_a_token_it_pauses_resumes_from_its_output_and_is_collected(
 ) -> None:
     monkeypatch.setattr("chexvision_dispatch.kaggle.MARGIN_SHARE", 0.96)  # pauses after 4.3 of 108 s
     kaggle.session_secrets = {}
-    cli(*DISPATCH, *TO, "--timeout-hours", "0.03")
+    cli(*DISPATCH, *TO, "--private", "--timeout-hours", "0.03")
     let(gate, 1)
     assert kaggle.sessions[0].wait().status == "COMPLETE"
     paused = cli("runs", "wait")
@@ -160,9 +161,14 @@ def test_without_a_token_it_pauses_resumes_from_its_output_and_is_collected(
     assert resumed.code == 0, resumed.err
     assert "epoch 1\n" not in kaggle.sessions[1].text
     assert [commit.title for commit in fake_hub.commits("chex/model")] == ["initial commit"]
+    run_id = records.find(None).run_id
+    leftover = kept_dir(records.load(run_id)) / "artifact" / "figures" / "old.svg"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_text("of an earlier collect")
     collected = cli("runs", "collect")
     assert collected.code == 0, collected.err
-    run_id = records.find(None).run_id
+    assert "figures/old.svg" not in fake_hub.commits("chex/model")[0].files
+    assert fake_hub.repos["model", "chex/model"].private
     assert json.loads(fake_hub.read("chex/model", "model.safetensors", run_id))["learned"] == [1, 2, 3]
     assert (
         f"chexvision predict chex/model@{run_id} chest.png"
@@ -356,7 +362,7 @@ def test_private_run_is_not_sent_to_a_public_repository(cli: Cli, kaggle: FakeKa
     refused = cli(*DISPATCH, *TO, "--private")
     assert refused.code == 1
     assert "chex/model exists and is public" in refused.err
-    assert (kaggle.sessions, records.every()) == ([], [])
+    assert (kaggle.sessions, records.every(pytest.fail)) == ([], [])
     assert not list(records.runs_dir().rglob("script.py"))
 
 

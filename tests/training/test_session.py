@@ -188,3 +188,37 @@ def test_session_that_another_process_paused_at_the_limit_says_time_budget(tmp_p
         told = read_progress(tmp_path)
         assert told is not None
         assert told.stop_reason == reason
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"seconds_left": float("inf")}, {"seconds_left": -5}, {"best_macro_auroc": float("nan")}, {"epoch": -1}],
+)
+def test_progress_with_impossible_numbers_is_not_read(tmp_path: Path, changed: dict[str, float]) -> None:
+    told = {"run_id": "run-1", "status": "training", "session": 1, "updated_at": ""}
+    (tmp_path / PROGRESS_FILE).write_text(json.dumps(told))
+    assert read_progress(tmp_path) is not None
+    (tmp_path / PROGRESS_FILE).write_text(json.dumps({**told, **changed}))
+    assert read_progress(tmp_path) is None
+
+
+def test_complete_session_that_cannot_publish_says_so_on_the_branch_with_its_state(
+    tmp_path: Path, fake_hub: FakeHub
+) -> None:
+    artifact = tmp_path / "artifact"
+    artifact.mkdir()
+    with (
+        pytest.raises(ZeroDivisionError),
+        TrainingSession(tmp_path, "run-1", branch=RunBranch(REPO, "run-1")) as session,
+    ):
+        (tmp_path / STATE_FILE).write_bytes(b"state 1")
+        session.epoch_begins(1)
+        session.epoch_done(cast(History, [record(1)]))
+        (tmp_path / STATE_FILE).unlink()
+        (tmp_path / STATE_FILE).write_bytes(b"state 2")
+        session.trained(artifact)
+        raise ZeroDivisionError("no publication")
+    files = fake_hub.commits(REPO, "run/run-1")[0].files
+    told = RunProgress.model_validate_json(files[PROGRESS_FILE])
+    assert (told.status, told.note, told.published) == ("complete", "no publication", None)
+    assert files[STATE_FILE] == b"state 2"

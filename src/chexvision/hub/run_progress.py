@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 PROGRESS_FILE = "progress.json"
 
 Status = Literal["starting", "training", "building", "paused", "complete", "failed"]
 # Why a session ended before the run was complete: the first three paused it, the others are failures.
 StopReason = Literal["time_budget", "stop_requested", "signal", "error", "transient_error", "not_allowed"]
+Count = Annotated[int, Field(ge=0)]
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
 
 class EpochPoint(_Record):
@@ -57,15 +58,15 @@ class RunProgress(_Record):
 
     run_id: str
     status: Status
-    session: int
-    epoch: int = 0
-    saved_epoch: int | None = None
-    epochs: int | None = None
-    best_epoch: int | None = None
+    session: Count
+    epoch: Count = 0
+    saved_epoch: Count | None = None
+    epochs: Count | None = None
+    best_epoch: Count | None = None
     best_macro_auroc: float | None = None
-    images: int | None = None
-    images_done: int = 0
-    seconds_left: float | None = None
+    images: Count | None = None
+    images_done: Count = 0
+    seconds_left: Annotated[float, Field(ge=0)] | None = None
     updated_at: str
     note: str = ""
     stop_reason: StopReason | None = None

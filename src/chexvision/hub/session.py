@@ -127,6 +127,7 @@ class Session:
         note = " ".join(str(error).split())[:500] or type(error).__name__
         if self.progress.status == "complete":
             self.tell(note=note)  # not published: the artifact waits in `work`
+            self._send("Complete, not published")  # where `work` is lost, the state is what is left of the run
             return
         reason: StopReason = "transient_error" if is_transient(error) else "error"
         self.tell(status="failed", note=note, stop_reason=reason)
