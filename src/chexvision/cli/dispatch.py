@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -266,7 +266,7 @@ def _needs(recipe: Recipe | None, on: On, options: Mapping[str, Option], *, forc
     if on is not On.KAGGLE:
         return GpuHours()
     hours = gpu_hours(recipe, options)
-    return replace(hours, refuse=False) if force else hours
+    return GpuHours() if force else hours
 
 
 def _options(sending: Sending, home: Path) -> dict[str, Option]:
