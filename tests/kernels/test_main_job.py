@@ -81,15 +81,14 @@ def test_a_dispatched_run_appears_on_the_hub_in_one_tagged_commit(
         files = commits[0].files
         assert set(files) - {".gitattributes"} >= ARTIFACT
 
-        # Of the session: the labels are read, and the split is known, before it creates a repository (which the
-        # laptop did already) and fetches a shard.
+        # The session reads the labels, and knows the split, before it creates the run's branch and fetches a shard.
         asked = [(record.method, unquote(record.path), record.status) for record in fake_hub.requests[before:]]
         first_of = {
             "labels": min(i for i, (_, path, status) in enumerate(asked) if status == 206 and "/cdn/" in path),
-            "repository": [i for i, one in enumerate(asked) if one == ("POST", "/api/repos/create", 200)][1],
+            "branch": min(i for i, (method, path, _) in enumerate(asked) if method == "POST" and "/branch/" in path),
             "shard": min(i for i, (_, path, status) in enumerate(asked) if status == 200 and "/cdn/" in path),
         }
-        assert sorted(first_of, key=first_of.__getitem__) == ["labels", "repository", "shard"], first_of
+        assert sorted(first_of, key=first_of.__getitem__) == ["labels", "branch", "shard"], first_of
 
         # Validation is on patients that training has not seen, though the shards' own are; all records say so.
         run, metrics = json.loads(files["run.json"]), json.loads(files["metrics.json"])
