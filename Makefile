@@ -30,7 +30,7 @@ $(READY): pyproject.toml constraints.txt
 $(IMAGES:%=.venv-%/.ready): .venv-%/.ready: pyproject.toml constraints-%.txt
 	$(call make_venv,.venv-$*,constraints-$*.txt)
 
-demo: $(READY)  ## draw a data set, train on it as a kernel would, leave a model in demo/model
+demo: $(READY)  ## synthesize a dataset, train on it as a kernel would, leave a model in demo/model
 	rm -rf demo
 	$(BIN)/chexvision shards synthesize --out demo/shards --images 1600 --size 128 --seed 7
 	$(BIN)/chexvision dispatch --model densenet --on local --preset smoke --set data.image_size=96 --data ./demo/shards --to ./demo/model --run-dir demo/run
@@ -48,7 +48,7 @@ lint: $(READY)  ## ruff and mypy --strict
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-format: $(READY)  ## let ruff mend what it can
+format: $(READY)  ## let ruff fix what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 

@@ -254,9 +254,9 @@ def test_only_a_kernel_that_completed_is_a_source(kaggle: FakeKaggle, push: Push
     push("import sys; sys.exit(1)", ref="chex/failed")
     kaggle.sessions[1].wait()
     sources = {"kernel_sources": [REF, "chex/failed", "other/kernel"]}
-    answer = push("import glob; print(glob.glob('../input/*/*'))", ref="chex/next-run", **sources)
+    answer = push("import glob; print(glob.glob('../input/**/kept', recursive=True))", ref="chex/next-run", **sources)
     assert answer.invalid_kernel_sources == ["chex/failed", "other/kernel"]
-    assert kaggle.sessions[2].wait().text == "['../input/chest-run/kept']\n"
+    assert kaggle.sessions[2].wait().text == "['../input/notebooks/chex/chest-run/kept']\n"
 
 
 def test_session_is_cancelled_by_the_id_that_it_finds_in_its_environment(

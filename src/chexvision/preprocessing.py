@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from chexvision.config import ClaheConfig, Section
 from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD, Grey, make_clahe, resize_area
 
+LARGEST_SHARD_SIZE = 4096
+
 
 class Preprocessing(Section):
     """The steps in their order: resize to the shards' size, resize to the image size, equalize, normalize.
@@ -27,7 +29,7 @@ class Preprocessing(Section):
         std: what the difference is divided by.
     """
 
-    shard_size: Annotated[int, Field(ge=8, le=4096)] | None = None
+    shard_size: Annotated[int, Field(ge=8, le=LARGEST_SHARD_SIZE)] | None = None
     image_size: Annotated[int, Field(ge=8, le=1024)] = 320
     interpolation: Literal["area"] = "area"
     clahe: ClaheConfig = ClaheConfig(enabled=True, clip_limit=2.0, tiles=8)

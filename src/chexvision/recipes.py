@@ -195,7 +195,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     parent, _, last = name.rpartition(".")
     siblings = {key.rpartition(".")[2]: key for key in candidates if key.rpartition(".")[0] == parent}
     anywhere = {key.rpartition(".")[2]: key for key in candidates}
-    # A slip of the finger within the section first, then a key put into the wrong one.
+    # A typo within the section first, then a key put into the wrong one.
     for by_last_part, cutoff in ((siblings, 0.4), (anywhere, 0.6)):
         close = difflib.get_close_matches(last, by_last_part, n=1, cutoff=cutoff)
         if close:

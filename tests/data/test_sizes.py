@@ -185,3 +185,13 @@ def test_a_shard_without_an_image_is_one_clear_error(tmp_path: Path) -> None:
     path.write_bytes(b"PAR1 not really")
     with pytest.raises(ChexError, match="is not a readable Parquet file"):
         check_image_size(tmp_path, data_config(64))
+
+
+def test_shards_that_are_too_large_for_any_model_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    side = 4100
+    png = cv2.imencode(".png", np.zeros((side, side), np.uint8))[1].tobytes()
+    table = pa.table({"image": [png], "filename": ["a.png"], "labels": ["Mass"], "patient_id": [1]})
+    pq.write_table(table, tmp_path / "data" / "train-00000-of-00001.parquet")
+    with pytest.raises(UsageError, match=f"{side} pixels a side, more than 4096"):
+        check_image_size(tmp_path, data_config(64))

@@ -92,7 +92,7 @@ def test_several_boxes_of_a_finding_are_one_target(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name,x\n", "is no box list"),
+        ("name,x\n", "is not a box list"),
         (HEAD, "holds no box"),
         (HEAD + "a.png,Efusion,1,1,2,2\n", "line 2: unknown finding 'Efusion'"),
         (HEAD + "a.png,Mass,1,one,2,2\n", "not four numbers"),

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from chexvision.config import ClaheConfig
-from chexvision.errors import ChexError
+from chexvision.errors import ChexError, UsageError
 from chexvision.labels import FINDINGS
 from chexvision.models import CheXVision
 from chexvision.models.classifier import build_backbone, build_model
@@ -125,6 +125,12 @@ def test_images_are_normalized_by_the_models_own_mean_and_deviation() -> None:
     model = CheXVision(backbone="se_resnet34", preprocessing=Preprocessing(mean=0.25, std=0.5))
     images = torch.tensor([[[0, 255]]], dtype=torch.uint8)
     assert model.normalize(images).tolist() == [[[[-0.5, 1.5]]] * 3]
+
+
+@pytest.mark.parametrize("name", ["./nope", "/no/such/folder", "a/b/c"])
+def test_folder_that_does_not_exist_is_a_usage_error(name: str) -> None:
+    with pytest.raises(UsageError, match="no model folder"):
+        CheXVision.from_pretrained(name)
 
 
 def test_pickled_weights_are_never_loaded(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
 from chexvision.models.densenet import DenseBlock
 from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD, decode_grey, make_clahe, resize_area
+from chexvision.shards.columns import encoded_images, opened_shard
 
 
 def pillow_encoder(data: bytes, size: int, mode: Literal["L", "RGB"]) -> bytes:
@@ -41,10 +41,11 @@ def write_png_files(source: ShardSource, rows: Rows, folder: Path) -> list[Path]
     shards = [path for split in source.shards.values() for path in split]
     written: list[Path] = []
     for number in np.unique(rows.shard).tolist():
-        images = pq.read_table(shards[number], columns=["image"]).column("image")
+        with opened_shard(shards[number], str(shards[number])) as shard:
+            images = encoded_images(shard.read(columns=["image"]).column("image").combine_chunks())
         for row in rows.row[rows.shard == number].tolist():
             path = folder / f"{len(written):06d}.png"
-            path.write_bytes(images[row].as_py()["bytes"])
+            path.write_bytes(images[row].as_py())
             written.append(path)
     return written
 

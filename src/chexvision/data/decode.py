@@ -14,7 +14,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from chexvision.data.rows import Rows
@@ -23,7 +22,7 @@ from chexvision.errors import ChexError
 from chexvision.layout import cache_dir
 from chexvision.preprocessing import Preprocessing
 from chexvision.radiograph import decode_grey
-from chexvision.shards.columns import opened_shard
+from chexvision.shards.columns import encoded_images, opened_shard
 from chexvision.shards.parallel import usable_cores
 
 # Written into every key: a change of what the arrays hold must not find the old ones.
@@ -184,7 +183,7 @@ def _encoded_chunks(source: ShardSource, rows: Rows) -> Iterator[tuple[int, list
                 low, high = np.searchsorted(wanted, [first, first + count])
                 if low < high:
                     column = shard.read_row_group(group, columns=["image"]).column("image").combine_chunks()
-                    encoded = column.field("bytes") if isinstance(column, pa.StructArray) else column
+                    encoded = encoded_images(column)
                     for at in range(low, high, _CHUNK):
                         chunk = positions[at : min(at + _CHUNK, high)]
                         data = [encoded[int(i)].as_py() or b"" for i in rows.row[chunk] - first]

@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO
 
-import pyarrow as pa
-
 from chexvision.config import DataConfig
 from chexvision.data.source import ShardSource, find_shards
-from chexvision.errors import ChexError
+from chexvision.errors import ChexError, UsageError
 from chexvision.hub.reference import Reference, RepoRef
-from chexvision.preprocessing import Preprocessing
+from chexvision.preprocessing import LARGEST_SHARD_SIZE, Preprocessing
 from chexvision.radiograph import decode_grey
-from chexvision.shards.columns import BadShard, check_types, opened_shard
+from chexvision.shards.columns import BadShard, check_types, encoded_images, opened_shard
 from chexvision.shards.download import cached_shards
 from chexvision.shards.remote import fetch_manifest, first_shard, hub_failure
 
@@ -24,11 +22,17 @@ def preprocessing_of(source: ShardSource, config: DataConfig) -> Preprocessing:
     """What turns an original into the image that training on these shards sees.
 
     Raises:
-        UsageError: `config.image_size` is above the size of the shards' images.
+        UsageError: `config.image_size` is above the size of the shards' images, or that is above
+            `LARGEST_SHARD_SIZE`.
         ChexError: a shard cannot be read.
     """
     height, width = _first_shape(next(path for paths in source.shards.values() for path in paths), source.name)
     config.check_fits(min(height, width), source.name)
+    if height == width > LARGEST_SHARD_SIZE:
+        raise UsageError(
+            f"the images of {source.name} have {height} pixels a side, more than {LARGEST_SHARD_SIZE}; build smaller "
+            "shards (chexvision shards build --size)"
+        )
     # Images that are not square were not made by `shards build`: originals have no common first size then.
     return Preprocessing(
         shard_size=height if height == width else None, image_size=config.image_size, clahe=config.clahe
@@ -71,8 +75,7 @@ def _first_shape(shard: Path | IO[bytes], name: str) -> Shape:
         batch = next(file.iter_batches(batch_size=1, columns=["image"]), None)
     if batch is None or not batch.num_rows:
         raise BadShard(f"{name} has no rows; build or fetch it again")
-    column = batch.column(batch.schema.get_field_index("image"))
-    image = column.field("bytes") if isinstance(column, pa.StructArray) else column
+    image = encoded_images(batch.column(batch.schema.get_field_index("image")))
     try:
         height, width = decode_grey(image[0].as_py() or b"").shape
     except ValueError as error:

@@ -53,7 +53,9 @@ def read_boxes(path: Path, side: int) -> Boxes:
     rows = csv_rows(path)
     heads = tuple(head.strip() for head in next(rows, ("", []))[1])
     if heads[:6] != _HEADS:
-        raise UsageError(f"{path} is no box list: expected the columns {', '.join(_HEADS)}, got {', '.join(heads)}")
+        raise UsageError(
+            f"{path} is not a box list: expected the columns {', '.join(_HEADS)}, got {', '.join(heads)}"
+        )
     boxes: dict[tuple[str, str], list[Box]] = {}
     for where, cells in rows:
         finding = _ALIASES.get(cells[1].strip(), cells[1].strip()) if len(cells) >= 6 else ""

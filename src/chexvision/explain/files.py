@@ -94,7 +94,7 @@ def explain_files(
     named = find_outputs(model, findings)
     if not 1 <= top <= len(model.findings):
         raise UsageError(f"--top {top} is not possible; the model has {len(model.findings)} findings")
-    _check_names(paths)
+    _check_names(paths, (*model.findings, ABNORMAL))
     batches = list(prepared(model, paths, _BATCH))
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; name a folder for the overlays")
@@ -137,17 +137,24 @@ def _draw(path: Path, out: Path, finding: str, probability: float, cam: Tensor, 
     picture = draw_overlay(
         grey, heat, f"{finding}  {probability:.3f}", printable(path.name), f"{note} · research only"
     )
-    overlay = f"{safe_name(f'{path.stem}-{finding}')}.png"
+    overlay = _overlay_name(path, finding)
     write_png(out / overlay, picture)
     return Explained(str(path), finding, probability, overlay, method, peak)
 
 
-def _check_names(paths: Sequence[Path]) -> None:
+def _overlay_name(path: Path, finding: str) -> str:
+    return f"{safe_name(f'{path.stem}-{finding}')}.png"
+
+
+def _check_names(paths: Sequence[Path], findings: Sequence[str]) -> None:
     seen: dict[str, Path] = {}
     for path in paths:
-        # Some file systems do not tell capitals from small letters.
-        other = seen.setdefault(path.stem.casefold(), path)
-        if other != path:
-            raise UsageError(f"{other} and {path} would share their overlays' names; explain them into two folders")
         if paths.count(path) > 1:
             raise UsageError(f"{path} is named twice")
+        for finding in findings:
+            # Some file systems do not tell capitals from small letters.
+            other = seen.setdefault(_overlay_name(path, finding).casefold(), path)
+            if other != path:
+                raise UsageError(
+                    f"{other} and {path} would share their overlays' names; explain them into two folders"
+                )

@@ -25,11 +25,11 @@ def subjects_of_files(model: CheXVision, places: Sequence[Path], boxes: Boxes) -
     """The boxed images among the PNG and JPEG files below folders, in the order of their names.
 
     Raises:
-        UsageError: a place is no folder, a boxed image cannot be read, or none is there.
+        UsageError: a place is not a folder, a boxed image cannot be read, or none is there.
     """
     for place in places:
         if not place.is_dir():
-            raise UsageError(f"--images {place} is no folder; unpack archives first")
+            raise UsageError(f"--images {place} is not a folder; unpack archives first")
     by_image = _by_image(boxes, model)
     files = {
         found.name: found.container / found.member
@@ -67,7 +67,7 @@ def subjects_of_shards(
         ChexError: a shard cannot be read, or two splits share a patient.
     """
     if split not in (*SPLITS, "all"):
-        raise UsageError(f"--split {split!r} is none; known are {', '.join(SPLITS)} and all")
+        raise UsageError(f"--split {split!r} is not a split; known are {', '.join(SPLITS)} and all")
     everything, own = read_shards(source.shards)
     rows = everything if split == "all" else divide(everything, own, choice)[split]
     by_image = _by_image(boxes, model)

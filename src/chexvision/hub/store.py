@@ -203,7 +203,7 @@ class FolderStore:
                 self._show(published)
         except OSError as error:
             raise PublishError(
-                f"could not publish to {self.folder}: {reason(error)}; the artifact is whole in {folder}: mend that, "
+                f"could not publish to {self.folder}: {reason(error)}; the artifact is whole in {folder}: fix that, "
                 f"then publish it with: chexvision runs collect {tag}"
             ) from error
         return Publication(str(self.folder), tag, str(self.folder))

@@ -18,7 +18,7 @@ from chexvision.errors import ChexError
 from chexvision.files import write_text_atomic
 from chexvision.hub.artifact import CONFIG, WEIGHTS
 from chexvision.hub.files import at_commit, model_file
-from chexvision.hub.reference import Reference, RepoRef
+from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.json_files import first_problem
 from chexvision.labels import FINDINGS
 from chexvision.models.config import CheXVisionConfig, read_config
@@ -178,10 +178,9 @@ class CheXVision(
 
 
 def _reference(name: str | Path, revision: str | None) -> Reference:
-    folder = Path(name)
-    if revision is None and (isinstance(name, Path) or folder.is_dir()):
-        return folder
-    return RepoRef(str(name), revision)
+    if revision is not None:
+        return RepoRef(str(name), revision)
+    return name if isinstance(name, Path) else parse_reference(name)
 
 
 def build_backbone(name: str, *, pretrained: bool) -> nn.Module:

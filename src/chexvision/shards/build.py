@@ -109,6 +109,7 @@ def build_shards(
     total = len(index.images) + len(index.duplicates)
     rule, table = _choose_split(images, metadata, options, _patients(index, entries))
     usable, bad = _sort_out(index, entries, table)
+    unusable = len(bad)
     _check_bad(bad, total, options.max_bad)
     source = Source("radiographs", metadata.name, sha256_of(metadata))
     built = read_manifest(out) if session is not None else None
@@ -134,7 +135,7 @@ def build_shards(
             shards=shards,
             files=(),
             bad=tuple(sorted(bad, key=lambda image: (image.name, image.reason))),
-            impossible_ages=_impossible_ages(usable, bad),
+            impossible_ages=_impossible_ages(usable, bad[unusable:]),
         )
         write_manifest(folder, manifest)
         write_card(folder, manifest)
@@ -195,8 +196,8 @@ def _sort_out(index: Index, entries: dict[str, Entry], table: dict[int, str]) ->
     return usable, bad
 
 
-def _impossible_ages(usable: list[_Item], bad: list[BadImage]) -> tuple[ImpossibleAge, ...]:
-    left_out = {image.name for image in bad}
+def _impossible_ages(usable: list[_Item], undecoded: list[BadImage]) -> tuple[ImpossibleAge, ...]:
+    left_out = {image.name for image in undecoded}
     ages = ((item.found.name, item.entry.impossible_age) for item in usable)
     return tuple(sorted(ImpossibleAge(name, age) for name, age in ages if age is not None and name not in left_out))
 
@@ -283,7 +284,7 @@ def _check_bad(bad: list[BadImage], total: int, max_bad: float) -> None:
     shown = "; ".join(f"{image.name}: {image.reason}" for image in bad[:3])
     raise ChexError(
         f"{len(bad)} of {total} images are bad, more than --max-bad {max_bad:g} allows: {shown}"
-        f"{'; …' if len(bad) > 3 else ''}; mend them or raise --max-bad"
+        f"{'; …' if len(bad) > 3 else ''}; fix them or raise --max-bad"
     )
 
 

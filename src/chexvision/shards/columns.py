@@ -52,6 +52,11 @@ def read_columns(source: Path | IO[bytes], columns: Sequence[str], name: str) ->
     return schema, table
 
 
+def encoded_images(column: pa.Array) -> pa.Array:
+    """The bytes of each image of a column `image`, which may be a struct of bytes and path."""
+    return column.field("bytes") if isinstance(column, pa.StructArray) else column
+
+
 @contextmanager
 def opened_shard(source: Path | IO[bytes], name: str, buffer_size: int = 0) -> Iterator[pq.ParquetFile]:
     """A Parquet file; what Arrow says of its content in the block is raised as `BadShard`.

@@ -132,8 +132,12 @@ def describe(place: ShardPlace) -> SetInfo:
 
 
 def _patients(tables: list[pa.Table]) -> NDArray[np.int64]:
-    """The patient of each image, by the file name where the shards do not say."""
-    known = _column(tables, "patient_id") or [patient_of(name) for name in _column(tables, "filename")]
+    """The patient of each image, by the file name where its shard does not say."""
+    known: list[int | None] = []
+    for table in tables:
+        said = "patient_id" in table.column_names
+        column = table.column("patient_id" if said else "filename").to_pylist()
+        known += column if said else [patient_of(name) for name in column]
     if None in known:
         raise ValueError(
             f"{known.count(None):,} images have no patient_id; nobody can tell whether splits share them"

@@ -135,7 +135,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a shard folder, or None where it has none.
 
     Raises:
-        ChexError: the file is there and is no manifest that this version reads.
+        ChexError: the file is there and is not a manifest that this version reads.
     """
     path = folder / MANIFEST_NAME
     try:

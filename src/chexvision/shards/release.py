@@ -12,7 +12,7 @@ import lzma
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from chexvision.errors import ChexError
@@ -25,7 +25,7 @@ _OFFICIAL_TEST = 4  # a patient's flags: the index of the chexnet split in SPLIT
 _NAME = re.compile(r"^(\d{8})_(\d{3})\.[A-Za-z]+$", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Release:
     """The release's patients; those of number p stand at index p - 1.
 
@@ -57,12 +57,12 @@ class Release:
             counts[split] += self.images[patient - 1]
         return counts
 
-    @property
+    @cached_property
     def official_test(self) -> frozenset[int]:
         """The patients of the release's own test_list.txt; train_val_list.txt has all others."""
         return frozenset(patient for patient, flags in enumerate(self.flags, 1) if flags & _OFFICIAL_TEST)
 
-    @property
+    @cached_property
     def chexnet(self) -> dict[int, str]:
         """The 70/10/20 split that the public reproductions of CheXNet share."""
         return {patient: SPLITS[flags & ~_OFFICIAL_TEST] for patient, flags in enumerate(self.flags, 1)}

@@ -80,12 +80,12 @@ def list_files(reference: RepoRef) -> dict[str, RemoteFile]:
 
 
 def fetch_file(reference: RepoRef, path: str, *, again: bool = False) -> Path | None:
-    """A file of a pinned dataset, from the Hub's cache if it is there; None where the dataset has none such.
+    """A file of a pinned dataset, from the Hub's cache if it is there; None where the dataset has no such file.
 
     Args:
         reference: pinned to a sha.
         path: inside the dataset.
-        again: fetch it anew even if the cache has it.
+        again: fetch it again even if the cache has it.
 
     Raises:
         ChexError: it cannot be had.

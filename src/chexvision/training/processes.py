@@ -30,11 +30,11 @@ def share_buffers(place: Place, *modules: nn.Module) -> None:
                 buffer.copy_(broadcast(buffer))
 
 
-def must_stop(place: Place, step: int, wish: Callable[[], bool]) -> bool:
-    """Whether any process wishes to stop after `step`; several agree on it only now and then."""
+def must_stop(place: Place, step: int, stop_requested: Callable[[], bool]) -> bool:
+    """Whether any process is to stop after `step`; several agree on it every few steps only."""
     if place.world == 1:
-        return wish()
+        return stop_requested()
     if step % _STEPS_BETWEEN_AGREEMENTS:
         return False
-    wishes = torch.tensor(float(wish()), device=place.device)
-    return bool(reduce(wishes, "sum").item() > 0)
+    requests = torch.tensor(float(stop_requested()), device=place.device)
+    return bool(reduce(requests, "sum").item() > 0)
