@@ -86,7 +86,7 @@ def gpu_hours(recipe: Recipe, options: Mapping[str, records.Option]) -> GpuHours
     for record in _published_runs(options.get("accelerator")):
         hours = _measured(record, recipe)
         if hours is not None:
-            return GpuHours(hours + _OVERHEAD_HOURS, f"measured in {record.run_id}", refuse=True)
+            return GpuHours(hours + _OVERHEAD_HOURS, f"measured in {record.run_id}", measured=True)
     rate = _IMAGES_PER_SECOND.get(recipe.model.backbone, _SLOWEST) * (320 / recipe.data.image_size) ** 2
     seconds = _seconds(recipe, {False: rate, True: rate}, 1 / (rate * _VALIDATION_SPEEDUP))
     return GpuHours(seconds / 3600 + _OVERHEAD_HOURS, "a guess: no published run of it was measured yet")

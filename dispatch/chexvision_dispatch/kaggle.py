@@ -295,13 +295,12 @@ def _budget(quota: client.Quota, needs: GpuHours) -> str:
         Refused: it does not, and is to be refused then.
     """
     told = f"Kaggle quota: {quota}"
-    if needs.hours is None:
-        return told
-    told += f"; this recipe takes about {needs.hours:.1f} ({needs.basis})"
-    if needs.hours <= quota.left:
+    if needs.hours is not None:
+        told += f"; this recipe takes about {needs.hours:.1f} ({needs.basis})"
+    if quota.left > 0 and (needs.hours is None or needs.hours <= quota.left):
         return told
     remedy = "wait, or choose fewer epochs or images"
-    if needs.refuse or quota.left == 0:
+    if not needs.force and (needs.measured or quota.left == 0):
         raise Refused(f"{told}; {remedy}, or add --force")
     return f"{told}, which may not fit: {remedy}; a session that is cut off can be resumed when hours are left"
 

@@ -142,7 +142,7 @@ def _resume(record: RunRecord) -> tuple[RunRecord, list[str]]:
     record, folder = view.record, Path(record.folder)
     check_script(record)
     target = target_of(record)
-    notes = target.check(GpuHours())
+    notes = target.check(GpuHours(force=True))
     notes += make_reachable(view, target)
     branch = branch_of(record)
     if branch is not None and has_hub_token():

@@ -52,12 +52,14 @@ class GpuHours:
     Args:
         hours: about so many; None where nothing was estimated.
         basis: what that is estimated from, in words.
-        refuse: whether a run that does not fit into a quota is refused.
+        measured: whether that is a measurement, good enough to refuse a run that does not fit into a quota.
+        force: start the run whatever is left of a quota.
     """
 
     hours: float | None = None
     basis: str = ""
-    refuse: bool = False
+    measured: bool = False
+    force: bool = False
 
 
 class Target(Protocol):

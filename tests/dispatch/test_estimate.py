@@ -21,14 +21,14 @@ def test_recipe_that_never_ran_is_a_guess_which_refuses_nothing() -> None:
     guess = gpu_hours(load_recipe("densenet"), OPTIONS)
     assert guess.hours is not None
     assert guess.hours > 1
-    assert (guess.refuse, guess.basis) == (False, "a guess: no published run of it was measured yet")
+    assert (guess.measured, guess.basis) == (False, "a guess: no published run of it was measured yet")
 
 
 def test_earlier_run_of_the_same_network_is_a_measurement(tmp_path: Path) -> None:
     published_run(measured_artifact(tmp_path / "artifact"))
     measured = gpu_hours(load_recipe("densenet", overrides=SMALL), OPTIONS)
     assert measured.hours == pytest.approx(SMALL_HOURS + OVERHEAD_HOURS)
-    assert (measured.refuse, measured.basis) == (True, "measured in densenet-20260101-1432-0001")
+    assert (measured.measured, measured.basis) == (True, "measured in densenet-20260101-1432-0001")
 
 
 def test_measurement_is_scaled_by_images_and_epochs(tmp_path: Path) -> None:
@@ -44,9 +44,9 @@ def test_files_of_a_published_run_are_read_at_its_commit(tmp_path: Path, fake_hu
     sha = api.upload_folder(repo_id="chex/model", folder_path=measured_artifact(tmp_path / "artifact")).oid
     api.upload_file(path_or_fileobj=b"[]", path_in_repo="history.json", repo_id="chex/model")
     published_run(f"chex/model@{sha}")
-    assert gpu_hours(load_recipe("densenet", overrides=SMALL), OPTIONS).refuse
+    assert gpu_hours(load_recipe("densenet", overrides=SMALL), OPTIONS).measured
     fake_hub.close()
-    assert gpu_hours(load_recipe("densenet", overrides=SMALL), OPTIONS).refuse  # from the Hub client's cache
+    assert gpu_hours(load_recipe("densenet", overrides=SMALL), OPTIONS).measured  # from the Hub client's cache
 
 
 def test_newest_run_that_fits_is_taken(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_run_that_differs_or_cannot_be_read_is_no_measurement(
     tmp_path: Path, of_artifact: dict[str, Any], of_record: dict[str, Any]
 ) -> None:
     published_run(**{"published": measured_artifact(tmp_path / "artifact", **of_artifact)} | of_record)
-    assert not gpu_hours(load_recipe("densenet"), OPTIONS).refuse
+    assert not gpu_hours(load_recipe("densenet"), OPTIONS).measured
 
 
 @pytest.mark.parametrize(
@@ -91,10 +91,10 @@ def test_run_that_differs_or_cannot_be_read_is_no_measurement(
 def test_damaged_files_are_no_measurement(tmp_path: Path, name: str, content: str) -> None:
     (measured_artifact(tmp_path / "artifact") / name).write_text(content)
     published_run(tmp_path / "artifact")
-    assert not gpu_hours(load_recipe("densenet"), OPTIONS).refuse
+    assert not gpu_hours(load_recipe("densenet"), OPTIONS).measured
 
 
 def test_damaged_record_does_not_stop_a_dispatch(tmp_path: Path) -> None:
     published_run(measured_artifact(tmp_path / "artifact"))
     (records.runs_dir() / "broken.json").write_text("{")
-    assert gpu_hours(load_recipe("densenet"), OPTIONS).refuse
+    assert gpu_hours(load_recipe("densenet"), OPTIONS).measured

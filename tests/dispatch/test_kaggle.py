@@ -175,6 +175,14 @@ def test_quota_that_may_not_last_is_a_warning_as_long_as_the_hours_are_a_guess(c
     assert "(a guess: no published run of it was measured yet), which may not fit: wait, or choose" in result.out
 
 
+def test_quota_that_is_used_up_refuses_a_guess_too(cli: Cli, kaggle: FakeKaggle) -> None:
+    kaggle.gpu_time_used, kaggle.gpu_time_reserved = timedelta(hours=29), timedelta(hours=1)
+    refused = cli(*PUSH)
+    assert "Kaggle quota: 0.0 of 30 GPU hours left" in refused.err
+    assert kaggle.sessions == []
+    assert_nothing_left(refused)
+
+
 def test_quota_that_will_not_last_refuses_a_measured_recipe_unless_forced(
     cli: Cli, kaggle: FakeKaggle, tmp_path: Path
 ) -> None:

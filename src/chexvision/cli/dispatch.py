@@ -266,7 +266,7 @@ def _needs(recipe: Recipe | None, on: On, options: Mapping[str, Option], *, forc
     if on is not On.KAGGLE:
         return GpuHours()
     hours = gpu_hours(recipe, options)
-    return GpuHours() if force else hours
+    return replace(hours, force=force)
 
 
 def _options(sending: Sending, home: Path) -> dict[str, Option]:
