@@ -299,9 +299,10 @@ def _budget(quota: client.Quota, needs: GpuHours) -> str:
         told += f"; this recipe takes about {needs.hours:.1f} ({needs.basis})"
     if quota.left > 0 and (needs.hours is None or needs.hours <= quota.left):
         return told
-    remedy = "wait, or choose fewer epochs or images"
+    # A run that is resumed has no estimate, and no way to choose.
+    remedy = "wait" if needs.hours is None else "wait, or choose fewer epochs or images"
     if not needs.force and (needs.measured or quota.left == 0):
-        raise Refused(f"{told}; {remedy}, or add --force")
+        raise Refused(f"{told}; {remedy}{'' if needs.hours is None else ', or add --force'}")
     return f"{told}, which may not fit: {remedy}; a session that is cut off can be resumed when hours are left"
 
 
