@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chexvision.errors import ChexError
+from chexvision.hub.run_branch import RunBranch
 from chexvision.hub.run_progress import PROGRESS_FILE, RunProgress, read_progress
 from chexvision_dispatch.records import RunRecord
 from chexvision_dispatch.target import Target
@@ -119,10 +120,19 @@ def _obstacle(record: RunRecord, target: Target) -> str:
         return "the run publishes to no Hub repository, whose branch the next session could read it from"
     if not has_hub_token():
         return "this machine has no Hub token to put it on the run's branch with (hf auth login)"
-    # What is on a branch was written by a session with a token, or from here because the next session has one.
-    if not target.has_token and branch.progress() is None:
+    if not reads_branch(branch, target):
         return "its sessions have no Hub token to read the run's branch with (chexvision credentials sync)"
     return ""
+
+
+def reads_branch(branch: RunBranch, target: Target) -> bool:
+    """Whether sessions on `target` read the run's branch.
+
+    Raises:
+        ChexError: the Hub does not answer.
+    """
+    # What is on a branch was written by a session with a token, or from here because the next session has one.
+    return target.has_token or branch.progress() is not None
 
 
 def has_hub_token() -> bool:

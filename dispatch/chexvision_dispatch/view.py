@@ -92,7 +92,7 @@ def look(record: RunRecord) -> RunView:
         ChexError: the target does not answer; or the session ended, and what tells how cannot be read now.
     """
     if not record.sessions:
-        return RunView(record, "unsent", "nobody knows whether it was taken; look at the target's page")
+        return RunView(record, "unsent", "it is not known whether the target accepted it; look at the target's page")
     session, target = record.sessions[-1], target_of(record)
     state = _known_end(session) or target.state(session)
     progress, unread = _progress(record, target, ended=state.ended)
