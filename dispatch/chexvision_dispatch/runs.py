@@ -16,10 +16,11 @@ from chexvision_dispatch.polling import until_answered
 from chexvision_dispatch.records import RunRecord, Session
 from chexvision_dispatch.recover import has_hub_token, make_reachable, reads_branch
 from chexvision_dispatch.script import check_script
-from chexvision_dispatch.target import GpuHours, NotAsRequested, Target
+from chexvision_dispatch.target import Busy, GpuHours, NotAsRequested, Refused, Target
 from chexvision_dispatch.view import RunView, branch_of, look, target_of
 
 _IDLE_SESSIONS = 3
+_BUSY_WAITS_S = (5.0, 10.0, 20.0, 40.0, 80.0, 120.0, 120.0)  # about 7 minutes
 POLL_S = 15.0  # between polls of a run that is waited for
 
 
@@ -83,7 +84,8 @@ def attend(
     """Stay with a run to its end; with `auto_resume` through as many sessions as it takes.
 
     Sessions that are too short for their work would follow each other until the quota is used up: the third one in
-    a row that ends no epoch, and finishes no shard, is the last.
+    a row that ends no epoch, and finishes no shard, is the last. A run whose next session the target refuses, as when
+    the quota is used up, stays paused.
 
     Args:
         record: the run.
@@ -107,8 +109,22 @@ def attend(
                 "Not resumed again"
             )
             return view
-        record, _ = until_answered(partial(resume, view.record))
+        try:
+            record = _next_session(view.record)
+        except Refused as error:
+            say(f"not resumed: {error}")
+            return view
         say(f"session {len(record.sessions)} of {record.run_id} goes on")
+
+
+def _next_session(record: RunRecord) -> RunRecord:
+    """Resume a run; a target that counts the session that has just ended still as running is asked again."""
+    for wait_s in _BUSY_WAITS_S:
+        try:
+            return until_answered(partial(resume, record))[0]
+        except Busy:
+            retry.sleep(wait_s)
+    return until_answered(partial(resume, record))[0]
 
 
 def resume(record: RunRecord) -> tuple[RunRecord, list[str]]:

@@ -60,8 +60,10 @@ class RunView:
 
     @property
     def kaggle_session_id(self) -> int | None:
-        """Of the last session, once it has reported it."""
-        return self.progress.kaggle_session_id if self.progress is not None and self.told else None
+        """Of the last session, once it has reported it: by the number alone, since clocks differ."""
+        if self.progress is None or self.progress.session < len(self.record.sessions):
+            return None
+        return self.progress.kaggle_session_id
 
     @property
     def errors(self) -> list[str]:

@@ -91,7 +91,7 @@ NEXT_SESSION = """
 import json, pathlib
 (told,) = pathlib.Path("../input").rglob("progress.json")
 progress = json.loads(told.read_text()) | {"status": "complete", "session": 2, "stop_reason": None}
-pathlib.Path("progress.json").write_text(json.dumps(progress))
+pathlib.Path("../working/progress.json").write_text(json.dumps(progress))
 """
 
 
