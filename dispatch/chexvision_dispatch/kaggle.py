@@ -20,7 +20,7 @@ from chexvision_dispatch import kaggle_client as client
 from chexvision_dispatch import kaggle_output as output
 from chexvision_dispatch.credentials import remembered_dataset
 from chexvision_dispatch.records import RunRecord, Session
-from chexvision_dispatch.target import GpuHours, NotAsRequested, Phase, Refused, SessionState
+from chexvision_dispatch.target import Busy, GpuHours, NotAsRequested, Phase, Refused, SessionState
 
 METADATA_NAME = "kernel-metadata.json"
 SESSION_HOURS = 12  # a session is cut after these, whatever it asked for
@@ -51,6 +51,10 @@ _PHASES: dict[str, Phase] = {
     "ERROR": "error",
     "CANCEL_ACKNOWLEDGED": "cancelled",
 }
+
+
+class _NoKernel(ChexError):
+    """Kaggle has no such kernel, or keeps it from this account."""
 
 
 class Kaggle:
@@ -189,7 +193,10 @@ class Kaggle:
         """Kaggle attaches what completed, and to kernels of the same account alone; it drops all else silently."""
         if session.outcome in ("failed", "cancelled", "unpublished") or not self._is_own(session):
             return False
-        return self.state(session).phase == "complete"
+        try:
+            return self.state(session).phase == "complete"
+        except _NoKernel:
+            return False
 
     def _is_own(self, session: Session) -> bool:
         """Whether the account that is logged in started it."""
@@ -198,20 +205,27 @@ class Kaggle:
 
     def start(self, record: RunRecord, folder: Path) -> Session:
         """Push the kernel once; an answer that is lost is looked for, never pushed again."""
-        from requests import RequestException
-
         kernel = json.loads((folder / METADATA_NAME).read_text(encoding="utf-8"))["id"]
         sent = folder / _SENT_NAME
         if sent.is_file() and sent.read_text(encoding="utf-8") == kernel and self._shows(kernel):
             return Session(now(), kernel, _page(kernel))  # an earlier push, whose answer was lost, did arrive
         sent.write_text(kernel, encoding="utf-8")
         try:
+            return self._push(kernel, folder)
+        except Refused:
+            sent.unlink()
+            raise
+
+    def _push(self, kernel: str, folder: Path) -> Session:
+        from requests import RequestException
+
+        try:
             with redirect_stdout(sys.stderr):  # the client prints its warnings to where our results go
                 answer = self._api.kernels_push(str(folder), timeout=str(self._timeout_s))
         except RequestException as error:
             status = client.status_of(error)
             if status is not None and status < 500:
-                raise client.explained(error, "and refused the push", Refused) from error
+                raise client.explained(error, "and refused the push", _refusal(client.message_of(error))) from error
             self._look_for(kernel, error)
             return Session(now(), kernel, _page(kernel))
         except ValueError as error:
@@ -255,15 +269,18 @@ class Kaggle:
             answer = retried(
                 lambda: self._api.kernels_status(session.handle), what=f"status of {session.handle}", attempts=3
             )
-        except ValueError as error:
+        except ValueError:
             # What the client makes of 401 and 403 alike.
-            raise ChexError(
-                f"Kaggle shows {self._user} no kernel {session.handle}: it was deleted or is another user's ({error})"
-            ) from None
+            raise self._no_kernel(session) from None
         except RequestException as error:
+            if client.status_of(error) == 404:
+                raise self._no_kernel(session) from None
             raise client.explained(error, f"while asking for {session.handle}") from error
         status = str(getattr(answer.status, "name", answer.status)).upper()
         return SessionState(_PHASES.get(status, "running"), answer.failure_message or "")
+
+    def _no_kernel(self, session: Session) -> _NoKernel:
+        return _NoKernel(f"Kaggle shows {self._user} no kernel {session.handle}: it was deleted or is another user's")
 
     def log(self, session: Session, *, follow: bool) -> Iterator[str]:
         """Kaggle's stream while the session runs, what it kept of it afterwards."""
@@ -308,7 +325,8 @@ def _budget(quota: client.Quota, needs: GpuHours) -> str:
 
 def _session(kernel: str, answer: Any) -> Session:
     if answer.error:
-        raise Refused(f"Kaggle refused the push: {answer.error.rstrip('. ')}; {client.remedy(answer.error)}")
+        reason = answer.error.rstrip(". ")
+        raise _refusal(reason)(f"Kaggle refused the push: {reason}; {client.remedy(reason)}")
     page = answer.url or _page(kernel)
     dropped = [*(answer.invalid_dataset_sources or []), *(answer.invalid_kernel_sources or [])]
     session = Session(now(), kernel, page)
@@ -319,6 +337,11 @@ def _session(kernel: str, answer: Any) -> Session:
             session,
         )
     return session
+
+
+def _refusal(reason: str) -> type[Refused]:
+    """What a push that Kaggle refuses for `reason` raises."""
+    return Busy if "session count" in reason.lower() else Refused
 
 
 def _page(kernel: str) -> str:

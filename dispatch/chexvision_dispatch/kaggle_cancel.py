@@ -32,7 +32,8 @@ def cancel(api: Any, session: Session, session_id: int | None) -> None:
     try:
         refusal = retried(lambda: _request(api, session_id), what=f"ending {session.handle}", attempts=4)
     except RequestException as error:
-        if client.status_of(error) in (400, 403, 404):  # it says why; that it denies this is not about the token
+        # Kaggle's own message gives the reason: the credentials are accepted, that session cannot be ended.
+        if client.status_of(error) in (400, 403, 404):
             raise ChexError(f"Kaggle does not end session {session_id}: {error}; {by_hand}") from None
         failure = client.explained(error, f"while ending session {session_id}")
         raise ChexError(f"{failure}; or {by_hand}") from error

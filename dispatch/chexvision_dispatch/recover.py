@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chexvision.errors import ChexError
+from chexvision.hub.run_branch import RunBranch
 from chexvision.hub.run_progress import PROGRESS_FILE, RunProgress, read_progress
-from chexvision_dispatch.records import RunRecord
+from chexvision_dispatch.records import RunRecord, Session
 from chexvision_dispatch.target import Target
 from chexvision_dispatch.view import RunView, branch_of, kept_dir
 
@@ -44,14 +45,11 @@ def make_reachable(view: RunView, target: Target) -> list[str]:
     record, known = view.record, view.progress
     if not record.sessions or known is None or not known.state or target.hands_on(record.sessions[-1]):
         return []
-    on_branch, left = _find(view, target)
+    reached, left = _find(view, target)
     if left is None:
-        if on_branch is None and not any(target.hands_on(one) for one in record.sessions[:-1]):
+        if reached is None:
             raise _lost(record, known)
-        where = "what an earlier session left"
-        if on_branch is not None:
-            where = f"the state {_how_far(on_branch)}, on the run's branch"
-        return [f"going on from {where}"]
+        return [f"going on from the state {reached}"]
     obstacle = _obstacle(record, target)
     if obstacle:
         raise ChexError(
@@ -72,28 +70,66 @@ def bring(view: RunView, target: Target) -> State:
         ChexError: nothing is left, a file did not come, or the target or the Hub does not answer.
     """
     record, known = view.record, view.progress
-    on_branch, left = _find(view, target)
+    reached, left = _find(view, target)
     if left is not None:
         return _bring(record, target, left)
-    if on_branch is None:
+    if reached is None:
         raise _lost(record, known)
-    return State(None, f"{_how_far(on_branch)}, on the run's branch")
+    return State(None, str(reached))
 
 
-def _find(view: RunView, target: Target) -> tuple[RunProgress | None, RunProgress | None]:
-    """The state on the run's branch, and the one in the last session's output if that is further."""
+def is_out_of_reach(view: RunView, target: Target) -> bool:
+    """Whether the run's next session would not reach the furthest state, so that `make_reachable` refuses.
+
+    Args:
+        view: how the run stands; its last session has ended.
+        target: where the next session is to run.
+
+    Raises:
+        ChexError: the target or the Hub does not answer.
+    """
+    record, known = view.record, view.progress
+    if known is None or not known.state or target.hands_on(record.sessions[-1]):
+        return False
+    return _find(view, target)[1] is not None and bool(_obstacle(record, target))
+
+
+@dataclass(frozen=True, slots=True)
+class _Reached:
+    """A state that the run's next session reaches by itself: how far it is, and where it lies, in words."""
+
+    progress: RunProgress
+    where: str
+
+    def __str__(self) -> str:
+        return f"{_how_far(self.progress)}, {self.where}"
+
+
+def _find(view: RunView, target: Target) -> tuple[_Reached | None, RunProgress | None]:
+    """The furthest state that the next session reaches by itself; the last session's own, if that is further."""
     record, known, branch = view.record, view.progress, branch_of(view.record)
+    reached = None
     on_branch = branch.progress() if branch is not None else None
-    if on_branch is not None and not on_branch.state:
-        on_branch = None
-    if on_branch is not None and (known is None or _saved(on_branch) >= _reached(known)):
-        return on_branch, None
+    if on_branch is not None and on_branch.state:
+        reached = _Reached(on_branch, "on the run's branch")
+        if known is None or _saved(on_branch) >= _told(known):
+            return reached, None
+    handed_on = next((one for one in reversed(record.sessions[:-1]) if target.hands_on(one)), None)
+    attached = _left_by(record, target, handed_on) if handed_on is not None else None
+    if attached is not None and (reached is None or _saved(attached) > _saved(reached.progress)):
+        reached = _Reached(attached, "in the output of an earlier session")
+    left = _left_by(record, target, record.sessions[-1])
+    if left is not None and (reached is None or _saved(left) > _saved(reached.progress)):
+        return reached, left
+    return reached, None
+
+
+def _left_by(record: RunRecord, target: Target, session: Session) -> RunProgress | None:
+    """What a session said of itself in its output, if it left a state there."""
     with tempfile.TemporaryDirectory() as folder:
-        place = target.collect(record.sessions[-1], Path(folder), [PROGRESS_FILE])
+        place = target.collect(session, Path(folder), [PROGRESS_FILE])
         left = read_progress(place, record.run_id) if place is not None else None
-    if left is None or not left.state or (on_branch is not None and _saved(on_branch) >= _saved(left)):
-        return on_branch, None
-    return on_branch, left
+    return left if left is not None and left.state else None
 
 
 def _bring(record: RunRecord, target: Target, left: RunProgress) -> State:
@@ -119,10 +155,19 @@ def _obstacle(record: RunRecord, target: Target) -> str:
         return "the run publishes to no Hub repository, whose branch the next session could read it from"
     if not has_hub_token():
         return "this machine has no Hub token to put it on the run's branch with (hf auth login)"
-    # What is on a branch was written by a session with a token, or from here because the next session has one.
-    if not target.has_token and branch.progress() is None:
+    if not reads_branch(branch, target):
         return "its sessions have no Hub token to read the run's branch with (chexvision credentials sync)"
     return ""
+
+
+def reads_branch(branch: RunBranch, target: Target) -> bool:
+    """Whether sessions on `target` read the run's branch.
+
+    Raises:
+        ChexError: the Hub does not answer.
+    """
+    # What is on a branch was written by a session with a token, or from here because the next session has one.
+    return target.has_token or branch.progress() is not None
 
 
 def has_hub_token() -> bool:
@@ -137,7 +182,7 @@ def _lost(record: RunRecord, known: RunProgress | None) -> ChexError:
     return ChexError(f"nothing is left of the state of {record.run_id}{reached} to go on from; dispatch a new run")
 
 
-def _reached(progress: RunProgress) -> tuple[int, int]:
+def _told(progress: RunProgress) -> tuple[int, int]:
     """How far a run is, which what told so may not have a state of."""
     return progress.epoch, progress.images_done
 

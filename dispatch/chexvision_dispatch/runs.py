@@ -14,12 +14,13 @@ from chexvision.provenance import now
 from chexvision_dispatch import records
 from chexvision_dispatch.polling import until_answered
 from chexvision_dispatch.records import RunRecord, Session
-from chexvision_dispatch.recover import has_hub_token, make_reachable
+from chexvision_dispatch.recover import has_hub_token, make_reachable, reads_branch
 from chexvision_dispatch.script import check_script
-from chexvision_dispatch.target import GpuHours, NotAsRequested, Target
+from chexvision_dispatch.target import Busy, GpuHours, NotAsRequested, Refused, Target
 from chexvision_dispatch.view import RunView, branch_of, look, target_of
 
 _IDLE_SESSIONS = 3
+_BUSY_WAITS_S = (5.0, 10.0, 20.0, 40.0, 80.0, 120.0, 120.0)  # about 7 minutes
 POLL_S = 15.0  # between polls of a run that is waited for
 
 
@@ -83,7 +84,8 @@ def attend(
     """Stay with a run to its end; with `auto_resume` through as many sessions as it takes.
 
     Sessions that are too short for their work would follow each other until the quota is used up: the third one in
-    a row that ends no epoch, and finishes no shard, is the last.
+    a row that ends no epoch, and finishes no shard, is the last. A run whose next session the target refuses, as when
+    the quota is used up, stays paused.
 
     Args:
         record: the run.
@@ -107,8 +109,22 @@ def attend(
                 "Not resumed again"
             )
             return view
-        record, _ = until_answered(partial(resume, view.record))
+        try:
+            record = _next_session(view.record)
+        except Refused as error:
+            say(f"not resumed: {error}")
+            return view
         say(f"session {len(record.sessions)} of {record.run_id} goes on")
+
+
+def _next_session(record: RunRecord) -> RunRecord:
+    """Resume a run; a target that counts the session that has just ended still as running is asked again."""
+    for wait_s in _BUSY_WAITS_S:
+        try:
+            return until_answered(partial(resume, record))[0]
+        except Busy:
+            retry.sleep(wait_s)
+    return until_answered(partial(resume, record))[0]
 
 
 def resume(record: RunRecord) -> tuple[RunRecord, list[str]]:
@@ -169,13 +185,15 @@ def cancel(record: RunRecord) -> str:
     """
     view = look(record)
     session = _going_on(view)
-    by_hand = f"end it on {session.page}"
+    target, by_hand = target_of(record), f"end it on {session.page}"
+    if target.cancel(session):
+        return _asked_by(target)
     try:
-        done, by_target = _ask_to_end(record, session, target_of(record))
+        done = _leave_stop_request(record, target)
     except _NoWay as error:
         raise ChexError(f"{error}: {by_hand}") from None
     now_command = f"chexvision runs cancel {record.run_id} --now"
-    return done if by_target else f"{done}. To end it in any case: {now_command}, or {by_hand}"
+    return f"{done}. To end it in any case: {now_command}, or {by_hand}"
 
 
 def end(record: RunRecord, grace_s: float, say: Callable[[str], object]) -> RunView:
@@ -183,7 +201,7 @@ def end(record: RunRecord, grace_s: float, say: Callable[[str], object]) -> RunV
 
     Args:
         record: the run.
-        grace_s: what a session is given to save its state; no time where it cannot be asked.
+        grace_s: what a session is given to save its state; no time where no stop request can be left.
         say: receives what is done, in words.
 
     Raises:
@@ -192,11 +210,14 @@ def end(record: RunRecord, grace_s: float, say: Callable[[str], object]) -> RunV
     """
     view, target = look(record), target_of(record)
     session = _going_on(view)
-    try:
-        say(_ask_to_end(record, session, target)[0])
-    except _NoWay as error:
-        say(f"{error}, so it ends without saving its state")
-        grace_s = 0.0
+    if target.cancel(session):
+        say(_asked_by(target))
+    else:
+        try:
+            say(_leave_stop_request(record, target))
+        except ChexError as error:  # a session that burns GPU hours is ended all the same
+            say(f"{error}; ending it without a stop request")
+            grace_s = 0.0
     deadline = retry.clock() + grace_s
     while not view.ended and retry.clock() < deadline:
         time.sleep(POLL_S)
@@ -221,20 +242,32 @@ def _going_on(view: RunView) -> Session:
     return view.session
 
 
+def _asked_by(target: Target) -> str:
+    return f"asked {target.name} to end it"
+
+
 class _NoWay(ChexError):
     """No stop request can reach the session."""
 
 
-def _ask_to_end(record: RunRecord, session: Session, target: Target) -> tuple[str, bool]:
-    """Pass on a stop request; returns what was done, in words, and whether the target itself did it."""
-    if target.cancel(session):
-        return f"asked {record.target} to end it", True
-    branch = branch_of(record)
-    if branch is None or not has_hub_token():
-        why = "it publishes to no Hub repository" if branch is None else "you have no Hub token here (hf auth login)"
-        raise _NoWay(f"{record.target} passes no stop request on to a session, and {why}")
+def _leave_stop_request(record: RunRecord, target: Target) -> str:
+    """Leave a stop request on the run's branch; returns what was done, in words.
+
+    Raises:
+        _NoWay: no session would read it.
+        ChexError: the token may not write there, or the Hub does not answer.
+    """
+    branch, why = branch_of(record), ""
+    if branch is None:
+        why = "the run publishes to no Hub repository"
+    elif not has_hub_token():
+        why = "you have no Hub token here (hf auth login)"
+    elif not reads_branch(branch, target):
+        why = "its sessions have no Hub token to read one with"
+    if branch is None or why:
+        raise _NoWay(f"{target.name} passes no stop request on to a session, and {why}")
     branch.ask_to_stop(now())
     return (
         f"left a stop request on {branch.repo_id}, branch {branch.name}: a session with a Hub token polls it every "
         "minute, saves its state and ends"
-    ), False
+    )

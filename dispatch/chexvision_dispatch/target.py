@@ -17,6 +17,10 @@ class Refused(ChexError):
     """The target took nothing: no session of the run exists."""
 
 
+class Busy(Refused):
+    """It took nothing because as many sessions run as it allows: it may once one has ended."""
+
+
 class NotAsRequested(ChexError):
     """A session runs, but not as it was to; `session` is to be recorded all the same."""
 

@@ -60,8 +60,10 @@ class RunView:
 
     @property
     def kaggle_session_id(self) -> int | None:
-        """Of the last session, once it has reported it."""
-        return self.progress.kaggle_session_id if self.progress is not None and self.told else None
+        """Of the last session, once it has reported it: by the number alone, since clocks differ."""
+        if self.progress is None or self.progress.session < len(self.record.sessions):
+            return None
+        return self.progress.kaggle_session_id
 
     @property
     def errors(self) -> list[str]:
@@ -92,7 +94,7 @@ def look(record: RunRecord) -> RunView:
         ChexError: the target does not answer; or the session ended, and what tells how cannot be read now.
     """
     if not record.sessions:
-        return RunView(record, "unsent", "nobody knows whether it was taken; look at the target's page")
+        return RunView(record, "unsent", "it is not known whether the target accepted it; look at the target's page")
     session, target = record.sessions[-1], target_of(record)
     state = _known_end(session) or target.state(session)
     progress, unread = _progress(record, target, ended=state.ended)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from chexvision.cli import main
+from chexvision.hub.run_progress import read_progress
+from chexvision.provenance import Provenance
 
 
 @pytest.mark.parametrize(
@@ -24,3 +26,30 @@ def test_data_that_names_no_shards_leaves_nothing_behind(
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dispatched", [True, False])
+def test_data_that_does_not_fit_the_recipe_is_reported_by_a_dispatched_run(
+    drawn_shards: Path,
+    dispatched: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`runs status` goes by it: another session of the same bundle fails alike. By hand nothing is left behind."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "chexvision.training.run", None)  # it does not come so far
+    made = tmp_path / "provenance.json"
+    made.write_text(Provenance.here("densenet").model_dump_json())
+    words = ["--provenance", str(made)] if dispatched else []
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--model", "densenet", "--data", str(drawn_shards), "--work", "work", *words])
+    assert ended.value.code == 2
+    assert "image_size" in capsys.readouterr().err
+    progress = read_progress(Path("work"))
+    if dispatched:
+        assert progress is not None
+        assert (progress.status, progress.stop_reason, progress.state) == ("failed", "error", ())
+        assert "image_size" in progress.note
+    else:
+        assert not Path("work").exists()

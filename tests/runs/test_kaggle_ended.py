@@ -10,12 +10,17 @@ from typing import Any
 
 import pytest
 
+from chexvision.errors import ChexError
+from chexvision.hub.run_branch import RunBranch
+from chexvision.hub.run_progress import PROGRESS_FILE, RunProgress
 from chexvision_dispatch import records
 from chexvision_dispatch.kaggle import Kaggle
+from chexvision_dispatch.view import look
 from tests.dispatch.standin import RECORD, Cli
 from tests.fakes.faults import Fault
 from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle
+from tests.fakes.kaggle_kernels import FIRST_SESSION_ID
 from tests.fakes.kaggle_session import Session
 from tests.runs.conftest import DISPATCH, lay_down, let
 
@@ -46,7 +51,8 @@ def test_state_in_the_output_of_a_killed_session_is_refused_collected_and_resume
     kill(kaggle.sessions[0])
     run_id = records.find(None).run_id
     failed = cli("runs", "wait")
-    assert (failed.code, f"next: chexvision runs resume {run_id}" in failed.err) == (1, True)
+    assert failed.code == 1
+    assert f"next: chexvision runs collect {run_id}, which brings its state here" in failed.err
 
     refused = cli("runs", "resume")
     assert refused.code == 1
@@ -62,7 +68,7 @@ def test_state_in_the_output_of_a_killed_session_is_refused_collected_and_resume
     assert f"state  after epoch 1, in {folder}" in collected.out
     assert "no session reaches it: its sessions have no Hub token" in collected.out
     assert (folder / "state.pt").read_text() == "[1]"
-    assert ("model", "chex/model") not in fake_hub.repos
+    assert list(fake_hub.branches("chex/model")) == ["main"]
 
     assert cli("credentials", "sync", "--yes").code == 0
     resumed = cli("runs", "resume")
@@ -75,6 +81,31 @@ def test_state_in_the_output_of_a_killed_session_is_refused_collected_and_resume
     assert (second.status, "epoch 1\n" in second.text) == ("COMPLETE", False), second.text
     assert json.loads(fake_hub.read("chex/model", "model.safetensors", run_id))["learned"] == [1, 2, 3]
     assert not any(record.leaked for record in [*kaggle.requests, *fake_hub.requests])
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_state_that_an_earlier_session_left_is_gone_on_from(
+    cli: Cli, kaggle: FakeKaggle, held_session: Session, epoch: int
+) -> None:
+    """No session has a Hub token; the second one was given the state of the first, and failed after epoch `epoch`."""
+    lay_down(held_session, "paused", epoch=1, state=("state.pt",))
+    held_session.status = "COMPLETE"
+    assert cli("runs", "resume").code == 0
+    second = kaggle.sessions[1]
+    lay_down(second, "training", epoch=epoch, state=("state.pt",))
+    (second.working / "state.pt").write_text("[1, 2]")
+    second.status = "ERROR"
+    hint = cli("runs", "status").out.splitlines()[-1]
+    resumed = cli("runs", "resume")
+    if epoch == 2:
+        assert hint == f"next   chexvision runs collect {RECORD.run_id}, which brings its state here"
+        assert "the state after epoch 2 is only in the output of the session that failed" in resumed.err
+        assert len(kaggle.sessions) == 2
+        return
+    assert hint == f"next   chexvision runs resume {RECORD.run_id}"
+    assert resumed.code == 0, resumed.err
+    assert "going on from the state after epoch 1, in the output of an earlier session" in resumed.out
+    assert kaggle.sessions[2].request["kernelDataSources"] == [held_session.ref]
 
 
 def test_output_that_is_further_than_the_branch_is_brought_there(
@@ -246,3 +277,55 @@ def test_collect_is_suggested_where_no_session_can_be_given_the_state(cli: Cli, 
     collected = cli("runs", "collect")
     assert collected.code == 0
     assert f"state  after epoch 2, in {records.runs_dir() / run_id / 'output'}" in collected.out
+
+
+def add_earlier_session(handle: str) -> None:
+    """Let the run have had a session before its last one, which paused."""
+    earlier = records.Session("2026-01-01T14:32:00+00:00", handle, outcome="paused")
+    records.update(RECORD.run_id, lambda known: replace(known, sessions=(earlier, *known.sessions)))
+
+
+def test_run_is_resumed_although_the_kernel_of_an_earlier_session_was_deleted(
+    cli: Cli, kaggle: FakeKaggle, held_session: Session
+) -> None:
+    add_earlier_session("chex/deleted")
+    lay_down(held_session, "training")
+    held_session.status = "ERROR"
+    resumed = cli("runs", "resume")
+    assert resumed.code == 0, resumed.err
+    assert kaggle.sessions[1].request.get("kernelDataSources", []) == []
+
+
+def test_outage_is_not_taken_for_a_deleted_kernel(kaggle: FakeKaggle, held_session: Session) -> None:
+    target = Kaggle("NvidiaTeslaT4", 1, None)
+    (session,) = records.find(None).sessions
+    kaggle.faults.add("GetKernelSessionStatus", Fault.status(503), times=3)
+    with pytest.raises(ChexError, match="HTTP 503"):
+        target.hands_on(session)
+    held_session.ref = "chex/deleted"
+    with pytest.raises(ChexError, match=r"shows chex no kernel \S+: it was deleted or is another user's$"):
+        target.state(session)
+
+
+def test_refused_push_is_not_taken_for_one_that_arrived(cli: Cli, kaggle: FakeKaggle, held_session: Session) -> None:
+    """Kaggle refuses the title since another kernel has it, which is then there when resume looks."""
+    lay_down(held_session, "paused")
+    held_session.status = "COMPLETE"
+    title = f"session-2-{RECORD.run_id}"
+    kaggle.sessions.append(replace(held_session, ref=f"chex/{title}", number=2))
+    kaggle.taken_titles = frozenset({title})
+    for _ in range(2):
+        refused = cli("runs", "resume")
+        assert (refused.code, "the kernel's name is taken" in refused.err) == (1, True)
+    assert len(records.find(None).sessions) == 1
+
+
+def test_id_of_the_session_before_is_not_taken_for_that_of_the_last(held_session: Session) -> None:
+    """By a clock that is behind, the session before told of itself after the last one was started."""
+    add_earlier_session("chex/deleted")
+    session_id = FIRST_SESSION_ID + 1
+    for number, known in ((1, None), (2, session_id)):
+        told = RunProgress(run_id=RECORD.run_id, status="training", session=number, updated_at="2999-01-01T00:00:00Z")
+        told = told.model_copy(update={"kaggle_session_id": session_id})
+        RunBranch("chex/model", RECORD.run_id).send({PROGRESS_FILE: told.to_json().encode()}, f"Session {number}")
+        assert look(records.find(None)).kaggle_session_id == known

@@ -109,7 +109,7 @@ def test_other_transient_failures_are_waited_out_as_well(
     [
         (["wait"], 401, "Kaggle shows chex no kernel"),
         (["status", "--watch"], 403, "Kaggle shows chex no kernel"),
-        (["logs", "-f"], 404, "HTTP 404"),
+        (["logs", "-f"], 404, "Kaggle shows chex no kernel"),
     ],
 )
 def test_refusal_while_watching_ends_it_at_once(
@@ -138,6 +138,44 @@ def test_auto_resume_starts_the_next_session_once_after_an_outage(
     assert clock.now >= OUTAGE_S
     assert len(kaggle.sessions) == 2
     assert kaggle.sessions[1].request["kernelDataSources"] == [held_session.ref]
+
+
+def test_auto_resume_that_is_refused_leaves_the_run_paused(
+    cli: Cli, kaggle: FakeKaggle, clock: Clock, held_session: Session
+) -> None:
+    lay_down(held_session, "paused", stop_reason="time_budget", epoch=1)
+    held_session.status = "COMPLETE"
+    kaggle.gpu_time_used = kaggle.gpu_time_allowed
+    result = cli("runs", "wait", "--auto-resume")
+    assert result.code == 75, result.err
+    assert "not resumed: Kaggle refused the push: Maximum weekly GPU quota" in result.err
+    assert "next: chexvision runs resume" in result.err
+    assert (len(kaggle.sessions), clock.slept) == (1, [])
+
+
+@pytest.mark.parametrize("busy_s", [60.0, 1e6])
+def test_auto_resume_waits_some_minutes_for_other_sessions_to_end(
+    cli: Cli, kaggle: FakeKaggle, clock: Clock, held_session: Session, monkeypatch: pytest.MonkeyPatch, busy_s: float
+) -> None:
+    lay_down(held_session, "paused", stop_reason="time_budget", epoch=1)
+    held_session.status = "COMPLETE"
+    kaggle.held, kaggle.max_gpu_sessions = False, 0
+
+    def sleep(seconds: float) -> None:
+        clock.sleep(seconds)
+        kaggle.max_gpu_sessions = 2 if clock.now >= busy_s else 0
+
+    monkeypatch.setattr(retry, "sleep", sleep)
+    result = cli("runs", "wait", "--auto-resume")
+    if busy_s < 100:
+        assert result.code == 0, result.err
+        assert len(kaggle.sessions) == 2
+        assert busy_s <= clock.now < 2 * busy_s
+    else:
+        assert result.code == 75, result.err
+        assert "not resumed: Kaggle refused the push: Maximum batch GPU session count" in result.err
+        assert len(kaggle.sessions) == 1
+        assert 300 < clock.now < 600
 
 
 def test_outcome_that_cannot_be_read_yet_is_not_taken_for_complete(

@@ -89,15 +89,26 @@ def next_step(view: RunView) -> str:
 
 
 def _after_failure(view: RunView) -> str:
-    from chexvision_dispatch.view import branch_of, target_of
-
     record, progress = view.record, view.progress
     reason = progress.stop_reason if progress is not None and view.told else None
     resume = f"chexvision runs resume {record.run_id}"
     if progress is None or not progress.state:
         if reason == "error":
             return "fix that and dispatch again; another session of this run would fail alike"
-    elif branch_of(record) is None and not target_of(record).reads_folders:
+    elif _is_out_of_reach(view):
         return f"chexvision runs collect {record.run_id}, which brings its state here"
     ended_before_it_began = view.status == "failed" and not view.told and bool(view.errors)
     return f"once that is fixed: {resume}" if reason == "not_allowed" or ended_before_it_began else resume
+
+
+def _is_out_of_reach(view: RunView) -> bool:
+    from chexvision.errors import ChexError
+    from chexvision.hub.retry import single_attempt
+    from chexvision_dispatch.recover import is_out_of_reach
+    from chexvision_dispatch.view import target_of
+
+    try:
+        with single_attempt():
+            return is_out_of_reach(view, target_of(view.record))
+    except ChexError:  # `runs resume` asks again, and says what it lacks
+        return False

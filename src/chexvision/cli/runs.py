@@ -30,6 +30,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 T = TypeVar("T")
 
 _DETACHED = 130
+_GOES_ON = "the run goes on"
 _GRACE_MINUTES = 5.0  # a session polls for stop requests every minute, and then uploads its state
 
 
@@ -132,7 +133,17 @@ def cancel(
     record = records.find(run)
     if at_once:
         grace_s = 60 * (_GRACE_MINUTES if grace_minutes is None else grace_minutes)
-        view = _attended(record, lambda: runs.end(record, grace_s, _say))
+        steps: list[str] = []
+
+        def say(step: str) -> None:
+            steps.append(step)
+            _say(step)
+
+        view = _attended(
+            record,
+            lambda: runs.end(record, grace_s, say),
+            lambda: f"last step: {steps[-1]}" if steps else _GOES_ON,
+        )
         if as_json:
             _print_json(view.as_json())
         else:
@@ -203,12 +214,13 @@ def collect(
     )
 
 
-def _attended(record: RunRecord, stay: Callable[[], T]) -> T:
+def _attended(record: RunRecord, stay: Callable[[], T], left: Callable[[], str] = lambda: _GOES_ON) -> T:
+    """Stay with a run; on Ctrl-C say how it was left, and exit."""
     try:
         return stay()
     except KeyboardInterrupt:
         print(
-            f"\ndetached; the run goes on. Come back with: chexvision runs logs -f {record.run_id}, "
+            f"\ndetached; {left()}. Come back with: chexvision runs logs -f {record.run_id}, "
             f"end it with: chexvision runs cancel {record.run_id}",
             file=sys.stderr,
         )

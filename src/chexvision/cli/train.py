@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from chexvision.config import DataConfig
+    from chexvision.hub.reference import Reference
 
 
 def train(
@@ -69,18 +73,17 @@ def train(
     if isinstance(destination, RepoRef):
         branch = RunBranch(destination.repo_id, made.run_id, private=private)
 
+    dispatched = provenance is not None
+    if not dispatched:  # before a folder or a repository is created
+        _check_data(source, recipe.data)
+
     from chexvision.training.session import TrainingSession
 
-    # Before a repository is created and weights or shards are downloaded. One process of a run is enough.
-    if os.environ.get("RANK", "0") == "0":
-        from chexvision.data.division import check_data
-        from chexvision.data.sizes import check_image_size
-
-        record = check_data(source, recipe.data).record
-        check_image_size(source, recipe.data)
-        typer.echo(f"split {record}: {record.counts()}")
     # Before torch is imported: a token that may not write is found out at once.
     with TrainingSession(folder, made.run_id, max_hours=max_hours, branch=branch) as session:
+        if dispatched:  # within the session, which reports that another one of this run would fail alike
+            _check_data(source, recipe.data)
+
         from chexvision.training.run import run_training
 
         outcome = run_training(recipe, source, folder, made, destination, session, private=private)
@@ -94,3 +97,15 @@ def train(
     if outcome.publication is not None:
         where, page = outcome.publication.reference, outcome.publication.address
         typer.echo(f"published: {where}" if page == where else f"published: {where}, {page}")
+
+
+def _check_data(source: Reference, config: DataConfig) -> None:
+    """See that the data fits the recipe before weights or shards are downloaded. One process of a run is enough."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    from chexvision.data.division import check_data
+    from chexvision.data.sizes import check_image_size
+
+    record = check_data(source, config).record
+    check_image_size(source, config)
+    typer.echo(f"split {record}: {record.counts()}")

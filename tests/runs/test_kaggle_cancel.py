@@ -1,0 +1,85 @@
+"""Ending a session on Kaggle: where a stop request can be left, and where it cannot."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from chexvision.hub.run_branch import RunBranch
+from chexvision.hub.run_progress import PROGRESS_FILE
+from chexvision_dispatch import records
+from chexvision_dispatch.view import kept_dir
+from tests.dispatch.standin import RECORD, Cli
+from tests.fakes.faults import Fault
+from tests.fakes.hub import FakeHub
+from tests.fakes.kaggle import FakeKaggle
+from tests.fakes.kaggle_kernels import FIRST_SESSION_ID
+from tests.fakes.kaggle_session import Session
+from tests.runs.conftest import Typed, lay_down
+
+BRANCH = f"run/{RECORD.run_id}"
+
+
+def report(session: Session) -> None:
+    """Let a session with a token have said on the run's branch that it trains."""
+    session.status = "RUNNING"
+    lay_down(session, "training", epoch=1, kaggle_session_id=FIRST_SESSION_ID + session.number)
+    told = (session.working / PROGRESS_FILE).read_bytes()
+    RunBranch("chex/model", RECORD.run_id).send({PROGRESS_FILE: told}, "Session 1")
+
+
+@pytest.mark.parametrize("hub", ["read-only token", "down"])
+def test_now_ends_a_session_although_no_stop_request_can_be_left(
+    cli: Cli, fake_hub: FakeHub, held_session: Session, monkeypatch: pytest.MonkeyPatch, hub: str
+) -> None:
+    report(held_session)
+    assert json.loads(cli("runs", "status", "--json").out)["status"] == "running"
+    if hub == "down":
+        fake_hub.faults.add("", Fault.status(503), times=30)  # and back after the session was ended
+    else:
+        fake_hub.add_token("hf_reads", "read")
+        monkeypatch.setenv("HF_TOKEN", "hf_reads")
+    ended = cli("runs", "cancel", "--now", "--grace-minutes", "60")
+    assert "; ending it without a stop request" in ended.err
+    assert held_session.status == "CANCEL_ACKNOWLEDGED"
+    assert ended.code == 0, ended.err
+    assert f"{RECORD.run_id} is cancelled" in ended.err
+
+
+def test_no_stop_request_is_left_for_a_session_that_does_not_read_it(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, held_session: Session
+) -> None:
+    held_session.status = "RUNNING"
+    refused = cli("runs", "cancel")
+    assert refused.code == 1
+    assert "its sessions have no Hub token to read one with" in refused.err
+    assert f"end it on https://www.kaggle.com/code/{held_session.ref}" in refused.err
+    assert ("model", "chex/model") not in fake_hub.repos
+
+    # Its id is known all the same where an earlier look brought it.
+    lay_down(held_session, "training", kaggle_session_id=FIRST_SESSION_ID + 1)
+    folder = kept_dir(records.find(None))
+    folder.mkdir(parents=True)
+    (held_session.working / PROGRESS_FILE).rename(folder / PROGRESS_FILE)
+    ended = cli("runs", "cancel", "--now", "--grace-minutes", "60")
+    assert ended.code == 0, ended.err
+    assert held_session.status == "CANCEL_ACKNOWLEDGED"
+    assert ("model", "chex/model") not in fake_hub.repos
+
+
+def test_ctrl_c_while_it_ends_says_that_the_stop_request_stays(
+    fake_hub: FakeHub, typed: Typed, held_session: Session
+) -> None:
+    report(held_session)
+    ending = typed("runs", "cancel", "--now")
+    assert ending.stderr is not None
+    line = ending.stderr.readline()
+    assert line.startswith(f"left a stop request on chex/model, branch {BRANCH}"), line + ending.communicate()[1]
+    ending.send_signal(signal.SIGINT)
+    _, err = ending.communicate()
+    assert ending.returncode == 130
+    assert f"detached; last step: left a stop request on chex/model, branch {BRANCH}" in err
+    assert "the run goes on" not in err
+    assert "stop.json" in fake_hub.commits("chex/model", BRANCH)[0].files
