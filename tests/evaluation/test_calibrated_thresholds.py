@@ -82,7 +82,7 @@ def test_a_runs_final_figures_apply_what_validation_chose_to_test(
 ) -> None:
     """Also in subgroups: their recall is that of calls on calibrated probabilities."""
     half = np.array(["F", "M"])[np.arange(len(test_split)) % 2]
-    found = measure_final({"validation": validation, "test": test_split}, {"sex": half}, "d", None)
+    found = measure_final({"validation": validation, "test": test_split}, {"sex": half}, "d")
     again = choose_rules(validation, "d", "validation", "f1", "platt")
     assert found.rules == again
     expected = again.measure(test_split, "test", METHOD)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -86,6 +88,26 @@ def test_different_images_or_labels_are_refused_by_name() -> None:
     other.targets[7, 0] = 1 - other.targets[7, 0]
     with pytest.raises(UsageError, match=f"different labels, first for {first.filenames[7]}"):
         compare(first, other, METHOD)
+
+
+def test_patients_may_have_other_numbers_in_the_second() -> None:
+    first = made_up(300, 100)
+    second = _better(first)
+    expected = compare(first, second, METHOD)
+    order = np.random.default_rng(0).permutation(len(first))
+    renumbered = replace(second, patients=5000 - 7 * second.patients).take(order)
+    assert compare(first, renumbered, METHOD) == expected
+
+
+@pytest.mark.parametrize("kind", ["one more patient", "as many patients"])
+def test_other_patients_of_the_same_images_are_refused(kind: str) -> None:
+    first = made_up(300, 100)
+    patients = first.patients.copy()
+    row = int(np.flatnonzero(patients[1:] == patients[:-1])[3]) + 1  # a later image of some patient
+    patients[row] = 999 if kind == "one more patient" else patients[-1]
+    said = f"which images are of one patient, first for {first.filenames[row]}"
+    with pytest.raises(UsageError, match=f"a and b do not agree on {said}"):
+        compare(first, replace(first, patients=patients), METHOD, ("a", "b"))
 
 
 def test_names_are_as_short_as_they_can_be() -> None:

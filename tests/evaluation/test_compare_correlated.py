@@ -15,7 +15,7 @@ from tests.evaluation.test_delong import _PATIENTS, _placements
 
 def cancer(scores: np.ndarray, popind: np.ndarray) -> Predictions:
     names = np.array([f"{i:08d}_000.png" for i in range(len(scores))])
-    return Predictions(("Cancer",), names, np.arange(len(scores)), scores[:, None], popind[:, None])
+    return Predictions(("Cancer",), names, np.arange(len(scores)), scores[:, None] / 20, popind[:, None])
 
 
 def related(seed: int = 0) -> tuple[Predictions, Predictions]:

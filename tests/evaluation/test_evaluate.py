@@ -118,7 +118,7 @@ def test_compare_reads_what_evaluate_wrote(
     parts = [evaluated / "predictions" / "1.parquet", evaluated / "predictions" / "2.parquet"]
     code, said, _ = _run(capsys, "compare", *parts, "--resamples", "100", "--out", out)
     assert code == 0
-    assert "B, 2.parquet, less A, 1.parquet" in said
+    assert "A: 1.parquet; B: 2.parquet" in said
     (found,) = json.loads(out.read_text())
     before = json.loads((evaluated / "metrics.json").read_text())["comparisons"][0]
     assert found["macro"] == before["macro"]

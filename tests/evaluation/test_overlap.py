@@ -19,6 +19,8 @@ from chexvision.data.splits import record_split
 from chexvision.errors import ChexError, UsageError
 from chexvision.evaluation.overlap import TrainingImages, notes_of
 from chexvision.evaluation.own_split import split_for
+from chexvision.evaluation.predictions import write_predictions
+from tests.evaluation.conftest import made_up
 from tests.evaluation.trained_model import published
 
 Model = Callable[[int], Path]
@@ -129,7 +131,38 @@ def test_a_model_is_measured_on_its_own_split_and_told_of_on_another(
     with pytest.raises(SystemExit):
         main(["compare", str(tmp_path / "other"), str(tmp_path / "other"), "--resamples", "100"])
     said = " ".join(capsys.readouterr().out.split())
-    assert f"model was trained on {seen['test']} of the {len(lying['test'])} test images of" in said
+    assert said.count(f"model was trained on {seen['test']} of the {len(lying['test'])} test images of") == 1
+
+
+NOTE = "m was trained on 5 of the 9 test images of"
+_OVERLAP = {"model": "m", "split": "test", "images": 9, "patients": 7, "trained_images": 5, "trained_patients": 4}
+EVALUATION = json.dumps({"split": "test", "overlaps": [_OVERLAP]})
+TRAINING = json.dumps({"split": {"rule": "official"}, "overlaps": [_OVERLAP], "epoch": 3})
+
+
+@pytest.mark.parametrize(
+    ("metrics", "given", "notes"),
+    [
+        (EVALUATION, "", 1),
+        (EVALUATION, "predictions.parquet", 1),
+        (EVALUATION, "other.parquet", 0),
+        (TRAINING, "", 0),
+        (TRAINING, "predictions.parquet", 0),
+        ("[not JSON", "predictions.parquet", 0),
+    ],
+)
+def test_a_comparison_reads_the_metrics_of_its_own_predictions_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], metrics: str, given: str, notes: int
+) -> None:
+    """A model compared with itself has each note once; a metrics.json of another form says nothing."""
+    (tmp_path / "metrics.json").write_text(metrics)
+    for name in ("predictions.parquet", "other.parquet"):
+        write_predictions(tmp_path / name, made_up(60, 40))
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", *[str(tmp_path / given)] * 2, "--resamples", "100"])
+    said = capsys.readouterr()
+    assert ended.value.code == 0, said.err
+    assert " ".join(said.out.split()).count(NOTE) == notes
 
 
 def test_models_of_different_splits_need_one_to_be_named(drawn_shards: Path, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_missing_findings_are_said_and_left_out(tmp_path: Path, entries: dict[st
     ("heads", "message"),
     [
         (["prob_Atelectasis", "Atelectasis"], "two columns for Atelectasis: 'prob_Atelectasis' and 'Atelectasis'"),
-        (["prob_Atelectasys"], "column 'prob_Atelectasys' is no finding; did you mean 'Atelectasis'"),
+        (["prob_Atelectasys"], "column 'prob_Atelectasys' is not a finding; did you mean 'Atelectasis'"),
         (["age"], "has no column of a finding"),
     ],
 )

@@ -104,7 +104,7 @@ def test_a_dispatched_run_appears_on_the_hub_in_one_tagged_commit(
         assert lying["train"] & lying["validation"]
         assert metrics["splits"]["test"]["images_sha256"] == split["parts"]["test"]["images_sha256"]
         card = files["README.md"].decode()
-        assert "divided by the release's official test list, validation 5 % of the other patients" in card
+        assert "Split: the release's official test list" in card and " 5 % of the other patients." in card
         assert f"| validation | {len(expected.rows['validation'])} | {len(patients['validation'])} |" in card
         (tmp_path / "training_images.npz").write_bytes(files["training_images.npz"])
         seen = TrainingImages.read(tmp_path / "training_images.npz")

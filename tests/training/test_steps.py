@@ -138,7 +138,7 @@ def test_the_history_holds_what_the_kept_weights_reach_on_validation(drawn_shard
         logits = model(plain(torch.from_numpy(np.array(split.images))))
         losses = training.loss(logits, torch.from_numpy(split.targets))
     both = torch.cat([logits["multilabel_logits"], logits["binary_logits"]], dim=1).sigmoid()
-    metrics = measure(as_predictions(split, both.numpy()))
+    metrics = measure(as_predictions(split, both.numpy()), fewest=1)
     assert best.validation_loss == pytest.approx(float(losses.mean()), rel=1e-5)
     assert best.macro_auroc == pytest.approx(metrics.macro_auroc, abs=1e-6)
     assert best.binary_f1 == pytest.approx(metrics.binary_f1, abs=1e-6)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from chexvision.cli.models import Precision
-from chexvision.errors import UsageError
+from chexvision.errors import ChexError, UsageError
 
 if TYPE_CHECKING:
     from chexvision.evaluation.predictions import Predictions
@@ -146,13 +146,14 @@ def compare(
     entries = _entries(labels) if labels else None
     names = short_names([str(path) for path in results])
     predictions = [_predictions(path, entries) for path in results]
+    notes = _overlap_notes(results)
     method = IntervalMethod(resamples=resamples, seed=seed)
     console = LiteralConsole()
     comparisons = []
     for name, other in zip(names[1:], predictions[1:], strict=True):
         comparisons.append(run(predictions[0], other, method, (names[0], name)))
         tables.print_comparison(console, comparisons[-1])
-    for note in _overlap_notes(results):
+    for note in notes:
         console.print(f"note: {note}")
     for name, of in zip(names, predictions, strict=True):
         metrics = measure(of)
@@ -236,15 +237,22 @@ def _predictions(path: Path, entries: dict[str, Entry] | None) -> Predictions:
 
 
 def _overlap_notes(results: list[Path]) -> list[str]:
-    """What evaluations say of their models' training on the images that are compared."""
+    """What evaluations say of their models' training on the images that are compared, each note once."""
     from chexvision.evaluation.outcome import Overlaps
     from chexvision.evaluation.overlap import notes_of
     from chexvision.json_files import read_record
 
-    notes = []
+    notes: dict[str, None] = {}
     for path in results:
-        metrics = (path if path.is_dir() else path.parent) / "metrics.json"
-        if metrics.is_file():
-            found = read_record(metrics, Overlaps)
-            notes += [note for of in found.overlaps if of.split == found.split for note in notes_of(of, f"of {path}")]
-    return notes
+        # Only `evaluate` writes these two side by side; a metrics.json beside another file is of something else.
+        folder = path if path.is_dir() else path.parent if path.name == "predictions.parquet" else None
+        if folder is None or not (folder / "metrics.json").is_file():
+            continue
+        try:
+            found = read_record(folder / "metrics.json", Overlaps)
+        except ChexError:
+            continue  # of another form, such as a training artifact's: it says nothing of these predictions
+        for of in found.overlaps:
+            if of.split == found.split:
+                notes.update(dict.fromkeys(notes_of(of, f"of {path}")))
+    return list(notes)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chexvision.errors import UsageError
 from chexvision.evaluation.bootstrap import draw_patients, interval
@@ -67,7 +69,7 @@ def compare(
         names: what to call the two.
 
     Raises:
-        UsageError: the images or their labels differ, or no output is in both.
+        UsageError: the images, their labels or which of them are of one patient differ, or no output is in both.
     """
     first, second = _aligned(first, second, names)
     weightings = draw_patients(len(np.unique(first.patients)), method)
@@ -132,7 +134,7 @@ def short_names(texts: Sequence[str]) -> list[str]:
 
 
 def _aligned(first: Predictions, second: Predictions, names: tuple[str, str]) -> tuple[Predictions, Predictions]:
-    """Both with the same outputs, and the second in the first's order of images."""
+    """Both with the same outputs; the second in the first's order of images, with the first's patient numbers."""
     ours, theirs = set(first.filenames.tolist()), set(second.filenames.tolist())
     if ours != theirs:
         odd = min(ours ^ theirs)
@@ -144,6 +146,14 @@ def _aligned(first: Predictions, second: Predictions, names: tuple[str, str]) ->
     index = np.empty(len(first), np.int64)
     index[np.argsort(first.filenames)] = np.argsort(second.filenames)
     second = second.take(index)
+    differ = np.flatnonzero(_first_of_patient(first.patients) != _first_of_patient(second.patients))
+    if differ.size:
+        raise UsageError(
+            f"{names[0]} and {names[1]} do not agree on which images are of one patient, first for "
+            f"{first.filenames[differ[0]]} (patient {first.patients[differ[0]]} and {second.patients[differ[0]]}); "
+            "correct patient_id in one of them"
+        )
+    second = replace(second, patients=first.patients)
     common = tuple(name for name in first.names if name in second.names)
     if not common:
         raise UsageError(f"{names[0]} and {names[1]} predict nothing in common")
@@ -152,6 +162,12 @@ def _aligned(first: Predictions, second: Predictions, names: tuple[str, str]) ->
         row = int(np.flatnonzero((first.targets != second.targets).any(axis=1))[0])
         raise UsageError(f"{names[0]} and {names[1]} have different labels, first for {first.filenames[row]}")
     return first, second
+
+
+def _first_of_patient(patients: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For int64[N], where each image's patient occurs first: the same whatever numbers patients have."""
+    _, first, index = np.unique(patients, return_index=True, return_inverse=True)
+    return np.asarray(first[index], np.int64)
 
 
 def _columns(model: Predictions, names: tuple[str, ...]) -> Predictions:

@@ -16,10 +16,10 @@ from chexvision.evaluation.wording import about_means, figure, gap_text, no_mean
 
 
 def _table(title: str, heads: Sequence[str]) -> Table:
-    """A table without frames: the first column names its rows, the others hold figures."""
+    """A table without frames: the first column names its rows and folds long names, the others hold figures."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
     for i, head in enumerate(heads):
-        table.add_column(head, justify="right" if i else "left", no_wrap=True)
+        table.add_column(head, justify="right" if i else "left", no_wrap=bool(i), overflow="fold")
     return table
 
 
@@ -67,9 +67,7 @@ def print_metrics(console: Console, metrics: SplitMetrics, title: str) -> None:
         )
     if metrics.prior_shift is not None:
         console.print(prior_shift_text(metrics.prior_shift))
-    unknown = sum(of.unknown for of in metrics.findings.values())
-    if unknown:
-        console.print(f"{unknown:,} unknown labels are masked")
+    _print_unknown(console, metrics)
 
 
 def conditions(metrics: SplitMetrics) -> str:
@@ -98,26 +96,33 @@ def print_published(console: Console, rows: Sequence[Beside], ours: float | None
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
-    """Paired differences of two models."""
+    """Paired differences of two models; of the p-values, the adjusted ones by patient."""
     table = _table(
-        f"{comparison_caption(comparison)}; intervals by {comparison.interval.method}",
-        ("", "A", "B", "B - A", "DeLong p (Holm)", "by patient (Holm)"),
+        f"{comparison_caption(comparison)}; intervals by {comparison.interval.method}; p-values with patients as "
+        "clusters, for single outputs adjusted by Holm's method",
+        ("", "A", "B", "B − A", "p"),
     )
-    table.add_row(f"mean of {comparison.macro_findings}", *difference_cells(comparison.macro), style="bold")
+    mean = comparison.macro
+    table.add_row(f"mean of {comparison.macro_findings}", *_difference(mean, mean.p_patients), style="bold")
     for name, of in sorted(comparison.outputs.items(), key=lambda item: item[0] != ABNORMAL):
-        cells = difference_cells(of)
+        cells = _difference(of, of.p_patients_holm)
         table.add_row("normal/abnormal" if name == ABNORMAL else name, *cells, end_section=name == ABNORMAL)
     console.print(table)
 
 
 def comparison_caption(comparison: Comparison) -> str:
-    """What is compared, and what the p-values are."""
-    tests = sum(of.p_delong is not None for of in comparison.outputs.values())
+    """Which models are compared, and on what."""
     return (
-        f"B, {comparison.second}, less A, {comparison.first}: AUROC on the same {comparison.images:,} images of "
-        f"{comparison.patients:,} patients; p-values of DeLong's test, which takes images for independent, and with "
-        f"patients as clusters; in brackets adjusted for the {tests} outputs by Holm's method"
+        f"A: {comparison.first}; B: {comparison.second}; AUROC on the same {comparison.images:,} images of "
+        f"{comparison.patients:,} patients"
     )
+
+
+def _difference(of: Difference, p: float | None) -> list[str]:
+    if of.too_few is not None:
+        return ["too few", "too few", "–", "–"]
+    difference = figure(of.difference, of.difference_ci, digits=4, sign=True)
+    return [figure(of.first), figure(of.second), difference, p_text(p)]
 
 
 def print_subgroups(console: Console, attributes: Sequence[Attribute]) -> None:
@@ -145,15 +150,15 @@ def print_subgroups(console: Console, attributes: Sequence[Attribute]) -> None:
         if attribute.gap is not None:
             console.print(f"gap {gap_text(attribute.gap)}")
         if attribute.unknown:
-            console.print(f"{attribute.unknown:,} images without it")
+            console.print(f"{attribute.attribute} unknown for {attribute.unknown:,} images")
 
 
 def print_other_set(console: Console, other: external.OtherSet) -> None:
-    """A model against other labels."""
+    """A model against other labels; intervals of its figures here are left to the report."""
     here = "release's labels, same images" if other.same_images else "own test images"
     table = _table(
         f"{other.name}: {other.metrics.images:,} images of {other.metrics.patients:,} patients; here: {here}",
-        ("", "n+", "n?", "AUROC", "here", "difference"),
+        ("", "n+", "AUROC", "here", "difference"),
     )
     rows: list[tuple[str, external.Gap, FindingMetrics | None]] = [
         (f"mean of {len(other.macro.targets)}", other.macro, None)
@@ -164,18 +169,24 @@ def print_other_set(console: Console, other: external.OtherSet) -> None:
         table.add_row(
             "normal/abnormal" if name == ABNORMAL else name,
             f"{of.positives:,}" if of else "",
-            f"{of.unknown:,}" if of else "",
             figure(gap.there, gap.there_ci, too_few=gap.too_few),
-            figure(gap.here, gap.here_ci, too_few=gap.too_few),
+            figure(gap.here, too_few=gap.too_few),
             figure(gap.difference, gap.difference_ci, sign=True),
             style="bold" if of is None else None,
         )
     console.print(table)
+    _print_unknown(console, other.metrics)
     for name, agreement in other.agreement.items():
         console.print(
             f"{name}: the release's label finds {figure(agreement.sensitivity)} of these positives, and "
             f"{figure(agreement.precision)} of its own are confirmed"
         )
+
+
+def _print_unknown(console: Console, metrics: SplitMetrics) -> None:
+    unknown = sum(of.unknown for of in metrics.findings.values())
+    if unknown:
+        console.print(f"{unknown:,} unknown labels are masked")
 
 
 def _cells(of: FindingMetrics) -> list[str]:
@@ -188,21 +199,4 @@ def _cells(of: FindingMetrics) -> list[str]:
         figure(at.recall if at else None),
         figure(at.specificity if at else None),
         figure(of.ece),
-    ]
-
-
-def difference_cells(of: Difference) -> list[str]:
-    """Both AUROCs, their difference, and the p-values with the adjusted ones in brackets."""
-    if of.too_few is not None:
-        return ["too few", "too few", "–", "–", "–"]
-
-    def p_cell(raw: float | None, adjusted: float | None) -> str:
-        return p_text(raw) + (f" ({p_text(adjusted)})" if adjusted is not None else "")
-
-    return [
-        figure(of.first),
-        figure(of.second),
-        figure(of.difference, of.difference_ci, digits=4, sign=True),
-        p_cell(of.p_delong, of.p_delong_holm),
-        p_cell(of.p_patients, of.p_patients_holm),
     ]

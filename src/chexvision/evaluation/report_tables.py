@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from chexvision.evaluation.compare import Comparison
-from chexvision.evaluation.console import comparison_caption, difference_cells
+from chexvision.evaluation.compare import Comparison, Difference
+from chexvision.evaluation.console import comparison_caption
 from chexvision.evaluation.external import OtherSet
 from chexvision.evaluation.figures import title_of
 from chexvision.evaluation.outcome import Evaluation
 from chexvision.evaluation.records import ABNORMAL, CI, Attribute, FindingMetrics, PriorShift, SplitMetrics
 from chexvision.evaluation.svg import interval_bar
-from chexvision.evaluation.wording import figure, gap_text, no_mean, prior_shift_text
+from chexvision.evaluation.wording import figure, gap_text, no_mean, p_text, prior_shift_text
 
 
 def table(
@@ -113,10 +113,28 @@ def systems_table(found: Evaluation) -> str:
 
 def comparison_table(comparison: Comparison) -> str:
     """Paired differences of two systems."""
-    rows = [[f"mean of {comparison.macro_findings}", *difference_cells(comparison.macro)]]
-    rows += [[title_of(name), *difference_cells(of)] for name, of in comparison.outputs.items()]
-    heads = ["", "A", "B", "B less A", "p, DeLong (Holm)", "p, by patient (Holm)"]
-    return table(heads, rows, comparison_caption(comparison), means=1)
+    rows = [[f"mean of {comparison.macro_findings}", *_difference(comparison.macro)]]
+    rows += [[title_of(name), *_difference(of)] for name, of in comparison.outputs.items()]
+    tests = sum(of.p_delong is not None for of in comparison.outputs.values())
+    caption = (
+        f"{comparison_caption(comparison)}; p-values of DeLong's test, which assumes independent images, and with "
+        f"patients as clusters; in brackets adjusted for the {tests} outputs by Holm's method"
+    )
+    heads = ["", "A", "B", "B − A", "p, DeLong (Holm)", "p, by patient (Holm)"]
+    return table(heads, rows, caption, means=1)
+
+
+def _difference(of: Difference) -> list[str]:
+    """Both AUROCs, their difference, and the p-values with the adjusted ones in brackets."""
+    if of.too_few is not None:
+        return ["too few", "too few", "–", "–", "–"]
+    tests = ((of.p_delong, of.p_delong_holm), (of.p_patients, of.p_patients_holm))
+    return [
+        figure(of.first),
+        figure(of.second),
+        figure(of.difference, of.difference_ci, digits=4, sign=True),
+        *(p_text(raw) + (f" ({p_text(adjusted)})" if adjusted is not None else "") for raw, adjusted in tests),
+    ]
 
 
 def subgroup_table(attribute: Attribute) -> str:
@@ -139,7 +157,7 @@ def subgroup_table(attribute: Attribute) -> str:
     if attribute.gap is not None:
         caption += f". Gap {gap_text(attribute.gap)}"
     if attribute.unknown:
-        caption += f". Not known of {attribute.unknown:,} images"
+        caption += f". Unknown for {attribute.unknown:,} images"
     heads = [
         attribute.attribute,
         "images",

@@ -75,7 +75,7 @@ def score(
     if scored.missing:
         notes.append(f"no column predicts {', '.join(scored.missing)}: the mean runs without")
     if scored.ignored:
-        notes.append(f"columns that are no finding were ignored: {', '.join(scored.ignored)}")
+        notes.append(f"columns that are not findings were ignored: {', '.join(scored.ignored)}")
     rules = Rules()
     if validation is not None:
         chosen_on = read_submission(validation, entries).predictions

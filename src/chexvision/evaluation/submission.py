@@ -33,7 +33,7 @@ class Scored:
         predictions: in the file's order.
         groups: of the same images, for subgroups.
         missing: findings that no column predicts.
-        ignored: columns that are no finding.
+        ignored: columns that are not findings.
     """
 
     predictions: Predictions
@@ -129,7 +129,7 @@ def _columns(heads: list[str], path: Path) -> tuple[int, dict[str, int], tuple[s
         else:
             close = difflib.get_close_matches(_without_prefix(head), known, n=1, cutoff=_CLOSE)
             if close:
-                raise UsageError(f"{path}: column {head!r} is no finding; did you mean {known[close[0]]!r}?")
+                raise UsageError(f"{path}: column {head!r} is not a finding; did you mean {known[close[0]]!r}?")
             ignored.append(head)
     if image is None:
         raise UsageError(f"{path} has no column of image names; call it 'Image Index', 'image' or 'filename'")

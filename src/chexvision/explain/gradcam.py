@@ -55,7 +55,7 @@ def explain_batch(model: CheXVision, images: Tensor, choose: Callable[[Tensor], 
         choose: which outputs to explain: from probabilities float[B, K + 1] to int[B, M].
 
     Raises:
-        ChexError: the model computes something that is no number.
+        ChexError: the model computes something that is not a number.
     """
     device_type = images.device.type
     with (

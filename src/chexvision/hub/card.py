@@ -23,7 +23,7 @@ _LIMITS = """\
 - Findings are correlated with how and why a picture was taken. A chest drain, for one, gives a treated
   pneumothorax away; a model may have learned the drain.
 - The images come from one hospital. On pictures from another, expect lower figures.
-- Calibration and thresholds hold for images like those they were chosen on. Where findings are rarer or commoner,
+- Calibration and thresholds hold for images like those they were chosen on. Where findings are less or more common,
   probabilities shift with them.
 """
 
@@ -139,7 +139,7 @@ def _summary(metrics: Metrics, run: RunInfo) -> str:
 
 def _division(split: SplitRecord, data: DataConfig) -> str:
     lines = [
-        f"Images are divided by {split.described}. No patient is in two splits: validation and test are of patients "
+        f"Split: {split.described}. No patient is in two splits: validation and test are of patients "
         "that training has not seen.\n",
         "| split | images | patients | images_sha256 |",
         "| --- | ---: | ---: | --- |",
@@ -162,7 +162,7 @@ def _split_section(name: str, split: SplitMetrics, metrics: Metrics) -> str:
     calls = [macro.f1, macro.precision, macro.recall, macro.specificity]
     lines = [
         f"### {name.capitalize()}\n",
-        f"{split.images:,} images of {split.patients:,} patients, split by {metrics.split}, {metrics.image_size} px, "
+        f"{split.images:,} images of {split.patients:,} patients, split: {metrics.split}, {metrics.image_size} px, "
         f"one view of each image, epoch {metrics.epoch}. Thresholds: {split.thresholds}. "
         f"Calibration: {split.calibration}.{intervals}\n",
         "| | positives | AUROC | AUPRC | threshold | F1 | precision | recall | specificity | Brier | ECE |",

@@ -57,7 +57,7 @@ def validate(
     """Measure `network` on `split`, each image exactly once over all processes.
 
     Raises:
-        ChexError: the loss is no number.
+        ChexError: the loss is not a number.
     """
     network.eval()
     probabilities, mean_loss = predict_split(network, split, accelerator, batch_size, loss)
