@@ -19,6 +19,7 @@ from chexvision.data.splits import record_split
 from chexvision.errors import ChexError, UsageError
 from chexvision.evaluation.overlap import TrainingImages, notes_of
 from chexvision.evaluation.own_split import split_for
+from chexvision.shards.release import release
 from tests.evaluation.trained_model import published
 
 Model = Callable[[int], Path]
@@ -46,15 +47,40 @@ def evaluate(out: Path, *words: object) -> dict[str, object]:
 
 def test_overlap_counts_images_and_patients_by_name_whatever_the_encoding() -> None:
     source, other = a_source("a", drawn=False), a_source("b", drawn=False)
-    trained = TrainingImages.of(rows_of(["1_0.png", "1_1.png", "2_0.png"], [1, 1, 2]), source)
-    measured = rows_of(["1_0.jpg", "1_2.png", "2_0.png", "3_0.png"], [1, 1, 2, 3])
+    trained = TrainingImages.of(
+        rows_of(["00000001_000.png", "00000001_001.png", "00000002_000.png"], [1, 1, 2]), source
+    )
+    measured = rows_of(["00000001_000.jpg", "00000001_002.png", "00000002_000.png", "00000003_000.png"], [1, 1, 2, 3])
     found = trained.overlap("m", "test", measured, other)
     assert (found.images, found.trained_images, found.patients, found.trained_patients) == (4, 2, 3, 2)
     assert notes_of(found, "measured here") == [
         "m was trained on 2 of the 4 test images measured here, and on some image of 2 of their 3 patients"
     ]
-    apart = trained.overlap("m", "test", rows_of(["9_0.png"], [9]), other)
+    apart = trained.overlap("m", "test", rows_of(["00000004_000.png"], [4]), other)
     assert notes_of(apart, "measured here") == []
+
+
+def test_patients_of_the_release_are_known_by_file_name_whatever_their_numbers() -> None:
+    names = list(release().filenames([1, 2, 3]))
+    trained = TrainingImages.of(rows_of(names, [int(name[:8]) for name in names]), a_source("a", drawn=False))
+    renumbered = rows_of(["00000001_001.png", "00000002_000.png", "00000004_000.png"], [70, 80, 1])
+    found = trained.overlap("m", "test", renumbered, a_source("b", drawn=False))
+    assert (found.trained_images, found.patients, found.trained_patients) == (2, 3, 2)
+
+
+def test_patients_of_another_hospital_share_nothing_but_numbers() -> None:
+    names = list(release().filenames(range(1, 201)))
+    trained = TrainingImages.of(rows_of(names, [int(name[:8]) for name in names]), a_source("nih", drawn=False))
+    theirs = rows_of([f"scan{i}.png" for i in range(1, 201)], list(range(1, 201)))
+    found = trained.overlap("m", "test", theirs, a_source("b", drawn=False))
+    assert (found.trained_images, found.patients, found.trained_patients) == (0, 200, 0)
+
+    # Within their own shards a number is a patient; in other shards one is known by an image alone.
+    own = TrainingImages.of(theirs.take(np.arange(100)), a_source("b", drawn=False))
+    further = rows_of(["scan1.png", "new2.png"], [1, 2])
+    for identity, patients in (("b", 2), ("c", 1)):
+        found = own.overlap("m", "test", further, a_source(identity, drawn=False))
+        assert (found.trained_images, found.trained_patients) == (1, patients)
 
 
 def test_drawn_pictures_of_another_set_share_names_and_nothing_else() -> None:
