@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import lzma
+import tokenize
 import zipfile
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +19,14 @@ from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
 from chexvision.errors import ChexError
 from chexvision.evaluation.records import Record
-from chexvision.files import atomic_path
+from chexvision.files import atomic_path, read_regular
 from chexvision.shards.release import patient_of, release
+
+_LARGEST = 16 * 2**20  # bytes; a million hashes take 8 MB
+_DAMAGED = (  # what numpy and zipfile raise for files that are damaged or of another kind
+    OSError, ValueError, KeyError, EOFError, MemoryError, OverflowError, TypeError, SyntaxError, RuntimeError,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError,
+)  # fmt: skip
 
 
 class Overlap(Record):
@@ -99,13 +109,26 @@ class TrainingImages:
             ChexError: the file is something else.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                found = cls(arrays["images"], arrays["patients"])
-        except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+            found = cls(*_read_arrays(read_regular(path, _LARGEST)))
+        except _DAMAGED as error:
             raise ChexError(f"{path} does not list training images: {' '.join(str(error).split())[:200]}") from None
-        if any(array.dtype != np.uint64 or array.ndim != 1 for array in (found.images, found.patients)):
-            raise ChexError(f"{path} does not list training images: expected uint64[N]")
         return found
+
+
+def _read_arrays(data: bytes) -> Iterator[NDArray[np.uint64]]:
+    """The images and the patients in the bytes of an ``.npz`` file, which may be anybody's."""
+    with zipfile.ZipFile(io.BytesIO(data)) as members:
+        if any(member.file_size > _LARGEST for member in members.infolist()):
+            raise ValueError(f"an array of more than {_LARGEST >> 20} MiB")
+    arrays = np.load(io.BytesIO(data), allow_pickle=False)
+    if not isinstance(arrays, np.lib.npyio.NpzFile):
+        raise ValueError("not an .npz file")
+    with arrays:
+        for name in ("images", "patients"):
+            array = arrays[name]
+            if not isinstance(array, np.ndarray) or array.dtype != np.uint64 or array.ndim != 1:
+                raise ValueError(f"{name}: expected uint64[N]")
+            yield array
 
 
 def _image_hashes(rows: Rows, source: ShardSource) -> NDArray[np.uint64]:
