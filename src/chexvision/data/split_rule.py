@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias, cast
+from typing import Annotated, Literal, TypeAlias, cast
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from chexvision.config import SPLIT_RULES, DataConfig, check_split_name
 from chexvision.errors import UsageError
@@ -102,13 +102,19 @@ class SplitRecord(BaseModel):
         parts: by split, before `data.max_train_images` and `data.max_validation_images` take a sample.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     rule: Rule
-    validation_share: float | None = None
+    validation_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     table: str | None = None
     table_sha256: str | None = None
     parts: dict[str, SplitPart] = {}
+
+    @model_validator(mode="after")
+    def _names_its_table(self) -> SplitRecord:
+        if self.rule == "table" and (self.table is None or self.table_sha256 is None):
+            raise ValueError("rule table needs table and table_sha256")
+        return self
 
     def __str__(self) -> str:
         return self.table if self.table is not None else self.rule
