@@ -23,6 +23,7 @@ from chexvision.data.splits import record_split
 from chexvision.errors import ChexError, UsageError
 from chexvision.evaluation.overlap import TrainingImages, notes_of
 from chexvision.evaluation.own_split import split_for
+from chexvision.hub.artifact import RUN
 from chexvision.shards.release import release
 from tests.evaluation.trained_model import published
 
@@ -251,3 +252,19 @@ def test_models_of_different_splits_need_one_to_be_named(drawn_shards: Path, tmp
     with pytest.raises(UsageError, match=r"with the split table mine.csv \(sha256 .*--split-rule mine.csv"):
         split_for(["c"], [c], None)
     assert replace(split_for(["c"], [c], str(table)), table=None).rule == "table"
+
+
+def test_models_of_different_validation_shares_are_told_apart(drawn_shards: Path, tmp_path: Path) -> None:
+    folders = []
+    for name, share in (("a", 0.05), ("b", 0.1), ("c", None)):
+        folders.append(tmp_path / name)
+        folders[-1].mkdir()
+        published(folders[-1], drawn_shards, PATIENT)
+        run = json.loads((folders[-1] / RUN).read_text())
+        run["split"] = {"rule": "official", "validation_share": share}
+        (folders[-1] / RUN).write_text(json.dumps(run))
+    a, b, c = folders
+    with pytest.raises(UsageError, match=r"different splits \(a: official, b: official, validation 10 %\); name one"):
+        split_for(["a", "b"], [a, b], None)
+    assert split_for(["b"], [b], None) == SplitChoice("official", 0.1)
+    assert split_for(["c", "a"], [c, a], None) == SplitChoice("official", 0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, cast
@@ -31,21 +32,28 @@ class SplitChoice:
     table: Path | None = None
 
     @classmethod
-    def parse(cls, text: str, validation_share: float = VALIDATION_SHARE) -> SplitChoice:
+    def parse(
+        cls, text: str, validation_share: float = VALIDATION_SHARE, rules: Sequence[str] = SPLIT_RULES
+    ) -> SplitChoice:
         """Read a rule's name or the path of a ``patient_id,split`` table.
+
+        Args:
+            text: what was asked for.
+            validation_share: with "official"; see `SplitChoice`.
+            rules: the names that can be asked for here.
 
         Raises:
             UsageError: it is neither, or there is no such file.
         """
         try:
-            check_split_name(text)
+            check_split_name(text, rules)
         except ValueError as error:
             raise UsageError(str(error)) from None
-        if text in SPLIT_RULES:
+        if text in rules:
             return cls(cast("Rule", text), validation_share if text == "official" else None)
         path = Path(text).expanduser()
         if not path.is_file():
-            raise UsageError(f"split {text}: there is no such file; or name one of {', '.join(SPLIT_RULES)}")
+            raise UsageError(f"split {text}: there is no such file; or name one of {', '.join(rules)}")
         return cls("table", table=path)
 
     @classmethod
@@ -64,12 +72,16 @@ class SplitChoice:
         """
         if drawn and self.rule == "chexnet":
             raise UsageError(
-                "split chexnet is of NIH ChestX-ray14; these images are synthetic: set shards or patient"
+                "split chexnet is of NIH ChestX-ray14; these images are synthetic: divide them by data.split "
+                "(or --split-rule) shards or patient"
             )
         return SHARDS if drawn and self.rule == "official" else self
 
     def __str__(self) -> str:
-        return self.table.name if self.table is not None else self.rule
+        if self.table is not None:
+            return self.table.name
+        usual = self.validation_share in (None, VALIDATION_SHARE)
+        return self.rule if usual else f"{self.rule}, validation {100 * cast('float', self.validation_share):g} %"
 
 
 SHARDS = SplitChoice("shards")
