@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -23,16 +23,16 @@ Count = Annotated[int, Field(ge=1)]
 SPLIT_RULES = ("official", "chexnet", "patient", "shards")
 
 
-def check_split_name(text: str) -> None:
-    """See that `text` is a split rule's name or may be a file's; the file is not looked for.
+def check_split_name(text: str, rules: Sequence[str] = SPLIT_RULES) -> None:
+    """See that `text` is one of `rules` or may be a file's name; the file is not looked for.
 
     Raises:
         ValueError: it is neither.
     """
-    if text not in SPLIT_RULES and not re.search(r"[./\\]", text):
-        close = difflib.get_close_matches(text, SPLIT_RULES, n=1)
+    if text not in rules and not re.search(r"[./\\]", text):
+        close = difflib.get_close_matches(text, rules, n=1)
         guess = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"split {text!r} is not {', '.join(SPLIT_RULES)} or a table's file such as mine.csv{guess}")
+        raise ValueError(f"split {text!r} is not {', '.join(rules)} or a table's file such as mine.csv{guess}")
 
 
 class Section(BaseModel):

@@ -66,7 +66,7 @@ def test_other_images_are_told_what_to_set(choice: SplitChoice, name: str) -> No
         divide(rows, as_train(rows), choice)
     said = str(error.value)
     assert said.startswith(f"split {choice} is a list of NIH ChestX-ray14, and {name} (1 of 2 images)")
-    assert "set data.split=shards (as they lie), patient, or a patient_id,split table" in said
+    assert "data.split (or --split-rule) shards (as they lie), patient or a patient_id,split table" in said
 
 
 def test_drawn_pictures_keep_their_own_split_and_are_in_no_public_list() -> None:
@@ -85,6 +85,11 @@ def test_recipes_begin_with_the_official_split_whatever_their_seed() -> None:
         SplitChoice.of(load_recipe("densenet", overrides=["data.validation_share=0.2"]).data).validation_share == 0.2
     )
     assert SplitChoice.of(load_recipe("densenet", overrides=["data.split=chexnet"]).data) == CHEXNET
+
+
+def test_a_share_that_is_not_the_default_is_shown() -> None:
+    shown = [str(SplitChoice("official", share)) for share in (None, 0.05, 0.1, 0.125)]
+    assert shown == ["official", "official", "official, validation 10 %", "official, validation 12.5 %"]
 
 
 def test_a_table_may_name_more_patients_and_must_name_all(tmp_path: Path) -> None:

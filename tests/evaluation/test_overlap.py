@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from chexvision.cli import main
 from chexvision.data.rows import Rows, read_rows, sample_patients
@@ -20,6 +24,8 @@ from chexvision.errors import ChexError, UsageError
 from chexvision.evaluation.overlap import TrainingImages, notes_of
 from chexvision.evaluation.own_split import split_for
 from chexvision.evaluation.predictions import write_predictions
+from chexvision.hub.artifact import RUN
+from chexvision.shards.release import release
 from tests.evaluation.conftest import made_up
 from tests.evaluation.trained_model import published
 
@@ -48,15 +54,40 @@ def evaluate(out: Path, *words: object) -> dict[str, object]:
 
 def test_overlap_counts_images_and_patients_by_name_whatever_the_encoding() -> None:
     source, other = a_source("a", drawn=False), a_source("b", drawn=False)
-    trained = TrainingImages.of(rows_of(["1_0.png", "1_1.png", "2_0.png"], [1, 1, 2]), source)
-    measured = rows_of(["1_0.jpg", "1_2.png", "2_0.png", "3_0.png"], [1, 1, 2, 3])
+    trained = TrainingImages.of(
+        rows_of(["00000001_000.png", "00000001_001.png", "00000002_000.png"], [1, 1, 2]), source
+    )
+    measured = rows_of(["00000001_000.jpg", "00000001_002.png", "00000002_000.png", "00000003_000.png"], [1, 1, 2, 3])
     found = trained.overlap("m", "test", measured, other)
     assert (found.images, found.trained_images, found.patients, found.trained_patients) == (4, 2, 3, 2)
     assert notes_of(found, "measured here") == [
         "m was trained on 2 of the 4 test images measured here, and on some image of 2 of their 3 patients"
     ]
-    apart = trained.overlap("m", "test", rows_of(["9_0.png"], [9]), other)
+    apart = trained.overlap("m", "test", rows_of(["00000004_000.png"], [4]), other)
     assert notes_of(apart, "measured here") == []
+
+
+def test_patients_of_the_release_are_known_by_file_name_whatever_their_numbers() -> None:
+    names = list(release().filenames([1, 2, 3]))
+    trained = TrainingImages.of(rows_of(names, [int(name[:8]) for name in names]), a_source("a", drawn=False))
+    renumbered = rows_of(["00000001_001.png", "00000002_000.png", "00000004_000.png"], [70, 80, 1])
+    found = trained.overlap("m", "test", renumbered, a_source("b", drawn=False))
+    assert (found.trained_images, found.patients, found.trained_patients) == (2, 3, 2)
+
+
+def test_patients_of_another_hospital_share_nothing_but_numbers() -> None:
+    names = list(release().filenames(range(1, 201)))
+    trained = TrainingImages.of(rows_of(names, [int(name[:8]) for name in names]), a_source("nih", drawn=False))
+    theirs = rows_of([f"scan{i}.png" for i in range(1, 201)], list(range(1, 201)))
+    found = trained.overlap("m", "test", theirs, a_source("b", drawn=False))
+    assert (found.trained_images, found.patients, found.trained_patients) == (0, 200, 0)
+
+    # Within their own shards a number is a patient; in other shards one is known by an image alone.
+    own = TrainingImages.of(theirs.take(np.arange(100)), a_source("b", drawn=False))
+    further = rows_of(["scan1.png", "new2.png"], [1, 2])
+    for identity, patients in (("b", 2), ("c", 1)):
+        found = own.overlap("m", "test", further, a_source(identity, drawn=False))
+        assert (found.trained_images, found.trained_patients) == (1, patients)
 
 
 def test_drawn_pictures_of_another_set_share_names_and_nothing_else() -> None:
@@ -79,24 +110,92 @@ def test_the_file_comes_back_and_is_the_same_bytes_twice(tmp_path: Path) -> None
     assert np.array_equal(again.patients, trained.patients)
 
 
-@pytest.mark.parametrize("kind", ["pickle", "text", "floats", "one array", "cut"])
+def npy(array: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def zipped(images: bytes, name: str = "images.npy", compression: int = zipfile.ZIP_STORED) -> bytes:
+    """An archive of `images` and of patients that are as they must be."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        archive.writestr(name, images)
+        archive.writestr("patients.npy", npy(NUMBERS))
+    return buffer.getvalue()
+
+
+def altered(data: bytes, offset: int, value: int) -> bytes:
+    """With a field of two bytes set in both headers of the first member; `offset` counts from the local one's."""
+    changed = bytearray(data)
+    for start, shift in ((0, 0), (data.index(b"PK\x01\x02"), 2)):
+        changed[start + shift + offset : start + shift + offset + 2] = value.to_bytes(2, "little")
+    return bytes(changed)
+
+
+NUMBERS = np.arange(90, dtype=np.uint64)
+HUGE = b"(1" + b"0" * 30 + b",), }"
+GOOD = npy(NUMBERS)
+DEFLATED = zipped(GOOD, compression=zipfile.ZIP_DEFLATED)
+NO_LISTS = {
+    "text": b"no numbers",
+    "npy": GOOD,
+    "npy, then zip": GOOD + zipped(GOOD),
+    "floats": zipped(npy(NUMBERS.astype(float))),  # type: ignore[arg-type]
+    "two dimensions": zipped(npy(NUMBERS.reshape(9, 10))),  # type: ignore[arg-type]
+    "other member": zipped(GOOD, "others.npy"),
+    "junk member": zipped(b"no numbers"),
+    "member without suffix": zipped(b"no numbers", "images"),
+    "impossible shape": zipped(GOOD.replace(b"(90,), }".ljust(len(HUGE)), HUGE)),
+    "unhashable header": zipped(GOOD.replace(b"'descr'", b"[1    ]")),
+    "cut": zipped(GOOD)[:-40],
+    "encrypted": altered(zipped(GOOD), 6, 1),
+    "unknown compression": altered(zipped(GOOD), 8, 77),
+    "damaged deflate": DEFLATED[:60] + b"\xff" * 40 + DEFLATED[100:],
+    "damaged LZMA": altered(DEFLATED, 8, zipfile.ZIP_LZMA),
+}
+
+
+@pytest.mark.parametrize("kind", NO_LISTS)
 def test_a_file_that_is_something_else_is_one_line(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "t.npz"
-    numbers = np.arange(9, dtype=np.uint64)
-    if kind == "pickle":
-        np.savez(path, images=np.array([{}], object), patients=numbers)
-    elif kind == "floats":
-        np.savez(path, images=numbers.astype(float), patients=numbers)
-    elif kind == "one array":
-        np.savez(path, images=numbers)
-    elif kind == "cut":
-        np.savez(path, images=numbers, patients=numbers)
-        path.write_bytes(path.read_bytes()[:-40])
-    else:
-        path.write_text("no numbers")
+    path.write_bytes(NO_LISTS[kind])
     with pytest.raises(ChexError, match="does not list training images") as error:
         TrainingImages.read(path)
     assert "\n" not in str(error.value)
+
+
+def test_a_pickle_is_not_loaded(tmp_path: Path) -> None:
+    np.savez(tmp_path / "t.npz", images=np.array([{}], object), patients=NUMBERS)
+    with pytest.raises(ChexError, match="allow_pickle=False"):
+        TrainingImages.read(tmp_path / "t.npz")
+
+
+def test_a_zip_bomb_is_refused_before_it_is_decompressed(tmp_path: Path) -> None:
+    path = tmp_path / "t.npz"
+    path.write_bytes(zipped(npy(np.zeros(2**21 + 1, np.uint64)), compression=zipfile.ZIP_DEFLATED))
+    with pytest.raises(ChexError, match="an array of more than 16 MiB"):
+        TrainingImages.read(path)
+    with path.open("wb") as file:
+        file.truncate(2**24 + 1)
+    with pytest.raises(ChexError, match="more than 16 MiB"):
+        TrainingImages.read(path)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.sampled_from([zipped(GOOD), DEFLATED, GOOD]), st.data())
+def test_damaged_bytes_are_read_or_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, draw: st.DataObject
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "damaged.npz"
+    changed = bytearray(data)
+    for place in draw.draw(st.lists(st.integers(0, len(data) - 1), min_size=1, max_size=4)):
+        changed[place] = draw.draw(st.integers(0, 255))
+    path.write_bytes(changed)
+    try:
+        TrainingImages.read(path)
+    except ChexError as error:
+        assert "\n" not in str(error)
 
 
 def test_a_model_is_measured_on_its_own_split_and_told_of_on_another(
@@ -186,3 +285,19 @@ def test_models_of_different_splits_need_one_to_be_named(drawn_shards: Path, tmp
     with pytest.raises(UsageError, match=r"with the split table mine.csv \(sha256 .*--split-rule mine.csv"):
         split_for(["c"], [c], None)
     assert replace(split_for(["c"], [c], str(table)), table=None).rule == "table"
+
+
+def test_models_of_different_validation_shares_are_told_apart(drawn_shards: Path, tmp_path: Path) -> None:
+    folders = []
+    for name, share in (("a", 0.05), ("b", 0.1), ("c", None)):
+        folders.append(tmp_path / name)
+        folders[-1].mkdir()
+        published(folders[-1], drawn_shards, PATIENT)
+        run = json.loads((folders[-1] / RUN).read_text())
+        run["split"] = {"rule": "official", "validation_share": share}
+        (folders[-1] / RUN).write_text(json.dumps(run))
+    a, b, c = folders
+    with pytest.raises(UsageError, match=r"different splits \(a: official, b: official, validation 10 %\); name one"):
+        split_for(["a", "b"], [a, b], None)
+    assert split_for(["b"], [b], None) == SplitChoice("official", 0.1)
+    assert split_for(["c", "a"], [c, a], None) == SplitChoice("official", 0.05)

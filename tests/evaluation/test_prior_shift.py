@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chexvision.errors import ChexError
+from chexvision.evaluation.calibration import read_calibration
 from chexvision.evaluation.judge import Rules, choose_rules
 from chexvision.evaluation.predictions import Predictions
 from chexvision.evaluation.prior_shift import corrected, estimated_prevalence
@@ -112,6 +116,26 @@ def test_a_calibration_of_an_earlier_version_is_read_and_corrects_nothing(rules:
     assert rules.calibration is not None
     before = rules.calibration.model_copy(update={"prevalences": {}})
     assert Rules(before).measure(_images(0.2, 1, 5_000, 300), "test", None).prior_shift is None
+
+
+@pytest.mark.parametrize("prevalence", [0, 1, 1e-320, 1e-6, 1 - 1e-6])
+def test_a_prevalence_of_one_kind_of_image_is_not_corrected(rules: Rules, prevalence: float, tmp_path: Path) -> None:
+    assert rules.calibration is not None
+    path = tmp_path / "calibration.json"
+    prevalences = {**rules.calibration.prevalences, "Mass": prevalence}
+    path.write_text(rules.calibration.model_copy(update={"prevalences": prevalences}).model_dump_json())
+    shift = Rules(read_calibration(path)).measure(_images(0.2, 1, 5_000, 300), "test", None).prior_shift
+    assert shift is not None
+    assert list(shift.outputs) == ["Effusion", "Abnormal"]
+
+
+@pytest.mark.parametrize("prevalence", [-1, 5, -1e-320])
+def test_a_prevalence_that_is_not_a_probability_is_refused(rules: Rules, prevalence: float, tmp_path: Path) -> None:
+    assert rules.calibration is not None
+    path = tmp_path / "calibration.json"
+    path.write_text(rules.calibration.model_copy(update={"prevalences": {"Mass": prevalence}}).model_dump_json())
+    with pytest.raises(ChexError, match=r"calibration.json cannot be used: prevalences.Mass: "):
+        read_calibration(path)
 
 
 def test_outputs_with_too_few_cases_are_left_out(rules: Rules) -> None:

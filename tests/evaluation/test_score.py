@@ -136,6 +136,24 @@ def test_a_split_must_be_predicted_whole(tmp_path: Path, entries: dict[str, Entr
         score(path, entries, METHOD, split_rule=str(table))
 
 
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("typo", "split 'typo' is not official, chexnet or a table's file such as mine.csv"),
+        ("shards", "split 'shards' is not official, chexnet or a table's file such as mine.csv"),
+        ("chexnte", "did you mean 'chexnet'"),
+        ("./typo", "there is no such file; or name one of official, chexnet"),
+    ],
+)
+def test_only_rules_that_need_no_shards_are_suggested(
+    tmp_path: Path, entries: dict[str, Entry], rule: str, message: str
+) -> None:
+    path = _write(tmp_path / "p.csv", entries, ["Mass"])
+    with pytest.raises(UsageError, match=message) as error:
+        score(path, entries, METHOD, split_rule=rule)
+    assert "patient" not in str(error.value)
+
+
 def test_thresholds_come_from_other_images_only(tmp_path: Path, entries: dict[str, Entry]) -> None:
     items = list(entries.items())
     heads = [f"prob_{finding}" for finding in FINDINGS]

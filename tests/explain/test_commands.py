@@ -16,6 +16,7 @@ from chexvision.cli import main
 from chexvision.data.rows import read_rows
 from chexvision.data.source import find_shards
 from chexvision.data.split_rule import SplitChoice
+from chexvision.data.splits import record_split
 from chexvision.labels import FINDINGS
 from chexvision.shards.push import push_shards
 from chexvision.shards.synthesize import synthesize
@@ -163,8 +164,7 @@ def test_an_audit_follows_the_split_that_the_model_was_trained_with(
     model_folder: Path, drawn: Path, tmp_path: Path
 ) -> None:
     own = SplitChoice("patient")
-    test = {split: set(read_rows(find_shards(drawn).shards, choice)["test"].filenames.tolist())
-            for split, choice in (("patient", own), ("shards", None))}  # fmt: skip
+    rows = {split: read_rows(find_shards(drawn).shards, SplitChoice.parse(split)) for split in ("patient", "shards")}
     model = tmp_path / "model"
     shutil.copytree(model_folder, model)
     published(model, drawn, own)
@@ -174,8 +174,10 @@ def test_an_audit_follows_the_split_that_the_model_was_trained_with(
         assert chexvision("audit", model, "--data", drawn, "--out", out, "--resamples", 200, *words) == 0
         audit = json.loads((out / "audit.json").read_text())
         assert audit["conditions"]["images"] == f"{drawn.resolve()}, test by {split}"
+        division = record_split(SplitChoice.parse(split), rows[split])
+        assert audit["conditions"]["division"] == json.loads(division.model_dump_json())
         audited[split] = {case["image"] for case in audit["cases"]}
-        assert audited[split] and audited[split] <= test[split]
+        assert audited[split] and audited[split] <= set(rows[split]["test"].filenames.tolist())
     assert audited["patient"] != audited["shards"]
 
 
@@ -188,6 +190,7 @@ def test_drawn_shards_on_the_hub_bring_their_boxes(model_folder: Path, drawn: Pa
     there, here = (json.loads((tmp_path / name / "audit.json").read_text()) for name in ("hub-data", "folder"))
     assert there["cases"] == here["cases"]
     assert there["conditions"]["images"] == f"{pushed}, all"
+    assert there["conditions"]["division"] is None
 
 
 def test_boxes_of_ones_own_need_nothing_from_the_hub(

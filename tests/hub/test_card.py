@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -238,3 +239,34 @@ def test_what_is_no_record_is_one_line(tmp_path: Path, text: str) -> None:
     with pytest.raises(ChexError, match="is not a run's record") as error:
         read_run(tmp_path / "run.json")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"validation_share": math.nan}, "validation_share"),
+        ({"validation_share": math.inf}, "validation_share"),
+        ({"validation_share": -3}, "validation_share"),
+        ({"validation_share": 0}, "validation_share"),
+        ({"validation_share": 1}, "validation_share"),
+        ({"rule": "table", "table": "mine.csv"}, "rule table needs table and table_sha256"),
+        ({"rule": "table", "table_sha256": "d" * 64}, "rule table needs table and table_sha256"),
+    ],
+)
+def test_a_split_that_cannot_be_is_refused(
+    info: RunInfo, tmp_path: Path, changed: dict[str, object], problem: str
+) -> None:
+    run = json.loads(info.model_dump_json())
+    run["split"] |= changed
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    with pytest.raises(ChexError, match=f"is not a run's record: .*{problem}"):
+        read_run(tmp_path / "run.json")
+
+
+def test_a_record_that_is_not_a_small_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ChexError, match="No such file"):
+        read_run(tmp_path / "run.json")
+    with (tmp_path / "run.json").open("wb") as file:
+        file.truncate(2**24 + 1)
+    with pytest.raises(ChexError, match="more than 16 MiB"):
+        read_run(tmp_path / "run.json")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias, cast
+from typing import Annotated, Literal, TypeAlias, cast
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from chexvision.config import SPLIT_RULES, DataConfig, check_split_name
 from chexvision.errors import UsageError
@@ -31,21 +32,28 @@ class SplitChoice:
     table: Path | None = None
 
     @classmethod
-    def parse(cls, text: str, validation_share: float = VALIDATION_SHARE) -> SplitChoice:
+    def parse(
+        cls, text: str, validation_share: float = VALIDATION_SHARE, rules: Sequence[str] = SPLIT_RULES
+    ) -> SplitChoice:
         """Read a rule's name or the path of a ``patient_id,split`` table.
+
+        Args:
+            text: what was asked for.
+            validation_share: with "official"; see `SplitChoice`.
+            rules: the names that can be asked for here.
 
         Raises:
             UsageError: it is neither, or there is no such file.
         """
         try:
-            check_split_name(text)
+            check_split_name(text, rules)
         except ValueError as error:
             raise UsageError(str(error)) from None
-        if text in SPLIT_RULES:
+        if text in rules:
             return cls(cast("Rule", text), validation_share if text == "official" else None)
         path = Path(text).expanduser()
         if not path.is_file():
-            raise UsageError(f"split {text}: there is no such file; or name one of {', '.join(SPLIT_RULES)}")
+            raise UsageError(f"split {text}: there is no such file; or name one of {', '.join(rules)}")
         return cls("table", table=path)
 
     @classmethod
@@ -64,12 +72,16 @@ class SplitChoice:
         """
         if drawn and self.rule == "chexnet":
             raise UsageError(
-                "split chexnet is of NIH ChestX-ray14; these images are synthetic: set shards or patient"
+                "split chexnet is of NIH ChestX-ray14; these images are synthetic: divide them by data.split "
+                "(or --split-rule) shards or patient"
             )
         return SHARDS if drawn and self.rule == "official" else self
 
     def __str__(self) -> str:
-        return self.table.name if self.table is not None else self.rule
+        if self.table is not None:
+            return self.table.name
+        usual = self.validation_share in (None, VALIDATION_SHARE)
+        return self.rule if usual else f"{self.rule}, validation {100 * cast('float', self.validation_share):g} %"
 
 
 SHARDS = SplitChoice("shards")
@@ -102,13 +114,19 @@ class SplitRecord(BaseModel):
         parts: by split, before `data.max_train_images` and `data.max_validation_images` take a sample.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     rule: Rule
-    validation_share: float | None = None
+    validation_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     table: str | None = None
     table_sha256: str | None = None
     parts: dict[str, SplitPart] = {}
+
+    @model_validator(mode="after")
+    def _names_its_table(self) -> SplitRecord:
+        if self.rule == "table" and (self.table is None or self.table_sha256 is None):
+            raise ValueError("rule table needs table and table_sha256")
+        return self
 
     def __str__(self) -> str:
         return self.table if self.table is not None else self.rule

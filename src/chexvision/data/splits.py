@@ -104,6 +104,6 @@ def _check_release(filenames: NDArray[np.str_], rule: str) -> None:
     if strange:
         raise UsageError(
             f"split {rule} is a list of NIH ChestX-ray14, and {strange[0]} ({len(strange):,} of {len(filenames):,} "
-            "images) is not in that release; for other images set data.split=shards (as they lie), patient, or a "
-            "patient_id,split table"
+            "images) is not in that release; divide other images by data.split (or --split-rule) shards (as they "
+            "lie), patient or a patient_id,split table"
         )

@@ -62,7 +62,7 @@ class Calibration(Record):
     method: Method
     chosen_on: ChosenOn
     curves: dict[str, Curve | None]
-    prevalences: dict[str, float] = Field(default_factory=dict)
+    prevalences: dict[str, Probability] = Field(default_factory=dict)
 
     @property
     def described(self) -> str:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import lzma
+import tokenize
 import zipfile
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +19,14 @@ from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
 from chexvision.errors import ChexError
 from chexvision.evaluation.records import Record
-from chexvision.files import atomic_path
+from chexvision.files import atomic_path, read_regular
+from chexvision.shards.release import patient_of, release
+
+_LARGEST = 16 * 2**20  # bytes; a million hashes take 8 MB
+_DAMAGED = (  # what numpy and zipfile raise for files that are damaged or of another kind
+    OSError, ValueError, KeyError, EOFError, MemoryError, OverflowError, TypeError, SyntaxError, RuntimeError,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError,
+)  # fmt: skip
 
 
 class Overlap(Record):
@@ -55,8 +66,9 @@ def notes_of(overlap: Overlap, use: str) -> list[str]:
 class TrainingImages:
     """The images and patients that a model was trained on, each as 64 bits of a hash.
 
-    The hash is of the file name: it stays when an image is reduced or encoded in another way. Synthetic images share
-    the names of radiographs and of each other, so theirs is of the data set as well.
+    The hash of an image is of its file name: it stays when the image is reduced or encoded in another way. A patient
+    of NIH ChestX-ray14 is known by the file names, too. Other data sets number their own patients from 1, and
+    synthetic images share the names of radiographs and of each other: those hashes are of the data set as well.
 
     Args:
         images: uint64[N], sorted.
@@ -73,14 +85,15 @@ class TrainingImages:
 
     def overlap(self, model: str, split: str, rows: Rows, source: ShardSource) -> Overlap:
         """How many of `rows`, and of their patients, are among these."""
-        patients = np.unique(_patient_hashes(rows, source))
+        patients = _patient_hashes(rows, source)
+        seen = np.isin(_image_hashes(rows, source), self.images)
         return Overlap(
             model=model,
             split=split,
             images=len(rows),
-            patients=len(patients),
-            trained_images=int(np.isin(_image_hashes(rows, source), self.images).sum()),
-            trained_patients=int(np.isin(patients, self.patients).sum()),
+            patients=len(np.unique(patients)),
+            trained_images=int(seen.sum()),
+            trained_patients=len(np.unique(patients[seen | np.isin(patients, self.patients)])),
         )
 
     def write(self, path: Path) -> None:
@@ -96,24 +109,44 @@ class TrainingImages:
             ChexError: the file is something else.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                found = cls(arrays["images"], arrays["patients"])
-        except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+            found = cls(*_read_arrays(read_regular(path, _LARGEST)))
+        except _DAMAGED as error:
             raise ChexError(f"{path} does not list training images: {' '.join(str(error).split())[:200]}") from None
-        if any(array.dtype != np.uint64 or array.ndim != 1 for array in (found.images, found.patients)):
-            raise ChexError(f"{path} does not list training images: expected uint64[N]")
         return found
 
 
+def _read_arrays(data: bytes) -> Iterator[NDArray[np.uint64]]:
+    """The images and the patients in the bytes of an ``.npz`` file, which may be anybody's."""
+    with zipfile.ZipFile(io.BytesIO(data)) as members:
+        if any(member.file_size > _LARGEST for member in members.infolist()):
+            raise ValueError(f"an array of more than {_LARGEST >> 20} MiB")
+    arrays = np.load(io.BytesIO(data), allow_pickle=False)
+    if not isinstance(arrays, np.lib.npyio.NpzFile):
+        raise ValueError("not an .npz file")
+    with arrays:
+        for name in ("images", "patients"):
+            array = arrays[name]
+            if not isinstance(array, np.ndarray) or array.dtype != np.uint64 or array.ndim != 1:
+                raise ValueError(f"{name}: expected uint64[N]")
+            yield array
+
+
 def _image_hashes(rows: Rows, source: ShardSource) -> NDArray[np.uint64]:
-    return _hashes((f"image {Path(name).stem}" for name in rows.filenames.tolist()), source)
+    scope = f"{source.identity} " if source.drawn else ""
+    return _hashes(f"{scope}image {Path(name).stem}" for name in rows.filenames.tolist())
 
 
 def _patient_hashes(rows: Rows, source: ShardSource) -> NDArray[np.uint64]:
-    return _hashes((f"patient {number}" for number in rows.patients.tolist()), source)
+    known = release()
+
+    def text(name: str, number: int) -> str:
+        if source.drawn or not known.has_image(name):
+            return f"{source.identity} patient {number}"
+        return f"patient {patient_of(name)}"
+
+    return _hashes(map(text, rows.filenames.tolist(), rows.patients.tolist()))
 
 
-def _hashes(texts: Iterable[str], source: ShardSource) -> NDArray[np.uint64]:
-    scope = f"{source.identity} " if source.drawn else ""
-    digests = [hashlib.blake2b(f"{scope}{text}".encode(), digest_size=8).digest() for text in texts]
+def _hashes(texts: Iterable[str]) -> NDArray[np.uint64]:
+    digests = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts]
     return np.frombuffer(b"".join(digests), ">u8").astype(np.uint64)

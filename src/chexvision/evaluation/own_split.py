@@ -10,6 +10,7 @@ from chexvision.errors import ChexError, UsageError
 from chexvision.hub.artifact import RUN, RunInfo, read_run
 from chexvision.hub.load import artifact_file
 from chexvision.hub.reference import Reference
+from chexvision.shards.split import VALIDATION_SHARE
 
 
 def split_for(names: Sequence[str], references: Sequence[Reference], asked: str | None) -> SplitChoice:
@@ -63,4 +64,4 @@ def _own(name: str, reference: Reference) -> SplitChoice | None:
             f"{name} was trained with the split table {run.split.table} (sha256 {sha256}…), which is not published "
             f"with it; name it, or another split: --split-rule {run.split.table}"
         )
-    return SplitChoice(run.split.rule, run.split.validation_share)
+    return SplitChoice.parse(run.split.rule, run.split.validation_share or VALIDATION_SHARE)

@@ -23,6 +23,7 @@ from chexvision.evaluation.ranking import Floats
 from chexvision.evaluation.records import ABNORMAL, OutputShift, PriorShift
 
 _SMALLEST = 1e-9  # an estimated prevalence stays that far from 0 and 1
+_RAREST = 1e-6  # nothing is corrected from a prevalence closer to 0 or 1: it was fitted on images of one kind
 
 
 def corrected(probabilities: Floats, before: float, after: float) -> Floats:
@@ -56,7 +57,7 @@ def prior_shift(predictions: Predictions, calibrated: Floats, calibration: Calib
     Args:
         predictions: of the measured images.
         calibrated: float[N, K], their probabilities after `calibration`.
-        calibration: it leaves out outputs that it has no curve or prevalence of.
+        calibration: outputs are left out that it has no curve of, or no prevalence within (1e-6, 1 - 1e-6).
 
     Returns:
         None where no finding can be corrected.
@@ -66,7 +67,9 @@ def prior_shift(predictions: Predictions, calibrated: Floats, calibration: Calib
     kept = [
         i
         for i, name in enumerate(names)
-        if before.too_few[i] is None and calibration.curves.get(name) and name in calibration.prevalences
+        if before.too_few[i] is None
+        and calibration.curves.get(name)
+        and _RAREST < calibration.prevalences.get(name, 0) < 1 - _RAREST
     ]
     findings = [i for i in kept if names[i] != ABNORMAL]
     if not findings:

@@ -17,6 +17,8 @@ from chexvision.shards.metadata import Entry
 from chexvision.shards.release import release
 from chexvision.shards.split import official_split, read_split_table
 
+_PUBLIC = ("official", "chexnet")  # the rules that need no shards
+
 
 class Score(Record):
     """All that `chexvision score` measured.
@@ -65,11 +67,12 @@ def score(
     scored = read_submission(path, entries)
     notes = []
     if split_rule is not None:
-        wanted = images_of_split(entries, _patients(split_rule), split)
+        choice = SplitChoice.parse(split_rule, rules=_PUBLIC)
+        wanted = images_of_split(entries, _patients(choice), split)
         if not wanted:
             raise UsageError(f"{split_rule} has no {split} patient among the labels")
         left = len(scored.predictions)
-        scored = restrict(scored, wanted, f"{split} in {SplitChoice.parse(split_rule)}")
+        scored = restrict(scored, wanted, f"{split} in {choice}")
         if left > len(scored.predictions):
             notes.append(f"{left - len(scored.predictions):,} predictions of other images were left out")
     if scored.missing:
@@ -94,13 +97,8 @@ def score(
     )
 
 
-def _patients(split_rule: str) -> dict[int, str]:
-    """The split of each patient by a rule that needs no shards."""
-    choice = SplitChoice.parse(split_rule)
+def _patients(choice: SplitChoice) -> dict[int, str]:
+    """The split of each patient."""
     if choice.table is not None:
         return read_split_table(choice.table)
-    if choice.rule not in ("official", "chexnet"):
-        raise UsageError(
-            f"--split-rule {split_rule} needs shards; name official, chexnet or a patient_id,split table"
-        )
     return official_split() if choice.rule == "official" else release().chexnet

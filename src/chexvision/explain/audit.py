@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from chexvision.data.split_rule import SplitRecord
 from chexvision.evaluation.bootstrap import draw_patients, interval, patient_index
 from chexvision.evaluation.ranking import Floats
 from chexvision.evaluation.records import CI, IntervalMethod, Record
@@ -74,10 +75,16 @@ class CaseRecord(Record):
 
 
 class Conditions(Record):
-    """Under which the figures were taken."""
+    """Under which the figures were taken.
+
+    Args:
+        images: folders, or the shards and which split of them.
+        division: how the shards were divided; null for folders and for all images of the shards.
+    """
 
     model: str
     images: str
+    division: SplitRecord | None
     boxes: str
     boxes_sha256: str
     method: str

@@ -65,12 +65,13 @@ def run_audit(
     drawn_side = boxes_side(source) if source is not None and path == beside else None
     read = read_boxes(path, box_side or drawn_side or RELEASE_SIDE)
     loaded = load_model(model)
+    division = None
     if source is None:
         subjects, images = subjects_of_files(loaded, folders, read), ", ".join(map(str, folders))
     else:
         asked = "shards" if split == "all" else split_rule
         choice = split_for([str(model)], [model], asked).fitting(drawn=source.drawn)
-        subjects = subjects_of_shards(loaded, source, split, choice, read)
+        subjects, division = subjects_of_shards(loaded, source, split, choice, read)
         images = f"{source.name}, {split}" + ("" if split == "all" else f" by {choice}")
     loaded = loaded.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     with Progress("explaining", len(subjects), "images") as progress:
@@ -78,6 +79,7 @@ def run_audit(
     conditions = Conditions(
         model=str(model),
         images=images,
+        division=division,
         boxes=path.name,
         boxes_sha256=sha256_of(path),
         method=method,

@@ -10,7 +10,8 @@ import numpy as np
 from chexvision.data.decode import decoded_images
 from chexvision.data.rows import divide, read_shards
 from chexvision.data.source import ShardSource
-from chexvision.data.split_rule import SplitChoice
+from chexvision.data.split_rule import SplitChoice, SplitRecord
+from chexvision.data.splits import record_split
 from chexvision.errors import UsageError
 from chexvision.explain.audit import Subject
 from chexvision.explain.boxes import Box, Boxes
@@ -52,8 +53,8 @@ def subjects_of_files(model: CheXVision, places: Sequence[Path], boxes: Boxes) -
 
 def subjects_of_shards(
     model: CheXVision, source: ShardSource, split: str, choice: SplitChoice, boxes: Boxes
-) -> list[Subject]:
-    """The boxed images of a split of shards ("all" for every one), in shard order.
+) -> tuple[list[Subject], SplitRecord | None]:
+    """The boxed images of a split of shards ("all" for every one), in shard order, and how these were divided.
 
     Args:
         model: what is to explain them.
@@ -69,14 +70,16 @@ def subjects_of_shards(
     if split not in (*SPLITS, "all"):
         raise UsageError(f"--split {split!r} is not a split; known are {', '.join(SPLITS)} and all")
     everything, own = read_shards(source.shards)
-    rows = everything if split == "all" else divide(everything, own, choice)[split]
+    divided = {} if split == "all" else divide(everything, own, choice)
+    rows = divided.get(split, everything)
     by_image = _by_image(boxes, model)
     boxed = rows.take(np.array([file in by_image for file in rows.filenames.tolist()], np.bool_))
     if not len(boxed):
         raise UsageError(f"no image of {source.name}, split {split}, has a box in the list; try --split all")
     pixels = decoded_images(source, boxed, model.preprocessing)
     facts = zip(boxed.filenames.tolist(), boxed.patients.tolist(), pixels, strict=True)
-    return [Subject(file, patient, grey, by_image[file]) for file, patient, grey in facts]
+    subjects = [Subject(file, patient, grey, by_image[file]) for file, patient, grey in facts]
+    return subjects, record_split(choice, divided) if divided else None
 
 
 def boxes_side(source: ShardSource) -> int | None:

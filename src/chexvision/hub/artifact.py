@@ -13,6 +13,7 @@ from chexvision.data.split_rule import SplitRecord
 from chexvision.errors import ChexError
 from chexvision.evaluation.published import Beside
 from chexvision.evaluation.records import Attribute, Record, SplitMetrics
+from chexvision.json_files import read_file
 from chexvision.provenance import Provenance
 from chexvision.shards.split import VALIDATION_SHARE
 
@@ -95,10 +96,11 @@ def read_run(path: Path) -> RunInfo:
     """Read a ``run.json``, also one of a version that knew no split but the shards' own and a table's.
 
     Raises:
-        ChexError: it is something else.
+        ChexError: it cannot be read, or is something else.
     """
+    data = read_file(path)
     try:
-        known = json.loads(path.read_bytes())
+        known = json.loads(data)
         return RunInfo.model_validate_json(json.dumps(_with_split(known)))
     except (ValidationError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise ChexError(f"{path} is not a run's record: {' '.join(str(error).split())[:200]}") from None
