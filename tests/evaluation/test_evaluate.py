@@ -119,7 +119,7 @@ def test_compare_reads_what_evaluate_wrote(
     code, said, _ = _run(capsys, "compare", *parts, "--resamples", "100", "--out", out)
     assert code == 0
     assert "A: 1.parquet; B: 2.parquet" in said
-    (found,) = json.loads(out.read_text())
+    (found,) = json.loads(out.read_text())["comparisons"]
     before = json.loads((evaluated / "metrics.json").read_text())["comparisons"][0]
     assert found["macro"] == before["macro"]
     code, _, error = _run(capsys, "compare", evaluated)

@@ -228,7 +228,19 @@ def test_a_model_is_measured_on_its_own_split_and_told_of_on_another(
     assert note.split(" of ")[0] in " ".join(capsys.readouterr().out.split())
 
     with pytest.raises(SystemExit):
-        main(["compare", str(tmp_path / "other"), str(tmp_path / "other"), "--resamples", "100"])
+        main(
+            [
+                "compare",
+                *[str(tmp_path / "other")] * 2,
+                "--resamples",
+                "100",
+                "--out",
+                str(tmp_path / "compared.json"),
+            ]
+        )
+    (first, _) = json.loads((tmp_path / "compared.json").read_text())["inputs"]
+    assert (first["split"], first["division"]["rule"]) == ("test", "shards")
+    assert first["overlaps"] == found["overlaps"]
     said = " ".join(capsys.readouterr().out.split())
     assert said.count(f"model was trained on {seen['test']} of the {len(lying['test'])} test images of") == 1
 

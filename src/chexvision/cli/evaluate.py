@@ -11,6 +11,7 @@ from chexvision.cli.models import Precision
 from chexvision.errors import ChexError, UsageError
 
 if TYPE_CHECKING:
+    from chexvision.evaluation.outcome import CompareInput
     from chexvision.evaluation.predictions import Predictions
     from chexvision.shards.metadata import Entry
 
@@ -137,6 +138,7 @@ def compare(
     from chexvision.evaluation.compare import compare as run
     from chexvision.evaluation.compare import short_names
     from chexvision.evaluation.metrics import measure
+    from chexvision.evaluation.outcome import Comparisons
     from chexvision.evaluation.published import beside
     from chexvision.evaluation.records import IntervalMethod
     from chexvision.files import write_text_atomic
@@ -146,22 +148,22 @@ def compare(
     entries = _entries(labels) if labels else None
     names = short_names([str(path) for path in results])
     predictions = [_predictions(path, entries) for path in results]
-    notes = _overlap_notes(results)
+    inputs = [_input(path) for path in results]
     method = IntervalMethod(resamples=resamples, seed=seed)
     console = LiteralConsole()
     comparisons = []
     for name, other in zip(names[1:], predictions[1:], strict=True):
         comparisons.append(run(predictions[0], other, method, (names[0], name)))
         tables.print_comparison(console, comparisons[-1])
-    for note in notes:
+    for note in _notes(results, inputs):
         console.print(f"note: {note}")
     for name, of in zip(names, predictions, strict=True):
         metrics = measure(of)
         console.print(f"{name}:", style="bold")
         tables.print_published(console, beside(metrics), metrics.macro_auroc)
     if out is not None:
-        text = ",\n".join(comparison.model_dump_json(indent=1) for comparison in comparisons)
-        write_text_atomic(out, f"[{text}]\n")
+        made = Comparisons(inputs=tuple(inputs), comparisons=tuple(comparisons))
+        write_text_atomic(out, made.model_dump_json(indent=1) + "\n")
 
 
 def score(
@@ -236,23 +238,30 @@ def _predictions(path: Path, entries: dict[str, Entry] | None) -> Predictions:
     return read_submission(path, entries).predictions
 
 
-def _overlap_notes(results: list[Path]) -> list[str]:
-    """What evaluations say of their models' training on the images that are compared, each note once."""
-    from chexvision.evaluation.outcome import Overlaps
-    from chexvision.evaluation.overlap import notes_of
+def _input(path: Path) -> CompareInput:
+    """What an evaluation says of the images that are compared; nothing where `path` is of something else."""
+    from chexvision.evaluation.outcome import CompareInput
     from chexvision.json_files import read_record
 
-    notes: dict[str, None] = {}
-    for path in results:
-        # Only `evaluate` writes these two side by side; a metrics.json beside another file is of something else.
-        folder = path if path.is_dir() else path.parent if path.name == "predictions.parquet" else None
-        if folder is None or not (folder / "metrics.json").is_file():
-            continue
-        try:
-            found = read_record(folder / "metrics.json", Overlaps)
-        except ChexError:
-            continue  # of another form, such as a training artifact's: it says nothing of these predictions
-        for of in found.overlaps:
-            if of.split == found.split:
-                notes.update(dict.fromkeys(notes_of(of, f"of {path}")))
-    return list(notes)
+    # Only `evaluate` writes these two side by side; a metrics.json beside another file is of something else.
+    folder = path if path.is_dir() else path.parent if path.name == "predictions.parquet" else None
+    if folder is None or not (folder / "metrics.json").is_file():
+        return CompareInput()
+    try:
+        return read_record(folder / "metrics.json", CompareInput)
+    except ChexError:
+        return CompareInput()  # of another form, such as a training artifact's: it says nothing of these predictions
+
+
+def _notes(results: list[Path], inputs: list[CompareInput]) -> list[str]:
+    """What evaluations say of their models' training on the images that are compared, each note once."""
+    from chexvision.evaluation.overlap import notes_of
+
+    notes = [
+        note
+        for path, found in zip(results, inputs, strict=True)
+        for of in found.overlaps
+        if of.split == found.split
+        for note in notes_of(of, f"of {path}")
+    ]
+    return list(dict.fromkeys(notes))

@@ -69,11 +69,30 @@ class SystemResult(Record):
     metrics: SplitMetrics
 
 
-class Overlaps(Record, extra="ignore"):
-    """What ``metrics.json`` of an evaluation says of its models' training images; of other files, nothing."""
+class CompareInput(Record, extra="ignore"):
+    """What ``metrics.json`` of an evaluation says of the images it measured; all null or empty for other predictions.
+
+    Args:
+        split: which part of its data.
+        division: how the patients were divided.
+        overlaps: which of the images its models were trained on.
+    """
 
     split: str | None = None
+    division: SplitRecord | None = None
     overlaps: tuple[Overlap, ...] = ()
+
+
+class Comparisons(Record):
+    """The JSON of ``compare --out``.
+
+    Args:
+        inputs: what was compared, in the order of the command.
+        comparisons: each further one with the first.
+    """
+
+    inputs: tuple[CompareInput, ...]
+    comparisons: tuple[Comparison, ...]
 
 
 class Evaluation(Record):
