@@ -356,7 +356,7 @@ def test_private_run_is_not_sent_to_a_public_repository(cli: Cli, kaggle: FakeKa
     refused = cli(*DISPATCH, *TO, "--private")
     assert refused.code == 1
     assert "chex/model exists and is public" in refused.err
-    assert (kaggle.sessions, records.every()) == ([], [])
+    assert (kaggle.sessions, records.every(pytest.fail)) == ([], [])
     assert not list(records.runs_dir().rglob("script.py"))
 
 

@@ -186,7 +186,7 @@ def test_outcome_that_cannot_be_read_yet_is_not_taken_for_complete(
     rule = kaggle.faults.add("ListKernelSessionOutput", Fault.status(503), times=100)
     refused = cli("runs", "status")
     assert refused.code == 1
-    assert "Kaggle answered HTTP 503 while sending the output" in refused.err
+    assert "Kaggle answered HTTP 503 (fault on demand) while sending the output" in refused.err
     rule.times = 0
     lay_down(held_session, "paused")
     assert json.loads(cli("runs", "status", "--json").out)["status"] == "paused"
