@@ -248,7 +248,7 @@ def test_auto_resume_goes_by_the_reason_not_by_the_words(cli: Cli, kaggle: FakeK
             (),
             "once that is fixed: chexvision runs r",
         ),
-        ({"status": "failed", "stop_reason": "error", "state": ("state.pt",)}, (), "chexvision runs resume"),
+        ({"status": "failed", "stop_reason": "error", "state": ("state.pt",)}, (), "chexvision runs collect"),
         ({"status": "training"}, (), "chexvision runs resume"),  # killed before the first epoch ended
         (None, ("error: no GPU\n",), "once that is fixed: chexvision runs resume"),
         (None, ("Segmentation fault\n",), "chexvision runs resume"),

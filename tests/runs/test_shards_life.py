@@ -218,12 +218,13 @@ def test_what_was_to_be_private_never_reaches_a_public_dataset(
     assert "status failed" in cli("runs", "status").out
 
 
-def test_stop_request_to_a_private_build_makes_no_public_dataset(
+def test_stop_request_that_a_private_build_would_not_read_makes_no_public_dataset(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release
 ) -> None:
     kaggle.hold()
     cli(*BUILD, "--private")
-    assert cli("runs", "cancel").code == 0
+    refused = cli("runs", "cancel")
+    assert (refused.code, "no Hub token to read one with" in refused.err) == (1, True)
     assert fake_hub.repos["dataset", DATA].private
     kaggle.release()
     kaggle.sessions[0].wait()
