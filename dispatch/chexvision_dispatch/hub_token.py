@@ -41,7 +41,7 @@ class HubToken:
 
     def __str__(self) -> str:
         if self.role == "oauth":
-            return f"of {self.user}, by login with the browser (OAuth)"
+            return f"of {self.user}, from a browser login (OAuth)"
         if self.role != "fineGrained":
             return f"of {self.user}, role {self.role}"
         return f"of {self.user}, fine-grained, may write to {', '.join(self.writable) or 'nothing'}"
@@ -50,7 +50,7 @@ class HubToken:
     def unfit(self) -> str:
         """Why a session cannot publish with a copy of it; empty where it can."""
         if self.role == "oauth":
-            return f"is {self}, which ends after 30 days and is refreshed on this machine alone"
+            return f"is {self}, which expires after 30 days and is refreshed only on this machine"
         return "" if self.may_write else f"({self}) may not write"
 
 

@@ -76,12 +76,12 @@ def oauth(fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_oauth_token_is_not_copied_and_the_way_to_a_session_token_is_shown(cli: Cli, kaggle: FakeKaggle) -> None:
     refused = cli("credentials", "sync", "--yes")
     assert refused.code == 1
-    assert "of chex, by login with the browser (OAuth), which ends after 30 days" in refused.err
+    assert "of chex, from a browser login (OAuth), which expires after 30 days" in refused.err
     assert NEW_TOKEN_PAGE in refused.err
     assert "--token-file" in refused.err
     assert kaggle.datasets.known == {}
     shown = cli("credentials", "status")
-    assert "yes Hub token of this machine  of chex, by login with the browser (OAuth); not for sessions" in shown.out
+    assert "yes Hub token of this machine  of chex, from a browser login (OAuth); not for sessions" in shown.out
     assert OAUTH not in refused.out + refused.err + shown.out + shown.err
 
 
@@ -102,7 +102,7 @@ def test_session_token_comes_from_a_file_or_from_standard_input(
 @pytest.mark.parametrize(
     ("held", "code", "message"),
     [
-        (OAUTH, 1, "the token from the file {} is of chex, by login with the brow"),
+        (OAUTH, 1, "the token from the file {} is of chex, from a browser login"),
         ("hf_unknown", 1, "the Hub does not accept the token from the file {} (wrong or expired); make another one"),
         ("two words", 2, "what came from the file {} is not a Hub token and nothing else"),
         ("", 2, "what came from the file {} is not a Hub token and nothing else"),

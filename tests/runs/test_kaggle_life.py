@@ -225,7 +225,7 @@ def test_token_that_may_not_write_ends_the_session_before_the_first_epoch(
     kaggle.session_secrets = {"HF_TOKEN": "hf_reads"}
     cli(*DISPATCH, *TO)
     text = kaggle.sessions[0].wait().text
-    assert "lets the token not write (HTTP 403" in text
+    assert "does not let the token do that (HTTP 403" in text
     assert "epoch 1" not in text
     failed = cli("runs", "status").out
     assert "status failed" in failed

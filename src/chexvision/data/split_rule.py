@@ -136,7 +136,7 @@ class SplitRecord(BaseModel):
         """The rule as a phrase."""
         if self.rule == "official":
             share = 100 * (self.validation_share or VALIDATION_SHARE)
-            return f"the release's official test list, validation {share:g} % of the other patients"
+            return f"the release's official test list; validation is {share:g} % of the other patients"
         return {
             "chexnet": "the public 70/10/20 split of the CheXNet reproductions",
             "patient": "70/10/20 % of the patients",

@@ -71,7 +71,7 @@ def asked(call: Callable[[], T], repo_id: str, what: str) -> T:
         return retried(call, what=f"{repo_id}: {what}")
     except Exception as error:  # each generation of the client lets another HTTP library's errors out
         if status_of(error) in (401, 403):
-            refuses = "does not accept the token" if status_of(error) == 401 else "lets the token not write"
+            refuses = "does not accept the token" if status_of(error) == 401 else "does not let the token do that"
             raise NotAllowed(
                 f"the Hub {refuses} (HTTP {status_of(error)} on {what} of {repo_id}); make a "
                 "fine-grained one with write access to that repository on https://huggingface.co/settings/tokens"

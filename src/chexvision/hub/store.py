@@ -280,7 +280,7 @@ def _fetched(out: Path, name: str, fill: Callable[[Path], object]) -> Path:
         fill(partial)
         missing = [file for file in REQUIRED if not (partial / file).is_file()]
         if missing:
-            raise ChexError(f"{name} is no CheXVision model: it has no {missing[0]}")
+            raise ChexError(f"{name} is not a CheXVision model: it has no {missing[0]}")
         if out.is_dir():
             out.rmdir()
         partial.rename(out)
