@@ -184,7 +184,8 @@ def test_real_radiographs_are_trained_on_and_predicted(
     run = tmp_path / "run"
     env = {**os.environ, "HF_TOKEN": ""}
     command = ["dispatch", "--model", model, "--on", "local", "--data", real_shards, "--preset", "smoke"]
-    quick = ["--set", "training.phases.0.epochs=2", "--set", "data.image_size=64"]
+    settings = ("training.phases.0.epochs=2", "data.image_size=32", "data.max_train_images=40")
+    quick = [word for setting in settings for word in ("--set", setting)]
     chexvision(*command, *quick, "--run-dir", run, env=env, cwd=tmp_path)
     artifact = run / "working" / "artifact"
     history = json.loads((artifact / "history.json").read_text())
