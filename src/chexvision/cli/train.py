@@ -73,17 +73,17 @@ def train(
     if isinstance(destination, RepoRef):
         branch = RunBranch(destination.repo_id, made.run_id, private=private)
 
-    dispatched = provenance is not None
-    if not dispatched:  # before a folder or a repository is created
-        _check_data(source, recipe.data)
-
     from chexvision.training.session import TrainingSession
 
+    session = TrainingSession(folder, made.run_id, max_hours=max_hours, branch=branch)
+    try:
+        _check_data(source, recipe.data)
+    except Exception as error:
+        if provenance is not None:  # dispatched: the laptop reads there that another session would fail alike
+            session.fail(error)
+        raise
     # Before torch is imported: a token that may not write is found out at once.
-    with TrainingSession(folder, made.run_id, max_hours=max_hours, branch=branch) as session:
-        if dispatched:  # within the session, which reports that another one of this run would fail alike
-            _check_data(source, recipe.data)
-
+    with session:
         from chexvision.training.run import run_training
 
         outcome = run_training(recipe, source, folder, made, destination, session, private=private)
@@ -100,7 +100,10 @@ def train(
 
 
 def _check_data(source: Reference, config: DataConfig) -> None:
-    """See that the data fits the recipe before weights or shards are downloaded. One process of a run is enough."""
+    """See that the data fits the recipe, before a repository or branch is created and weights or shards downloaded.
+
+    One process of a run is enough.
+    """
     if os.environ.get("RANK", "0") != "0":
         return
     from chexvision.data.division import check_data

@@ -124,14 +124,18 @@ class Session:
         self._close()
         if error is None or self.progress.status == "failed" or not self.speaks:
             return
-        note = " ".join(str(error).split())[:500] or type(error).__name__
         if self.progress.status == "complete":
-            self.tell(note=note)  # not published: the artifact waits in `work`
+            self.tell(note=_note(error))  # not published: the artifact waits in `work`
             self._send("Complete, not published")  # where `work` is lost, the state is what is left of the run
             return
-        reason: StopReason = "transient_error" if is_transient(error) else "error"
-        self.tell(status="failed", note=note, stop_reason=reason)
+        self.fail(error)
         self._send(f"Session {self.progress.session} failed")
+
+    def fail(self, error: BaseException) -> None:
+        """Say in `work` alone that the run failed, also before the session begins and creates its branch."""
+        if self.speaks:
+            reason: StopReason = "transient_error" if is_transient(error) else "error"
+            self.tell(status="failed", note=_note(error), stop_reason=reason)
 
     def _close(self) -> None:
         self._ended.set()
@@ -250,6 +254,10 @@ _CLOCKS_APART_SECONDS = 120.0
 def _kaggle_session_id() -> int | None:
     found = _KAGGLE_CONTAINER.fullmatch(os.environ.get("KAGGLE_CONTAINER_NAME", ""))
     return int(found[1]) if found else None
+
+
+def _note(error: BaseException) -> str:
+    return " ".join(str(error).split())[:500] or type(error).__name__
 
 
 def _warn(message: str) -> None:
