@@ -64,7 +64,7 @@ def test_folder_is_not_asked_for(fake_hub: FakeHub, tmp_path: Path) -> None:
     ("words", "said"),
     [
         ([], "official: train 82,346, validation 4,178, test 25,596 images, if the whole release is there"),
-        (["data.validation_share=0.1"], "official: train 78,0"),
+        (["data.validation_share=0.1"], "official, validation 10 %: train 78,0"),
         (["data.split=chexnet"], "chexnet: train 78,468, validation 11,219, test 22,433 images"),
         (["data.split=patient"], "patient: 70/10/20 % of the patients"),
         (["data.split=shards"], "shards: as they lie"),

@@ -227,7 +227,7 @@ def test_real_radiographs_are_audited_with_the_releases_boxes(
     [
         ((), "--images or shards with --data"),
         (("--data", "SHARDS", "--images", "SHARDS"), "one of the two"),
-        (("--data", "SHARDS", "--split", "tset"), "--split 'tset' is none"),
+        (("--data", "SHARDS", "--split", "tset"), "--split 'tset' is not a split"),
         (("--data", "SHARDS", "--box-side", "40"), "beyond a picture of 40x40"),
         (("--images", "SHARDS"), "name a list such as BBox_List_2017.csv with --boxes"),
         (("--images", "SHARDS", "--boxes", "SHARDS/boxes.csv"), "no PNG or JPEG in"),
