@@ -129,6 +129,7 @@ def test_run_folder_that_is_not_empty_is_left_as_it_is(cli: Cli, words: list[str
 def test_ctrl_c_detaches_and_the_run_goes_on_until_it_is_cancelled(
     checkout: Path, cli: Cli, words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr("chexvision_dispatch.runs.POLL_S", 0.05)
     paths = [str(checkout / "src"), str(checkout / "dispatch")]
     start = "import sys; from chexvision.cli import main; main(sys.argv[1:])"
     gate = {"STANDIN_EPOCHS": "3", "STANDIN_GATE": str(tmp_path)}
