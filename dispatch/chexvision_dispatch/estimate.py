@@ -10,7 +10,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from chexvision.config import Recipe
-from chexvision.errors import ChexError
 from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision_dispatch import records
 from chexvision_dispatch.kernels import TRAIN
@@ -104,12 +103,8 @@ def _seconds(recipe: Recipe, rates: Mapping[bool, float], validation_seconds_per
 
 def _published_runs(accelerator: object) -> Iterable[RunRecord]:
     """The newest training runs on Kaggle's `accelerator` whose artifact can be had."""
-    known = []
-    for path in records.runs_dir().glob("*.json"):
-        try:
-            known.append(records.load(path.stem))
-        except ChexError:
-            continue  # `runs list` is where a damaged record shows; a dispatch does without its measurement
+    # `runs list` is where a damaged record shows; a dispatch does without its measurement.
+    known = records.every(lambda error: None)
     mine = [
         record
         for record in known
@@ -118,7 +113,7 @@ def _published_runs(accelerator: object) -> Iterable[RunRecord]:
         and record.kernel == TRAIN.name
         and record.options.get("accelerator") == accelerator
     ]
-    return sorted(mine, key=lambda record: record.dispatched_at, reverse=True)[:_TRIED_RUNS]
+    return mine[::-1][:_TRIED_RUNS]
 
 
 def _measured(record: RunRecord, recipe: Recipe) -> float | None:

@@ -23,7 +23,7 @@ from chexvision_dispatch.target import GpuHours, Refused, SessionState
 
 LOG_NAME = "log.txt"
 EXIT_NAME = "exit-code"  # written by the script's last breath; not there after a SIGKILL
-LOCK_NAME = "running.lock"  # held by the script as long as it lives, whatever becomes of us
+LOCK_NAME = "running.lock"  # held by the script as long as it runs, whatever becomes of us
 
 # Training needs none of these; what a process does not know it cannot print.
 _WITHHELD = ("KAGGLE_API_TOKEN", "KAGGLE_KEY", "KAGGLE_USERNAME")

@@ -178,7 +178,6 @@ def check_image_size(recipe: Recipe, data: str) -> None:
         UsageError: it is above.
         ChexError: the manifest is damaged.
     """
-    from chexvision.shards.manifest import read_manifest
 
     folder = _manifest_folder(parse_reference(data))
     manifest = read_manifest(folder) if folder is not None else None

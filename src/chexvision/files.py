@@ -32,7 +32,7 @@ def write_text_atomic(path: Path, text: str) -> None:
 
 
 def read_regular(path: Path, at_most: int) -> bytes:
-    """The bytes of a file that may be anybody's: a FIFO would block, a device or a huge file fill the memory.
+    """The bytes of a file that others may have made: a FIFO would block, a device or a huge file fill the memory.
 
     Args:
         path: the file; symbolic links are followed.

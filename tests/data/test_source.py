@@ -148,14 +148,14 @@ def test_a_shard_that_was_wrong_only_once_is_right_in_the_end(hub: FakeHub, smal
     right = altered(path)
     seen: list[str] = []
 
-    def mend(line: str) -> bool:
+    def repair_at_the_second_request(line: str) -> bool:
         if line.startswith(f"GET /cdn/{path.name}"):
             seen.append(line)
             if len(seen) == 2:
                 path.write_bytes(right)
         return False
 
-    hub.faults.add(mend, Fault.status(500))
+    hub.faults.add(repair_at_the_second_request, Fault.status(500))
     assert same(find_shards(reference), small_shards)
     assert len(seen) == 2
 

@@ -24,7 +24,7 @@ def validation() -> Predictions:
 
 
 @pytest.fixture(scope="module")
-def test_split() -> Predictions:
+def held_out() -> Predictions:
     whole = shifted(made_up(500, 250, 1))
     return Predictions(whole.names, np.char.add("t", whole.filenames), *_rest(whole))
 
@@ -59,10 +59,10 @@ def test_without_calibration_they_are_for_raw_probabilities(validation: Predicti
     assert reached == pytest.approx(best_f1(validation.probabilities[:, i], validation.targets[:, i]))
 
 
-def test_calibration_changes_no_call_on_other_images(validation: Predictions, test_split: Predictions) -> None:
+def test_calibration_changes_no_call_on_other_images(validation: Predictions, held_out: Predictions) -> None:
     """It keeps the order, so the best cut on calibrated probabilities makes the calls of the best cut on raw ones."""
     found = {
-        how: choose_rules(validation, "d", "validation", "f1", how).measure(test_split, "test", None)
+        how: choose_rules(validation, "d", "validation", "f1", how).measure(held_out, "test", None)
         for how in ("platt", "none")
     }
     for name, of in found["platt"].findings.items():
@@ -78,14 +78,14 @@ def test_calibration_changes_no_call_on_other_images(validation: Predictions, te
 
 
 def test_a_runs_final_figures_apply_what_validation_chose_to_test(
-    validation: Predictions, test_split: Predictions
+    validation: Predictions, held_out: Predictions
 ) -> None:
     """Also in subgroups: their recall is that of calls on calibrated probabilities."""
-    half = np.array(["F", "M"])[np.arange(len(test_split)) % 2]
-    found = measure_final({"validation": validation, "test": test_split}, {"sex": half}, "d")
+    half = np.array(["F", "M"])[np.arange(len(held_out)) % 2]
+    found = measure_final({"validation": validation, "test": held_out}, {"sex": half}, "d")
     again = choose_rules(validation, "d", "validation", "f1", "platt")
     assert found.rules == again
-    expected = again.measure(test_split, "test", METHOD)
+    expected = again.measure(held_out, "test", METHOD)
     for name, of in found.splits["test"].findings.items():
         assert of.decision is not None
         other = expected.findings[name].decision
@@ -96,8 +96,8 @@ def test_a_runs_final_figures_apply_what_validation_chose_to_test(
     assert found.splits["validation"].thresholds == "fixed at 0.5"
     (sex,) = found.subgroups
     cut = again.thresholds.known["Abnormal"] if again.thresholds else 0.0
-    i = test_split.column("Abnormal")
-    calibrated = again.calibrate(test_split.names, test_split.probabilities)[:, i]
+    i = held_out.column("Abnormal")
+    calibrated = again.calibrate(held_out.names, held_out.probabilities)[:, i]
     for group in sex.groups:
-        positives = (half == group.group) & (test_split.targets[:, i] == 1)
+        positives = (half == group.group) & (held_out.targets[:, i] == 1)
         assert group.recall == pytest.approx(float((calibrated[positives] >= cut).mean()))

@@ -1,4 +1,4 @@
-"""Anybody's predictions: many spellings are understood, everything doubtful is named and refused."""
+"""Predictions of any system: many spellings are understood, everything doubtful is named and refused."""
 
 from __future__ import annotations
 

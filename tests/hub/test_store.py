@@ -1,4 +1,4 @@
-"""A publication ends in one commit and one tag whatever befalls its requests, in a repository and in a folder."""
+"""A publication ends in one commit and one tag whatever happens to its requests, in a repository and in a folder."""
 
 from __future__ import annotations
 

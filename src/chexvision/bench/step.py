@@ -122,7 +122,7 @@ def bench_evaluate(data: Reference, model: str, batch: int, size: int) -> Report
 
 
 def _augmentation(split: Split, recipe: Recipe, device: torch.device) -> float:
-    """Images a second of all the recipe's operations by themselves, a micro-batch at a time, on `device`."""
+    """Images per second of all the recipe's operations by themselves, a micro-batch at a time, on `device`."""
     seeds = itertools.count()
     images = torch.from_numpy(np.array(split.images[: recipe.optim.micro_batch_size])).to(device)
 

@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from chexvision.config import DataConfig
     from chexvision.hub.reference import Reference
+    from chexvision.training.run import Outcome
 
 
 def train(
@@ -87,6 +88,11 @@ def train(
         from chexvision.training.run import run_training
 
         outcome = run_training(recipe, source, folder, made, destination, session, private=private)
+    _print(outcome)
+
+
+def _print(outcome: Outcome) -> None:
+    """Print the figures of a finished run, and where its artifact is."""
     if outcome.artifact is not None and outcome.metrics is not None:
         for name, split in outcome.metrics.splits.items():
             auroc = "–" if split.macro_auroc is None else f"{split.macro_auroc:.4f}"

@@ -1,7 +1,7 @@
 """The variance of AUROCs and of their differences without resampling.
 
 DeLong, DeLong and Clarke-Pearson, Biometrics 1988, computed by ranks (Sun and Xu, IEEE Signal Processing Letters
-2014). Their test takes images for independent. With several images a patient, Obuchowski (Biometrics 1997) adds
+2014). Their test assumes independent images. With several images per patient, Obuchowski (Biometrics 1997) adds
 up each patient's contributions before they are squared.
 """
 

@@ -1,4 +1,4 @@
-"""Anybody's predictions, measured as our own are."""
+"""Predictions of any system, measured as our own are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Anybody's predictions: a CSV with a column of image names and one column a finding, beside the release's labels."""
+"""Predictions of any system: a CSV of image names and one column per finding, beside the release's labels."""
 
 from __future__ import annotations
 

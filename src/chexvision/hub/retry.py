@@ -24,7 +24,7 @@ clock: Callable[[], float] = time.monotonic
 jitter = random.Random()
 
 # Each generation of the Hub's client brings another HTTP library, so errors are known by their names: the bases
-# that httpx, requests and urllib3 give to whatever befalls a connection.
+# that httpx, requests and urllib3 give to connection failures.
 _CONNECTION_ERRORS = {
     "ConnectionError",
     "TimeoutError",

@@ -1,4 +1,4 @@
-"""The columns of a shard that may be anybody's, read and checked."""
+"""The columns of a shard that others may have made, read and checked."""
 
 from __future__ import annotations
 

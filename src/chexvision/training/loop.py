@@ -149,7 +149,7 @@ class Training:
         if self.recipe.training.compile:
             usual, _ = images_a_pass(images, batch_size, self.micro_batch_size, self.place.world)
             network = compiled(self.model, trial, usual)
-        # Wrapped anew in each phase: it looks once at which parameters learn.
+        # Wrapped again in each phase: DDP reads once which parameters require gradients.
         return in_all_processes(network, self.place), optimizer
 
     def _train_epoch(
