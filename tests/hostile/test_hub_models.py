@@ -154,11 +154,11 @@ def test_what_the_hub_does_not_have_is_one_line(
 
 
 HOSTILE_PATHS = {
-    "climbs": "../../../../../../../../evil.txt",
-    "climbs out of a folder": "figures/../../../../evil.txt",
-    "absolute": "/ABSOLUTE/evil.txt",
+    "climbs": "../../../../../../../../STRAY",
+    "climbs out of a folder": "figures/../../../../STRAY",
+    "absolute": "/ABSOLUTE/STRAY",
     "the folder above": "..",
-    "Windows": "a\\..\\..\\evil.txt",
+    "Windows": "a\\..\\..\\STRAY",
     "steers the terminal": "x\x1b[2J.txt",
     "too long": "n" * 400,
 }
@@ -171,7 +171,8 @@ def test_pulling_a_repository_with_hostile_file_names_writes_nothing_outside(
     HubStore(REPO).publish(artifact(tmp_path / "artifact", intercept=None), "v1")
     outside = tmp_path / "outside"
     outside.mkdir()
-    path = path.replace("/ABSOLUTE", str(outside))
+    stray = f"stray-{tmp_path.name}.txt"  # a name of this test alone: others leave files next to its folder
+    path = path.replace("/ABSOLUTE", str(outside)).replace("STRAY", stray)
     repo = hub.repos["model", REPO]
     head = repo.history("main")[0]
     # No client can commit such a path; a server of somebody else's can serve it.
@@ -184,8 +185,8 @@ def test_pulling_a_repository_with_hostile_file_names_writes_nothing_outside(
     code, _, error = run(capfd, "pull", REPO, "--out", "model")
     strays = [
         found
-        for found in tmp_path.parent.rglob("*")
-        if "evil" in found.name and not found.is_relative_to(cache) and not found.is_relative_to(work / "model")
+        for found in tmp_path.parent.rglob(f"*{stray}*")
+        if not found.is_relative_to(cache) and not found.is_relative_to(work / "model")
     ]
     assert strays == []
     assert list(outside.iterdir()) == []
