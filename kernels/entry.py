@@ -66,12 +66,12 @@ def main(run: dict[str, Any], payload: str) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # hundreds of lines in a log that is a file
     sys.path.insert(0, str(source / "src"))
     from chexvision.errors import ChexError
-    from chexvision.hub.mounts import attached_dataset
     from chexvision.hub.reference import RepoRef, parse_reference
-    from chexvision.hub.restore import restore
-    from chexvision.hub.run_branch import RunBranch
-    from chexvision.hub.run_progress import read_progress
-    from chexvision.hub.token import session_token
+    from chexvision.runs.branch import RunBranch
+    from chexvision.runs.mounts import attached_dataset
+    from chexvision.runs.restore import restore
+    from chexvision.runs.run_progress import read_progress
+    from chexvision.runs.session_token import session_token
 
     try:
         token = session_token(given)

@@ -34,7 +34,7 @@ def _own_caches(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
 @pytest.fixture(scope="session")
 def drawn_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of shards with 160 small drawn pictures. Read only."""
-    from chexvision.shards.synthesize import synthesize
+    from chexvision.synthetic.synthesize import synthesize
 
     folder = tmp_path_factory.mktemp("drawn") / "shards"
     synthesize(folder, images=160, seed=3, size=64, encoding="png", shard_bytes=2**28, workers=2, overwrite=False)

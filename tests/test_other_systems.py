@@ -10,11 +10,11 @@ import psutil
 import pytest
 import torch
 
-from chexvision.bench import step
-from chexvision.bench.report import rate, this_machine, wait_for
+from chexvision.bench import steps as step
+from chexvision.bench.bench_report import rate, this_machine, wait_for
 from chexvision.cli import main
 from chexvision.data import placement
-from chexvision.shards.parallel import usable_cores
+from chexvision.parallel import usable_cores
 from chexvision.training import hardware
 
 

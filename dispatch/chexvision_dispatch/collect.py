@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from chexvision.artifact.contents import CARD, REQUIRED
+from chexvision.artifact.store import open_store
 from chexvision.errors import ChexError, UsageError
-from chexvision.files import sha256_of, write_text_atomic
-from chexvision.hub.artifact import CARD, REQUIRED
-from chexvision.hub.card import with_destination
+from chexvision.files.atomic import sha256_of, write_text_atomic
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
-from chexvision.hub.run_branch import RunBranch
-from chexvision.hub.run_progress import PROGRESS_FILE, RunProgress, read_progress
-from chexvision.hub.store import open_store
 from chexvision.provenance import now
-from chexvision_dispatch import records
+from chexvision.report.model_card import with_destination
+from chexvision.runs.branch import RunBranch
+from chexvision.runs.run_progress import PROGRESS_FILE, RunProgress, read_progress
+from chexvision_dispatch import run_records as records
 from chexvision_dispatch.kernels import SHARDS, kernel_named
-from chexvision_dispatch.records import RunRecord
 from chexvision_dispatch.recover import State, bring
+from chexvision_dispatch.run_records import RunRecord
 from chexvision_dispatch.view import branch_of, destination_of, kept_dir, look, target_of
 
 

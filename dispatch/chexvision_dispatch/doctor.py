@@ -16,13 +16,13 @@ import platformdirs
 
 from chexvision.config import Recipe
 from chexvision.errors import ChexError
+from chexvision.hub.account import NEW_TOKEN_PAGE, machine_token
 from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision.hub.retry import reason, status_of
-from chexvision_dispatch import kaggle_client as client
 from chexvision_dispatch.bundle import pack
-from chexvision_dispatch.hub_token import NEW_TOKEN_PAGE, machine_token
-from chexvision_dispatch.records import runs_dir
+from chexvision_dispatch.run_records import runs_dir
 from chexvision_dispatch.script import SIZE_LIMIT
+from chexvision_dispatch.targets import kaggle_client as client
 
 _LEAST_DISK = 5 * 2**30
 _PYTHON = (3, 11)

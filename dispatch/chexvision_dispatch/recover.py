@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chexvision.errors import ChexError
-from chexvision.hub.run_branch import RunBranch
-from chexvision.hub.run_progress import PROGRESS_FILE, RunProgress, read_progress
-from chexvision_dispatch.records import RunRecord, Session
-from chexvision_dispatch.target import Target
+from chexvision.runs.branch import RunBranch
+from chexvision.runs.run_progress import PROGRESS_FILE, RunProgress, read_progress
+from chexvision_dispatch.run_records import RunRecord, Session
+from chexvision_dispatch.targets.target import Target
 from chexvision_dispatch.view import RunView, branch_of, kept_dir
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chexvision.config import Recipe
-from chexvision.data.split_rule import SplitChoice
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
+from chexvision.nih.release import SPLITS, release
 from chexvision.provenance import slug
 from chexvision.shards.manifest import read_manifest
-from chexvision.shards.release import SPLITS, release
 from chexvision.shards.split import official_split, read_split_table
+from chexvision.shards.split_rule import SplitChoice
 
 _YAML = (".yaml", ".yml")
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub import retry
 from chexvision.provenance import now
-from chexvision_dispatch import records
+from chexvision_dispatch import run_records as records
 from chexvision_dispatch.polling import until_answered
-from chexvision_dispatch.records import RunRecord, Session
 from chexvision_dispatch.recover import has_hub_token, make_reachable, reads_branch
+from chexvision_dispatch.run_records import RunRecord, Session
 from chexvision_dispatch.script import check_script
-from chexvision_dispatch.target import Busy, GpuHours, NotAsRequested, Refused, Target
+from chexvision_dispatch.targets.target import Busy, GpuHours, NotAsRequested, Refused, Target
 from chexvision_dispatch.view import RunView, branch_of, look, target_of
 
 _IDLE_SESSIONS = 3

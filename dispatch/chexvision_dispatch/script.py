@@ -12,12 +12,12 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from chexvision.errors import ChexError
-from chexvision.files import sha256_of
+from chexvision.files.atomic import sha256_of
 from chexvision.layout import shared_dir
 from chexvision.provenance import Provenance
 from chexvision_dispatch.bundle import Bundle, refuse_secrets
 from chexvision_dispatch.kernels import kernel_named
-from chexvision_dispatch.records import RunRecord
+from chexvision_dispatch.run_records import RunRecord
 
 SCRIPT_NAME = "script.py"
 # Kaggle takes less than 1 MiB; the rest is left for the form it travels in.

@@ -15,10 +15,9 @@ from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision.hub.repository import NotAllowed, create_repository
 from chexvision.hub.retry import status_of
 from chexvision.provenance import now, source_revision
-from chexvision_dispatch import records
+from chexvision_dispatch import run_records as records
 from chexvision_dispatch.bundle import Bundle, pack
 from chexvision_dispatch.kernels import TRAIN, Kernel, kernel_named
-from chexvision_dispatch.records import RunRecord
 from chexvision_dispatch.resolve import (
     check_image_size,
     confirmed,
@@ -27,8 +26,9 @@ from chexvision_dispatch.resolve import (
     pinned_data,
     travelling_recipe,
 )
+from chexvision_dispatch.run_records import RunRecord
 from chexvision_dispatch.script import SCRIPT_NAME, render, script_hash
-from chexvision_dispatch.target import NotAsRequested, Refused, Target
+from chexvision_dispatch.targets.target import NotAsRequested, Refused, Target
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from chexvision.errors import ChexError
-from chexvision.files import write_text_atomic
+from chexvision.files.atomic import write_text_atomic
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.hub.retry import is_transient
-from chexvision.hub.run_branch import RunBranch
-from chexvision.hub.run_progress import PROGRESS_FILE, RunProgress, read_progress
-from chexvision_dispatch import records
+from chexvision.runs.branch import RunBranch
+from chexvision.runs.run_progress import PROGRESS_FILE, RunProgress, read_progress
+from chexvision_dispatch import run_records as records
 from chexvision_dispatch.kernels import kernel_named
-from chexvision_dispatch.records import RunRecord, Session
-from chexvision_dispatch.target import Phase, SessionState, Target
-from chexvision_dispatch.targets import open_target
+from chexvision_dispatch.run_records import RunRecord, Session
+from chexvision_dispatch.targets.registry import open_target
+from chexvision_dispatch.targets.target import Phase, SessionState, Target
 
 _LAST_LINES = 12
 _FINAL = ("paused", "complete", "failed")  # what a session says of itself at its end

@@ -63,3 +63,6 @@ def multi_hot(text: str) -> list[float]:
 def is_abnormal(text: str) -> bool:
     """The binary target: whether the label string names any finding."""
     return bool(parse_labels(text))
+
+
+ABNORMAL = "Abnormal"  # the name of the 15th output beside the findings

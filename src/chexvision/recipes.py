@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from chexvision.config import Recipe, known_keys
 from chexvision.errors import UsageError
-from chexvision.files import read_regular
+from chexvision.files.atomic import read_regular
 from chexvision.layout import shared_dir
 
 _LARGEST = 2**20  # bytes of a recipe

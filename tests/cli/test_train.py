@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from chexvision.cli import main
-from chexvision.hub.run_progress import read_progress
 from chexvision.provenance import Provenance
+from chexvision.runs.run_progress import read_progress
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def test_data_that_names_no_shards_leaves_nothing_behind(
     data: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "chexvision.training.session", None)  # it does not come so far
+    monkeypatch.setitem(sys.modules, "chexvision.training.training_session", None)  # it does not come so far
     with pytest.raises(SystemExit) as ended:
         main(["train", "--model", "densenet", "--data", data])
     assert ended.value.code == 2

@@ -5,7 +5,8 @@ import numpy as np
 import torch
 
 from chexvision.config import AugmentConfig
-from chexvision.data.augment import Draws, augment, draw, plain
+from chexvision.data.augment import Draws, augment, draw
+from chexvision.models.normalize import plain
 from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD
 from chexvision.recipes import load_recipe
 

@@ -108,7 +108,7 @@ def test_a_shard_is_hashed_once_as_long_as_it_does_not_change(
 ) -> None:
     identity = find_shards(drawn_shards).identity
     with monkeypatch.context() as patch:
-        patch.setattr("chexvision.shards.hashes.sha256_of", lambda _: pytest.fail("hashed again"))
+        patch.setattr("chexvision.files.hashes.sha256_of", lambda _: pytest.fail("hashed again"))
         assert find_shards(drawn_shards).identity == identity
     (cache_dir() / "sha256.json").write_text("[]")
     assert find_shards(drawn_shards).identity == identity

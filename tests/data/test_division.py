@@ -17,8 +17,8 @@ from chexvision.data.source import find_shards
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.reference import RepoRef
 from chexvision.recipes import load_recipe
+from chexvision.shards.columns import folder_place
 from chexvision.shards.info import describe, lines
-from chexvision.shards.place import folder_place
 from chexvision.shards.remote import hub_place, list_files
 from tests.fakes.fixtures import hub_here
 from tests.shards.published import generated_images, write_published

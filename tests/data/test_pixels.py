@@ -11,15 +11,16 @@ import torch
 import torchvision
 
 from chexvision.config import ClaheConfig
-from chexvision.data.augment import augment, draw, plain
+from chexvision.data.augment import augment, draw
 from chexvision.data.decode import decoded_images
 from chexvision.data.rows import read_rows
 from chexvision.data.source import find_shards
-from chexvision.data.split_rule import SHARDS
+from chexvision.inference.prepare import prepare
 from chexvision.models.classifier import CheXVision
-from chexvision.models.prepare import prepare
+from chexvision.models.normalize import plain
 from chexvision.preprocessing import Preprocessing
 from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD, decode_grey
+from chexvision.shards.split_rule import SHARDS
 from tests.data.test_augment import only
 from tests.training import runs
 

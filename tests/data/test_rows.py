@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from chexvision.data.rows import Rows, read_rows, sample_patients
 from chexvision.data.source import find_shards
-from chexvision.data.split_rule import SplitChoice
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.reference import RepoRef
+from chexvision.shards.split_rule import SplitChoice
 
 
 def write_shard(folder: Path, split: str, names: list[str], labels: list[str]) -> None:

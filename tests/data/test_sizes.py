@@ -21,17 +21,17 @@ from chexvision.data.decode import decoded_images
 from chexvision.data.rows import read_rows
 from chexvision.data.sizes import check_image_size, preprocessing_of
 from chexvision.data.source import find_shards
-from chexvision.data.split_rule import SHARDS
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.reference import RepoRef
+from chexvision.inference.prepare import prepare
 from chexvision.models.classifier import CheXVision
-from chexvision.models.prepare import prepare
 from chexvision.preprocessing import Preprocessing
 from chexvision.radiograph import decode_grey
 from chexvision.recipes import load_recipe
 from chexvision.shards.build import BuildOptions, build_shards
 from chexvision.shards.push import push_shards
 from chexvision.shards.schema import COLUMNS
+from chexvision.shards.split_rule import SHARDS
 from tests.fakes.fixtures import hub_here
 from tests.shards.pushed import CountingHub
 

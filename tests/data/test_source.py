@@ -42,7 +42,7 @@ FIND = (
 @pytest.fixture(scope="session")
 def small_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Drawn pictures in five shards. Read only."""
-    from chexvision.shards.synthesize import synthesize
+    from chexvision.synthetic.synthesize import synthesize
 
     folder = tmp_path_factory.mktemp("small") / "shards"
     synthesize(folder, images=180, seed=5, size=48, encoding="png", shard_bytes=130_000, workers=2, overwrite=False)
@@ -106,7 +106,7 @@ def test_shards_are_fetched_once_and_hashed_once(
     assert source.identity == find_shards(small_shards).identity
     assert not any("boxes.csv" in record.path for record in hub.requests if "/resolve/" in record.path)
     before = len(hub.requests)
-    monkeypatch.setattr("chexvision.shards.hashes.sha256_of", lambda _: pytest.fail("hashed again"))
+    monkeypatch.setattr("chexvision.files.hashes.sha256_of", lambda _: pytest.fail("hashed again"))
     assert find_shards(reference) == source
     assert len(hub.requests) == before
 

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chexvision.data.rows import Rows, divide
-from chexvision.data.split_rule import SHARDS, SplitChoice
 from chexvision.data.splits import record_split
 from chexvision.errors import ChexError, UsageError
+from chexvision.nih.release import PATIENTS, release
 from chexvision.recipes import load_recipe
-from chexvision.shards.release import PATIENTS, release
 from chexvision.shards.split import official_split
+from chexvision.shards.split_rule import SHARDS, SplitChoice
 
 OFFICIAL = SplitChoice("official", 0.05)
 CHEXNET = SplitChoice("chexnet")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from chexvision.recipes import load_recipe
-from chexvision_dispatch import records
+from chexvision_dispatch import run_records as records
 from tests.dispatch.standin import RECORD
 
 OPTIONS: dict[str, records.Option] = {"accelerator": "NvidiaTeslaT4"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chexvision_dispatch.records import RunRecord
+from chexvision_dispatch.run_records import RunRecord
 
 # What `python -m chexvision train` is in the copy: it keeps what it was given, and exits with the seed.
 STAND_IN = """
@@ -68,11 +68,11 @@ import json, os, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 
-from chexvision.hub.artifact import REQUIRED
+from chexvision.artifact.contents import REQUIRED
 from chexvision.hub.reference import RepoRef, parse_reference
-from chexvision.hub.run_branch import RunBranch
-from chexvision.hub.store import open_store
-from chexvision.training.session import TrainingSession
+from chexvision.runs.branch import RunBranch
+from chexvision.artifact.store import open_store
+from chexvision.training.training_session import TrainingSession
 
 def train(option):
     work, run_id = Path(option("--work")), json.loads(Path(option("--provenance")).read_text())["run_id"]

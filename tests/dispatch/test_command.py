@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from chexvision.recipes import load_recipe
-from chexvision_dispatch import records
+from chexvision_dispatch import run_records as records
 from tests.dispatch.standin import Cli
 from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle

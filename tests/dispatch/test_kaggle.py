@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from chexvision_dispatch import records
-from chexvision_dispatch.kaggle import Kaggle
-from chexvision_dispatch.target import NotAsRequested
+from chexvision_dispatch import run_records as records
+from chexvision_dispatch.targets.kaggle import Kaggle
+from chexvision_dispatch.targets.target import NotAsRequested
 from tests.dispatch.measured import measured_artifact, published_run
 from tests.dispatch.standin import RECORD, Cli, Result
 from tests.fakes.faults import Fault
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("packs_stand_in")
 
 @pytest.fixture
 def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_hub: FakeHub) -> Iterator[FakeKaggle]:
-    monkeypatch.setattr("chexvision_dispatch.kaggle.LOOKS", (0.0, 0.0))
+    monkeypatch.setattr("chexvision_dispatch.targets.kaggle.LOOKS", (0.0, 0.0))
     fake_hub.add_token("hf_secret", "write")
     fake_hub.add_token("hf_attached", "write")
     fake_hub.plant_dataset("chex/xrays", SHA)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from chexvision_dispatch import records
-from chexvision_dispatch.local import Local
+from chexvision_dispatch import run_records as records
+from chexvision_dispatch.targets.local import Local
 from tests.dispatch.standin import RECORD, Cli
 from tests.fakes.hub import FakeHub
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chexvision.errors import ChexError
-from chexvision.hub.mounts import attached_dataset, attached_files
+from chexvision.runs.mounts import attached_dataset, attached_files
 
 MOUNTS = ["data", "datasets/nih-chest-xrays/data", "datasets/organizations/nih-chest-xrays/data"]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from chexvision.evaluation.predictions import OUTPUTS, Predictions
-from chexvision.evaluation.records import IntervalMethod
+from chexvision.metrics.predictions import OUTPUTS, Predictions
+from chexvision.metrics.records import IntervalMethod
 
 METHOD = IntervalMethod(resamples=200, seed=0)
 
@@ -31,7 +31,7 @@ def made_up(
 
 @pytest.fixture(scope="session")
 def drawn_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from chexvision.shards.synthesize import synthesize
+    from chexvision.synthetic.synthesize import synthesize
 
     out = tmp_path_factory.mktemp("drawn") / "shards"
     synthesize(out, images=150, seed=3, size=32, encoding="png", shard_bytes=10**8, workers=2, overwrite=False)

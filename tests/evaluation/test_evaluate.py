@@ -15,14 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from chexvision.artifact.load import load_model, load_rules
 from chexvision.cli import main
 from chexvision.errors import UsageError
-from chexvision.evaluation.ensemble import average, fit_weights
-from chexvision.evaluation.judge import Rules, choose_rules
-from chexvision.evaluation.predictions import OUTPUTS, Predictions, read_predictions, write_predictions
-from chexvision.evaluation.tta import TTA
-from chexvision.hub.load import load_model, load_rules
-from chexvision.predict import predict_files
+from chexvision.inference.ensemble import average, fit_weights
+from chexvision.inference.predict_images import predict_files
+from chexvision.inference.predictions_file import read_predictions, write_predictions
+from chexvision.inference.tta import TTA
+from chexvision.metrics.operating_points import Rules, choose_rules
+from chexvision.metrics.predictions import OUTPUTS, Predictions
 from chexvision.training.hardware import start_accelerator
 from tests.evaluation.conftest import made_up
 

@@ -11,15 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 from accelerate import Accelerator
 
+from chexvision.artifact.load import load_model, load_rules
 from chexvision.cli import main
 from chexvision.data.dataset import open_split, splits_of
 from chexvision.data.source import find_shards
-from chexvision.evaluation.predict import predict_split
-from chexvision.evaluation.predictions import read_predictions
-from chexvision.evaluation.tta import flipped, unchanged
-from chexvision.hub.load import load_model, load_rules
+from chexvision.inference.predict_split import predict_split
+from chexvision.inference.predictions_file import read_predictions
+from chexvision.inference.tta import flipped, unchanged
 from chexvision.recipes import load_recipe
-from chexvision.shards.synthesize import synthesize
+from chexvision.synthetic.synthesize import synthesize
 
 
 @pytest.fixture(scope="module")

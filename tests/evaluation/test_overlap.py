@@ -15,17 +15,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chexvision.artifact.contents import RUN
+from chexvision.artifact.recorded_split import split_for
 from chexvision.cli import main
 from chexvision.data.rows import Rows, read_rows, sample_patients
 from chexvision.data.source import ShardSource, find_shards
-from chexvision.data.split_rule import SHARDS, SplitChoice
 from chexvision.data.splits import record_split
 from chexvision.errors import ChexError, UsageError
 from chexvision.evaluation.overlap import TrainingImages, notes_of
-from chexvision.evaluation.own_split import split_for
-from chexvision.evaluation.predictions import write_predictions
-from chexvision.hub.artifact import RUN
-from chexvision.shards.release import release
+from chexvision.inference.predictions_file import write_predictions
+from chexvision.nih.release import release
+from chexvision.shards.split_rule import SHARDS, SplitChoice
 from tests.evaluation.conftest import made_up
 from tests.evaluation.trained_model import published
 

@@ -14,7 +14,7 @@ from chexvision.errors import UsageError
 from chexvision.evaluation.score import score
 from chexvision.evaluation.submission import read_submission
 from chexvision.labels import FINDINGS
-from chexvision.shards.metadata import Entry, read_metadata
+from chexvision.nih.metadata import Entry, read_metadata
 from tests.evaluation.conftest import METHOD
 
 HEAD = (

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from chexvision.artifact.contents import RUN, TRAINING_IMAGES, Hardware, RunInfo
 from chexvision.data.rows import read_rows, sample_patients
 from chexvision.data.source import find_shards
-from chexvision.data.split_rule import SplitChoice
 from chexvision.data.splits import record_split
 from chexvision.evaluation.overlap import TrainingImages
-from chexvision.hub.artifact import RUN, TRAINING_IMAGES, Hardware, RunInfo
 from chexvision.provenance import Provenance
 from chexvision.recipes import load_recipe
+from chexvision.shards.split_rule import SplitChoice
 
 
 def published(folder: Path, shards: Path, choice: SplitChoice, most: int | None = None) -> Path:

@@ -15,11 +15,11 @@ from PIL import Image
 from chexvision.cli import main
 from chexvision.data.rows import read_rows
 from chexvision.data.source import find_shards
-from chexvision.data.split_rule import SplitChoice
 from chexvision.data.splits import record_split
 from chexvision.labels import FINDINGS
 from chexvision.shards.push import push_shards
-from chexvision.shards.synthesize import synthesize
+from chexvision.shards.split_rule import SplitChoice
+from chexvision.synthetic.synthesize import synthesize
 from tests.evaluation.trained_model import published
 from tests.fakes.fixtures import hub_here
 from tests.fakes.hub import FakeHub

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from chexvision.backbones import BACKBONES
 from chexvision.errors import ChexError
 from chexvision.explain.audit import explain_subjects
 from chexvision.explain.gradcam import FEWEST_CELLS, explain_batch
 from chexvision.models import CheXVision
-from chexvision.models.registry import BACKBONES
 from tests.explain.trained import SIDE, drawn_subjects
 
 

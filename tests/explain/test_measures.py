@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from chexvision.errors import UsageError
-from chexvision.explain.boxes import Box, box_mask, read_boxes
 from chexvision.explain.chest import chest_region
 from chexvision.explain.measures import GRID, Target, agreement, centre_map, otsu_mask, random_agreement
 from chexvision.explain.overlay import Heat
+from chexvision.nih.boxes import Box, box_mask, read_boxes
 
 HEAD = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
 QUARTER = (Box(0, 0, 0.5, 0.5),)

@@ -9,16 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from chexvision.backbones import BACKBONES, Backbone
 from chexvision.config import ClaheConfig
-from chexvision.data.augment import plain
 from chexvision.explain.audit import Subject
-from chexvision.explain.boxes import Box
 from chexvision.labels import FINDINGS
 from chexvision.models import CheXVision
-from chexvision.models.registry import BACKBONES, Backbone
+from chexvision.models.normalize import plain
+from chexvision.nih.boxes import Box
 from chexvision.preprocessing import Preprocessing
-from chexvision.shards.anatomy import draw_chest
-from chexvision.shards.drawing import draw_radiograph
+from chexvision.synthetic.anatomy import draw_chest
+from chexvision.synthetic.render import draw_radiograph
 
 SIDE = 64
 TAUGHT = ("Effusion", "Infiltration", "Consolidation")

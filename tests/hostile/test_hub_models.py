@@ -13,16 +13,15 @@ import torch
 from huggingface_hub import HfApi, constants, hf_hub_download
 
 import tests.training.runs  # noqa: F401 - registers the backbone "tiny"
+from chexvision.artifact.load import load_model, load_published, load_rules
+from chexvision.artifact.store import HubStore
 from chexvision.cli import main
 from chexvision.errors import ChexError
-from chexvision.evaluation.calibration import Calibration, Curve
-from chexvision.evaluation.records import ABNORMAL
-from chexvision.evaluation.thresholds import ChosenOn
-from chexvision.hub.files import at_commit
-from chexvision.hub.load import load_model, load_published, load_rules
 from chexvision.hub.reference import RepoRef
-from chexvision.hub.store import HubStore
-from chexvision.labels import FINDINGS
+from chexvision.hub.repo_files import at_commit
+from chexvision.labels import ABNORMAL, FINDINGS
+from chexvision.metrics.calibration import Calibration, Curve
+from chexvision.metrics.thresholds import ChosenOn
 from chexvision.models.classifier import CheXVision
 from chexvision.preprocessing import Preprocessing
 from tests.fakes.fixtures import hub_here

@@ -19,10 +19,9 @@ from safetensors.torch import load, save_file
 
 import tests.training.runs  # noqa: F401 - registers the backbone "tiny"
 from chexvision.cli import main
-from chexvision.evaluation.calibration import Calibration, Curve
-from chexvision.evaluation.records import ABNORMAL
-from chexvision.evaluation.thresholds import ChosenOn, Thresholds
-from chexvision.labels import FINDINGS
+from chexvision.labels import ABNORMAL, FINDINGS
+from chexvision.metrics.calibration import Calibration, Curve
+from chexvision.metrics.thresholds import ChosenOn, Thresholds
 from chexvision.models.classifier import CheXVision
 from chexvision.preprocessing import Preprocessing
 from tests.hostile.conftest import Refuses

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from chexvision.errors import ChexError, UsageError
-from chexvision_dispatch import records
+from chexvision_dispatch import run_records as records
 from tests.dispatch.standin import RECORD
 from tests.hostile.conftest import Refuses
 

@@ -17,9 +17,9 @@ from chexvision.data.division import check_data
 from chexvision.data.source import find_shards
 from chexvision.evaluation.overlap import TrainingImages
 from chexvision.models import CheXVision
+from chexvision.nih.release import patient_of
 from chexvision.recipes import load_recipe
-from chexvision.shards.release import patient_of
-from chexvision_dispatch.estimate import gpu_hours
+from chexvision_dispatch.gpu_hours import gpu_hours
 from tests.dispatch.measured import OPTIONS, published_run
 from tests.fakes.fixtures import HUB_TOKEN
 from tests.fakes.hub import FakeHub

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from chexvision.backbones import BACKBONES
 from chexvision.config import ClaheConfig
 from chexvision.errors import ChexError, UsageError
 from chexvision.labels import FINDINGS
 from chexvision.models import CheXVision
 from chexvision.models.classifier import build_backbone, build_model
-from chexvision.models.registry import BACKBONES
 from chexvision.preprocessing import Preprocessing
 from chexvision.recipes import load_recipe
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from chexvision.hub.run_progress import RunProgress
 from chexvision.provenance import now
-from chexvision_dispatch import records
+from chexvision.runs.run_progress import RunProgress
+from chexvision_dispatch import run_records as records
 from chexvision_dispatch.view import target_of
 from tests.dispatch.conftest import checkout, cli, own_world, packs_stand_in, shards
 from tests.dispatch.standin import RECORD
@@ -48,8 +48,8 @@ def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_hub: FakeHub, g
     """Sessions run three epochs of the stand-in, and find a Hub token in Kaggle's secrets."""
     for name in ("POLL_S",):
         monkeypatch.setattr(f"chexvision_dispatch.runs.{name}", 0.05)
-    monkeypatch.setattr("chexvision_dispatch.kaggle_output.WAIT_S", 0.05)
-    monkeypatch.setattr("chexvision_dispatch.kaggle_output.SILENCE_S", 0.5)
+    monkeypatch.setattr("chexvision_dispatch.targets.kaggle_output.WAIT_S", 0.05)
+    monkeypatch.setattr("chexvision_dispatch.targets.kaggle_output.SILENCE_S", 0.5)
     env = {"STANDIN_EPOCHS": "3", "STANDIN_GATE": str(gate), "CHEXVISION_LOOK_SECONDS": "0.05"}
     with FakeKaggle(
         tmp_path / "kaggle",

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from chexvision_dispatch import records
-from chexvision_dispatch.hf_jobs import FETCH, IMAGE
-from chexvision_dispatch.hub_token import NEW_TOKEN_PAGE
+from chexvision.hub.account import NEW_TOKEN_PAGE
+from chexvision_dispatch import run_records as records
+from chexvision_dispatch.targets.hf_jobs import FETCH, IMAGE
 from tests.dispatch.standin import Cli
 from tests.fakes.hub import FakeHub
 from tests.fakes.hub_jobs import Job

@@ -7,9 +7,9 @@ import signal
 
 import pytest
 
-from chexvision.hub.run_branch import RunBranch
-from chexvision.hub.run_progress import PROGRESS_FILE
-from chexvision_dispatch import records
+from chexvision.runs.branch import RunBranch
+from chexvision.runs.run_progress import PROGRESS_FILE
+from chexvision_dispatch import run_records as records
 from chexvision_dispatch.view import kept_dir
 from tests.dispatch.standin import RECORD, Cli
 from tests.fakes.faults import Fault

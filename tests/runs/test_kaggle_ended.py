@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from chexvision.errors import ChexError
-from chexvision.hub.run_branch import RunBranch
-from chexvision.hub.run_progress import PROGRESS_FILE, RunProgress
-from chexvision_dispatch import records
-from chexvision_dispatch.kaggle import Kaggle
+from chexvision.runs.branch import RunBranch
+from chexvision.runs.run_progress import PROGRESS_FILE, RunProgress
+from chexvision_dispatch import run_records as records
+from chexvision_dispatch.targets.kaggle import Kaggle
 from chexvision_dispatch.view import look
 from tests.dispatch.standin import RECORD, Cli
 from tests.fakes.faults import Fault

@@ -127,7 +127,7 @@ def test_refusal_while_watching_ends_it_at_once(
 def test_auto_resume_starts_the_next_session_once_after_an_outage(
     cli: Cli, kaggle: FakeKaggle, clock: Clock, held_session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chexvision_dispatch.kaggle.LOOKS", (0.0,))
+    monkeypatch.setattr("chexvision_dispatch.targets.kaggle.LOOKS", (0.0,))
     lay_down(held_session, "paused", stop_reason="time_budget", epoch=1)
     held_session.status = "COMPLETE"
     kaggle.held = False
@@ -195,7 +195,7 @@ def test_outcome_that_cannot_be_read_yet_is_not_taken_for_complete(
 def test_connection_that_falls_silent_is_given_up_and_no_line_is_lost(
     cli: Cli, kaggle: FakeKaggle, held_session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chexvision_dispatch.kaggle_http.TIMEOUT", (5.0, 0.3))
+    monkeypatch.setattr("chexvision_dispatch.targets.kaggle_http.TIMEOUT", (5.0, 0.3))
     write_lines(held_session, "epoch 1\n", "epoch 2\n")
     held_session.status = "RUNNING"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from chexvision_dispatch import records
+from chexvision_dispatch import run_records as records
 from tests.dispatch.conftest import copy_source
 from tests.training.runs import TINY, figures
 

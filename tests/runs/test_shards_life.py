@@ -12,7 +12,7 @@ from huggingface_hub import HfApi
 
 from chexvision.provenance import now
 from chexvision.shards.build import BuildOptions, build_shards
-from chexvision_dispatch import records
+from chexvision_dispatch import run_records as records
 from tests.dispatch.standin import Cli
 from tests.fakes.faults import Fault
 from tests.fakes.hub import FakeHub

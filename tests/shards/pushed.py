@@ -7,8 +7,8 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from chexvision.hub.reference import RepoRef
-from chexvision.shards.synthesize import synthesize
 from chexvision.shards.verify import verify_remote
+from chexvision.synthetic.synthesize import synthesize
 from tests.fakes.hub import FakeHub
 from tests.fakes.messages import Request, Response
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from chexvision.shards.columns import folder_place
 from chexvision.shards.info import describe
-from chexvision.shards.place import folder_place
 from tests.shards.conftest import png
 
 

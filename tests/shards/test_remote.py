@@ -9,9 +9,9 @@ import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
 from chexvision.errors import ChexError, UsageError
+from chexvision.shards.columns import folder_place
 from chexvision.shards.info import describe
 from chexvision.shards.manifest import read_manifest
-from chexvision.shards.place import folder_place
 from chexvision.shards.push import push_shards
 from chexvision.shards.remote import hub_place, list_files
 from tests.fakes.fixtures import FAULTS

@@ -14,10 +14,10 @@ import pytest
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.radiograph import decode_grey
+from chexvision.runs.build_session import ShardsSession, build_and_push
 from chexvision.shards import build
 from chexvision.shards.build import Stopped, build_shards
 from chexvision.shards.ledger import LEDGER_NAME, Ledger
-from chexvision.shards.session import ShardsSession, build_and_push
 from tests.shards.conftest import Release, options, tree
 
 SMALL = 45_000  # bytes of a shard: two images' worth above what a Parquet file takes by itself

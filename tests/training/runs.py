@@ -11,15 +11,15 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import nn
 
+from chexvision.backbones import BACKBONES, Backbone
 from chexvision.data.dataset import Split, open_split, splits_of
 from chexvision.data.source import find_shards
 from chexvision.models.classifier import build_model
-from chexvision.models.registry import BACKBONES, Backbone
 from chexvision.recipes import load_recipe
 from chexvision.training.hardware import start_accelerator
 from chexvision.training.history import History
 from chexvision.training.loop import Training
-from chexvision.training.session import BEST_FILE
+from chexvision.training.training_session import BEST_FILE
 
 # A further backbone is one entry of the registry. This one is small enough to train in a blink.
 BACKBONES["tiny"] = Backbone("tests.training.runs:tiny_backbone", channels=16, has_pretrained=False)

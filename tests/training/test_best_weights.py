@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from chexvision.data.dataset import Split
-from chexvision.evaluation.calibration import read_calibration
-from chexvision.evaluation.judge import choose_rules
-from chexvision.evaluation.predict import as_predictions, predict_split
+from chexvision.inference.predict_split import as_predictions, predict_split
+from chexvision.metrics.calibration import read_calibration
+from chexvision.metrics.operating_points import choose_rules
 from chexvision.models import CheXVision
 from chexvision.provenance import Provenance
 from chexvision.recipes import load_recipe

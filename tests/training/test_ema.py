@@ -7,7 +7,7 @@ from torch import nn
 
 from chexvision.models import CheXVision
 from chexvision.training.ema import MovingAverage
-from chexvision.training.session import BEST_FILE
+from chexvision.training.training_session import BEST_FILE
 from tests.training import runs
 from tests.training.runs import tiny_training
 

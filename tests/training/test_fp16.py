@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from chexvision.training.loop import Training
-from chexvision.training.session import STATE_FILE
+from chexvision.training.training_session import STATE_FILE
 from tests.training.runs import figures, tiny_training, weights
 
 ONE_EPOCH = "training.phases=[{epochs: 1, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0, freeze_backbone: false}]"

@@ -8,7 +8,7 @@ import torch
 
 from chexvision.errors import ChexError
 from chexvision.training.history import read_history
-from chexvision.training.session import STATE_FILE
+from chexvision.training.training_session import STATE_FILE
 from tests.training.runs import figures, tiny_training, weights
 
 

@@ -15,7 +15,7 @@ import torch
 
 from chexvision.training.checkpoint import fingerprint, load_state
 from chexvision.training.history import read_history
-from chexvision.training.session import STATE_FILE
+from chexvision.training.training_session import STATE_FILE
 from chexvision.training.validation import validate
 from tests.training.runs import figures, tiny_training, weights
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from chexvision.backbones import BACKBONES, Backbone
 from chexvision.data.loader import Place, training_batches
 from chexvision.errors import UsageError
-from chexvision.models.registry import BACKBONES, Backbone
 from chexvision.models.se_resnet import SEResNet
 from chexvision.recipes import load_recipe
 from tests.data.test_loader import numbered

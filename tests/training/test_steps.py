@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from chexvision.data.augment import plain
-from chexvision.evaluation.metrics import measure
-from chexvision.evaluation.predict import as_predictions
+from chexvision.inference.predict_split import as_predictions
+from chexvision.metrics.measure import measure
+from chexvision.models.normalize import plain
 from chexvision.training.ema import MovingAverage
 from chexvision.training.history import best_epoch
 from chexvision.training.loop import Training
 from chexvision.training.loss import pos_weight
 from chexvision.training.optimizer import learning_rate
-from chexvision.training.session import STATE_FILE
+from chexvision.training.training_session import STATE_FILE
 from tests.training.runs import tiny_training, weights
 
 UNFROZEN = "training.phases=[{epochs: 1, lr: 1e-2, min_lr: 1e-4, warmup_epochs: 0.5, freeze_backbone: false}]"

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from chexvision.bench.report import wait_for
+from chexvision.bench.bench_report import wait_for
 from chexvision.config import ClaheConfig
 from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource

@@ -11,7 +11,7 @@ import typer
 from chexvision.errors import UsageError
 
 if TYPE_CHECKING:
-    from chexvision.bench.report import Report
+    from chexvision.bench.bench_report import Report
 
 app = typer.Typer(
     help="Measure this machine: JSON on stdout, a table on stderr.", no_args_is_help=True, rich_markup_mode=None
@@ -30,7 +30,7 @@ def shards(data: Annotated[Path, typer.Option(help="A folder of radiographs (PNG
     """Radiographs to stored pictures, on one core."""
     if hasattr(os, "sched_setaffinity"):  # elsewhere it is one thread all the same
         _use_cores(1)
-    from chexvision.bench.shards import bench_shards
+    from chexvision.bench.building import bench_shards
 
     _show(bench_shards(data, size))
 
@@ -42,7 +42,7 @@ def input_(data: Data, batch: Batch = 96, size: Size = 320, workers: Workers = N
     chosen = _device(device)
     import torch
 
-    from chexvision.bench.input import bench_input
+    from chexvision.bench.supply import bench_input
     from chexvision.hub.reference import parse_reference
 
     _show(bench_input(parse_reference(data), torch.device(chosen), batch, size))
@@ -64,7 +64,7 @@ def step(
     """Optimisation steps of the training loop: images/s, peak memory, and how long it waits for data."""
     _use_cores(workers)
     _device(device)
-    from chexvision.bench.step import bench_step
+    from chexvision.bench.steps import bench_step
     from chexvision.hub.reference import parse_reference
 
     _show(bench_step(parse_reference(data), model, batch, size, accumulate, compile=compile_))
@@ -82,7 +82,7 @@ def evaluate(
     """Prediction of a split: images/s."""
     _use_cores(workers)
     _device(device)
-    from chexvision.bench.step import bench_evaluate
+    from chexvision.bench.steps import bench_evaluate
     from chexvision.hub.reference import parse_reference
 
     _show(bench_evaluate(parse_reference(data), model, batch, size))

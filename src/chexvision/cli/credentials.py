@@ -13,7 +13,7 @@ import typer
 from chexvision.errors import ChexError, UsageError
 
 if TYPE_CHECKING:
-    from chexvision_dispatch.hub_token import HubToken
+    from chexvision.hub.account import HubToken
 
 app = typer.Typer(
     help="The Hub token that sessions on Kaggle publish with.", no_args_is_help=True, rich_markup_mode=None
@@ -41,7 +41,7 @@ def sync(
     It is this machine's own, unless that is of a login with the browser or may not write: then, or with
     --token-file, it is one that is made for sessions.
     """
-    from chexvision_dispatch import credentials
+    from chexvision_dispatch.targets import credentials
 
     if token_file == _STDIN and not yes:
         raise UsageError("--token-file - reads the token from standard input, where nobody can answer: add --yes")
@@ -54,7 +54,7 @@ def sync(
     typer.echo(f"{'created' if made else 'updated'} the private dataset {ref}; it is ready in about a minute")
     typer.echo("dispatches attach it by themselves")
     if token.role != "fineGrained":
-        from chexvision_dispatch.hub_token import NEW_TOKEN_PAGE
+        from chexvision.hub.account import NEW_TOKEN_PAGE
 
         typer.echo(f"safer is a fine-grained token for the target repository alone, --token-file: {NEW_TOKEN_PAGE}")
 
@@ -62,7 +62,7 @@ def sync(
 @app.command("status")
 def status(as_json: Json = False) -> None:
     """Show which places have a working token, never what it is."""
-    from chexvision_dispatch import credentials
+    from chexvision_dispatch.targets import credentials
 
     places = credentials.status()
     if as_json:
@@ -76,7 +76,7 @@ def status(as_json: Json = False) -> None:
 @app.command("forget")
 def forget(yes: Yes = False, as_json: Json = False) -> None:
     """Delete the dataset that `sync` created."""
-    from chexvision_dispatch import credentials
+    from chexvision_dispatch.targets import credentials
 
     _confirm("Delete the private dataset with the Hub token on Kaggle?", yes)
     ref = credentials.forget()
@@ -89,7 +89,7 @@ def forget(yes: Yes = False, as_json: Json = False) -> None:
 
 
 def _given(token_file: str) -> HubToken:
-    from chexvision_dispatch import credentials
+    from chexvision_dispatch.targets import credentials
 
     if token_file == _STDIN:
         return credentials.session_token(sys.stdin.read(), "from standard input")
@@ -102,8 +102,8 @@ def _given(token_file: str) -> HubToken:
 
 def _own_or_asked_for() -> HubToken:
     """This machine's token, or where that will not do for sessions, one from a hidden prompt."""
-    from chexvision_dispatch import credentials
-    from chexvision_dispatch.hub_token import NEW_TOKEN_PAGE, machine_token
+    from chexvision.hub.account import NEW_TOKEN_PAGE, machine_token
+    from chexvision_dispatch.targets import credentials
 
     own = machine_token()
     if own is not None and not own.unfit:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from chexvision.config import Recipe
-    from chexvision_dispatch.records import Option
+    from chexvision_dispatch.run_records import Option
     from chexvision_dispatch.submit import Job, Prepared
-    from chexvision_dispatch.target import GpuHours, Target
+    from chexvision_dispatch.targets.target import GpuHours, Target
 
 
 class On(StrEnum):
@@ -178,7 +178,7 @@ def shards(
     run_dir: RunDir = None,
 ) -> None:
     """Build shards of the NIH release where it lies on Kaggle, without a download, and push them to the Hub."""
-    from chexvision_dispatch.shards import ShardsRequest, building
+    from chexvision_dispatch.build_request import ShardsRequest, building
 
     if on is On.HF_JOBS:
         raise UsageError("--on hf-jobs has no copy of the release; take kaggle, which has, or local with --images")
@@ -217,8 +217,9 @@ def _send(
 ) -> None:
     """Prepare a run called `name` and send it, as `sending` says; `recipe` is what it trains, if it does."""
     from chexvision.provenance import new_run_id
-    from chexvision_dispatch import records, submit
-    from chexvision_dispatch.targets import open_target
+    from chexvision_dispatch import run_records as records
+    from chexvision_dispatch import submit
+    from chexvision_dispatch.targets.registry import open_target
 
     on, dry_run = sending.on, sending.dry_run
     if sending.out is not None and not dry_run:
@@ -258,8 +259,8 @@ def _send(
 
 def _needs(recipe: Recipe | None, on: On, options: Mapping[str, Option], *, force: bool) -> GpuHours | None:
     """How long a run takes the target's GPU; only Kaggle's are counted."""
-    from chexvision_dispatch.estimate import gpu_hours
-    from chexvision_dispatch.target import GpuHours
+    from chexvision_dispatch.gpu_hours import gpu_hours
+    from chexvision_dispatch.targets.target import GpuHours
 
     if recipe is None:
         return None
@@ -292,7 +293,7 @@ def _options(sending: Sending, home: Path) -> dict[str, Option]:
     hours = _HOURS if sending.timeout_hours is None else sending.timeout_hours
     if on is On.HF_JOBS:
         return {"flavor": sending.flavor, "timeout_hours": hours, "image": sending.docker_image}
-    from chexvision_dispatch.credentials import remembered_dataset
+    from chexvision_dispatch.targets.credentials import remembered_dataset
 
     return {
         "token_dataset": sending.token_dataset or remembered_dataset(),

@@ -12,8 +12,8 @@ from chexvision.errors import ChexError, UsageError
 
 if TYPE_CHECKING:
     from chexvision.evaluation.outcome import CompareInput
-    from chexvision.evaluation.predictions import Predictions
-    from chexvision.shards.metadata import Entry
+    from chexvision.metrics.predictions import Predictions
+    from chexvision.nih.metadata import Entry
 
 Resamples = Annotated[int, typer.Option("--resamples", min=100, help="Bootstrap resamples of the patients.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")]
@@ -76,9 +76,9 @@ def evaluate(
 ) -> None:
     """Measure models on a split: tables with intervals, a report, and the predictions themselves."""
     from chexvision.evaluation.label_map import read_label_map
-    from chexvision.evaluation.records import IntervalMethod
-    from chexvision.evaluation.thresholds import check_rule
     from chexvision.hub.reference import parse_reference
+    from chexvision.metrics.records import IntervalMethod
+    from chexvision.metrics.thresholds import check_rule
 
     check_rule(rule)
     if len({external is None, images is None, label_map is None}) > 1:
@@ -91,11 +91,11 @@ def evaluate(
     against = (expert, expert_map, read_label_map(expert_map)) if expert else None
 
     from chexvision.console import LiteralConsole
-    from chexvision.evaluation import console as tables
-    from chexvision.evaluation.compare import short_names
     from chexvision.evaluation.evaluate import evaluate as run
     from chexvision.evaluation.outcome import Options
-    from chexvision.evaluation.report import refuse_other_content, write_report
+    from chexvision.metrics.compare import short_names
+    from chexvision.report import console_tables as tables
+    from chexvision.report.html import refuse_other_content, write_report
     from chexvision.training.hardware import start_accelerator
 
     refuse_other_content(out)
@@ -134,14 +134,14 @@ def compare(
 ) -> None:
     """Compare each further model with the first, image by image."""
     from chexvision.console import LiteralConsole
-    from chexvision.evaluation import console as tables
-    from chexvision.evaluation.compare import compare as run
-    from chexvision.evaluation.compare import short_names
-    from chexvision.evaluation.metrics import measure
     from chexvision.evaluation.outcome import Comparisons
-    from chexvision.evaluation.published import beside
-    from chexvision.evaluation.records import IntervalMethod
-    from chexvision.files import write_text_atomic
+    from chexvision.files.atomic import write_text_atomic
+    from chexvision.metrics.compare import compare as run
+    from chexvision.metrics.compare import short_names
+    from chexvision.metrics.literature import beside
+    from chexvision.metrics.measure import measure
+    from chexvision.metrics.records import IntervalMethod
+    from chexvision.report import console_tables as tables
 
     if len(results) < 2:
         raise UsageError("name two or more results to compare")
@@ -190,11 +190,11 @@ def score(
 ) -> None:
     """Measure anybody's predictions for the release's images, with intervals."""
     from chexvision.console import LiteralConsole
-    from chexvision.evaluation import console as tables
-    from chexvision.evaluation.records import IntervalMethod
     from chexvision.evaluation.score import score as run
-    from chexvision.evaluation.thresholds import check_rule
-    from chexvision.files import write_text_atomic
+    from chexvision.files.atomic import write_text_atomic
+    from chexvision.metrics.records import IntervalMethod
+    from chexvision.metrics.thresholds import check_rule
+    from chexvision.report import console_tables as tables
 
     check_rule(rule)
     if validation is None and calibration != "none":
@@ -220,14 +220,14 @@ def score(
 
 
 def _entries(labels: Path) -> dict[str, Entry]:
-    from chexvision.shards.metadata import read_metadata
+    from chexvision.nih.metadata import read_metadata
 
     return read_metadata(labels)
 
 
 def _predictions(path: Path, entries: dict[str, Entry] | None) -> Predictions:
-    from chexvision.evaluation.predictions import read_predictions
     from chexvision.evaluation.submission import read_submission
+    from chexvision.inference.predictions_file import read_predictions
 
     if path.is_dir():
         path = path / "predictions.parquet"
@@ -241,7 +241,7 @@ def _predictions(path: Path, entries: dict[str, Entry] | None) -> Predictions:
 def _input(path: Path) -> CompareInput:
     """What an evaluation says of the images that are compared; nothing where `path` is of something else."""
     from chexvision.evaluation.outcome import CompareInput
-    from chexvision.json_files import read_record
+    from chexvision.files.json_files import read_record
 
     # Only `evaluate` writes these two side by side; a metrics.json beside another file is of something else.
     folder = path if path.is_dir() else path.parent if path.name == "predictions.parquet" else None

@@ -28,8 +28,8 @@ def explain(
     if findings and top is not None:
         raise UsageError("--finding and --top exclude each other; leave one out")
 
-    from chexvision.explain.files import SUMMARY_NAME, explain_files
-    from chexvision.hub.load import load_published
+    from chexvision.artifact.load import load_published
+    from chexvision.explain.image_maps import SUMMARY_NAME, explain_files
     from chexvision.hub.reference import parse_reference
 
     reference = parse_reference(model)
@@ -83,7 +83,7 @@ def audit(
         raise UsageError("--split and --split-rule are of shards; leave them out with --images")
 
     from chexvision.console import LiteralConsole
-    from chexvision.explain.run import AUDIT_NAME, SHEET_NAME, run_audit
+    from chexvision.explain.reports import AUDIT_NAME, SHEET_NAME, run_audit
     from chexvision.explain.sheet import print_audit
     from chexvision.hub.reference import parse_reference
 

@@ -11,7 +11,7 @@ import typer
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 
 if TYPE_CHECKING:
-    from chexvision.predict import Prediction
+    from chexvision.inference.predict_images import Prediction
 
 
 def pull(
@@ -19,9 +19,9 @@ def pull(
     out: Annotated[Path, typer.Option(help="New folder for its files.")],
 ) -> None:
     """Fetch a published model at a revision: a run's id, a commit, or the newest."""
+    from chexvision.artifact.store import open_store
     from chexvision.errors import UsageError
     from chexvision.hub.reference import RepoRef, parse_reference
-    from chexvision.hub.store import open_store
 
     reference = parse_reference(model)
     if not isinstance(reference, RepoRef):
@@ -42,9 +42,9 @@ def predict(
     ] = "fp32",
 ) -> None:
     """Print normal/abnormal and the 14 findings' probabilities for each image. Research only."""
-    from chexvision.hub.load import load_published
+    from chexvision.artifact.load import load_published
     from chexvision.hub.reference import parse_reference
-    from chexvision.predict import predict_files
+    from chexvision.inference.predict_images import predict_files
     from chexvision.progress import Progress
     from chexvision.training.hardware import start_accelerator
 
@@ -54,7 +54,7 @@ def predict(
     with Progress("predicting", len(images), "images") as progress:
         predictions = predict_files(loaded, images, accelerator, rules, progress.advance)
     if explain is not None:
-        from chexvision.explain.files import explain_files
+        from chexvision.explain.image_maps import explain_files
 
         for one in explain_files(loaded, images, explain, rules=rules):
             typer.echo(f"{explain / one.overlay}", err=True)

@@ -16,7 +16,7 @@ from chexvision.errors import ChexError, UsageError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from chexvision_dispatch.records import RunRecord
+    from chexvision_dispatch.run_records import RunRecord
     from chexvision_dispatch.view import RunView
 
 app = typer.Typer(
@@ -37,7 +37,7 @@ _GRACE_MINUTES = 5.0  # a session polls for stop requests every minute, and then
 @app.command("list")
 def list_runs(as_json: Json = False) -> None:
     """Show all runs and how they stand; exits with 1 if a record cannot be read."""
-    from chexvision_dispatch import records
+    from chexvision_dispatch import run_records as records
 
     damaged: list[ChexError] = []
     views = [_polled(record) for record in records.every(damaged.append)]
@@ -63,7 +63,7 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show how a run stands: what its target says, and the curve that it reports itself."""
-    from chexvision_dispatch import records
+    from chexvision_dispatch import run_records as records
     from chexvision_dispatch.view import EXIT_CODES, look
 
     record = records.find(run)
@@ -81,7 +81,8 @@ def logs(
     as_json: Json = False,
 ) -> None:
     """Show what a run's last session wrote; with -f exit with the run's outcome."""
-    from chexvision_dispatch import records, runs
+    from chexvision_dispatch import run_records as records
+    from chexvision_dispatch import runs
 
     record = records.find(run)
     write = _write_json_line if as_json else _write
@@ -102,7 +103,8 @@ def wait(
     as_json: Json = False,
 ) -> None:
     """Wait for the end and exit with the run's outcome: 0 complete, 75 paused, 1 failed, 3 not published."""
-    from chexvision_dispatch import records, runs
+    from chexvision_dispatch import run_records as records
+    from chexvision_dispatch import runs
 
     record = records.find(run)
     view = _attended(record, lambda: runs.attend(record, runs.wait, _say, auto_resume=auto_resume))
@@ -126,7 +128,8 @@ def cancel(
     as_json: Json = False,
 ) -> None:
     """Ask a run to save its state and end."""
-    from chexvision_dispatch import records, runs
+    from chexvision_dispatch import run_records as records
+    from chexvision_dispatch import runs
 
     if grace_minutes is not None and (not at_once or not 0 <= grace_minutes < math.inf):
         raise UsageError(f"--grace-minutes {grace_minutes:g} must be 0 or more, and goes with --now")
@@ -163,7 +166,8 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Go on with a run that paused, failed or was killed: the same bundle, from its last state."""
-    from chexvision_dispatch import records, runs
+    from chexvision_dispatch import run_records as records
+    from chexvision_dispatch import runs
 
     record, notes = runs.resume(records.find(run))
     session = record.sessions[-1]
@@ -188,7 +192,7 @@ def collect(
 ) -> None:
     """Bring a complete run's artifact here, verify and publish it; of a failed run, its state to resume from."""
     from chexvision_dispatch import collect as collecting
-    from chexvision_dispatch import records
+    from chexvision_dispatch import run_records as records
 
     record = records.find(run)
     collected = collecting.collect(record, to)

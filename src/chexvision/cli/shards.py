@@ -66,9 +66,9 @@ def build(
     provenance: Annotated[Path | None, typer.Option(help="Written by dispatch.", hidden=True)] = None,
 ) -> None:
     """Turn radiographs in the release's layout into Parquet shards, split by patient."""
+    from chexvision.nih.metadata import find_metadata
+    from chexvision.parallel import usable_cores
     from chexvision.shards.build import BuildOptions, build_shards
-    from chexvision.shards.metadata import find_metadata
-    from chexvision.shards.parallel import usable_cores
 
     if (out is None) == (work is None):
         raise UsageError("name a folder to make with --out, or one to work in, and to go on in, with --work")
@@ -104,10 +104,10 @@ def _build_in(
     provenance: Path | None,
 ) -> None:
     """Build in a session, which may be cut, and go on another time."""
-    from chexvision.hub.run_branch import RunBranch
-    from chexvision.hub.run_progress import read_progress
     from chexvision.provenance import Provenance, new_run_id
-    from chexvision.shards.session import ShardsSession, build_and_push
+    from chexvision.runs.branch import RunBranch
+    from chexvision.runs.build_session import ShardsSession, build_and_push
+    from chexvision.runs.run_progress import read_progress
 
     if max_hours is not None and max_hours <= 0:
         raise UsageError(f"--max-hours {max_hours:g} must be above 0")
@@ -146,7 +146,7 @@ def verify(
     Of a dataset on the Hub, sizes, hashes and labels are read over the network; its images are not fetched.
     """
     from chexvision.hub.reference import parse_reference
-    from chexvision.shards.parallel import usable_cores
+    from chexvision.parallel import usable_cores
     from chexvision.shards.remote import pinned
     from chexvision.shards.verify import verify_remote, verify_shards
 
@@ -177,8 +177,8 @@ def info(
     import json
 
     from chexvision.hub.reference import parse_reference
+    from chexvision.shards.columns import folder_place
     from chexvision.shards.info import describe, lines
-    from chexvision.shards.place import folder_place
     from chexvision.shards.remote import hub_place, list_files, pinned
 
     reference = parse_reference(where)
@@ -190,7 +190,7 @@ def info(
     found = describe(place)
     typer.echo(json.dumps(found.as_dict(), indent=2) if as_json else "\n".join(lines(found)))
     if plots is not None:
-        from chexvision.shards.plots import write_plots
+        from chexvision.report.dataset_charts import write_plots
 
         for path in write_plots(place, plots):
             typer.echo(str(path), err=as_json)
@@ -220,8 +220,8 @@ def synthesize(
     overwrite: Overwrite = False,
 ) -> None:
     """Draw radiograph-like pictures that show the 14 findings, to try things out without data."""
-    from chexvision.shards.parallel import usable_cores
-    from chexvision.shards.synthesize import synthesize as run
+    from chexvision.parallel import usable_cores
+    from chexvision.synthetic.synthesize import synthesize as run
 
     manifest = run(
         out,

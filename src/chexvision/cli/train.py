@@ -50,10 +50,10 @@ def train(
     from chexvision.data.source import check_named
     from chexvision.errors import UsageError
     from chexvision.hub.reference import RepoRef, parse_reference
-    from chexvision.hub.run_branch import RunBranch
-    from chexvision.hub.run_progress import read_progress
     from chexvision.provenance import Provenance
     from chexvision.recipes import load_recipe
+    from chexvision.runs.branch import RunBranch
+    from chexvision.runs.run_progress import read_progress
 
     if max_hours is not None and max_hours <= 0:
         raise UsageError(f"--max-hours {max_hours:g} must be above 0")
@@ -74,7 +74,7 @@ def train(
     if isinstance(destination, RepoRef):
         branch = RunBranch(destination.repo_id, made.run_id, private=private)
 
-    from chexvision.training.session import TrainingSession
+    from chexvision.training.training_session import TrainingSession
 
     session = TrainingSession(folder, made.run_id, max_hours=max_hours, branch=branch)
     try:

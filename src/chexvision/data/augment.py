@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from chexvision.config import AugmentConfig
-from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD
+from chexvision.models.normalize import as_input
+from chexvision.radiograph import PIXEL_MEAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +85,7 @@ def augment(images: Tensor, draws: Draws) -> Tensor:
     )
     mean = x.mean(dim=(2, 3), keepdim=True)
     x = ((x - mean) * contrast + (mean + brightness)).clamp_(0, 1)
-    return _as_input(_erase(x, draws.erase))
-
-
-def plain(images: Tensor, mean: float = PIXEL_MEAN, std: float = PIXEL_STD) -> Tensor:
-    """Normalize uint8[B, H, W], or float in [0, 255], into float[B, 3, H, W], unchanged otherwise."""
-    return _as_input(images.unsqueeze(1).float() / 255, mean, std)
-
-
-def _as_input(x: Tensor, mean: float = PIXEL_MEAN, std: float = PIXEL_STD) -> Tensor:
-    """Normalize float[B, 1, H, W] in [0, 1]; the three channels are one in memory."""
-    return ((x - mean) / std).expand(-1, 3, -1, -1)
+    return as_input(_erase(x, draws.erase))
 
 
 def _blur(x: Tensor, sigma: Tensor) -> Tensor:

@@ -20,10 +20,10 @@ from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
 from chexvision.errors import ChexError
 from chexvision.layout import cache_dir
+from chexvision.parallel import usable_cores
 from chexvision.preprocessing import Preprocessing
 from chexvision.radiograph import decode_grey
 from chexvision.shards.columns import encoded_images, opened_shard
-from chexvision.shards.parallel import usable_cores
 
 # Written into every key: a change of what the arrays hold must not find the old ones.
 _FORMAT = 2

@@ -10,7 +10,6 @@ import pyarrow as pa
 from chexvision.config import SPLIT_RULES, DataConfig
 from chexvision.data.rows import COLUMNS, Rows, divide, read_all, read_rows, sample_patients
 from chexvision.data.source import ShardSource, check_named, find_shards
-from chexvision.data.split_rule import SplitChoice, SplitRecord
 from chexvision.data.splits import record_split
 from chexvision.errors import UsageError
 from chexvision.hub.reference import Reference
@@ -18,6 +17,7 @@ from chexvision.progress import Progress
 from chexvision.shards.download import cached_shards
 from chexvision.shards.remote import hub_place, list_files
 from chexvision.shards.schema import group_shards
+from chexvision.shards.split_rule import SplitChoice, SplitRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from chexvision.data.split_rule import SHARDS, SplitChoice
 from chexvision.data.splits import assign, check_disjoint
 from chexvision.errors import ChexError
 from chexvision.labels import FINDINGS, multi_hot
+from chexvision.parallel import map_in_order
 from chexvision.shards.columns import read_columns
-from chexvision.shards.parallel import map_in_order
 from chexvision.shards.schema import SPLITS, patient_of
+from chexvision.shards.split_rule import SHARDS, SplitChoice
 
 COLUMNS = ("filename", "labels", "patient_id")  # small ones: what a split and its labels are made from
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chexvision.data.split_rule import SplitChoice, SplitPart, SplitRecord
 from chexvision.errors import ChexError, UsageError
-from chexvision.files import sha256_of
-from chexvision.shards.overlap import shared_patients
-from chexvision.shards.release import patient_of, release
-from chexvision.shards.split import VALIDATION_SHARE, official_split, read_split_table, split_by_patient
+from chexvision.files.atomic import sha256_of
+from chexvision.metrics.predictions import images_sha256
+from chexvision.nih.release import patient_of, release
+from chexvision.shards.split import (
+    VALIDATION_SHARE,
+    official_split,
+    read_split_table,
+    shared_patients,
+    split_by_patient,
+)
+from chexvision.shards.split_rule import SplitChoice, SplitPart, SplitRecord
 
 if TYPE_CHECKING:
     from chexvision.data.rows import Rows
@@ -70,12 +75,6 @@ def record_split(choice: SplitChoice, by_split: Mapping[str, Rows]) -> SplitReco
             if len(rows)
         },
     )
-
-
-def images_sha256(filenames: Iterable[str]) -> str:
-    """Digest of the sorted file names, one a line."""
-    names = sorted(str(name) for name in filenames)
-    return hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest()
 
 
 def check_disjoint(by_split: Mapping[str, Rows], choice: SplitChoice) -> None:

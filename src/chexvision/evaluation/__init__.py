@@ -1,1 +1,1 @@
-"""Metrics, and the predictions they are taken from."""
+"""Models and predictions measured, compared, and set against the literature."""

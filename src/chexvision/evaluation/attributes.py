@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
-from chexvision.data.split_rule import SplitRecord
-from chexvision.evaluation.subgroups import Groups, group_images
+from chexvision.metrics.subgroups import Groups, group_images
 from chexvision.shards.manifest import read_manifest
+from chexvision.shards.split_rule import SplitRecord
 
 _COLUMNS = ("sex", "age", "view", "follow_up")
 

@@ -8,24 +8,24 @@ import numpy as np
 from accelerate import Accelerator
 
 from chexvision import __version__
+from chexvision.artifact.contents import TRAINING_IMAGES
+from chexvision.artifact.load import artifact_file, load_model
+from chexvision.artifact.recorded_split import split_for
 from chexvision.data.rows import Rows, read_rows
 from chexvision.data.source import ShardSource, find_shards
 from chexvision.data.splits import record_split
 from chexvision.errors import UsageError
 from chexvision.evaluation.attributes import read_groups, split_rule
-from chexvision.evaluation.compare import compare
 from chexvision.evaluation.outcome import Evaluation, Options, Outcome, System, SystemResult
 from chexvision.evaluation.overlap import Overlap, TrainingImages, notes_of
-from chexvision.evaluation.own_split import split_for
-from chexvision.evaluation.published import beside
-from chexvision.evaluation.subgroups import measure_subgroups
 from chexvision.evaluation.systems import EvaluationRun
-from chexvision.evaluation.tta import TTA
-from chexvision.hub.artifact import TRAINING_IMAGES
-from chexvision.hub.files import at_commit
-from chexvision.hub.load import artifact_file, load_model
 from chexvision.hub.reference import Reference
+from chexvision.hub.repo_files import at_commit
+from chexvision.inference.tta import TTA
 from chexvision.labels import FINDINGS
+from chexvision.metrics.compare import compare
+from chexvision.metrics.literature import beside
+from chexvision.metrics.subgroups import measure_subgroups
 from chexvision.models.classifier import CheXVision
 
 

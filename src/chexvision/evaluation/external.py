@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from chexvision.evaluation.bootstrap import draw_patients, interval
-from chexvision.evaluation.metrics import Measure, macro_columns, macro_of, measure
 from chexvision.evaluation.other_labels import OtherLabels
-from chexvision.evaluation.predictions import Predictions
-from chexvision.evaluation.ranking import Floats
-from chexvision.evaluation.records import CI, FEWEST, IntervalMethod, Record, SplitMetrics
+from chexvision.metrics.bootstrap import draw_patients, interval
+from chexvision.metrics.measure import Measure, macro_columns, macro_of, measure
+from chexvision.metrics.predictions import Predictions
+from chexvision.metrics.ranking import Floats
+from chexvision.metrics.records import CI, FEWEST, IntervalMethod, Record, SplitMetrics
 
 
 class Gap(Record):

@@ -9,10 +9,10 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from chexvision.errors import UsageError
-from chexvision.evaluation.published import TABLES
-from chexvision.evaluation.records import Record
 from chexvision.labels import FINDINGS
+from chexvision.metrics.records import Record
 
+_TABLES = Path(__file__).with_name("tables")
 INCLUDED = ("chexpert", "mimic", "padchest", "vindr", "google2019")
 
 
@@ -129,7 +129,7 @@ def read_label_map(name: str) -> LabelMap:
     Raises:
         UsageError: there is none, or it is something else.
     """
-    path = TABLES / f"{name}.yaml" if name in INCLUDED else Path(name)
+    path = _TABLES / f"{name}.yaml" if name in INCLUDED else Path(name)
     try:
         return LabelMap.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except FileNotFoundError:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from chexvision.errors import UsageError
 from chexvision.evaluation.label_map import LabelMap
-from chexvision.evaluation.ranking import Floats
-from chexvision.evaluation.records import ABNORMAL
-from chexvision.tables import csv_rows
+from chexvision.files.tables import csv_rows
+from chexvision.labels import ABNORMAL
+from chexvision.metrics.ranking import Floats
 
 Row = dict[str, str]
 

@@ -9,16 +9,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from chexvision.data.split_rule import SplitRecord
-from chexvision.evaluation.calibration import Method
-from chexvision.evaluation.compare import Comparison
 from chexvision.evaluation.external import OtherSet
-from chexvision.evaluation.judge import Rules
 from chexvision.evaluation.label_map import LabelMap
 from chexvision.evaluation.overlap import Overlap
-from chexvision.evaluation.predictions import Predictions
-from chexvision.evaluation.published import Beside
-from chexvision.evaluation.records import Attribute, IntervalMethod, Record, SplitMetrics
+from chexvision.metrics.calibration import Method
+from chexvision.metrics.compare import Comparison
+from chexvision.metrics.literature import Beside
+from chexvision.metrics.operating_points import Rules
+from chexvision.metrics.predictions import Predictions
+from chexvision.metrics.records import Attribute, IntervalMethod, Record, SplitMetrics
+from chexvision.shards.split_rule import SplitRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
 from chexvision.errors import ChexError
-from chexvision.evaluation.records import Record
-from chexvision.files import atomic_path, read_regular
-from chexvision.shards.release import patient_of, release
+from chexvision.files.atomic import atomic_path, read_regular
+from chexvision.metrics.records import Record
+from chexvision.nih.release import patient_of, release
 
 _LARGEST = 16 * 2**20  # bytes; a million hashes take 8 MB
 _DAMAGED = (  # what numpy and zipfile raise for files that are damaged or of another kind

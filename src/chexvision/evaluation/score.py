@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from chexvision.data.split_rule import SplitChoice
 from chexvision.errors import UsageError
-from chexvision.evaluation.calibration import Method
-from chexvision.evaluation.judge import Rules, choose_rules, refuse_shared
-from chexvision.evaluation.published import Beside, beside
-from chexvision.evaluation.records import Attribute, IntervalMethod, Record, SplitMetrics
-from chexvision.evaluation.subgroups import measure_subgroups
 from chexvision.evaluation.submission import images_of_split, read_submission, restrict
-from chexvision.shards.metadata import Entry
-from chexvision.shards.release import release
+from chexvision.metrics.calibration import Method
+from chexvision.metrics.literature import Beside, beside
+from chexvision.metrics.operating_points import Rules, choose_rules, refuse_shared
+from chexvision.metrics.records import Attribute, IntervalMethod, Record, SplitMetrics
+from chexvision.metrics.subgroups import measure_subgroups
+from chexvision.nih.metadata import Entry
+from chexvision.nih.release import release
 from chexvision.shards.split import official_split, read_split_table
+from chexvision.shards.split_rule import SplitChoice
 
 _PUBLIC = ("official", "chexnet")  # the rules that need no shards
 

@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from chexvision.errors import UsageError
-from chexvision.evaluation.predictions import OUTPUTS, Predictions
-from chexvision.evaluation.ranking import Floats
-from chexvision.evaluation.records import ABNORMAL
-from chexvision.evaluation.subgroups import Groups, group_images
-from chexvision.labels import FINDINGS, multi_hot
-from chexvision.shards.metadata import Entry
-from chexvision.tables import csv_rows
+from chexvision.files.tables import csv_rows
+from chexvision.labels import ABNORMAL, FINDINGS, multi_hot
+from chexvision.metrics.predictions import OUTPUTS, Predictions
+from chexvision.metrics.ranking import Floats
+from chexvision.metrics.subgroups import Groups, group_images
+from chexvision.nih.metadata import Entry
 
 _IMAGE_HEADS = ("imageindex", "image", "filename", "imagename", "imageid", "imagepath", "file", "path", "name", "id")
 _PREFIXES = ("prob", "probability", "pred", "prediction", "score", "p")

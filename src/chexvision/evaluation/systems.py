@@ -10,22 +10,22 @@ import numpy as np
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
+from chexvision.artifact.load import load_rules
 from chexvision.data.dataset import Split
 from chexvision.data.decode import decoded_images
 from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
 from chexvision.errors import UsageError
-from chexvision.evaluation.ensemble import average, fit_weights
 from chexvision.evaluation.external import OtherSet, answer, measure_other, own_labels
-from chexvision.evaluation.judge import Rules, choose_rules, refuse_shared
 from chexvision.evaluation.label_map import LabelMap
 from chexvision.evaluation.other_labels import OtherLabels, read_other_labels
 from chexvision.evaluation.outcome import Options, System
-from chexvision.evaluation.predict import as_predictions, predict_paths, predict_split
-from chexvision.evaluation.predictions import Predictions
-from chexvision.evaluation.tta import PLAIN, TTA, View
-from chexvision.hub.load import load_rules
 from chexvision.hub.reference import Reference
+from chexvision.inference.ensemble import average, fit_weights
+from chexvision.inference.predict_split import as_predictions, predict_paths, predict_split
+from chexvision.inference.tta import PLAIN, TTA, View
+from chexvision.metrics.operating_points import Rules, choose_rules, refuse_shared
+from chexvision.metrics.predictions import Predictions
 from chexvision.models.classifier import CheXVision
 from chexvision.progress import Progress
 

@@ -9,11 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from chexvision.data.split_rule import SplitRecord
-from chexvision.evaluation.bootstrap import draw_patients, interval, patient_index
-from chexvision.evaluation.ranking import Floats
-from chexvision.evaluation.records import CI, IntervalMethod, Record
-from chexvision.explain.boxes import Box
 from chexvision.explain.gradcam import enlarge, explain_batch
 from chexvision.explain.measures import (
     GRID,
@@ -26,8 +21,13 @@ from chexvision.explain.measures import (
     random_agreement,
 )
 from chexvision.explain.overlay import Heat
+from chexvision.metrics.bootstrap import draw_patients, interval, patient_index
+from chexvision.metrics.ranking import Floats
+from chexvision.metrics.records import CI, IntervalMethod, Record
 from chexvision.models.classifier import CheXVision
+from chexvision.nih.boxes import Box
 from chexvision.radiograph import Grey
+from chexvision.shards.split_rule import SplitRecord
 
 _BATCH = 8
 

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from chexvision.explain.boxes import Box, box_mask
 from chexvision.explain.chest import chest_region
 from chexvision.explain.overlay import Heat
+from chexvision.nih.boxes import Box, box_mask
 
 GRID = 224  # maps are measured on a grid of this side
 TOLERANCE = 15  # pixels of the grid that the strongest place may lie beside a box: Zhang et al., IJCV 2018

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from chexvision.explain.boxes import Box
-from chexvision.files import atomic_path
+from chexvision.files.atomic import atomic_path
+from chexvision.nih.boxes import Box
 from chexvision.radiograph import Grey
 
 Heat = NDArray[np.float32]  # [H, W] in [0, 1]

@@ -9,9 +9,9 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from chexvision.evaluation.wording import figure
 from chexvision.explain.audit import Audit, Case, Figure, FindingAudit
 from chexvision.explain.overlay import draw_sheet, draw_tile, write_png
+from chexvision.report.wording import figure
 
 _TILES = 8
 _TITLE = "Maps beside the boxes"

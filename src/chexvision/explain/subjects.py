@@ -10,16 +10,16 @@ import numpy as np
 from chexvision.data.decode import decoded_images
 from chexvision.data.rows import divide, read_shards
 from chexvision.data.source import ShardSource
-from chexvision.data.split_rule import SplitChoice, SplitRecord
 from chexvision.data.splits import record_split
 from chexvision.errors import UsageError
 from chexvision.explain.audit import Subject
-from chexvision.explain.boxes import Box, Boxes
+from chexvision.inference.prepare import prepare
 from chexvision.models.classifier import CheXVision
-from chexvision.models.prepare import prepare
+from chexvision.nih.boxes import Box, Boxes
+from chexvision.nih.sources import find_images
 from chexvision.shards.manifest import read_manifest
 from chexvision.shards.schema import SPLITS, patient_of
-from chexvision.shards.sources import find_images
+from chexvision.shards.split_rule import SplitChoice, SplitRecord
 
 
 def subjects_of_files(model: CheXVision, places: Sequence[Path], boxes: Boxes) -> list[Subject]:

@@ -1,1 +1,1 @@
-"""Where datasets and artifacts live: Hub repositories and folders."""
+"""The Hugging Face Hub's wire: references, retries, accounts, repositories."""

@@ -12,17 +12,16 @@ from huggingface_hub import PyTorchModelHubMixin
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from chexvision.backbones import BACKBONES
 from chexvision.config import Recipe
-from chexvision.data.augment import plain
 from chexvision.errors import ChexError
-from chexvision.files import write_text_atomic
-from chexvision.hub.artifact import CONFIG, WEIGHTS
-from chexvision.hub.files import at_commit, model_file
+from chexvision.files.atomic import write_text_atomic
+from chexvision.files.json_files import first_problem
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
-from chexvision.json_files import first_problem
+from chexvision.hub.repo_files import CONFIG, WEIGHTS, at_commit, model_file
 from chexvision.labels import FINDINGS
-from chexvision.models.config import CheXVisionConfig, read_config
-from chexvision.models.registry import BACKBONES
+from chexvision.models.model_config import CheXVisionConfig, read_config
+from chexvision.models.normalize import plain
 from chexvision.models.weights import load_weights
 from chexvision.preprocessing import Preprocessing
 
@@ -41,7 +40,7 @@ class CheXVision(
     prepare an image as in training.
 
     Args:
-        backbone: a name of `chexvision.models.registry.BACKBONES`.
+        backbone: a name of `chexvision.backbones.BACKBONES`.
         hidden_features: width of the layer between pooled features and heads; 0 leaves it out.
         dropout: probability in [0, 1), applied before the heads.
         findings: names of the K outputs, in their order; see `CheXVisionConfig`.

@@ -1,1 +1,1 @@
-"""Raw images to Parquet shards: schema, split, encode, manifest, card, verify."""
+"""Raw images to Parquet shards: schema, split, build, write, verify, push."""

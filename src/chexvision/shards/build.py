@@ -15,12 +15,15 @@ import pyarrow as pa
 
 from chexvision import __version__
 from chexvision.errors import ChexError, UsageError
-from chexvision.files import sha256_of
+from chexvision.files.atomic import sha256_of
+from chexvision.files.atomic_folder import check_replaceable, staged_folder
 from chexvision.labels import format_labels, parse_labels
+from chexvision.nih.metadata import Entry, read_metadata
+from chexvision.nih.sources import Found, Index, find_images, read_images
+from chexvision.parallel import in_rank_order, map_in_order
 from chexvision.progress import Progress
-from chexvision.radiograph import decode_grey, resize_area
-from chexvision.shards.card import write_card
-from chexvision.shards.encode import Encoding, encode_grey, expected_bytes
+from chexvision.radiograph import Encoding, decode_grey, encode_grey, expected_bytes, resize_area
+from chexvision.shards.dataset_card import write_card
 from chexvision.shards.ledger import LEDGER_NAME, Ledger, LeftOut, open_ledger
 from chexvision.shards.manifest import (
     FORMAT,
@@ -34,18 +37,13 @@ from chexvision.shards.manifest import (
     read_manifest,
     write_manifest,
 )
-from chexvision.shards.metadata import Entry, read_metadata
-from chexvision.shards.order import in_rank_order
-from chexvision.shards.parallel import map_in_order
 from chexvision.shards.schema import SPLITS, Row
-from chexvision.shards.sources import Found, Index, find_images, read_images
 from chexvision.shards.split import (
     find_official_lists,
     read_split_table,
     split_by_patient,
     split_officially,
 )
-from chexvision.shards.staging import check_replaceable, staged_folder
 from chexvision.shards.writer import Finished, ShardWriter
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -11,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
-from chexvision.errors import ChexError
-from chexvision.files import regular_size
+from chexvision.errors import ChexError, UsageError
+from chexvision.files.atomic import regular_size
+from chexvision.shards.manifest import Manifest, read_manifest
 from chexvision.shards.schema import COLUMNS, NEEDED_COLUMNS
 
 _NEVER_NULL = ("filename", "labels")
@@ -120,3 +122,39 @@ _EXPECTED: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "image": (_is_image, "bytes of PNG or JPEG, or a struct with them"),
     "patient_id": (types.is_integer, "a whole number"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPlace:
+    """A set of shards in a folder or on the Hub, whole or not.
+
+    Args:
+        name: the folder, or ``USER/NAME@sha``.
+        manifest: None where it has none.
+        sizes: bytes of each Parquet file, by its path.
+        read: the schema of the shard at a path, and those of the named columns that it has; see `read_columns`.
+        readers: how many shards to read at once.
+    """
+
+    name: str
+    manifest: Manifest | None
+    sizes: dict[str, int]
+    read: Callable[[str, Sequence[str]], tuple[pa.Schema, pa.Table]]
+    readers: int
+
+
+def folder_place(folder: Path) -> ShardPlace:
+    """The shards in a folder.
+
+    Raises:
+        UsageError: there is no such folder.
+        ChexError: the manifest cannot be read.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder")
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*.parquet"))}
+
+    def read(path: str, columns: Sequence[str]) -> tuple[pa.Schema, pa.Table]:
+        return read_columns(folder / path, columns, f"{path} of {folder}")
+
+    return ShardPlace(str(folder), read_manifest(folder), sizes, read, 1)

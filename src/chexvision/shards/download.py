@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from chexvision.errors import ChexError
-from chexvision.files import write_text_atomic
+from chexvision.files.atomic import write_text_atomic
+from chexvision.files.hashes import Hashes
 from chexvision.hub.reference import RepoRef
 from chexvision.layout import cache_dir
 from chexvision.progress import Progress
-from chexvision.shards.hashes import Hashes
 from chexvision.shards.manifest import MANIFEST_NAME, read_manifest
 from chexvision.shards.remote import fetch_file, fetch_manifest, list_files, without_client_bars
 from chexvision.shards.schema import group_shards

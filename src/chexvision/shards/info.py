@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from chexvision.errors import ChexError
 from chexvision.labels import FINDINGS, NO_FINDING, parse_labels
-from chexvision.shards.overlap import shared_patients
-from chexvision.shards.parallel import map_in_order
-from chexvision.shards.place import ShardPlace
+from chexvision.parallel import map_in_order
+from chexvision.shards.columns import ShardPlace
 from chexvision.shards.schema import group_shards, patient_of
+from chexvision.shards.split import shared_patients
 
 _COLUMNS = ("filename", "labels", "patient_id", "age", "sex", "view")
 UNKNOWN = "unknown"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from chexvision.errors import ChexError
-from chexvision.shards.hashes import Hashes
+from chexvision.files.hashes import Hashes
 from chexvision.shards.manifest import Manifest, ShardEntry, difference
 
 _ADVICE = "`chexvision shards verify` lists all differences; build or fetch the shards again"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from chexvision.files import sha256_of, write_text_atomic
+from chexvision.files.atomic import sha256_of, write_text_atomic
 from chexvision.shards.manifest import BadImage
 from chexvision.shards.schema import SPLITS
 from chexvision.shards.writer import Finished, unfinished_name

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from chexvision.errors import ChexError
-from chexvision.files import read_regular
+from chexvision.files.atomic import read_regular
 
 MANIFEST_NAME = "manifest.json"
 FORMAT = 1

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from chexvision.errors import ChexError, PublishError, UsageError
 from chexvision.hub.reference import RepoRef
 from chexvision.hub.retry import reason, retried, status_of
+from chexvision.parallel import usable_cores
 from chexvision.progress import Progress
-from chexvision.shards.card import render_card
+from chexvision.shards.dataset_card import render_card
 from chexvision.shards.manifest import MANIFEST_NAME, Manifest, ShardEntry, read_manifest
-from chexvision.shards.parallel import usable_cores
 from chexvision.shards.remote import RemoteFile, list_files, without_client_bars
 from chexvision.shards.verify import listed_otherwise, verify_shards
 

@@ -14,9 +14,8 @@ import pyarrow as pa
 from chexvision.errors import ChexError
 from chexvision.hub.reference import RepoRef
 from chexvision.hub.retry import reason, retried
-from chexvision.shards.columns import read_columns
+from chexvision.shards.columns import ShardPlace, read_columns
 from chexvision.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
-from chexvision.shards.place import ShardPlace
 from chexvision.shards.schema import group_shards
 
 _READERS = 8

@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from chexvision.errors import UsageError
-from chexvision.files import regular_size
-from chexvision.shards.release import SPLITS as SPLITS
-from chexvision.shards.release import patient_of as patient_of
+from chexvision.files.atomic import regular_size
+from chexvision.nih.release import SPLITS as SPLITS
+from chexvision.nih.release import patient_of as patient_of
 
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 COLUMNS: tuple[tuple[str, pa.DataType], ...] = (

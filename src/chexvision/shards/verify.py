@@ -12,17 +12,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from chexvision.errors import UsageError
-from chexvision.files import sha256_of
+from chexvision.files.atomic import sha256_of
 from chexvision.hub.reference import RepoRef
 from chexvision.labels import FINDINGS, NO_FINDING, parse_labels
+from chexvision.parallel import map_in_order
 from chexvision.radiograph import decode_grey
-from chexvision.shards.columns import BadShard, opened_shard
+from chexvision.shards.columns import BadShard, ShardPlace, folder_place, opened_shard
 from chexvision.shards.manifest import Manifest, ShardEntry, SplitCounts, difference
-from chexvision.shards.overlap import shared_patients
-from chexvision.shards.parallel import map_in_order
-from chexvision.shards.place import ShardPlace, folder_place
 from chexvision.shards.remote import RemoteFile, fetch_file, hub_place, list_files
 from chexvision.shards.schema import COLUMNS, arrow_schema
+from chexvision.shards.split import shared_patients
 
 _SHOWN = 3
 _TEXTS = [name for name, _ in COLUMNS if name != "image"]

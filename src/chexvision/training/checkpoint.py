@@ -13,7 +13,7 @@ from torch import Tensor
 from chexvision.config import Recipe
 from chexvision.data.dataset import Split
 from chexvision.errors import ChexError
-from chexvision.files import atomic_path
+from chexvision.files.atomic import atomic_path
 
 _FORMAT = 2
 

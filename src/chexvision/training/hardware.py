@@ -15,9 +15,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
 
+from chexvision.artifact.contents import Hardware
 from chexvision.data.loader import Place
 from chexvision.errors import UsageError
-from chexvision.hub.artifact import Hardware
 
 # The other processes wait while the first downloads and decodes; ten minutes, the usual, end a run on a slow network.
 _PATIENCE = timedelta(hours=1)

@@ -20,11 +20,12 @@ from chexvision.data.augment import Draws, augment, draw
 from chexvision.data.dataset import Split
 from chexvision.data.loader import MicroBatch, images_a_pass, steps_per_epoch, training_batches
 from chexvision.errors import ChexError
-from chexvision.files import atomic_path
+from chexvision.files.atomic import atomic_path
 from chexvision.models.classifier import CheXVision
 from chexvision.seeds import mix_seed
 from chexvision.training.checkpoint import TrainingState, fingerprint, load_state, save_state
 from chexvision.training.ema import MovingAverage
+from chexvision.training.epoch_sums import EpochSums
 from chexvision.training.hardware import forget_peak_memory, peak_memory_mb, place_of
 from chexvision.training.history import (
     EpochRecord,
@@ -36,13 +37,12 @@ from chexvision.training.history import (
     read_history,
 )
 from chexvision.training.loss import DualHeadLoss, pos_weight
+from chexvision.training.micro_batch_probe import TrialPass, compiled, fit_micro_batch
 from chexvision.training.optimizer import learning_rate, make_optimizer
 from chexvision.training.processes import in_all_processes, must_stop, share_buffers
-from chexvision.training.report import Reporter
-from chexvision.training.session import BEST_FILE, STATE_FILE
-from chexvision.training.sums import EpochSums
+from chexvision.training.reporter import Reporter
+from chexvision.training.training_session import BEST_FILE, STATE_FILE
 from chexvision.training.validation import validate
-from chexvision.training.warm_up import TrialPass, compiled, fit_micro_batch
 
 
 class Training:

@@ -9,6 +9,9 @@ from pathlib import Path
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
+from chexvision.artifact import contents as artifact
+from chexvision.artifact.contents import Metrics, RunInfo
+from chexvision.artifact.store import Publication, open_store
 from chexvision.config import Recipe
 from chexvision.data.dataset import Split, open_split
 from chexvision.data.division import Division, division_of
@@ -16,25 +19,25 @@ from chexvision.data.placement import placed
 from chexvision.data.sizes import preprocessing_of
 from chexvision.data.source import ShardSource, find_shards
 from chexvision.evaluation.attributes import read_groups
-from chexvision.evaluation.calibration import FILE as CALIBRATION
 from chexvision.evaluation.final import Final, measure_final
 from chexvision.evaluation.overlap import TrainingImages
-from chexvision.evaluation.predict import as_predictions, predict_split
-from chexvision.evaluation.predictions import Predictions
-from chexvision.evaluation.thresholds import FILE as THRESHOLDS
-from chexvision.files import write_text_atomic
-from chexvision.hub import artifact
-from chexvision.hub.artifact import Metrics, RunInfo
-from chexvision.hub.card import render_card
+from chexvision.files.atomic import write_text_atomic
 from chexvision.hub.reference import Reference
-from chexvision.hub.store import Publication, open_store
+from chexvision.hub.repo_files import CONFIG, WEIGHTS
+from chexvision.inference.predict_split import as_predictions, predict_split
+from chexvision.metrics.calibration import FILE as CALIBRATION
+from chexvision.metrics.operating_points import Rules
+from chexvision.metrics.predictions import Predictions
+from chexvision.metrics.thresholds import FILE as THRESHOLDS
 from chexvision.models.classifier import CheXVision, build_model
 from chexvision.provenance import Provenance, now
+from chexvision.report.charts import curve_sheets
+from chexvision.report.model_card import render_card
 from chexvision.training.hardware import describe, package_versions, place_of, start_accelerator
 from chexvision.training.history import History, best_epoch, dump_history
 from chexvision.training.loop import Training
-from chexvision.training.report import ConsoleReporter
-from chexvision.training.session import BEST_FILE, TrainingSession
+from chexvision.training.reporter import ConsoleReporter
+from chexvision.training.training_session import BEST_FILE, TrainingSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,8 @@ def run_training(
     )
     info = _info(recipe, source, division, provenance, accelerator, training, started_at)
     seen = TrainingImages.of(splits["train"].rows, source)
-    folder = _assemble(work / "artifact", training, model, metrics, final, info, seen, to)
+    figures = _figures(predictions, final)
+    folder = _assemble(work / "artifact", training, model, metrics, final.rules, figures, info, seen, to)
     if session is not None:
         session.trained(folder)
     published = open_store(to, private=private).publish(folder, provenance.run_id) if to is not None else None
@@ -202,12 +206,20 @@ def _predict(
     }
 
 
+def _figures(predictions: dict[str, Predictions], final: Final) -> dict[str, str]:
+    """The curves of test, or of validation, whose probabilities nothing calibrates, where there is no test split."""
+    if "test" in predictions:
+        return curve_sheets(predictions["test"], final.rules, final.splits["test"])
+    return curve_sheets(predictions["validation"], Rules(), final.splits["validation"])
+
+
 def _assemble(
     folder: Path,
     training: Training,
     model: CheXVision,
     metrics: Metrics,
-    final: Final,
+    rules: Rules,
+    figures: dict[str, str],
     info: RunInfo,
     seen: TrainingImages,
     to: Reference | None,
@@ -216,12 +228,12 @@ def _assemble(
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    card = render_card(metrics, info, f"CheXVision {info.recipe.name}", sorted(final.figures), to)
+    card = render_card(metrics, info, f"CheXVision {info.recipe.name}", sorted(figures), to)
     write_text_atomic(partial / artifact.CARD, card)
-    for name, rule in ((THRESHOLDS, final.rules.thresholds), (CALIBRATION, final.rules.calibration)):
+    for name, rule in ((THRESHOLDS, rules.thresholds), (CALIBRATION, rules.calibration)):
         if rule is not None:
             write_text_atomic(partial / name, rule.model_dump_json(indent=2) + "\n")
-    for name, text in final.figures.items():
+    for name, text in figures.items():
         write_text_atomic(partial / artifact.FIGURES / name, text)
     (partial / artifact.HISTORY).write_text(dump_history(training.history), encoding="utf-8")
     write_text_atomic(partial / artifact.METRICS, metrics.model_dump_json(indent=2) + "\n")
@@ -229,7 +241,7 @@ def _assemble(
     seen.write(partial / artifact.TRAINING_IMAGES)
     model.to("cpu").save_pretrained(partial)  # the card is there already, so the mixin writes none of its own
     # safetensors makes its file readable by its owner alone.
-    (partial / artifact.WEIGHTS).chmod((partial / artifact.CONFIG).stat().st_mode)
+    (partial / WEIGHTS).chmod((partial / CONFIG).stat().st_mode)
     if folder.exists():
         shutil.rmtree(folder)
     partial.rename(folder)

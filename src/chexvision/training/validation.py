@@ -10,9 +10,9 @@ from accelerate import Accelerator
 
 from chexvision.data.dataset import Split
 from chexvision.errors import ChexError
-from chexvision.evaluation.metrics import measure
-from chexvision.evaluation.predict import as_predictions, predict_split
-from chexvision.evaluation.records import SplitMetrics
+from chexvision.inference.predict_split import as_predictions, predict_split
+from chexvision.metrics.measure import measure
+from chexvision.metrics.records import SplitMetrics
 from chexvision.models.classifier import CheXVision
 from chexvision.training.history import score
 from chexvision.training.loss import DualHeadLoss

@@ -1,0 +1,159 @@
+"""About how long a recipe takes on Kaggle's two T4s: measured in an earlier run's history, or else a guess."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from chexvision.config import Recipe
+from chexvision.hub.reference import RepoRef, parse_reference
+from chexvision_dispatch import run_records as records
+from chexvision_dispatch.kernels import TRAIN
+from chexvision_dispatch.run_records import RunRecord
+from chexvision_dispatch.targets.target import GpuHours
+
+# Images of the release: those of its official training and validation list, a twentieth of them for validation.
+_TRAIN_IMAGES, _VALIDATION_IMAGES = 82_000, 4_500
+# Images per second in training at 320², mixed precision, on two T4s: a guess, to be taken for its order alone.
+_IMAGES_PER_SECOND = {"densenet121": 220.0, "se_resnet34": 330.0}
+_SLOWEST = min(_IMAGES_PER_SECOND.values())
+_VALIDATION_SPEEDUP = 3.0
+_OVERHEAD_HOURS = 0.25  # installing, downloading, decoding, measuring and publishing
+_TRIED_RUNS = 5  # newest first
+_FILES = ("run.json", "history.json", "metrics.json")
+
+
+class _Part(BaseModel):
+    # Runs of other versions of this package are measurements, too.
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class _Epoch(_Part):
+    phase: int = Field(ge=1)
+    train_images_per_second: float = Field(gt=0, allow_inf_nan=False)
+    validation_seconds: float = Field(ge=0, allow_inf_nan=False)
+
+
+class _Phase(_Part):
+    freeze_backbone: bool
+
+
+class _Training(_Part):
+    phases: tuple[_Phase, ...]
+
+
+class _Data(_Part):
+    image_size: int
+
+
+class _Recipe(_Part):
+    model: dict[str, Any]
+    data: _Data
+    training: _Training
+
+
+class _Run(_Part):
+    recipe: _Recipe
+
+
+class _Split(_Part):
+    images: int = Field(ge=1)
+
+
+class _Metrics(_Part):
+    splits: dict[str, _Split]
+
+
+_HISTORY = TypeAdapter(tuple[_Epoch, ...])
+
+
+def gpu_hours(recipe: Recipe, options: Mapping[str, records.Option]) -> GpuHours:
+    """Hours of a session's accelerator; early stopping makes a run shorter.
+
+    Args:
+        recipe: what is to be trained.
+        options: of the target; a run counts as measured where it ran on the same accelerator.
+
+    Returns:
+        From the newest published run that trained the same network at the same image size, with its backbone frozen
+        and not as the recipe does; such a figure may refuse a run. Where there is none a guess, which may not.
+    """
+    for record in _published_runs(options.get("accelerator")):
+        hours = _measured(record, recipe)
+        if hours is not None:
+            return GpuHours(hours + _OVERHEAD_HOURS, f"measured in {record.run_id}", measured=True)
+    rate = _IMAGES_PER_SECOND.get(recipe.model.backbone, _SLOWEST) * (320 / recipe.data.image_size) ** 2
+    seconds = _seconds(recipe, {False: rate, True: rate}, 1 / (rate * _VALIDATION_SPEEDUP))
+    return GpuHours(seconds / 3600 + _OVERHEAD_HOURS, "a guess: no published run of it was measured yet")
+
+
+def _seconds(recipe: Recipe, rates: Mapping[bool, float], validation_seconds_per_image: float) -> float:
+    """Of all epochs, at `rates` in images per second by whether the backbone is frozen."""
+    train = min(recipe.data.max_train_images or _TRAIN_IMAGES, _TRAIN_IMAGES)
+    validation = min(recipe.data.max_validation_images or _VALIDATION_IMAGES, _VALIDATION_IMAGES)
+    return sum(
+        phase.epochs * (train / rates[phase.freeze_backbone] + validation * validation_seconds_per_image)
+        for phase in recipe.training.phases
+    )
+
+
+def _published_runs(accelerator: object) -> Iterable[RunRecord]:
+    """The newest training runs on Kaggle's `accelerator` whose artifact can be had."""
+    # `runs list` is where a damaged record shows; a dispatch does without its measurement.
+    known = records.every(lambda error: None)
+    mine = [
+        record
+        for record in known
+        if record.target == "kaggle"
+        and record.published is not None
+        and record.kernel == TRAIN.name
+        and record.options.get("accelerator") == accelerator
+    ]
+    return mine[::-1][:_TRIED_RUNS]
+
+
+def _measured(record: RunRecord, recipe: Recipe) -> float | None:
+    """Hours of all epochs at the speed of an earlier run; None where it trained something else, or cannot be read."""
+    try:
+        run_text, history_text, metrics_text = _files(str(record.published))
+        run, history = _Run.model_validate_json(run_text), _HISTORY.validate_json(history_text)
+        validation = _Metrics.model_validate_json(metrics_text).splits.get("validation")
+    except (OSError, ValidationError):
+        return None
+    same = run.recipe.model == recipe.model.model_dump() and run.recipe.data.image_size == recipe.data.image_size
+    if not same or validation is None:
+        return None
+    phases = run.recipe.training.phases
+    rates: dict[bool, list[float]] = {}
+    for epoch in history:
+        if epoch.phase <= len(phases):
+            rates.setdefault(phases[epoch.phase - 1].freeze_backbone, []).append(epoch.train_images_per_second)
+    if not {phase.freeze_backbone for phase in recipe.training.phases} <= rates.keys():
+        return None
+    per_image = median(epoch.validation_seconds for epoch in history) / validation.images
+    return _seconds(recipe, {frozen: median(rate) for frozen, rate in rates.items()}, per_image) / 3600
+
+
+def _files(published: str) -> list[bytes]:
+    """The small files of a published artifact.
+
+    Raises:
+        OSError: one of them cannot be had.
+    """
+    reference = parse_reference(published)
+    if not isinstance(reference, RepoRef):
+        return [(reference / name).read_bytes() for name in _FILES]
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()  # for a few kB
+    try:
+        paths = [hf_hub_download(reference.repo_id, name, revision=reference.revision) for name in _FILES]
+    except Exception as error:
+        # Each generation of the client lets another HTTP library's errors out.
+        raise OSError(f"{published} cannot be read") from error
+    return [Path(path).read_bytes() for path in paths]

@@ -1,0 +1,1 @@
+"""Where runs are sent: a module for each target."""

@@ -1,0 +1,219 @@
+"""Hugging Face Jobs: the same script on a paid machine, fetched from the run's branch by a command of a few lines."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from chexvision.errors import ChexError, UsageError
+from chexvision.hub.account import NEW_TOKEN_PAGE, is_oauth
+from chexvision.hub.reference import RepoRef, parse_reference
+from chexvision.hub.retry import is_transient, reason, retried, status_of
+from chexvision.provenance import now
+from chexvision.runs.branch import RunBranch
+from chexvision_dispatch.polling import Outage, until_answered
+from chexvision_dispatch.run_records import RunRecord, Session
+from chexvision_dispatch.script import SCRIPT_NAME
+from chexvision_dispatch.targets.target import GpuHours, Phase, Refused, SessionState
+
+# Torch with CUDA; what else the bundle needs is installed by the script. Since 2.10 these images have torch in the
+# system's own Python, which pip leaves alone unless told otherwise (PEP 668).
+IMAGE = "pytorch/pytorch:2.10.0-cuda12.8-cudnn9-runtime"
+PIP_MAY_INSTALL = {"PIP_BREAK_SYSTEM_PACKAGES": "1"}
+MAX_HOURS = 24 * 7
+MARGIN_HOURS, MARGIN_SHARE = 1 / 3, 0.1
+WAIT_S = 10.0  # before a dropped log is taken up again
+_PHASES: dict[str, Phase] = {
+    "SCHEDULING": "queued",
+    "RUNNING": "running",
+    "COMPLETED": "complete",
+    "ERROR": "error",
+    "CANCELED": "cancelled",
+    "DELETED": "cancelled",
+}
+_HUB = "https://huggingface.co"
+T = TypeVar("T")
+
+# The image need not know the Hub's client. The token goes to the Hub alone, not along with a redirect.
+FETCH = """
+import hashlib, os, pathlib, sys, urllib.request
+url, sha256 = sys.argv[1:]
+request = urllib.request.Request(url)
+request.add_unredirected_header("Authorization", "Bearer " + os.environ["HF_TOKEN"])
+script = urllib.request.urlopen(request, timeout=60).read()
+if hashlib.sha256(script).hexdigest() != sha256:
+    sys.exit("error: the script was altered on its way; dispatch it again")
+root = pathlib.Path(os.environ.get("CHEXVISION_ROOT", "/tmp/chexvision"))
+for name in ("working", "input", "tmp"):
+    (root / name).mkdir(parents=True, exist_ok=True)
+(root / "script.py").write_bytes(script)
+os.chdir(root / "working")
+os.execv(sys.executable, [sys.executable, "-u", str(root / "script.py")])
+"""
+
+
+class HfJobs:
+    """Runs scripts as jobs of the Hub.
+
+    Args:
+        flavor: the Hub's name for the hardware, such as ``t4-small``.
+        timeout_hours: after which a job is cut.
+        image: a Docker image with torch and CUDA; a current one of PyTorch's where left out.
+
+    Raises:
+        UsageError: an argument the Hub would not take.
+    """
+
+    name = "hf-jobs"
+    reads_folders = False
+    may_withhold = False
+    has_token = True
+
+    def __init__(self, flavor: str, timeout_hours: float, image: str | None = None) -> None:
+        if not 0 < timeout_hours <= MAX_HOURS:
+            raise UsageError(f"--timeout-hours {timeout_hours:g} must be above 0 and at most {MAX_HOURS}")
+        self.max_hours: float | None = timeout_hours - min(MARGIN_HOURS, MARGIN_SHARE * timeout_hours)
+        self._flavor = flavor
+        self._timeout_s = round(timeout_hours * 3600)
+        self._image = image or IMAGE
+
+    def check(self, needs: GpuHours | None) -> list[str]:
+        """See that the flavor exists and that there is a token: without one a job could neither read nor publish."""
+        token = _token()
+        offered = {one.name: one for one in _asked(lambda api: api.list_jobs_hardware(), "listing its hardware")}
+        if self._flavor not in offered:
+            raise UsageError(f"--flavor {self._flavor}: the Hub has no such hardware; it has {', '.join(offered)}")
+        chosen = offered[self._flavor]
+        price = f"${chosen.unit_cost_usd:.4g} per {chosen.unit_label}"
+        notes = [f"a job on {self._flavor} ({chosen.pretty_name}) costs {price}"]
+        if is_oauth(token):
+            notes.append(
+                "this machine's Hub token is of a login with the browser (OAuth): the job gets a copy, which is not "
+                "refreshed there, has all your rights and ends within 30 days; safer is a fine-grained token in "
+                f"HF_TOKEN: {NEW_TOKEN_PAGE}"
+            )
+        return notes
+
+    def prepare(self, record: RunRecord, folder: Path) -> list[str]:
+        """The script is all that is needed."""
+        _repository(record)
+        return []
+
+    def start(self, record: RunRecord, folder: Path) -> Session:
+        """Leave the script on the run's branch and start a job that fetches it from there."""
+        from huggingface_hub import HfApi, constants
+
+        token, repo_id = _token(), _repository(record)
+        script = (folder / SCRIPT_NAME).read_bytes()
+        branch = RunBranch(repo_id, record.run_id, token, private=record.private)
+        try:
+            sha = branch.send({SCRIPT_NAME: script}, f"Script of {record.run_id}")
+        except ChexError as error:
+            raise Refused(str(error)) from error
+        url = f"{constants.ENDPOINT}/{repo_id}/resolve/{sha}/{SCRIPT_NAME}"
+        try:
+            # Not tried again: a job whose answer was lost would be paid twice.
+            job = HfApi(token=token).run_job(
+                image=self._image,
+                command=["python", "-c", FETCH, url, hashlib.sha256(script).hexdigest()],
+                env=PIP_MAY_INSTALL | ({"HF_ENDPOINT": constants.ENDPOINT} if constants.ENDPOINT != _HUB else {}),
+                secrets={"HF_TOKEN": token},
+                flavor=self._flavor,
+                timeout=f"{self._timeout_s}s",
+                labels={"chexvision-run": record.run_id, "session": str(len(record.sessions) + 1)},
+            )
+        except Exception as error:  # each generation of the client lets another HTTP library's errors out
+            if is_transient(error) and status_of(error) is None:
+                raise ChexError(
+                    f"the Hub's answer about the job was lost ({reason(error)}); look whether it runs on "
+                    "https://huggingface.co/settings/jobs before you dispatch again"
+                ) from error
+            hints = {401: "log in again: hf auth login", 402: "add credit: https://huggingface.co/settings/billing"}
+            hint = hints.get(status_of(error) or 0, "does your token have the right to start jobs?")
+            raise Refused(f"the Hub did not take the job: {_masked(reason(error), token)}; {hint}") from error
+        return Session(now(), job.id, job.url)
+
+    def state(self, session: Session) -> SessionState:
+        """The Hub's stage of the job."""
+        job = _asked(lambda api: api.inspect_job(job_id=session.handle), f"asking for job {session.handle}")
+        stage = str(getattr(job.status.stage, "value", job.status.stage))
+        return SessionState(_PHASES.get(stage, "running"), job.status.message or "")
+
+    def log(self, session: Session, *, follow: bool) -> Iterator[str]:
+        """The job's log, line by line."""
+        shown, outage = 0, Outage()
+        while True:
+            ended = (until_answered(lambda: self.state(session)) if follow else self.state(session)).ended
+            try:
+                lines = _api().fetch_job_logs(job_id=session.handle, follow=follow)
+                for number, line in enumerate(lines):
+                    outage.over()
+                    if number >= shown:
+                        shown += 1
+                        yield line if line.endswith("\n") else f"{line}\n"
+            except Exception as error:
+                # What the client itself did not get over; each of its generations raises another library's errors.
+                failure = ChexError(f"the Hub does not send the log of job {session.handle}: {reason(error)}")
+                failure.__cause__ = error
+                if not follow:
+                    raise failure from error
+                outage.wait(failure)
+                continue
+            if ended or not follow:
+                return
+            if not until_answered(lambda: self.state(session)).ended:
+                time.sleep(WAIT_S)
+
+    def cancel(self, session: Session) -> bool:
+        """Cancel the job. It receives SIGTERM and saves its state if it is given the time."""
+        _asked(lambda api: api.cancel_job(job_id=session.handle), f"cancelling job {session.handle}")
+        return True
+
+    def kill(self, session: Session, kaggle_session_id: int | None) -> None:
+        """Cancel the job once more: the Hub ends what does not end by itself."""
+        self.cancel(session)
+
+    def hands_on(self, session: Session) -> bool:
+        """A job's disk is gone with it."""
+        return False
+
+    def collect(self, session: Session, folder: Path, names: Sequence[str]) -> Path | None:
+        """A job's disk is gone with it."""
+        return None
+
+
+def _repository(record: RunRecord) -> str:
+    to = parse_reference(record.to) if record.to is not None else None
+    if not isinstance(to, RepoRef):
+        raise UsageError("a job's disk is gone with it: name the repository to publish to, --to USER/REPO")
+    return to.repo_id
+
+
+def _token() -> str:
+    from huggingface_hub import get_token
+
+    token = get_token()
+    if token is None:
+        raise ChexError("no Hub token on this machine, and a job needs one; log in with `hf auth login`")
+    return token
+
+
+def _api() -> Any:
+    from huggingface_hub import HfApi
+
+    return HfApi()
+
+
+def _asked(call: Callable[[Any], T], what: str) -> T:
+    try:
+        return retried(lambda: call(_api()), what=what, attempts=4)
+    except Exception as error:
+        # Each generation of the client lets another HTTP library's errors out.
+        raise ChexError(f"the Hub failed on {what}: {reason(error)}; is this machine's token still right?") from error
+
+
+def _masked(text: str, token: str) -> str:
+    return text.replace(token, "***")

@@ -1,0 +1,348 @@
+"""Kaggle: a script kernel on two free T4s, through the `kaggle` package's Python API."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from chexvision.errors import ChexError, UsageError
+from chexvision.hub.retry import retried
+from chexvision.layout import shared_dir
+from chexvision.provenance import now
+from chexvision_dispatch.run_records import RunRecord, Session
+from chexvision_dispatch.targets import kaggle_cancel
+from chexvision_dispatch.targets import kaggle_client as client
+from chexvision_dispatch.targets import kaggle_output as output
+from chexvision_dispatch.targets.credentials import remembered_dataset
+from chexvision_dispatch.targets.target import Busy, GpuHours, NotAsRequested, Phase, Refused, SessionState
+
+METADATA_NAME = "kernel-metadata.json"
+SESSION_HOURS = 12  # a session is cut after these, whatever it asked for
+# A session ends by itself this long before it would be cut: the smaller of hours and a share of its length.
+MARGIN_HOURS, MARGIN_SHARE = 1 / 3, 0.1
+UNKNOWN_USER = "USERNAME"
+_SENT_NAME = "sent.txt"  # the kernel that was pushed from a folder, whether or not an answer came
+# A push whose answer was lost shows up within seconds, or never. Seconds before each look.
+LOOKS = (1.0, 3.0, 6.0)
+
+ACCELERATORS = ("NvidiaTeslaT4",)
+_NOT_FOR_THIS = {
+    "NvidiaTeslaP100": "Kaggle has retired it and silently gives something else; take NvidiaTeslaT4",
+    "Tpu1VmV38": "it is a TPU, and training needs a GPU; take NvidiaTeslaT4",
+}
+_DATASET = re.compile(r"^[\w-]+/[\w-]+$")
+# The first is where today's images lie; public kernels name those of the other two.
+_IMAGE = re.compile(
+    r"gcr\.io/(kaggle-private-byod/python@sha256:[0-9a-f]{64}"
+    r"|kaggle-(gpu-)?images/python(@sha256:[0-9a-f]{64}|:[\w.-]+))"
+)
+_PHASES: dict[str, Phase] = {
+    "QUEUED": "queued",
+    "NEW_SCRIPT": "queued",
+    "RUNNING": "running",
+    "CANCEL_REQUESTED": "running",
+    "COMPLETE": "complete",
+    "ERROR": "error",
+    "CANCEL_ACKNOWLEDGED": "cancelled",
+}
+
+
+class _NoKernel(ChexError):
+    """Kaggle has no such kernel, or keeps it from this account."""
+
+
+class Kaggle:
+    """Runs scripts as private kernels.
+
+    Args:
+        accelerator: Kaggle's name for the hardware; ``NvidiaTeslaT4`` is two T4s.
+        timeout_hours: after which a session is cut, in (0, 12].
+        token_dataset: ``OWNER/SLUG`` of a private dataset that holds ``hf_token.txt``.
+        docker_image: one of Kaggle's own images, pinned; the newest where left out.
+        public: show the kernels to everybody.
+        dry_run: ask Kaggle nothing; the user's name is then taken from where it is written down, if it is.
+
+    Raises:
+        UsageError: an argument Kaggle would not take.
+    """
+
+    name = "kaggle"
+    reads_folders = False
+    may_withhold = True
+
+    def __init__(
+        self,
+        accelerator: str,
+        timeout_hours: float,
+        token_dataset: str | None,
+        docker_image: str | None = None,
+        public: bool = False,
+        *,
+        dry_run: bool = False,
+    ) -> None:
+        if not 0 < timeout_hours <= SESSION_HOURS:
+            raise UsageError(f"--timeout-hours {timeout_hours:g} must be above 0 and at most {SESSION_HOURS}")
+        if accelerator not in ACCELERATORS:
+            why = _NOT_FOR_THIS.get(accelerator, f"Kaggle does not know it; known are {', '.join(ACCELERATORS)}")
+            raise UsageError(f"--accelerator {accelerator}: {why}")
+        if token_dataset is not None and not _DATASET.match(token_dataset):
+            raise UsageError(f"--token-dataset {token_dataset} must read OWNER/SLUG")
+        if docker_image is not None and not _IMAGE.fullmatch(docker_image):
+            raise UsageError(
+                f"--docker-image {docker_image} must be one of Kaggle's own, such as "
+                "gcr.io/kaggle-private-byod/python@sha256:<64 hex digits>"
+            )
+        self.max_hours: float | None = timeout_hours - min(MARGIN_HOURS, MARGIN_SHARE * timeout_hours)
+        self._accelerator = accelerator
+        self._timeout_s = round(timeout_hours * 3600)
+        # A run that was dispatched before there was one is given it in its next session.
+        self._token_dataset = token_dataset or (None if dry_run else remembered_dataset())
+        self._docker_image = docker_image
+        self._public = public
+        self._client: tuple[Any, str] | None = None
+        self._user = client.written_down_user() if dry_run else None
+
+    @property
+    def has_token(self) -> bool:
+        """Kaggle's API attaches no secrets; a dataset is the only way."""
+        return self._token_dataset is not None
+
+    @property
+    def _logged_in(self) -> tuple[Any, str]:
+        if self._client is None:
+            self._client = client.log_in()
+            self._user = self._client[1]
+        return self._client
+
+    @property
+    def _api(self) -> Any:
+        return self._logged_in[0]
+
+    def check(self, needs: GpuHours | None) -> list[str]:
+        """Log in, look at the quota and at the token's dataset: Kaggle drops missing ones without a word."""
+        quota = client.gpu_quota(self._api)
+        notes = []
+        if quota is not None and needs is not None:
+            notes.append(_budget(quota, needs))
+        if quota is not None and not quota.ever_run:
+            notes.append(f"{self._user} {client.NEVER_RUN}")
+        if self._token_dataset is not None:
+            self._check_dataset(self._token_dataset)
+        return notes
+
+    def _check_dataset(self, dataset: str) -> None:
+        from requests import RequestException
+
+        try:
+            status = self._api.dataset_status(dataset)
+        except RequestException as error:
+            if client.status_of(error) in (403, 404):
+                raise ChexError(
+                    f"Kaggle has no dataset {dataset}, or keeps it from {self._user}; make it with "
+                    "`chexvision credentials sync`, or leave --token-dataset out"
+                ) from None
+            raise client.explained(error, f"while looking for the dataset {dataset}") from error
+        if status != "ready":
+            raise ChexError(
+                f"the dataset {dataset} is not ready ({status}); a new one takes a minute, then try again"
+            )
+
+    def prepare(self, record: RunRecord, folder: Path) -> list[str]:
+        """Write ``kernel-metadata.json`` from the kernel's own template."""
+        template = json.loads((shared_dir("kernels") / record.kernel / METADATA_NAME).read_text(encoding="utf-8"))
+        number = len(record.sessions) + 1
+        # A kernel for each session: the output of the one before is attached to it. A title has 50 characters.
+        title = f"chexvision-{record.run_id}" if number == 1 else f"session-{number}-{record.run_id}"
+        token = [self._token_dataset] if self._token_dataset else []
+        metadata = template | {
+            "id": f"{self._user or UNKNOWN_USER}/{title}",
+            "title": title,
+            "is_private": not self._public,
+            "dataset_sources": [*template["dataset_sources"], *token],
+            "kernel_sources": self._sources(record),
+        }
+        if "machine_shape" in template:
+            metadata["machine_shape"] = self._accelerator
+        if self._docker_image:
+            metadata["docker_image"] = self._docker_image
+        (folder / METADATA_NAME).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+        notes = []
+        if self._user is None:
+            notes.append(
+                f"your Kaggle user name is not written down here; {METADATA_NAME} has {UNKNOWN_USER} in its place"
+            )
+        if self._token_dataset is None:
+            where = f"published to {record.to} by" if record.to else "published; fetch it with"
+            notes.append(
+                "no --token-dataset: the session has no Hub token (`chexvision credentials sync` gives it one), so "
+                f"what it makes stays in its output until it is {where} `chexvision runs collect`"
+            )
+        return notes
+
+    def _sources(self, record: RunRecord) -> list[str]:
+        """The newest session whose output Kaggle attaches; what went on after it is on the run's branch."""
+        return next(([one.handle] for one in reversed(record.sessions) if self.hands_on(one)), [])
+
+    def hands_on(self, session: Session) -> bool:
+        """Kaggle attaches what completed, and to kernels of the same account alone; it drops all else silently."""
+        if session.outcome in ("failed", "cancelled", "unpublished") or not self._is_own(session):
+            return False
+        try:
+            return self.state(session).phase == "complete"
+        except _NoKernel:
+            return False
+
+    def _is_own(self, session: Session) -> bool:
+        """Whether the account that is logged in started it."""
+        _, user = self._logged_in
+        return session.handle.partition("/")[0].casefold() == user.casefold()
+
+    def start(self, record: RunRecord, folder: Path) -> Session:
+        """Push the kernel once; an answer that is lost is looked for, never pushed again."""
+        kernel = json.loads((folder / METADATA_NAME).read_text(encoding="utf-8"))["id"]
+        sent = folder / _SENT_NAME
+        if sent.is_file() and sent.read_text(encoding="utf-8") == kernel and self._shows(kernel):
+            return Session(now(), kernel, _page(kernel))  # an earlier push, whose answer was lost, did arrive
+        sent.write_text(kernel, encoding="utf-8")
+        try:
+            return self._push(kernel, folder)
+        except Refused:
+            sent.unlink()
+            raise
+
+    def _push(self, kernel: str, folder: Path) -> Session:
+        from requests import RequestException
+
+        try:
+            with redirect_stdout(sys.stderr):  # the client prints its warnings to where our results go
+                answer = self._api.kernels_push(str(folder), timeout=str(self._timeout_s))
+        except RequestException as error:
+            status = client.status_of(error)
+            if status is not None and status < 500:
+                raise client.explained(error, "and refused the push", _refusal(client.message_of(error))) from error
+            self._look_for(kernel, error)
+            return Session(now(), kernel, _page(kernel))
+        except ValueError as error:
+            raise Refused(f"the kaggle package refused {folder}: {error}") from None
+        return _session(kernel, answer)
+
+    def _look_for(self, kernel: str, error: Exception) -> None:
+        print("Kaggle's answer to the push was lost; checking whether it arrived", file=sys.stderr)
+        from requests import RequestException
+
+        for seconds in LOOKS:
+            time.sleep(seconds)
+            try:
+                if self._shows(kernel):
+                    return
+            except RequestException as unanswered:
+                error = unanswered
+        raise ChexError(
+            f"Kaggle did not answer the push ({client.what_happened(error)}) and shows no kernel {kernel}; "
+            f"if {_page(kernel)} stays empty in a minute, dispatch again"
+        ) from error
+
+    def _shows(self, kernel: str) -> bool:
+        from requests import RequestException
+
+        try:
+            self._api.kernels_status(kernel)
+        except ValueError:
+            return False  # what the client makes of 401 and 403: there is no such kernel
+        except RequestException as error:
+            if client.status_of(error) == 404:
+                return False
+            raise
+        return True
+
+    def state(self, session: Session) -> SessionState:
+        """Kaggle's status of the kernel's last session."""
+        from requests import RequestException
+
+        try:
+            answer = retried(
+                lambda: self._api.kernels_status(session.handle), what=f"status of {session.handle}", attempts=3
+            )
+        except ValueError:
+            # What the client makes of 401 and 403 alike.
+            raise self._no_kernel(session) from None
+        except RequestException as error:
+            if client.status_of(error) == 404:
+                raise self._no_kernel(session) from None
+            raise client.explained(error, f"while asking for {session.handle}") from error
+        status = str(getattr(answer.status, "name", answer.status)).upper()
+        return SessionState(_PHASES.get(status, "running"), answer.failure_message or "")
+
+    def _no_kernel(self, session: Session) -> _NoKernel:
+        return _NoKernel(f"Kaggle shows {self._user} no kernel {session.handle}: it was deleted or is another user's")
+
+    def log(self, session: Session, *, follow: bool) -> Iterator[str]:
+        """Kaggle's stream while the session runs, what it kept of it afterwards."""
+        return output.log(self._api, session.handle, lambda: self.state(session), follow=follow)
+
+    def cancel(self, session: Session) -> bool:
+        """Kaggle passes nothing on to a session."""
+        return False
+
+    def kill(self, session: Session, kaggle_session_id: int | None) -> None:
+        """Cancel the session, from the account that started it."""
+        if not self._is_own(session):
+            raise ChexError(
+                f"{session.handle} was started by another account than {self._user}, and only that one can end it: "
+                f"log in with its token, or end it on {session.page}"
+            )
+        kaggle_cancel.cancel(self._api, session, kaggle_session_id)
+
+    def collect(self, session: Session, folder: Path, names: Sequence[str]) -> Path | None:
+        """Download the session's output."""
+        output.download(self._api, session.handle, folder, names)
+        return folder
+
+
+def _budget(quota: client.Quota, needs: GpuHours) -> str:
+    """What is left of the quota, and whether the run fits into it.
+
+    Raises:
+        Refused: it does not, and is to be refused then.
+    """
+    told = f"Kaggle quota: {quota}"
+    if needs.hours is not None:
+        told += f"; this recipe takes about {needs.hours:.1f} ({needs.basis})"
+    if quota.left > 0 and (needs.hours is None or needs.hours <= quota.left):
+        return told
+    # A run that is resumed has no estimate, and no way to choose.
+    remedy = "wait" if needs.hours is None else "wait, or choose fewer epochs or images"
+    if not needs.force and (needs.measured or quota.left == 0):
+        raise Refused(f"{told}; {remedy}{'' if needs.hours is None else ', or add --force'}")
+    return f"{told}, which may not fit: {remedy}; a session that is cut off can be resumed when hours are left"
+
+
+def _session(kernel: str, answer: Any) -> Session:
+    if answer.error:
+        reason = answer.error.rstrip(". ")
+        raise _refusal(reason)(f"Kaggle refused the push: {reason}; {client.remedy(reason)}")
+    page = answer.url or _page(kernel)
+    dropped = [*(answer.invalid_dataset_sources or []), *(answer.invalid_kernel_sources or [])]
+    session = Session(now(), kernel, page)
+    if dropped:
+        raise NotAsRequested(
+            f"Kaggle started the session without {', '.join(dropped)}, which it does not find or does not attach, so "
+            f"it may publish nothing or begin anew; end it with `chexvision runs cancel --now` or on {page}",
+            session,
+        )
+    return session
+
+
+def _refusal(reason: str) -> type[Refused]:
+    """What a push that Kaggle refuses for `reason` raises."""
+    return Busy if "session count" in reason.lower() else Refused
+
+
+def _page(kernel: str) -> str:
+    return f"https://www.kaggle.com/code/{kernel}"

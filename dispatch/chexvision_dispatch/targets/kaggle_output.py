@@ -1,0 +1,155 @@
+"""What a Kaggle session writes: its log as it comes, and the files it leaves."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from chexvision.errors import ChexError
+from chexvision.files.atomic import atomic_path
+from chexvision.hub.retry import retried
+from chexvision_dispatch.polling import Outage, until_answered
+from chexvision_dispatch.targets import kaggle_client as client
+from chexvision_dispatch.targets.target import SessionState
+
+WAIT_S = 10.0  # between polls of a queued session, and before a dropped stream is taken up again
+SILENCE_S = 3.0  # a running session's log that says nothing for so long is shown as far as it goes
+_PAGE_SIZE = 100
+_CHUNK = 1 << 20
+
+
+def log(api: Any, kernel: str, state: Callable[[], SessionState], *, follow: bool) -> Iterator[str]:
+    """What the last session of `kernel` wrote, from its beginning; with `follow` until it ends.
+
+    Raises:
+        ChexError: Kaggle does not answer; with `follow` only what waiting does not help against.
+    """
+    from requests import RequestException
+
+    ask = until_answered if follow else _once
+    shown, outage = 0, Outage()
+    while True:
+        now = ask(state)
+        if now.phase == "queued":
+            if not follow:
+                return
+            time.sleep(WAIT_S)
+            continue
+        try:
+            events = api.kernels_logs_stream(kernel)
+            # Each stream begins at the first line again.
+            for number, text in enumerate(_texts(events if follow or now.ended else _until_silent(events))):
+                outage.over()
+                if number >= shown:
+                    shown += 1
+                    yield text
+        except ValueError as error:
+            raise ChexError(f"Kaggle shows no log of {kernel}: {error}") from None
+        except RequestException as error:
+            failure = client.explained(error, f"while sending the log of {kernel}")
+            if not follow:
+                raise failure from error
+            failure.__cause__ = error
+            outage.wait(failure)
+            continue
+        if not follow or now.ended:
+            return
+        if not ask(state).ended:
+            time.sleep(WAIT_S)
+
+
+def _once(call: Callable[[], SessionState]) -> SessionState:
+    return call()
+
+
+def _texts(events: Iterator[object]) -> Iterator[str]:
+    """What events say, as whole lines: some come without their newline, and some with nothing at all."""
+    for event in events:
+        data = event.get("data") if isinstance(event, dict) else event
+        if data is not None:
+            text = str(data)
+            yield text if text.endswith(("\n", "\r")) else f"{text}\n"  # \r: a progress bar that is redrawn
+
+
+def _until_silent(events: Iterator[dict[str, str]]) -> Iterator[dict[str, str]]:
+    """Events until none comes for a while: a running session's stream does not end."""
+    waiting: queue.Queue[dict[str, str] | Exception | None] = queue.Queue()
+
+    def read() -> None:
+        try:
+            for event in events:
+                waiting.put(event)
+            waiting.put(None)
+        except Exception as error:  # noqa: BLE001 - raised again where it is read
+            waiting.put(error)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        try:
+            event = waiting.get(timeout=SILENCE_S)
+        except queue.Empty:
+            return
+        if event is None:
+            return
+        if isinstance(event, Exception):
+            raise event
+        yield event
+
+
+def download(api: Any, kernel: str, folder: Path, names: Sequence[str]) -> None:
+    """Bring files of these names, or in folders of these names, that the last session of `kernel` left.
+
+    Raises:
+        ChexError: a file has a name that leads out of `folder`, or did not come whole.
+    """
+    from requests import RequestException
+
+    try:
+        for name, url in retried(lambda: _listing(api, kernel), what=f"files of {kernel}", attempts=4):
+            if name not in names and not name.startswith(tuple(one for one in names if one.endswith("/"))):
+                continue
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts:
+                raise ChexError(f"the output of {kernel} has a file {name!r}, which leads out of its folder")
+            retried(partial(_fetch, url, folder / path), what=f"fetching {name}", attempts=4)
+    except ValueError as error:
+        raise ChexError(f"Kaggle shows no output of {kernel}: {error}") from None
+    except RequestException as error:
+        raise client.explained(error, f"while sending the output of {kernel}") from error
+
+
+def _listing(api: Any, kernel: str) -> list[tuple[str, str]]:
+    """Names and addresses of the files."""
+    from kagglesdk.kernels.types.kernels_api_service import ApiListKernelSessionOutputRequest
+
+    request = ApiListKernelSessionOutputRequest()
+    request.user_name, request.kernel_slug = kernel.split("/")
+    request.page_size = _PAGE_SIZE
+    files: list[tuple[str, str]] = []
+    with api.build_kaggle_client() as kaggle:
+        while True:
+            answer = kaggle.kernels.kernels_api_client.list_kernel_session_output(request)
+            files += [(item.file_name, item.url) for item in answer.files or []]
+            if not answer.next_page_token:
+                return files
+            request.page_token = answer.next_page_token
+
+
+def _fetch(url: str, path: Path) -> None:
+    """Download one file, whole or not at all. The address is signed: no credentials go there."""
+    import requests
+
+    with requests.get(url, stream=True, timeout=60) as response:
+        response.raise_for_status()
+        with atomic_path(path) as unfinished, unfinished.open("wb") as file:
+            written = 0
+            for chunk in response.iter_content(_CHUNK):
+                written += file.write(chunk)
+            expected = response.headers.get("Content-Length")
+            if expected is not None and "Content-Encoding" not in response.headers and written != int(expected):
+                raise requests.exceptions.ChunkedEncodingError(f"{written} of {expected} bytes came")

@@ -1,0 +1,161 @@
+"""This machine: the script in a process of its own, in a folder laid out as on Kaggle."""
+
+from __future__ import annotations
+
+import codecs
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+import platformdirs
+
+from chexvision.errors import ChexError
+from chexvision.provenance import now
+from chexvision_dispatch.run_records import RunRecord, Session
+from chexvision_dispatch.script import SCRIPT_NAME
+from chexvision_dispatch.targets.target import GpuHours, Refused, SessionState
+
+LOG_NAME = "log.txt"
+EXIT_NAME = "exit-code"  # written by the script's last breath; not there after a SIGKILL
+LOCK_NAME = "running.lock"  # held by the script as long as it runs, whatever becomes of us
+
+# Training needs none of these; what a process does not know it cannot print.
+_WITHHELD = ("KAGGLE_API_TOKEN", "KAGGLE_KEY", "KAGGLE_USERNAME")
+_LOOK_S = 0.1
+
+
+class Local:
+    """Runs scripts here.
+
+    Args:
+        run_dir: the run's folder: the script starts in its ``working``, beside ``input`` and ``tmp``.
+        max_hours: after which a session saves its state and ends; None for no limit.
+    """
+
+    name = "local"
+    reads_folders = True
+    may_withhold = False
+    has_token = True  # the user's own, where there is one
+
+    def __init__(self, run_dir: str, max_hours: float | None = None) -> None:
+        self._run_dir = Path(run_dir)
+        self.max_hours = max_hours
+
+    def check(self, needs: GpuHours | None) -> list[str]:
+        """Nothing of this machine has to be asked for."""
+        return []
+
+    def prepare(self, record: RunRecord, folder: Path) -> list[str]:
+        """The script is all that is needed."""
+        return []
+
+    def start(self, record: RunRecord, folder: Path) -> Session:
+        """Start the script. It writes to ``log.txt`` itself and so survives a closed terminal."""
+        for name in ("working", "input", "tmp"):
+            (self._run_dir / name).mkdir(parents=True, exist_ok=True)
+        (self._run_dir / EXIT_NAME).unlink(missing_ok=True)
+        if record.sessions and (self._run_dir / LOG_NAME).exists():
+            (self._run_dir / LOG_NAME).rename(self._run_dir / f"log-{len(record.sessions)}.txt")
+        # The lock is inherited: it is free again when the script's process is gone, and a process id used anew
+        # by another program is never taken for it.
+        with (self._run_dir / LOG_NAME).open("wb") as log, (self._run_dir / LOCK_NAME).open("wb") as lock:
+            self._hold(lock)
+            process = subprocess.Popen(
+                [sys.executable, "-u", str((folder / SCRIPT_NAME).resolve())],
+                cwd=self._run_dir / "working",
+                env={**_environment(), "CHEXVISION_EXIT_FILE": str((self._run_dir / EXIT_NAME).resolve())},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is ours alone
+                pass_fds=[lock.fileno()],
+            )
+        return Session(now(), str(process.pid))
+
+    def state(self, session: Session) -> SessionState:
+        """Whether the script lives, and its exit code."""
+        if self._lives():
+            return SessionState("running")
+        try:
+            code = int((self._run_dir / EXIT_NAME).read_text())
+        except (OSError, ValueError):
+            return SessionState("error", "killed without warning")
+        return SessionState("error" if code else "complete", f"exit code {code}" if code else "", code)
+
+    def log(self, session: Session, *, follow: bool) -> Iterator[str]:
+        """The last session's log; those of earlier ones lie beside it as ``log-1.txt`` and so on."""
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        try:
+            log = (self._run_dir / LOG_NAME).open("rb")
+        except FileNotFoundError:
+            raise ChexError(f"no log in {self._run_dir}; was the folder moved?") from None
+        with log:
+            while True:
+                ended = not follow or not self._lives()
+                written = log.read()
+                if written:
+                    yield decoder.decode(written)
+                elif ended:
+                    return
+                else:
+                    time.sleep(_LOOK_S)
+
+    def cancel(self, session: Session) -> bool:
+        """Ask the script to save its state and end."""
+        if self._lives():
+            os.kill(int(session.handle), signal.SIGTERM)
+        return True
+
+    def kill(self, session: Session, kaggle_session_id: int | None) -> None:
+        """Kill the script and what it started."""
+        if self._lives():
+            os.killpg(int(session.handle), signal.SIGKILL)
+
+    def hands_on(self, session: Session) -> bool:
+        """All sessions share a folder."""
+        return True
+
+    def collect(self, session: Session, folder: Path, names: Sequence[str]) -> Path | None:
+        """It lies here already."""
+        return self._run_dir / "working"
+
+    def _hold(self, lock: IO[bytes]) -> None:
+        for _ in range(10):
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(_LOOK_S)  # another command that just looks gives it back at once
+        raise Refused(f"a session runs in {self._run_dir} already")
+
+    def _lives(self) -> bool:
+        try:
+            lock = (self._run_dir / LOCK_NAME).open("rb")
+        except FileNotFoundError:
+            return False
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+
+def _environment() -> dict[str, str]:
+    """Ours without Kaggle's credentials, with the Hub token of the user's login and the user's own caches."""
+    from huggingface_hub import constants, get_token
+
+    environment = {name: value for name, value in os.environ.items() if name not in _WITHHELD}
+    token = get_token()
+    if token is not None:
+        environment["HF_TOKEN"] = token
+    # A run's own tmp would download and decode the same shards again for each run.
+    environment.setdefault("HF_HOME", constants.HF_HOME)
+    environment.setdefault("CHEXVISION_CACHE", str(platformdirs.user_cache_path("chexvision")))
+    environment["CHEXVISION_NO_INSTALL"] = "1"
+    return environment

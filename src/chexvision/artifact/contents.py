@@ -1,0 +1,120 @@
+"""What a run publishes: the files of a model repository, and the records that its card is rendered from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from chexvision.config import Recipe
+from chexvision.errors import ChexError
+from chexvision.files.json_files import read_file
+from chexvision.hub.repo_files import CONFIG, WEIGHTS
+from chexvision.metrics.literature import Beside
+from chexvision.metrics.records import Attribute, Record, SplitMetrics
+from chexvision.provenance import Provenance
+from chexvision.shards.split import VALIDATION_SHARE
+from chexvision.shards.split_rule import SplitRecord
+
+HISTORY = "history.json"
+METRICS = "metrics.json"
+RUN = "run.json"
+CARD = "README.md"
+TRAINING_IMAGES = "training_images.npz"  # see `chexvision.evaluation.overlap`
+FIGURES = "figures"
+
+REQUIRED = (WEIGHTS, CONFIG, HISTORY, METRICS, RUN, CARD)
+
+
+class Metrics(Record):
+    """``metrics.json``: the published weights' figures with their conditions.
+
+    Args:
+        dataset: ``USER/NAME@sha``, or the folder's path.
+        drawn: whether its pictures are drawn, not taken of patients.
+        split: how its images were divided.
+        image_size: side in pixels.
+        epoch: the one whose weights these are, from 1.
+        splits: figures by split. Thresholds and calibration were chosen on validation; validation's own figures
+            are of raw probabilities, with calls at one half.
+        subgroups: of the test split.
+        published: figures of others, and which of them were taken of the same images.
+    """
+
+    dataset: str
+    drawn: bool
+    split: SplitRecord
+    image_size: int
+    epoch: int
+    splits: dict[str, SplitMetrics]
+    subgroups: tuple[Attribute, ...] = ()
+    published: tuple[Beside, ...] = ()
+
+
+class Hardware(Record):
+    """What a run computed on."""
+
+    device: str
+    processes: int
+    precision: str
+    cpu_count: int
+    platform: str
+
+
+class RunInfo(Record):
+    """``run.json``: all that is needed to repeat the run.
+
+    Args:
+        provenance: run id, bundle and source.
+        recipe: what was computed.
+        dataset: ``USER/NAME@sha``, or the folder's path.
+        dataset_identity: equal for shards of equal names and content.
+        split: how its images were divided.
+        hardware: of the last session.
+        versions: of the packages a result depends on.
+        started_at: ISO 8601 in UTC.
+        finished_at: likewise.
+        train_seconds: spent in optimisation steps, over all sessions.
+    """
+
+    provenance: Provenance
+    recipe: Recipe
+    dataset: str
+    dataset_identity: str
+    split: SplitRecord
+    hardware: Hardware
+    versions: dict[str, str]
+    started_at: str
+    finished_at: str
+    train_seconds: float
+
+
+def read_run(path: Path) -> RunInfo:
+    """Read a ``run.json``, also one of a version that knew no split but the shards' own and a table's.
+
+    Raises:
+        ChexError: it cannot be read, or is something else.
+    """
+    data = read_file(path)
+    try:
+        known = json.loads(data)
+        return RunInfo.model_validate_json(json.dumps(_with_split(known)))
+    except (ValidationError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        raise ChexError(f"{path} is not a run's record: {' '.join(str(error).split())[:200]}") from None
+
+
+def _with_split(run: dict[str, Any]) -> dict[str, Any]:
+    """A run's record in today's form."""
+    if "split" in run:
+        return run
+    data = dict(run["recipe"]["data"])
+    table = data.pop("split_table")
+    data |= {"split": "shards", "validation_share": VALIDATION_SHARE}
+    split: dict[str, Any] = {"rule": "shards"}
+    if table is not None:
+        data["split"] = f"./{Path(table).name}"
+        split = {"rule": "table", "table": Path(table).name, "table_sha256": run["split_table_sha256"]}
+    others = {key: value for key, value in run.items() if key != "split_table_sha256"}
+    return {**others, "recipe": {**run["recipe"], "data": data}, "split": split}

@@ -1,0 +1,67 @@
+"""The split that a model was trained with, as it records it: what it is measured on unless another is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from chexvision.artifact.contents import RUN, RunInfo, read_run
+from chexvision.artifact.load import artifact_file
+from chexvision.errors import ChexError, UsageError
+from chexvision.hub.reference import Reference
+from chexvision.shards.split import VALIDATION_SHARE
+from chexvision.shards.split_rule import SHARDS, SplitChoice
+
+
+def split_for(names: Sequence[str], references: Sequence[Reference], asked: str | None) -> SplitChoice:
+    """The split to measure models on: the one asked for, or else their own.
+
+    A model that does not say how its images were divided takes the shards as they lie.
+
+    Args:
+        names: what to call each model.
+        references: where each is, in the same order.
+        asked: a rule's name or a table's path.
+
+    Raises:
+        UsageError: the models have different splits, or one that only a file of their maker's tells.
+        ChexError: a model's record cannot be had.
+    """
+    if asked is not None:
+        return SplitChoice.parse(asked)
+    own = {name: _own(name, reference) for name, reference in zip(names, references, strict=True)}
+    known = {name: choice for name, choice in own.items() if choice is not None}
+    if len(set(known.values())) > 1:
+        listed = ", ".join(f"{name}: {choice}" for name, choice in known.items())
+        raise UsageError(f"the models were trained with different splits ({listed}); name one with --split-rule")
+    return next(iter(known.values()), SHARDS)
+
+
+def run_of(reference: Reference) -> RunInfo | None:
+    """The ``run.json`` of a model; None where it has none, or one that this version cannot read.
+
+    Raises:
+        ChexError: it cannot be had.
+    """
+    path = artifact_file(reference, RUN)
+    return None if path is None else _readable(path)
+
+
+def _readable(path: Path) -> RunInfo | None:
+    try:
+        return read_run(path)
+    except ChexError:
+        return None  # a stranger's file: the model counts as one that does not say
+
+
+def _own(name: str, reference: Reference) -> SplitChoice | None:
+    run = run_of(reference)
+    if run is None:
+        return None
+    if run.split.rule == "table":
+        sha256 = (run.split.table_sha256 or "")[:12]
+        raise UsageError(
+            f"{name} was trained with the split table {run.split.table} (sha256 {sha256}…), which is not published "
+            f"with it; name it, or another split: --split-rule {run.split.table}"
+        )
+    return SplitChoice.parse(run.split.rule, run.split.validation_share or VALIDATION_SHARE)

@@ -1,0 +1,289 @@
+"""Where artifacts are published and fetched: one small interface, a Hub repository and a folder behind it."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from chexvision.artifact.contents import REQUIRED
+from chexvision.errors import ChexError, PublishError
+from chexvision.files.atomic import write_text_atomic
+from chexvision.hub.reference import Reference, RepoRef
+from chexvision.hub.repository import create_repository
+from chexvision.hub.retry import reason, retried, status_of
+
+if TYPE_CHECKING:
+    from huggingface_hub import GitCommitInfo, HfApi
+
+_TITLE = "Publish run "
+_LISTED = "- "  # before each file in a publication's commit message
+_REVISIONS = ".revisions"
+_PUBLISHED = "PUBLISHED"
+_LOCK = ".lock"
+_ATTEMPTS = 8  # two minutes: what is published took hours
+_COMMITS_BY_OTHERS = 20  # each of them is a run that ended within the same seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """Where an artifact can be had from now on.
+
+    Args:
+        address: a web page or a folder.
+        revision: the commit, or the tag in a folder.
+        reference: what `chexvision pull` and the like take: ``USER/REPO@<sha>`` or the folder.
+    """
+
+    address: str
+    revision: str
+    reference: str
+
+
+class ArtifactStore(Protocol):
+    """A model repository that artifacts are published to under a tag and fetched from at a revision."""
+
+    def publish(self, folder: Path, tag: str) -> Publication:
+        """Put the files of `folder` into the repository in one step, and tag that.
+
+        Files of earlier publications that `folder` lacks are deleted; those that somebody else put there stay.
+        Publishing the same tag again changes nothing.
+
+        Raises:
+            PublishError: it could not be done; nothing of it is visible on the main branch then.
+        """
+        ...
+
+    def fetch(self, revision: str | None, out: Path) -> Path:
+        """Bring the files at `revision` (default: the newest) into the new folder `out`.
+
+        Raises:
+            ChexError: there is no such artifact, or it could not be fetched.
+        """
+        ...
+
+
+def open_store(reference: Reference, *, private: bool = False) -> ArtifactStore:
+    """The store that a reference names.
+
+    Args:
+        reference: a repository or a folder.
+        private: whether a repository is to be seen by its owner alone; see `create_repository`.
+    """
+    return HubStore(reference.repo_id, private=private) if isinstance(reference, RepoRef) else FolderStore(reference)
+
+
+class HubStore:
+    """A model repository on the Hub.
+
+    The commit of a publication lists its files, by which the next one knows them from the owner's own.
+    """
+
+    def __init__(self, repo_id: str, *, private: bool = False) -> None:
+        self.repo_id = repo_id
+        self._private = private
+
+    def publish(self, folder: Path, tag: str) -> Publication:
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+        try:
+            create_repository(self.repo_id, "model", private=self._private)
+            revision = retried(
+                lambda: self._publish(api, folder, tag), what=f"publishing to {self.repo_id}", attempts=_ATTEMPTS
+            )
+        # The client's two generations raise errors of different HTTP libraries on a cut connection.
+        except Exception as error:
+            raise PublishError(
+                f"could not publish to {self.repo_id}: {reason(error)}; the artifact is whole in {folder}: check "
+                f"that HF_TOKEN may write there, then publish it with: chexvision runs collect {tag}"
+            ) from error
+        return Publication(f"{api.endpoint}/{self.repo_id}/tree/{tag}", revision, f"{self.repo_id}@{revision}")
+
+    def _publish(self, api: HfApi, folder: Path, tag: str) -> str:
+        """Do what is left to do. Whatever an earlier attempt achieved, answered or not, is found and kept."""
+        refs = api.list_repo_refs(self.repo_id)
+        tagged = next((ref.target_commit for ref in refs.tags if ref.name == tag), None)
+        if tagged is not None:
+            return str(tagged)
+        title = f"{_TITLE}{tag}"
+        for _ in range(_COMMITS_BY_OTHERS):
+            commits = api.list_repo_commits(self.repo_id)
+            landed = next((commit.commit_id for commit in commits if commit.title == title), None)
+            landed = landed or self._commit(api, folder, title, commits)
+            if landed is not None:
+                api.create_tag(self.repo_id, tag=tag, revision=landed, exist_ok=True)
+                return str(landed)
+        raise ChexError(f"others committed {_COMMITS_BY_OTHERS} times while it was tried")
+
+    def _commit(self, api: HfApi, folder: Path, title: str, before: Sequence[GitCommitInfo]) -> str | None:
+        """One commit of all files on top of the newest one; None where somebody else committed there first."""
+        from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
+        from huggingface_hub.errors import HfHubHTTPError
+
+        files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+        head = before[0].commit_id
+        # Made again each time: an operation remembers what its file was replacing in an earlier parent.
+        operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = [
+            *(CommitOperationAdd(name, path) for name, path in files.items()),
+            *(CommitOperationDelete(name) for name in self._left_over(api, files, before)),
+        ]
+        try:
+            commit = api.create_commit(
+                self.repo_id,
+                operations,
+                commit_message=title,
+                commit_description="\n".join(f"{_LISTED}{name}" for name in files),
+                parent_commit=head,
+            )
+        except HfHubHTTPError as error:
+            if status_of(error) in (409, 412):
+                return None
+            raise
+        return str(commit.oid)
+
+    def _left_over(self, api: HfApi, files: dict[str, Path], commits: Sequence[GitCommitInfo]) -> list[str]:
+        """The last publication's files that this one lacks, and that nobody replaced since."""
+        last = next((commit for commit in commits if commit.title.startswith(_TITLE)), None)
+        lines = last.message.splitlines() if last is not None else []
+        names = {line.removeprefix(_LISTED) for line in lines if line.startswith(_LISTED)} - files.keys()
+        if last is None or not names:
+            return []
+        then, now = (
+            {info.path: info for info in api.get_paths_info(self.repo_id, sorted(names), revision=revision)}
+            for revision in (last.commit_id, commits[0].commit_id)
+        )
+        return [name for name in sorted(now) if name in then and _blob(now[name]) == _blob(then[name])]
+
+    def fetch(self, revision: str | None, out: Path) -> Path:
+        from huggingface_hub import snapshot_download
+
+        def download(partial: Path) -> None:
+            name = str(RepoRef(self.repo_id, revision))
+            try:
+                snapshot = retried(
+                    lambda: snapshot_download(self.repo_id, revision=revision), what=f"fetching {name}"
+                )
+            except Exception as error:
+                raise ChexError(
+                    f"could not fetch {name}: {reason(error)}; check the name, the revision, the network and, for a "
+                    "private repository, HF_TOKEN"
+                ) from error
+            shutil.copytree(snapshot, partial)
+
+        return _fetched(out, str(RepoRef(self.repo_id, revision)), download)
+
+
+class FolderStore:
+    """A folder with the same files as a repository on the Hub.
+
+    Each tag is kept below ``.revisions/``; files that several revisions share are not stored twice there,
+    the folder itself shows the newest. ``.revisions/PUBLISHED`` names the tags in order: what it does not name is
+    not published.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def publish(self, folder: Path, tag: str) -> Publication:
+        from filelock import FileLock
+
+        try:
+            (self.folder / _REVISIONS).mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / _REVISIONS / _LOCK):
+                published = self._published()
+                if tag not in published:
+                    self._add(folder, tag)
+                    published.append(tag)
+                    write_text_atomic(self.folder / _REVISIONS / _PUBLISHED, "\n".join([*published, ""]))
+                self._show(published)
+        except OSError as error:
+            raise PublishError(
+                f"could not publish to {self.folder}: {reason(error)}; the artifact is whole in {folder}: fix that, "
+                f"then publish it with: chexvision runs collect {tag}"
+            ) from error
+        return Publication(str(self.folder), tag, str(self.folder))
+
+    def _published(self) -> list[str]:
+        try:
+            return (self.folder / _REVISIONS / _PUBLISHED).read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+
+    def _add(self, folder: Path, tag: str) -> None:
+        revision = self.folder / _REVISIONS / tag
+        partial = revision.with_name(f".{tag}.partial")
+        for left_over in (partial, revision):
+            shutil.rmtree(left_over, ignore_errors=True)
+        try:
+            shutil.copytree(folder, partial)
+            partial.rename(revision)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _show(self, published: list[str]) -> None:
+        """Make the folder's own files those of the last revision, in place of those of the others."""
+        revision = self.folder / _REVISIONS / published[-1]
+        for former in (self.folder / _REVISIONS / tag for tag in published[:-1]):
+            for file in sorted(path for path in former.rglob("*") if path.is_file()):
+                name = file.relative_to(former)
+                shown = self.folder / name
+                if shown.is_file() and not (revision / name).exists() and filecmp.cmp(shown, file, shallow=False):
+                    shown.unlink()
+                    _remove_empty(shown.parent, self.folder)
+        for file in sorted(path for path in revision.rglob("*") if path.is_file()):
+            shown = self.folder / file.relative_to(revision)
+            if shown.exists() and shown.samefile(file):
+                continue
+            shown.parent.mkdir(parents=True, exist_ok=True)
+            replacement = shown.with_name(f".{shown.name}.partial")
+            replacement.unlink(missing_ok=True)
+            try:
+                replacement.hardlink_to(file)
+            except OSError:
+                shutil.copy2(file, replacement)  # a file system without hard links
+            replacement.replace(shown)
+
+    def fetch(self, revision: str | None, out: Path) -> Path:
+        published = self._published()
+        if revision is not None and revision not in published:
+            known = f"it holds {', '.join(published)}" if published else "it holds none"
+            raise ChexError(f"no revision {revision!r} in {self.folder}; {known}")
+        wanted = revision or next(reversed(published), None)
+        source = self.folder if wanted is None else self.folder / _REVISIONS / wanted
+        if not source.is_dir():
+            raise ChexError(f"no artifact at {source}; check the path")
+        return _fetched(out, str(source), lambda partial: shutil.copytree(source, partial))
+
+
+def _blob(file: object) -> str | None:
+    return getattr(file, "blob_id", None)  # a folder has none
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    while folder != root and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
+
+
+def _fetched(out: Path, name: str, fill: Callable[[Path], object]) -> Path:
+    """Fill a folder beside `out`, look whether it is an artifact, and only then give it its name."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ChexError(f"{out} exists and is not empty; choose another --out")
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        fill(partial)
+        missing = [file for file in REQUIRED if not (partial / file).is_file()]
+        if missing:
+            raise ChexError(f"{name} is not a CheXVision model: it has no {missing[0]}")
+        if out.is_dir():
+            out.rmdir()
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return out

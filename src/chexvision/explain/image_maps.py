@@ -1,0 +1,160 @@
+"""`explain` and `predict --explain`: an overlay for each image and finding, and one summary."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from chexvision.errors import UsageError
+from chexvision.explain.gradcam import enlarge, explain_batch
+from chexvision.explain.overlay import draw_overlay, write_png
+from chexvision.files.atomic import write_text_atomic
+from chexvision.foreign import printable, safe_name
+from chexvision.inference.prepare import prepared
+from chexvision.labels import ABNORMAL
+from chexvision.metrics.operating_points import Rules
+from chexvision.metrics.ranking import Floats
+from chexvision.models.classifier import CheXVision
+from chexvision.radiograph import decode_grey
+
+SUMMARY_NAME = "explain.json"
+_BATCH = 8  # the whole network's feature maps are held for each
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """One overlay.
+
+    Args:
+        image: the file that was explained.
+        finding: of the model's findings, or `ABNORMAL`.
+        probability: what the model gives it, in [0, 1].
+        overlay: the PNG's name in the folder.
+        method: "Grad-CAM" or "LayerCAM".
+        peak: x and y of the strongest place in pixels of the image; None where nothing raises the logit.
+    """
+
+    image: str
+    finding: str
+    probability: float
+    overlay: str
+    method: str
+    peak: tuple[int, int] | None
+
+
+def find_outputs(model: CheXVision, names: Sequence[str]) -> list[int]:
+    """The outputs of a model by name, whatever the case of the letters.
+
+    Raises:
+        UsageError: the model has no such output; the message names the nearest.
+    """
+    known = (*model.findings, ABNORMAL)
+    folded = {name.casefold(): i for i, name in enumerate(known)}
+    outputs: list[int] = []
+    for name in names:
+        output = folded.get(name.casefold())
+        if output is None:
+            near = difflib.get_close_matches(name.casefold(), folded, n=1)
+            hint = f"did you mean {known[folded[near[0]]]}?" if near else f"known are {', '.join(known)}"
+            raise UsageError(f"--finding {name!r} is not a finding of this model; {hint}")
+        if output not in outputs:
+            outputs.append(output)
+    return outputs
+
+
+def explain_files(
+    model: CheXVision,
+    paths: Sequence[Path],
+    out: Path,
+    findings: Sequence[str] = (),
+    top: int = 3,
+    rules: Rules | None = None,
+) -> list[Explained]:
+    """Draw ``<image>-<finding>.png`` for each image into `out`, and ``explain.json`` about all of them.
+
+    Args:
+        model: what to explain, on a GPU where there is one.
+        paths: PNG or JPEG radiographs of any size.
+        out: folder; made if missing, files of the same names in it are replaced.
+        findings: what to explain; the `top` most probable findings of each image where empty.
+        top: how many, from 1.
+        rules: of `chexvision.artifact.load.load_rules`; its calibration is applied to the probabilities.
+
+    Raises:
+        UsageError: a finding is unknown, a file is missing or not an image, or two share a name. Nothing is
+            written then.
+    """
+    named = find_outputs(model, findings)
+    if not 1 <= top <= len(model.findings):
+        raise UsageError(f"--top {top} is not possible; the model has {len(model.findings)} findings")
+    _check_names(paths, (*model.findings, ABNORMAL))
+    batches = list(prepared(model, paths, _BATCH))
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; name a folder for the overlays")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = model.to(device)
+    names = (*model.findings, ABNORMAL)
+    rules = rules or Rules()
+
+    def choose(probabilities: Tensor) -> Tensor:
+        if named:
+            return torch.tensor([named] * len(probabilities))
+        return torch.from_numpy(_calibrated(rules, names, probabilities)[:, :-1]).topk(top, dim=1).indices
+
+    explained: list[Explained] = []
+    for number, images in enumerate(batches):
+        maps = explain_batch(model, model.normalize(torch.from_numpy(images).to(device)), choose)
+        probabilities = _calibrated(rules, names, maps.probabilities)
+        for i, path in enumerate(paths[number * _BATCH : (number + 1) * _BATCH]):
+            for j, output in enumerate(maps.outputs[i].tolist()):
+                chance = float(probabilities[i, output])
+                explained.append(_draw(path, out, names[output], chance, maps.maps[i, j], maps.method))
+    write_text_atomic(
+        out / SUMMARY_NAME, json.dumps([asdict(one) for one in explained], indent=2, allow_nan=False) + "\n"
+    )
+    return explained
+
+
+def _calibrated(rules: Rules, names: tuple[str, ...], probabilities: Tensor) -> Floats:
+    return rules.calibrate(names, probabilities.double().cpu().numpy())
+
+
+def _draw(path: Path, out: Path, finding: str, probability: float, cam: Tensor, method: str) -> Explained:
+    grey = decode_grey(path.read_bytes())
+    heat = enlarge(cam[None, None].cpu(), *grey.shape)[0, 0].numpy()
+    peak: tuple[int, int] | None = None
+    if heat.max() > 0:
+        row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+        peak = int(column), int(row)
+    note = f"{method}: places that raise the logit" if peak else f"{method}: nothing here raises the logit"
+    picture = draw_overlay(
+        grey, heat, f"{finding}  {probability:.3f}", printable(path.name), f"{note} · research only"
+    )
+    overlay = _overlay_name(path, finding)
+    write_png(out / overlay, picture)
+    return Explained(str(path), finding, probability, overlay, method, peak)
+
+
+def _overlay_name(path: Path, finding: str) -> str:
+    return f"{safe_name(f'{path.stem}-{finding}')}.png"
+
+
+def _check_names(paths: Sequence[Path], findings: Sequence[str]) -> None:
+    seen: dict[str, Path] = {}
+    for path in paths:
+        if paths.count(path) > 1:
+            raise UsageError(f"{path} is named twice")
+        for finding in findings:
+            # Some file systems do not tell capitals from small letters.
+            other = seen.setdefault(_overlay_name(path, finding).casefold(), path)
+            if other != path:
+                raise UsageError(
+                    f"{other} and {path} would share their overlays' names; explain them into two folders"
+                )

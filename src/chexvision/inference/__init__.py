@@ -1,0 +1,1 @@
+"""Images to probabilities: splits and files, test-time augmentation, ensembles."""

@@ -1,0 +1,74 @@
+"""A published model's answer for image files, prepared exactly as its training images were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from chexvision.inference.predict_split import predict_paths
+from chexvision.labels import ABNORMAL
+from chexvision.metrics.operating_points import Rules
+from chexvision.models.classifier import CheXVision
+
+_BATCH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Probabilities for one image, calibrated where the model was published with a calibration.
+
+    Args:
+        image: its file.
+        abnormal: that there is any finding, in [0, 1].
+        findings: of each finding, in [0, 1].
+        calls: by finding, and "Abnormal": whether the probability reaches the model's threshold; without those
+            that have none.
+    """
+
+    image: Path
+    abnormal: float
+    findings: dict[str, float]
+    calls: dict[str, bool] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "image": str(self.image),
+            "abnormal": self.abnormal,
+            "findings": self.findings,
+            "calls": self.calls,
+        }
+
+
+def predict_files(
+    model: CheXVision,
+    paths: Sequence[Path],
+    accelerator: Accelerator,
+    rules: Rules | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> list[Prediction]:
+    """Predict image files.
+
+    Args:
+        model: from `load_model`.
+        paths: PNG or JPEG files.
+        accelerator: gives device and precision.
+        rules: from `load_rules`; without them probabilities are raw and nothing is called.
+        on_batch: told how many more images are done, for a progress bar.
+
+    Raises:
+        UsageError: a file is missing or no image.
+    """
+    raw = predict_paths(model.to(accelerator.device).eval(), paths, accelerator, _BATCH, on_batch=on_batch)
+    names = (*model.findings, ABNORMAL)
+    rules = rules or Rules()
+    cuts = rules.thresholds.known if rules.thresholds else {}
+    predictions = []
+    for path, row in zip(paths, rules.calibrate(names, raw).tolist(), strict=True):
+        by_name = dict(zip(names, row, strict=True))
+        calls = {name: by_name[name] >= cut for name, cut in cuts.items() if name in by_name}
+        predictions.append(Prediction(path, by_name.pop(ABNORMAL), by_name, calls))
+    return predictions

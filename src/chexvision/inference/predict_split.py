@@ -1,0 +1,124 @@
+"""A model's probabilities for every image of a split, over all processes, or for image files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from numpy.typing import NDArray
+from torch import Tensor
+
+from chexvision.data.dataset import Split
+from chexvision.data.loader import Place, in_order
+from chexvision.errors import ChexError
+from chexvision.inference.prepare import prepared
+from chexvision.inference.tta import PLAIN, View
+from chexvision.metrics.predictions import OUTPUTS, Predictions
+from chexvision.metrics.ranking import Floats
+from chexvision.models.classifier import CheXVision
+
+LossOfBatch = Callable[[dict[str, Tensor], Tensor], Tensor]
+
+
+@torch.inference_mode()
+def predict_split(
+    model: CheXVision,
+    split: Split,
+    accelerator: Accelerator,
+    batch_size: int,
+    loss: LossOfBatch | None = None,
+    views: Sequence[View] = PLAIN,
+    on_batch: Callable[[int], None] | None = None,
+) -> tuple[NDArray[np.float32], float]:
+    """Predict a split, each image exactly once, divided among the processes.
+
+    Args:
+        model: in evaluation mode, not wrapped for training in several processes.
+        split: what to predict.
+        accelerator: gives device, precision and the other processes.
+        batch_size: images a forward pass.
+        loss: turns logits and targets into float[B]; taken of the last view.
+        views: of each image; probabilities are averaged over them.
+        on_batch: told how many more images are done, for a progress bar.
+
+    Returns:
+        float[N, 15] probabilities (the findings, then normal/abnormal) in the split's order, and the mean loss
+        (0 without `loss`).
+    """
+    place = Place(accelerator.device, accelerator.process_index, accelerator.num_processes)
+    parts: list[Tensor] = []
+    losses: list[Tensor] = []
+    for batch in in_order(split, batch_size, place):
+        logits, probabilities = _forward(model, batch.images, accelerator, views)
+        if loss is not None:
+            losses.append(loss(logits, batch.targets))
+        parts.append(probabilities)
+        if on_batch is not None:
+            on_batch(len(batch.images))
+    mine = torch.cat(parts).cpu().numpy() if parts else np.zeros((0, split.targets.shape[1]), np.float32)
+    total = float(torch.cat(losses).double().sum()) if losses else 0.0
+    shares = gather_object([(mine, total)])
+    return np.concatenate([share[0] for share in shares]), sum(share[1] for share in shares) / max(1, len(split))
+
+
+@torch.inference_mode()
+def predict_paths(
+    model: CheXVision,
+    paths: Sequence[Path],
+    accelerator: Accelerator,
+    batch_size: int,
+    views: Sequence[View] = PLAIN,
+    on_batch: Callable[[int], None] | None = None,
+) -> Floats:
+    """Predict image files: float64[N, 15], prepared as the model's training images were.
+
+    Raises:
+        UsageError: a file is missing or not an image.
+        ChexError: the model computes something that is not a number.
+    """
+    parts = []
+    for images in prepared(model, paths, batch_size):
+        batch = torch.from_numpy(images).to(accelerator.device)
+        probabilities = _forward(model, batch, accelerator, views)[1]
+        parts.append(probabilities.cpu().numpy())
+        if on_batch is not None:
+            on_batch(len(images))
+    return _finite(np.concatenate(parts))
+
+
+def as_predictions(split: Split, probabilities: NDArray[np.float32]) -> Predictions:
+    """The probabilities float[N, 15] of a split beside its labels.
+
+    Raises:
+        ChexError: a probability is not a number.
+    """
+    rows = split.rows
+    return Predictions(
+        OUTPUTS, rows.filenames, rows.patients, _finite(probabilities), split.targets.astype(np.float64)
+    )
+
+
+def _finite(probabilities: NDArray[np.float32]) -> Floats:
+    if not np.isfinite(probabilities).all():
+        raise ChexError("the model's output is not a number; its weights are damaged or did not converge")
+    return probabilities.astype(np.float64)
+
+
+def _forward(
+    model: CheXVision, images: Tensor, accelerator: Accelerator, views: Sequence[View]
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The last view's logits, and the probabilities averaged over all views: float[B, 15]."""
+    total: Tensor | None = None
+    for view in views:
+        pictures = model.normalize(view(images))  # in fp32: half precision would move pixels
+        with accelerator.autocast():
+            logits = model(pictures)
+        both = torch.cat([logits["multilabel_logits"], logits["binary_logits"]], dim=1).float().sigmoid()
+        total = both if total is None else total + both
+    if total is None:
+        raise ValueError("no view to predict")
+    return logits, total / len(views)

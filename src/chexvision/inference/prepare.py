@@ -1,0 +1,50 @@
+"""Image files as a model takes them, prepared exactly as its training images were."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chexvision.errors import UsageError
+from chexvision.files.atomic import read_regular
+from chexvision.models.classifier import CheXVision
+from chexvision.nih.sources import LARGEST
+from chexvision.radiograph import Grey, decode_grey
+
+
+def prepare(model: CheXVision, path: Path) -> Grey:
+    """Read an image file as uint8[S, S], S being the model's image size.
+
+    Raises:
+        UsageError: there is no such file, or it is not an image.
+    """
+    try:
+        return model.preprocessing.apply(decode_grey(read_regular(path, LARGEST)))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{path}: {getattr(error, 'strerror', None) or error}; give a PNG or JPEG radiograph"
+        ) from None
+
+
+def prepared(model: CheXVision, paths: Sequence[Path], batch_size: int) -> Iterator[NDArray[np.uint8]]:
+    """Image files in batches of at most `batch_size`: uint8[B, S, S], the next one decoded while one is used.
+
+    Raises:
+        UsageError: a file is missing, which is seen before the first batch, or is not an image.
+    """
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        prepare(model, missing[0])  # says what is wrong with it
+    with ThreadPoolExecutor() as pool:
+        ahead: deque[list[Future[Grey]]] = deque()
+        for first in range(0, len(paths), batch_size):
+            ahead.append([pool.submit(prepare, model, path) for path in paths[first : first + batch_size]])
+            if len(ahead) > 1:
+                yield np.stack([one.result() for one in ahead.popleft()])
+        while ahead:
+            yield np.stack([one.result() for one in ahead.popleft()])

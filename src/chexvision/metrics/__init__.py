@@ -1,0 +1,1 @@
+"""Figures of predictions with their uncertainty. Needs numpy alone, and the records not even that."""

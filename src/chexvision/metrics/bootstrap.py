@@ -1,0 +1,56 @@
+"""Resampling of patients, not images: several images of a patient resemble each other."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chexvision.metrics.ranking import Floats
+from chexvision.metrics.records import CI, IntervalMethod
+
+Counts: TypeAlias = NDArray[np.float32]  # [P, B]: how often each patient is drawn in each resample
+
+BLOCK = 50  # resamples computed together: their counts then fit into the cache
+FEWEST_DEFINED = 0.5  # share of the resamples that must define a figure for it to get an interval
+
+
+def patient_index(patients: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    """Number patients from 0 in ascending order: int[N] and how many there are."""
+    known, index = np.unique(patients, return_inverse=True)
+    return index.astype(np.int64).reshape(-1), len(known)
+
+
+def draw_patients(count: int, method: IntervalMethod) -> Counts:
+    """How often each of `count` patients is drawn in each resample: float32[count, resamples].
+
+    The same `count` and seed give the same draws, so figures of several models or groups are paired.
+    """
+    rng = np.random.default_rng(method.seed)
+    drawn = np.zeros((count, method.resamples), np.float32)
+    for first in range(0, method.resamples, BLOCK):
+        size = min(BLOCK, method.resamples - first)
+        chosen = rng.integers(0, count, size=(count, size), dtype=np.int64)
+        flat = chosen * size + np.arange(size)
+        drawn[:, first : first + size] = np.bincount(flat.ravel(), minlength=count * size).reshape(count, size)
+    return drawn
+
+
+def interval(values: Floats, level: float, unbiased_for: float | None = None) -> CI:
+    """The percentile interval of float[B] resampled figures, NaN where a resample does not define it.
+
+    Args:
+        values: one a resample.
+        level: such as 0.95.
+        unbiased_for: the figure itself, in [0, 1], where resampling shifts it: the interval is moved back by the
+            mean shift.
+    """
+    defined = values[~np.isnan(values)]
+    if not len(values) or len(defined) < FEWEST_DEFINED * len(values):
+        return None
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    if unbiased_for is not None:
+        shift = float(defined.mean()) - unbiased_for
+        return max(0.0, float(low) - shift), min(1.0, max(0.0, float(high) - shift))
+    return float(low), float(high)

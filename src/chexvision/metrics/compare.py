@@ -1,0 +1,175 @@
+"""Two models on the same images: paired differences of their AUROCs, with intervals and p-values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chexvision.errors import UsageError
+from chexvision.metrics.bootstrap import draw_patients, interval
+from chexvision.metrics.delong import contributions, holm, p_value, standard_error
+from chexvision.metrics.measure import Measure, macro_columns, macro_of
+from chexvision.metrics.predictions import Predictions
+from chexvision.metrics.ranking import Floats
+from chexvision.metrics.records import CI, IntervalMethod, Record
+
+
+class Difference(Record):
+    """Of one AUROC, or of their mean.
+
+    Args:
+        first: the first model's AUROC.
+        second: the second model's.
+        difference: second - first.
+        difference_ci: of the paired bootstrap over patients.
+        p_delong: of DeLong's test, which takes images for independent.
+        p_delong_holm: the same, adjusted by Holm's method for the tests of all outputs; null for their mean.
+        p_patients: likewise, with several images of a patient allowed for (Obuchowski 1997).
+        p_patients_holm: the same, adjusted likewise.
+        too_few: why all of these are null, if they are; see `FEWEST`.
+    """
+
+    first: float | None = None
+    second: float | None = None
+    difference: float | None = None
+    difference_ci: CI = None
+    p_delong: float | None = None
+    p_delong_holm: float | None = None
+    p_patients: float | None = None
+    p_patients_holm: float | None = None
+    too_few: str | None = None
+
+
+class Comparison(Record):
+    """Two models on the same images. ``macro`` runs over the findings that have enough cases."""
+
+    first: str
+    second: str
+    images: int
+    patients: int
+    images_sha256: str
+    interval: IntervalMethod
+    macro: Difference
+    macro_findings: int
+    outputs: dict[str, Difference]
+
+
+def compare(
+    first: Predictions, second: Predictions, method: IntervalMethod, names: tuple[str, str] = ("first", "second")
+) -> Comparison:
+    """Compare two models' predictions of the same images.
+
+    Args:
+        first: of the model that is compared with.
+        second: of the other; its images may stand in another order.
+        method: how to make intervals.
+        names: what to call the two.
+
+    Raises:
+        UsageError: the images, their labels or which of them are of one patient differ, or no output is in both.
+    """
+    first, second = _aligned(first, second, names)
+    weightings = draw_patients(len(np.unique(first.patients)), method)
+    measured = [Measure(model, only=("auroc",)) for model in (first, second)]
+    once = [model.once()["auroc"] for model in measured]
+    resampled = [model.under(weightings)["auroc"] for model in measured]
+    columns = macro_columns(first.names, once[0][:, 0])
+
+    def difference(rows: list[int], too_few: str | None) -> Difference:
+        """Of the mean AUROC over `rows`."""
+        if too_few is not None:
+            return Difference(too_few=too_few)
+        a, b = (float(macro_of(values, rows)[0]) for values in once)
+        draws = [macro_of(values, rows) for values in resampled]
+        error = _mean_shares(second, rows) - _mean_shares(first, rows)
+        return Difference(
+            first=a,
+            second=b,
+            difference=b - a,
+            difference_ci=interval(draws[1] - draws[0], method.level),
+            p_delong=p_value(b - a, standard_error(error)),
+            p_patients=p_value(b - a, standard_error(error, first.patients)),
+        )
+
+    outputs = [difference([i], measured[0].too_few[i]) for i in range(len(first.names))]
+    return Comparison(
+        first=names[0],
+        second=names[1],
+        images=len(first),
+        patients=measured[0].patients,
+        images_sha256=first.images_sha256,
+        interval=method,
+        macro=difference(columns, None if columns else "no finding has enough cases"),
+        macro_findings=len(columns),
+        outputs=dict(zip(first.names, _adjusted(outputs), strict=True)),
+    )
+
+
+def _adjusted(outputs: list[Difference]) -> list[Difference]:
+    """With p-values adjusted for the tests of all outputs."""
+    delong, patients = holm([of.p_delong for of in outputs]), holm([of.p_patients for of in outputs])
+    return [
+        of.model_copy(update={"p_delong_holm": a, "p_patients_holm": b})
+        for of, a, b in zip(outputs, delong, patients, strict=True)
+    ]
+
+
+def _mean_shares(model: Predictions, columns: list[int]) -> Floats:
+    """What each image contributes to the error of the mean AUROC over `columns`: float64[N]."""
+    parts = [contributions(model.probabilities[:, i], model.targets[:, i])[1] for i in columns]
+    return np.asarray(np.mean(parts, axis=0), np.float64)
+
+
+def short_names(texts: Sequence[str]) -> list[str]:
+    """The shortest ends of paths and references that still tell them apart."""
+    parts = [[part for part in text.split("/") if part] or [text] for text in texts]
+    for length in range(1, max(len(part) for part in parts) + 1):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return list(texts)
+
+
+def _aligned(first: Predictions, second: Predictions, names: tuple[str, str]) -> tuple[Predictions, Predictions]:
+    """Both with the same outputs; the second in the first's order of images, with the first's patient numbers."""
+    ours, theirs = set(first.filenames.tolist()), set(second.filenames.tolist())
+    if ours != theirs:
+        odd = min(ours ^ theirs)
+        where, other = (names[0], names[1]) if odd in ours else (names[1], names[0])
+        raise UsageError(
+            f"{names[0]} and {names[1]} are not of the same images: {odd} is in {where} and not in {other} "
+            f"({len(ours - theirs)} and {len(theirs - ours)} in all); a paired comparison needs the same ones"
+        )
+    index = np.empty(len(first), np.int64)
+    index[np.argsort(first.filenames)] = np.argsort(second.filenames)
+    second = second.take(index)
+    differ = np.flatnonzero(_first_of_patient(first.patients) != _first_of_patient(second.patients))
+    if differ.size:
+        raise UsageError(
+            f"{names[0]} and {names[1]} do not agree on which images are of one patient, first for "
+            f"{first.filenames[differ[0]]} (patient {first.patients[differ[0]]} and {second.patients[differ[0]]}); "
+            "correct patient_id in one of them"
+        )
+    second = replace(second, patients=first.patients)
+    common = tuple(name for name in first.names if name in second.names)
+    if not common:
+        raise UsageError(f"{names[0]} and {names[1]} predict nothing in common")
+    first, second = _columns(first, common), _columns(second, common)
+    if not np.array_equal(first.targets, second.targets, equal_nan=True):
+        row = int(np.flatnonzero((first.targets != second.targets).any(axis=1))[0])
+        raise UsageError(f"{names[0]} and {names[1]} have different labels, first for {first.filenames[row]}")
+    return first, second
+
+
+def _first_of_patient(patients: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For int64[N], where each image's patient occurs first: the same whatever numbers patients have."""
+    _, first, index = np.unique(patients, return_index=True, return_inverse=True)
+    return np.asarray(first[index], np.int64)
+
+
+def _columns(model: Predictions, names: tuple[str, ...]) -> Predictions:
+    index = [model.column(name) for name in names]
+    return Predictions(names, model.filenames, model.patients, model.probabilities[:, index], model.targets[:, index])

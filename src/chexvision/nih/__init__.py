@@ -1,0 +1,1 @@
+"""The NIH ChestX-ray14 release: its archives, metadata, boxes and public splits."""

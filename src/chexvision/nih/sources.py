@@ -1,0 +1,211 @@
+"""Where raw images come from: folders, `.tar.gz` and `.zip` archives, read without unpacking to disk."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import os
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from chexvision.errors import ChexError, UsageError
+from chexvision.files.atomic import read_regular, regular_size
+
+_IMAGES = (".png", ".jpg", ".jpeg")
+_TARS = (".tar.gz", ".tgz", ".tar")
+_ZIPS = (".zip",)
+# What the readers of archives raise on bytes that are none.
+_DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,  # an encrypted zip
+    OverflowError,
+    ValueError,
+)
+LARGEST = 2**28  # bytes of an image file: 16-bit pixels of 11,000², not compressed
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One image file in a source."""
+
+    name: str  # the file's own name, without folders
+    container: Path  # the folder or the archive that holds it
+    member: str  # its path inside the container
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """All images of the sources. `images` are in the order in which `read_images` meets them."""
+
+    images: tuple[Found, ...]
+    duplicates: tuple[Found, ...]  # further files of a name that `images` holds already
+
+
+def find_images(places: list[Path]) -> Index:
+    """List the images below `places`: folders (with archives in them) and archives.
+
+    The order does not depend on the file system. A tar archive is read through once to know its names.
+
+    Raises:
+        UsageError: a place is missing or is no folder and no archive, or no image is found.
+        ChexError: an archive is damaged.
+    """
+    containers: dict[Path, list[str]] = {}
+    for place in places:
+        for container, members in _containers(place):
+            containers.setdefault(container, members)
+    by_first_name = sorted(containers.items(), key=lambda item: (_first_name(item[1]), str(item[0])))
+    images: dict[str, Found] = {}
+    duplicates: list[Found] = []
+    for container, members in by_first_name:
+        for member in members:
+            found = Found(PurePosixPath(member).name, container, member)
+            if found.name in images:
+                duplicates.append(found)
+            else:
+                images[found.name] = found
+    if not images:
+        listed = ", ".join(str(place) for place in places)
+        raise UsageError(f"no PNG or JPEG in {listed}; name the folder that holds images_001 and so on")
+    return Index(tuple(images.values()), tuple(duplicates))
+
+
+def read_images(images: list[Found]) -> Iterator[tuple[Found, Callable[[], bytes]]]:
+    """Each image with a function that reads its bytes; call it in any thread, before or after the next.
+
+    `images` must keep the order of `find_images`; some may be left out. Tar archives are streamed: their
+    bytes are read already when an image is yielded. Reading a file or a zip member may raise OSError or
+    ValueError.
+    """
+    start = 0
+    while start < len(images):
+        container = images[start].container
+        stop = start
+        while stop < len(images) and images[stop].container == container:
+            stop += 1
+        members = images[start:stop]
+        if container.is_dir():
+            yield from ((found, partial(read_regular, container / found.member, LARGEST)) for found in members)
+        elif container.name.lower().endswith(_ZIPS):
+            yield from _read_zip(container, members)
+        else:
+            yield from _read_tar(container, members)
+        start = stop
+
+
+def _containers(place: Path) -> Iterator[tuple[Path, list[str]]]:
+    if place.is_dir():
+        loose = []
+        for path in _walk(place):
+            if _is_named(path, (*_TARS, *_ZIPS)):
+                yield path, _members(path)
+            elif _is_named(path, _IMAGES):
+                loose.append(path.relative_to(place).as_posix())
+        if loose:
+            yield place, sorted(loose, key=lambda member: (PurePosixPath(member).name, member))
+    elif place.is_file() and _is_named(place, (*_TARS, *_ZIPS)):
+        yield place, _members(place)
+    elif place.exists():
+        raise UsageError(f"--images {place} is neither a folder nor one of {', '.join((*_TARS, *_ZIPS))}")
+    else:
+        raise UsageError(f"--images {place} does not exist")
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """All files below `folder`, sorted; links to folders are followed once each.
+
+    A folder with the name of an image is listed too.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error  # else the images of a folder that cannot be listed would be missing without a word
+
+    seen: set[Path] = set()
+    for root, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        here = Path(root).resolve()
+        if here in seen:
+            folders.clear()
+            continue
+        seen.add(here)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        images = [name for name in folders if _is_image(name)]
+        yield from (Path(root, name) for name in sorted((*files, *images)))
+
+
+def _members(archive: Path) -> list[str]:
+    """The images in an archive: by name for a zip, as they come for a tar."""
+    try:
+        regular_size(archive)
+    except OSError as error:
+        raise UsageError(f"{archive} cannot be read: {error.strerror}; move it away") from None
+    try:
+        if archive.name.lower().endswith(_ZIPS):
+            with zipfile.ZipFile(archive) as opened:
+                names = [info.filename for info in opened.infolist() if not info.is_dir()]
+                return sorted(filter(_is_image, names), key=lambda name: (PurePosixPath(name).name, name))
+        with tarfile.open(archive, "r|*") as stream:
+            return [member.name for member in stream if member.isfile() and _is_image(member.name)]
+    except (*_DAMAGED, OSError) as error:  # bz2's errors are OSErrors
+        raise ChexError(f"{archive} is damaged ({error}); fetch it again") from error
+
+
+def _read_tar(archive: Path, members: list[Found]) -> Iterator[tuple[Found, Callable[[], bytes]]]:
+    wanted = {found.member: found for found in members}
+    try:
+        with tarfile.open(archive, "r|*") as stream:
+            for member in stream:
+                found = wanted.pop(member.name, None) if member.isfile() else None
+                if found and (file := stream.extractfile(member)):
+                    data = file.read(LARGEST + 1)
+                    yield found, partial(_not_too_large, data)
+    except (*_DAMAGED, OSError) as error:
+        raise ChexError(f"{archive} is damaged ({error}); fetch it again") from error
+
+
+def _read_zip(archive: Path, members: list[Found]) -> Iterator[tuple[Found, Callable[[], bytes]]]:
+    opened = zipfile.ZipFile(archive)  # stays open while any of the functions below lives
+
+    def reader(member: str) -> Callable[[], bytes]:
+        def read() -> bytes:
+            try:
+                with opened.open(member) as file:
+                    data = file.read(LARGEST + 1)
+            except _DAMAGED as error:
+                raise ValueError(f"cannot be read from {archive.name}: {error}") from error
+            return _not_too_large(data)
+
+        return read
+
+    yield from ((found, reader(found.member)) for found in members)
+
+
+def _not_too_large(data: bytes) -> bytes:
+    if len(data) > LARGEST:
+        raise ValueError(f"more than {LARGEST >> 20} MiB")
+    return data
+
+
+def _is_named(path: Path, endings: tuple[str, ...]) -> bool:
+    return path.name.lower().endswith(endings) and not path.name.startswith(".")
+
+
+def _is_image(member: str) -> bool:
+    name = PurePosixPath(member).name
+    return name.lower().endswith(_IMAGES) and not name.startswith(".")
+
+
+def _first_name(members: list[str]) -> str:
+    return min((PurePosixPath(member).name for member in members), default="")

@@ -1,0 +1,1 @@
+"""Figures for people: tables, charts, HTML reports and model cards."""

@@ -1,0 +1,150 @@
+"""The charts of an evaluation: ROC, precision-recall, calibration and score distribution of each output."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from chexvision.labels import ABNORMAL
+from chexvision.metrics.operating_points import Rules
+from chexvision.metrics.predictions import Predictions
+from chexvision.metrics.ranking import Floats
+from chexvision.metrics.records import Decision, FindingMetrics, SplitMetrics
+from chexvision.report.svg import MAIN, OTHER, SOFT, Line, chart, sheet, thinned
+
+_CALIBRATION_BINS = 10
+_HISTOGRAM_BINS = 24
+
+
+def title_of(name: str) -> str:
+    """How an output is called in tables."""
+    return "Normal/abnormal" if name == ABNORMAL else name.replace("_", " ")
+
+
+def roc_chart(title: str, scores: Floats, targets: Floats, of: FindingMetrics) -> str:
+    """The ROC curve of float[N] scores, the threshold ringed."""
+    false, true, _ = roc_curve(targets, scores)
+    at = of.decision
+    marker = (1 - at.specificity, at.recall) if at and at.specificity is not None and at.recall is not None else None
+    return chart(
+        title,
+        [Line(*thinned(false, true))],
+        x_label="1 - specificity",
+        y_label="sensitivity",
+        diagonal=True,
+        marker=marker,
+    )
+
+
+def pr_chart(title: str, scores: Floats, targets: Floats, of: FindingMetrics) -> str:
+    """The precision-recall curve of float[N] scores, the threshold ringed, the prevalence dashed."""
+    precision, recall, _ = precision_recall_curve(targets, scores)
+    at = of.decision
+    marker = (at.recall, at.precision) if at and at.precision is not None and at.recall is not None else None
+    return chart(
+        title,
+        # The last point is a convention, not an image.
+        [Line(*thinned(recall[:-1], precision[:-1]))],
+        x_label="recall",
+        y_label="precision",
+        marker=marker,
+        level=float(targets.mean()),
+    )
+
+
+def calibration_chart(title: str, raw: Floats, calibrated: Floats | None, targets: Floats) -> str:
+    """How often the finding is there at each predicted probability, in bins of equal numbers of images."""
+    curves = [_reliability(raw, targets)]
+    if calibrated is not None:
+        curves.append(_reliability(calibrated, targets))
+    top = _round_up(max(float(part.max()) for curve in curves for part in curve))
+    colours = [SOFT, MAIN] if calibrated is not None else [MAIN]
+    return chart(
+        title,
+        [
+            Line(*curve, colour=colour, dots=colour == MAIN, dashed=colour == SOFT)
+            for curve, colour in zip(curves, colours, strict=True)
+        ],
+        x_label="predicted",
+        y_label="observed",
+        x_max=top,
+        y_max=top,
+        diagonal=True,
+    )
+
+
+def histogram_chart(title: str, scores: Floats, targets: Floats, decision: Decision | None) -> str:
+    """The shares of positives and of negatives at each probability, with the threshold."""
+    top = _round_up(float(np.quantile(scores, 0.999)))
+    edges = np.linspace(0, top, _HISTOGRAM_BINS + 1)
+    lines = []
+    for kind, colour in ((0, MAIN), (1, OTHER)):
+        shares, _ = np.histogram(scores[targets == kind].clip(0, top), edges)
+        x, y = np.repeat(edges, 2)[1:-1], np.repeat(shares / max(1, shares.sum()), 2)
+        lines.append(Line(x, y, colour=colour, filled=True))
+    highest = _round_up(max(float(line.y.max()) for line in lines))
+    return chart(
+        title,
+        lines,
+        x_label="probability",
+        y_label="share of images",
+        x_max=top,
+        y_max=highest,
+        rule=decision.threshold if decision else None,
+    )
+
+
+def known(predictions: Predictions, i: int) -> tuple[Floats, Floats]:
+    """Scores and targets, float[N], of column `i` where its label is known."""
+    chosen = ~np.isnan(predictions.targets[:, i])
+    return predictions.probabilities[chosen, i], predictions.targets[chosen, i]
+
+
+def _reliability(scores: Floats, targets: Floats) -> tuple[Floats, Floats]:
+    # Few positives say little of many bins.
+    bins = int(np.clip(targets.sum() // 4, 3, _CALIBRATION_BINS))
+    parts = np.array_split(np.argsort(scores, kind="stable"), min(bins, len(scores)))
+    return (
+        np.array([scores[part].mean() for part in parts]),
+        np.array([targets[part].mean() for part in parts]),
+    )
+
+
+def _round_up(value: float) -> float:
+    steps = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
+    return next((step for step in steps if value <= step), 1.0)
+
+
+_COLUMNS = 5  # charts side by side in a figure
+
+
+def curve_sheets(predictions: Predictions, rules: Rules, metrics: SplitMetrics) -> dict[str, str]:
+    """ROC, precision-recall and calibration curves of all outputs: SVG by file name.
+
+    Args:
+        predictions: raw.
+        rules: what calibrates them.
+        metrics: of the same images.
+    """
+    calibrated = predictions.with_probabilities(rules.calibrate(predictions.names, predictions.probabilities))
+    drawn: list[tuple[int, str, FindingMetrics]] = []
+    for i, name in enumerate(predictions.names):
+        of = metrics.findings.get(name, metrics.binary)
+        if of is not None and of.positives and of.negatives:
+            drawn.append((i, title_of(name), of))
+    if not drawn:
+        return {}
+    charts = {
+        "roc.svg": [roc_chart(title, *known(predictions, i), of) for i, title, of in drawn],
+        "precision-recall.svg": [pr_chart(title, *known(predictions, i), of) for i, title, of in drawn],
+        "calibration.svg": [
+            calibration_chart(
+                title,
+                known(predictions, i)[0],
+                known(calibrated, i)[0] if rules.calibration else None,
+                known(predictions, i)[1],
+            )
+            for i, title, _ in drawn
+        ],
+    }
+    return {name: sheet(one, _COLUMNS) for name, one in charts.items()}

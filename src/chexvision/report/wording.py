@@ -1,0 +1,67 @@
+"""Figures in words, the same in a terminal, a report and a model card."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from chexvision.labels import ABNORMAL
+from chexvision.metrics.records import CI, FEWEST, Gap, MacroMetrics, PriorShift
+
+
+def figure(
+    value: float | None, ci: CI = None, digits: int = 3, sign: bool = False, too_few: str | None = None
+) -> str:
+    """A figure with its interval, such as ``0.841 (0.832–0.850)``; "too few" or a dash where there is none."""
+    if value is None:
+        return "–" if too_few is None else "too few"
+    form = f"{'+' if sign else ''}.{digits}f"
+    between = " to " if sign else "–"
+    return f"{value:{form}}" + (f" ({ci[0]:{form}}{between}{ci[1]:{form}})" if ci else "")
+
+
+def p_text(value: float | None) -> str:
+    """A p-value for a table."""
+    return "–" if value is None else "<0.0001" if value < 0.0001 else f"{value:.4f}"
+
+
+def no_mean(macro: MacroMetrics) -> str | None:
+    """Why there is no mean, if there is none."""
+    return None if macro.findings else "no finding has enough cases"
+
+
+def left_out(macro: MacroMetrics) -> str:
+    """Which findings a mean does not run over, and why."""
+    return (
+        f"left out of the mean, too few cases (fewer than {FEWEST} patients with or without it): "
+        f"{', '.join(macro.left_out)}"
+    )
+
+
+def about_means(macro: MacroMetrics) -> list[str]:
+    """What a reader must know of the means: findings that they do not run over."""
+    said = [left_out(macro)] if macro.left_out else []
+    if macro.fewer:
+        counts = ", ".join(f"{name.replace('f1', 'F1')} {n}" for name, n in macro.fewer.items())
+        said.append(f"means over the findings that have the figure: {counts} of {macro.findings}")
+    return said
+
+
+def gap_text(gap: Gap) -> str:
+    """The gap between two groups, and what its interval and p-value are."""
+    return (
+        f"{gap.best} minus {gap.worst}: {figure(gap.difference, gap.difference_ci, sign=True)}, p = "
+        f"{p_text(gap.p_value)}" + (f", both adjusted for the {gap.pairs} pairs of groups" if gap.pairs > 1 else "")
+    )
+
+
+def prior_shift_text(shift: PriorShift) -> str:
+    """How prevalences differ from where probabilities were calibrated, and what correcting for it changes."""
+    ratios = sorted(of.ratio for name, of in shift.outputs.items() if name != ABNORMAL)
+    return (
+        f"prevalence here is {ratios[0]:.2f} to {ratios[-1]:.2f} times that on {shift.calibrated_on}, where "
+        f"probabilities were calibrated (median {median(ratios):.2f}, {shift.macro_findings} findings); with odds "
+        "corrected for the prevalence among the labels here (Elkan 2001), mean ECE is "
+        f"{shift.macro_ece[1]:.4f} instead of {shift.macro_ece[0]:.4f}, mean Brier score "
+        f"{shift.macro_brier[1]:.4f} instead of {shift.macro_brier[0]:.4f}"
+        + ("" if shift.helps else ": the correction does not help, images here differ in more than prevalence")
+    )

@@ -1,0 +1,1 @@
+"""Synthetic radiographs with the release's label statistics."""

@@ -1,0 +1,155 @@
+"""The embedded default set: drawn radiographs with the release's label statistics."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from chexvision import __version__
+from chexvision.errors import UsageError
+from chexvision.files.atomic_folder import staged_folder
+from chexvision.labels import format_labels
+from chexvision.parallel import map_in_order
+from chexvision.progress import Progress
+from chexvision.radiograph import Encoding, encode_grey, expected_bytes
+from chexvision.shards.dataset_card import write_card
+from chexvision.shards.manifest import FORMAT, FileEntry, Manifest, Source, SplitRule, write_manifest
+from chexvision.shards.schema import SPLITS, Row
+from chexvision.shards.split import split_by_patient
+from chexvision.shards.writer import ShardWriter
+from chexvision.synthetic.anatomy import draw_chest
+from chexvision.synthetic.prevalence import draw_findings
+from chexvision.synthetic.render import Box, draw_radiograph
+
+BOXES_NAME = "boxes.csv"
+_BOXES_HEADER = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")  # as in BBox_List_2017.csv
+_PATIENTS, _LABELS, _PICTURES = range(3)  # one random stream for each, so that none disturbs another
+_SMALLEST = 32
+
+
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """One picture to draw."""
+
+    patient: int
+    follow_up: int
+    age: int
+    sex: str
+    view: str
+    findings: tuple[str, ...] = ()
+
+    @property
+    def filename(self) -> str:
+        return f"{self.patient:08d}_{self.follow_up:03d}.png"
+
+
+def synthesize(
+    out: Path,
+    *,
+    images: int,
+    seed: int,
+    size: int,
+    encoding: Encoding,
+    shard_bytes: int,
+    workers: int,
+    overwrite: bool,
+) -> Manifest:
+    """Draw a set of `images` pictures of `size`² into the folder `out`; equal arguments give equal bytes.
+
+    Raises:
+        UsageError: fewer than 3 images, a size below 32, or `out` holds something already.
+        ChexError: the disk is full.
+    """
+    if images < 3:
+        raise UsageError(f"--images {images} leaves a split empty; ask for 3 and more")
+    if size < _SMALLEST:
+        raise UsageError(f"--size {size} is too small to show a nodule; ask for {_SMALLEST} and more")
+    with staged_folder(out, overwrite=overwrite, needed_bytes=expected_bytes(images, size, encoding)) as folder:
+        visits = plan_visits(images, seed)
+        boxes = io.StringIO(newline="")
+        table = csv.writer(boxes, lineterminator="\n")
+        table.writerow(_BOXES_HEADER)
+        with ShardWriter(folder, shard_bytes) as writer, Progress("drawing", images, "images") as progress:
+            draw = partial(_draw, seed=seed, size=size, encoding=encoding)
+            for split, row, found in map_in_order(draw, visits, workers):
+                writer.add(split, row)
+                table.writerows(
+                    (row.filename, box.finding, *(f"{v:.2f}" for v in (box.x, box.y, box.width, box.height)))
+                    for box in found
+                )
+                progress.advance(1)
+            shards, splits = writer.close()
+        text = boxes.getvalue().encode()
+        (folder / BOXES_NAME).write_bytes(text)
+        manifest = Manifest(
+            format=FORMAT,
+            chexvision=__version__,
+            source=Source("drawn"),
+            split=SplitRule("patient", seed),
+            size=size,
+            encoding=encoding,
+            splits=splits,
+            shards=shards,
+            files=(FileEntry(BOXES_NAME, hashlib.sha256(text).hexdigest(), len(text)),),
+            bad=(),
+        )
+        write_manifest(folder, manifest)
+        write_card(folder, manifest)
+    return manifest
+
+
+def plan_visits(images: int, seed: int) -> list[tuple[str, _Visit]]:
+    """Who is drawn: the split, patient, age, sex, view and findings of each picture, by file name.
+
+    As in the release 57 % of the patients come once; the others at most nine times here.
+    Each split gets label combinations of its own draw, so that rare findings are in all of them.
+    """
+    rng = np.random.default_rng([seed, _PATIENTS])
+    visits: list[_Visit] = []
+    patient = 0
+    while len(visits) < images:
+        patient += 1
+        sex = "M" if rng.random() < 0.56 else "F"
+        age = int(np.clip(rng.normal(47, 16.5), 1, 95))
+        count = 1 if rng.random() < 0.57 else int(min(1 + rng.geometric(0.3), 9))
+        # The last patients come once, so that even a handful of pictures shows enough patients to split.
+        for follow_up in range(min(count, max(1, images - len(visits) - 2))):
+            view = "PA" if rng.random() < 0.6 else "AP"
+            visits.append(_Visit(patient, follow_up, age + follow_up // 3, sex, view))
+    table = split_by_patient(range(1, patient + 1), seed)
+    findings: dict[str, Iterator[tuple[str, ...]]] = {}
+    for number, split in enumerate(SPLITS):
+        held = sum(table[visit.patient] == split for visit in visits)
+        findings[split] = iter(draw_findings(np.random.default_rng([seed, _LABELS, number]), held))
+    return [
+        (split, _Visit(v.patient, v.follow_up, v.age, v.sex, v.view, next(findings[split])))
+        for v in visits
+        for split in (table[v.patient],)
+    ]
+
+
+def _draw(planned: tuple[str, _Visit], seed: int, size: int, encoding: Encoding) -> tuple[str, Row, list[Box]]:
+    split, visit = planned
+    chest = draw_chest(np.random.default_rng([seed, _PATIENTS, visit.patient]), visit.sex == "F")
+    rng = np.random.default_rng([seed, _PICTURES, visit.patient, visit.follow_up])
+    grey, boxes = draw_radiograph(rng, chest, visit.findings, visit.view, size)
+    row = Row(
+        image=encode_grey(grey, encoding),
+        filename=visit.filename,
+        labels=format_labels(visit.findings),
+        patient_id=visit.patient,
+        age=visit.age,
+        sex=visit.sex,
+        view=visit.view,
+        follow_up=visit.follow_up,
+        original_width=size,
+        original_height=size,
+    )
+    return split, row, boxes

@@ -1,0 +1,137 @@
+"""Before the first step: find how many images fit into one pass, and compile the network for so many."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import reduce
+from torch import Tensor, nn
+
+from chexvision.config import Recipe
+from chexvision.data.augment import Draws, draw
+from chexvision.data.loader import MicroBatch
+from chexvision.errors import ChexError
+from chexvision.metrics.predictions import OUTPUTS
+from chexvision.models.classifier import CheXVision
+
+Accumulate = Callable[[nn.Module, MicroBatch, Draws], Tensor]
+
+# How libraries beside torch's allocator say that memory is out: CUDA itself, cuBLAS and cuDNN.
+_SAY_SO = ("out of memory", "ALLOC_FAILED")
+
+_log = logging.getLogger(__name__)
+
+
+class TrialPass:
+    """A forward and backward pass over blank images that leaves the model as it was.
+
+    Args:
+        model: what is trained.
+        accumulate: training's own pass of a micro-batch through a network and back.
+        recipe: gives size and augmentation.
+        device: of the model.
+    """
+
+    def __init__(self, model: CheXVision, accumulate: Accumulate, recipe: Recipe, device: torch.device) -> None:
+        self.model = model
+        self.accumulate = accumulate
+        self.recipe = recipe
+        self.device = device
+
+    def __call__(self, images: int, network: nn.Module | None = None) -> None:
+        """Pass `images` blank images through `network` (default: the model itself) and back.
+
+        Raises:
+            RuntimeError: they do not fit.
+        """
+        size, device = self.recipe.data.image_size, self.device
+        kept = [buffer.clone() for buffer in self.model.buffers()]
+        reserved = torch.empty(self._beyond_the_pass(), dtype=torch.uint8, device=device)
+        self.model.train()
+        try:
+            batch = MicroBatch(
+                images=torch.zeros((images, size, size), dtype=torch.uint8, device=device),
+                targets=torch.zeros((images, len(OUTPUTS)), device=device),
+                weights=torch.ones(images, device=device),
+                positions=torch.arange(images),
+                step=0,
+                step_size=images,
+                last=True,
+            )
+            # Not `network or`: a compiled network has no truth value.
+            passed = network if network is not None else self.model
+            self.accumulate(passed, batch, draw(self.recipe.augment, images, seed=0))
+        finally:
+            del reserved
+            self.model.zero_grad(set_to_none=True)
+            with torch.no_grad():
+                for buffer, value in zip(self.model.buffers(), kept, strict=True):
+                    buffer.copy_(value)
+
+    def _beyond_the_pass(self) -> int:
+        """Bytes that a GPU holds in training besides one pass, so that what fits now fits later."""
+        if self.device.type != "cuda":
+            return 0
+        learning = sum(one.numel() for one in self.model.parameters() if one.requires_grad)
+        # Gradients of earlier passes and two moments; and what fragments and prefetched images take.
+        total = torch.cuda.get_device_properties(self.device).total_memory
+        return 12 * learning + total // 50
+
+
+def compiled(model: CheXVision, trial: Callable[[int, nn.Module], None], images: int) -> nn.Module:
+    """`model` through torch.compile, or as it is, with a warning, where that does not work.
+
+    Args:
+        model: what is trained; the compiled network shares its weights.
+        trial: passes images through a network and back.
+        images: of a micro-batch: code for another number would not be used.
+    """
+    network: nn.Module = torch.compile(model)  # type: ignore[assignment]
+    try:
+        trial(images, network)
+    # Compilers fail in ways of their own: no C compiler, an unsupported device, an error of the backend.
+    except Exception as error:  # noqa: BLE001
+        what = " ".join(str(error).split())
+        _log.warning("torch.compile failed (%s: %.200s); going on without it", type(error).__name__, what)
+        return model
+    return network
+
+
+def fit_micro_batch(attempt: Callable[[int], None], size: int, accelerator: Accelerator) -> int:
+    """The largest of `size`, `size`/2, `size`/4, … with which `attempt` does not run out of memory anywhere.
+
+    The effective batch stays what the recipe promises: half the micro-batch is twice the accumulation.
+
+    Args:
+        attempt: does a forward and backward pass over that many images.
+        size: the recipe's micro-batch.
+        accelerator: of this process; all processes agree on the smallest.
+
+    Raises:
+        ChexError: not even one image fits.
+    """
+    while True:
+        fits = True
+        try:
+            attempt(size)
+        except RuntimeError as error:
+            if not isinstance(error, torch.OutOfMemoryError) and not any(say in str(error) for say in _SAY_SO):
+                raise
+            fits = False
+        if not fits and accelerator.device.type == "cuda":
+            torch.cuda.empty_cache()  # outside the handler, whose traceback holds the activations
+        misfits = reduce(torch.tensor(float(not fits), device=accelerator.device), "sum")
+        if not float(misfits):
+            return size
+        if size == 1:
+            raise ChexError(
+                "not one image fits into the device's memory; choose a smaller data.image_size or another backbone"
+            )
+        if accelerator.is_main_process:
+            _log.warning(
+                "out of memory with micro-batches of %d: now %d, accumulating twice as many", size, size // 2
+            )
+        size //= 2

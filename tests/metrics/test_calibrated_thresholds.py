@@ -1,0 +1,103 @@
+"""Thresholds are chosen on the probabilities that they are applied to: the calibrated ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from chexvision.evaluation.final import measure_final
+from chexvision.metrics.operating_points import choose_rules
+from chexvision.metrics.predictions import Predictions
+from tests.evaluation.conftest import METHOD, made_up
+
+
+def shifted(predictions: Predictions) -> Predictions:
+    """As `pos_weight` leaves them: far too high for rare findings, so that Platt moves them far."""
+    logits = np.log(predictions.probabilities / (1 - predictions.probabilities))
+    return predictions.with_probabilities(1 / (1 + np.exp(-(0.5 * logits + 2.5))))
+
+
+@pytest.fixture(scope="module")
+def validation() -> Predictions:
+    return shifted(made_up(600, 250, 0))
+
+
+@pytest.fixture(scope="module")
+def held_out() -> Predictions:
+    whole = shifted(made_up(500, 250, 1))
+    return Predictions(whole.names, np.char.add("t", whole.filenames), *_rest(whole))
+
+
+def _rest(whole: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return whole.patients + 1000, whole.probabilities, whole.targets
+
+
+def best_f1(scores: np.ndarray, targets: np.ndarray) -> float:
+    calls = scores >= np.unique(scores)[:, None]
+    hits = (calls & (targets == 1)).sum(axis=1)
+    return float((2 * hits / (calls.sum(axis=1) + targets.sum())).max())
+
+
+def test_chosen_thresholds_are_the_best_for_calibrated_probabilities(validation: Predictions) -> None:
+    rules = choose_rules(validation, "d", "validation", "f1", "platt")
+    assert rules.thresholds is not None and rules.thresholds.scale == "calibrated"
+    calibrated = rules.calibrate(validation.names, validation.probabilities)
+    assert np.abs(calibrated - validation.probabilities).mean() > 0.3
+    for i, (name, cut) in enumerate(rules.thresholds.known.items()):
+        targets = validation.targets[:, i]
+        reached = f1_score(targets, calibrated[:, i] >= cut)
+        assert reached == pytest.approx(best_f1(calibrated[:, i], targets)), name
+
+
+def test_without_calibration_they_are_for_raw_probabilities(validation: Predictions) -> None:
+    rules = choose_rules(validation, "d", "validation", "f1", "none")
+    assert rules.thresholds is not None and rules.thresholds.scale == "raw"
+    cut = rules.thresholds.known["Mass"]
+    i = validation.column("Mass")
+    reached = f1_score(validation.targets[:, i], validation.probabilities[:, i] >= cut)
+    assert reached == pytest.approx(best_f1(validation.probabilities[:, i], validation.targets[:, i]))
+
+
+def test_calibration_changes_no_call_on_other_images(validation: Predictions, held_out: Predictions) -> None:
+    """It keeps the order, so the best cut on calibrated probabilities makes the calls of the best cut on raw ones."""
+    found = {
+        how: choose_rules(validation, "d", "validation", "f1", how).measure(held_out, "test", None)
+        for how in ("platt", "none")
+    }
+    for name, of in found["platt"].findings.items():
+        raw = found["none"].findings[name]
+        assert of.decision is not None and raw.decision is not None
+        assert 0 < of.decision.true_positives < of.positives
+        # Cuts lie halfway between two scores of validation, which is another place on another scale.
+        assert of.decision.true_positives == pytest.approx(raw.decision.true_positives, abs=2), name
+        assert of.decision.false_positives == pytest.approx(raw.decision.false_positives, abs=4), name
+        assert of.brier is not None and raw.brier is not None
+        assert of.brier < raw.brier
+        assert of.auroc == raw.auroc
+
+
+def test_a_runs_final_figures_apply_what_validation_chose_to_test(
+    validation: Predictions, held_out: Predictions
+) -> None:
+    """Also in subgroups: their recall is that of calls on calibrated probabilities."""
+    half = np.array(["F", "M"])[np.arange(len(held_out)) % 2]
+    found = measure_final({"validation": validation, "test": held_out}, {"sex": half}, "d")
+    again = choose_rules(validation, "d", "validation", "f1", "platt")
+    assert found.rules == again
+    expected = again.measure(held_out, "test", METHOD)
+    for name, of in found.splits["test"].findings.items():
+        assert of.decision is not None
+        other = expected.findings[name].decision
+        assert other is not None
+        assert (of.decision.threshold, of.decision.recall) == (other.threshold, other.recall)
+    assert found.splits["test"].calibration == "platt on validation"
+    assert found.splits["validation"].calibration == "none"  # nothing is applied to what it was chosen on
+    assert found.splits["validation"].thresholds == "fixed at 0.5"
+    (sex,) = found.subgroups
+    cut = again.thresholds.known["Abnormal"] if again.thresholds else 0.0
+    i = held_out.column("Abnormal")
+    calibrated = again.calibrate(held_out.names, held_out.probabilities)[:, i]
+    for group in sex.groups:
+        positives = (half == group.group) & (held_out.targets[:, i] == 1)
+        assert group.recall == pytest.approx(float((calibrated[positives] >= cut).mean()))

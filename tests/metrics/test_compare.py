@@ -1,0 +1,115 @@
+"""Paired comparisons: the same images, in any order, or none at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from chexvision.errors import UsageError
+from chexvision.metrics.compare import compare, short_names
+from chexvision.metrics.measure import measure
+from chexvision.metrics.predictions import Predictions
+from tests.evaluation.conftest import METHOD, made_up
+
+
+def _better(predictions: Predictions) -> Predictions:
+    logits = np.log(predictions.probabilities / (1 - predictions.probabilities)) + 1.5 * predictions.targets
+    return predictions.with_probabilities(1 / (1 + np.exp(-logits)))
+
+
+def test_differences_are_second_less_first_whatever_the_order_of_images() -> None:
+    first = made_up()
+    second = _better(first).take(np.random.default_rng(0).permutation(len(first)))
+    found = compare(first, second, METHOD, ("a", "b"))
+    of = found.outputs["Mass"]
+    i = first.column("Mass")
+    again = _better(first)
+    assert of.first == pytest.approx(roc_auc_score(first.targets[:, i], first.probabilities[:, i]), abs=1e-12)
+    assert of.second == pytest.approx(roc_auc_score(again.targets[:, i], again.probabilities[:, i]), abs=1e-12)
+    assert of.difference == pytest.approx(of.second - of.first)
+    assert of.difference_ci is not None
+    assert 0 < of.difference_ci[0] < of.difference < of.difference_ci[1]
+    assert of.p_delong is not None
+    assert of.p_delong < 0.001
+    assert found.macro.p_patients is not None
+    assert found.macro.p_patients < 0.001
+    assert found.macro_findings == 14
+    assert found.macro.difference == pytest.approx(
+        measure(again).macro_auroc - measure(first).macro_auroc  # type: ignore[operator]
+    )
+
+
+def test_a_model_does_not_differ_from_itself() -> None:
+    found = compare(made_up(), made_up(), METHOD)
+    assert found.macro.difference == 0
+    assert found.macro.difference_ci == (0, 0)
+    assert found.macro.p_delong == 1
+
+
+def test_pairing_makes_intervals_of_similar_models_narrow() -> None:
+    first = made_up()
+    nearly = first.with_probabilities(np.clip(first.probabilities + 0.01 * first.targets, 0, 1))
+    found = compare(first, nearly, METHOD)
+    alone = measure(first, method=METHOD).macro.auroc_ci
+    assert found.macro.difference_ci is not None
+    assert alone is not None
+    assert found.macro.difference_ci[1] - found.macro.difference_ci[0] < 0.2 * (alone[1] - alone[0])
+
+
+def test_chance_differences_are_called_significant_as_often_as_they_should() -> None:
+    values = []
+    for seed in range(120):
+        rng = np.random.default_rng(seed)
+        targets = (rng.random((200, 1)) < 0.4).astype(float)
+        names = np.array([f"{i:08d}_000.png" for i in range(200)])
+
+        def model(
+            rng: np.random.Generator = rng, targets: np.ndarray = targets, names: np.ndarray = names
+        ) -> Predictions:
+            logits = rng.normal(size=targets.shape) + targets
+            return Predictions(("Mass",), names, np.arange(200), 1 / (1 + np.exp(-logits)), targets)
+
+        method = METHOD.model_copy(update={"resamples": 100})
+        found = compare(model(), model(), method).outputs["Mass"]
+        values.append((found.p_delong, found.p_patients))
+    for p in np.array(values, float).T:
+        assert 0.01 <= np.mean(p < 0.05) <= 0.12
+        assert 0.35 < np.mean(p) < 0.65
+
+
+def test_different_images_or_labels_are_refused_by_name() -> None:
+    first = made_up(100, 40)
+    with pytest.raises(UsageError, match=rf"{first.filenames[99]} is in a and not in b \(1 and 0 in all\)"):
+        compare(first, first.take(np.arange(99)), METHOD, ("a", "b"))
+    other = made_up(100, 40)
+    other.targets[7, 0] = 1 - other.targets[7, 0]
+    with pytest.raises(UsageError, match=f"different labels, first for {first.filenames[7]}"):
+        compare(first, other, METHOD)
+
+
+def test_patients_may_have_other_numbers_in_the_second() -> None:
+    first = made_up(300, 100)
+    second = _better(first)
+    expected = compare(first, second, METHOD)
+    order = np.random.default_rng(0).permutation(len(first))
+    renumbered = replace(second, patients=5000 - 7 * second.patients).take(order)
+    assert compare(first, renumbered, METHOD) == expected
+
+
+@pytest.mark.parametrize("kind", ["one more patient", "as many patients"])
+def test_other_patients_of_the_same_images_are_refused(kind: str) -> None:
+    first = made_up(300, 100)
+    patients = first.patients.copy()
+    row = int(np.flatnonzero(patients[1:] == patients[:-1])[3]) + 1  # a later image of some patient
+    patients[row] = 999 if kind == "one more patient" else patients[-1]
+    said = f"which images are of one patient, first for {first.filenames[row]}"
+    with pytest.raises(UsageError, match=f"a and b do not agree on {said}"):
+        compare(first, replace(first, patients=patients), METHOD, ("a", "b"))
+
+
+def test_names_are_as_short_as_they_can_be() -> None:
+    assert short_names(["runs/a/artifact", "runs/b/artifact"]) == ["a/artifact", "b/artifact"]
+    assert short_names(["user/one@v1", "user/two"]) == ["one@v1", "two"]

@@ -1,0 +1,55 @@
+"""Published figures carry their conditions, and are comparable on the same images alone."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from pathlib import Path
+
+import pytest
+
+from chexvision.labels import FINDINGS
+from chexvision.metrics.literature import beside, published_table
+from chexvision.metrics.measure import measure
+from chexvision.metrics.predictions import images_sha256
+from chexvision.metrics.records import SplitMetrics
+from tests.evaluation.conftest import made_up
+
+
+def _metrics_of(split: str) -> SplitMetrics:
+    known = published_table().splits[split]
+    return measure(made_up()).model_copy(update=known.model_dump())
+
+
+@pytest.mark.parametrize("split", ["official", "chexnet"])
+def test_only_the_same_images_make_published_figures_comparable(split: str) -> None:
+    metrics = _metrics_of(split)
+    rows = beside(metrics)
+    assert {row.published.split for row in rows if row.comparable} == {split}
+    assert all(row.comparable for row in rows if row.published.split == split)
+    assert not any(row.comparable for row in beside(metrics.model_copy(update={"images_sha256": "0"})))
+    fewer = metrics.model_copy(update={"macro": metrics.macro.model_copy(update={"findings": 13})})
+    assert not any(row.comparable for row in beside(fewer))
+
+
+def test_every_figure_says_where_it_is_from_and_agrees_with_its_findings() -> None:
+    table = published_table()
+    assert len({of.who for of in table.results}) == len(table.results)
+    for of in table.results:
+        assert of.reference.startswith("https://")
+        assert of.split == "random" or of.split in table.splits
+        if of.findings:
+            assert len(of.findings) == len(FINDINGS)
+            assert sum(of.findings) / len(FINDINGS) == pytest.approx(of.auroc, abs=1.5e-3)
+
+
+@pytest.mark.parametrize(
+    ("split", "name"), [("official", "official_patient_lists.csv.gz"), ("chexnet", "chexnet_patient_split.csv.gz")]
+)
+def test_digests_are_those_of_the_releases_own_images(split: str, name: str, real_data: Path) -> None:
+    with gzip.open(real_data / name, "rt") as handle:
+        patients = {row[0] for row in csv.reader(handle) if row[1] == "test"}
+    with gzip.open(real_data / "Data_Entry_2017_v2020.csv.gz", "rt") as handle:
+        images = [row["Image Index"] for row in csv.DictReader(handle) if row["Patient ID"] in patients]
+    known = published_table().splits[split]
+    assert (len(images), images_sha256(images)) == (known.images, known.images_sha256)

@@ -1,0 +1,121 @@
+"""Figures agree with scikit-learn, unknown labels count nowhere, and undefined ones stay out of the mean."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    f1_score,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
+
+from chexvision.metrics.bootstrap import draw_patients
+from chexvision.metrics.measure import ECE_BINS, FIGURES, Measure, measure
+from tests.evaluation.conftest import METHOD, made_up
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 17]))
+@settings(max_examples=25, deadline=None)
+def test_all_figures_agree_with_scikit_learn(seed: int, digits: int) -> None:
+    predictions = made_up(80, 40, seed, names=("Mass", "Nodule"))
+    predictions = predictions.with_probabilities(predictions.probabilities.round(digits))
+    metrics = measure(predictions, thresholds={"Mass": 0.4, "Nodule": 0.6}, fewest=1)
+    for i, (name, cut) in enumerate((("Mass", 0.4), ("Nodule", 0.6))):
+        of, scores, targets = metrics.findings[name], predictions.probabilities[:, i], predictions.targets[:, i]
+        assert of.decision is not None
+        calls = scores >= cut
+        assert of.auroc == pytest.approx(roc_auc_score(targets, scores), abs=1e-12)
+        assert of.auprc == pytest.approx(average_precision_score(targets, scores), abs=1e-12)
+        assert of.brier == pytest.approx(brier_score_loss(targets, scores), abs=1e-12)
+        assert of.decision.f1 == pytest.approx(f1_score(targets, calls, zero_division=0), abs=1e-12)
+        assert of.decision.recall == pytest.approx(recall_score(targets, calls), abs=1e-12)
+        assert of.decision.specificity == pytest.approx(recall_score(1 - targets, ~calls), abs=1e-12)
+        if calls.any():
+            assert of.decision.precision == pytest.approx(precision_score(targets, calls), abs=1e-12)
+        assert of.decision.true_positives == int((calls & (targets == 1)).sum())
+        assert of.ece == pytest.approx(_ece(scores, targets), abs=1e-12)
+
+
+def _ece(scores: np.ndarray, targets: np.ndarray) -> float:
+    total = 0.0
+    for b in range(ECE_BINS):
+        last = b == ECE_BINS - 1
+        inside = (scores * ECE_BINS >= b) & ((scores * ECE_BINS < b + 1) | last)
+        if inside.any():
+            total += inside.mean() * abs(targets[inside].mean() - scores[inside].mean())
+    return total
+
+
+def test_each_resample_is_the_figure_of_the_drawn_images() -> None:
+    predictions = made_up(120, 40)
+    draws = draw_patients(len(np.unique(predictions.patients)), METHOD)[:, :5]
+    figures = Measure(predictions, thresholds=dict.fromkeys(predictions.names, 0.5)).under(draws)
+    patients = np.unique(predictions.patients)
+    for b in range(5):
+        rows = np.concatenate(
+            [
+                np.flatnonzero(predictions.patients == p).repeat(int(n))
+                for p, n in zip(patients, draws[:, b], strict=True)
+            ]
+        )
+        again = predictions.take(rows)
+        alone = Measure(again, thresholds=dict.fromkeys(predictions.names, 0.5), fewest=1).once()
+        for name in FIGURES:
+            np.testing.assert_allclose(figures[name][:, b], alone[name][:, 0], atol=1e-12)
+
+
+def test_unknown_labels_are_masked_and_counted() -> None:
+    whole = made_up(200, 80)
+    targets = whole.targets.copy()
+    targets[:50, 3] = np.nan
+    metrics = measure(replace(whole, targets=targets))
+    rest = measure(whole.take(np.arange(50, 200)))
+    name = whole.names[3]
+    assert metrics.findings[name].unknown == 50
+    assert metrics.findings[name].auroc == rest.findings[name].auroc
+    assert metrics.findings[name].brier == pytest.approx(rest.findings[name].brier)
+    assert metrics.findings[name].decision == rest.findings[name].decision
+
+
+def test_a_finding_without_positives_is_left_out_of_the_mean_which_says_so() -> None:
+    predictions = made_up(100, 50)
+    predictions.targets[:, 2] = 0
+    metrics = measure(predictions, method=METHOD)
+    left = predictions.names[2]
+    assert metrics.findings[left].auroc is None
+    assert metrics.findings[left].auroc_ci is None
+    assert metrics.macro.left_out == (left,)
+    assert metrics.macro.findings == 13
+    others = [of.auroc for name, of in metrics.findings.items() if name != left]
+    assert metrics.macro.auroc == pytest.approx(np.mean(others))
+
+
+def test_intervals_hold_their_figures() -> None:
+    metrics = measure(made_up(500, 200), method=METHOD)
+    for of in (*metrics.findings.values(), metrics.binary):
+        assert of is not None
+        for value, ends in (
+            (of.auroc, of.auroc_ci),
+            (of.auprc, of.auprc_ci),
+            (of.brier, of.brier_ci),
+            (of.ece, of.ece_ci),
+        ):
+            assert value is not None
+            assert ends is not None
+            assert ends[0] <= value <= ends[1]
+    assert metrics.interval == METHOD
+
+
+def test_figures_say_of_which_images_they_are() -> None:
+    predictions = made_up(50, 20)
+    shuffled = predictions.take(np.random.default_rng(0).permutation(50))
+    assert measure(predictions).images_sha256 == measure(shuffled).images_sha256
+    assert measure(predictions).images_sha256 != measure(predictions.take(np.arange(49))).images_sha256

@@ -1,0 +1,111 @@
+"""Groups are measured over the same findings and the same draws, and small ones say that they are small."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from chexvision.metrics.bootstrap import draw_patients, interval
+from chexvision.metrics.measure import Measure, measure
+from chexvision.metrics.subgroups import group_images, measure_subgroups
+from tests.evaluation.conftest import METHOD, made_up
+
+
+def test_images_fall_into_bands() -> None:
+    groups = group_images(["F", "M", None], [0, 39, 95], ["PA", "AP", None], [0, 3, 7])
+    assert groups["sex"].tolist() == ["F", "M", ""]
+    assert groups["age"].tolist() == ["0-17", "18-39", "80+"]
+    assert groups["view"].tolist() == ["PA", "AP", ""]
+    assert groups["follow-up"].tolist() == ["first", "1-4", "5+"]
+
+
+def test_a_group_is_measured_as_if_it_were_alone() -> None:
+    predictions = made_up(600, 200)
+    sex = np.where(predictions.patients % 2 == 0, "F", "M")
+    (found,) = measure_subgroups(predictions, {"sex": sex}, METHOD, thresholds={"Abnormal": 0.4})
+    for group in found.groups:
+        alone = measure(predictions.take(sex == group.group), thresholds={"Abnormal": 0.4})
+        assert group.images == alone.images
+        assert group.patients == alone.patients
+        assert group.macro_auroc == pytest.approx(alone.macro_auroc)
+        assert group.binary_auroc == pytest.approx(alone.binary_auroc)
+        assert group.recall == alone.binary.decision.recall  # type: ignore[union-attr]
+        assert group.specificity == alone.binary.decision.specificity  # type: ignore[union-attr]
+        assert group.findings["Mass"].auroc == pytest.approx(alone.findings["Mass"].auroc)
+
+
+def test_all_groups_share_the_draws_of_all_patients() -> None:
+    predictions = made_up(600, 200)
+    sex = np.where(np.arange(600) % 3 == 0, "F", "M")
+    (found,) = measure_subgroups(predictions, {"sex": sex}, METHOD)
+    draws = draw_patients(len(np.unique(predictions.patients)), METHOD)
+    for group in found.groups:
+        targets = np.where((sex == group.group)[:, None], predictions.targets, np.nan)
+        masked = Measure(replace(predictions, targets=targets), only=("auroc",)).under(draws)["auroc"]
+        i = predictions.column("Mass")
+        assert group.findings["Mass"].auroc_ci == pytest.approx(interval(masked[i], METHOD.level))
+
+
+def test_a_real_gap_is_found_with_an_interval_above_zero() -> None:
+    predictions = made_up(1200, 600)
+    view = np.where(predictions.patients % 2 == 0, "AP", "PA")
+    worse = predictions.probabilities.copy()
+    rng = np.random.default_rng(0)
+    worse[view == "AP"] = rng.random(worse[view == "AP"].shape)
+    (found,) = measure_subgroups(predictions.with_probabilities(worse), {"view": view}, METHOD)
+    assert found.gap is not None
+    assert (found.gap.best, found.gap.worst) == ("PA", "AP")
+    assert found.gap.difference_ci is not None
+    assert found.gap.difference_ci[0] > 0.1
+
+
+def test_a_group_compared_with_its_own_copy_has_no_gap() -> None:
+    """Patients in both groups are drawn together, so their noise cancels."""
+    predictions = made_up(400, 150)
+    twice = np.r_[np.arange(400), np.arange(400)]
+    both = predictions.take(twice)
+    (found,) = measure_subgroups(both, {"view": np.repeat(["AP", "PA"], 400)}, METHOD)
+    assert found.gap is not None
+    assert found.gap.difference == 0
+    assert found.gap.difference_ci == (0, 0)
+
+
+def test_small_groups_are_noted_and_not_compared() -> None:
+    predictions = made_up(300, 100)
+    view = np.array(["PA"] * 260 + ["AP"] * 40)
+    (found,) = measure_subgroups(predictions, {"view": view}, METHOD)
+    small = found.groups[0]
+    assert small.group == "AP"
+    assert small.note == "40 images are too few to compare (fewer than 100)"
+    assert small.macro_auroc is None
+    assert found.gap is None
+
+
+def test_findings_that_one_group_lacks_are_left_out_for_all() -> None:
+    predictions = made_up(600, 200)
+    sex = np.where(predictions.patients % 2 == 0, "F", "M")
+    predictions.targets[sex == "F", 0] = 0
+    (found,) = measure_subgroups(predictions, {"sex": sex}, METHOD)
+    assert predictions.names[0] not in found.macro_findings
+    assert len(found.macro_findings) == 13
+    assert found.groups[0].findings[predictions.names[0]].auroc is None
+
+
+def test_an_attribute_with_one_group_is_left_out() -> None:
+    assert measure_subgroups(made_up(100, 40), {"view": np.full(100, "PA")}, METHOD) == ()
+
+
+def test_a_group_with_few_cases_does_not_shorten_the_mean_of_the_others() -> None:
+    predictions = made_up(900, 300)
+    age = np.where(predictions.patients % 5 == 0, "80+", np.where(predictions.patients % 2 == 0, "40-59", "60-79"))
+    for i in range(9):
+        predictions.targets[age == "80+", i] = 0
+    (found,) = measure_subgroups(predictions, {"age": age}, METHOD)
+    assert len(found.macro_findings) == 14
+    oldest = next(group for group in found.groups if group.group == "80+")
+    assert oldest.macro_auroc is None
+    assert oldest.note == "too few cases to compare: enough of 5 of 14 findings"
+    assert found.gap is not None
+    assert found.gap.pairs == 1

@@ -1,0 +1,95 @@
+"""Thresholds do what their rule says, on the images they are chosen on, and refuse to be applied there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chexvision.errors import ChexError, UsageError
+from chexvision.metrics.measure import measure
+from chexvision.metrics.operating_points import choose_rules, refuse_shared
+from chexvision.metrics.predictions import Predictions
+from chexvision.metrics.records import FindingMetrics
+from chexvision.metrics.thresholds import ChosenOn, choose_thresholds, read_thresholds
+from tests.evaluation.conftest import METHOD, made_up
+
+WHERE = ChosenOn(dataset="d", split="validation", images=1, images_sha256="0")
+
+
+def _at(predictions: Predictions, cut: float) -> FindingMetrics:
+    return measure(predictions, thresholds={"Mass": cut}, fewest=1).findings["Mass"]
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 17]))
+@settings(max_examples=40, deadline=None)
+def test_no_other_threshold_does_better(seed: int, digits: int) -> None:
+    predictions = made_up(40, 20, seed, names=("Mass",))
+    predictions = predictions.with_probabilities(predictions.probabilities.round(digits))
+    if not 0 < predictions.targets.sum() < 40:
+        return
+    everywhere = [_at(predictions, cut).decision for cut in (*np.unique(predictions.probabilities), 1.1)]
+
+    def chosen(rule: str) -> object:
+        cut = choose_thresholds(predictions, rule, WHERE).values["Mass"]
+        assert cut is not None
+        return _at(predictions, cut).decision
+
+    assert chosen("f1").f1 == pytest.approx(max(at.f1 for at in everywhere))
+    best = max(at.recall + at.specificity for at in everywhere)
+    youden = chosen("youden")
+    assert youden.recall + youden.specificity == pytest.approx(best)
+    sensitive = chosen("sensitivity=0.9")
+    assert sensitive.recall >= 0.9
+    assert sensitive.specificity == max(at.specificity for at in everywhere if at.recall >= 0.9)
+    specific = chosen("specificity=0.8")
+    assert specific.specificity >= 0.8
+    assert specific.recall == max(at.recall for at in everywhere if at.specificity >= 0.8)
+
+
+def test_a_finding_with_one_kind_of_image_has_no_threshold() -> None:
+    predictions = made_up(30, 10, names=("Mass", "Nodule"))
+    predictions.targets[:, 1] = 0
+    found = choose_thresholds(predictions, "f1", WHERE)
+    assert found.values["Nodule"] is None
+    assert "Nodule" not in found.known
+    assert measure(predictions, thresholds=found.known).findings["Nodule"].decision is None
+
+
+@pytest.mark.parametrize("rule", ["f2", "sensitivity", "sensitivity=1.2", "specificity=x", ""])
+def test_unknown_rules_are_refused(rule: str) -> None:
+    with pytest.raises(UsageError, match="unknown threshold rule"):
+        choose_thresholds(made_up(10, 5), rule, WHERE)
+
+
+def test_rules_refuse_the_images_they_were_chosen_on() -> None:
+    validation, test = made_up(200, 80, 0), made_up(200, 80, 1)
+    rules = choose_rules(validation, "d", "validation", "f1", "platt")
+    assert rules.measure(test.take(np.arange(150)), "test", METHOD).thresholds == "f1 on validation"
+    shuffled = validation.take(np.random.default_rng(0).permutation(200))
+    with pytest.raises(UsageError, match="chosen on the very images"):
+        rules.measure(shuffled, "validation", METHOD)
+
+
+def test_images_and_patients_on_both_sides_are_refused() -> None:
+    whole = made_up(200, 80)
+    first, second = whole.take(whole.patients <= 40), whole.take(whole.patients > 40)
+    refuse_shared(first, second)
+    with pytest.raises(UsageError, match=r"image .* is in the images that thresholds are chosen on"):
+        refuse_shared(first, whole)
+    divided = whole.patients[100]
+    with pytest.raises(UsageError, match=f"patient {divided} is in"):
+        refuse_shared(whole.take(np.arange(101)), whole.take(np.arange(101, 200)))
+
+
+def test_thresholds_come_back_from_their_file(tmp_path: Path) -> None:
+    found = choose_thresholds(made_up(50, 20), "youden", WHERE)
+    path = tmp_path / "thresholds.json"
+    path.write_text(found.model_dump_json())
+    assert read_thresholds(path) == found
+    path.write_text("{}")
+    with pytest.raises(ChexError, match="cannot be used: rule: Field required"):
+        read_thresholds(path)

@@ -1,0 +1,145 @@
+"""With too few cases there is no figure but a reason, in every table and file alike."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from chexvision.evaluation.external import measure_other
+from chexvision.metrics.compare import compare
+from chexvision.metrics.measure import FIGURES, Measure, measure
+from chexvision.metrics.predictions import Predictions
+from chexvision.metrics.records import FEWEST, reason_if_few
+from chexvision.metrics.subgroups import measure_subgroups
+from chexvision.report import console_tables as tables
+from chexvision.report.html_tables import comparison_table, findings_table, other_set_table, subgroup_table
+from tests.evaluation.conftest import METHOD, made_up
+
+LACKS = "Hernia"
+
+
+def _with_cases(positive_patients: int, images: int = 1) -> Predictions:
+    """Predictions in which `LACKS` is positive, and perfectly ranked, in a few patients' `images` alone."""
+    predictions = made_up(600, 200)
+    i = predictions.column(LACKS)
+    predictions.targets[:, i] = 0
+    counts = {patient: np.flatnonzero(predictions.patients == patient) for patient in np.unique(predictions.patients)}
+    chosen = [rows[:images] for rows in counts.values() if len(rows) >= images][:positive_patients]
+    rows = np.concatenate(chosen)
+    predictions.targets[rows, i] = 1
+    predictions.probabilities[:, i] = 0.1
+    predictions.probabilities[rows, i] = 0.9
+    return predictions
+
+
+def _printed(*what: object) -> str:
+    console = Console(file=io.StringIO(), width=250)
+    for of, show in zip(what[::2], what[1::2], strict=True):
+        show(console, of)  # type: ignore[operator]
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def _row(text: str, name: str) -> str:
+    return next(line for line in text.splitlines() if line.strip().startswith(name))
+
+
+def _html_row(page: str, name: str) -> str:
+    return next(row for row in page.split("<tr") if f">{name}<" in row)
+
+
+def test_one_case_more_makes_the_difference() -> None:
+    below, enough = measure(_with_cases(FEWEST - 1), method=METHOD), measure(_with_cases(FEWEST), method=METHOD)
+    assert (below.macro.findings, enough.macro.findings) == (13, 14)
+    assert below.macro.left_out == (LACKS,)
+    of = below.findings[LACKS]
+    assert of.auroc is of.auroc_ci is of.auprc is of.brier is of.ece is None
+    assert of.decision is not None
+    assert of.decision.f1 is of.decision.recall is of.decision.specificity is of.decision.precision is None
+    assert of.decision.true_positives == of.positives == of.positive_patients == FEWEST - 1
+    assert of.too_few == reason_if_few(FEWEST - 1, of.negative_patients)
+    assert enough.findings[LACKS].auroc == 1
+    assert enough.findings[LACKS].too_few is None
+
+
+def test_ten_images_of_one_patient_are_one_case() -> None:
+    of = measure(_with_cases(3, images=4)).findings[LACKS]
+    assert (of.positives, of.positive_patients) == (12, 3)
+    assert of.auroc is None
+    assert of.too_few is not None
+    assert of.too_few.startswith("positive images of 3 and negative images of ")
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_a_lack_of_either_kind_leaves_no_figure(kind: int) -> None:
+    predictions = made_up(300, 100)
+    predictions.targets[:, 2] = kind
+    figures = Measure(predictions, thresholds={predictions.names[2]: 0.5}).once()
+    for name in FIGURES:
+        assert np.isnan(figures[name][2, 0])
+
+
+def test_tables_say_too_few_instead_of_one() -> None:
+    metrics = measure(_with_cases(4), method=METHOD)
+    for row in (
+        _row(_printed(metrics, lambda c, of: tables.print_metrics(c, of, "model")), LACKS),
+        _html_row(findings_table(metrics), LACKS),
+    ):
+        assert "too few" in row
+        assert not re.search(r"\b[01]\.\d{3}\s*\(", row)
+    said = _printed(metrics, lambda c, of: tables.print_metrics(c, of, "model"))
+    assert f"left out of the mean, too few cases (fewer than {FEWEST} patients with or without it): {LACKS}" in said
+
+
+def test_comparisons_say_too_few() -> None:
+    predictions = _with_cases(4)
+    found = compare(predictions, predictions.with_probabilities(predictions.probabilities**2), METHOD)
+    of = found.outputs[LACKS]
+    assert of.first is of.second is of.difference is of.difference_ci is of.p_delong is of.p_patients is None
+    assert of.too_few is not None
+    assert found.macro_findings == 13
+    assert "too few" in _row(_printed(found, tables.print_comparison), LACKS)
+    assert "too few" in _html_row(comparison_table(found), LACKS)
+
+
+def test_subgroups_say_too_few() -> None:
+    predictions = made_up(600, 200)
+    sex = np.where(predictions.patients % 2 == 0, "F", "M")
+    i = predictions.column("Abnormal")
+    predictions.targets[sex == "F", i] = 1
+    predictions.targets[sex == "F", predictions.column(LACKS)] = 0
+    (found,) = measure_subgroups(predictions, {"sex": sex}, METHOD, thresholds={"Abnormal": 0.5})
+    women = found.groups[0]
+    assert women.binary_auroc is women.recall is women.specificity is None
+    assert women.binary_too_few is not None
+    assert women.findings[LACKS].auroc is None
+    assert women.findings[LACKS].too_few is not None
+    assert LACKS not in found.macro_findings
+    assert "too few" in _row(_printed((found,), tables.print_subgroups), "F ")
+    assert "too few" in _html_row(subgroup_table(found), "F")
+
+
+def test_other_sets_say_too_few() -> None:
+    here, there = made_up(600, 200, 0), _with_cases(4)
+    found = measure_other("elsewhere", "map", there, here, METHOD)
+    gap = found.gaps[LACKS]
+    assert gap.here is not None
+    assert gap.there is gap.there_ci is gap.difference is None
+    assert gap.too_few is not None
+    assert gap.too_few.startswith("there: positive images of 4")
+    assert LACKS not in found.macro.targets
+    assert "too few" in _row(_printed(found, tables.print_other_set), LACKS)
+    assert "too few" in _html_row(other_set_table(found), LACKS)
+
+
+def test_without_any_finding_the_mean_is_null() -> None:
+    predictions = made_up(60, 9)
+    metrics = measure(predictions)
+    assert metrics.macro.auroc is None
+    assert metrics.macro.findings == 0
+    assert len(metrics.macro.left_out) == 14
+    said = _printed(metrics, lambda c, of: tables.print_metrics(c, of, "model"))
+    assert "too few" in _row(said, "mean of 0")

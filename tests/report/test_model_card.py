@@ -1,0 +1,272 @@
+"""The card says what the records say."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from huggingface_hub import ModelCard
+
+from chexvision.artifact.contents import Hardware, Metrics, RunInfo, read_run
+from chexvision.errors import ChexError
+from chexvision.evaluation.final import Final, measure_final
+from chexvision.hub.reference import RepoRef
+from chexvision.labels import FINDINGS
+from chexvision.metrics.predictions import Predictions
+from chexvision.metrics.subgroups import group_images
+from chexvision.provenance import Provenance
+from chexvision.recipes import load_recipe
+from chexvision.report.model_card import render_card, with_destination
+from chexvision.shards.split_rule import SplitPart, SplitRecord
+from tests.evaluation.conftest import made_up
+
+SHA = "0123456789abcdef0123456789abcdef01234567"
+SPLIT = SplitRecord(
+    rule="official",
+    validation_share=0.05,
+    parts={
+        "train": SplitPart(images=82_346, patients=26_608, images_sha256="a" * 64),
+        "validation": SplitPart(images=400, patients=150, images_sha256="b" * 64),
+        "test": SplitPart(images=600, patients=250, images_sha256="c" * 64),
+    },
+)
+
+
+def _of_other_patients(predictions: Predictions) -> Predictions:
+    names = np.array([f"9{name[1:]}" for name in predictions.filenames.tolist()])
+    return Predictions(
+        predictions.names, names, predictions.patients + 90_000_000, predictions.probabilities, predictions.targets
+    )
+
+
+@pytest.fixture(scope="module")
+def final() -> Final:
+    test = made_up(600, 250, 1)
+    sex: list[str | None] = ["F" if patient % 2 else "M" for patient in test.patients.tolist()]
+    groups = group_images(sex, [50] * 600, ["PA"] * 600, [0] * 600)
+    return measure_final({"validation": _of_other_patients(made_up(400, 150, 0)), "test": test}, groups, "u/d")
+
+
+@pytest.fixture(scope="module")
+def metrics(final: Final) -> Metrics:
+    return Metrics(
+        dataset=f"user/xrays@{SHA}",
+        drawn=False,
+        split=SPLIT,
+        image_size=320,
+        epoch=7,
+        splits=final.splits,
+        subgroups=final.subgroups,
+        published=final.published,
+    )
+
+
+@pytest.fixture(scope="module")
+def info() -> RunInfo:
+    return RunInfo(
+        provenance=Provenance(run_id="densenet-20260101-1432-3f9c", source_revision=SHA, source_dirty=False),
+        recipe=load_recipe("densenet"),
+        dataset=f"user/xrays@{SHA}",
+        dataset_identity=SHA,
+        split=SPLIT,
+        hardware=Hardware(device="Tesla T4", processes=2, precision="fp16", cpu_count=4, platform="Linux"),
+        versions={"torch": "2.6"},
+        started_at="2026-01-01T00:00:00+00:00",
+        finished_at="2026-01-01T08:00:00+00:00",
+        train_seconds=1.0,
+    )
+
+
+def test_every_finding_has_a_row_with_interval_and_threshold(metrics: Metrics, info: RunInfo) -> None:
+    text = render_card(metrics, info, "CheXVision densenet", ["roc.svg"])
+    test = metrics.splits["test"]
+    section = text[text.index("### Test") : text.index("### Validation")]
+    for finding in FINDINGS:
+        of = test.findings[finding]
+        assert of.auroc_ci is not None
+        assert of.decision is not None
+        row = next(line for line in section.splitlines() if line.startswith(f"| {finding} |"))
+        assert f"{of.auroc:.3f} ({of.auroc_ci[0]:.3f}–{of.auroc_ci[1]:.3f})" in row
+        assert f" {of.decision.threshold:.3f} " in row
+    assert "Thresholds: f1 on validation. Calibration: platt on validation." in section
+    assert "600 images of" in section
+    assert "bootstrap over patients, 1,000 resamples" in section
+
+
+def test_validation_is_measured_without_what_was_chosen_on_it(metrics: Metrics, info: RunInfo) -> None:
+    text = render_card(metrics, info, "CheXVision densenet")
+    section = text[text.index("### Validation") :]
+    assert "Thresholds: fixed at 0.5. Calibration: none." in section
+
+
+def test_subgroups_published_figures_and_pictures_are_there(metrics: Metrics, info: RunInfo) -> None:
+    text = render_card(metrics, info, "CheXVision densenet", ["roc.svg"])
+    assert "### Subgroups of test" in text
+    assert "| sex | F |" in text
+    assert "CheXNet" in text
+    assert "no: its division was not published" in text
+    assert "](figures/roc.svg)" in text
+
+
+def test_the_hub_reads_the_results_from_it(metrics: Metrics, info: RunInfo) -> None:
+    card = ModelCard(render_card(metrics, info, "CheXVision densenet"))
+    found = {
+        (result.dataset_split, result.metric_name): result.metric_value for result in card.data.eval_results or []
+    }
+    assert len(found) == 10
+    for split in ("validation", "test"):
+        of = metrics.splits[split]
+        assert found[split, "Macro AUROC"] == pytest.approx(of.macro_auroc, abs=1e-4)
+        assert found[split, "Macro F1"] == pytest.approx(of.macro.f1, abs=1e-4)
+    assert card.data.eval_results is not None
+    assert {result.dataset_revision for result in card.data.eval_results} == {SHA}
+
+
+def test_commands_name_the_repository_that_it_is_published_to(metrics: Metrics, info: RunInfo) -> None:
+    to = RepoRef("chex/model")
+    text = render_card(metrics, info, "CheXVision densenet", to=to)
+    assert "USER" not in text
+    assert f"chexvision predict chex/model@{info.provenance.run_id} chest.png" in text
+    assert f'from_pretrained("chex/model", revision="{info.provenance.run_id}")' in text
+
+
+@pytest.mark.parametrize("to", [None, Path("/home/somebody/model")])
+def test_without_a_repository_commands_name_the_cards_own_folder(
+    to: Path | None, metrics: Metrics, info: RunInfo
+) -> None:
+    text = render_card(metrics, info, "CheXVision densenet", to=to)
+    assert "chexvision predict . chest.png" in text
+    assert 'from_pretrained(".")' in text
+    assert "/home/somebody" not in text
+    assert "USER" not in text
+
+
+@pytest.mark.parametrize("before", [None, RepoRef("other/model")])
+def test_a_card_that_is_published_later_is_as_if_the_repository_had_been_known(
+    before: RepoRef | None, metrics: Metrics, info: RunInfo
+) -> None:
+    to, run_id = RepoRef("chex/model"), info.provenance.run_id
+    card = render_card(metrics, info, "CheXVision densenet", ["roc.svg"], to=before)
+    known = render_card(metrics, info, "CheXVision densenet", ["roc.svg"], to=to)
+    assert with_destination(card, to, run_id) == known
+    assert with_destination(known, to, run_id) == known
+    assert with_destination("# A card by hand\n", to, run_id) == "# A card by hand\n"
+
+
+def test_a_local_dataset_is_named_without_its_path(metrics: Metrics, info: RunInfo) -> None:
+    folder = "/kaggle/working/somebody/shards"
+    text = render_card(
+        metrics.model_copy(update={"dataset": folder}), info.model_copy(update={"dataset": folder}), "CheXVision"
+    )
+    assert "/kaggle" not in text
+    assert f"a local folder `shards` (identity `{SHA}`)" in text
+
+
+def test_calibration_under_other_prevalences_and_references_are_there(metrics: Metrics, info: RunInfo) -> None:
+    text = render_card(metrics, info, "CheXVision densenet")
+    assert "times that on validation, where probabilities were calibrated" in text
+    assert "corrected for the prevalence among the labels here" in text
+    assert "[arnoweng/CheXNet](https://github.com/arnoweng/CheXNet)" in text
+    assert "p = " in text
+
+
+def test_too_few_cases_are_said(info: RunInfo) -> None:
+    validation, test = _of_other_patients(made_up(200, 80, 0)), made_up(200, 80, 1)
+    test.targets[:, test.column("Hernia")] = 0
+    test.targets[:3, test.column("Hernia")] = 1
+    final = measure_final({"validation": validation, "test": test}, None, "u/d")
+    metrics = Metrics(dataset="d", drawn=False, split=SPLIT, image_size=320, epoch=1, splits=final.splits)
+    text = render_card(metrics, info, "CheXVision densenet")
+    row = next(line for line in text.splitlines() if line.startswith("| Hernia |"))
+    assert "| too few |" in row
+    assert "Left out of the mean, too few cases (fewer than 10 patients with or without it): " in text
+
+
+def test_figures_are_files_that_stand_alone(final: Final) -> None:
+    import xml.etree.ElementTree as ET
+
+    assert sorted(final.figures) == ["calibration.svg", "precision-recall.svg", "roc.svg"]
+    for text in final.figures.values():
+        root = ET.fromstring(text)
+        assert len(root.findall("{http://www.w3.org/2000/svg}svg")) == 15
+
+
+def test_a_run_without_test_images_still_gets_its_rules() -> None:
+    final = measure_final({"validation": made_up(200, 80)}, None, "d")
+    assert list(final.splits) == ["validation"]
+    assert final.rules.thresholds is not None
+    assert final.subgroups == ()
+
+
+def test_the_split_is_told_with_its_images(metrics: Metrics, info: RunInfo) -> None:
+    text = render_card(metrics, info, "CheXVision densenet")
+    assert re.search(
+        r"Split: the release's official test list[,;] validation (is )?5 % of the other patients\. ", text
+    )
+    assert "validation and test are of patients that training has not seen" in text
+    assert f"| train | 82,346 | 26,608 | `{'a' * 12}…` |" in text
+    assert "patients, split: official, 320 px" in text
+    assert "were used" not in text
+    smoke = load_recipe("densenet", preset="smoke")
+    text = render_card(metrics, info.model_copy(update={"recipe": smoke}), "CheXVision densenet")
+    assert "Of train, whole patients with at most 1,024 images were used." in text
+
+
+@pytest.mark.parametrize("table", [None, "/home/me/mine.csv"])
+def test_records_of_an_earlier_version_are_read(info: RunInfo, tmp_path: Path, table: str | None) -> None:
+    old = json.loads(info.model_dump_json())
+    for name in ("split", "validation_share"):
+        del old["recipe"]["data"][name]
+    old["recipe"]["data"]["split_table"] = table
+    del old["split"]
+    old["split_table_sha256"] = table and "d" * 64
+    (tmp_path / "run.json").write_text(json.dumps(old))
+    read = read_run(tmp_path / "run.json")
+    expected = ("shards", None, None) if table is None else ("table", "mine.csv", "d" * 64)
+    assert (read.split.rule, read.split.table, read.split.table_sha256) == expected
+    assert read.recipe.training == info.recipe.training
+    (tmp_path / "run.json").write_text(info.model_dump_json())
+    assert read_run(tmp_path / "run.json") == info
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"recipe": 3}', "[" * 100_000, "null"])
+def test_what_is_no_record_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(ChexError, match="is not a run's record") as error:
+        read_run(tmp_path / "run.json")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"validation_share": math.nan}, "validation_share"),
+        ({"validation_share": math.inf}, "validation_share"),
+        ({"validation_share": -3}, "validation_share"),
+        ({"validation_share": 0}, "validation_share"),
+        ({"validation_share": 1}, "validation_share"),
+        ({"rule": "table", "table": "mine.csv"}, "rule table needs table and table_sha256"),
+        ({"rule": "table", "table_sha256": "d" * 64}, "rule table needs table and table_sha256"),
+    ],
+)
+def test_a_split_that_cannot_be_is_refused(
+    info: RunInfo, tmp_path: Path, changed: dict[str, object], problem: str
+) -> None:
+    run = json.loads(info.model_dump_json())
+    run["split"] |= changed
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    with pytest.raises(ChexError, match=f"is not a run's record: .*{problem}"):
+        read_run(tmp_path / "run.json")
+
+
+def test_a_record_that_is_not_a_small_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ChexError, match="No such file"):
+        read_run(tmp_path / "run.json")
+    with (tmp_path / "run.json").open("wb") as file:
+        file.truncate(2**24 + 1)
+    with pytest.raises(ChexError, match="more than 16 MiB"):
+        read_run(tmp_path / "run.json")

@@ -1,0 +1,79 @@
+"""Numbers that would be wrong without anybody noticing: they are refused, or said to be of fewer findings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from chexvision.errors import ChexError, UsageError
+from chexvision.evaluation.external import own_labels
+from chexvision.evaluation.other_labels import OtherLabels
+from chexvision.inference.predictions_file import read_predictions, write_predictions
+from chexvision.metrics.measure import measure
+from chexvision.metrics.subgroups import group_images
+from chexvision.report.wording import about_means
+from tests.evaluation.conftest import METHOD, made_up
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -0.1, 1.5])
+def test_probabilities_that_are_none_are_refused_by_image_and_name(value: float) -> None:
+    predictions = made_up(50, 20)
+    probabilities = predictions.probabilities.copy()
+    probabilities[7, 4] = value
+    with pytest.raises(ChexError, match=f"1 of 750 .* first {value} for Mass of {predictions.filenames[7]}"):
+        predictions.with_probabilities(probabilities)
+
+
+@pytest.mark.parametrize(
+    ("column", "row", "value", "message"),
+    [
+        ("prob_Mass", 3, 1.5, "first 1.5 for Mass"),
+        ("prob_Mass", 3, None, "first nan for Mass"),
+        ("label_Mass", 3, 2, "labels other than 0, 1 and null"),
+        ("filename", 3, None, "rows without filename"),
+        ("patient_id", 3, None, "rows without patient_id"),
+        ("filename", 3, "first", "names .* more than once"),
+    ],
+)
+def test_damaged_predictions_are_refused(tmp_path: Path, column: str, row: int, value: object, message: str) -> None:
+    path = tmp_path / "p.parquet"
+    write_predictions(path, made_up(30, 10))
+    table = pq.read_table(path).to_pydict()
+    table[column][row] = table[column][0] if value == "first" else value
+    pq.write_table(pa.table(table), path)
+    with pytest.raises(UsageError, match=message):
+        read_predictions(path)
+
+
+def test_a_mean_over_fewer_findings_says_so() -> None:
+    predictions = made_up(400, 150)
+    low = dict.fromkeys(predictions.names, 0.3) | {"Mass": 1.1}  # no call: precision is 0 / 0
+    del low["Hernia"]  # no threshold: no calls at all
+    macro = measure(predictions, thresholds=low, method=METHOD).macro
+    assert macro.findings == 14
+    assert macro.fewer == {"f1": 13, "precision": 12, "recall": 13, "specificity": 13}
+    assert about_means(macro) == [
+        "means over the findings that have the figure: F1 13, precision 12, recall 13, specificity 13 of 14"
+    ]
+    assert measure(predictions).macro.fewer == {}
+
+
+def test_one_positive_finding_is_enough_even_where_another_is_unknown() -> None:
+    predictions = made_up(20, 10)
+    nodule, mass = predictions.column("Nodule"), predictions.column("Mass")
+    predictions.targets[:, mass] = np.nan
+    predictions.targets[:, nodule] = [1, 0] * 10
+    labels = OtherLabels(
+        predictions.filenames, predictions.patients, np.zeros((20, 1)), ("Nodule or mass",), (("Nodule", "Mass"),)
+    )
+    found = own_labels(predictions, labels).targets[:, 0]
+    assert (found[::2] == 1).all()
+    assert np.isnan(found[1::2]).all()
+
+
+def test_impossible_ages_are_in_no_group() -> None:
+    assert group_images(["F"] * 3, [414, -1, 85], ["PA"] * 3, [0] * 3)["age"].tolist() == ["", "", "80+"]

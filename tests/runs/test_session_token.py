@@ -1,0 +1,51 @@
+"""Where a session's Hub token is looked for, and that it shows nowhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chexvision.errors import ChexError
+from chexvision.runs.session_token import session_token
+
+
+@pytest.mark.parametrize("mount", ["hub-token", "datasets/chex/hub-token", "datasets/organizations/chex/hub-token"])
+def test_token_of_an_attached_dataset_is_found_at_each_mount(tmp_path: Path, mount: str) -> None:
+    (tmp_path / mount).mkdir(parents=True)
+    (tmp_path / mount / "hf_token.txt").write_text("hf_attached\n")
+    token = session_token(tmp_path)
+    assert token is not None
+    assert token.value == "hf_attached"
+    assert "hf_token.txt" in token.source
+
+
+@pytest.mark.parametrize("variable", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
+def test_environment_comes_before_an_attached_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "hf_token.txt").write_text("hf_attached")
+    monkeypatch.setenv(variable, " hf_environment ")
+    token = session_token(tmp_path)
+    assert token is not None
+    assert (token.value, token.source) == ("hf_environment", f"the environment variable {variable}")
+
+
+def test_no_token_anywhere_is_none(tmp_path: Path) -> None:
+    assert session_token(tmp_path / "missing") is None
+
+
+def test_value_shows_in_no_text_of_the_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_hidden")
+    token = session_token(tmp_path)
+    assert "hf_hidden" not in f"{token} {token!r}"
+
+
+@pytest.mark.parametrize("content", ["", "  \n", "user: me\ntoken: hf_x", "hf_a\x00b"])
+def test_token_file_that_holds_something_else_is_an_error_without_its_content(tmp_path: Path, content: str) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "hf_token.txt").write_text(content)
+    with pytest.raises(ChexError, match=r"hf_token\.txt must hold a Hub token and nothing else") as refused:
+        session_token(tmp_path)
+    assert "hf_x" not in str(refused.value)

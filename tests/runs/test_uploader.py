@@ -1,0 +1,89 @@
+"""Files on their way to a run's branch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from chexvision.errors import ChexError
+from chexvision.runs.branch import RunBranch
+from chexvision.runs.run_progress import PROGRESS_FILE, RunProgress
+from chexvision.runs.uploader import Sender
+
+PROGRESS = RunProgress(run_id="r", status="training", session=1, updated_at="2026-01-01T00:00:00+00:00")
+
+
+class Branch(RunBranch):
+    """Fails as often as it is told to; what arrives is kept. Waits for `gate` each time."""
+
+    def __init__(self, failures: int = 0) -> None:
+        super().__init__("chex/model", "r")
+        self.arrived: list[dict[str, bytes]] = []
+        self.failures = failures
+        self.freed = 0
+        self.gate = threading.Semaphore(0)
+        self.asked = threading.Semaphore(0)
+
+    def send(self, files: Mapping[str, Path | bytes], message: str, without: object = ()) -> str:
+        self.asked.release()
+        assert self.gate.acquire(timeout=30)
+        if self.failures:
+            self.failures -= 1
+            raise ChexError("the Hub failed")
+        read = {name: what.read_bytes() if isinstance(what, Path) else what for name, what in files.items()}
+        self.arrived.append({name: content for name, content in read.items() if name != PROGRESS_FILE})
+        return "0" * 40
+
+    def free_storage(self) -> None:
+        self.freed += 1
+
+
+def put(sender: Sender, work: Path, **files: bytes) -> None:
+    paths = {}
+    for name, content in files.items():
+        paths[name] = work / name
+        paths[name].unlink(missing_ok=True)  # what is replaced is a new file, as the real ones are
+        paths[name].write_bytes(content)
+    sender.put(PROGRESS, paths, "files")
+
+
+def links(work: Path) -> list[str]:
+    return sorted(path.name for folder in work.glob(".sending-*") for path in folder.iterdir())
+
+
+def test_what_is_overtaken_is_left_out_and_the_bytes_are_those_of_its_moment(tmp_path: Path) -> None:
+    branch = Branch()
+    sender = Sender(branch, tmp_path)
+    put(sender, tmp_path, state=b"1")
+    assert branch.asked.acquire(timeout=30)  # the first one is being sent
+    put(sender, tmp_path, state=b"2", best=b"2")
+    put(sender, tmp_path, state=b"3")
+    branch.gate.release(9)
+    sender.close()
+    assert branch.arrived == [{"state": b"1"}, {"state": b"3", "best": b"2"}]
+    assert links(tmp_path) == []
+
+
+def test_what_could_not_be_sent_goes_along_with_the_next_and_keeps_no_old_copies(tmp_path: Path) -> None:
+    branch = Branch(failures=3)
+    sender = Sender(branch, tmp_path)
+    put(sender, tmp_path, shard=b"one", ledger=b"1")
+    for number in (2, 3, 4):
+        assert branch.asked.acquire(timeout=30)
+        put(sender, tmp_path, ledger=b"%d" % number)
+        branch.gate.release()
+    assert branch.asked.acquire(timeout=30)
+    assert len(links(tmp_path)) == 2  # one of each name
+    branch.gate.release()
+    sender.close()
+    assert branch.arrived == [{"shard": b"one", "ledger": b"4"}]
+
+
+def test_links_of_a_session_that_was_killed_are_removed(tmp_path: Path) -> None:
+    (tmp_path / ".sending-old").mkdir()
+    (tmp_path / ".sending-old" / "1-state.pt").write_bytes(b"x")
+    sender = Sender(Branch(), tmp_path)
+    assert not (tmp_path / ".sending-old").exists()
+    sender.close(drop=True)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from chexvision.data.augment import Draws, augment
+from chexvision.errors import ChexError
+from chexvision.training import loop
+from chexvision.training.loop import Training
+from chexvision.training.micro_batch_probe import TrialPass, compiled, fit_micro_batch
+from tests.training.runs import tiny_training
+
+
+def memory_for(images: int) -> tuple[list[int], object]:
+    tried: list[int] = []
+
+    def attempt(size: int) -> None:
+        tried.append(size)
+        if size > images:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    return tried, attempt
+
+
+def test_running_out_of_memory_halves_the_micro_batch_until_it_fits(caplog: pytest.LogCaptureFixture) -> None:
+    tried, attempt = memory_for(7)
+    assert fit_micro_batch(attempt, 24, Accelerator(cpu=True)) == 6  # type: ignore[arg-type]
+    assert tried == [24, 12, 6]
+    assert "out of memory with micro-batches of 24: now 12" in caplog.text
+
+
+def test_what_does_not_fit_at_all_says_so() -> None:
+    _, attempt = memory_for(0)
+    with pytest.raises(ChexError, match="not one image fits"):
+        fit_micro_batch(attempt, 4, Accelerator(cpu=True))  # type: ignore[arg-type]
+
+
+def trial_of(training: Training) -> TrialPass:
+    return TrialPass(training.model, training.accumulate, training.recipe, training.place.device)
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"],
+)
+def test_memory_is_out_whichever_library_says_so(message: str) -> None:
+    def attempt(size: int) -> None:
+        if size > 2:
+            raise RuntimeError(message)
+
+    assert fit_micro_batch(attempt, 8, Accelerator(cpu=True)) == 2
+
+
+def test_another_error_than_memory_is_not_taken_for_it() -> None:
+    def attempt(size: int) -> None:
+        raise RuntimeError("index_copy_(): self and source expected to have the same dtype")
+
+    with pytest.raises(RuntimeError, match="index_copy_"):
+        fit_micro_batch(attempt, 4, Accelerator(cpu=True))
+
+
+def test_pictures_are_changed_in_full_precision_in_the_trial_and_in_training(
+    drawn_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half precision moves pixels, and on a GPU blurring in it ends in an error."""
+    training = tiny_training(drawn_shards, tmp_path, "training.precision=bf16")
+    seen: list[bool] = []
+
+    def watched(images: Tensor, draws: Draws) -> Tensor:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return augment(images, draws)
+
+    monkeypatch.setattr(loop, "augment", watched)
+    trial_of(training)(4)
+    assert seen == [False]
+    training.run()
+    assert len(seen) > 1 and not any(seen)
+
+
+def test_a_trial_leaves_the_model_as_it_was(drawn_shards: Path, tmp_path: Path) -> None:
+    training = tiny_training(drawn_shards, tmp_path)
+    before = {name: value.clone() for name, value in training.model.state_dict().items()}
+    trial_of(training)(4)
+    assert all(torch.equal(before[name], value) for name, value in training.model.state_dict().items())
+    assert all(parameter.grad is None for parameter in training.model.parameters())
+
+
+def test_a_compiled_network_shares_the_weights_and_gives_the_same_loss(
+    drawn_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Traced and run by torch itself: generating code would need a C compiler, and half a minute.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    training = tiny_training(drawn_shards, tmp_path)
+    network = compiled(training.model, trial_of(training), 4)
+    assert network is not training.model
+    assert "torch.compile failed" not in caplog.text
+    assert [id(one) for one in network.parameters()] == [id(one) for one in training.model.parameters()]
+    images = torch.rand(3, 3, 64, 64)
+    training.model.eval()
+    for name, logits in training.model(images).items():
+        torch.testing.assert_close(network(images)[name], logits)
+
+
+def test_a_network_that_cannot_be_compiled_is_trained_as_it_is(
+    drawn_shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = tiny_training(drawn_shards, tmp_path).model
+
+    def no_compiler(images: int, network: nn.Module) -> None:
+        raise RuntimeError("no C compiler\n\nSet this")
+
+    assert compiled(model, no_compiler, 4) is model
+    assert "torch.compile failed (RuntimeError: no C compiler Set this)" in caplog.text
