@@ -1,4 +1,4 @@
-"""Rules for the shape of the source tree: small packages, small modules, and no file name twice.
+"""OperatingPoints for the shape of the source tree: small packages, small modules, and no file name twice.
 
     python -m tests.check_tree
 

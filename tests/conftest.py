@@ -32,8 +32,8 @@ def _own_caches(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
 
 
 @pytest.fixture(scope="session")
-def drawn_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of shards with 160 small drawn pictures. Read only."""
+def synthetic_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of shards with 160 small synthetic images. Read only."""
     from chexvision.synthetic.synthesize import synthesize
 
     folder = tmp_path_factory.mktemp("drawn") / "shards"

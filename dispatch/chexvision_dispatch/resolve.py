@@ -90,8 +90,8 @@ def described_split(recipe: Recipe, data: str) -> str:
     """
     reference = parse_reference(data)
     manifest = read_manifest(reference) if isinstance(reference, Path) else None
-    drawn = manifest is not None and manifest.source.kind == "drawn"
-    choice = SplitChoice.of(recipe.data).fitting(drawn=drawn)
+    synthetic = manifest is not None and manifest.source.kind == "drawn"
+    choice = SplitChoice.of(recipe.data).fitting(synthetic=synthetic)
     if choice.table is not None:
         split_of = list(read_split_table(choice.table).values())
         counts, what = {split: split_of.count(split) for split in SPLITS}, "patients"

@@ -68,7 +68,7 @@ def decode_grey(data: bytes) -> Grey:
 def _check_png(data: bytes) -> tuple[int, int]:
     """Width and height; raises ValueError unless every chunk up to IEND is whole and has its checksum.
 
-    OpenCV fills what is missing of a cut PNG with black and says nothing; of damage it speaks on stderr.
+    OpenCV fills what is missing of a cut PNG with black and says nothing; of damage it is_main on stderr.
     """
     start, kind = len(_PNG_SIGNATURE), b""
     while kind != b"IEND":

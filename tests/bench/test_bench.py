@@ -39,8 +39,8 @@ def bench(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, d
     return {row["way"]: row["figures"] for row in report["rows"]}
 
 
-def test_input_is_measured_beside_as_many_workers(drawn_shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    figures = bench(capsys, "input", "--data", drawn_shards, "--size", 64, "--batch", 16, "--workers", 1)
+def test_input_is_measured_beside_as_many_workers(synthetic_shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = bench(capsys, "input", "--data", synthetic_shards, "--size", 64, "--batch", 16, "--workers", 1)
     ours, theirs = figures["decoded once"], figures["decoded at each access"]
     better = figures["times better"]
     assert better["supply, images/s"] == pytest.approx(ours["supply, images/s"] / theirs["supply, images/s"])
@@ -51,9 +51,9 @@ def test_input_is_measured_beside_as_many_workers(drawn_shards: Path, capsys: py
 
 
 @pytest.mark.parametrize("augmented", [False, True])
-def test_both_sides_supply_the_same_images(drawn_shards: Path, tmp_path: Path, augmented: bool) -> None:
+def test_both_sides_supply_the_same_images(synthetic_shards: Path, tmp_path: Path, augmented: bool) -> None:
     recipe = load_recipe("densenet", overrides=["data.image_size=32"])
-    source = find_shards(drawn_shards)
+    source = find_shards(synthetic_shards)
     split = open_split(source, splits_of(source, recipe.data, 0), "train", recipe.data, quiet=True)
     files = write_png_files(source, split.rows, tmp_path)
     images = PngFiles(files, 32, recipe.data.clahe, augmented)
@@ -68,7 +68,7 @@ def test_both_sides_supply_the_same_images(drawn_shards: Path, tmp_path: Path, a
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_step_is_measured_beside_the_usual_loop(
-    drawn_shards: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, compiled: bool
+    synthetic_shards: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, compiled: bool
 ) -> None:
     backends: list[object] = []
 
@@ -79,7 +79,7 @@ def test_a_step_is_measured_beside_the_usual_loop(
 
     monkeypatch.setattr(torch, "compile", traced_only)
     words = ["--size", 32, "--batch", 4, "--accumulate", 2, "--model", "densenet", *["--compile"][: int(compiled)]]
-    figures = bench(capsys, "step", "--data", drawn_shards, *words)
+    figures = bench(capsys, "step", "--data", synthetic_shards, *words)
     assert len(backends) == int(compiled)
     ours, theirs = figures["training loop"], figures["PyTorch's defaults, no augmentation"]
     assert figures["ratio"]["images/s"] == pytest.approx(ours["images/s"] / theirs["images/s"])
@@ -88,7 +88,7 @@ def test_a_step_is_measured_beside_the_usual_loop(
     assert 0 < ours["augmentation, % of a step"] < 50
 
 
-def test_the_usual_loop_has_pytorchs_defaults(drawn_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_usual_loop_has_pytorchs_defaults(synthetic_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is made slower for the comparison: no argument of AdamW but the rate, no other memory format."""
     made: list[dict[str, object]] = []
 

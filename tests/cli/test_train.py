@@ -30,7 +30,7 @@ def test_data_that_names_no_shards_leaves_nothing_behind(
 
 @pytest.mark.parametrize("dispatched", [True, False])
 def test_data_that_does_not_fit_the_recipe_is_reported_by_a_dispatched_run(
-    drawn_shards: Path,
+    synthetic_shards: Path,
     dispatched: bool,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -43,7 +43,7 @@ def test_data_that_does_not_fit_the_recipe_is_reported_by_a_dispatched_run(
     made.write_text(Provenance.here("densenet").model_dump_json())
     words = ["--provenance", str(made)] if dispatched else []
     with pytest.raises(SystemExit) as ended:
-        main(["train", "--model", "densenet", "--data", str(drawn_shards), "--work", "work", *words])
+        main(["train", "--model", "densenet", "--data", str(synthetic_shards), "--work", "work", *words])
     assert ended.value.code == 2
     assert "image_size" in capsys.readouterr().err
     progress = read_progress(Path("work"))

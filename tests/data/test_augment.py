@@ -5,7 +5,7 @@ import numpy as np
 import torch
 
 from chexvision.config import AugmentConfig
-from chexvision.data.augment import Draws, augment, draw
+from chexvision.data.augment import AugmentParameters, augment, sample
 from chexvision.models.normalize import plain
 from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD
 from chexvision.recipes import load_recipe
@@ -26,7 +26,7 @@ def pictures(count: int = 4, size: int = 48) -> torch.Tensor:
 
 def test_no_augmentation_leaves_pictures_as_they_are() -> None:
     images = pictures()
-    changed = augment(images, draw(only(), len(images), seed=1))
+    changed = augment(images, sample(only(), len(images), seed=1))
     assert torch.allclose(changed, plain(images), atol=1e-4)
     assert changed.shape == (4, 3, 48, 48)
     assert changed.stride()[1] == 0  # three channels, one in memory
@@ -39,16 +39,16 @@ def test_plain_normalises_grey() -> None:
 
 def test_a_flip_is_the_mirrored_picture() -> None:
     images = pictures()
-    assert torch.allclose(augment(images, draw(only(hflip=1.0), 4, seed=1)), plain(images.flip(2)), atol=1e-4)
+    assert torch.allclose(augment(images, sample(only(hflip=1.0), 4, seed=1)), plain(images.flip(2)), atol=1e-4)
 
 
 def test_a_rotation_is_opencvs_rotation() -> None:
     images = pictures(1, 65)
-    draws = draw(only(rotate_degrees=15.0), 1, seed=3)
-    angle = float(torch.rad2deg(torch.atan2(draws.affine[0, 1, 0], draws.affine[0, 0, 0])))
+    parameters = sample(only(rotate_degrees=15.0), 1, seed=3)
+    angle = float(torch.rad2deg(torch.atan2(parameters.affine[0, 1, 0], parameters.affine[0, 0, 0])))
     assert 1 < abs(angle) <= 15
     turned = cv2.warpAffine(images[0].numpy(), cv2.getRotationMatrix2D((32, 32), angle, 1), (65, 65))
-    ours = augment(images, draws)[0, 0]
+    ours = augment(images, parameters)[0, 0]
     theirs = plain(torch.from_numpy(turned)[None])[0, 0]
     inner = slice(12, 53)
     assert (ours - theirs)[inner, inner].abs().max() < 0.05
@@ -57,9 +57,11 @@ def test_a_rotation_is_opencvs_rotation() -> None:
 def test_blur_is_a_gaussian_of_its_own_for_each_image() -> None:
     images = pictures(3, 48)
     images[:, 20:28, 20:28] = 255
-    draws = draw(only(), 3, seed=1)
-    draws = Draws(draws.affine, draws.brightness, draws.contrast, torch.tensor([0.0, 0.8, 2.0]), draws.erase)
-    changed = augment(images, draws)[:, 0]
+    parameters = sample(only(), 3, seed=1)
+    parameters = AugmentParameters(
+        parameters.affine, parameters.brightness, parameters.contrast, torch.tensor([0.0, 0.8, 2.0]), parameters.erase
+    )
+    changed = augment(images, parameters)[:, 0]
     assert torch.allclose(changed[0], plain(images[:1])[0, 0], atol=1e-4)
     for i, sigma in ((1, 0.8), (2, 2.0)):
         expected = cv2.GaussianBlur(
@@ -70,7 +72,7 @@ def test_blur_is_a_gaussian_of_its_own_for_each_image() -> None:
 
 def test_erasing_fills_one_rectangle_with_the_mean() -> None:
     images = torch.zeros((64, 40, 40), dtype=torch.uint8)
-    erased = augment(images, draw(only(erase=1.0), 64, seed=2))[:, 0] == 0
+    erased = augment(images, sample(only(erase=1.0), 64, seed=2))[:, 0] == 0
     share = erased.float().mean(dim=(1, 2))
     assert (share > 0.005).all() and (share < 0.13).all()
     rows, columns = erased.any(dim=2).sum(dim=1), erased.any(dim=1).sum(dim=1)
@@ -79,14 +81,14 @@ def test_erasing_fills_one_rectangle_with_the_mean() -> None:
 
 def test_brightness_and_contrast_stay_within_white_and_black() -> None:
     images = pictures(32)
-    changed = augment(images, draw(only(brightness=0.5, contrast=0.5), 32, seed=2))[:, 0] * PIXEL_STD + PIXEL_MEAN
+    changed = augment(images, sample(only(brightness=0.5, contrast=0.5), 32, seed=2))[:, 0] * PIXEL_STD + PIXEL_MEAN
     assert changed.min() >= -1e-6 and changed.max() <= 1 + 1e-6
     means = changed.mean(dim=(1, 2))
     assert means.std() > 0.1  # every image its own
 
 
 def test_every_image_draws_its_own_and_the_same_seed_draws_the_same() -> None:
-    first, again, other = (draw(RECIPE, 96, seed) for seed in (7, 7, 8))
+    first, again, other = (sample(RECIPE, 96, seed) for seed in (7, 7, 8))
     assert torch.equal(first.affine, again.affine) and torch.equal(first.erase, again.erase)
     assert not torch.equal(first.affine, other.affine)
     assert len(torch.unique(first.brightness)) == 96
@@ -96,7 +98,7 @@ def test_every_image_draws_its_own_and_the_same_seed_draws_the_same() -> None:
 
 def test_a_part_of_a_batch_is_changed_as_within_the_whole() -> None:
     images = pictures(6)
-    draws = draw(RECIPE, 6, seed=4)
-    whole = augment(images, draws)
+    parameters = sample(RECIPE, 6, seed=4)
+    whole = augment(images, parameters)
     part = torch.tensor([4, 1])
-    assert torch.allclose(augment(images[part], draws[part]), whole[part], atol=1e-5)
+    assert torch.allclose(augment(images[part], parameters[part]), whole[part], atol=1e-5)

@@ -26,8 +26,8 @@ EQUALIZED = Preprocessing(image_size=64, clahe=ClaheConfig(enabled=True, clip_li
 
 
 @pytest.fixture
-def source(drawn_shards: Path) -> ShardSource:
-    return find_shards(drawn_shards)
+def source(synthetic_shards: Path) -> ShardSource:
+    return find_shards(synthetic_shards)
 
 
 def test_the_array_holds_what_opencv_reads_from_the_shards(source: ShardSource) -> None:
@@ -79,9 +79,9 @@ def test_other_rows_get_an_array_of_their_own(source: ShardSource) -> None:
     assert np.array_equal(decoded_images(source, some, PLAIN), np.asarray(every)[::3])
 
 
-def test_a_shard_that_changed_is_not_mistaken_for_the_old_one(drawn_shards: Path, tmp_path: Path) -> None:
+def test_a_shard_that_changed_is_not_mistaken_for_the_old_one(synthetic_shards: Path, tmp_path: Path) -> None:
     copy = tmp_path / "shards"
-    shutil.copytree(drawn_shards, copy)
+    shutil.copytree(synthetic_shards, copy)
     (copy / "manifest.json").unlink()  # with one, a shard that is not as it says is refused
     before = find_shards(copy).identity
     shard = find_shards(copy).shards["test"][0]
@@ -95,23 +95,23 @@ def test_a_shard_that_changed_is_not_mistaken_for_the_old_one(drawn_shards: Path
 
 
 @pytest.mark.parametrize("without", [None, "manifest.json"])
-def test_a_copied_folder_is_the_same_data_set(drawn_shards: Path, tmp_path: Path, without: str | None) -> None:
+def test_a_copied_folder_is_the_same_data_set(synthetic_shards: Path, tmp_path: Path, without: str | None) -> None:
     copy = tmp_path / "elsewhere"
-    shutil.copytree(drawn_shards, copy, copy_function=shutil.copyfile)
+    shutil.copytree(synthetic_shards, copy, copy_function=shutil.copyfile)
     if without is not None:
         (copy / without).unlink()
-    assert find_shards(copy).identity == find_shards(drawn_shards).identity
+    assert find_shards(copy).identity == find_shards(synthetic_shards).identity
 
 
 def test_a_shard_is_hashed_once_as_long_as_it_does_not_change(
-    drawn_shards: Path, monkeypatch: pytest.MonkeyPatch
+    synthetic_shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    identity = find_shards(drawn_shards).identity
+    identity = find_shards(synthetic_shards).identity
     with monkeypatch.context() as patch:
         patch.setattr("chexvision.files.hashes.sha256_of", lambda _: pytest.fail("hashed again"))
-        assert find_shards(drawn_shards).identity == identity
+        assert find_shards(synthetic_shards).identity == identity
     (cache_dir() / "sha256.json").write_text("[]")
-    assert find_shards(drawn_shards).identity == identity
+    assert find_shards(synthetic_shards).identity == identity
 
 
 def test_an_unreadable_image_names_itself_and_leaves_nothing(
@@ -136,7 +136,7 @@ def test_too_little_disk_says_how_much_is_needed(source: ShardSource, monkeypatc
         decoded_images(source, rows, PLAIN)
 
 
-def test_a_full_disk_is_an_error_and_not_a_crash(drawn_shards: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_and_not_a_crash(synthetic_shards: Path, tmp_path: Path) -> None:
     """A file-size limit stands in for the full disk; writing past it through a memory map would kill."""
     script = (
         "import resource, signal, sys; from pathlib import Path\n"
@@ -150,7 +150,7 @@ def test_a_full_disk_is_an_error_and_not_a_crash(drawn_shards: Path, tmp_path: P
         "print(sorted(p.name for p in decode.decoded_dir().iterdir()))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(drawn_shards)],
+        [sys.executable, "-c", script, str(synthetic_shards)],
         env={**os.environ, "CHEXVISION_CACHE": str(tmp_path)},
         capture_output=True,
         text=True,

@@ -112,11 +112,11 @@ def test_a_label_that_is_no_finding_is_found_over_the_network(hub: CountingHub, 
         check_data(reference, CONFIG)
 
 
-def test_drawn_shards_are_trained_on_as_they_lie_without_a_word(drawn_shards: Path) -> None:
-    found = check_data(drawn_shards, CONFIG)
+def test_drawn_shards_are_trained_on_as_they_lie_without_a_word(synthetic_shards: Path) -> None:
+    found = check_data(synthetic_shards, CONFIG)
     assert found.record.rule == "shards"
     with pytest.raises(UsageError, match="these images are synthetic"):
-        check_data(drawn_shards, load_recipe("densenet", overrides=["data.split=chexnet"]).data)
+        check_data(synthetic_shards, load_recipe("densenet", overrides=["data.split=chexnet"]).data)
 
 
 def test_a_split_does_not_depend_on_the_training_seed(published: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_sample_is_taken_of_the_split(published: Path) -> None:
     assert np.array_equal(sampled["test"].filenames, found.rows["test"].filenames)
 
 
-def test_info_says_which_patients_the_splits_share(hub: CountingHub, published: Path, drawn_shards: Path) -> None:
+def test_info_says_which_patients_the_splits_share(hub: CountingHub, published: Path, synthetic_shards: Path) -> None:
     reference = uploaded(published)
     here, there = describe(folder_place(published)), describe(hub_place(reference, list_files(reference)))
     assert here.shared == there.shared
@@ -145,4 +145,4 @@ def test_info_says_which_patients_the_splits_share(hub: CountingHub, published: 
     text = "\n".join(lines(there))
     assert f"train and validation share {shared.patients} patients, who have {shared.images} of the" in text
     assert "data.split=official (the default)" in text
-    assert lines(describe(folder_place(drawn_shards)))[-1] == "no patient is in two splits"
+    assert lines(describe(folder_place(synthetic_shards)))[-1] == "no patient is in two splits"

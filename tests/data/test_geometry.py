@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from chexvision.data.augment import Draws, augment, draw
+from chexvision.data.augment import AugmentParameters, augment, sample
 from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD
 from chexvision.recipes import load_recipe
 from tests.data.test_augment import only, pictures
@@ -20,9 +20,9 @@ def pixels(changed: torch.Tensor) -> torch.Tensor:
     return changed[:, 0] * PIXEL_STD + PIXEL_MEAN
 
 
-def linear(draws: Draws) -> np.ndarray:
+def linear(parameters: AugmentParameters) -> np.ndarray:
     """float[B, 2, 2], input to output without the shift."""
-    return np.linalg.inv(draws.affine[:, :, :2].double().numpy())
+    return np.linalg.inv(parameters.affine[:, :, :2].double().numpy())
 
 
 def spread_over(values: np.ndarray, low: float, high: float) -> bool:
@@ -35,7 +35,7 @@ def spread_over(values: np.ndarray, low: float, high: float) -> bool:
 def test_translation_is_a_share_of_the_side() -> None:
     image = torch.zeros((COUNT, 41, 41), dtype=torch.uint8)
     image[:, 20, 20] = 255
-    shown = pixels(augment(image, draw(only(translate=0.25), COUNT, seed=1))).numpy()
+    shown = pixels(augment(image, sample(only(translate=0.25), COUNT, seed=1))).numpy()
     at = np.arange(41)
     for axis in (1, 2):
         shift = (shown * np.expand_dims(at, (0, 3 - axis))).sum(axis=(1, 2)) / shown.sum(axis=(1, 2)) - 20
@@ -43,20 +43,20 @@ def test_translation_is_a_share_of_the_side() -> None:
 
 
 def test_scale_enlarges_and_shrinks_both_sides_alike() -> None:
-    matrix = linear(draw(only(scale=0.2), COUNT, seed=1))
+    matrix = linear(sample(only(scale=0.2), COUNT, seed=1))
     assert spread_over(matrix[:, 0, 0], 0.8, 1.2)
     np.testing.assert_allclose(matrix, matrix[:, :1, :1] * np.eye(2), atol=1e-6)
 
 
 def test_shear_slants_upright_lines_by_its_degrees() -> None:
-    matrix = linear(draw(only(shear_degrees=20.0), COUNT, seed=1))
+    matrix = linear(sample(only(shear_degrees=20.0), COUNT, seed=1))
     upright = matrix @ [0.0, 1.0]
     assert spread_over(np.degrees(np.arctan2(upright[:, 0], upright[:, 1])), -20, 20)
     np.testing.assert_allclose(matrix @ [1.0, 0.0], np.tile([1.0, 0.0], (COUNT, 1)), atol=1e-6)
 
 
 def test_rotation_turns_by_its_degrees_either_way() -> None:
-    matrix = linear(draw(only(rotate_degrees=15.0), COUNT, seed=1))
+    matrix = linear(sample(only(rotate_degrees=15.0), COUNT, seed=1))
     assert spread_over(np.degrees(np.arctan2(matrix[:, 1, 0], matrix[:, 0, 0])), -15, 15)
     np.testing.assert_allclose(matrix @ matrix.transpose(0, 2, 1), np.tile(np.eye(2), (COUNT, 1, 1)), atol=1e-6)
 
@@ -69,10 +69,10 @@ def test_the_recipes_warp_is_opencvs() -> None:
     geometry = {
         key: getattr(recipe, key) for key in ("hflip", "rotate_degrees", "translate", "shear_degrees", "scale")
     }
-    draws = draw(only(**geometry), count, seed=4)
-    shown = pixels(augment(images, draws)).numpy()
+    parameters = sample(only(**geometry), count, seed=4)
+    shown = pixels(augment(images, parameters)).numpy()
     to_unit = np.array([[2 / size, 0, 1 / size - 1], [0, 2 / size, 1 / size - 1], [0, 0, 1]])
-    for image, affine, ours in zip(images.numpy(), draws.affine.double().numpy(), shown, strict=True):
+    for image, affine, ours in zip(images.numpy(), parameters.affine.double().numpy(), shown, strict=True):
         in_pixels = np.linalg.inv(to_unit) @ np.vstack([affine, [0, 0, 1]]) @ to_unit
         theirs = cv2.warpAffine(
             image.astype(np.float32) / 255, in_pixels[:2], (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -89,7 +89,7 @@ def grey_images(count: int) -> torch.Tensor:
 def test_contrast_is_around_the_mean_of_each_image() -> None:
     images = grey_images(COUNT)
     before = images.float() / 255
-    after = pixels(augment(images, draw(only(contrast=0.5), COUNT, seed=1)))
+    after = pixels(augment(images, sample(only(contrast=0.5), COUNT, seed=1)))
     torch.testing.assert_close(after.mean(dim=(1, 2)), before.mean(dim=(1, 2)), atol=1e-4, rtol=0)
     assert spread_over((after.std(dim=(1, 2)) / before.std(dim=(1, 2))).numpy(), 0.5, 1.5)
 
@@ -97,34 +97,34 @@ def test_contrast_is_around_the_mean_of_each_image() -> None:
 def test_brightness_is_added() -> None:
     images = grey_images(COUNT)
     before = images.float() / 255
-    change = pixels(augment(images, draw(only(brightness=0.2), COUNT, seed=1))) - before
+    change = pixels(augment(images, sample(only(brightness=0.2), COUNT, seed=1))) - before
     assert spread_over(change.mean(dim=(1, 2)).numpy(), -0.2, 0.2)
     assert float(change.std(dim=(1, 2)).max()) < 1e-4
 
 
 def test_contrast_does_not_change_how_much_brightness_is_added() -> None:
     images = grey_images(COUNT)
-    draws = draw(only(brightness=0.1, contrast=0.5), COUNT, seed=1)
-    change = pixels(augment(images, draws)).mean(dim=(1, 2)) - (images.float() / 255).mean(dim=(1, 2))
-    torch.testing.assert_close(change, draws.brightness, atol=1e-4, rtol=0)
+    parameters = sample(only(brightness=0.1, contrast=0.5), COUNT, seed=1)
+    change = pixels(augment(images, parameters)).mean(dim=(1, 2)) - (images.float() / 255).mean(dim=(1, 2))
+    torch.testing.assert_close(change, parameters.brightness, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(("key", "share"), [("hflip", 0.3), ("blur", 0.3), ("erase", 0.3)])
 def test_a_probability_is_the_share_of_images_that_are_changed(key: str, share: float) -> None:
-    draws = draw(only(**{key: share}), 2000, seed=1)
+    parameters = sample(only(**{key: share}), 2000, seed=1)
     changed = {
-        "hflip": draws.affine[:, 0, 0] < 0,
-        "blur": draws.blur_sigma > 0,
-        "erase": draws.erase[:, 2] > draws.erase[:, 0],
+        "hflip": parameters.affine[:, 0, 0] < 0,
+        "blur": parameters.blur_sigma > 0,
+        "erase": parameters.erase[:, 2] > parameters.erase[:, 0],
     }[key]
     assert float(changed.float().mean()) == pytest.approx(share, abs=0.04)
 
 
 def test_erased_areas_and_blurs_stay_within_their_limits() -> None:
-    draws = draw(only(erase=1.0, erase_area=0.2, blur=1.0, blur_sigma=2.0), 2000, seed=1)
-    top, left, bottom, right = draws.erase.T
+    parameters = sample(only(erase=1.0, erase_area=0.2, blur=1.0, blur_sigma=2.0), 2000, seed=1)
+    top, left, bottom, right = parameters.erase.T
     assert spread_over(((bottom - top) * (right - left)).numpy(), 0.02, 0.2)
-    assert float(draws.erase.min()) >= 0 and float(draws.erase.max()) <= 1
-    assert spread_over(draws.blur_sigma.numpy(), 0.1, 2.0)
+    assert float(parameters.erase.min()) >= 0 and float(parameters.erase.max()) <= 1
+    assert spread_over(parameters.blur_sigma.numpy(), 0.1, 2.0)
     aspect = ((bottom - top) / (right - left)).log().numpy()
     assert spread_over(aspect, -np.log(3), np.log(3))

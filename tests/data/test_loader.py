@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chexvision.data.dataset import Split
-from chexvision.data.loader import Place, images_a_pass, in_order, steps_per_epoch, training_batches
+from chexvision.data.loader import Rank, images_per_pass, in_order, steps_per_epoch, training_batches
 from chexvision.data.rows import Rows
 
 CPU = torch.device("cpu")
@@ -35,10 +35,10 @@ def test_all_processes_together_take_each_image_once_and_the_same_steps(
     images: int, batch: int, micro: int, world: int, epoch: int
 ) -> None:
     split = numbered(images)
-    alone = list(training_batches(split, batch, batch, 1, epoch, Place(CPU)))
+    alone = list(training_batches(split, batch, batch, 1, epoch, Rank(CPU)))
     steps: dict[int, list[int]] = {}
     for rank in range(world):
-        parts = list(training_batches(split, batch, micro, 1, epoch, Place(CPU, rank, world)))
+        parts = list(training_batches(split, batch, micro, 1, epoch, Rank(CPU, rank, world)))
         # Every process ends every step, or the others would wait for it for ever.
         assert [part.step for part in parts if part.last] == list(range(steps_per_epoch(images, batch)))
         for part in parts:
@@ -50,7 +50,7 @@ def test_all_processes_together_take_each_image_once_and_the_same_steps(
             assert part.targets[:, 14].tolist() == part.targets[:, 0].tolist()
         if rank == 0:
             largest = [max(len(part.images) for part in parts if part.step == step) for step in range(len(alone))]
-            assert (largest[0], largest[-1]) == images_a_pass(images, batch, micro, world)
+            assert (largest[0], largest[-1]) == images_per_pass(images, batch, micro, world)
     for step, whole in enumerate(alone):
         assert sorted(steps[step]) == sorted(whole.images[:, 0, 0][whole.weights > 0].tolist())
     assert sorted(n for numbers in steps.values() for n in numbers) == list(range(images))
@@ -58,24 +58,24 @@ def test_all_processes_together_take_each_image_once_and_the_same_steps(
 
 def test_positions_name_the_place_in_the_effective_batch() -> None:
     split = numbered(20)
-    whole = next(iter(training_batches(split, 12, 12, 1, 0, Place(CPU)))).images[:, 0, 0]
+    whole = next(iter(training_batches(split, 12, 12, 1, 0, Rank(CPU)))).images[:, 0, 0]
     for rank in range(2):
-        for part in training_batches(split, 12, 4, 1, 0, Place(CPU, rank, 2)):
+        for part in training_batches(split, 12, 4, 1, 0, Rank(CPU, rank, 2)):
             if part.step == 0:
                 assert torch.equal(part.images[:, 0, 0], whole[part.positions])
 
 
 def test_an_epoch_goes_on_where_it_was_cut() -> None:
     split = numbered(50)
-    whole = [b.images[:, 0, 0].tolist() for b in training_batches(split, 8, 8, 1, 2, Place(CPU))]
-    rest = [b.images[:, 0, 0].tolist() for b in training_batches(split, 8, 8, 1, 2, Place(CPU), first_step=4)]
+    whole = [b.images[:, 0, 0].tolist() for b in training_batches(split, 8, 8, 1, 2, Rank(CPU))]
+    rest = [b.images[:, 0, 0].tolist() for b in training_batches(split, 8, 8, 1, 2, Rank(CPU), first_step=4)]
     assert rest == whole[4:]
 
 
 def test_epochs_and_seeds_differ_in_their_order() -> None:
     split = numbered(50)
     orders = {
-        tuple(next(iter(training_batches(split, 50, 50, seed, epoch, Place(CPU)))).images[:, 0, 0].tolist())
+        tuple(next(iter(training_batches(split, 50, 50, seed, epoch, Rank(CPU)))).images[:, 0, 0].tolist())
         for seed, epoch in ((1, 0), (1, 1), (2, 0))
     }
     assert len(orders) == 3
@@ -86,13 +86,13 @@ def test_epochs_and_seeds_differ_in_their_order() -> None:
 def test_validation_covers_each_image_once_in_order(images: int, batch: int, world: int) -> None:
     seen: list[int] = []
     for rank in range(world):
-        for part in in_order(numbered(images), batch, Place(CPU, rank, world)):
+        for part in in_order(numbered(images), batch, Rank(CPU, rank, world)):
             seen.extend(part.images[:, 0, 0].tolist())
     assert seen == list(range(images))
 
 
 def test_leaving_an_epoch_early_ends_the_gathering_thread() -> None:
-    batches = training_batches(numbered(90), 2, 2, 1, 0, Place(CPU))
+    batches = training_batches(numbered(90), 2, 2, 1, 0, Rank(CPU))
     next(batches)
     batches.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "chexvision-gather"]
@@ -102,4 +102,4 @@ def test_an_error_while_gathering_reaches_the_loop() -> None:
     split = numbered(10)
     flat = Split("train", split.images.reshape(10, 16), split.rows)
     with pytest.raises(ValueError, match="unpack"):
-        list(in_order(flat, 4, Place(CPU)))
+        list(in_order(flat, 4, Rank(CPU)))

@@ -11,7 +11,7 @@ import torch
 import torchvision
 
 from chexvision.config import ClaheConfig
-from chexvision.data.augment import augment, draw
+from chexvision.data.augment import augment, sample
 from chexvision.data.decode import decoded_images
 from chexvision.data.rows import read_rows
 from chexvision.data.source import find_shards
@@ -52,7 +52,7 @@ def test_pixels_are_normalized_by_imagenets_statistics() -> None:
     assert pytest.approx(np.mean(preset.std), abs=5e-4) == PIXEL_STD
     images = torch.randint(0, 256, (2, 8, 8), dtype=torch.uint8)
     expected = (images.float() / 255 - np.mean(preset.mean)) / np.mean(preset.std)
-    for shown in (plain(images), augment(images, draw(only(), 2, seed=0))):
+    for shown in (plain(images), augment(images, sample(only(), 2, seed=0))):
         torch.testing.assert_close(shown, expected.unsqueeze(1).expand(-1, 3, -1, -1).float(), atol=5e-3, rtol=0)
 
 
@@ -61,8 +61,8 @@ def equalized_after_resizing(grey: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(cv2.createCLAHE(3.5, (2, 2)).apply(small))
 
 
-def test_shards_are_equalized_after_resizing(drawn_shards: Path) -> None:
-    source = find_shards(drawn_shards)
+def test_shards_are_equalized_after_resizing(synthetic_shards: Path) -> None:
+    source = find_shards(synthetic_shards)
     rows = read_rows(source.shards, SHARDS)["validation"]
     stored = decoded_images(source, rows, Preprocessing(image_size=64, clahe=UNEQUALIZED))
     found = decoded_images(source, rows, Preprocessing(shard_size=64, image_size=32, clahe=EQUALIZED))

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from chexvision.data import placement
-from chexvision.data.loader import Place, in_order
+from chexvision.data.loader import Rank, in_order
 from chexvision.data.placement import placed
 from chexvision.errors import ChexError
 from tests.data.test_loader import numbered
 
-CPU = Place(torch.device("cpu"))
+CPU = Rank(torch.device("cpu"))
 
 
 @pytest.fixture
@@ -36,9 +36,9 @@ def test_what_would_crowd_the_memory_stays_on_disk(mapped: object, monkeypatch: 
     monkeypatch.setattr(placement, "_free_memory", lambda: 3 * size)
     assert not isinstance(placed(mapped, "auto", CPU).images, np.memmap)  # type: ignore[arg-type]
     # Each process of several would hold a copy of its own.
-    assert isinstance(placed(mapped, "auto", Place(CPU.device, 0, 2)).images, np.memmap)  # type: ignore[arg-type]
+    assert isinstance(placed(mapped, "auto", Rank(CPU.device, 0, 2)).images, np.memmap)  # type: ignore[arg-type]
     with pytest.raises(ChexError, match=r"train images need .* GB, but the memory has .* data\.placement=auto"):
-        placed(mapped, "memory", Place(CPU.device, 0, 4))  # type: ignore[arg-type]
+        placed(mapped, "memory", Rank(CPU.device, 0, 4))  # type: ignore[arg-type]
 
 
 def test_images_that_lie_in_a_tensor_are_gathered_from_there() -> None:

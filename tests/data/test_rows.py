@@ -41,8 +41,8 @@ def test_a_patient_in_two_splits_is_refused(tmp_path: Path) -> None:
         read_rows(find_shards(tmp_path).shards, None)
 
 
-def test_a_table_divides_the_same_shards_anew(tmp_path: Path, drawn_shards: Path) -> None:
-    shards = find_shards(drawn_shards).shards
+def test_a_table_divides_the_same_shards_anew(tmp_path: Path, synthetic_shards: Path) -> None:
+    shards = find_shards(synthetic_shards).shards
     own = read_rows(shards, None)
     patients = np.unique(np.concatenate([rows.patients for rows in own.values()]))
     table = tmp_path / "table.csv"

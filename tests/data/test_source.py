@@ -41,7 +41,7 @@ FIND = (
 
 @pytest.fixture(scope="session")
 def small_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Drawn pictures in five shards. Read only."""
+    """Synthetic images in five shards. Read only."""
     from chexvision.synthetic.synthesize import synthesize
 
     folder = tmp_path_factory.mktemp("small") / "shards"
@@ -102,7 +102,7 @@ def test_shards_are_fetched_once_and_hashed_once(
     source = find_shards(reference)
     assert same(source, small_shards)
     assert len(source.shards["train"]) >= 3
-    assert (source.name, source.drawn) == (str(reference), True)
+    assert (source.name, source.synthetic) == (str(reference), True)
     assert source.identity == find_shards(small_shards).identity
     assert not any("boxes.csv" in record.path for record in hub.requests if "/resolve/" in record.path)
     before = len(hub.requests)

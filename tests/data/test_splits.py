@@ -1,4 +1,4 @@
-"""Rules that divide images: public lists, tables, patients, shards as they lie."""
+"""OperatingPoints that divide images: public lists, tables, patients, shards as they lie."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ def test_other_images_are_told_what_to_set(choice: SplitChoice, name: str) -> No
 
 
 def test_drawn_pictures_keep_their_own_split_and_are_in_no_public_list() -> None:
-    assert OFFICIAL.fitting(drawn=True) == SHARDS
-    assert OFFICIAL.fitting(drawn=False) == OFFICIAL
-    assert SplitChoice("patient").fitting(drawn=True) == SplitChoice("patient")
+    assert OFFICIAL.fitting(synthetic=True) == SHARDS
+    assert OFFICIAL.fitting(synthetic=False) == OFFICIAL
+    assert SplitChoice("patient").fitting(synthetic=True) == SplitChoice("patient")
     with pytest.raises(UsageError, match="these images are synthetic"):
-        CHEXNET.fitting(drawn=True)
+        CHEXNET.fitting(synthetic=True)
 
 
 def test_recipes_begin_with_the_official_split_whatever_their_seed() -> None:

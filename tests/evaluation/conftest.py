@@ -1,4 +1,4 @@
-"""Drawn shards with the smallest models, and predictions made of numbers."""
+"""Synthetic shards with the smallest models, and predictions made of numbers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def made_up(
 
 
 @pytest.fixture(scope="session")
-def drawn_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def synthetic_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from chexvision.synthetic.synthesize import synthesize
 
     out = tmp_path_factory.mktemp("drawn") / "shards"

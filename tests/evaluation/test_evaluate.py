@@ -1,4 +1,4 @@
-"""Whole evaluations of the smallest models on drawn shards, as a user types them."""
+"""Whole evaluations of the smallest models on synthetic shards, as a user types them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from chexvision.artifact.load import load_model, load_rules
+from chexvision.artifact.load import load_model, load_operating_points
 from chexvision.cli import main
 from chexvision.errors import UsageError
 from chexvision.inference.ensemble import average, fit_weights
 from chexvision.inference.predict_images import predict_files
 from chexvision.inference.predictions_file import read_predictions, write_predictions
 from chexvision.inference.tta import TTA
-from chexvision.metrics.operating_points import Rules, choose_rules
+from chexvision.metrics.operating_points import OperatingPoints, choose_operating_points
 from chexvision.metrics.predictions import OUTPUTS, Predictions
 from chexvision.training.hardware import start_accelerator
 from tests.evaluation.conftest import made_up
@@ -40,10 +40,10 @@ def _run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, 
 
 
 @pytest.fixture(scope="module")
-def evaluated(drawn_shards: Path, tiny_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def evaluated(synthetic_shards: Path, tiny_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two models with views, alone and together."""
     out = tmp_path_factory.mktemp("evaluation") / "out"
-    words = ["evaluate", tiny_model(0), tiny_model(1), "--data", drawn_shards, "--out", out, "--tta"]
+    words = ["evaluate", tiny_model(0), tiny_model(1), "--data", synthetic_shards, "--out", out, "--tta"]
     words += ["--weights", "validation", "--resamples", "100", "--precision", "fp32"]
     with pytest.raises(SystemExit) as ended:
         main([str(word) for word in words])
@@ -84,9 +84,11 @@ def test_the_report_stands_alone(evaluated: Path) -> None:
         assert word in page
 
 
-def test_predictions_hold_names_patients_probabilities_and_targets(evaluated: Path, drawn_shards: Path) -> None:
+def test_predictions_hold_names_patients_probabilities_and_targets(evaluated: Path, synthetic_shards: Path) -> None:
     found = read_predictions(evaluated / "predictions.parquet")
-    rows = pq.read_table(drawn_shards / "data" / "test-00000-of-00001.parquet", columns=["filename", "patient_id"])
+    rows = pq.read_table(
+        synthetic_shards / "data" / "test-00000-of-00001.parquet", columns=["filename", "patient_id"]
+    )
     assert found.names == OUTPUTS
     assert found.filenames.tolist() == rows.column("filename").to_pylist()
     assert found.patients.tolist() == rows.column("patient_id").to_pylist()
@@ -98,10 +100,10 @@ def test_predictions_hold_names_patients_probabilities_and_targets(evaluated: Pa
 
 
 def test_probabilities_are_what_the_model_says_of_the_pictures(
-    evaluated: Path, drawn_shards: Path, tiny_model: Model, tmp_path: Path
+    evaluated: Path, synthetic_shards: Path, tiny_model: Model, tmp_path: Path
 ) -> None:
     """The way from shards and the way from image files end at the same figures."""
-    table = pq.read_table(drawn_shards / "data" / "test-00000-of-00001.parquet").slice(0, 5)
+    table = pq.read_table(synthetic_shards / "data" / "test-00000-of-00001.parquet").slice(0, 5)
     paths = []
     for row in table.to_pylist():
         paths.append(tmp_path / row["filename"])
@@ -128,9 +130,9 @@ def test_compare_reads_what_evaluate_wrote(
 
 
 def test_thresholds_never_see_the_split_they_are_applied_to(
-    drawn_shards: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    synthetic_shards: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["evaluate", tiny_model(0), "--data", drawn_shards, "--out", tmp_path / "o", "--resamples", "100"]
+    words = ["evaluate", tiny_model(0), "--data", synthetic_shards, "--out", tmp_path / "o", "--resamples", "100"]
     code, _, error = _run(capsys, *words, "--split", "validation")
     assert code == 2
     assert "chosen on validation and cannot be applied to validation" in error
@@ -144,9 +146,9 @@ def test_thresholds_never_see_the_split_they_are_applied_to(
 
 
 def test_without_thresholds_calls_are_made_at_one_half_in_subgroups_too(
-    drawn_shards: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    synthetic_shards: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["evaluate", tiny_model(0), "--data", drawn_shards, "--out", tmp_path / "o", "--resamples", "100"]
+    words = ["evaluate", tiny_model(0), "--data", synthetic_shards, "--out", tmp_path / "o", "--resamples", "100"]
     code, _, _ = _run(capsys, *words, "--split", "train", "--choose-on", "none")
     assert code == 0
     found = json.loads((tmp_path / "o" / "metrics.json").read_text())
@@ -160,11 +162,11 @@ def test_without_thresholds_calls_are_made_at_one_half_in_subgroups_too(
 
 
 def test_a_model_brings_its_own_rules_to_evaluate_and_predict(
-    drawn_shards: Path, evaluated: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    synthetic_shards: Path, evaluated: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = tmp_path / "published"
     shutil.copytree(tiny_model(0), model)
-    words = ["--data", drawn_shards, "--resamples", "100", "--out", tmp_path / "o", "--choose-on", "model"]
+    words = ["--data", synthetic_shards, "--resamples", "100", "--out", tmp_path / "o", "--choose-on", "model"]
     code, _, error = _run(capsys, "evaluate", model, *words)
     assert code == 2
     assert "was published without thresholds" in error
@@ -173,9 +175,9 @@ def test_a_model_brings_its_own_rules_to_evaluate_and_predict(
     code, _, _ = _run(capsys, "evaluate", model, *words)
     assert code == 0
     image = tmp_path / "a.png"
-    row = pq.read_table(drawn_shards / "data" / "test-00000-of-00001.parquet").slice(0, 1).to_pylist()[0]
+    row = pq.read_table(synthetic_shards / "data" / "test-00000-of-00001.parquet").slice(0, 1).to_pylist()[0]
     image.write_bytes(row["image"]["bytes"])
-    loaded, rules = load_model(model), load_rules(model)
+    loaded, rules = load_model(model), load_operating_points(model)
     accelerator = start_accelerator("fp32")
     (raw,), (ruled,) = (predict_files(loaded, [image], accelerator, r) for r in (None, rules))
     assert raw.calls == {}
@@ -203,13 +205,13 @@ def test_a_model_brings_its_own_rules_to_evaluate_and_predict(
 def test_bad_requests_are_one_line_and_leave_nothing(
     words: list[str],
     message: str,
-    drawn_shards: Path,
+    synthetic_shards: Path,
     tiny_model: Model,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "o"
-    code, _, error = _run(capsys, "evaluate", tiny_model(0), "--data", drawn_shards, "--out", out, *words)
+    code, _, error = _run(capsys, "evaluate", tiny_model(0), "--data", synthetic_shards, "--out", out, *words)
     assert code == 2
     assert message in error
     assert error.strip().count("\n") == 0
@@ -217,10 +219,10 @@ def test_bad_requests_are_one_line_and_leave_nothing(
 
 
 def test_another_folder_is_not_overwritten(
-    drawn_shards: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    synthetic_shards: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.txt").write_text("x")
-    words = ["--data", drawn_shards, "--out", tmp_path, "--resamples", "100"]
+    words = ["--data", synthetic_shards, "--out", tmp_path, "--resamples", "100"]
     code, _, error = _run(capsys, "evaluate", tiny_model(0), *words)
     assert code == 2
     assert "holds something else than an evaluation" in error
@@ -228,9 +230,9 @@ def test_another_folder_is_not_overwritten(
 
 
 def test_expert_labels_and_an_external_set_are_reported_beside(
-    drawn_shards: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    synthetic_shards: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = pq.read_table(drawn_shards / "data" / "test-00000-of-00001.parquet").to_pylist()
+    rows = pq.read_table(synthetic_shards / "data" / "test-00000-of-00001.parquet").to_pylist()
     expert, external, images = tmp_path / "expert.csv", tmp_path / "external.csv", tmp_path / "images"
     images.mkdir()
     with expert.open("w", newline="") as handle:
@@ -250,7 +252,7 @@ def test_expert_labels_and_an_external_set_are_reported_beside(
             writer.writerow([f"x{i}.png", f"p{i // 2}", "PA", labels])
             grey = cv2.imdecode(np.frombuffer(row["image"]["bytes"], np.uint8), cv2.IMREAD_GRAYSCALE)
             cv2.imwrite(str(images / f"x{i}.png"), grey.astype(np.uint16) * 257)
-    words = ["--data", drawn_shards, "--resamples", "100", "--out", tmp_path / "o", "--expert", expert]
+    words = ["--data", synthetic_shards, "--resamples", "100", "--out", tmp_path / "o", "--expert", expert]
     words += ["--external", external, "--images", images, "--label-map", "padchest"]
     code, said, _ = _run(capsys, "evaluate", tiny_model(0), *words)
     assert code == 0
@@ -335,7 +337,7 @@ def test_predictions_come_back_from_their_file(tmp_path: Path) -> None:
 
 def test_rules_without_calibration_leave_probabilities_alone() -> None:
     predictions: Predictions = made_up(100, 40)
-    assert Rules().calibrate(predictions.names, predictions.probabilities) is predictions.probabilities
-    rules = choose_rules(predictions, "d", "validation", "f1", "none")
+    assert OperatingPoints().calibrate(predictions.names, predictions.probabilities) is predictions.probabilities
+    rules = choose_operating_points(predictions, "d", "validation", "f1", "none")
     assert rules.thresholds is not None
     assert rules.thresholds.scale == "raw"

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from accelerate import Accelerator
 
-from chexvision.artifact.load import load_model, load_rules
+from chexvision.artifact.load import load_model, load_operating_points
 from chexvision.cli import main
 from chexvision.data.dataset import open_split, splits_of
 from chexvision.data.source import find_shards
@@ -53,7 +53,7 @@ def test_a_comparison_is_what_the_other_has_more_than_the_first(evaluated: Path)
 
 def test_calls_in_groups_are_made_on_calibrated_probabilities(evaluated: Path, shards: Path) -> None:
     found = json.loads((evaluated / "metrics.json").read_text())
-    predictions, rules = read_predictions(evaluated / "predictions.parquet"), load_rules(evaluated)
+    predictions, rules = read_predictions(evaluated / "predictions.parquet"), load_operating_points(evaluated)
     assert rules.thresholds is not None
     i = predictions.column("Abnormal")
     cut = rules.thresholds.known["Abnormal"]
@@ -70,9 +70,9 @@ def test_calls_in_groups_are_made_on_calibrated_probabilities(evaluated: Path, s
         assert group["recall"] == pytest.approx(float(calls[positive].mean()))
 
 
-def test_probabilities_are_averaged_over_views(drawn_shards: Path, tiny_model: Callable[[int], Path]) -> None:
+def test_probabilities_are_averaged_over_views(synthetic_shards: Path, tiny_model: Callable[[int], Path]) -> None:
     config = load_recipe("scratch", overrides=["data.image_size=32"]).data
-    source = find_shards(drawn_shards)
+    source = find_shards(synthetic_shards)
     split = open_split(source, splits_of(source, config, 0), "validation", config, quiet=True)
     model, accelerator = load_model(tiny_model(0)), Accelerator(cpu=True)
     one, other, both = (

@@ -39,8 +39,8 @@ def rows_of(names: list[str], patients: list[int]) -> Rows:
     return Rows(np.array(names), np.zeros((count, 14), np.float32), np.array(patients), zeros.astype(np.int32), zeros)
 
 
-def a_source(identity: str, *, drawn: bool) -> ShardSource:
-    return ShardSource("d", {}, identity, drawn)
+def a_source(identity: str, *, synthetic: bool) -> ShardSource:
+    return ShardSource("d", {}, identity, synthetic)
 
 
 def evaluate(out: Path, *words: object) -> dict[str, object]:
@@ -53,7 +53,7 @@ def evaluate(out: Path, *words: object) -> dict[str, object]:
 
 
 def test_overlap_counts_images_and_patients_by_name_whatever_the_encoding() -> None:
-    source, other = a_source("a", drawn=False), a_source("b", drawn=False)
+    source, other = a_source("a", synthetic=False), a_source("b", synthetic=False)
     trained = TrainingImages.of(
         rows_of(["00000001_000.png", "00000001_001.png", "00000002_000.png"], [1, 1, 2]), source
     )
@@ -69,39 +69,39 @@ def test_overlap_counts_images_and_patients_by_name_whatever_the_encoding() -> N
 
 def test_patients_of_the_release_are_known_by_file_name_whatever_their_numbers() -> None:
     names = list(release().filenames([1, 2, 3]))
-    trained = TrainingImages.of(rows_of(names, [int(name[:8]) for name in names]), a_source("a", drawn=False))
+    trained = TrainingImages.of(rows_of(names, [int(name[:8]) for name in names]), a_source("a", synthetic=False))
     renumbered = rows_of(["00000001_001.png", "00000002_000.png", "00000004_000.png"], [70, 80, 1])
-    found = trained.overlap("m", "test", renumbered, a_source("b", drawn=False))
+    found = trained.overlap("m", "test", renumbered, a_source("b", synthetic=False))
     assert (found.trained_images, found.patients, found.trained_patients) == (2, 3, 2)
 
 
 def test_patients_of_another_hospital_share_nothing_but_numbers() -> None:
     names = list(release().filenames(range(1, 201)))
-    trained = TrainingImages.of(rows_of(names, [int(name[:8]) for name in names]), a_source("nih", drawn=False))
+    trained = TrainingImages.of(rows_of(names, [int(name[:8]) for name in names]), a_source("nih", synthetic=False))
     theirs = rows_of([f"scan{i}.png" for i in range(1, 201)], list(range(1, 201)))
-    found = trained.overlap("m", "test", theirs, a_source("b", drawn=False))
+    found = trained.overlap("m", "test", theirs, a_source("b", synthetic=False))
     assert (found.trained_images, found.patients, found.trained_patients) == (0, 200, 0)
 
     # Within their own shards a number is a patient; in other shards one is known by an image alone.
-    own = TrainingImages.of(theirs.take(np.arange(100)), a_source("b", drawn=False))
+    own = TrainingImages.of(theirs.take(np.arange(100)), a_source("b", synthetic=False))
     further = rows_of(["scan1.png", "new2.png"], [1, 2])
     for identity, patients in (("b", 2), ("c", 1)):
-        found = own.overlap("m", "test", further, a_source(identity, drawn=False))
+        found = own.overlap("m", "test", further, a_source(identity, synthetic=False))
         assert (found.trained_images, found.trained_patients) == (1, patients)
 
 
 def test_drawn_pictures_of_another_set_share_names_and_nothing_else() -> None:
     rows = rows_of(["00000001_000.png"], [1])
-    trained = TrainingImages.of(rows, a_source("a", drawn=True))
-    assert trained.overlap("m", "test", rows, a_source("a", drawn=True)).trained_images == 1
-    for other in (a_source("b", drawn=True), a_source("a", drawn=False)):
+    trained = TrainingImages.of(rows, a_source("a", synthetic=True))
+    assert trained.overlap("m", "test", rows, a_source("a", synthetic=True)).trained_images == 1
+    for other in (a_source("b", synthetic=True), a_source("a", synthetic=False)):
         found = trained.overlap("m", "test", rows, other)
         assert (found.trained_images, found.trained_patients) == (0, 0)
 
 
 def test_the_file_comes_back_and_is_the_same_bytes_twice(tmp_path: Path) -> None:
     rows = rows_of([f"{i}.png" for i in range(50)], list(range(50)))
-    trained = TrainingImages.of(rows, a_source("a", drawn=False))
+    trained = TrainingImages.of(rows, a_source("a", synthetic=False))
     for name in ("a.npz", "b.npz"):
         trained.write(tmp_path / name)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
@@ -199,15 +199,15 @@ def test_damaged_bytes_are_read_or_refused_in_one_line(
 
 
 def test_a_model_is_measured_on_its_own_split_and_told_of_on_another(
-    drawn_shards: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    synthetic_shards: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = tmp_path / "model"
     shutil.copytree(tiny_model(0), model)
-    published(model, drawn_shards, PATIENT, most=60)
-    source = find_shards(drawn_shards)
+    published(model, synthetic_shards, PATIENT, most=60)
+    source = find_shards(synthetic_shards)
     own, lying = read_rows(source.shards, PATIENT), read_rows(source.shards, SHARDS)
 
-    found = evaluate(tmp_path / "own", model, "--data", drawn_shards)
+    found = evaluate(tmp_path / "own", model, "--data", synthetic_shards)
     assert found["division"] == json.loads(record_split(PATIENT, own).model_dump_json())
     assert found["split_rule"] == "patient"
     assert found["notes"] == []
@@ -217,7 +217,7 @@ def test_a_model_is_measured_on_its_own_split_and_told_of_on_another(
     seen = {split: len(trained & set(lying[split].filenames.tolist())) for split in ("test", "validation")}
     assert 0 < seen["test"] < len(lying["test"])
     copy = tmp_path / "copy"
-    shutil.copytree(drawn_shards, copy)
+    shutil.copytree(synthetic_shards, copy)
     found = evaluate(tmp_path / "other", model, "--data", copy, "--split-rule", "shards")
     assert found["division"]["rule"] == "shards"  # type: ignore[index]
     counts = {of["split"]: of["trained_images"] for of in found["overlaps"]}  # type: ignore[attr-defined]
@@ -276,9 +276,9 @@ def test_a_comparison_reads_the_metrics_of_its_own_predictions_alone(
     assert " ".join(said.out.split()).count(NOTE) == notes
 
 
-def test_models_of_different_splits_need_one_to_be_named(drawn_shards: Path, tmp_path: Path) -> None:
+def test_models_of_different_splits_need_one_to_be_named(synthetic_shards: Path, tmp_path: Path) -> None:
     table = tmp_path / "mine.csv"
-    source = find_shards(drawn_shards)
+    source = find_shards(synthetic_shards)
     everybody = np.unique(np.concatenate([rows.patients for rows in read_rows(source.shards).values()])).tolist()
     table.write_text("patient_id,split\n" + "".join(f"{p},{('train', 'val', 'test')[p % 3]}\n" for p in everybody))
     folders = []
@@ -286,7 +286,7 @@ def test_models_of_different_splits_need_one_to_be_named(drawn_shards: Path, tmp
         folders.append(tmp_path / name)
         folders[-1].mkdir()
         if choice is not None:
-            published(folders[-1], drawn_shards, choice)
+            published(folders[-1], synthetic_shards, choice)
     a, b, c, d = folders
     assert split_for(["a"], [a], None) == PATIENT
     assert split_for(["d"], [d], None) == SHARDS
@@ -299,12 +299,12 @@ def test_models_of_different_splits_need_one_to_be_named(drawn_shards: Path, tmp
     assert replace(split_for(["c"], [c], str(table)), table=None).rule == "table"
 
 
-def test_models_of_different_validation_shares_are_told_apart(drawn_shards: Path, tmp_path: Path) -> None:
+def test_models_of_different_validation_shares_are_told_apart(synthetic_shards: Path, tmp_path: Path) -> None:
     folders = []
     for name, share in (("a", 0.05), ("b", 0.1), ("c", None)):
         folders.append(tmp_path / name)
         folders[-1].mkdir()
-        published(folders[-1], drawn_shards, PATIENT)
+        published(folders[-1], synthetic_shards, PATIENT)
         run = json.loads((folders[-1] / RUN).read_text())
         run["split"] = {"rule": "official", "validation_share": share}
         (folders[-1] / RUN).write_text(json.dumps(run))

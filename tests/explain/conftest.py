@@ -21,7 +21,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def trained() -> CheXVision:
-    """Has learned `tests.explain.trained.TAUGHT` from drawn pictures. Read only."""
+    """Has learned `tests.explain.trained.TAUGHT` from synthetic images. Read only."""
     return trained_model()
 
 

@@ -1,4 +1,4 @@
-"""A small backbone, and a model of it that has learned three findings on drawn pictures within seconds."""
+"""A small backbone, and a model of it that has learned three findings on synthetic images within seconds."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from chexvision.models import CheXVision
 from chexvision.models.normalize import plain
 from chexvision.nih.boxes import Box
 from chexvision.preprocessing import Preprocessing
-from chexvision.synthetic.anatomy import draw_chest
-from chexvision.synthetic.render import draw_radiograph
+from chexvision.synthetic.anatomy import sample_chest
+from chexvision.synthetic.render import render_radiograph
 
 SIDE = 64
 TAUGHT = ("Effusion", "Infiltration", "Consolidation")
@@ -40,8 +40,8 @@ def drawn_subjects(count: int, seed: int) -> list[Subject]:
     subjects = []
     for i in range(count):
         finding = TAUGHT[i % len(TAUGHT)]
-        chest = draw_chest(np.random.default_rng([seed, i]), bool(i % 2))
-        grey, boxes = draw_radiograph(np.random.default_rng([seed, i, 1]), chest, (finding,), "PA", SIDE)
+        chest = sample_chest(np.random.default_rng([seed, i]), bool(i % 2))
+        grey, boxes = render_radiograph(np.random.default_rng([seed, i, 1]), chest, (finding,), "PA", SIDE)
         shares = tuple(Box(b.x / SIDE, b.y / SIDE, (b.x + b.width) / SIDE, (b.y + b.height) / SIDE) for b in boxes)
         subjects.append(Subject(f"{i:08d}_000.png", i, grey, {finding: shares}))
     return subjects

@@ -13,7 +13,7 @@ import torch
 from huggingface_hub import HfApi, constants, hf_hub_download
 
 import tests.training.runs  # noqa: F401 - registers the backbone "tiny"
-from chexvision.artifact.load import load_model, load_published, load_rules
+from chexvision.artifact.load import load_model, load_operating_points, load_published
 from chexvision.artifact.store import HubStore
 from chexvision.cli import main
 from chexvision.errors import ChexError
@@ -124,7 +124,7 @@ def test_weights_and_calibration_are_of_one_commit(hub: FakeHub, tmp_path: Path)
     reference = at_commit(RepoRef(REPO))
     HubStore(REPO).publish(artifact(tmp_path / "second", intercept=-2.0), "second")
     load_model(reference)
-    rules = load_rules(reference)
+    rules = load_operating_points(reference)
     assert rules.calibration is not None
     first = rules.calibration.curves["Mass"]
     newest = load_published(RepoRef(REPO))[1].calibration

@@ -276,11 +276,11 @@ MODELS = [name for name in HOSTILE if "thresholds" not in name and "calibration"
 
 
 @pytest.mark.parametrize("name", MODELS[::6])
-def test_evaluation_and_audit_refuse_it_too(name: str, room: Path, drawn_shards: Path, refuses: Refuses) -> None:
+def test_evaluation_and_audit_refuse_it_too(name: str, room: Path, synthetic_shards: Path, refuses: Refuses) -> None:
     change, message = HOSTILE[name]
     change(room / "model")
     for command in ("evaluate", "audit"):
-        assert message in refuses(command, "model", "--data", str(drawn_shards), "--out", "out")
+        assert message in refuses(command, "model", "--data", str(synthetic_shards), "--out", "out")
 
 
 def test_the_model_itself_is_taken(room: Path, capfd: pytest.CaptureFixture[str]) -> None:

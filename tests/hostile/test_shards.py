@@ -129,9 +129,9 @@ def test_an_image_name_that_is_there_twice_is_refused(shards: Path, refuses: Ref
 
 
 @pytest.fixture
-def own(drawn_shards: Path, tmp_path: Path) -> Path:
+def own(synthetic_shards: Path, tmp_path: Path) -> Path:
     """A copy of a folder of shards with its manifest."""
-    return Path(shutil.copytree(drawn_shards, tmp_path / "own"))
+    return Path(shutil.copytree(synthetic_shards, tmp_path / "own"))
 
 
 def swap(folder: Path) -> None:

@@ -10,7 +10,7 @@ from chexvision.errors import UsageError
 from chexvision.inference.ensemble import _CalibratedLoss, average, fit_weights
 from chexvision.metrics.calibration import logit, sigmoid
 from chexvision.metrics.measure import measure
-from chexvision.metrics.operating_points import choose_rules
+from chexvision.metrics.operating_points import choose_operating_points
 from chexvision.metrics.predictions import Predictions
 from tests.evaluation.conftest import made_up
 
@@ -59,7 +59,7 @@ def test_a_members_calibration_does_not_decide_its_weight() -> None:
 def test_the_calibration_is_of_the_weighted_mean() -> None:
     members = [_shifted(member, 2.0) for member in _members()]
     mean = average(members, fit_weights(members))
-    rules = choose_rules(mean, "d", "validation", "f1", "platt")
+    rules = choose_operating_points(mean, "d", "validation", "f1", "platt")
     calibrated = rules.calibrate(NAMES, mean.probabilities)
     np.testing.assert_allclose(calibrated.mean(axis=0), mean.targets.mean(axis=0), rtol=0.01)
     assert rules.thresholds is not None

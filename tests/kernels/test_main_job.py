@@ -149,11 +149,11 @@ def test_a_dispatched_run_appears_on_the_hub_in_one_tagged_commit(
 
 
 def test_without_a_token_the_session_leaves_the_whole_artifact(
-    fake_hub: FakeHub, kaggle: FakeKaggle, drawn_shards: Path, tmp_path: Path
+    fake_hub: FakeHub, kaggle: FakeKaggle, synthetic_shards: Path, tmp_path: Path
 ) -> None:
     api = HfApi()
     api.create_repo("chex/drawn", repo_type="dataset")
-    pushed = api.upload_folder(repo_id="chex/drawn", repo_type="dataset", folder_path=drawn_shards)
+    pushed = api.upload_folder(repo_id="chex/drawn", repo_type="dataset", folder_path=synthetic_shards)
     kaggle.session_secrets.clear()
     with kaggle:
         env = kaggle.subprocess_env(token=KAGGLE_TOKEN, base={**os.environ, **fake_hub.env, "HF_TOKEN": HUB_TOKEN})

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from chexvision.metrics.bootstrap import draw_patients, interval, patient_index
+from chexvision.metrics.bootstrap import interval, patient_index, resample_patients
 from chexvision.metrics.ranking import Ranking
 from chexvision.metrics.records import IntervalMethod
 from chexvision.nih.metadata import read_metadata
@@ -18,11 +18,11 @@ from chexvision.shards.split import read_split_table
 
 def test_draws_are_patients_with_replacement_and_repeat_with_their_seed() -> None:
     method = IntervalMethod(resamples=130, seed=5)
-    draws = draw_patients(40, method)
+    draws = resample_patients(40, method)
     assert draws.shape == (40, 130)
     np.testing.assert_array_equal(draws.sum(axis=0), 40)
-    np.testing.assert_array_equal(draws, draw_patients(40, method))
-    assert (draws != draw_patients(40, method.model_copy(update={"seed": 6}))).any()
+    np.testing.assert_array_equal(draws, resample_patients(40, method))
+    assert (draws != resample_patients(40, method.model_copy(update={"seed": 6}))).any()
     assert len(np.unique(draws, axis=1).T) == 130
 
 
@@ -33,7 +33,7 @@ def test_95_percent_intervals_cover_the_true_auroc() -> None:
     method = IntervalMethod(resamples=300, seed=0)
     patients, images, runs, covered = 150, 2, 700, 0
     index = np.repeat(np.arange(patients), images)
-    draws = draw_patients(patients, method).astype(np.float64)
+    draws = resample_patients(patients, method).astype(np.float64)
     for _ in range(runs):
         targets = (rng.random(patients * images) < 0.35).astype(float)
         shared = rng.normal(size=patients)[index]
@@ -67,7 +67,7 @@ def test_patient_level_intervals_are_wider_than_image_level_ones_on_the_real_rel
 
     def width(groups: np.ndarray) -> float:
         index, count = patient_index(groups)
-        draws = draw_patients(count, method).astype(np.float64)
+        draws = resample_patients(count, method).astype(np.float64)
         found = interval(Ranking.of(scores, targets, index, count).auroc(draws), 0.95)
         assert found is not None
         return found[1] - found[0]
@@ -81,7 +81,7 @@ def test_shifted_intervals_of_few_positives_cover_the_true_average_precision_bet
     many = rng.random(400_000) < 0.05
     truth = average_precision_score(many, rng.normal(size=len(many)) + many)
     method = IntervalMethod(resamples=200, seed=0)
-    index, draws = np.arange(300), draw_patients(300, method).astype(np.float64)
+    index, draws = np.arange(300), resample_patients(300, method).astype(np.float64)
     covered = np.zeros(2)
     for _ in range(300):
         targets = (rng.random(300) < 0.05).astype(float)

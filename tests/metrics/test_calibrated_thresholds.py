@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from chexvision.evaluation.final import measure_final
-from chexvision.metrics.operating_points import choose_rules
+from chexvision.metrics.operating_points import choose_operating_points
 from chexvision.metrics.predictions import Predictions
 from tests.evaluation.conftest import METHOD, made_up
 
@@ -40,7 +40,7 @@ def best_f1(scores: np.ndarray, targets: np.ndarray) -> float:
 
 
 def test_chosen_thresholds_are_the_best_for_calibrated_probabilities(validation: Predictions) -> None:
-    rules = choose_rules(validation, "d", "validation", "f1", "platt")
+    rules = choose_operating_points(validation, "d", "validation", "f1", "platt")
     assert rules.thresholds is not None and rules.thresholds.scale == "calibrated"
     calibrated = rules.calibrate(validation.names, validation.probabilities)
     assert np.abs(calibrated - validation.probabilities).mean() > 0.3
@@ -51,7 +51,7 @@ def test_chosen_thresholds_are_the_best_for_calibrated_probabilities(validation:
 
 
 def test_without_calibration_they_are_for_raw_probabilities(validation: Predictions) -> None:
-    rules = choose_rules(validation, "d", "validation", "f1", "none")
+    rules = choose_operating_points(validation, "d", "validation", "f1", "none")
     assert rules.thresholds is not None and rules.thresholds.scale == "raw"
     cut = rules.thresholds.known["Mass"]
     i = validation.column("Mass")
@@ -62,7 +62,7 @@ def test_without_calibration_they_are_for_raw_probabilities(validation: Predicti
 def test_calibration_changes_no_call_on_other_images(validation: Predictions, held_out: Predictions) -> None:
     """It keeps the order, so the best cut on calibrated probabilities makes the calls of the best cut on raw ones."""
     found = {
-        how: choose_rules(validation, "d", "validation", "f1", how).measure(held_out, "test", None)
+        how: choose_operating_points(validation, "d", "validation", "f1", how).measure(held_out, "test", None)
         for how in ("platt", "none")
     }
     for name, of in found["platt"].findings.items():
@@ -83,7 +83,7 @@ def test_a_runs_final_figures_apply_what_validation_chose_to_test(
     """Also in subgroups: their recall is that of calls on calibrated probabilities."""
     half = np.array(["F", "M"])[np.arange(len(held_out)) % 2]
     found = measure_final({"validation": validation, "test": held_out}, {"sex": half}, "d")
-    again = choose_rules(validation, "d", "validation", "f1", "platt")
+    again = choose_operating_points(validation, "d", "validation", "f1", "platt")
     assert found.rules == again
     expected = again.measure(held_out, "test", METHOD)
     for name, of in found.splits["test"].findings.items():

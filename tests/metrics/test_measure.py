@@ -17,7 +17,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from chexvision.metrics.bootstrap import draw_patients
+from chexvision.metrics.bootstrap import resample_patients
 from chexvision.metrics.measure import ECE_BINS, FIGURES, Measure, measure
 from tests.evaluation.conftest import METHOD, made_up
 
@@ -56,7 +56,7 @@ def _ece(scores: np.ndarray, targets: np.ndarray) -> float:
 
 def test_each_resample_is_the_figure_of_the_drawn_images() -> None:
     predictions = made_up(120, 40)
-    draws = draw_patients(len(np.unique(predictions.patients)), METHOD)[:, :5]
+    draws = resample_patients(len(np.unique(predictions.patients)), METHOD)[:, :5]
     figures = Measure(predictions, thresholds=dict.fromkeys(predictions.names, 0.5)).under(draws)
     patients = np.unique(predictions.patients)
     for b in range(5):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chexvision.errors import ChexError
 from chexvision.metrics.calibration import read_calibration
-from chexvision.metrics.operating_points import Rules, choose_rules
+from chexvision.metrics.operating_points import OperatingPoints, choose_operating_points
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.prior_shift import corrected, estimated_prevalence
 from chexvision.metrics.records import IntervalMethod
@@ -32,8 +32,8 @@ def _images(prevalence: float, seed: int, patients_from: int, n: int = 8_000) ->
 
 
 @pytest.fixture(scope="module")
-def rules() -> Rules:
-    return choose_rules(_images(0.08, 0, 1), "d", "validation", "f1", "platt")
+def rules() -> OperatingPoints:
+    return choose_operating_points(_images(0.08, 0, 1), "d", "validation", "f1", "platt")
 
 
 @given(st.floats(1e-6, 1 - 1e-6), st.floats(0.01, 0.99), st.floats(0.01, 0.99))
@@ -48,7 +48,7 @@ def test_a_correction_multiplies_the_odds_and_can_be_undone(probability: float, 
 
 
 @pytest.mark.parametrize("prevalence", [0.03, 0.08, 0.25])
-def test_the_prevalence_is_estimated_without_labels(rules: Rules, prevalence: float) -> None:
+def test_the_prevalence_is_estimated_without_labels(rules: OperatingPoints, prevalence: float) -> None:
     test = _images(prevalence, 1, 100_000)
     assert rules.calibration is not None
     for i, name in enumerate(NAMES):
@@ -58,7 +58,7 @@ def test_the_prevalence_is_estimated_without_labels(rules: Rules, prevalence: fl
         assert found == pytest.approx(test.targets[:, i].mean(), rel=0.1, abs=0.011)
 
 
-def test_the_estimate_is_where_the_steps_of_em_end(rules: Rules) -> None:
+def test_the_estimate_is_where_the_steps_of_em_end(rules: OperatingPoints) -> None:
     test = _images(0.2, 2, 100_000)
     p, before = rules.calibrate(NAMES, test.probabilities)[:, 0], 0.08
     prevalence = before
@@ -67,7 +67,7 @@ def test_the_estimate_is_where_the_steps_of_em_end(rules: Rules) -> None:
     assert estimated_prevalence(p, before) == pytest.approx(prevalence, abs=1e-6)
 
 
-def test_correction_repairs_calibration_where_only_the_prevalence_differs(rules: Rules) -> None:
+def test_correction_repairs_calibration_where_only_the_prevalence_differs(rules: OperatingPoints) -> None:
     test = _images(0.24, 1, 100_000)
     shift = rules.measure(test, "test", METHOD).prior_shift
     assert shift is not None
@@ -88,7 +88,7 @@ def test_correction_repairs_calibration_where_only_the_prevalence_differs(rules:
     )
 
 
-def test_the_implied_prevalence_uses_no_labels(rules: Rules) -> None:
+def test_the_implied_prevalence_uses_no_labels(rules: OperatingPoints) -> None:
     test = _images(0.24, 1, 100_000)
     other = Predictions(NAMES, test.filenames, test.patients, test.probabilities, test.targets[::-1].copy())
     shifts = [rules.measure(of, "test", METHOD).prior_shift for of in (test, other)]
@@ -98,7 +98,7 @@ def test_the_implied_prevalence_uses_no_labels(rules: Rules) -> None:
         assert shifts[0].outputs[name].implied == shifts[1].outputs[name].implied
 
 
-def test_equal_prevalence_leaves_calibration_nearly_as_it_is(rules: Rules) -> None:
+def test_equal_prevalence_leaves_calibration_nearly_as_it_is(rules: OperatingPoints) -> None:
     shift = rules.measure(_images(0.08, 3, 100_000), "test", METHOD).prior_shift
     assert shift is not None
     for of in shift.outputs.values():
@@ -107,30 +107,34 @@ def test_equal_prevalence_leaves_calibration_nearly_as_it_is(rules: Rules) -> No
 
 
 def test_without_calibration_nothing_is_corrected() -> None:
-    assert Rules().measure(_images(0.2, 0, 1, 300), "test", None).prior_shift is None
-    without = choose_rules(_images(0.2, 0, 1, 300), "d", "validation", "f1", "none")
+    assert OperatingPoints().measure(_images(0.2, 0, 1, 300), "test", None).prior_shift is None
+    without = choose_operating_points(_images(0.2, 0, 1, 300), "d", "validation", "f1", "none")
     assert without.measure(_images(0.2, 1, 5_000, 300), "test", None).prior_shift is None
 
 
-def test_a_calibration_of_an_earlier_version_is_read_and_corrects_nothing(rules: Rules) -> None:
+def test_a_calibration_of_an_earlier_version_is_read_and_corrects_nothing(rules: OperatingPoints) -> None:
     assert rules.calibration is not None
     before = rules.calibration.model_copy(update={"prevalences": {}})
-    assert Rules(before).measure(_images(0.2, 1, 5_000, 300), "test", None).prior_shift is None
+    assert OperatingPoints(before).measure(_images(0.2, 1, 5_000, 300), "test", None).prior_shift is None
 
 
 @pytest.mark.parametrize("prevalence", [0, 1, 1e-320, 1e-6, 1 - 1e-6])
-def test_a_prevalence_of_one_kind_of_image_is_not_corrected(rules: Rules, prevalence: float, tmp_path: Path) -> None:
+def test_a_prevalence_of_one_kind_of_image_is_not_corrected(
+    rules: OperatingPoints, prevalence: float, tmp_path: Path
+) -> None:
     assert rules.calibration is not None
     path = tmp_path / "calibration.json"
     prevalences = {**rules.calibration.prevalences, "Mass": prevalence}
     path.write_text(rules.calibration.model_copy(update={"prevalences": prevalences}).model_dump_json())
-    shift = Rules(read_calibration(path)).measure(_images(0.2, 1, 5_000, 300), "test", None).prior_shift
+    shift = OperatingPoints(read_calibration(path)).measure(_images(0.2, 1, 5_000, 300), "test", None).prior_shift
     assert shift is not None
     assert list(shift.outputs) == ["Effusion", "Abnormal"]
 
 
 @pytest.mark.parametrize("prevalence", [-1, 5, -1e-320])
-def test_a_prevalence_that_is_not_a_probability_is_refused(rules: Rules, prevalence: float, tmp_path: Path) -> None:
+def test_a_prevalence_that_is_not_a_probability_is_refused(
+    rules: OperatingPoints, prevalence: float, tmp_path: Path
+) -> None:
     assert rules.calibration is not None
     path = tmp_path / "calibration.json"
     path.write_text(rules.calibration.model_copy(update={"prevalences": {"Mass": prevalence}}).model_dump_json())
@@ -138,7 +142,7 @@ def test_a_prevalence_that_is_not_a_probability_is_refused(rules: Rules, prevale
         read_calibration(path)
 
 
-def test_outputs_with_too_few_cases_are_left_out(rules: Rules) -> None:
+def test_outputs_with_too_few_cases_are_left_out(rules: OperatingPoints) -> None:
     test = _images(0.2, 1, 100_000, 300)
     test.targets[:, 0] = 0
     shift = rules.measure(test, "test", None).prior_shift
@@ -146,7 +150,9 @@ def test_outputs_with_too_few_cases_are_left_out(rules: Rules) -> None:
     assert list(shift.outputs) == ["Mass", "Abnormal"]
 
 
-def test_where_images_differ_in_more_than_prevalence_the_correction_is_said_not_to_help(rules: Rules) -> None:
+def test_where_images_differ_in_more_than_prevalence_the_correction_is_said_not_to_help(
+    rules: OperatingPoints,
+) -> None:
     """Sicker patients whose images all look sicker: probabilities rise with the prevalence by themselves."""
     rng = np.random.default_rng(5)
     shape = (8_000, len(NAMES))

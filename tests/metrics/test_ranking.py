@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from chexvision.metrics.bootstrap import draw_patients
+from chexvision.metrics.bootstrap import resample_patients
 from chexvision.metrics.ranking import Ranking
 from chexvision.metrics.records import IntervalMethod
 
@@ -29,7 +29,7 @@ def _problems(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_each_resample_agrees_with_scikit_learn(problem: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     scores, targets, patients = problem
     count = int(patients.max()) + 1
-    draws = draw_patients(count, IntervalMethod(resamples=8, seed=1)).astype(np.float64)
+    draws = resample_patients(count, IntervalMethod(resamples=8, seed=1)).astype(np.float64)
     ranking = Ranking.of(scores, targets, patients, count)
     auroc, average = ranking.areas(draws)
     np.testing.assert_array_equal(ranking.auroc(draws), auroc)
@@ -51,7 +51,7 @@ def test_a_large_set_agrees_with_scikit_learn() -> None:
     targets = (rng.random(20_000) < 0.05).astype(float)
     scores = (rng.normal(size=20_000) + targets).round(3)
     patients = rng.integers(0, 5_000, 20_000)
-    draws = draw_patients(5_000, IntervalMethod(resamples=3, seed=0)).astype(np.float64)
+    draws = resample_patients(5_000, IntervalMethod(resamples=3, seed=0)).astype(np.float64)
     auroc, average = Ranking.of(scores, targets, patients, 5_000).areas(draws)
     for b in range(3):
         weights = draws[patients, b]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from chexvision.metrics.bootstrap import draw_patients, interval
+from chexvision.metrics.bootstrap import interval, resample_patients
 from chexvision.metrics.measure import Measure, measure
 from chexvision.metrics.subgroups import group_images, measure_subgroups
 from tests.evaluation.conftest import METHOD, made_up
@@ -40,7 +40,7 @@ def test_all_groups_share_the_draws_of_all_patients() -> None:
     predictions = made_up(600, 200)
     sex = np.where(np.arange(600) % 3 == 0, "F", "M")
     (found,) = measure_subgroups(predictions, {"sex": sex}, METHOD)
-    draws = draw_patients(len(np.unique(predictions.patients)), METHOD)
+    draws = resample_patients(len(np.unique(predictions.patients)), METHOD)
     for group in found.groups:
         targets = np.where((sex == group.group)[:, None], predictions.targets, np.nan)
         masked = Measure(replace(predictions, targets=targets), only=("auroc",)).under(draws)["auroc"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.metrics.measure import measure
-from chexvision.metrics.operating_points import choose_rules, refuse_shared
+from chexvision.metrics.operating_points import choose_operating_points, refuse_shared
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.records import FindingMetrics
 from chexvision.metrics.thresholds import ChosenOn, choose_thresholds, read_thresholds
@@ -67,7 +67,7 @@ def test_unknown_rules_are_refused(rule: str) -> None:
 
 def test_rules_refuse_the_images_they_were_chosen_on() -> None:
     validation, test = made_up(200, 80, 0), made_up(200, 80, 1)
-    rules = choose_rules(validation, "d", "validation", "f1", "platt")
+    rules = choose_operating_points(validation, "d", "validation", "f1", "platt")
     assert rules.measure(test.take(np.arange(150)), "test", METHOD).thresholds == "f1 on validation"
     shuffled = validation.take(np.random.default_rng(0).permutation(200))
     with pytest.raises(UsageError, match="chosen on the very images"):

@@ -13,7 +13,7 @@ from chexvision.evaluation.external import measure_other
 from chexvision.metrics.compare import compare
 from chexvision.metrics.measure import FIGURES, Measure, measure
 from chexvision.metrics.predictions import Predictions
-from chexvision.metrics.records import FEWEST, reason_if_few
+from chexvision.metrics.records import MIN_CASES, reason_if_few
 from chexvision.metrics.subgroups import measure_subgroups
 from chexvision.report import console_tables as tables
 from chexvision.report.html_tables import comparison_table, findings_table, other_set_table, subgroup_table
@@ -52,15 +52,15 @@ def _html_row(page: str, name: str) -> str:
 
 
 def test_one_case_more_makes_the_difference() -> None:
-    below, enough = measure(_with_cases(FEWEST - 1), method=METHOD), measure(_with_cases(FEWEST), method=METHOD)
+    below, enough = measure(_with_cases(MIN_CASES - 1), method=METHOD), measure(_with_cases(MIN_CASES), method=METHOD)
     assert (below.macro.findings, enough.macro.findings) == (13, 14)
     assert below.macro.left_out == (LACKS,)
     of = below.findings[LACKS]
     assert of.auroc is of.auroc_ci is of.auprc is of.brier is of.ece is None
     assert of.decision is not None
     assert of.decision.f1 is of.decision.recall is of.decision.specificity is of.decision.precision is None
-    assert of.decision.true_positives == of.positives == of.positive_patients == FEWEST - 1
-    assert of.too_few == reason_if_few(FEWEST - 1, of.negative_patients)
+    assert of.decision.true_positives == of.positives == of.positive_patients == MIN_CASES - 1
+    assert of.too_few == reason_if_few(MIN_CASES - 1, of.negative_patients)
     assert enough.findings[LACKS].auroc == 1
     assert enough.findings[LACKS].too_few is None
 
@@ -91,7 +91,9 @@ def test_tables_say_too_few_instead_of_one() -> None:
         assert "too few" in row
         assert not re.search(r"\b[01]\.\d{3}\s*\(", row)
     said = _printed(metrics, lambda c, of: tables.print_metrics(c, of, "model"))
-    assert f"left out of the mean, too few cases (fewer than {FEWEST} patients with or without it): {LACKS}" in said
+    assert (
+        f"left out of the mean, too few cases (fewer than {MIN_CASES} patients with or without it): {LACKS}" in said
+    )
 
 
 def test_comparisons_say_too_few() -> None:

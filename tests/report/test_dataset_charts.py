@@ -33,8 +33,8 @@ def _shards(folder: Path, labels: list[str], **columns: list[object]) -> Path:
     return folder
 
 
-def test_the_plots_show_what_info_counts(drawn_shards: Path, tmp_path: Path) -> None:
-    place = folder_place(drawn_shards)
+def test_the_plots_show_what_info_counts(synthetic_shards: Path, tmp_path: Path) -> None:
+    place = folder_place(synthetic_shards)
     paths = write_plots(place, tmp_path)
     assert {path.stem for path in paths} == NAMES
     counted = describe(place).splits
@@ -71,8 +71,8 @@ def test_images_a_patient_counts_patients(tmp_path: Path) -> None:
     assert shares == {"1": "66.7 %", "2": "0", "3–5": "33.3 %", "6–10": "0", "21+": "0"}
 
 
-def test_equal_shards_give_equal_files_that_follow_the_colour_scheme(drawn_shards: Path, tmp_path: Path) -> None:
-    first, second = (write_plots(folder_place(drawn_shards), tmp_path / name) for name in "ab")
+def test_equal_shards_give_equal_files_that_follow_the_colour_scheme(synthetic_shards: Path, tmp_path: Path) -> None:
+    first, second = (write_plots(folder_place(synthetic_shards), tmp_path / name) for name in "ab")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert all("prefers-color-scheme:dark" in path.read_text() for path in first)
     assert all(not re.search(r"(href|url\(|<script)", path.read_text()) for path in first)
@@ -89,10 +89,10 @@ def test_shards_of_nothing_and_unknown_labels_are_named(tmp_path: Path) -> None:
 
 
 def test_info_draws_plots_and_still_prints_its_table(
-    drawn_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    synthetic_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_:
-        main(["shards", "info", str(drawn_shards), "--plots", str(tmp_path / "plots")])
+        main(["shards", "info", str(synthetic_shards), "--plots", str(tmp_path / "plots")])
     assert exit_.value.code == 0
     printed = capsys.readouterr().out
     assert "patients" in printed and str(tmp_path / "plots" / "age.svg") in printed

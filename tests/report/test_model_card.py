@@ -55,7 +55,7 @@ def final() -> Final:
 def metrics(final: Final) -> Metrics:
     return Metrics(
         dataset=f"user/xrays@{SHA}",
-        drawn=False,
+        synthetic=False,
         split=SPLIT,
         image_size=320,
         epoch=7,
@@ -179,7 +179,7 @@ def test_too_few_cases_are_said(info: RunInfo) -> None:
     test.targets[:, test.column("Hernia")] = 0
     test.targets[:3, test.column("Hernia")] = 1
     final = measure_final({"validation": validation, "test": test}, None, "u/d")
-    metrics = Metrics(dataset="d", drawn=False, split=SPLIT, image_size=320, epoch=1, splits=final.splits)
+    metrics = Metrics(dataset="d", synthetic=False, split=SPLIT, image_size=320, epoch=1, splits=final.splits)
     text = render_card(metrics, info, "CheXVision densenet")
     row = next(line for line in text.splitlines() if line.startswith("| Hernia |"))
     assert "| too few |" in row

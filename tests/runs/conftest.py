@@ -50,7 +50,7 @@ def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_hub: FakeHub, g
         monkeypatch.setattr(f"chexvision_dispatch.runs.{name}", 0.05)
     monkeypatch.setattr("chexvision_dispatch.targets.kaggle_output.WAIT_S", 0.05)
     monkeypatch.setattr("chexvision_dispatch.targets.kaggle_output.SILENCE_S", 0.5)
-    env = {"STANDIN_EPOCHS": "3", "STANDIN_GATE": str(gate), "CHEXVISION_LOOK_SECONDS": "0.05"}
+    env = {"STANDIN_EPOCHS": "3", "STANDIN_GATE": str(gate), "CHEXVISION_POLL_SECONDS": "0.05"}
     with FakeKaggle(
         tmp_path / "kaggle",
         secrets={"HF_TOKEN": "hf_right"},

@@ -182,7 +182,7 @@ def test_cancel_now_leaves_it_to_a_session_that_ends_by_itself(
 
 
 def test_cancel_now_ends_a_session_that_does_not(cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path) -> None:
-    kaggle.session_env["CHEXVISION_LOOK_SECONDS"] = "3600"
+    kaggle.session_env["CHEXVISION_POLL_SECONDS"] = "3600"
     cli(*DISPATCH, *TO)
     let(gate, 1)
     kaggle.sessions[0].wait_for_text("epoch 2\n")

@@ -40,7 +40,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def command(small: Path, drawn_shards: Path) -> Words:
+def command(small: Path, synthetic_shards: Path) -> Words:
     """Start a command of that copy in a process of its own; `epochs` of a few steps for a dispatch."""
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     env["PYTHONPATH"] = os.pathsep.join([str(small / "src"), str(small / "dispatch")])
@@ -48,7 +48,7 @@ def command(small: Path, drawn_shards: Path) -> Words:
     def run(*words: str, epochs: int | None = None) -> subprocess.Popen[str]:
         if epochs is not None:
             overrides = [part for text in TINY[:-1] for part in ("--set", text)]
-            words = ("dispatch", "--model", "scratch", "--on", "local", "--data", str(drawn_shards), *overrides,
+            words = ("dispatch", "--model", "scratch", "--on", "local", "--data", str(synthetic_shards), *overrides,
                      "--set", "training.patience=99", "--set", EPOCHS % epochs, *words)  # fmt: skip
         start = "import sys; from chexvision.cli import main; main(sys.argv[1:])"
         return subprocess.Popen(

@@ -13,10 +13,10 @@ from chexvision.radiograph import decode_grey
 from chexvision.shards.manifest import Manifest
 from chexvision.shards.schema import list_shards
 from chexvision.shards.verify import verify_shards
-from chexvision.synthetic.anatomy import Scene, draw_chest
+from chexvision.synthetic.anatomy import Scene, sample_chest
 from chexvision.synthetic.benign import add_benign
-from chexvision.synthetic.prevalence import FLOOR, draw_findings
-from chexvision.synthetic.render import draw_radiograph
+from chexvision.synthetic.prevalence import FLOOR, sample_findings
+from chexvision.synthetic.render import render_radiograph
 from chexvision.synthetic.synthesize import plan_visits, synthesize
 from tests.shards.conftest import tree
 
@@ -43,7 +43,7 @@ def test_the_same_seed_draws_the_same_bytes_whatever_the_workers(tmp_path: Path)
 
 
 def test_label_statistics_are_the_releases_down_to_the_floor() -> None:
-    drawn = draw_findings(np.random.default_rng(0), 20_000)
+    drawn = sample_findings(np.random.default_rng(0), 20_000)
     counts = Counter(finding for found in drawn for finding in found or (NO_FINDING,))
     shares = {name: count / 20_000 for name, count in counts.items()}
     assert shares[NO_FINDING] == pytest.approx(0.54, abs=0.02)
@@ -69,9 +69,9 @@ def test_each_split_of_1500_images_has_every_finding_and_patients_of_its_own(see
 def test_each_finding_changes_the_picture_inside_its_boxes(finding: str) -> None:
     size = 160
     for seed in range(4):
-        chest = draw_chest(np.random.default_rng(seed), female=bool(seed % 2))
-        plain, none = draw_radiograph(np.random.default_rng(seed), chest, (), "PA", size)
-        shown, boxes = draw_radiograph(np.random.default_rng(seed), chest, (finding,), "PA", size)
+        chest = sample_chest(np.random.default_rng(seed), female=bool(seed % 2))
+        plain, none = render_radiograph(np.random.default_rng(seed), chest, (), "PA", size)
+        shown, boxes = render_radiograph(np.random.default_rng(seed), chest, (finding,), "PA", size)
         assert none == [] and {box.finding for box in boxes} == {finding}
         inside = np.zeros((size, size), bool)
         for box in boxes:
@@ -86,7 +86,7 @@ def test_each_finding_changes_the_picture_inside_its_boxes(finding: str) -> None
 def test_normal_lungs_show_benign_structures(view: str) -> None:
     added = []
     for seed in range(40):
-        chest = draw_chest(np.random.default_rng(seed), female=bool(seed % 2))
+        chest = sample_chest(np.random.default_rng(seed), female=bool(seed % 2))
         scene = Scene.of(np.random.default_rng(seed), 128, chest)
         add_benign(np.random.default_rng(seed), scene, chest, view)
         added.append(scene.haze)

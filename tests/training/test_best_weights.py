@@ -15,7 +15,7 @@ from torch import nn
 from chexvision.data.dataset import Split
 from chexvision.inference.predict_split import as_predictions, predict_split
 from chexvision.metrics.calibration import read_calibration
-from chexvision.metrics.operating_points import choose_rules
+from chexvision.metrics.operating_points import choose_operating_points
 from chexvision.models import CheXVision
 from chexvision.provenance import Provenance
 from chexvision.recipes import load_recipe
@@ -65,10 +65,10 @@ def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bo
     ids=["averaged in the middle", "trained in the middle", "first", "last"],
 )
 def test_the_weights_of_the_best_score_are_kept(
-    scripted: Scripted, drawn_shards: Path, tmp_path: Path, scores: list[float], best: int
+    scripted: Scripted, synthetic_shards: Path, tmp_path: Path, scores: list[float], best: int
 ) -> None:
     seen = scripted(scores)
-    training = tiny_training(drawn_shards, tmp_path)
+    training = tiny_training(synthetic_shards, tmp_path)
     assert training.run()
     assert [equal(weights(tmp_path), one) for one in seen] == [i == best for i in range(6)]
     assert [record.macro_auroc for record in training.history] == [
@@ -78,32 +78,34 @@ def test_the_weights_of_the_best_score_are_kept(
 
 
 def test_a_resumed_run_keeps_the_best_weights_of_the_session_before(
-    scripted: Scripted, drawn_shards: Path, tmp_path: Path
+    scripted: Scripted, synthetic_shards: Path, tmp_path: Path
 ) -> None:
     seen = scripted([0.9, 0.1, 0.2, 0.3, 0.4, 0.5])
-    steps = tiny_training(drawn_shards, tmp_path).steps
+    steps = tiny_training(synthetic_shards, tmp_path).steps
     calls = iter(range(10 * steps))
-    first = tiny_training(drawn_shards, tmp_path, should_stop=lambda: next(calls) >= steps)  # in the second epoch
+    first = tiny_training(synthetic_shards, tmp_path, should_stop=lambda: next(calls) >= steps)  # in the second epoch
     assert not first.run()
     assert len(seen) == 2
-    assert tiny_training(drawn_shards, tmp_path).run()
+    assert tiny_training(synthetic_shards, tmp_path).run()
     assert len(seen) == 6 and equal(weights(tmp_path), seen[0])
 
 
 def test_the_best_weights_are_published_and_measured_not_the_last(
-    scripted: Scripted, drawn_shards: Path, tmp_path: Path
+    scripted: Scripted, synthetic_shards: Path, tmp_path: Path
 ) -> None:
     seen = scripted([0.2, 0.1, 0.3, 0.9, 0.4, 0.1])
     recipe = load_recipe("scratch", overrides=[*TINY, "optim.micro_batch_size=24"])
-    outcome = run_training(recipe, drawn_shards, tmp_path, Provenance.here("scratch"))
+    outcome = run_training(recipe, synthetic_shards, tmp_path, Provenance.here("scratch"))
     assert outcome.artifact is not None and outcome.metrics is not None
     assert equal(load_file(outcome.artifact / "model.safetensors"), seen[3])
     assert outcome.metrics.epoch == 2
 
     model = CheXVision.from_pretrained(outcome.artifact)
-    split = tiny_training(drawn_shards, tmp_path / "other").validation_split
+    split = tiny_training(synthetic_shards, tmp_path / "other").validation_split
     probabilities, _ = predict_split(model, split, Accelerator(cpu=True), 24)
-    again = choose_rules(as_predictions(split, probabilities), "d", "validation", "f1", "platt").calibration
+    again = choose_operating_points(
+        as_predictions(split, probabilities), "d", "validation", "f1", "platt"
+    ).calibration
     assert again is not None
     curves = read_calibration(outcome.artifact / "calibration.json").curves
     assert curves.keys() == again.curves.keys() and any(curves.values())

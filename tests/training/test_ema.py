@@ -48,8 +48,8 @@ def test_a_network_without_norms_has_an_average_too() -> None:
     assert not torch.equal(before["backbone.0.weight"], ema.module.state_dict()["backbone.0.weight"])
 
 
-def test_the_better_of_trained_and_averaged_weights_is_kept(drawn_shards: Path, tmp_path: Path) -> None:
-    training = tiny_training(drawn_shards, tmp_path)
+def test_the_better_of_trained_and_averaged_weights_is_kept(synthetic_shards: Path, tmp_path: Path) -> None:
+    training = tiny_training(synthetic_shards, tmp_path)
     training.run()
     for record in training.history:
         figures = {"trained": record.trained_macro_auroc, "averaged": record.averaged_macro_auroc}
@@ -58,8 +58,8 @@ def test_the_better_of_trained_and_averaged_weights_is_kept(drawn_shards: Path, 
     assert (tmp_path / BEST_FILE).is_file()
 
 
-def test_without_a_decay_there_is_no_average(drawn_shards: Path, tmp_path: Path) -> None:
-    training = tiny_training(drawn_shards, tmp_path, "training.ema_decay=0")
+def test_without_a_decay_there_is_no_average(synthetic_shards: Path, tmp_path: Path) -> None:
+    training = tiny_training(synthetic_shards, tmp_path, "training.ema_decay=0")
     training.run()
     assert training.ema is None
     assert {(record.weights, record.averaged_macro_auroc) for record in training.history} == {("trained", None)}

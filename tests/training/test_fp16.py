@@ -32,9 +32,9 @@ def adam_steps(work: Path) -> set[int]:
 
 
 def test_steps_that_overflow_change_no_weights_while_schedule_and_average_go_on(
-    drawn_shards: Path, tmp_path: Path
+    synthetic_shards: Path, tmp_path: Path
 ) -> None:
-    training = fp16_training(drawn_shards, tmp_path, ONE_EPOCH, scaler={"init_scale": 2.0**60})
+    training = fp16_training(synthetic_shards, tmp_path, ONE_EPOCH, scaler={"init_scale": 2.0**60})
     before = {name: value.clone() for name, value in training.model.named_parameters()}
     assert training.run()
     (record,) = training.history
@@ -48,9 +48,9 @@ def test_steps_that_overflow_change_no_weights_while_schedule_and_average_go_on(
             assert torch.equal(value, before[name]), name
 
 
-def test_an_overflow_costs_one_step_and_no_more(drawn_shards: Path, tmp_path: Path) -> None:
+def test_an_overflow_costs_one_step_and_no_more(synthetic_shards: Path, tmp_path: Path) -> None:
     scaler = {"init_scale": 2.0**60, "backoff_factor": 2.0**-55}
-    training = fp16_training(drawn_shards, tmp_path, ONE_EPOCH, scaler=scaler)
+    training = fp16_training(synthetic_shards, tmp_path, ONE_EPOCH, scaler=scaler)
     before = {name: value.clone() for name, value in training.model.named_parameters()}
     assert training.run()
     assert training.history[0].loss_scale == 2.0**5
@@ -60,12 +60,15 @@ def test_an_overflow_costs_one_step_and_no_more(drawn_shards: Path, tmp_path: Pa
 
 
 def test_gradients_are_unscaled_once_before_they_are_clipped_in_every_phase(
-    drawn_shards: Path, tmp_path: Path
+    synthetic_shards: Path, tmp_path: Path
 ) -> None:
-    exact = tiny_training(drawn_shards, tmp_path / "fp32", "optim.clip_norm=0.05")
+    exact = tiny_training(synthetic_shards, tmp_path / "fp32", "optim.clip_norm=0.05")
     exact.run()
     scaled = fp16_training(
-        drawn_shards, tmp_path / "fp16", "optim.clip_norm=0.05", scaler={"init_scale": 1024.0, "growth_interval": 999}
+        synthetic_shards,
+        tmp_path / "fp16",
+        "optim.clip_norm=0.05",
+        scaler={"init_scale": 1024.0, "growth_interval": 999},
     )
     scaled.run()
     for one, other in zip(exact.history, scaled.history, strict=True):
@@ -75,9 +78,9 @@ def test_gradients_are_unscaled_once_before_they_are_clipped_in_every_phase(
         assert (one.loss_scale, other.loss_scale) == (None, 1024.0)
 
 
-def test_a_resumed_run_has_the_scalers_state(drawn_shards: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_has_the_scalers_state(synthetic_shards: Path, tmp_path: Path) -> None:
     scaler = {"init_scale": 2.0**8, "growth_interval": 4}
-    whole = fp16_training(drawn_shards, tmp_path / "whole", scaler=scaler)
+    whole = fp16_training(synthetic_shards, tmp_path / "whole", scaler=scaler)
     assert whole.run()
     grown = [record.loss_scale for record in whole.history]
     assert grown == sorted(set(grown)) and grown[-1] > 2.0**8
@@ -85,7 +88,7 @@ def test_a_resumed_run_has_the_scalers_state(drawn_shards: Path, tmp_path: Path)
     for _ in range(20):
         steps = itertools.count(1)
         session = fp16_training(
-            drawn_shards, tmp_path / "cut", scaler=scaler, should_stop=lambda steps=steps: next(steps) >= 4
+            synthetic_shards, tmp_path / "cut", scaler=scaler, should_stop=lambda steps=steps: next(steps) >= 4
         )
         if session.run():
             break

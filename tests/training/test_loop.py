@@ -16,10 +16,10 @@ def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bo
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_seeded_run_repeats_exactly_and_another_seed_does_not(drawn_shards: Path, tmp_path: Path) -> None:
+def test_a_seeded_run_repeats_exactly_and_another_seed_does_not(synthetic_shards: Path, tmp_path: Path) -> None:
     runs = {}
     for name, seed in (("first", 1), ("again", 1), ("other", 2)):
-        training = tiny_training(drawn_shards, tmp_path / name, f"training.seed={seed}")
+        training = tiny_training(synthetic_shards, tmp_path / name, f"training.seed={seed}")
         assert training.run()
         runs[name] = (figures(training.history), weights(tmp_path / name))
     assert runs["first"][0] == runs["again"][0]
@@ -27,15 +27,15 @@ def test_a_seeded_run_repeats_exactly_and_another_seed_does_not(drawn_shards: Pa
     assert not equal(runs["first"][1], runs["other"][1])
 
 
-def test_a_run_stopped_anywhere_goes_on_as_if_it_never_was(drawn_shards: Path, tmp_path: Path) -> None:
-    whole = tiny_training(drawn_shards, tmp_path / "whole")
+def test_a_run_stopped_anywhere_goes_on_as_if_it_never_was(synthetic_shards: Path, tmp_path: Path) -> None:
+    whole = tiny_training(synthetic_shards, tmp_path / "whole")
     assert whole.run()
     assert whole.steps > 3
     cuts = 0
     for _ in range(20):
         # In mid-epoch, again and again: after three steps of each session.
         steps = itertools.count(1)
-        session = tiny_training(drawn_shards, tmp_path / "cut", should_stop=lambda steps=steps: next(steps) >= 3)
+        session = tiny_training(synthetic_shards, tmp_path / "cut", should_stop=lambda steps=steps: next(steps) >= 3)
         if session.run():
             break
         cuts += 1
@@ -44,7 +44,7 @@ def test_a_run_stopped_anywhere_goes_on_as_if_it_never_was(drawn_shards: Path, t
     assert equal(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
 
 
-def test_micro_batches_take_the_steps_of_the_whole_batch(drawn_shards: Path, tmp_path: Path) -> None:
+def test_micro_batches_take_the_steps_of_the_whole_batch(synthetic_shards: Path, tmp_path: Path) -> None:
     """Gradients of an effective batch, its last and shorter group included, do not depend on how it is cut.
 
     Norm layers see micro-batches, so they are held (frozen) here; dropout is off.
@@ -53,7 +53,7 @@ def test_micro_batches_take_the_steps_of_the_whole_batch(drawn_shards: Path, tmp
     results = []
     for micro in (24, 7):
         work = tmp_path / str(micro)
-        training = tiny_training(drawn_shards, work, frozen, f"optim.micro_batch_size={micro}", "model.dropout=0")
+        training = tiny_training(synthetic_shards, work, frozen, f"optim.micro_batch_size={micro}", "model.dropout=0")
         assert len(training.train_split) % 24 != 0
         training.run()
         results.append((figures(training.history), weights(work)))
@@ -64,24 +64,24 @@ def test_micro_batches_take_the_steps_of_the_whole_batch(drawn_shards: Path, tmp
         assert torch.allclose(value, results[1][1][name], atol=2e-5), name
 
 
-def test_a_frozen_phase_leaves_the_backbone_alone(drawn_shards: Path, tmp_path: Path) -> None:
+def test_a_frozen_phase_leaves_the_backbone_alone(synthetic_shards: Path, tmp_path: Path) -> None:
     frozen = "training.phases=[{epochs: 1, lr: 1e-2, min_lr: 1e-5, warmup_epochs: 0, freeze_backbone: true}]"
-    training = tiny_training(drawn_shards, tmp_path, frozen)
+    training = tiny_training(synthetic_shards, tmp_path, frozen)
     before = {name: value.clone() for name, value in training.model.state_dict().items()}
     training.run()
     changed = {name for name, value in training.model.state_dict().items() if not torch.equal(before[name], value)}
     assert changed == {name for name in before if "head" in name}
 
 
-def test_training_stops_when_patience_runs_out(drawn_shards: Path, tmp_path: Path) -> None:
+def test_training_stops_when_patience_runs_out(synthetic_shards: Path, tmp_path: Path) -> None:
     still = "training.phases=[{epochs: 9, lr: 1e-30, min_lr: 0, warmup_epochs: 0, freeze_backbone: true}]"
-    training = tiny_training(drawn_shards, tmp_path, still, "training.patience=2")
+    training = tiny_training(synthetic_shards, tmp_path, still, "training.patience=2")
     assert training.run()
     assert [record.epoch for record in training.history] == [1, 2, 3]
 
 
-def test_the_history_says_what_was_measured_with_which_rate(drawn_shards: Path, tmp_path: Path) -> None:
-    training = tiny_training(drawn_shards, tmp_path)
+def test_the_history_says_what_was_measured_with_which_rate(synthetic_shards: Path, tmp_path: Path) -> None:
+    training = tiny_training(synthetic_shards, tmp_path)
     training.run()
     assert [(record.epoch, record.phase) for record in training.history] == [(1, 1), (2, 2), (3, 2)]
     second = training.history[1]
@@ -93,22 +93,22 @@ def test_the_history_says_what_was_measured_with_which_rate(drawn_shards: Path, 
         assert record.train_images_per_second > 0
 
 
-def test_a_loss_that_is_no_number_ends_the_run_with_advice(drawn_shards: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_ends_the_run_with_advice(synthetic_shards: Path, tmp_path: Path) -> None:
     wild = "training.phases=[{epochs: 2, lr: 1e30, min_lr: 0, warmup_epochs: 0, freeze_backbone: false}]"
     with pytest.raises(ChexError, match=r"training loss of epoch \d is (nan|inf): lower the learning rate"):
-        tiny_training(drawn_shards, tmp_path, wild).run()
+        tiny_training(synthetic_shards, tmp_path, wild).run()
 
 
-def test_the_state_of_another_run_is_refused_and_a_damaged_one_too(drawn_shards: Path, tmp_path: Path) -> None:
-    tiny_training(drawn_shards, tmp_path, should_stop=lambda: True).run()
+def test_the_state_of_another_run_is_refused_and_a_damaged_one_too(synthetic_shards: Path, tmp_path: Path) -> None:
+    tiny_training(synthetic_shards, tmp_path, should_stop=lambda: True).run()
     with pytest.raises(ChexError, match="another recipe"):
-        tiny_training(drawn_shards, tmp_path, "training.seed=9").run()
+        tiny_training(synthetic_shards, tmp_path, "training.seed=9").run()
     (tmp_path / STATE_FILE).write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(ChexError, match="cannot be resumed from"):
-        tiny_training(drawn_shards, tmp_path).run()
+        tiny_training(synthetic_shards, tmp_path).run()
 
 
-def test_a_state_that_holds_code_is_not_run(drawn_shards: Path, tmp_path: Path) -> None:
+def test_a_state_that_holds_code_is_not_run(synthetic_shards: Path, tmp_path: Path) -> None:
     import pickle
 
     class Evil:
@@ -117,12 +117,12 @@ def test_a_state_that_holds_code_is_not_run(drawn_shards: Path, tmp_path: Path) 
 
     torch.save({"format": 1, "fingerprint": Evil()}, tmp_path / STATE_FILE, pickle_module=pickle)
     with pytest.raises(ChexError, match="cannot be resumed from"):
-        tiny_training(drawn_shards, tmp_path).run()
+        tiny_training(synthetic_shards, tmp_path).run()
     assert not (tmp_path / "ran").exists()
 
 
-def test_the_saved_state_holds_the_history(drawn_shards: Path, tmp_path: Path) -> None:
-    training = tiny_training(drawn_shards, tmp_path)
+def test_the_saved_state_holds_the_history(synthetic_shards: Path, tmp_path: Path) -> None:
+    training = tiny_training(synthetic_shards, tmp_path)
     training.run()
     saved = torch.load(tmp_path / STATE_FILE, weights_only=True)
     assert read_history(saved["history"]) == training.history

@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from chexvision.data.augment import Draws, augment
+from chexvision.data.augment import AugmentParameters, augment
 from chexvision.errors import ChexError
 from chexvision.training import loop
 from chexvision.training.loop import Training
@@ -65,15 +65,15 @@ def test_another_error_than_memory_is_not_taken_for_it() -> None:
 
 
 def test_pictures_are_changed_in_full_precision_in_the_trial_and_in_training(
-    drawn_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    synthetic_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half precision moves pixels, and on a GPU blurring in it ends in an error."""
-    training = tiny_training(drawn_shards, tmp_path, "training.precision=bf16")
+    training = tiny_training(synthetic_shards, tmp_path, "training.precision=bf16")
     seen: list[bool] = []
 
-    def watched(images: Tensor, draws: Draws) -> Tensor:
+    def watched(images: Tensor, parameters: AugmentParameters) -> Tensor:
         seen.append(torch.is_autocast_enabled("cpu"))
-        return augment(images, draws)
+        return augment(images, parameters)
 
     monkeypatch.setattr(loop, "augment", watched)
     trial_of(training)(4)
@@ -82,8 +82,8 @@ def test_pictures_are_changed_in_full_precision_in_the_trial_and_in_training(
     assert len(seen) > 1 and not any(seen)
 
 
-def test_a_trial_leaves_the_model_as_it_was(drawn_shards: Path, tmp_path: Path) -> None:
-    training = tiny_training(drawn_shards, tmp_path)
+def test_a_trial_leaves_the_model_as_it_was(synthetic_shards: Path, tmp_path: Path) -> None:
+    training = tiny_training(synthetic_shards, tmp_path)
     before = {name: value.clone() for name, value in training.model.state_dict().items()}
     trial_of(training)(4)
     assert all(torch.equal(before[name], value) for name, value in training.model.state_dict().items())
@@ -91,11 +91,11 @@ def test_a_trial_leaves_the_model_as_it_was(drawn_shards: Path, tmp_path: Path) 
 
 
 def test_a_compiled_network_shares_the_weights_and_gives_the_same_loss(
-    drawn_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    synthetic_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Traced and run by torch itself: generating code would need a C compiler, and half a minute.
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    training = tiny_training(drawn_shards, tmp_path)
+    training = tiny_training(synthetic_shards, tmp_path)
     network = compiled(training.model, trial_of(training), 4)
     assert network is not training.model
     assert "torch.compile failed" not in caplog.text
@@ -107,9 +107,9 @@ def test_a_compiled_network_shares_the_weights_and_gives_the_same_loss(
 
 
 def test_a_network_that_cannot_be_compiled_is_trained_as_it_is(
-    drawn_shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    synthetic_shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = tiny_training(drawn_shards, tmp_path).model
+    model = tiny_training(synthetic_shards, tmp_path).model
 
     def no_compiler(images: int, network: nn.Module) -> None:
         raise RuntimeError("no C compiler\n\nSet this")

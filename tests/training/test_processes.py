@@ -43,11 +43,11 @@ def saved(work: Path) -> dict[str, Any]:
     return state
 
 
-def test_two_processes_take_the_steps_of_one_and_measure_the_same(drawn_shards: Path, tmp_path: Path) -> None:
+def test_two_processes_take_the_steps_of_one_and_measure_the_same(synthetic_shards: Path, tmp_path: Path) -> None:
     """With norms held and no dropout the two must agree; validation covers each image once."""
     frozen = "training.phases=[{epochs: 2, lr: 1e-2, min_lr: 1e-5, warmup_epochs: 0, freeze_backbone: true}]"
     for count in (1, 2):
-        run_processes(count, drawn_shards, tmp_path / str(count), frozen, "model.dropout=0")
+        run_processes(count, synthetic_shards, tmp_path / str(count), frozen, "model.dropout=0")
     one, two = (read_history(str(saved(tmp_path / count)["history"])) for count in ("1", "2"))
     assert len(one) == len(two) == 2
     for alone, together in zip(one, two, strict=True):
@@ -59,13 +59,13 @@ def test_two_processes_take_the_steps_of_one_and_measure_the_same(drawn_shards: 
         assert torch.allclose(value, weights(tmp_path / "2")[name], atol=1e-5), name
 
 
-def test_two_processes_train_with_norms_and_dropout_too(drawn_shards: Path, tmp_path: Path) -> None:
-    run_processes(2, drawn_shards, tmp_path)
+def test_two_processes_train_with_norms_and_dropout_too(synthetic_shards: Path, tmp_path: Path) -> None:
+    run_processes(2, synthetic_shards, tmp_path)
     state = saved(tmp_path)
     history = read_history(str(state["history"]))
     assert [record.epoch for record in history] == [1, 2, 3]
     # Each process follows norm statistics of its own; both must measure the networks that are saved.
-    alone = tiny_training(drawn_shards, tmp_path / "alone")
+    alone = tiny_training(synthetic_shards, tmp_path / "alone")
     assert alone.ema is not None
     alone.model.load_state_dict(state["model"])
     alone.ema.load_state_dict(state["ema"])
@@ -77,11 +77,11 @@ def test_two_processes_train_with_norms_and_dropout_too(drawn_shards: Path, tmp_
         assert again.metrics.macro_auroc == pytest.approx(auroc, abs=1e-3)
 
 
-def test_a_process_killed_in_mid_epoch_loses_nothing_but_that_epoch(drawn_shards: Path, tmp_path: Path) -> None:
-    whole = tiny_training(drawn_shards, tmp_path / "whole")
+def test_a_process_killed_in_mid_epoch_loses_nothing_but_that_epoch(synthetic_shards: Path, tmp_path: Path) -> None:
+    whole = tiny_training(synthetic_shards, tmp_path / "whole")
     assert whole.run()
     work = tmp_path / "killed"
-    command = [sys.executable, "-m", "tests.training.runs", str(drawn_shards), str(work)]
+    command = [sys.executable, "-m", "tests.training.runs", str(synthetic_shards), str(work)]
     process = subprocess.Popen(command, cwd=ROOT, env=dict(os.environ), stderr=subprocess.DEVNULL)
     state = work / STATE_FILE
     while not state.is_file():  # until the first epoch has ended and the second is under way
@@ -89,7 +89,7 @@ def test_a_process_killed_in_mid_epoch_loses_nothing_but_that_epoch(drawn_shards
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    resumed = tiny_training(drawn_shards, work)
+    resumed = tiny_training(synthetic_shards, work)
     saved_state = load_state(state, fingerprint(resumed.recipe, resumed.train_split, resumed.validation_split))
     assert saved_state is not None and saved_state.epoch in (1, 2)
     assert resumed.run()
@@ -98,12 +98,12 @@ def test_a_process_killed_in_mid_epoch_loses_nothing_but_that_epoch(drawn_shards
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_the_command_in_two_processes_leaves_one_whole_artifact(drawn_shards: Path, tmp_path: Path) -> None:
+def test_the_command_in_two_processes_leaves_one_whole_artifact(synthetic_shards: Path, tmp_path: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     quick = ["data.image_size=32", "data.max_train_images=40", "training.phases.0.epochs=1"]
     settings = [word for setting in quick for word in ("--set", setting)]
     command = [*launcher, "-m", "chexvision", "train", "--model", "densenet", "--preset", "smoke", *settings]
-    command += ["--data", str(drawn_shards), "--work", str(tmp_path)]
+    command += ["--data", str(synthetic_shards), "--work", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     run = json.loads((tmp_path / "artifact" / "run.json").read_text())

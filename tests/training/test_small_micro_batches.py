@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from chexvision.backbones import BACKBONES, Backbone
-from chexvision.data.loader import Place, training_batches
+from chexvision.data.loader import Rank, training_batches
 from chexvision.errors import UsageError
 from chexvision.models.se_resnet import SEResNet
 from chexvision.recipes import load_recipe
@@ -34,7 +34,7 @@ def test_no_pass_has_fewer_than_two_images(images: int, batch: int, micro: int, 
     split = numbered(images)
     counted = np.zeros(images)
     for rank in range(world):
-        for part in training_batches(split, batch, micro, 1, 0, Place(CPU, rank, world)):
+        for part in training_batches(split, batch, micro, 1, 0, Rank(CPU, rank, world)):
             numbers = part.images[:, 0, 0].numpy()
             assert 2 <= len(numbers) <= micro
             assert len(set(numbers.tolist())) == len(numbers) or images == 1  # a filler is another image
@@ -43,11 +43,11 @@ def test_no_pass_has_fewer_than_two_images(images: int, batch: int, micro: int, 
     assert counted.tolist() == [1] * images
 
 
-def test_a_last_step_of_one_small_image_trains_an_se_resnet(drawn_shards: Path, tmp_path: Path) -> None:
-    images = len(tiny_training(drawn_shards, tmp_path / "counted").train_split)
+def test_a_last_step_of_one_small_image_trains_an_se_resnet(synthetic_shards: Path, tmp_path: Path) -> None:
+    images = len(tiny_training(synthetic_shards, tmp_path / "counted").train_split)
     phase = "training.phases=[{epochs: 1, lr: 1e-3, min_lr: 0, warmup_epochs: 0, freeze_backbone: false}]"
     settings = ["model.backbone=small_se_resnet", phase, f"optim.batch_size={images - 1}"]
-    training = tiny_training(drawn_shards, tmp_path / "trained", *settings)
+    training = tiny_training(synthetic_shards, tmp_path / "trained", *settings)
     assert training.steps == 2
     assert training.run()
     assert all(bool(buffer.isfinite().all()) for buffer in training.model.buffers())

@@ -33,9 +33,9 @@ def moved(training: Training) -> float:
 
 
 @pytest.mark.parametrize("taken", [1, 3])
-def test_every_parameter_group_follows_the_schedule(drawn_shards: Path, tmp_path: Path, taken: int) -> None:
+def test_every_parameter_group_follows_the_schedule(synthetic_shards: Path, tmp_path: Path, taken: int) -> None:
     asked = itertools.count(1)
-    training = tiny_training(drawn_shards, tmp_path, UNFROZEN, should_stop=lambda: next(asked) >= taken)
+    training = tiny_training(synthetic_shards, tmp_path, UNFROZEN, should_stop=lambda: next(asked) >= taken)
     assert not training.run()
     saved = torch.load(tmp_path / STATE_FILE, weights_only=True)
     assert saved["step"] == taken
@@ -43,9 +43,9 @@ def test_every_parameter_group_follows_the_schedule(drawn_shards: Path, tmp_path
     assert [group["lr"] for group in saved["optimizer"]["param_groups"]] == [rate, rate]
 
 
-def test_a_parameter_without_decay_moves_by_the_rate_of_its_step(drawn_shards: Path, tmp_path: Path) -> None:
+def test_a_parameter_without_decay_moves_by_the_rate_of_its_step(synthetic_shards: Path, tmp_path: Path) -> None:
     """Adam's first step changes a weight by just the rate, whatever its gradient; norms and biases are group two."""
-    training = tiny_training(drawn_shards, tmp_path, UNFROZEN, should_stop=lambda: True)
+    training = tiny_training(synthetic_shards, tmp_path, UNFROZEN, should_stop=lambda: True)
     before = {name: value.detach().clone() for name, value in training.model.named_parameters()}
     assert not training.run()
     rate = learning_rate(training.recipe.training.phases[0], 0, training.steps)
@@ -53,18 +53,18 @@ def test_a_parameter_without_decay_moves_by_the_rate_of_its_step(drawn_shards: P
     assert float(change) == pytest.approx(rate, rel=1e-3)
 
 
-def test_gradients_are_clipped_and_recorded_as_they_were_before(drawn_shards: Path, tmp_path: Path) -> None:
+def test_gradients_are_clipped_and_recorded_as_they_were_before(synthetic_shards: Path, tmp_path: Path) -> None:
     """Adam undoes a scale of the gradients, but not below its epsilon."""
     settings = [UNFROZEN, "optim.weight_decay=0"]
-    free = tiny_training(drawn_shards, tmp_path / "free", *settings, "optim.clip_norm=1000")
-    clipped = tiny_training(drawn_shards, tmp_path / "clipped", *settings, "optim.clip_norm=1e-13")
+    free = tiny_training(synthetic_shards, tmp_path / "free", *settings, "optim.clip_norm=1000")
+    clipped = tiny_training(synthetic_shards, tmp_path / "clipped", *settings, "optim.clip_norm=1e-13")
     assert moved(free) > 1e-2
     assert moved(clipped) < 1e-5
     assert clipped.history[0].grad_norm > 0.05
 
 
-def test_positives_weigh_by_their_share_of_the_training_split(drawn_shards: Path, tmp_path: Path) -> None:
-    training = tiny_training(drawn_shards, tmp_path, "loss.pos_weight_power=0.7", "loss.pos_weight_cap=30")
+def test_positives_weigh_by_their_share_of_the_training_split(synthetic_shards: Path, tmp_path: Path) -> None:
+    training = tiny_training(synthetic_shards, tmp_path, "loss.pos_weight_power=0.7", "loss.pos_weight_cap=30")
     of_train, of_validation = (
         pos_weight(split.rows.findings, 0.7, 30) for split in (training.train_split, training.validation_split)
     )
@@ -73,36 +73,36 @@ def test_positives_weigh_by_their_share_of_the_training_split(drawn_shards: Path
 
 
 def test_loss_and_norm_are_means_over_images_and_steps_whatever_the_last_step_holds(
-    drawn_shards: Path, tmp_path: Path
+    synthetic_shards: Path, tmp_path: Path
 ) -> None:
     """With weights that do not move: each image counts once, and an image that only fills up a pass not at all."""
     still = ["training.phases=[{epochs: 1, lr: 1e-30, min_lr: 0, warmup_epochs: 0, freeze_backbone: true}]"]
     still += [f"augment.{key}=0" for key in ("hflip", "rotate_degrees", "translate", "shear_degrees", "scale")]
     still += [f"augment.{key}=0" for key in ("brightness", "contrast", "blur", "erase")] + ["model.dropout=0"]
-    whole = tiny_training(drawn_shards, tmp_path / "whole", *still, "optim.batch_size=999")
+    whole = tiny_training(synthetic_shards, tmp_path / "whole", *still, "optim.batch_size=999")
     assert whole.run()
     images = len(whole.train_split)
     assert (whole.steps, images % 24 > 0) == (1, True)
     for batch in (24, -(-images // 2), images - 1):
         work = tmp_path / str(batch)
-        training = tiny_training(drawn_shards, work, *still, f"optim.batch_size={batch}")
+        training = tiny_training(synthetic_shards, work, *still, f"optim.batch_size={batch}")
         assert training.run()
         assert training.history[0].train_loss == pytest.approx(whole.history[0].train_loss, rel=1e-6)
         if batch == -(-images // 2):  # the mean of two norms, not their sum
             assert training.history[0].grad_norm == pytest.approx(whole.history[0].grad_norm, rel=0.3)
 
 
-def test_a_resumed_run_goes_on_with_the_micro_batch_that_fitted(drawn_shards: Path, tmp_path: Path) -> None:
-    first = tiny_training(drawn_shards, tmp_path, should_stop=lambda: True)
+def test_a_resumed_run_goes_on_with_the_micro_batch_that_fitted(synthetic_shards: Path, tmp_path: Path) -> None:
+    first = tiny_training(synthetic_shards, tmp_path, should_stop=lambda: True)
     first.micro_batch_size = 4  # as after running out of memory
     assert not first.run()
-    resumed = tiny_training(drawn_shards, tmp_path)
+    resumed = tiny_training(synthetic_shards, tmp_path)
     assert resumed.run()
     assert {record.micro_batch_size for record in resumed.history} == {4}
 
 
-def test_the_average_is_moved_once_a_step_after_the_weights(drawn_shards: Path, tmp_path: Path) -> None:
-    stopped = tiny_training(drawn_shards, tmp_path, UNFROZEN, should_stop=lambda: True)
+def test_the_average_is_moved_once_a_step_after_the_weights(synthetic_shards: Path, tmp_path: Path) -> None:
+    stopped = tiny_training(synthetic_shards, tmp_path, UNFROZEN, should_stop=lambda: True)
     assert not stopped.run()
     assert stopped.ema is not None and stopped.ema.steps == 1
     for (name, average), weight in zip(
@@ -125,9 +125,9 @@ def test_an_average_goes_on_from_its_saved_state() -> None:
         assert torch.equal(value, second.module.state_dict()[name]), name
 
 
-def test_the_history_holds_what_the_kept_weights_reach_on_validation(drawn_shards: Path, tmp_path: Path) -> None:
+def test_the_history_holds_what_the_kept_weights_reach_on_validation(synthetic_shards: Path, tmp_path: Path) -> None:
     """In evaluation mode: neither dropout nor the norms' batch statistics have a part in it."""
-    training = tiny_training(drawn_shards, tmp_path, "model.dropout=0.5", "optim.micro_batch_size=5")
+    training = tiny_training(synthetic_shards, tmp_path, "model.dropout=0.5", "optim.micro_batch_size=5")
     assert training.run()
     best = best_epoch(training.history)
     split = training.validation_split
@@ -145,10 +145,10 @@ def test_the_history_holds_what_the_kept_weights_reach_on_validation(drawn_shard
     assert best.auroc == {name: pytest.approx(of.auroc, abs=1e-6) for name, of in metrics.findings.items()}
 
 
-def test_every_epoch_trains_in_training_mode(drawn_shards: Path, tmp_path: Path) -> None:
+def test_every_epoch_trains_in_training_mode(synthetic_shards: Path, tmp_path: Path) -> None:
     """Validation leaves the network in evaluation mode, where norms do not move and nothing is dropped."""
     phase = "training.phases=[{epochs: 2, lr: 1e-3, min_lr: 0, warmup_epochs: 0, freeze_backbone: false}]"
-    training = tiny_training(drawn_shards, tmp_path, phase, "optim.batch_size=999", "optim.micro_batch_size=999")
+    training = tiny_training(synthetic_shards, tmp_path, phase, "optim.batch_size=999", "optim.micro_batch_size=999")
     assert training.run()
     (norm,) = (one for one in training.model.modules() if isinstance(one, torch.nn.BatchNorm2d))
     assert int(norm.num_batches_tracked) == 2  # type: ignore[arg-type]

@@ -24,15 +24,15 @@ REPO = "chex/model"
 
 
 def test_an_epoch_that_a_killed_session_had_no_time_to_tell_of_is_told_by_the_next(
-    drawn_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    synthetic_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    killed = tiny_training(drawn_shards, tmp_path)
+    killed = tiny_training(synthetic_shards, tmp_path)
     killed.run()
     session = TrainingSession(tmp_path, "run-1")
     session.epoch_begins(3)
     session.epoch_done(killed.history[:-1])
 
-    resumed = tiny_training(drawn_shards, tmp_path)
+    resumed = tiny_training(synthetic_shards, tmp_path)
     resumed.reporter = ConsoleReporter()
     resumed.run()
     assert capsys.readouterr().out == "going on after epoch 3\n"

@@ -21,7 +21,7 @@ DATASET = "chexvision-hub-token"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Rank:
     """One place where a token may come from.
 
     Args:
@@ -138,38 +138,38 @@ def _require_private(api: Any, ref: str) -> None:
         raise ChexError(f"the dataset {ref} is public, a token must not go there; name another one: --dataset")
 
 
-def status() -> list[Place]:
+def status() -> list[Rank]:
     """Where a token would come from, on this machine and in a session on Kaggle; never what it is."""
     places = [_of_this_machine()]
     places.append(
-        Place("Kaggle secret HF_TOKEN", None, "only a kernel's page can attach it, and each push takes it off again")
+        Rank("Kaggle secret HF_TOKEN", None, "only a kernel's page can attach it, and each push takes it off again")
     )
     try:
         api, user = client.log_in()
     except ChexError as error:
-        return [*places, Place("Kaggle credentials", False, str(error))]
-    places.append(Place("Kaggle credentials", True, f"of {user}"))
+        return [*places, Rank("Kaggle credentials", False, str(error))]
+    places.append(Rank("Kaggle credentials", True, f"of {user}"))
     ref = remembered_dataset() or f"{user}/{DATASET}"
     state = _status(api, ref)
     if state is None:
         note = f"there is no dataset {ref}; make it with: chexvision credentials sync"
-        return [*places, Place("Kaggle token dataset", False, note)]
+        return [*places, Rank("Kaggle token dataset", False, note)]
     if not _is_private(api, ref):
         note = f"{ref} is PUBLIC: delete it (chexvision credentials forget) and revoke the token"
-        return [*places, Place("Kaggle token dataset", False, note)]
-    return [*places, Place("Kaggle token dataset", state == "ready", f"{ref}, private, {state}")]
+        return [*places, Rank("Kaggle token dataset", False, note)]
+    return [*places, Rank("Kaggle token dataset", state == "ready", f"{ref}, private, {state}")]
 
 
-def _of_this_machine() -> Place:
+def _of_this_machine() -> Rank:
     name = "Hub token of this machine"
     try:
         token = machine_token()
     except ChexError as error:
-        return Place(name, False, str(error))
+        return Rank(name, False, str(error))
     if token is None:
-        return Place(name, False, "none; log in with `hf auth login`")
+        return Rank(name, False, "none; log in with `hf auth login`")
     alone = "; not for sessions: `chexvision credentials sync` asks for one that is" if token.unfit else ""
-    return Place(name, token.may_write, f"{token}{alone}")
+    return Rank(name, token.may_write, f"{token}{alone}")
 
 
 def forget() -> str | None:

@@ -29,7 +29,7 @@ MARGIN_HOURS, MARGIN_SHARE = 1 / 3, 0.1
 UNKNOWN_USER = "USERNAME"
 _SENT_NAME = "sent.txt"  # the kernel that was pushed from a folder, whether or not an answer came
 # A push whose answer was lost shows up within seconds, or never. Seconds before each look.
-LOOKS = (1.0, 3.0, 6.0)
+POLLS = (1.0, 3.0, 6.0)
 
 ACCELERATORS = ("NvidiaTeslaT4",)
 _NOT_FOR_THIS = {
@@ -236,7 +236,7 @@ class Kaggle:
         print("Kaggle's answer to the push was lost; checking whether it arrived", file=sys.stderr)
         from requests import RequestException
 
-        for seconds in LOOKS:
+        for seconds in POLLS:
             time.sleep(seconds)
             try:
                 if self._shows(kernel):

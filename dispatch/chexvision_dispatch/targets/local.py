@@ -27,7 +27,7 @@ LOCK_NAME = "running.lock"  # held by the script as long as it runs, whatever be
 
 # Training needs none of these; what a process does not know it cannot print.
 _WITHHELD = ("KAGGLE_API_TOKEN", "KAGGLE_KEY", "KAGGLE_USERNAME")
-_LOOK_S = 0.1
+_POLL_S = 0.1
 
 
 class Local:
@@ -104,7 +104,7 @@ class Local:
                 elif ended:
                     return
                 else:
-                    time.sleep(_LOOK_S)
+                    time.sleep(_POLL_S)
 
     def cancel(self, session: Session) -> bool:
         """Ask the script to save its state and end."""
@@ -130,7 +130,7 @@ class Local:
             try:
                 return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                time.sleep(_LOOK_S)  # another command that just looks gives it back at once
+                time.sleep(_POLL_S)  # another command that just looks gives it back at once
         raise Refused(f"a session runs in {self._run_dir} already")
 
     def _lives(self) -> bool:

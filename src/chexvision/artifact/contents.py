@@ -12,7 +12,7 @@ from chexvision.config import Recipe
 from chexvision.errors import ChexError
 from chexvision.files.json_files import read_file
 from chexvision.hub.repo_files import CONFIG, WEIGHTS
-from chexvision.metrics.literature import Beside
+from chexvision.metrics.literature import LiteratureComparison
 from chexvision.metrics.records import Attribute, Record, SplitMetrics
 from chexvision.provenance import Provenance
 from chexvision.shards.split import VALIDATION_SHARE
@@ -33,7 +33,7 @@ class Metrics(Record):
 
     Args:
         dataset: ``USER/NAME@sha``, or the folder's path.
-        drawn: whether its pictures are drawn, not taken of patients.
+        synthetic: whether its images are synthetic, not taken of patients.
         split: how its images were divided.
         image_size: side in pixels.
         epoch: the one whose weights these are, from 1.
@@ -44,13 +44,13 @@ class Metrics(Record):
     """
 
     dataset: str
-    drawn: bool
+    synthetic: bool
     split: SplitRecord
     image_size: int
     epoch: int
     splits: dict[str, SplitMetrics]
     subgroups: tuple[Attribute, ...] = ()
-    published: tuple[Beside, ...] = ()
+    published: tuple[LiteratureComparison, ...] = ()
 
 
 class Hardware(Record):

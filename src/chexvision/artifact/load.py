@@ -10,20 +10,20 @@ from chexvision.hub.repo_files import at_commit, model_file
 from chexvision.labels import ABNORMAL
 from chexvision.metrics.calibration import FILE as CALIBRATION_FILE
 from chexvision.metrics.calibration import read_calibration
-from chexvision.metrics.operating_points import Rules
+from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.thresholds import FILE as THRESHOLDS_FILE
 from chexvision.metrics.thresholds import read_thresholds
 from chexvision.models.classifier import CheXVision
 
 
-def load_published(reference: Reference) -> tuple[CheXVision, Rules]:
+def load_published(reference: Reference) -> tuple[CheXVision, OperatingPoints]:
     """A model with the calibration and thresholds that it was published with, all of one commit.
 
     Raises:
         ChexError: any of it cannot be had, is damaged, or does not belong together.
     """
     reference = at_commit(reference)
-    model, rules = load_model(reference), load_rules(reference)
+    model, rules = load_model(reference), load_operating_points(reference)
     if rules.calibration is not None:
         missing = [name for name in (*model.findings, ABNORMAL) if name not in rules.calibration.curves]
         if missing:
@@ -45,7 +45,7 @@ def load_model(reference: Reference) -> CheXVision:
     return CheXVision.from_pretrained(reference.repo_id, revision=reference.revision)
 
 
-def load_rules(reference: Reference) -> Rules:
+def load_operating_points(reference: Reference) -> OperatingPoints:
     """The calibration and thresholds that the model was published with, as far as there are any.
 
     Raises:
@@ -53,7 +53,7 @@ def load_rules(reference: Reference) -> Rules:
     """
     calibration = artifact_file(reference, CALIBRATION_FILE)
     thresholds = artifact_file(reference, THRESHOLDS_FILE)
-    rules = Rules(
+    rules = OperatingPoints(
         read_calibration(calibration) if calibration else None, read_thresholds(thresholds) if thresholds else None
     )
     if rules.thresholds is not None:

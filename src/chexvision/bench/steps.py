@@ -15,7 +15,7 @@ import torch
 from chexvision.bench.alternatives import as_published, usual_steps
 from chexvision.bench.bench_report import Figure, Report, Row, rate, wait_for
 from chexvision.config import Recipe
-from chexvision.data.augment import augment, draw
+from chexvision.data.augment import augment, sample
 from chexvision.data.dataset import Split, open_split, splits_of
 from chexvision.data.source import find_shards
 from chexvision.hub.reference import Reference
@@ -128,7 +128,7 @@ def _augmentation(split: Split, recipe: Recipe, device: torch.device) -> float:
 
     def some() -> int:
         for seed in itertools.islice(seeds, 8):
-            augment(images, draw(recipe.augment, len(images), seed))
+            augment(images, sample(recipe.augment, len(images), seed))
         wait_for(device)
         return 8 * len(images)
 

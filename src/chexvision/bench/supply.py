@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 from chexvision.bench.alternatives import PngFiles, write_png_files
 from chexvision.bench.bench_report import Figure, Rate, Report, Row, rate, wait_for
 from chexvision.config import DataConfig, Recipe
-from chexvision.data.augment import augment, draw
+from chexvision.data.augment import augment, sample
 from chexvision.data.dataset import Split, open_split, splits_of
-from chexvision.data.loader import Place, training_batches
+from chexvision.data.loader import Rank, training_batches
 from chexvision.data.source import ShardSource, find_shards
 from chexvision.hub.reference import Reference
 from chexvision.parallel import usable_cores
@@ -84,7 +84,7 @@ def _first_batch(
     with _cache_at(scratch / "cache"):
         began = time.perf_counter()
         split = open_split(source, splits_of(source, config, seed=0), "train", config, quiet=True)
-        next(training_batches(split, batch, batch, 0, 0, Place(device)))
+        next(training_batches(split, batch, batch, 0, 0, Rank(device)))
         wait_for(device)
         return split, time.perf_counter() - began
 
@@ -103,15 +103,15 @@ def _cache_at(folder: Path) -> Iterator[None]:
 
 
 def _drain(split: Split, batch: int, device: torch.device) -> int:
-    images = sum(len(part.images) for part in training_batches(split, batch, batch, 0, 0, Place(device)))
+    images = sum(len(part.images) for part in training_batches(split, batch, batch, 0, 0, Rank(device)))
     wait_for(device)
     return images
 
 
 def _drain_augmented(split: Split, recipe: Recipe, batch: int, device: torch.device) -> int:
     images = 0
-    for part in training_batches(split, batch, batch, 0, 0, Place(device)):
-        augment(part.images, draw(recipe.augment, len(part.images), part.step))
+    for part in training_batches(split, batch, batch, 0, 0, Rank(device)):
+        augment(part.images, sample(recipe.augment, len(part.images), part.step))
         images += len(part.images)
     wait_for(device)
     return images

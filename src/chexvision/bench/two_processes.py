@@ -1,6 +1,6 @@
 """Training in two processes against one, each process on a core of its own: the ratio of images a second.
 
-    python benchmarks/two_processes.py DRAWN_SHARDS
+    python benchmarks/two_processes.py SHARDS
 
 Prints JSON. Two equal devices that share nothing should come near 2.
 """

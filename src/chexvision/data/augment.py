@@ -19,7 +19,7 @@ from chexvision.radiograph import PIXEL_MEAN
 
 
 @dataclass(frozen=True, slots=True)
-class Draws:
+class AugmentParameters:
     """What happens to each of B images; tensors on the CPU.
 
     Args:
@@ -36,11 +36,11 @@ class Draws:
     blur_sigma: Tensor
     erase: Tensor
 
-    def __getitem__(self, index: Tensor) -> Draws:
-        return Draws(*(getattr(self, field.name)[index] for field in fields(self)))
+    def __getitem__(self, index: Tensor) -> AugmentParameters:
+        return AugmentParameters(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
-def draw(config: AugmentConfig, count: int, seed: int) -> Draws:
+def sample(config: AugmentConfig, count: int, seed: int) -> AugmentParameters:
     """Parameters for `count` images, the same for the same `seed`."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -64,7 +64,7 @@ def draw(config: AugmentConfig, count: int, seed: int) -> Draws:
     height = torch.sqrt(area * torch.exp(uniform(-math.log(3), math.log(3)))).clamp(max=1)
     width = torch.where(height > 0, area / height.clamp(min=1e-6), 0.0).clamp(max=1)
     top, left = uniform(0, 1) * (1 - height), uniform(0, 1) * (1 - width)
-    return Draws(
+    return AugmentParameters(
         affine=torch.stack([first, second], dim=1),
         brightness=uniform(-config.brightness, config.brightness),
         contrast=uniform(1 - config.contrast, 1 + config.contrast),
@@ -73,19 +73,21 @@ def draw(config: AugmentConfig, count: int, seed: int) -> Draws:
     )
 
 
-def augment(images: Tensor, draws: Draws) -> Tensor:
-    """Change uint8[B, H, W] by `draws` into what the network takes, float[B, 3, H, W]."""
+def augment(images: Tensor, parameters: AugmentParameters) -> Tensor:
+    """Change uint8[B, H, W] by `parameters` into what the network takes, float[B, 3, H, W]."""
     batch, height, width = images.shape
     x = images.unsqueeze(1).float().div_(255)
-    grid = F.affine_grid(draws.affine.to(x.device, non_blocking=True), [batch, 1, height, width], align_corners=False)
+    grid = F.affine_grid(
+        parameters.affine.to(x.device, non_blocking=True), [batch, 1, height, width], align_corners=False
+    )
     x = F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    x = _blur(x, draws.blur_sigma)
+    x = _blur(x, parameters.blur_sigma)
     brightness, contrast = (
-        t.to(x.device, non_blocking=True).view(-1, 1, 1, 1) for t in (draws.brightness, draws.contrast)
+        t.to(x.device, non_blocking=True).view(-1, 1, 1, 1) for t in (parameters.brightness, parameters.contrast)
     )
     mean = x.mean(dim=(2, 3), keepdim=True)
     x = ((x - mean) * contrast + (mean + brightness)).clamp_(0, 1)
-    return as_input(_erase(x, draws.erase))
+    return as_input(_erase(x, parameters.erase))
 
 
 def _blur(x: Tensor, sigma: Tensor) -> Tensor:

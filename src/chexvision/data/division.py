@@ -48,7 +48,7 @@ def division_of(source: ShardSource, config: DataConfig) -> Division:
         UsageError: the rule is for other images, or leaves nothing to train on or to validate on.
         ChexError: a shard cannot be read, or two splits share a patient.
     """
-    choice = SplitChoice.of(config).fitting(drawn=source.drawn)
+    choice = SplitChoice.of(config).fitting(synthetic=source.synthetic)
     return _made(source.name, read_rows(source.shards, choice), choice)
 
 
@@ -78,8 +78,8 @@ def check_data(reference: Reference, config: DataConfig) -> Division:
     if isinstance(reference, Path) or cached_shards(reference):
         return division_of(find_shards(reference), config)
     place = hub_place(reference, list_files(reference))
-    drawn = place.manifest is not None and place.manifest.source.kind == "drawn"
-    choice = SplitChoice.of(config).fitting(drawn=drawn)
+    synthetic = place.manifest is not None and place.manifest.source.kind == "drawn"
+    choice = SplitChoice.of(config).fitting(synthetic=synthetic)
     grouped = group_shards((path for path in place.sizes if path.startswith("data/")), place.name)
     shards = [(split, path) for split, paths in grouped.items() for path in paths]
     with Progress("reading labels", len(shards), "shards") as progress:

@@ -16,11 +16,11 @@ from torch import Tensor
 from chexvision.data.dataset import Split
 
 _AHEAD = 3  # micro-batches waiting in memory
-_FEWEST = 2  # images in a pass: batch norms have no statistics of one image whose last feature map is 1x1
+_MIN_IMAGES = 2  # images in a pass: batch norms have no statistics of one image whose last feature map is 1x1
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Rank:
     """Which of several training processes this is, and where its tensors go."""
 
     device: torch.device
@@ -66,17 +66,17 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
     return -(-images // batch_size)
 
 
-def images_a_pass(images: int, batch_size: int, micro_batch_size: int, world: int) -> tuple[int, int]:
+def images_per_pass(images: int, batch_size: int, micro_batch_size: int, world: int) -> tuple[int, int]:
     """The most images that one of `world` processes passes at once: in a full step, and in the last of an epoch."""
     last = images % batch_size or batch_size
     shares = [-(-size // world) for size in (min(batch_size, images), last)]
-    fewest = min(_FEWEST, micro_batch_size)
+    fewest = min(_MIN_IMAGES, micro_batch_size)
     full, short = (max(fewest, -(-share // -(-share // micro_batch_size))) for share in shares)
     return full, short
 
 
 def training_batches(
-    split: Split, batch_size: int, micro_batch_size: int, seed: int, epoch: int, place: Place, first_step: int = 0
+    split: Split, batch_size: int, micro_batch_size: int, seed: int, epoch: int, place: Rank, first_step: int = 0
 ) -> Generator[MicroBatch]:
     """This process's micro-batches of one epoch, in an order that `seed` and `epoch` decide.
 
@@ -98,7 +98,7 @@ def training_batches(
     yield from _prefetched(split, shares, place)
 
 
-def in_order(split: Split, batch_size: int, place: Place) -> Generator[MicroBatch]:
+def in_order(split: Split, batch_size: int, place: Rank) -> Generator[MicroBatch]:
     """This process's consecutive part of a split, each image exactly once over all processes."""
     mine = np.array_split(np.arange(len(split), dtype=np.int64), place.world)[place.rank]
     chunks = [mine[at : at + batch_size] for at in range(0, len(mine), batch_size)]
@@ -110,7 +110,7 @@ def in_order(split: Split, batch_size: int, place: Place) -> Generator[MicroBatc
 
 
 def _shares(
-    order: NDArray[np.int64], batch_size: int, micro_batch_size: int, place: Place, first_step: int
+    order: NDArray[np.int64], batch_size: int, micro_batch_size: int, place: Rank, first_step: int
 ) -> Iterator[_Share]:
     for step in range(first_step, steps_per_epoch(len(order), batch_size)):
         index = order[step * batch_size : (step + 1) * batch_size]
@@ -120,7 +120,7 @@ def _shares(
             counted = len(positions)
             # Also of a process without a share, which must join in the step.
             first = int(positions[0]) if counted else 0
-            positions = first + np.arange(max(counted, min(_FEWEST, micro_batch_size)))
+            positions = first + np.arange(max(counted, min(_MIN_IMAGES, micro_batch_size)))
             yield _Share(
                 index=order[(step * batch_size + positions) % len(order)],
                 positions=positions % len(index),
@@ -131,7 +131,7 @@ def _shares(
             )
 
 
-def _prefetched(split: Split, shares: Iterator[_Share], place: Place) -> Generator[MicroBatch]:
+def _prefetched(split: Split, shares: Iterator[_Share], place: Rank) -> Generator[MicroBatch]:
     """Gather in a thread, so that the device finds its next micro-batch ready."""
     ready: queue.Queue[MicroBatch | BaseException | None] = queue.Queue(_AHEAD)
     stop = threading.Event()
@@ -183,7 +183,7 @@ def _copy_stream(device: torch.device) -> torch.cuda.Stream:
 
 
 def _gather(
-    split: Split, targets: NDArray[np.float32], share: _Share, place: Place, stream: torch.cuda.Stream | None
+    split: Split, targets: NDArray[np.float32], share: _Share, place: Rank, stream: torch.cuda.Stream | None
 ) -> MicroBatch:
     target = torch.from_numpy(targets[share.index])
     weights = torch.from_numpy(share.weights)

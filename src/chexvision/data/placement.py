@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from chexvision.data.dataset import Split
-from chexvision.data.loader import Place
+from chexvision.data.loader import Rank
 from chexvision.errors import ChexError
 
 Placement = Literal["auto", "disk", "memory", "device"]
@@ -22,7 +22,7 @@ _MEMORY_SHARE = 0.4
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def placed(split: Split, placement: Placement, place: Place) -> Split:
+def placed(split: Split, placement: Placement, place: Rank) -> Split:
     """`split` with its images where `placement` wants them.
 
     Args:
@@ -46,7 +46,7 @@ def placed(split: Split, placement: Placement, place: Place) -> Split:
     return replace(split, images=np.array(split.images))
 
 
-def _choose(needed: int, place: Place) -> Placement:
+def _choose(needed: int, place: Rank) -> Placement:
     if place.device.type == "cuda" and needed <= _DEVICE_SHARE * _free_on_device(place):
         return "device"
     return "memory" if needed * place.world <= _MEMORY_SHARE * _free_memory() else "disk"
@@ -60,7 +60,7 @@ def _check(split: Split, needed: int, free: int, where: str) -> None:
         )
 
 
-def _on_device(split: Split, place: Place, rows: int = 4096) -> torch.Tensor:
+def _on_device(split: Split, place: Rank, rows: int = 4096) -> torch.Tensor:
     """uint8[N, H, W] on the device, copied a part at a time so that no second copy is in memory."""
     images = torch.empty(split.images.shape, dtype=torch.uint8, device=place.device)
     for start in range(0, len(split), rows):
@@ -68,7 +68,7 @@ def _on_device(split: Split, place: Place, rows: int = 4096) -> torch.Tensor:
     return images
 
 
-def _free_on_device(place: Place) -> int:
+def _free_on_device(place: Rank) -> int:
     return torch.cuda.mem_get_info(place.device)[0]
 
 

@@ -22,13 +22,13 @@ class ShardSource:
         name: what to call them in records: ``USER/NAME@sha``, or the folder.
         shards: the Parquet files of each split, in order.
         identity: equal for shards of equal names and content, wherever they lie.
-        drawn: whether the pictures are drawn, not taken of patients.
+        synthetic: whether the images are synthetic, not taken of patients.
     """
 
     name: str
     shards: dict[str, list[Path]]
     identity: str
-    drawn: bool
+    synthetic: bool
 
 
 def find_shards(reference: Reference) -> ShardSource:
@@ -46,8 +46,8 @@ def find_shards(reference: Reference) -> ShardSource:
 
 def _source(name: str, folder: Path) -> ShardSource:
     shards, manifest = list_shards(folder), read_manifest(folder)
-    drawn = manifest is not None and manifest.source.kind == "drawn"
-    return ShardSource(name, shards, _identity(shards, name, manifest), drawn)
+    synthetic = manifest is not None and manifest.source.kind == "drawn"
+    return ShardSource(name, shards, _identity(shards, name, manifest), synthetic)
 
 
 def check_named(reference: Reference) -> None:

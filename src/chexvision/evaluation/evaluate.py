@@ -56,7 +56,7 @@ def evaluate(
         )
     source = find_shards(data)
     references = [at_commit(reference) for reference in references]  # files of one commit belong together
-    choice = split_for(models, references, options.split_rule).fitting(drawn=source.drawn)
+    choice = split_for(models, references, options.split_rule).fitting(synthetic=source.synthetic)
     rows = read_rows(source.shards, choice)
     splits = _wanted_splits(options, source, rows)
     loaded = [_load(reference, accelerator) for reference in references]
@@ -74,7 +74,7 @@ def evaluate(
         version=__version__,
         dataset=source.name,
         dataset_identity=source.identity,
-        drawn=source.drawn,
+        synthetic=source.synthetic,
         split=options.split,
         split_rule=split_rule(source, record),
         division=record,
@@ -93,7 +93,7 @@ def evaluate(
         ),
         expert=run.expert(main),
         external=run.external(main),
-        published=() if source.drawn else beside(results[-1].metrics),
+        published=() if source.synthetic else beside(results[-1].metrics),
         overlaps=tuple(overlaps),
         notes=tuple(_notes(overlaps, options)),
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from chexvision.evaluation.other_labels import OtherLabels
-from chexvision.metrics.bootstrap import draw_patients, interval
+from chexvision.metrics.bootstrap import interval, resample_patients
 from chexvision.metrics.measure import Measure, macro_columns, macro_of, measure
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.ranking import Floats
-from chexvision.metrics.records import CI, FEWEST, IntervalMethod, Record, SplitMetrics
+from chexvision.metrics.records import CI, MIN_CASES, IntervalMethod, Record, SplitMetrics
 
 
 class Gap(Record):
@@ -34,7 +34,7 @@ class Agreement(Record):
     Args:
         images: with both labels.
         sensitivity: share of the others' positives that the release names; null with positives of fewer than
-            `FEWEST` patients.
+            `MIN_CASES` patients.
         precision: share of the release's positives that the others confirm; null likewise.
     """
 
@@ -121,7 +121,7 @@ def measure_other(
         measured = Measure(part, only=("auroc",))
         once.append(measured.once()["auroc"])
         lacks.append(measured.too_few)
-        drawn.append(measured.under(draw_patients(measured.patients, how))["auroc"])
+        drawn.append(measured.under(resample_patients(measured.patients, how))["auroc"])
     columns = macro_columns(there.names, once[0][:, 0] + once[1][:, 0])
 
     gaps = {
@@ -181,7 +181,7 @@ def _agreement(here: Predictions, there: Predictions) -> dict[str, Agreement]:
         known = ~np.isnan(there.targets[:, i]) & ~np.isnan(here.targets[:, i])
         ours, theirs = known & (here.targets[:, i] == 1), known & (there.targets[:, i] == 1)
         both = int((ours & theirs).sum())
-        enough = [len(np.unique(here.patients[of])) >= FEWEST for of in (theirs, ours)]
+        enough = [len(np.unique(here.patients[of])) >= MIN_CASES for of in (theirs, ours)]
         found[name] = Agreement(
             images=int(known.sum()),
             sensitivity=both / int(theirs.sum()) if enough[0] else None,

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from chexvision.metrics.calibration import DEFAULT_METHOD
-from chexvision.metrics.literature import Beside, beside
+from chexvision.metrics.literature import LiteratureComparison, beside
 from chexvision.metrics.measure import measure
-from chexvision.metrics.operating_points import Rules, choose_rules
+from chexvision.metrics.operating_points import OperatingPoints, choose_operating_points
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.records import Attribute, IntervalMethod, SplitMetrics
 from chexvision.metrics.subgroups import Groups, measure_subgroups
@@ -29,9 +29,9 @@ class Final:
     """
 
     splits: dict[str, SplitMetrics]
-    rules: Rules
+    rules: OperatingPoints
     subgroups: tuple[Attribute, ...]
-    published: tuple[Beside, ...]
+    published: tuple[LiteratureComparison, ...]
 
 
 def measure_final(predictions: Mapping[str, Predictions], groups: Groups | None, dataset: str) -> Final:
@@ -43,7 +43,7 @@ def measure_final(predictions: Mapping[str, Predictions], groups: Groups | None,
         dataset: what they were predicted for.
     """
     validation, test = predictions["validation"], predictions.get("test")
-    rules = choose_rules(validation, dataset, "validation", DEFAULT_RULE, DEFAULT_METHOD)
+    rules = choose_operating_points(validation, dataset, "validation", DEFAULT_RULE, DEFAULT_METHOD)
     splits = {"validation": measure(validation, method=_METHOD)}
     if test is None:
         return Final(splits, rules, (), ())

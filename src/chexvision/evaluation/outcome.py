@@ -14,8 +14,8 @@ from chexvision.evaluation.label_map import LabelMap
 from chexvision.evaluation.overlap import Overlap
 from chexvision.metrics.calibration import Method
 from chexvision.metrics.compare import Comparison
-from chexvision.metrics.literature import Beside
-from chexvision.metrics.operating_points import Rules
+from chexvision.metrics.literature import LiteratureComparison
+from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.records import Attribute, IntervalMethod, Record, SplitMetrics
 from chexvision.shards.split_rule import SplitRecord
@@ -102,7 +102,7 @@ class Evaluation(Record):
         version: of chexvision.
         dataset: ``USER/NAME@sha``, or the folder's path.
         dataset_identity: equal for shards of equal names and content.
-        drawn: whether its pictures are drawn, not taken of patients.
+        synthetic: whether its images are synthetic, not taken of patients.
         split: which part of it.
         split_rule: how its patients were divided, or the table; what the manifest says of shards as they lie.
         division: the rule that was asked for, and the images of each split.
@@ -120,7 +120,7 @@ class Evaluation(Record):
     version: str
     dataset: str
     dataset_identity: str
-    drawn: bool
+    synthetic: bool
     split: str
     split_rule: str | None
     division: SplitRecord
@@ -130,7 +130,7 @@ class Evaluation(Record):
     subgroups: tuple[Attribute, ...]
     expert: OtherSet | None
     external: OtherSet | None
-    published: tuple[Beside, ...]
+    published: tuple[LiteratureComparison, ...]
     overlaps: tuple[Overlap, ...]
     notes: tuple[str, ...]
 
@@ -144,7 +144,7 @@ class System:
     weights: tuple[float, ...]
     tta: bool
     predictions: Predictions
-    rules: Rules
+    rules: OperatingPoints
 
     @property
     def calibrated(self) -> Predictions:

@@ -132,7 +132,7 @@ def _read_arrays(data: bytes) -> Iterator[NDArray[np.uint64]]:
 
 
 def _image_hashes(rows: Rows, source: ShardSource) -> NDArray[np.uint64]:
-    scope = f"{source.identity} " if source.drawn else ""
+    scope = f"{source.identity} " if source.synthetic else ""
     return _hashes(f"{scope}image {Path(name).stem}" for name in rows.filenames.tolist())
 
 
@@ -140,7 +140,7 @@ def _patient_hashes(rows: Rows, source: ShardSource) -> NDArray[np.uint64]:
     known = release()
 
     def text(name: str, number: int) -> str:
-        if source.drawn or not known.has_image(name):
+        if source.synthetic or not known.has_image(name):
             return f"{source.identity} patient {number}"
         return f"patient {patient_of(name)}"
 

@@ -8,8 +8,8 @@ from typing import Literal
 from chexvision.errors import UsageError
 from chexvision.evaluation.submission import images_of_split, read_submission, restrict
 from chexvision.metrics.calibration import Method
-from chexvision.metrics.literature import Beside, beside
-from chexvision.metrics.operating_points import Rules, choose_rules, refuse_shared
+from chexvision.metrics.literature import LiteratureComparison, beside
+from chexvision.metrics.operating_points import OperatingPoints, choose_operating_points, refuse_shared
 from chexvision.metrics.records import Attribute, IntervalMethod, Record, SplitMetrics
 from chexvision.metrics.subgroups import measure_subgroups
 from chexvision.nih.metadata import Entry
@@ -34,7 +34,7 @@ class Score(Record):
     predictions: str
     metrics: SplitMetrics
     subgroups: tuple[Attribute, ...]
-    published: tuple[Beside, ...]
+    published: tuple[LiteratureComparison, ...]
     notes: tuple[str, ...]
 
 
@@ -79,11 +79,11 @@ def score(
         notes.append(f"no column predicts {', '.join(scored.missing)}: the mean runs without")
     if scored.ignored:
         notes.append(f"columns that are not findings were ignored: {', '.join(scored.ignored)}")
-    rules = Rules()
+    rules = OperatingPoints()
     if validation is not None:
         chosen_on = read_submission(validation, entries).predictions
         refuse_shared(chosen_on, scored.predictions)
-        rules = choose_rules(chosen_on, validation.name, "validation", rule, calibration)
+        rules = choose_operating_points(chosen_on, validation.name, "validation", rule, calibration)
     raw = scored.predictions
     metrics = rules.measure(raw, split, method)
     return Score(

@@ -10,7 +10,7 @@ import numpy as np
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from chexvision.artifact.load import load_rules
+from chexvision.artifact.load import load_operating_points
 from chexvision.data.dataset import Split
 from chexvision.data.decode import decoded_images
 from chexvision.data.rows import Rows
@@ -24,7 +24,7 @@ from chexvision.hub.reference import Reference
 from chexvision.inference.ensemble import average, fit_weights
 from chexvision.inference.predict_split import as_predictions, predict_paths, predict_split
 from chexvision.inference.tta import PLAIN, TTA, View
-from chexvision.metrics.operating_points import Rules, choose_rules, refuse_shared
+from chexvision.metrics.operating_points import OperatingPoints, choose_operating_points, refuse_shared
 from chexvision.metrics.predictions import Predictions
 from chexvision.models.classifier import CheXVision
 from chexvision.progress import Progress
@@ -201,14 +201,14 @@ class EvaluationRun:
         reference: Reference | None,
     ) -> System:
         options = self.options
-        rules = Rules()
+        rules = OperatingPoints()
         if len(parts) > 1:
             refuse_shared(parts[1], parts[0])
-            rules = choose_rules(
+            rules = choose_operating_points(
                 parts[1], self.source.name, str(options.choose_on), options.rule, options.calibration
             )
         elif options.choose_on == "model" and reference is not None:
-            rules = load_rules(reference)
+            rules = load_operating_points(reference)
             if rules.thresholds is None:
                 raise UsageError(f"{name} was published without thresholds; give --choose-on validation or none")
         elif options.choose_on == "model":

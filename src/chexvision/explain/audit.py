@@ -21,7 +21,7 @@ from chexvision.explain.measures import (
     random_agreement,
 )
 from chexvision.explain.overlay import Heat
-from chexvision.metrics.bootstrap import draw_patients, interval, patient_index
+from chexvision.metrics.bootstrap import interval, patient_index, resample_patients
 from chexvision.metrics.ranking import Floats
 from chexvision.metrics.records import CI, IntervalMethod, Record
 from chexvision.models.classifier import CheXVision
@@ -191,7 +191,7 @@ def summarise(cases: Sequence[Case], conditions: Conditions, findings: Sequence[
 def _audit(cases: Sequence[Case], method: IntervalMethod) -> FindingAudit:
     patients = np.array([case.subject.patient for case in cases], np.int64)
     index, count = patient_index(patients)
-    draws = draw_patients(count, method).astype(np.float64)
+    draws = resample_patients(count, method).astype(np.float64)
     figures = {}
     for name in MEASURES:
         values, random, centre = (

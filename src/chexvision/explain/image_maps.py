@@ -14,12 +14,12 @@ from torch import Tensor
 
 from chexvision.errors import UsageError
 from chexvision.explain.gradcam import enlarge, explain_batch
-from chexvision.explain.overlay import draw_overlay, write_png
+from chexvision.explain.overlay import render_overlay, write_png
 from chexvision.files.atomic import write_text_atomic
 from chexvision.foreign import printable, safe_name
 from chexvision.inference.prepare import prepared
 from chexvision.labels import ABNORMAL
-from chexvision.metrics.operating_points import Rules
+from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.ranking import Floats
 from chexvision.models.classifier import CheXVision
 from chexvision.radiograph import decode_grey
@@ -75,7 +75,7 @@ def explain_files(
     out: Path,
     findings: Sequence[str] = (),
     top: int = 3,
-    rules: Rules | None = None,
+    rules: OperatingPoints | None = None,
 ) -> list[Explained]:
     """Draw ``<image>-<finding>.png`` for each image into `out`, and ``explain.json`` about all of them.
 
@@ -85,7 +85,7 @@ def explain_files(
         out: folder; made if missing, files of the same names in it are replaced.
         findings: what to explain; the `top` most probable findings of each image where empty.
         top: how many, from 1.
-        rules: of `chexvision.artifact.load.load_rules`; its calibration is applied to the probabilities.
+        rules: of `chexvision.artifact.load.load_operating_points`; its calibration is applied to the probabilities.
 
     Raises:
         UsageError: a finding is unknown, a file is missing or not an image, or two share a name. Nothing is
@@ -101,7 +101,7 @@ def explain_files(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device)
     names = (*model.findings, ABNORMAL)
-    rules = rules or Rules()
+    rules = rules or OperatingPoints()
 
     def choose(probabilities: Tensor) -> Tensor:
         if named:
@@ -122,7 +122,7 @@ def explain_files(
     return explained
 
 
-def _calibrated(rules: Rules, names: tuple[str, ...], probabilities: Tensor) -> Floats:
+def _calibrated(rules: OperatingPoints, names: tuple[str, ...], probabilities: Tensor) -> Floats:
     return rules.calibrate(names, probabilities.double().cpu().numpy())
 
 
@@ -134,7 +134,7 @@ def _draw(path: Path, out: Path, finding: str, probability: float, cam: Tensor, 
         row, column = np.unravel_index(int(heat.argmax()), heat.shape)
         peak = int(column), int(row)
     note = f"{method}: places that raise the logit" if peak else f"{method}: nothing here raises the logit"
-    picture = draw_overlay(
+    picture = render_overlay(
         grey, heat, f"{finding}  {probability:.3f}", printable(path.name), f"{note} · research only"
     )
     overlay = _overlay_name(path, finding)

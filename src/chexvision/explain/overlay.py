@@ -23,7 +23,7 @@ _GROUND, _INK, _FAINT = (17, 19, 23), (240, 242, 245), (160, 166, 175)
 _BAR = 180
 
 
-def draw_overlay(grey: Grey, heat: Heat, title: str, subtitle: str, note: str) -> Image.Image:
+def render_overlay(grey: Grey, heat: Heat, title: str, subtitle: str, note: str) -> Image.Image:
     """The radiograph as it is and under its heat map, side by side at its own aspect, with a legend.
 
     Args:
@@ -52,7 +52,7 @@ def draw_overlay(grey: Grey, heat: Heat, title: str, subtitle: str, note: str) -
     return panels
 
 
-def draw_tile(grey: Grey, heat: Heat, boxes: Sequence[Box], lines: Sequence[str], side: int = 224) -> Image.Image:
+def render_tile(grey: Grey, heat: Heat, boxes: Sequence[Box], lines: Sequence[str], side: int = 224) -> Image.Image:
     """A square picture under its heat map with outlined boxes and lines of text below."""
     shown = _resized(grey, side, side)
     tile = Image.new("RGB", (side, side + 18 * len(lines) + 6), _GROUND)
@@ -68,7 +68,7 @@ def draw_tile(grey: Grey, heat: Heat, boxes: Sequence[Box], lines: Sequence[str]
     return tile
 
 
-def draw_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], caption: str) -> Image.Image:
+def render_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], caption: str) -> Image.Image:
     """Tiles of one size in titled rows, with a caption below; not empty."""
     width, height = rows[0][1][0].size
     columns = max(len(tiles) for _, tiles in rows)

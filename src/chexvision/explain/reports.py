@@ -47,7 +47,7 @@ def run_audit(
         split: of the shards, or "all".
         split_rule: how to divide them, as `SplitChoice.parse` takes it; None for the model's own split.
         boxes: a box list; the one beside the shards if None.
-        box_side: of the square pictures whose pixels the boxes count; the drawn shards' side or the release's if
+        box_side: of the square pictures whose pixels the boxes count; the synthetic shards' side or the release's if
             None.
         out: made if missing.
         resamples: of the bootstrap over patients.
@@ -70,7 +70,7 @@ def run_audit(
         subjects, images = subjects_of_files(loaded, folders, read), ", ".join(map(str, folders))
     else:
         asked = "shards" if split == "all" else split_rule
-        choice = split_for([str(model)], [model], asked).fitting(drawn=source.drawn)
+        choice = split_for([str(model)], [model], asked).fitting(synthetic=source.synthetic)
         subjects, division = subjects_of_shards(loaded, source, split, choice, read)
         images = f"{source.name}, {split}" + ("" if split == "all" else f" by {choice}")
     loaded = loaded.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))

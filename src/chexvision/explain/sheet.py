@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from chexvision.explain.audit import Audit, Case, Figure, FindingAudit
-from chexvision.explain.overlay import draw_sheet, draw_tile, write_png
+from chexvision.explain.overlay import render_sheet, render_tile, write_png
 from chexvision.report.wording import figure
 
 _TILES = 8
@@ -53,7 +53,7 @@ def write_sheet(path: Path, cases: Sequence[Case], method: str) -> None:
     if len(ranked) > count:
         rows.append(("Worst", ranked[::-1][:count]))
     caption = f"{method} of {len(cases)} boxed findings; white: the boxes · research only"
-    write_png(path, draw_sheet([(title, [_tile(case) for case in of]) for title, of in rows], caption))
+    write_png(path, render_sheet([(title, [_tile(case) for case in of]) for title, of in rows], caption))
 
 
 def _tile(case: Case) -> Image.Image:
@@ -63,7 +63,7 @@ def _tile(case: Case) -> Image.Image:
         f"IoU {measured.iou:.2f} · energy {measured.energy:.2f} · {'hit' if measured.pointing else 'miss'}",
         case.subject.name,
     )
-    return draw_tile(case.subject.pixels, case.heat, case.subject.boxes[case.finding], lines)
+    return render_tile(case.subject.pixels, case.heat, case.subject.boxes[case.finding], lines)
 
 
 def _cells(of: FindingAudit) -> list[str]:

@@ -83,8 +83,8 @@ def subjects_of_shards(
 
 
 def boxes_side(source: ShardSource) -> int | None:
-    """The side of the pictures that the boxes beside drawn shards are measured on; None for other shards."""
-    manifest = read_manifest(shard_folder(source)) if source.drawn else None
+    """The side of the pictures that the boxes beside synthetic shards are measured on; None for other shards."""
+    manifest = read_manifest(shard_folder(source)) if source.synthetic else None
     return manifest.size if manifest else None
 
 

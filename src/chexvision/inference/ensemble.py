@@ -24,7 +24,7 @@ def fit_weights(members: Sequence[Predictions]) -> list[float]:
     They are those of highest likelihood once the mean is calibrated, with a slope and an intercept of its logit by
     output. Without these a member's calibration would decide: one whose probabilities are right on average outweighs
     one that knows more but was trained with `pos_weight`. What is calibrated in the end is the mean under the weights
-    found, by `choose_rules`.
+    found, by `choose_operating_points`.
 
     Args:
         members: raw predictions of images that the weights will not be applied to, as they are averaged.

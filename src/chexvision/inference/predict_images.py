@@ -10,7 +10,7 @@ from accelerate import Accelerator
 
 from chexvision.inference.predict_split import predict_paths
 from chexvision.labels import ABNORMAL
-from chexvision.metrics.operating_points import Rules
+from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.models.classifier import CheXVision
 
 _BATCH = 16
@@ -47,7 +47,7 @@ def predict_files(
     model: CheXVision,
     paths: Sequence[Path],
     accelerator: Accelerator,
-    rules: Rules | None = None,
+    rules: OperatingPoints | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> list[Prediction]:
     """Predict image files.
@@ -56,7 +56,7 @@ def predict_files(
         model: from `load_model`.
         paths: PNG or JPEG files.
         accelerator: gives device and precision.
-        rules: from `load_rules`; without them probabilities are raw and nothing is called.
+        rules: from `load_operating_points`; without them probabilities are raw and nothing is called.
         on_batch: told how many more images are done, for a progress bar.
 
     Raises:
@@ -64,7 +64,7 @@ def predict_files(
     """
     raw = predict_paths(model.to(accelerator.device).eval(), paths, accelerator, _BATCH, on_batch=on_batch)
     names = (*model.findings, ABNORMAL)
-    rules = rules or Rules()
+    rules = rules or OperatingPoints()
     cuts = rules.thresholds.known if rules.thresholds else {}
     predictions = []
     for path, row in zip(paths, rules.calibrate(names, raw).tolist(), strict=True):

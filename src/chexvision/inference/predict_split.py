@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from chexvision.data.dataset import Split
-from chexvision.data.loader import Place, in_order
+from chexvision.data.loader import Rank, in_order
 from chexvision.errors import ChexError
 from chexvision.inference.prepare import prepared
 from chexvision.inference.tta import PLAIN, View
@@ -49,7 +49,7 @@ def predict_split(
         float[N, 15] probabilities (the findings, then normal/abnormal) in the split's order, and the mean loss
         (0 without `loss`).
     """
-    place = Place(accelerator.device, accelerator.process_index, accelerator.num_processes)
+    place = Rank(accelerator.device, accelerator.process_index, accelerator.num_processes)
     parts: list[Tensor] = []
     losses: list[Tensor] = []
     for batch in in_order(split, batch_size, place):

@@ -13,7 +13,7 @@ from chexvision.metrics.records import CI, IntervalMethod
 Counts: TypeAlias = NDArray[np.float32]  # [P, B]: how often each patient is drawn in each resample
 
 BLOCK = 50  # resamples computed together: their counts then fit into the cache
-FEWEST_DEFINED = 0.5  # share of the resamples that must define a figure for it to get an interval
+MIN_DEFINED_SHARE = 0.5  # share of the resamples that must define a figure for it to get an interval
 
 
 def patient_index(patients: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
@@ -22,7 +22,7 @@ def patient_index(patients: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
     return index.astype(np.int64).reshape(-1), len(known)
 
 
-def draw_patients(count: int, method: IntervalMethod) -> Counts:
+def resample_patients(count: int, method: IntervalMethod) -> Counts:
     """How often each of `count` patients is drawn in each resample: float32[count, resamples].
 
     The same `count` and seed give the same draws, so figures of several models or groups are paired.
@@ -47,7 +47,7 @@ def interval(values: Floats, level: float, unbiased_for: float | None = None) ->
             mean shift.
     """
     defined = values[~np.isnan(values)]
-    if not len(values) or len(defined) < FEWEST_DEFINED * len(values):
+    if not len(values) or len(defined) < MIN_DEFINED_SHARE * len(values):
         return None
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     if unbiased_for is not None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chexvision.errors import UsageError
-from chexvision.metrics.bootstrap import draw_patients, interval
+from chexvision.metrics.bootstrap import interval, resample_patients
 from chexvision.metrics.delong import contributions, holm, p_value, standard_error
 from chexvision.metrics.measure import Measure, macro_columns, macro_of
 from chexvision.metrics.predictions import Predictions
@@ -29,7 +29,7 @@ class Difference(Record):
         p_delong_holm: the same, adjusted by Holm's method for the tests of all outputs; null for their mean.
         p_patients: likewise, with several images of a patient allowed for (Obuchowski 1997).
         p_patients_holm: the same, adjusted likewise.
-        too_few: why all of these are null, if they are; see `FEWEST`.
+        too_few: why all of these are null, if they are; see `MIN_CASES`.
     """
 
     first: float | None = None
@@ -72,7 +72,7 @@ def compare(
         UsageError: the images, their labels or which of them are of one patient differ, or no output is in both.
     """
     first, second = _aligned(first, second, names)
-    weightings = draw_patients(len(np.unique(first.patients)), method)
+    weightings = resample_patients(len(np.unique(first.patients)), method)
     measured = [Measure(model, only=("auroc",)) for model in (first, second)]
     once = [model.once()["auroc"] for model in measured]
     resampled = [model.under(weightings)["auroc"] for model in measured]

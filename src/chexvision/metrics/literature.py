@@ -42,7 +42,7 @@ class KnownSplit(Record):
     images_sha256: str
 
 
-class Beside(Record):
+class LiteratureComparison(Record):
     """A published figure beside one of ours: comparable only on the same images."""
 
     published: Published
@@ -56,20 +56,20 @@ class _Table(Record):
 
 
 @cache
-def published_table() -> _Table:
+def literature_table() -> _Table:
     """The figures that the project knows of."""
     return _Table.model_validate(yaml.safe_load(_TABLE.read_text(encoding="utf-8")))
 
 
 def split_of(metrics: SplitMetrics) -> str | None:
     """Which known split's test images `metrics` were taken of, or None."""
-    splits = published_table().splits.items()
+    splits = literature_table().splits.items()
     return next((name for name, known in splits if known.images_sha256 == metrics.images_sha256), None)
 
 
-def beside(metrics: SplitMetrics) -> tuple[Beside, ...]:
+def beside(metrics: SplitMetrics) -> tuple[LiteratureComparison, ...]:
     """All published figures, each with whether it may be compared to `metrics`."""
-    table, ours = published_table(), split_of(metrics)
+    table, ours = literature_table(), split_of(metrics)
     rows = []
     for published in table.results:
         known = table.splits.get(published.split)
@@ -83,5 +83,5 @@ def beside(metrics: SplitMetrics) -> tuple[Beside, ...]:
         else:
             comparable = True
             why = f"same split, same {metrics.images:,} images"
-        rows.append(Beside(published=published, comparable=comparable, why=why))
+        rows.append(LiteratureComparison(published=published, comparable=comparable, why=why))
     return tuple(rows)

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chexvision.labels import ABNORMAL
-from chexvision.metrics.bootstrap import BLOCK, Counts, draw_patients, interval, patient_index
+from chexvision.metrics.bootstrap import BLOCK, Counts, interval, patient_index, resample_patients
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.ranking import Floats, Ranking
 from chexvision.metrics.records import (
     CI,
-    FEWEST,
+    MIN_CASES,
     Decision,
     FindingMetrics,
     IntervalMethod,
@@ -58,7 +58,7 @@ class Measure:
         calibrated: Floats | None = None,
         thresholds: Mapping[str, float] | None = None,
         only: Collection[str] = FIGURES,
-        fewest: int = FEWEST,
+        fewest: int = MIN_CASES,
     ) -> None:
         self.predictions = predictions
         index, self.patients = patient_index(predictions.patients)
@@ -120,7 +120,7 @@ def measure(
     rule: str = f"fixed at {FIXED}",
     calibration: str = "none",
     method: IntervalMethod | None = None,
-    fewest: int = FEWEST,
+    fewest: int = MIN_CASES,
 ) -> SplitMetrics:
     """All figures of a set of predictions.
 
@@ -136,7 +136,7 @@ def measure(
     cuts = dict.fromkeys(predictions.names, FIXED) if thresholds is None else thresholds
     measured = Measure(predictions, calibrated, cuts, fewest=fewest)
     figures = measured.once()
-    draws = draw_patients(measured.patients, method) if method else None
+    draws = resample_patients(measured.patients, method) if method else None
     resampled = measured.under(draws) if draws is not None else None
 
     by_name = {

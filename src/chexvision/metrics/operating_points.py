@@ -16,7 +16,7 @@ from chexvision.metrics.thresholds import ChosenOn, Thresholds, choose_threshold
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class OperatingPoints:
     """How a model's raw probabilities become what it reports: calibrated ones, and calls.
 
     Args:
@@ -64,9 +64,9 @@ class Rules:
         return measured.model_copy(update={"prior_shift": shift})
 
 
-def choose_rules(
+def choose_operating_points(
     predictions: Predictions, dataset: str, split: str, rule: str, calibration: Method | Literal["none"]
-) -> Rules:
+) -> OperatingPoints:
     """Fit the calibration and choose thresholds on the calibrated probabilities.
 
     Args:
@@ -80,9 +80,9 @@ def choose_rules(
         dataset=dataset, split=split, images=len(predictions), images_sha256=predictions.images_sha256
     )
     fitted = None if calibration == "none" else fit_calibration(predictions, calibration, chosen_on)
-    rules = Rules(fitted)
+    rules = OperatingPoints(fitted)
     calibrated = predictions.with_probabilities(rules.calibrate(predictions.names, predictions.probabilities))
-    return Rules(fitted, choose_thresholds(calibrated, rule, chosen_on, "calibrated" if fitted else "raw"))
+    return OperatingPoints(fitted, choose_thresholds(calibrated, rule, chosen_on, "calibrated" if fitted else "raw"))
 
 
 def refuse_chosen_on(chosen_on: ChosenOn, predictions: Predictions, split: str) -> None:

@@ -6,12 +6,12 @@ from typing import TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-FEWEST = 10  # patients with a positive image, and with a negative one, below which there are no figures
+MIN_CASES = 10  # patients with a positive image, and with a negative one, below which there are no figures
 
 CI: TypeAlias = tuple[float, float] | None  # both ends; null where too few resamples define the figure
 
 
-def reason_if_few(positive_patients: int, negative_patients: int, fewest: int = FEWEST) -> str | None:
+def reason_if_few(positive_patients: int, negative_patients: int, fewest: int = MIN_CASES) -> str | None:
     """Why an output has no figures, or None where it has enough cases.
 
     Cases are patients, because figures are resampled over patients: ten images of one patient are one case.
@@ -70,7 +70,7 @@ class FindingMetrics(Record):
         unknown: images whose label says neither; they count nowhere.
         positive_patients: patients with a positive image.
         negative_patients: patients with a negative image.
-        too_few: why there are no figures, see `FEWEST`; null where there are.
+        too_few: why there are no figures, see `MIN_CASES`; null where there are.
         auroc: area under the ROC curve, ties counted half.
         auprc: average precision.
         brier: mean squared difference of probability and label.

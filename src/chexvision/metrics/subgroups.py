@@ -21,14 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chexvision.labels import ABNORMAL
-from chexvision.metrics.bootstrap import FEWEST_DEFINED, Counts, draw_patients, interval, patient_index
+from chexvision.metrics.bootstrap import MIN_DEFINED_SHARE, Counts, interval, patient_index, resample_patients
 from chexvision.metrics.measure import Figures, Measure, macro_of
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.ranking import Floats
-from chexvision.metrics.records import CI, FEWEST, Attribute, Gap, Group, GroupFinding, IntervalMethod
+from chexvision.metrics.records import CI, MIN_CASES, Attribute, Gap, Group, GroupFinding, IntervalMethod
 
-FEWEST_IMAGES = 100  # a smaller group is shown, but not compared
-FEWEST_SHARE = 0.5  # of the findings with enough cases; a group with fewer would shorten the mean for all groups
+MIN_IMAGES = 100  # a smaller group is shown, but not compared
+MIN_SHARE = 0.5  # of the findings with enough cases; a group with fewer would shorten the mean for all groups
 AGE_BANDS = ((0, 17), (18, 39), (40, 59), (60, 79), (80, 120))
 
 Groups = dict[str, NDArray[np.str_]]  # by attribute: str[N], "" where it is not known
@@ -64,7 +64,7 @@ def measure_subgroups(
         calibrated: float[N, K], what calls are made on, if not the raw probabilities.
         thresholds: by name.
     """
-    draws = draw_patients(len(np.unique(predictions.patients)), method)
+    draws = resample_patients(len(np.unique(predictions.patients)), method)
     found = []
     for attribute, of in groups.items():
         names = sorted(set(of.tolist()) - {""}, key=_band_order)
@@ -91,9 +91,9 @@ class _Measured:
 
     def note(self, findings: int) -> str | None:
         """Why it is not compared, if it is not; `findings` is how many all images together have enough cases of."""
-        if len(self.part) < FEWEST_IMAGES:
-            return f"{len(self.part)} images are too few to compare (fewer than {FEWEST_IMAGES})"
-        if self.findings < FEWEST_SHARE * findings or not findings:
+        if len(self.part) < MIN_IMAGES:
+            return f"{len(self.part)} images are too few to compare (fewer than {MIN_IMAGES})"
+        if self.findings < MIN_SHARE * findings or not findings:
             return f"too few cases to compare: enough of {self.findings} of {findings} findings"
         return None
 
@@ -138,7 +138,7 @@ def _group(name: str, measured: _Measured, columns: list[int], note: str | None,
     """The record of a group; its macro AUROC is over `columns`, which all compared groups have."""
     part, once, resampled = measured.part, measured.once, measured.resampled
     if note is None and not columns:
-        note = f"no finding has {FEWEST} patients with and {FEWEST} without it in every group"
+        note = f"no finding has {MIN_CASES} patients with and {MIN_CASES} without it in every group"
     macro = macro_of(once["auroc"], columns)[0] if note is None else np.nan
     macro_ci = interval(macro_of(resampled["auroc"], columns), level) if not np.isnan(macro) else None
     binary = part.names.index(ABNORMAL) if ABNORMAL in part.names else None
@@ -231,7 +231,7 @@ def _of_all_pairs(macro: Floats, drawn: Floats, pair: tuple[int, int], level: fl
     deviations = drawn - macro[:, None]
     pairs = deviations[first] - deviations[second]
     pairs = pairs[:, ~np.isnan(pairs).any(axis=0)]
-    if pairs.shape[1] < FEWEST_DEFINED * drawn.shape[1]:
+    if pairs.shape[1] < MIN_DEFINED_SHARE * drawn.shape[1]:
         return None, None
     errors = pairs.std(axis=1, ddof=1)[:, None]
     largest = np.divide(np.abs(pairs), errors, out=np.zeros_like(pairs), where=errors > 0).max(axis=0)

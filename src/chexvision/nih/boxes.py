@@ -1,4 +1,4 @@
-"""Boxes around findings: the release's `BBox_List_2017.csv`, and `boxes.csv` beside drawn shards."""
+"""Boxes around findings: the release's `BBox_List_2017.csv`, and `boxes.csv` beside synthetic shards."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from chexvision.labels import ABNORMAL
-from chexvision.metrics.operating_points import Rules
+from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.ranking import Floats
 from chexvision.metrics.records import Decision, FindingMetrics, SplitMetrics
@@ -118,7 +118,7 @@ def _round_up(value: float) -> float:
 _COLUMNS = 5  # charts side by side in a figure
 
 
-def curve_sheets(predictions: Predictions, rules: Rules, metrics: SplitMetrics) -> dict[str, str]:
+def curve_sheets(predictions: Predictions, rules: OperatingPoints, metrics: SplitMetrics) -> dict[str, str]:
     """ROC, precision-recall and calibration curves of all outputs: SVG by file name.
 
     Args:

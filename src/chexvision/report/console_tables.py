@@ -11,7 +11,7 @@ from chexvision.evaluation import external
 from chexvision.evaluation.outcome import Evaluation
 from chexvision.labels import ABNORMAL
 from chexvision.metrics.compare import Comparison, Difference
-from chexvision.metrics.literature import Beside
+from chexvision.metrics.literature import LiteratureComparison
 from chexvision.metrics.records import Attribute, FindingMetrics, SplitMetrics
 from chexvision.report.wording import about_means, figure, gap_text, no_mean, p_text, prior_shift_text
 
@@ -35,8 +35,8 @@ def print_evaluation(console: Console, found: Evaluation) -> None:
         if result is not None:
             print_other_set(console, result)
     print_published(console, found.published, found.systems[-1].metrics.macro_auroc)
-    if found.drawn:
-        console.print("These pictures are drawn, not taken of patients: the figures say nothing about patients.")
+    if found.synthetic:
+        console.print("These images are synthetic: the figures say nothing about patients.")
     for note in found.notes:
         console.print(f"note: {note}")
 
@@ -84,7 +84,7 @@ def conditions(metrics: SplitMetrics) -> str:
     return "; ".join(parts)
 
 
-def print_published(console: Console, rows: Sequence[Beside], ours: float | None) -> None:
+def print_published(console: Console, rows: Sequence[LiteratureComparison], ours: float | None) -> None:
     """Published figures beside ours."""
     if not rows:
         return

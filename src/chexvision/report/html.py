@@ -32,9 +32,9 @@ from chexvision.report.console_tables import conditions
 from chexvision.report.html_tables import (
     comparison_table,
     findings_table,
+    literature_table,
     other_set_table,
     prior_shift_table,
-    published_table,
     subgroup_table,
     systems_table,
     table,
@@ -96,7 +96,7 @@ def render_report(outcome: Outcome) -> str:
         *(["<h2>Subgroups</h2>"] if found.subgroups else []),
         *[subgroup_table(attribute) for attribute in found.subgroups],
         *[other_set_table(other) for other in (found.expert, found.external) if other is not None],
-        *([published_table(found)] if found.published else []),
+        *([literature_table(found)] if found.published else []),
         "<h2>Curves and worst mistakes</h2>",
         "<p class='soft key'>Rings and upright lines mark the threshold."
         "<i style='background:var(--main)'></i>negatives<i style='background:var(--other)'></i>positives. "
@@ -127,7 +127,7 @@ def _head(title: str, found: Evaluation, metrics: SplitMetrics) -> str:
         for label, value, ci in cards
     )
     warnings = [
-        *(["These pictures are drawn, not taken of patients: the figures say nothing about patients."] * found.drawn),
+        *(["These images are synthetic: the figures say nothing about patients."] * found.synthetic),
         *found.notes,
         *about_means(macro),
     ]

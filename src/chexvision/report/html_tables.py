@@ -212,7 +212,7 @@ def other_set_table(other: OtherSet) -> str:
     return "".join(parts)
 
 
-def published_table(found: Evaluation) -> str:
+def literature_table(found: Evaluation) -> str:
     """Published figures beside the last system's."""
     rows = [
         [
@@ -228,7 +228,7 @@ def published_table(found: Evaluation) -> str:
     ]
     ours = figure(found.systems[-1].metrics.macro_auroc)
     heads = ["", "macro AUROC", "split", "pixels", "how", "comparable", "reference"]
-    return "<h2>Published figures</h2>" + table(heads, rows, f"Beside {ours} here", text_from=2)
+    return "<h2>Published figures</h2>" + table(heads, rows, f"LiteratureComparison {ours} here", text_from=2)
 
 
 def _finding(name: str, of: FindingMetrics, bottom: float) -> list[str]:

@@ -125,11 +125,11 @@ def _summary(metrics: Metrics, run: RunInfo) -> str:
     recipe = run.recipe
     start = "ImageNet weights" if recipe.model.pretrained else "random weights"
     drawn = (
-        "**Trained and measured on drawn pictures, not on radiographs.** Its figures show that the pipeline works; "
+        "**Trained and measured on synthetic images, not on radiographs.** Its figures show that the pipeline works; "
         "they say nothing about patients.\n\n"
     )
     return (
-        f"{drawn if metrics.drawn else ''}"
+        f"{drawn if metrics.synthetic else ''}"
         f"A `{recipe.model.backbone}` with two heads, trained from {start}: 14 findings of NIH ChestX-ray14, and "
         f"normal/abnormal. Input: frontal chest radiographs, {recipe.data.image_size}x{recipe.data.image_size} "
         f"pixels. Trained on {_data(metrics, run)}; the weights are those of epoch {metrics.epoch}, the best by "
@@ -226,7 +226,7 @@ def _published(metrics: Metrics) -> list[str]:
     if test is None or not metrics.published:
         return []
     lines = [
-        "### Beside published figures\n",
+        "### LiteratureComparison published figures\n",
         "| | macro AUROC | split | pixels | how | comparable |",
         "| --- | ---: | --- | --- | --- | --- |",
         f"| **this model** | **{figure(test.macro_auroc, test.macro.auroc_ci)}** | {test.images:,} images | "

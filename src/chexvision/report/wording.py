@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 
 from chexvision.labels import ABNORMAL
-from chexvision.metrics.records import CI, FEWEST, Gap, MacroMetrics, PriorShift
+from chexvision.metrics.records import CI, MIN_CASES, Gap, MacroMetrics, PriorShift
 
 
 def figure(
@@ -32,7 +32,7 @@ def no_mean(macro: MacroMetrics) -> str | None:
 def left_out(macro: MacroMetrics) -> str:
     """Which findings a mean does not run over, and why."""
     return (
-        f"left out of the mean, too few cases (fewer than {FEWEST} patients with or without it): "
+        f"left out of the mean, too few cases (fewer than {MIN_CASES} patients with or without it): "
         f"{', '.join(macro.left_out)}"
     )
 

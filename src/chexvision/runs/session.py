@@ -22,8 +22,8 @@ from chexvision.runs.branch import RunBranch
 from chexvision.runs.run_progress import PROGRESS_FILE, RunProgress, StopReason, read_progress
 from chexvision.runs.uploader import Sender
 
-LOOK_SECONDS = 60.0
-LOOK_VARIABLE = "CHEXVISION_LOOK_SECONDS"  # how often the run's branch is polled for a stop request
+POLL_SECONDS = 60.0
+POLL_VARIABLE = "CHEXVISION_POLL_SECONDS"  # how often the run's branch is polled for a stop request
 # Kaggle's API tells the id of a session, by which it can be cancelled, nowhere but in here.
 _KAGGLE_CONTAINER = re.compile(r"kaggle_.+-(\d+)-webtier")
 
@@ -47,9 +47,9 @@ class Session:
         self, work: Path, run_id: str, *, max_hours: float | None = None, branch: RunBranch | None = None
     ) -> None:
         self.work = work
-        # Of several processes the first one speaks; all of them may be asked to stop.
-        self.speaks = os.environ.get("RANK", "0") == "0"
-        self._branch = branch if self.speaks else None
+        # Of several processes the first one is_main; all of them may be asked to stop.
+        self.is_main = os.environ.get("RANK", "0") == "0"
+        self._branch = branch if self.is_main else None
         self._deadline = None if max_hours is None else time.monotonic() + max_hours * 3600
         self._max_hours = max_hours
         self._stop: tuple[StopReason, str] | None = None
@@ -98,7 +98,7 @@ class Session:
         return self
 
     def _open(self) -> None:
-        if not self.speaks:
+        if not self.is_main:
             return
         self.tell()
         if self._branch is None:
@@ -122,7 +122,7 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close()
-        if error is None or self.progress.status == "failed" or not self.speaks:
+        if error is None or self.progress.status == "failed" or not self.is_main:
             return
         if self.progress.status == "complete":
             self.tell(note=_note(error))  # not published: the artifact waits in `work`
@@ -133,7 +133,7 @@ class Session:
 
     def fail(self, error: BaseException) -> None:
         """Say in `work` alone that the run failed, also before the session begins and creates its branch."""
-        if self.speaks:
+        if self.is_main:
             reason: StopReason = "transient_error" if is_transient(error) else "error"
             self.tell(status="failed", note=_note(error), stop_reason=reason)
 
@@ -174,7 +174,7 @@ class Session:
         """Change what the run says of itself, in `work` alone."""
         told = {"state": tuple(sorted(self.state_files())), **changes, "updated_at": now()}
         self.progress = self.progress.model_copy(update=told)
-        if self.speaks:
+        if self.is_main:
             write_text_atomic(self.work / PROGRESS_FILE, self.progress.to_json())
 
     def hand_on(self, files: Mapping[str, Path], message: str) -> None:
@@ -184,7 +184,7 @@ class Session:
 
     def paused(self) -> None:
         """The run stopped early with its state saved: publish it."""
-        if not self.speaks:
+        if not self.is_main:
             return
         reason, note = self._reason_to_pause()
         self.tell(status="paused", note=note, stop_reason=reason)
@@ -222,7 +222,7 @@ class Session:
             _warn(f"{error}; everything is in {self.work}")
 
     def _poll_for_stop(self, branch: RunBranch) -> None:
-        seconds = float(os.environ.get(LOOK_VARIABLE, LOOK_SECONDS))
+        seconds = float(os.environ.get(POLL_VARIABLE, POLL_SECONDS))
         while not self._ended.wait(seconds):
             try:
                 requested = branch.is_asked_to_stop()
@@ -238,7 +238,7 @@ class Session:
         if self._signalled is None:
             self._signalled = time.monotonic()
             self._request_stop("signal", f"it received {signal.Signals(number).name}")
-            if self.speaks:  # os.write: the handler may have interrupted a print
+            if self.is_main:  # os.write: the handler may have interrupted a print
                 os.write(2, b"ending at the next step, with the state saved; once more ends at once\n")
         elif time.monotonic() - self._signalled > _SAME_REQUEST_SECONDS:
             signal.signal(number, signal.SIG_DFL)

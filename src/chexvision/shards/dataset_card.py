@@ -11,8 +11,8 @@ from chexvision.labels import FINDINGS, NO_FINDING
 from chexvision.shards.manifest import Manifest
 from chexvision.shards.schema import features
 
-_DRAWN = """\
-# Drawn chest pictures
+_SYNTHETIC = """\
+# Synthetic chest radiographs
 
 **No patient is in this set.** A program drew every picture: a schematic frontal chest in which each of the
 14 findings of NIH ChestX-ray14 has a simple visible sign of its own. It exists to try out and to test
@@ -54,14 +54,14 @@ def render_card(manifest: Manifest) -> str:
     """The card of a set: metadata for the Hub, what it is, how it was made, counts, citation."""
     header = yaml.safe_dump(_metadata(manifest), sort_keys=False, allow_unicode=True, width=110)
     stored = "lossless PNG" if manifest.encoding == "png" else "JPEG of quality 95"
-    drawn = manifest.source.kind == "drawn"
-    about = _DRAWN if drawn else _REAL.format(size=manifest.size, stored=stored)
+    synthetic = manifest.source.kind == "drawn"
+    about = _SYNTHETIC if synthetic else _REAL.format(size=manifest.size, stored=stored)
     parts = [f"---\n{header}---\n", about, _making(manifest), _counts(manifest), _bad(manifest)]
-    return "\n".join(part for part in [*parts, "" if drawn else _CITATION] if part)
+    return "\n".join(part for part in [*parts, "" if synthetic else _CITATION] if part)
 
 
 def _metadata(manifest: Manifest) -> dict[str, Any]:
-    drawn = manifest.source.kind == "drawn"
+    synthetic = manifest.source.kind == "drawn"
     data_files = [{"split": name, "path": f"data/{name}-*"} for name in manifest.splits]
     columns = [
         {"name": name, "dtype": "image" if kind["_type"] == "Image" else kind["dtype"]}
@@ -77,12 +77,12 @@ def _metadata(manifest: Manifest) -> dict[str, Any]:
     ]
     size = sum(shard.bytes for shard in manifest.shards)
     return {
-        "pretty_name": "Drawn chest pictures" if drawn else f"NIH ChestX-ray14 {manifest.size}²",
-        "license": "cc0-1.0" if drawn else "other",
-        **({} if drawn else {"license_name": "nih-clinical-center", "license_link": _NIH_TERMS}),
+        "pretty_name": "Synthetic chest radiographs" if synthetic else f"NIH ChestX-ray14 {manifest.size}²",
+        "license": "cc0-1.0" if synthetic else "other",
+        **({} if synthetic else {"license_name": "nih-clinical-center", "license_link": _NIH_TERMS}),
         "task_categories": ["image-classification"],
         "task_ids": ["multi-label-image-classification"],
-        "tags": ["chest-x-ray", "synthetic"] if drawn else ["chest-x-ray", "medical", "radiology"],
+        "tags": ["chest-x-ray", "synthetic"] if synthetic else ["chest-x-ray", "medical", "radiology"],
         "size_categories": [next((name for top, name in _SIZES if manifest.images < top), "n>1M")],
         "configs": [{"config_name": "default", "data_files": data_files}],
         "dataset_info": {"features": columns, "splits": splits, "download_size": size, "dataset_size": size},

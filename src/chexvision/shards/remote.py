@@ -19,7 +19,7 @@ from chexvision.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
 from chexvision.shards.schema import group_shards
 
 _READERS = 8
-_LOOKS = 3  # somebody waits for the answer, and the client has waited half a minute each time already
+_POLLS = 3  # somebody waits for the answer, and the client has waited half a minute each time already
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def pinned(reference: RepoRef) -> RepoRef:
         info = retried(
             lambda: HfApi().repo_info(reference.repo_id, revision=reference.revision, repo_type="dataset"),
             what=f"looking up {reference}",
-            attempts=_LOOKS,
+            attempts=_POLLS,
         )
     except Exception as error:
         raise hub_failure(reference, error) from error
@@ -73,7 +73,7 @@ def list_files(reference: RepoRef) -> dict[str, RemoteFile]:
         }
 
     try:
-        return retried(listing, what=f"listing {reference}", attempts=_LOOKS)
+        return retried(listing, what=f"listing {reference}", attempts=_POLLS)
     except Exception as error:
         raise hub_failure(reference, error) from error
 

@@ -61,21 +61,21 @@ class SplitChoice:
         """The rule of a recipe; see `parse`."""
         return cls.parse(config.split, config.validation_share)
 
-    def fitting(self, *, drawn: bool) -> SplitChoice:
+    def fitting(self, *, synthetic: bool) -> SplitChoice:
         """The rule for shards of radiographs or of synthetic images.
 
         Synthetic images are in no list of the release's patients, whose numbers they share: with "official", the
         default, they keep the split that they were made with.
 
         Raises:
-            UsageError: "chexnet", for drawn pictures.
+            UsageError: "chexnet", for synthetic images.
         """
-        if drawn and self.rule == "chexnet":
+        if synthetic and self.rule == "chexnet":
             raise UsageError(
                 "split chexnet is of NIH ChestX-ray14; these images are synthetic: divide them by data.split "
                 "(or --split-rule) shards or patient"
             )
-        return SHARDS if drawn and self.rule == "official" else self
+        return SHARDS if synthetic and self.rule == "official" else self
 
     def __str__(self) -> str:
         if self.table is not None:

@@ -1,4 +1,4 @@
-"""Rows to Parquet shards, hashed while they are written: shared by real and drawn sets."""
+"""Rows to Parquet shards, hashed while they are written: shared by real and synthetic sets."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Chest:
         return replace(self, dome_y=(left - by, right) if side < 0 else (left, right - by))
 
 
-def draw_chest(rng: np.random.Generator, female: bool) -> Chest:
+def sample_chest(rng: np.random.Generator, female: bool) -> Chest:
     """Draw the measures of one patient."""
     dome = rng.uniform(0.69, 0.73)
     wall_x = rng.uniform(0.315, 0.355) - 0.015 * female

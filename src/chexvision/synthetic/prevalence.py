@@ -1,4 +1,4 @@
-"""Which findings a drawn picture shows: label combinations as often as the release has them."""
+"""Which findings a synthetic image shows: label combinations as often as the release has them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DGI13 DEFI13 ACDEFI13 HKM13 JK13 CDHK12 AFM12 BDI12 ABCDI12 ACEIM11 GM11
 FLOOR = 0.04
 
 
-def draw_findings(rng: np.random.Generator, images: int) -> list[tuple[str, ...]]:
+def sample_findings(rng: np.random.Generator, images: int) -> list[tuple[str, ...]]:
     """Draw the findings of `images` pictures, each tuple in canonical order.
 
     Combinations come with the release's frequencies. A finding on fewer than `FLOOR` of the pictures

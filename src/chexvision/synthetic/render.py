@@ -1,4 +1,4 @@
-"""One drawn radiograph with its boxes: a patient's chest, the signs of the findings, and the exposure."""
+"""One synthetic radiograph with its boxes: a patient's chest, the signs of the findings, and the exposure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Box:
     height: float
 
 
-def draw_radiograph(
+def render_radiograph(
     rng: np.random.Generator, chest: Chest, findings: tuple[str, ...], view: str, size: int
 ) -> tuple[Grey, list[Box]]:
     """Draw one frontal picture uint8[size, size] of `chest` that shows each of `findings`.

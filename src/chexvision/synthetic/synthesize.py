@@ -1,4 +1,4 @@
-"""The embedded default set: drawn radiographs with the release's label statistics."""
+"""The embedded default set: synthetic radiographs with the release's label statistics."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from chexvision.shards.manifest import FORMAT, FileEntry, Manifest, Source, Spli
 from chexvision.shards.schema import SPLITS, Row
 from chexvision.shards.split import split_by_patient
 from chexvision.shards.writer import ShardWriter
-from chexvision.synthetic.anatomy import draw_chest
-from chexvision.synthetic.prevalence import draw_findings
-from chexvision.synthetic.render import Box, draw_radiograph
+from chexvision.synthetic.anatomy import sample_chest
+from chexvision.synthetic.prevalence import sample_findings
+from chexvision.synthetic.render import Box, render_radiograph
 
 BOXES_NAME = "boxes.csv"
 _BOXES_HEADER = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")  # as in BBox_List_2017.csv
@@ -127,7 +127,7 @@ def plan_visits(images: int, seed: int) -> list[tuple[str, _Visit]]:
     findings: dict[str, Iterator[tuple[str, ...]]] = {}
     for number, split in enumerate(SPLITS):
         held = sum(table[visit.patient] == split for visit in visits)
-        findings[split] = iter(draw_findings(np.random.default_rng([seed, _LABELS, number]), held))
+        findings[split] = iter(sample_findings(np.random.default_rng([seed, _LABELS, number]), held))
     return [
         (split, _Visit(v.patient, v.follow_up, v.age, v.sex, v.view, next(findings[split])))
         for v in visits
@@ -137,9 +137,9 @@ def plan_visits(images: int, seed: int) -> list[tuple[str, _Visit]]:
 
 def _draw(planned: tuple[str, _Visit], seed: int, size: int, encoding: Encoding) -> tuple[str, Row, list[Box]]:
     split, visit = planned
-    chest = draw_chest(np.random.default_rng([seed, _PATIENTS, visit.patient]), visit.sex == "F")
+    chest = sample_chest(np.random.default_rng([seed, _PATIENTS, visit.patient]), visit.sex == "F")
     rng = np.random.default_rng([seed, _PICTURES, visit.patient, visit.follow_up])
-    grey, boxes = draw_radiograph(rng, chest, visit.findings, visit.view, size)
+    grey, boxes = render_radiograph(rng, chest, visit.findings, visit.view, size)
     row = Row(
         image=encode_grey(grey, encoding),
         filename=visit.filename,

@@ -16,11 +16,11 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
 
 from chexvision.artifact.contents import Hardware
-from chexvision.data.loader import Place
+from chexvision.data.loader import Rank
 from chexvision.errors import UsageError
 
 # The other processes wait while the first downloads and decodes; ten minutes, the usual, end a run on a slow network.
-_PATIENCE = timedelta(hours=1)
+_PROCESS_GROUP_TIMEOUT = timedelta(hours=1)
 _MIXED_PRECISION = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
 _RECORDED_PACKAGES = (
     "accelerate",
@@ -52,13 +52,13 @@ def start_accelerator(precision: str, *, keep_freed_memory: bool = True) -> Acce
     torch.backends.cudnn.benchmark = True
     # A process may ask again in another precision: `evaluate` after training, one benchmark after another.
     AcceleratorState._reset_state()
-    patience = InitProcessGroupKwargs(timeout=_PATIENCE)
+    patience = InitProcessGroupKwargs(timeout=_PROCESS_GROUP_TIMEOUT)
     return Accelerator(cpu=not cuda, mixed_precision=_MIXED_PRECISION[chosen], kwargs_handlers=[patience])
 
 
-def place_of(accelerator: Accelerator) -> Place:
+def rank_of(accelerator: Accelerator) -> Rank:
     """Which of the processes this is, and its device."""
-    return Place(accelerator.device, accelerator.process_index, accelerator.num_processes)
+    return Rank(accelerator.device, accelerator.process_index, accelerator.num_processes)
 
 
 def describe(accelerator: Accelerator) -> Hardware:

@@ -16,9 +16,9 @@ from safetensors.torch import save_model
 from torch import Tensor, nn
 
 from chexvision.config import PhaseConfig, Recipe
-from chexvision.data.augment import Draws, augment, draw
+from chexvision.data.augment import AugmentParameters, augment, sample
 from chexvision.data.dataset import Split
-from chexvision.data.loader import MicroBatch, images_a_pass, steps_per_epoch, training_batches
+from chexvision.data.loader import MicroBatch, images_per_pass, steps_per_epoch, training_batches
 from chexvision.errors import ChexError
 from chexvision.files.atomic import atomic_path
 from chexvision.models.classifier import CheXVision
@@ -26,7 +26,7 @@ from chexvision.seeds import mix_seed
 from chexvision.training.checkpoint import TrainingState, fingerprint, load_state, save_state
 from chexvision.training.ema import MovingAverage
 from chexvision.training.epoch_sums import EpochSums
-from chexvision.training.hardware import forget_peak_memory, peak_memory_mb, place_of
+from chexvision.training.hardware import forget_peak_memory, peak_memory_mb, rank_of
 from chexvision.training.history import (
     EpochRecord,
     History,
@@ -84,7 +84,7 @@ class Training:
         weights = pos_weight(train.rows.findings, recipe.loss.pos_weight_power, recipe.loss.pos_weight_cap)
         self.loss = DualHeadLoss(recipe.loss, weights).to(accelerator.device)
         self.steps = steps_per_epoch(len(train), recipe.optim.batch_size)
-        self.place = place_of(accelerator)
+        self.place = rank_of(accelerator)
         self.history: History = []
         self.ema = MovingAverage(self.model, recipe.training.ema_decay) if recipe.training.ema_decay else None
         self.micro_batch_size = recipe.optim.micro_batch_size
@@ -142,12 +142,12 @@ class Training:
         trial = TrialPass(self.model, self.accumulate, self.recipe, self.place.device)
         images, batch_size = len(self.train_split), self.recipe.optim.batch_size
         if self.place.device.type == "cuda":
-            most = max(images_a_pass(images, batch_size, self.micro_batch_size, self.place.world))
+            most = max(images_per_pass(images, batch_size, self.micro_batch_size, self.place.world))
             fitting = fit_micro_batch(trial, most, self.accelerator)
             self.micro_batch_size = fitting if fitting < most else self.micro_batch_size
         network: nn.Module = self.model
         if self.recipe.training.compile:
-            usual, _ = images_a_pass(images, batch_size, self.micro_batch_size, self.place.world)
+            usual, _ = images_per_pass(images, batch_size, self.micro_batch_size, self.place.world)
             network = compiled(self.model, trial, usual)
         # Wrapped again in each phase: DDP reads once which parameters require gradients.
         return in_all_processes(network, self.place), optimizer
@@ -182,18 +182,18 @@ class Training:
         batches = training_batches(
             self.train_split, optim.batch_size, self.micro_batch_size, seed, epoch, self.place, first_step
         )
-        drawn_for = -1
+        sampled_for = -1
         with closing(batches):
             for batch in self._sums.timed(batches):
-                if batch.step != drawn_for:
-                    drawn_for = batch.step
-                    draws = draw(self.recipe.augment, batch.step_size, mix_seed(seed, epoch, batch.step))
+                if batch.step != sampled_for:
+                    sampled_for = batch.step
+                    parameters = sample(self.recipe.augment, batch.step_size, mix_seed(seed, epoch, batch.step))
                     # Dropout follows from the position too: a resumed run needs no generator's state.
                     torch.manual_seed(mix_seed(seed, epoch, batch.step, self.place.rank))
                     for group in optimizer.param_groups:
                         group["lr"] = rates[batch.step]
                 with nullcontext() if batch.last else self.accelerator.no_sync(network):
-                    self._sums.loss += self.accumulate(network, batch, draws[batch.positions])
+                    self._sums.loss += self.accumulate(network, batch, parameters[batch.positions])
                 if batch.last:
                     self._sums.add_norm(self.accelerator.clip_grad_norm_(network.parameters(), optim.clip_norm))
                     optimizer.step()
@@ -210,13 +210,15 @@ class Training:
         self._sums.seconds += time.monotonic() - began
         return True
 
-    def accumulate(self, network: nn.Module, batch: MicroBatch, draws: Draws) -> Tensor:
+    def accumulate(self, network: nn.Module, batch: MicroBatch, parameters: AugmentParameters) -> Tensor:
         """Add the micro-batch's share of the effective batch's mean loss to the gradients.
 
         Returns:
             the loss summed over its images.
         """
-        images = augment(batch.images, draws)  # in fp32: half precision moves pixels, and not all operations take it
+        images = augment(
+            batch.images, parameters
+        )  # in fp32: half precision moves pixels, and not all operations take it
         with self.accelerator.autocast():
             logits = network(images)
         loss: Tensor = (self.loss(logits, batch.targets) * batch.weights).sum()

@@ -11,13 +11,13 @@ from accelerate.utils import reduce
 from torch import Tensor, nn
 
 from chexvision.config import Recipe
-from chexvision.data.augment import Draws, draw
+from chexvision.data.augment import AugmentParameters, sample
 from chexvision.data.loader import MicroBatch
 from chexvision.errors import ChexError
 from chexvision.metrics.predictions import OUTPUTS
 from chexvision.models.classifier import CheXVision
 
-Accumulate = Callable[[nn.Module, MicroBatch, Draws], Tensor]
+Accumulate = Callable[[nn.Module, MicroBatch, AugmentParameters], Tensor]
 
 # How libraries beside torch's allocator say that memory is out: CUDA itself, cuBLAS and cuDNN.
 _SAY_SO = ("out of memory", "ALLOC_FAILED")
@@ -63,7 +63,7 @@ class TrialPass:
             )
             # Not `network or`: a compiled network has no truth value.
             passed = network if network is not None else self.model
-            self.accumulate(passed, batch, draw(self.recipe.augment, images, seed=0))
+            self.accumulate(passed, batch, sample(self.recipe.augment, images, seed=0))
         finally:
             del reserved
             self.model.zero_grad(set_to_none=True)

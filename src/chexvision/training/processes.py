@@ -9,12 +9,12 @@ from accelerate.utils import broadcast, reduce
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from chexvision.data.loader import Place
+from chexvision.data.loader import Rank
 
 _STEPS_BETWEEN_AGREEMENTS = 10  # how often they ask each other whether to stop
 
 
-def in_all_processes(network: nn.Module, place: Place) -> nn.Module:
+def in_all_processes(network: nn.Module, place: Rank) -> nn.Module:
     """`network` with gradients averaged over all processes; itself where there is one."""
     if place.world == 1:
         return network
@@ -22,7 +22,7 @@ def in_all_processes(network: nn.Module, place: Place) -> nn.Module:
     return DistributedDataParallel(network, device_ids=devices, gradient_as_bucket_view=True)
 
 
-def share_buffers(place: Place, *modules: nn.Module) -> None:
+def share_buffers(place: Rank, *modules: nn.Module) -> None:
     """The norms' statistics of the first process, which are the ones saved, to all."""
     if place.world > 1:
         for module in modules:
@@ -30,7 +30,7 @@ def share_buffers(place: Place, *modules: nn.Module) -> None:
                 buffer.copy_(broadcast(buffer))
 
 
-def must_stop(place: Place, step: int, stop_requested: Callable[[], bool]) -> bool:
+def must_stop(place: Rank, step: int, stop_requested: Callable[[], bool]) -> bool:
     """Whether any process is to stop after `step`; several agree on it every few steps only."""
     if place.world == 1:
         return stop_requested()

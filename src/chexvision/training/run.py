@@ -26,14 +26,14 @@ from chexvision.hub.reference import Reference
 from chexvision.hub.repo_files import CONFIG, WEIGHTS
 from chexvision.inference.predict_split import as_predictions, predict_split
 from chexvision.metrics.calibration import FILE as CALIBRATION
-from chexvision.metrics.operating_points import Rules
+from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.thresholds import FILE as THRESHOLDS
 from chexvision.models.classifier import CheXVision, build_model
 from chexvision.provenance import Provenance, now
 from chexvision.report.charts import curve_sheets
 from chexvision.report.model_card import render_card
-from chexvision.training.hardware import describe, package_versions, place_of, start_accelerator
+from chexvision.training.hardware import describe, package_versions, rank_of, start_accelerator
 from chexvision.training.history import History, best_epoch, dump_history
 from chexvision.training.loop import Training
 from chexvision.training.reporter import ConsoleReporter
@@ -107,13 +107,13 @@ def run_training(
     final = measure_final(predictions, groups, source.name)
     metrics = Metrics(
         dataset=source.name,
-        drawn=source.drawn,
+        synthetic=source.synthetic,
         split=division.record,
         image_size=recipe.data.image_size,
         epoch=best_epoch(training.history).epoch,
         splits=final.splits,
         subgroups=final.subgroups,
-        published=() if source.drawn else final.published,
+        published=() if source.synthetic else final.published,
     )
     info = _info(recipe, source, division, provenance, accelerator, training, started_at)
     seen = TrainingImages.of(splits["train"].rows, source)
@@ -142,7 +142,7 @@ def _prepare(
             name: open_split(source, rows, name, recipe.data, quiet) for name in sorted(rows) if len(rows[name])
         }
     for name in ("train", "validation"):  # the test split is read once, at the end
-        splits[name] = placed(splits[name], recipe.data.placement, place_of(accelerator))
+        splits[name] = placed(splits[name], recipe.data.placement, rank_of(accelerator))
     return source, division, splits, model
 
 
@@ -210,7 +210,7 @@ def _figures(predictions: dict[str, Predictions], final: Final) -> dict[str, str
     """The curves of test, or of validation, whose probabilities nothing calibrates, where there is no test split."""
     if "test" in predictions:
         return curve_sheets(predictions["test"], final.rules, final.splits["test"])
-    return curve_sheets(predictions["validation"], Rules(), final.splits["validation"])
+    return curve_sheets(predictions["validation"], OperatingPoints(), final.splits["validation"])
 
 
 def _assemble(
@@ -218,7 +218,7 @@ def _assemble(
     training: Training,
     model: CheXVision,
     metrics: Metrics,
-    rules: Rules,
+    rules: OperatingPoints,
     figures: dict[str, str],
     info: RunInfo,
     seen: TrainingImages,
