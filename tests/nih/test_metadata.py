@@ -70,8 +70,8 @@ def test_any_bytes_are_metadata_or_one_clear_error(tmp_path_factory: pytest.Temp
         read_metadata(path)
 
 
-def test_the_release_reads_whole(shared: Path) -> None:
-    entries = read_metadata(shared / "Data_Entry_2017_v2020.csv.gz")
+def test_the_whole_release_is_read(real_data: Path) -> None:
+    entries = read_metadata(real_data / "Data_Entry_2017_v2020.csv.gz")
     assert len(entries) == 112_120
     assert len({entry.patient_id for entry in entries.values()}) == 30_805
     assert entries["00000001_001.png"] == Entry("Cardiomegaly|Emphysema", 1, 58, "M", "PA", 1, 2894, 2729)

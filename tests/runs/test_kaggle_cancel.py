@@ -73,7 +73,7 @@ def test_ctrl_c_while_it_ends_says_that_the_stop_request_stays(
     fake_hub: FakeHub, typed: Typed, held_session: Session
 ) -> None:
     report(held_session)
-    ending = typed("runs", "cancel", "--now")
+    ending = typed("runs", "cancel", "--now", "--grace-minutes", "60")
     assert ending.stderr is not None
     line = ending.stderr.readline()
     assert line.startswith(f"left a stop request on chex/model, branch {BRANCH}"), line + ending.communicate()[1]

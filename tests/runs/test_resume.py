@@ -33,7 +33,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = copy_source(tmp_path_factory.mktemp("small"))
     models = root / "src" / "chexvision" / "models"
     (models / "tiny.py").write_text(BACKBONE)
-    with (models / "registry.py").open("a") as registry:
+    with (models.parent / "backbones.py").open("a") as registry:
         entry = 'Backbone("chexvision.models.tiny:tiny_backbone", channels=16, has_pretrained=False)'
         registry.write(f'\nBACKBONES["tiny"] = {entry}\n')
     return root

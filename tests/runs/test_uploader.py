@@ -81,9 +81,10 @@ def test_what_could_not_be_sent_goes_along_with_the_next_and_keeps_no_old_copies
 
 
 def test_links_of_a_session_that_was_killed_are_removed(tmp_path: Path) -> None:
-    (tmp_path / ".sending-old").mkdir()
-    (tmp_path / ".sending-old" / "1-state.pt").write_bytes(b"x")
-    sender = Sender(Branch(), tmp_path)
-    assert not (tmp_path / ".sending-old").exists()
+    work = tmp_path / "work"
+    (work / ".sending-old").mkdir(parents=True)
+    (work / ".sending-old" / "1-state.pt").write_bytes(b"x")
+    sender = Sender(Branch(), work)
+    assert not (work / ".sending-old").exists()
     sender.close(drop=True)
-    assert list(tmp_path.iterdir()) == []
+    assert list(work.iterdir()) == []

@@ -83,7 +83,7 @@ def check_disjoint(by_split: Mapping[str, Rows], choice: SplitChoice) -> None:
     Raises:
         ChexError: one is: what is learned from one split would be measured on another.
     """
-    for shared in shared_patients({name: rows.patients for name, rows in by_split.items()}):
+    for shared in shared_patients({name: rows.patients.tolist() for name, rows in by_split.items()}):
         if choice.rule == "shards":
             advice = "divide them by patient: data.split (or --split-rule) official, chexnet, patient or a table"
         else:

@@ -126,7 +126,7 @@ def describe(place: ShardPlace) -> SetInfo:
         splits=splits,
         shared=tuple(
             SharedInfo((of.first, of.second), len(of.patients), of.images, round(of.images / of.of, 4))
-            for of in shared_patients(patients)
+            for of in shared_patients({split: numbers.tolist() for split, numbers in patients.items()})
         ),
     )
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from chexvision.errors import UsageError
 from chexvision.files.tables import csv_rows, read_text
@@ -159,14 +156,14 @@ class Shared:
         )
 
 
-def shared_patients(patients: Mapping[str, NDArray[np.int64]]) -> Iterator[Shared]:
+def shared_patients(patients: Mapping[str, Sequence[int]]) -> Iterator[Shared]:
     """The patients that are in two splits.
 
     Args:
-        patients: by split, the patient of each image: int64[N].
+        patients: by split, the patient of each image.
     """
     for first, second in combinations(patients, 2):
-        both = np.intersect1d(patients[first], patients[second])
-        if len(both):
-            images = int(np.isin(patients[second], both).sum())
-            yield Shared(first, second, tuple(both.tolist()), images, len(patients[second]))
+        both = set(patients[first]) & set(patients[second])
+        if both:
+            images = sum(patient in both for patient in patients[second])
+            yield Shared(first, second, tuple(sorted(both)), images, len(patients[second]))

@@ -144,10 +144,7 @@ def _check_contents(contents: _Contents, manifest: Manifest) -> Iterator[Check]:
     yield Check("labels", tuple(contents.labels))
     yield Check("counts", tuple(contents.rows + _miscounted(contents, manifest)))
     yield Check("file names differ", tuple(f"{n} is there {k} times" for n, k in contents.filenames.items() if k > 1))
-    patients = {
-        split: np.array([patient for patient in of if patient is not None], np.int64)
-        for split, of in contents.patients.items()
-    }
+    patients = {split: [patient for patient in of if patient is not None] for split, of in contents.patients.items()}
     yield Check("patients in one split each", tuple(map(str, shared_patients(patients))))
 
 
