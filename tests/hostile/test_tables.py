@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chexvision.files.atomic import tables
+from chexvision.files import tables
 from tests.hostile.conftest import Refuses
 from tests.shards.conftest import HEAD_2020, Release
 
