@@ -1,14 +1,15 @@
-# `make demo` and `make test` are all that a fresh machine needs: Python 3.11+ with pip, and make.
+# A fresh machine needs Python 3.11 or later with pip, and make.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# The images that Kaggle's sessions run in, today's and the coming one: an environment and a constraints file each.
+DOCS_READY := $(VENV)/.docs-ready
+# The images of Kaggle's sessions, the current and the next one. Each has a virtual environment and a constraints file.
 IMAGES := kaggle kaggle-next
 KERNEL_TESTS := tests/data tests/evaluation tests/hub tests/kernels tests/models tests/runs tests/training \
 	tests/dispatch/test_entry.py tests/dispatch/test_mounts.py tests/dispatch/test_token.py tests/shards/test_resume.py
 
-.PHONY: help install demo test test-kaggle $(IMAGES:%=test-%-image) lint format clean
+.PHONY: help install demo test test-kaggle $(IMAGES:%=test-%-image) lint format docs clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -17,7 +18,7 @@ install: $(READY)  ## install into .venv
 
 define make_venv
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12"; exit 1; }
+		|| { echo "error: $(PYTHON) is older than 3.11; choose another with: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(1)
 	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 	$(1)/bin/uv pip install --quiet --compile-bytecode --python $(1)/bin/python --constraint $(2) --editable '.[train,dev]'
@@ -27,10 +28,14 @@ endef
 $(READY): pyproject.toml constraints.txt
 	$(call make_venv,$(VENV),constraints.txt)
 
+$(DOCS_READY): $(READY)
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[train,dev,docs]'
+	@touch $@
+
 $(IMAGES:%=.venv-%/.ready): .venv-%/.ready: pyproject.toml constraints-%.txt
 	$(call make_venv,.venv-$*,constraints-$*.txt)
 
-demo: $(READY)  ## synthesize a dataset, train on it as a kernel would, leave a model in demo/model
+demo: $(READY)  ## synthesize a dataset and train on it as a kernel does; writes demo/model
 	rm -rf demo
 	$(BIN)/chexvision shards synthesize --out demo/shards --images 1600 --size 128 --seed 7
 	$(BIN)/chexvision dispatch --model densenet --on local --preset smoke --set data.image_size=96 --data ./demo/shards --to ./demo/model --run-dir demo/run
@@ -38,19 +43,24 @@ demo: $(READY)  ## synthesize a dataset, train on it as a kernel would, leave a 
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest -n 2
 
-test-kaggle: $(IMAGES:%=test-%-image)  ## run the kernel's tests with the versions of Kaggle's image, and of the next
+test-kaggle: $(IMAGES:%=test-%-image)  ## run the kernel's tests with the versions of Kaggle's current and next image
 
 $(IMAGES:%=test-%-image): test-%-image: .venv-%/.ready
 	.venv-$*/bin/python -m pytest -n 2 $(KERNEL_TESTS)
 
-lint: $(READY)  ## ruff and mypy --strict
+lint: $(READY)  ## ruff, mypy --strict, the layers of the packages, the size of the modules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m tests.check_tree
 
-format: $(READY)  ## let ruff fix what it can
+format: $(READY)  ## let ruff fix and format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-clean:  ## remove what the targets above made
-	rm -rf demo runs $(VENV) $(IMAGES:%=.venv-%)
+docs: $(DOCS_READY)  ## build the documentation into site/
+	$(BIN)/mkdocs build --strict
+
+clean:  ## remove the outputs of the other targets
+	rm -rf demo runs site $(VENV) $(IMAGES:%=.venv-%)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,7 +100,7 @@ def test_every_known_key_is_a_place_of_the_validated_recipe() -> None:
     keys = list(known_keys())
     assert {"training.seed", "data.clahe.tiles", "training.phases.0.lr"} <= set(keys)
     for key in keys:
-        node = tree
+        node: Any = tree
         for part in key.split("."):
             assert part.isdigit() or part in node, key
             node = node[int(part)] if part.isdigit() else node[part]

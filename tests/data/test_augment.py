@@ -15,7 +15,7 @@ NOTHING: dict[str, float] = dict.fromkeys(AugmentConfig.model_fields, 0.0) | {"b
 
 
 def only(**changes: float) -> AugmentConfig:
-    return AugmentConfig(**(NOTHING | changes))  # type: ignore[arg-type]
+    return AugmentConfig.model_validate(NOTHING | changes)
 
 
 def pictures(count: int = 4, size: int = 48) -> torch.Tensor:

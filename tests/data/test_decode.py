@@ -20,6 +20,7 @@ from chexvision.data.source import ShardSource, find_shards
 from chexvision.errors import ChexError
 from chexvision.layout import cache_dir
 from chexvision.preprocessing import Preprocessing
+from tests.present import decoded
 
 PLAIN = Preprocessing(image_size=64, clahe=ClaheConfig(enabled=False, clip_limit=2.0, tiles=8))
 EQUALIZED = Preprocessing(image_size=64, clahe=ClaheConfig(enabled=True, clip_limit=2.0, tiles=8))
@@ -39,7 +40,7 @@ def test_the_array_holds_what_opencv_reads_from_the_shards(source: ShardSource) 
     }
     assert images.shape == (len(rows), 64, 64)
     for i in (0, len(rows) // 2, len(rows) - 1):
-        expected = cv2.imdecode(np.frombuffer(encoded[rows.filenames[i]], np.uint8), cv2.IMREAD_GRAYSCALE)
+        expected = decoded(encoded[rows.filenames[i]], cv2.IMREAD_GRAYSCALE)
         assert np.array_equal(images[i], expected)
 
 

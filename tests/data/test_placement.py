@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from chexvision.data import placement
+from chexvision.data.dataset import Split
 from chexvision.data.loader import Rank, in_order
 from chexvision.data.placement import placed
 from chexvision.errors import ChexError
@@ -14,35 +17,35 @@ CPU = Rank(torch.device("cpu"))
 
 
 @pytest.fixture
-def mapped(tmp_path_factory: pytest.TempPathFactory) -> object:
+def mapped(tmp_path_factory: pytest.TempPathFactory) -> Split:
     split = numbered(40)
     path = tmp_path_factory.mktemp("array") / "images.npy"
     np.save(path, split.images)
-    return placement.replace(split, images=np.load(path, mmap_mode="r"))
+    return replace(split, images=np.load(path, mmap_mode="r"))
 
 
-def test_the_disk_keeps_the_memory_map_and_memory_holds_a_copy(mapped: object) -> None:
-    assert isinstance(placed(mapped, "disk", CPU).images, np.memmap)  # type: ignore[arg-type]
+def test_the_disk_keeps_the_memory_map_and_memory_holds_a_copy(mapped: Split) -> None:
+    assert isinstance(placed(mapped, "disk", CPU).images, np.memmap)
     for choice in ("memory", "device", "auto"):
-        images = placed(mapped, choice, CPU).images  # type: ignore[arg-type]
+        images = placed(mapped, choice, CPU).images
         assert not isinstance(images, np.memmap)
-        assert np.array_equal(images, mapped.images)  # type: ignore[attr-defined]
+        assert np.array_equal(images, mapped.images)
 
 
-def test_what_would_crowd_the_memory_stays_on_disk(mapped: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_would_crowd_the_memory_stays_on_disk(mapped: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     size = 40 * 4 * 4
     monkeypatch.setattr(placement, "_free_memory", lambda: 2 * size)
-    assert isinstance(placed(mapped, "auto", CPU).images, np.memmap)  # type: ignore[arg-type]
+    assert isinstance(placed(mapped, "auto", CPU).images, np.memmap)
     monkeypatch.setattr(placement, "_free_memory", lambda: 3 * size)
-    assert not isinstance(placed(mapped, "auto", CPU).images, np.memmap)  # type: ignore[arg-type]
+    assert not isinstance(placed(mapped, "auto", CPU).images, np.memmap)
     # Each process of several would hold a copy of its own.
-    assert isinstance(placed(mapped, "auto", Rank(CPU.device, 0, 2)).images, np.memmap)  # type: ignore[arg-type]
+    assert isinstance(placed(mapped, "auto", Rank(CPU.device, 0, 2)).images, np.memmap)
     with pytest.raises(ChexError, match=r"train images need .* GB, but the memory has .* data\.placement=auto"):
-        placed(mapped, "memory", Rank(CPU.device, 0, 4))  # type: ignore[arg-type]
+        placed(mapped, "memory", Rank(CPU.device, 0, 4))
 
 
 def test_images_that_lie_in_a_tensor_are_gathered_from_there() -> None:
     split = numbered(12)
-    on_device = placement.replace(split, images=placement._on_device(split, CPU, rows=5))
+    on_device = replace(split, images=placement._on_device(split, CPU, rows=5))
     seen = [image for batch in in_order(on_device, 5, CPU) for image in batch.images[:, 0, 0].tolist()]
     assert seen == list(range(12))

@@ -33,6 +33,7 @@ from chexvision.shards.push import push_shards
 from chexvision.shards.schema import COLUMNS
 from chexvision.shards.split_rule import SHARDS
 from tests.fakes.fixtures import hub_here
+from tests.present import decoded
 from tests.shards.pushed import CountingHub
 
 SHARD_SIZE = 128
@@ -48,7 +49,7 @@ def originals(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("release") / "images_001" / "images"
     folder.mkdir(parents=True)
     every = sorted((real_data / "nih-sample").rglob("*.png"))
-    colored = [path for path in every if cv2.imread(str(path), cv2.IMREAD_UNCHANGED).ndim == 3]
+    colored = [path for path in every if decoded(path.read_bytes()).ndim == 3]
     assert colored
     for path in {*every[:9], *colored[:1]}:
         (folder / path.name).symlink_to(path)
@@ -71,7 +72,7 @@ def rgb_copy(shards: Path, out: Path) -> Path:
     for path in sorted((shards / "data").glob("*.parquet")):
         table = pq.read_table(path)
         images = [
-            {"bytes": cv2.imencode(".png", cv2.imdecode(np.frombuffer(row["bytes"], np.uint8), cv2.IMREAD_COLOR))[1]
+            {"bytes": cv2.imencode(".png", decoded(row["bytes"], cv2.IMREAD_COLOR))[1]
                       .tobytes(), "path": row["path"]}
             for row in table.column("image").to_pylist()
         ]  # fmt: skip

@@ -21,9 +21,14 @@ def measured_artifact(folder: Path, *, epochs: int = 40, **changes: Any) -> Path
     """The small files of a published run of the densenet recipe."""
     folder.mkdir(parents=True)
     recipe = load_recipe("densenet", overrides=[*SMALL, *(f"{key}={value}" for key, value in changes.items())])
-    history = [
-        {"epoch": number, "phase": 1 if number <= 5 else 2, "validation_seconds": 50.0 if number > 1 else 500.0}
-        | {"train_images_per_second": 10.0 if number <= 5 else 5.0, "a_field_of_another_version": None}
+    history: list[dict[str, float | None]] = [
+        {
+            "epoch": number,
+            "phase": 1 if number <= 5 else 2,
+            "validation_seconds": 50.0 if number > 1 else 500.0,
+            "train_images_per_second": 10.0 if number <= 5 else 5.0,
+            "a_field_of_another_version": None,
+        }
         for number in range(1, epochs + 1)
     ]
     (folder / "run.json").write_text(json.dumps({"recipe": recipe.model_dump(), "later": 1}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from chexvision.errors import ChexError
 from chexvision_dispatch.run_records import RunRecord
 
 # What `python -m chexvision train` is in the copy: it keeps what it was given, and exits with the seed.
@@ -140,3 +141,8 @@ class Result:
 
 
 Cli = Callable[..., Result]
+
+
+def raised(error: ChexError) -> None:
+    """For `records.every`: a record that cannot be read fails the test."""
+    raise error

@@ -29,8 +29,8 @@ def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_hub: FakeHub) -
     fake_hub.add_token("hf_secret", "write")
     fake_hub.add_token("hf_attached", "write")
     fake_hub.plant_dataset("chex/xrays", SHA)
-    own = {"secrets": {"HF_TOKEN": "hf_secret"}, "session_env": fake_hub.env}
-    with FakeKaggle(tmp_path / "kaggle", dataset_polls=0, **own) as fake:
+    secrets = {"HF_TOKEN": "hf_secret"}
+    with FakeKaggle(tmp_path / "kaggle", dataset_polls=0, secrets=secrets, session_env=fake_hub.env) as fake:
         fake.environment(monkeypatch)
         yield fake
 

@@ -26,6 +26,7 @@ from chexvision.metrics.operating_points import OperatingPoints, choose_operatin
 from chexvision.metrics.predictions import OUTPUTS, Predictions
 from chexvision.training.hardware import start_accelerator
 from tests.evaluation.conftest import made_up
+from tests.present import decoded
 
 Model = Callable[[int], Path]
 
@@ -250,7 +251,7 @@ def test_expert_labels_and_an_external_set_are_reported_beside(
         for i, row in enumerate(rows[:16]):
             labels = "['normal']" if i % 2 else "['cardiomegaly', 'mass']" if i % 4 else "['unchanged']"
             writer.writerow([f"x{i}.png", f"p{i // 2}", "PA", labels])
-            grey = cv2.imdecode(np.frombuffer(row["image"]["bytes"], np.uint8), cv2.IMREAD_GRAYSCALE)
+            grey = decoded(row["image"]["bytes"], cv2.IMREAD_GRAYSCALE)
             cv2.imwrite(str(images / f"x{i}.png"), grey.astype(np.uint16) * 257)
     words = ["--data", synthetic_shards, "--resamples", "100", "--out", tmp_path / "o", "--expert", expert]
     words += ["--external", external, "--images", images, "--label-map", "padchest"]

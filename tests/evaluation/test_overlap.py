@@ -9,11 +9,13 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from chexvision.artifact.contents import RUN
 from chexvision.artifact.recorded_split import split_for
@@ -110,7 +112,7 @@ def test_the_file_comes_back_and_is_the_same_bytes_twice(tmp_path: Path) -> None
     assert np.array_equal(again.patients, trained.patients)
 
 
-def npy(array: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> bytes:
+def npy(array: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array)
     return buffer.getvalue()
@@ -141,8 +143,8 @@ NO_LISTS = {
     "text": b"no numbers",
     "npy": GOOD,
     "npy, then zip": GOOD + zipped(GOOD),
-    "floats": zipped(npy(NUMBERS.astype(float))),  # type: ignore[arg-type]
-    "two dimensions": zipped(npy(NUMBERS.reshape(9, 10))),  # type: ignore[arg-type]
+    "floats": zipped(npy(NUMBERS.astype(float))),
+    "two dimensions": zipped(npy(NUMBERS.reshape(9, 10))),
     "other member": zipped(GOOD, "others.npy"),
     "junk member": zipped(b"no numbers"),
     "member without suffix": zipped(b"no numbers", "images"),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,7 @@ def _images(count: int, side: int = SIDE) -> Tensor:
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
-def _always(*outputs: int) -> object:
+def _always(*outputs: int) -> Callable[[Tensor], Tensor]:
     return lambda probabilities: torch.tensor([outputs] * len(probabilities))
 
 

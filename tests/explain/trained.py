@@ -62,11 +62,11 @@ def trained_model() -> CheXVision:
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     generator = torch.Generator().manual_seed(1)
     for _ in range(10):
-        for index in torch.randperm(len(images), generator=generator).split(32):
+        for index in torch.split(torch.randperm(len(images), generator=generator), 32):
             loss = F.binary_cross_entropy_with_logits(
                 model(plain(images[index]))["multilabel_logits"], targets[index]
             )
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
     return model.eval()

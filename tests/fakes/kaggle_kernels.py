@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import timedelta
 from email.utils import formatdate
 from pathlib import Path
@@ -32,8 +32,8 @@ class KaggleKernels(KaggleDatasets):
     root: Path
     url: str
     python: str
-    session_env: Mapping[str, str]
-    session_secrets: Mapping[str, str]
+    session_env: dict[str, str]
+    session_secrets: dict[str, str]
     nested_inputs: bool
     organizations: frozenset[str]
     starts_in: str

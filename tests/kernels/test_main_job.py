@@ -130,10 +130,10 @@ def test_a_dispatched_run_appears_on_the_hub_in_one_tagged_commit(
         # What others pull is what was trained, bit for bit.
         trained = CheXVision.from_pretrained(session.working / "artifact")
         pulled = CheXVision.from_pretrained("chex/model", revision=run_id)
-        images = torch.rand(2, 3, 32, 32)
+        batch = torch.rand(2, 3, 32, 32)
         with torch.no_grad():
-            for head, logits in trained(images).items():
-                assert torch.equal(logits, pulled(images)[head])
+            for head, output in trained(batch).items():
+                assert torch.equal(output, pulled(batch)[head])
         out = tmp_path / "pulled"
         chexvision("pull", f"chex/model@{run_id}", "--out", out, env=env)
         assert {path.name for path in out.iterdir()} >= ARTIFACT

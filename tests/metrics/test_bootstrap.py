@@ -14,6 +14,7 @@ from chexvision.metrics.ranking import Ranking
 from chexvision.metrics.records import IntervalMethod
 from chexvision.nih.metadata import read_metadata
 from chexvision.shards.split import read_split_table
+from tests.present import present
 
 
 def test_draws_are_patients_with_replacement_and_repeat_with_their_seed() -> None:
@@ -101,5 +102,5 @@ def test_a_figure_that_few_resamples_define_gets_no_interval() -> None:
 
 
 def test_the_shift_of_resampling_is_taken_out_of_a_distance() -> None:
-    low, high = interval(np.array([0.03, 0.04, 0.05]), 0.5, unbiased_for=0.02)
+    low, high = present(interval(np.array([0.03, 0.04, 0.05]), 0.5, unbiased_for=0.02))
     assert (low, high) == pytest.approx((0.015, 0.025))

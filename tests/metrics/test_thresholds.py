@@ -16,6 +16,7 @@ from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.records import FindingMetrics
 from chexvision.metrics.thresholds import ChosenOn, choose_thresholds, read_thresholds
 from tests.evaluation.conftest import METHOD, made_up
+from tests.present import present
 
 WHERE = ChosenOn(dataset="d", split="validation", images=1, images_sha256="0")
 
@@ -31,23 +32,24 @@ def test_no_other_threshold_does_better(seed: int, digits: int) -> None:
     predictions = predictions.with_probabilities(predictions.probabilities.round(digits))
     if not 0 < predictions.targets.sum() < 40:
         return
-    everywhere = [_at(predictions, cut).decision for cut in (*np.unique(predictions.probabilities), 1.1)]
 
-    def chosen(rule: str) -> object:
-        cut = choose_thresholds(predictions, rule, WHERE).values["Mass"]
-        assert cut is not None
-        return _at(predictions, cut).decision
+    def at(threshold: float) -> tuple[float, float, float]:
+        decision = present(_at(predictions, threshold).decision)
+        return present(decision.f1), present(decision.recall), present(decision.specificity)
 
-    assert chosen("f1").f1 == pytest.approx(max(at.f1 for at in everywhere))
-    best = max(at.recall + at.specificity for at in everywhere)
-    youden = chosen("youden")
-    assert youden.recall + youden.specificity == pytest.approx(best)
-    sensitive = chosen("sensitivity=0.9")
-    assert sensitive.recall >= 0.9
-    assert sensitive.specificity == max(at.specificity for at in everywhere if at.recall >= 0.9)
-    specific = chosen("specificity=0.8")
-    assert specific.specificity >= 0.8
-    assert specific.recall == max(at.recall for at in everywhere if at.specificity >= 0.8)
+    def chosen(rule: str) -> tuple[float, float, float]:
+        return at(present(choose_thresholds(predictions, rule, WHERE).values["Mass"]))
+
+    everywhere = [at(float(threshold)) for threshold in (*np.unique(predictions.probabilities), 1.1)]
+    assert chosen("f1")[0] == pytest.approx(max(f1 for f1, _, _ in everywhere))
+    _, recall, specificity = chosen("youden")
+    assert recall + specificity == pytest.approx(max(recall + specificity for _, recall, specificity in everywhere))
+    _, recall, specificity = chosen("sensitivity=0.9")
+    assert recall >= 0.9
+    assert specificity == max(specificity for _, recall, specificity in everywhere if recall >= 0.9)
+    _, recall, specificity = chosen("specificity=0.8")
+    assert specificity >= 0.8
+    assert recall == max(recall for _, recall, specificity in everywhere if specificity >= 0.8)
 
 
 def test_a_finding_with_one_kind_of_image_has_no_threshold() -> None:

@@ -56,7 +56,7 @@ def test_one_case_more_makes_the_difference() -> None:
     assert (below.macro.findings, enough.macro.findings) == (13, 14)
     assert below.macro.left_out == (LACKS,)
     of = below.findings[LACKS]
-    assert of.auroc is of.auroc_ci is of.auprc is of.brier is of.ece is None
+    assert (of.auroc, of.auroc_ci, of.auprc, of.brier, of.ece) == (None,) * 5
     assert of.decision is not None
     assert of.decision.f1 is of.decision.recall is of.decision.specificity is of.decision.precision is None
     assert of.decision.true_positives == of.positives == of.positive_patients == MIN_CASES - 1
@@ -100,7 +100,7 @@ def test_comparisons_say_too_few() -> None:
     predictions = _with_cases(4)
     found = compare(predictions, predictions.with_probabilities(predictions.probabilities**2), METHOD)
     of = found.outputs[LACKS]
-    assert of.first is of.second is of.difference is of.difference_ci is of.p_delong is of.p_patients is None
+    assert (of.first, of.second, of.difference, of.difference_ci, of.p_delong, of.p_patients) == (None,) * 6
     assert of.too_few is not None
     assert found.macro_findings == 13
     assert "too few" in _row(_printed(found, tables.print_comparison), LACKS)
@@ -129,7 +129,7 @@ def test_other_sets_say_too_few() -> None:
     found = measure_other("elsewhere", "map", there, here, METHOD)
     gap = found.gaps[LACKS]
     assert gap.here is not None
-    assert gap.there is gap.there_ci is gap.difference is None
+    assert (gap.there, gap.there_ci, gap.difference) == (None,) * 3
     assert gap.too_few is not None
     assert gap.too_few.startswith("there: positive images of 4")
     assert LACKS not in found.macro.targets

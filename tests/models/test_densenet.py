@@ -29,7 +29,7 @@ def test_outputs_and_gradients_are_the_bits_of_torchvision(memory_format: torch.
     images = torch.rand(2, 3, 64, 64)
     found: list[list[Tensor]] = []
     for network in (torchvisions(ours), ours):
-        network.train().to(memory_format=memory_format)  # type: ignore[call-overload]
+        network.train().to(memory_format=memory_format)
         x = images.clone(memory_format=torch.preserve_format).requires_grad_()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
             maps = network(x)

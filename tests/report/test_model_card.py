@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
 import pytest
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, ModelCardData
 
 from chexvision.artifact.contents import Hardware, Metrics, RunInfo, read_run
 from chexvision.errors import ChexError
@@ -24,6 +25,7 @@ from chexvision.report.charts import curve_sheets
 from chexvision.report.model_card import render_card, with_destination
 from chexvision.shards.split_rule import SplitPart, SplitRecord
 from tests.evaluation.conftest import made_up
+from tests.present import present
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 SPLIT = SplitRecord(
@@ -114,17 +116,16 @@ def test_subgroups_published_figures_and_pictures_are_there(metrics: Metrics, in
 
 
 def test_the_hub_reads_the_results_from_it(metrics: Metrics, info: RunInfo) -> None:
-    card = ModelCard(render_card(metrics, info, "CheXVision densenet"))
-    found = {
-        (result.dataset_split, result.metric_name): result.metric_value for result in card.data.eval_results or []
-    }
+    data = ModelCard(render_card(metrics, info, "CheXVision densenet")).data
+    assert isinstance(data, ModelCardData)
+    results = present(data.eval_results)
+    found = {(result.dataset_split, result.metric_name): result.metric_value for result in results}
     assert len(found) == 10
     for split in ("validation", "test"):
         of = metrics.splits[split]
         assert found[split, "Macro AUROC"] == pytest.approx(of.macro_auroc, abs=1e-4)
         assert found[split, "Macro F1"] == pytest.approx(of.macro.f1, abs=1e-4)
-    assert card.data.eval_results is not None
-    assert {result.dataset_revision for result in card.data.eval_results} == {SHA}
+    assert {result.dataset_revision for result in results} == {SHA}
 
 
 def test_commands_name_the_repository_that_it_is_published_to(metrics: Metrics, info: RunInfo) -> None:
@@ -187,10 +188,10 @@ def test_too_few_cases_are_said(info: RunInfo) -> None:
     assert "Left out of the mean, too few cases (fewer than 10 patients with or without it): " in text
 
 
-def test_figures_are_files_that_stand_alone(final: Final) -> None:
-    import xml.etree.ElementTree as ET
-
-    figures = curve_sheets(made_up(400, 150, 0), final.rules, final.splits["validation"])
+def test_figures_are_files_that_stand_alone() -> None:
+    test = made_up(600, 250, 1)
+    final = measure_final({"validation": made_up(400, 150, 0), "test": test}, None, "u/d")
+    figures = curve_sheets(test, final.rules, final.splits["test"])
     assert sorted(figures) == ["calibration.svg", "precision-recall.svg", "roc.svg"]
     for text in figures.values():
         root = ET.fromstring(text)

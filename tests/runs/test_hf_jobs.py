@@ -14,7 +14,7 @@ import pytest
 from chexvision.hub.account import NEW_TOKEN_PAGE
 from chexvision_dispatch import run_records as records
 from chexvision_dispatch.targets.hf_jobs import FETCH, IMAGE
-from tests.dispatch.standin import Cli
+from tests.dispatch.standin import Cli, raised
 from tests.fakes.hub import FakeHub
 from tests.fakes.hub_jobs import Job
 from tests.runs.conftest import SHA
@@ -111,7 +111,7 @@ def test_token_that_may_not_start_jobs_leaves_no_run(
     assert result.code == 1
     assert "the token may not create chex/model (HTTP 403)" in result.err
     assert "hf_reads" not in result.err + result.out
-    assert records.every(pytest.fail) == []
+    assert records.every(raised) == []
 
 
 def test_oauth_token_that_a_job_would_keep_is_warned_of(

@@ -13,7 +13,7 @@ from huggingface_hub import HfApi
 
 from chexvision_dispatch import run_records as records
 from chexvision_dispatch.view import kept_dir
-from tests.dispatch.standin import Cli
+from tests.dispatch.standin import Cli, raised
 from tests.fakes.faults import Fault
 from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle
@@ -362,7 +362,8 @@ def test_private_run_is_not_sent_to_a_public_repository(cli: Cli, kaggle: FakeKa
     refused = cli(*DISPATCH, *TO, "--private")
     assert refused.code == 1
     assert "chex/model exists and is public" in refused.err
-    assert (kaggle.sessions, records.every(pytest.fail)) == ([], [])
+    assert kaggle.sessions == []
+    assert records.every(raised) == []
     assert not list(records.runs_dir().rglob("script.py"))
 
 

@@ -72,7 +72,12 @@ def test_ten_minutes_of_503_while_watching_are_one_line(
 ) -> None:
     write_lines(held_session, "epoch 1\n", "epoch 2\n", "epoch 3\n")
     held_session.status = "RUNNING"
-    clock.after = lambda: (write_lines(held_session, "trained\n"), complete(held_session))
+
+    def after_outage() -> None:
+        write_lines(held_session, "trained\n")
+        complete(held_session)
+
+    clock.after = after_outage
     kaggle.faults.add("logs/stream", Fault.cut(150))
     rule = strike(kaggle, clock, Fault.status(503))
     result = cli("runs", *words)

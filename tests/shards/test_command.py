@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,9 +63,14 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     wrong = tmp_path / "wrong.csv"
     wrong.write_text("Image,Labels\na.png,Mass\n")
     (tmp_path / "empty").mkdir()
-    good = {"--images": release.root, "--metadata": release.metadata, "--out": tmp_path / "out", "--size": 32}
+    good: dict[str, object] = {
+        "--images": release.root,
+        "--metadata": release.metadata,
+        "--out": tmp_path / "out",
+        "--size": 32,
+    }
     before = beside(tmp_path)
-    for change, code, message in [
+    cases: list[tuple[dict[str, object], int, str]] = [
         ({}, 1, f"{release.names[3]}: not a readable PNG or JPEG"),
         ({"--metadata": wrong}, 2, "no column 'Image Index'"),
         ({"--metadata": tmp_path / "none.csv"}, 2, "there is no file"),
@@ -73,7 +79,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         ({"--images": wrong}, 2, "is neither a folder nor one of"),
         ({"--split": "officially"}, 2, "is neither 'official' nor 'patient' nor a file"),
         ({"--shard-size": "big"}, 2, "'big' is no size"),
-    ]:
+    ]
+    for change, code, message in cases:
         assert run("build", *[word for pair in (good | change).items() for word in pair]) == code, message
         said = capsys.readouterr().err.splitlines()
         assert len(said) == 1 and said[0].startswith("error: ") and message in said[0]
@@ -183,7 +190,7 @@ def test_a_set_that_was_being_replaced_when_the_build_was_killed_comes_back(
     assert beside(tmp_path) == ["out"]
 
 
-def _wait_for_a_shard(folder: Path, process: subprocess.Popen[str]) -> None:
+def _wait_for_a_shard(folder: Path, process: subprocess.Popen[Any]) -> None:
     deadline = time.monotonic() + 60
     while not any(os.path.getsize(path) for path in folder.glob(".out.building/data/*")):  # noqa: PTH202
         assert process.poll() is None and time.monotonic() < deadline

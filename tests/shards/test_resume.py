@@ -10,7 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.radiograph import decode_grey
@@ -67,7 +69,12 @@ def test_stopped_build_goes_on_and_gives_the_same_bytes(
     kept = json.loads((tmp_path / "shards.partial" / LEDGER_NAME).read_text())["finished"]
     assert len(kept) == stop_after
     decoded: list[bytes] = []
-    monkeypatch.setattr(build, "decode_grey", lambda data: decoded.append(data) or decode_grey(data))
+
+    def counted(data: bytes) -> NDArray[np.uint8]:
+        decoded.append(data)
+        return decode_grey(data)
+
+    monkeypatch.setattr(build, "decode_grey", counted)
     watch = go_on(release, out, Watch())
     assert watch.before == sum(one["shard"]["rows"] for one in kept) > 0
     assert len(decoded) < len(release.names)  # what is in finished shards is not read again

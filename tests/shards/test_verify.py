@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def read(folder: Path, split: str) -> pa.Table:
     return pq.read_table(list_shards(folder)[split][0])
 
 
-def replaced(table: pa.Table, column: str, values: list[object]) -> pa.Table:
+def replaced(table: pa.Table, column: str, values: Sequence[object]) -> pa.Table:
     index = table.schema.names.index(column)
     changed = table.set_column(index, table.schema.field(index), pa.array(values, table.schema.field(index).type))
     return changed.cast(arrow_schema())

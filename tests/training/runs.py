@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +65,12 @@ def tiny_training(
     }
     model = build_model(recipe)
     return Training(recipe, model, splits["train"], splits["validation"], accelerator, work, None, should_stop)
+
+
+def true_from(call: int) -> Callable[[], bool]:
+    """A function that answers False until it is called for the `call`-th time."""
+    calls = itertools.count(1)
+    return lambda: next(calls) >= call
 
 
 def figures(history: History) -> list[dict[str, object]]:

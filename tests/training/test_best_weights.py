@@ -10,7 +10,6 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
-from torch import nn
 
 from chexvision.data.dataset import Split
 from chexvision.inference.predict_split import as_predictions, predict_split
@@ -37,7 +36,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
         seen: Snapshots = []
 
         def scripted_validate(
-            network: nn.Module, split: Split, accelerator: Accelerator, batch_size: int, loss: DualHeadLoss
+            network: CheXVision, split: Split, accelerator: Accelerator, batch_size: int, loss: DualHeadLoss
         ) -> Validation:
             found = validate(network, split, accelerator, batch_size, loss)
             macro = found.metrics.macro.model_copy(update={"auroc": scores[len(seen)]})

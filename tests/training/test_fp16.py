@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,8 @@ from accelerate.state import AcceleratorState
 
 from chexvision.training.loop import Training
 from chexvision.training.training_session import STATE_FILE
-from tests.training.runs import figures, tiny_training, weights
+from tests.present import all_present
+from tests.training.runs import figures, tiny_training, true_from, weights
 
 ONE_EPOCH = "training.phases=[{epochs: 1, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0, freeze_backbone: false}]"
 
@@ -82,14 +82,11 @@ def test_a_resumed_run_has_the_scalers_state(synthetic_shards: Path, tmp_path: P
     scaler = {"init_scale": 2.0**8, "growth_interval": 4}
     whole = fp16_training(synthetic_shards, tmp_path / "whole", scaler=scaler)
     assert whole.run()
-    grown = [record.loss_scale for record in whole.history]
+    grown = all_present(record.loss_scale for record in whole.history)
     assert grown == sorted(set(grown)) and grown[-1] > 2.0**8
     cuts = 0
     for _ in range(20):
-        steps = itertools.count(1)
-        session = fp16_training(
-            synthetic_shards, tmp_path / "cut", scaler=scaler, should_stop=lambda steps=steps: next(steps) >= 4
-        )
+        session = fp16_training(synthetic_shards, tmp_path / "cut", scaler=scaler, should_stop=true_from(4))
         if session.run():
             break
         cuts += 1

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import torch
 from chexvision.errors import ChexError
 from chexvision.training.history import read_history
 from chexvision.training.training_session import STATE_FILE
-from tests.training.runs import figures, tiny_training, weights
+from tests.training.runs import figures, tiny_training, true_from, weights
 
 
 def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
@@ -34,8 +33,7 @@ def test_a_run_stopped_anywhere_goes_on_as_if_it_never_was(synthetic_shards: Pat
     cuts = 0
     for _ in range(20):
         # In mid-epoch, again and again: after three steps of each session.
-        steps = itertools.count(1)
-        session = tiny_training(synthetic_shards, tmp_path / "cut", should_stop=lambda steps=steps: next(steps) >= 3)
+        session = tiny_training(synthetic_shards, tmp_path / "cut", should_stop=true_from(3))
         if session.run():
             break
         cuts += 1

@@ -10,8 +10,14 @@ from chexvision.training.optimizer import learning_rate, make_optimizer
 
 
 def phase(**changes: object) -> PhaseConfig:
-    values = {"epochs": 10, "lr": 1e-3, "min_lr": 1e-5, "warmup_epochs": 1.0, "freeze_backbone": False}
-    return PhaseConfig(**{**values, **changes})
+    values: dict[str, object] = {
+        "epochs": 10,
+        "lr": 1e-3,
+        "min_lr": 1e-5,
+        "warmup_epochs": 1.0,
+        "freeze_backbone": False,
+    }
+    return PhaseConfig.model_validate(values | changes)
 
 
 def test_norms_and_biases_do_not_decay_and_all_else_does() -> None:
