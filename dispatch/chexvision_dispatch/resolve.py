@@ -1,63 +1,43 @@
-"""What a run was asked for, made exact: a recipe that travels, a dataset at a commit, a destination."""
+"""What a run was asked for, made exact: a resolved recipe, a dataset at a commit, a destination."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from chexvision.config import Recipe
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
+from chexvision.hub.retry import status_of
 from chexvision.nih.release import SPLITS, release
 from chexvision.provenance import slug
-from chexvision.shards.manifest import read_manifest
+from chexvision.recipes import dump_resolved
+from chexvision.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
 from chexvision.shards.split import official_split, read_split_table
 from chexvision.shards.split_rule import SplitChoice
 
-_YAML = (".yaml", ".yml")
+RECIPE_NAME = "recipe.json"  # in the bundle
 
 
-@dataclass(frozen=True, slots=True)
-class Travelling:
-    """A recipe as the session will name it, and the files it needs beside those that are packed anyway."""
-
-    arguments: list[str]
-    files: Mapping[str, bytes]
-
-
-def travelling_recipe(recipe: Recipe, model: str, preset: str | None, overrides: Sequence[str]) -> Travelling:
-    """How a session asks for `recipe`: by name, or, where files of this machine decide, with them in the bundle.
+def recipe_files(recipe: Recipe) -> dict[str, bytes]:
+    """What a bundle holds of a resolved recipe: the recipe itself and, where it names one, its split table.
 
     Raises:
-        UsageError: the recipe names a split table that is not there, or is something else.
+        UsageError: the split table is not there, or is something else.
     """
-    files: dict[str, bytes] = {}
-    if model.endswith(_YAML) or (preset or "").endswith(_YAML):
-        from chexvision.recipes import load_recipe
-
-        name = f"recipes/{Path(model).stem}.yaml"
-        merged = load_recipe(model, preset=preset).model_dump(mode="json", exclude={"name"})
-        files[name] = (json.dumps(merged, indent=2) + "\n").encode()  # JSON is YAML
-        arguments = ["--model", f"{{bundle}}/{name}"]
-    else:
-        arguments = ["--model", model, *(["--preset", preset] if preset else [])]
-    for override in overrides:
-        arguments += ["--set", override]
     table = SplitChoice.of(recipe.data).table
-    if table is not None:
-        read_split_table(table)
-        files[f"tables/{table.name}"] = table.read_bytes()
-        arguments += ["--set", f'data.split="{{bundle}}/tables/{table.name}"']
-    return Travelling(arguments, files)
+    if table is None:
+        return {RECIPE_NAME: dump_resolved(recipe)}
+    read_split_table(table)
+    name = f"tables/{table.name}"
+    data = recipe.data.model_copy(update={"split": name})
+    return {RECIPE_NAME: dump_resolved(recipe.model_copy(update={"data": data})), name: table.read_bytes()}
 
 
 def pinned_data(text: str, *, folders: bool) -> str:
     """The dataset at a commit, or a folder's absolute path.
 
     Args:
-        text: ``USER/NAME@REVISION``, ``USER/NAME`` or a folder. Only what is no full sha is asked of the Hub.
+        text: ``USER/NAME@REVISION``, ``USER/NAME`` or a folder. The Hub is asked for anything but a full sha.
         folders: whether the target can read folders of this machine.
 
     Raises:
@@ -77,19 +57,16 @@ def pinned_data(text: str, *, folders: bool) -> str:
     return f"{reference.repo_id}@{_sha(reference)}"
 
 
-def described_split(recipe: Recipe, data: str) -> str:
+def described_split(recipe: Recipe, manifest: Manifest | None) -> str:
     """How the images will be divided, for a person.
 
     Args:
         recipe: what is to be trained.
-        data: from `pinned_data`.
+        manifest: of its data, as far as it can be read.
 
     Raises:
         UsageError: see `SplitChoice.parse` and `SplitChoice.fitting`.
-        ChexError: the manifest of a folder cannot be read.
     """
-    reference = parse_reference(data)
-    manifest = read_manifest(reference) if isinstance(reference, Path) else None
     synthetic = manifest is not None and manifest.source.kind == "drawn"
     choice = SplitChoice.of(recipe.data).fitting(synthetic=synthetic)
     if choice.table is not None:
@@ -105,10 +82,10 @@ def described_split(recipe: Recipe, data: str) -> str:
 
 
 def confirmed(data: str) -> list[str]:
-    """See that the Hub has the dataset at its commit; returns what the user should know if it does not answer.
+    """Check that the Hub has the dataset at its commit; returns what the user should know if it does not answer.
 
     Args:
-        data: from `pinned_data`; a folder is not looked at.
+        data: from `pinned_data`; a folder is not checked.
 
     Raises:
         ChexError: the Hub has no such dataset or commit.
@@ -165,32 +142,19 @@ def _sha(reference: RepoRef) -> str:
     return sha
 
 
-def check_image_size(recipe: Recipe, data: str) -> None:
-    """Refuse an `image_size` above the size of the shards' images, as far as a manifest tells it.
-
-    Shards without a manifest are looked at by the session, before it fetches them.
+def manifest_of(data: str) -> Manifest | None:
+    """The manifest of a dataset, or None where it has none, or the Hub does not give it: the session asks again.
 
     Args:
-        recipe: what is to be trained.
-        data: of `pinned_data`.
+        data: from `pinned_data`.
 
     Raises:
-        UsageError: it is above.
         ChexError: the manifest is damaged.
     """
-
-    folder = _manifest_folder(parse_reference(data))
-    manifest = read_manifest(folder) if folder is not None else None
-    if manifest is not None:
-        recipe.data.check_fits(manifest.size, data)
-
-
-def _manifest_folder(reference: Reference) -> Path | None:
+    reference = parse_reference(data)
     if isinstance(reference, Path):
-        return reference
+        return read_manifest(reference)
     from huggingface_hub import HfApi, hf_hub_download
-
-    from chexvision.shards.manifest import MANIFEST_NAME
 
     name, revision = reference.repo_id, reference.revision
     try:
@@ -198,10 +162,10 @@ def _manifest_folder(reference: Reference) -> Path | None:
         if not HfApi().file_exists(name, MANIFEST_NAME, repo_type="dataset", revision=revision):
             return None
         path = hf_hub_download(name, MANIFEST_NAME, repo_type="dataset", revision=revision)
-    # Whatever it was (no such file, no network, no access), the session asks again and says so.
+    # Whatever it was (no such file, no network, no access), the session asks again and reports it.
     except Exception:  # noqa: BLE001
         return None
-    return Path(path).parent
+    return read_manifest(Path(path).parent)
 
 
 def destination(text: str | None, model: str, *, folders: bool) -> str | None:
@@ -250,5 +214,5 @@ def _own_repository(model: str) -> str | None:
 
 
 def _kind(error: Exception) -> str:
-    status = getattr(getattr(error, "response", None), "status_code", None)
+    status = status_of(error)
     return f"HTTP {status}" if status is not None else type(error).__name__

@@ -19,12 +19,13 @@ from chexvision_dispatch import run_records as records
 from chexvision_dispatch.bundle import Bundle, pack
 from chexvision_dispatch.kernels import TRAIN, Kernel, kernel_named
 from chexvision_dispatch.resolve import (
-    check_image_size,
+    RECIPE_NAME,
     confirmed,
     described_split,
     destination,
+    manifest_of,
     pinned_data,
-    travelling_recipe,
+    recipe_files,
 )
 from chexvision_dispatch.run_records import RunRecord
 from chexvision_dispatch.script import SCRIPT_NAME, render, script_hash
@@ -84,21 +85,24 @@ def training(request: Request, recipe: Recipe, target: Target) -> Job:
         UsageError: a folder was to be private.
         ChexError: see `pinned_data`, `confirmed` and `destination`.
     """
-    travelling = travelling_recipe(recipe, request.model, request.preset, request.overrides)
+    files = recipe_files(recipe)
     data = pinned_data(request.data or recipe.data.dataset, folders=target.reads_folders)
-    check_image_size(recipe, data)
+    manifest = manifest_of(data)
+    if manifest is not None:  # a session reads the first image of shards without one, before it downloads them
+        recipe.data.check_fits(manifest.size, data)
     to = destination(request.to, request.model, folders=target.reads_folders)
     if request.private and (to is None or not isinstance(parse_reference(to), RepoRef)):
         raise UsageError("--private is for a repository on the Hub: name one with --to USER/REPO, or leave it out")
+    private = ["--private"] if request.private else []
     return Job(
         TRAIN,
-        ["train", *travelling.arguments, "--data", data, *(["--private"] if request.private else [])],
-        travelling.files,
+        ["train", "--recipe", f"{{bundle}}/{RECIPE_NAME}", "--data", data, *private],
+        files,
         data,
         to,
         request,
         private=request.private,
-        split=described_split(recipe, data),
+        split=described_split(recipe, manifest),
         notes=tuple(confirmed(data)),
     )
 

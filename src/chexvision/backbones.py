@@ -24,3 +24,15 @@ BACKBONES: dict[str, Backbone] = {
     "densenet121": Backbone("chexvision.models.densenet:densenet121", 1024, has_pretrained=True),
     "se_resnet34": Backbone("chexvision.models.se_resnet:se_resnet34", 512, has_pretrained=False),
 }
+
+
+def backbone_named(name: str) -> Backbone:
+    """The backbone `name`.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in BACKBONES:
+        known = ", ".join(sorted(BACKBONES))
+        raise ValueError(f"unknown backbone {name!r}; known are {known} (a newer chexvision may know more)")
+    return BACKBONES[name]

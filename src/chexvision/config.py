@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from chexvision.backbones import BACKBONES
+from chexvision.backbones import backbone_named
 from chexvision.errors import UsageError
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -49,9 +49,7 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _known(self) -> ModelConfig:
-        if self.backbone not in BACKBONES:
-            raise ValueError(f"unknown backbone {self.backbone!r}; known are {', '.join(sorted(BACKBONES))}")
-        if self.pretrained and not BACKBONES[self.backbone].has_pretrained:
+        if not backbone_named(self.backbone).has_pretrained and self.pretrained:
             raise ValueError(f"{self.backbone} has no pretrained weights; set model.pretrained=false")
         return self
 
@@ -143,13 +141,18 @@ class OptimConfig(Section):
 
 
 class PhaseConfig(Section):
-    """A stretch of epochs with a schedule of its own: linear warm-up, then cosine to `min_lr`."""
+    """A stretch of epochs with a schedule of its own: linear warm-up to `lr`, then down to `min_lr` at the lowest."""
 
     epochs: Count
     lr: Positive
     min_lr: NonNegative
     warmup_epochs: NonNegative
     freeze_backbone: bool
+    # cosine: half a cosine over the rest of the phase. constant: `lr` throughout. step: times `decay_factor` every
+    # `decay_epochs` epochs. plateau: the same after so many epochs without a better validation macro AUROC.
+    schedule: Literal["cosine", "plateau", "step", "constant"] = "cosine"
+    decay_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    decay_epochs: Count = 5
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> PhaseConfig:

@@ -1,6 +1,7 @@
 """Recipes on disk: YAML files of ``configs/``, merged and validated into a `Recipe`.
 
-A recipe names what it differs from with ``extends:``; a preset is laid over it; ``--set a.b=c`` comes last.
+A recipe names what it differs from with ``extends:``; a preset is laid over it; ``--set a.b=c`` comes last. The
+result is what a run's bundle holds, as one file of JSON.
 """
 
 from __future__ import annotations
@@ -15,24 +16,32 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from chexvision.config import Recipe, known_keys
-from chexvision.errors import UsageError
+from chexvision.config import SPLIT_RULES, Recipe, known_keys
+from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import read_regular
+from chexvision.files.json_files import first_problem, read_record
 from chexvision.layout import shared_dir
 
 _LARGEST = 2**20  # bytes of a recipe
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-4 is a number, as everybody who writes a learning rate expects, and without aliases.
+    """YAML in which 1e-4 is a number, without aliases, and in which a key is written once.
 
-    A few lines of aliases stand for billions of values; a recipe shares what it has with another by `extends`.
+    A few lines of aliases stand for billions of values; a recipe shares values with another one by `extends`.
     """
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases (*name) are not allowed in a recipe; write the value, or use extends")
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        written = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for number, key in enumerate(written) if key in written[:number]), None)
+        if twice is not None:
+            raise yaml.YAMLError(f"the key {twice!r} is written twice in one mapping")
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
@@ -82,6 +91,27 @@ def load_recipe(model: str, *, preset: str | None = None, overrides: Sequence[st
         raise UsageError(f"recipe {model}: {_explain(error)}") from None
     except (TypeError, ValueError) as error:
         raise UsageError(f"recipe {model}: {error}") from None
+
+
+def dump_resolved(recipe: Recipe) -> bytes:
+    """A resolved recipe as it travels in a bundle; see `read_resolved`."""
+    return (recipe.model_dump_json(indent=2) + "\n").encode()
+
+
+def read_resolved(path: Path) -> Recipe:
+    """Read a resolved recipe: every key is there, and nothing is merged. A split table's path is relative to it.
+
+    Raises:
+        UsageError: it cannot be read, or is not a resolved recipe.
+    """
+    try:
+        recipe = read_record(path, Recipe)
+    except ChexError as error:
+        raise UsageError(f"recipe {error}") from None
+    if recipe.data.split in SPLIT_RULES:
+        return recipe
+    data = recipe.data.model_copy(update={"split": str(path.parent / recipe.data.split)})
+    return recipe.model_copy(update={"data": data})
 
 
 def _find(name: str, known: Sequence[str], folder: Path, what: str) -> Path:
@@ -176,17 +206,14 @@ def _child(node: Any, part: str) -> Any:
 
 
 def _explain(error: ValidationError) -> str:
-    """The first problem of a pydantic error as one line."""
+    """The first problem of a pydantic error as one line, with what helps somebody who writes a recipe."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"unknown key {key!r}{_nearest(key, known_keys())}"
     if first["type"] == "missing":
         return f"key {key!r} is missing; extend a recipe that sets it, such as `extends: base`"
-    message = first["msg"].removeprefix("Value error, ")
-    given = first["input"]
-    value = f", got {given!r}" if isinstance(given, (str, int, float, bool, type(None))) else ""
-    return f"{key}: {message}{value}" if key else message
+    return first_problem(error)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

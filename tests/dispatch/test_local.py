@@ -45,7 +45,8 @@ def test_run_ends_with_its_artifact_its_log_and_a_record(cli: Cli, words: list[s
     run = Path("run").resolve()
     assert names(run) == ["exit-code", "input", "kernel", "log.txt", "running.lock", "tmp", "working"]
     assert (run / "log.txt").read_bytes().decode() in result.out
-    assert seen()["argv"][:5] == ["train", "--model", "densenet", "--data", str(shards)]
+    (bundle,) = (run / "tmp").glob("bundle-*")
+    assert seen()["argv"][:5] == ["train", "--recipe", f"{bundle}/recipe.json", "--data", str(shards)]
     record = only_record()
     assert (record.target, record.data, record.to) == ("local", str(shards), None)
     assert record.sessions[0].exit_code == 0

@@ -10,13 +10,14 @@ import pytest
 from huggingface_hub import HfApi
 
 from chexvision.errors import ChexError, UsageError
-from chexvision.recipes import load_recipe
+from chexvision.recipes import load_recipe, read_resolved
+from chexvision.shards.manifest import read_manifest
 from chexvision_dispatch.resolve import (
     confirmed,
     described_split,
     destination,
     pinned_data,
-    travelling_recipe,
+    recipe_files,
 )
 from tests.fakes.faults import Fault
 from tests.fakes.hub import FakeHub
@@ -76,7 +77,7 @@ def test_split_is_told_before_anything_is_sent(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.csv").write_text("patient_id,split\n1,train\n2,val\n")
-    assert described_split(load_recipe("densenet", overrides=words), f"a/b@{SHA}").startswith(said)
+    assert described_split(load_recipe("densenet", overrides=words), None).startswith(said)
 
 
 def test_split_of_drawn_shards_is_their_own(tmp_path: Path) -> None:
@@ -85,9 +86,9 @@ def test_split_of_drawn_shards_is_their_own(tmp_path: Path) -> None:
         "size": 32, "encoding": "png", "splits": {}, "shards": [], "files": [], "bad": [],
     }  # fmt: skip
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    assert described_split(load_recipe("densenet"), str(tmp_path)) == "shards: as they lie"
+    assert described_split(load_recipe("densenet"), read_manifest(tmp_path)) == "shards: as they lie"
     with pytest.raises(UsageError, match="these images are synthetic"):
-        described_split(load_recipe("densenet", overrides=["data.split=chexnet"]), str(tmp_path))
+        described_split(load_recipe("densenet", overrides=["data.split=chexnet"]), read_manifest(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["chex/xrays", "chex/xrays@main", "chex/xrays@v1"])
@@ -158,48 +159,52 @@ def test_destination_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         destination("a/b@main", "densenet", folders=False)
 
 
-def test_recipe_of_the_project_travels_by_name() -> None:
-    words = ["training.seed=7"]
-    recipe = load_recipe("densenet", preset="smoke", overrides=words)
-    travelling = travelling_recipe(recipe, "densenet", "smoke", words)
-    assert travelling.arguments == ["--model", "densenet", "--preset", "smoke", "--set", "training.seed=7"]
-    assert travelling.files == {}
-
-
-def test_recipe_file_travels_in_the_bundle_and_reads_the_same_there(tmp_path: Path) -> None:
+def test_resolved_recipe_travels_as_one_file_and_reads_the_same_there(tmp_path: Path) -> None:
     own = tmp_path / "mine.yaml"
     own.write_text("extends: densenet\noptim:\n  weight_decay: 3e-5\n")
-    words = ["training.seed=7"]
-    recipe = load_recipe(str(own), preset="smoke", overrides=words)
-    travelling = travelling_recipe(recipe, str(own), "smoke", words)
-    bundle = tmp_path / "elsewhere"
-    for name, content in travelling.files.items():
-        (bundle / name).parent.mkdir(parents=True)
-        (bundle / name).write_bytes(content)
-    there = [argument.replace("{bundle}", str(bundle)) for argument in travelling.arguments]
-    assert there == ["--model", str(bundle / "recipes" / "mine.yaml"), "--set", "training.seed=7"]
-    assert load_recipe(there[1], overrides=there[3:]) == recipe
+    recipe = load_recipe(str(own), preset="smoke", overrides=["training.seed=7"])
+    files = recipe_files(recipe)
+    assert list(files) == ["recipe.json"]
+    (tmp_path / "recipe.json").write_bytes(files["recipe.json"])
+    own.unlink()
+    assert read_resolved(tmp_path / "recipe.json") == recipe
 
 
-def test_split_table_travels_in_the_bundle(tmp_path: Path) -> None:
+def test_split_table_travels_next_to_the_recipe(tmp_path: Path) -> None:
     table = tmp_path / "my split.csv.gz"
     table.write_bytes(gzip.compress(b"patient_id,split\n1,train\n"))
-    words = [f"data.split={table}"]
-    recipe = load_recipe("densenet", overrides=words)
-    travelling = travelling_recipe(recipe, "densenet", None, words)
-    assert travelling.files == {"tables/my split.csv.gz": table.read_bytes()}
-    there = [a.replace("{bundle}", "/tmp/b: 1") for a in travelling.arguments if a.startswith("data.split=")]
-    assert load_recipe("densenet", overrides=there).data.split == "/tmp/b: 1/tables/my split.csv.gz"
+    recipe = load_recipe("densenet", overrides=[f"data.split={table}"])
+    files = recipe_files(recipe)
+    assert files["tables/my split.csv.gz"] == table.read_bytes()
+    there = tmp_path / "b: 1"
+    for name, content in files.items():
+        (there / name).parent.mkdir(parents=True, exist_ok=True)
+        (there / name).write_bytes(content)
+    assert read_resolved(there / "recipe.json").data.split == str(there / "tables" / "my split.csv.gz")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be used"),
+        ('{"name": "densenet"}', "model: Field required"),
+        ('{"optimizer": "adam"}', "recipe"),
+    ],
+)
+def test_file_that_is_not_a_resolved_recipe_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "recipe.json").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        read_resolved(tmp_path / "recipe.json")
 
 
 def test_split_table_that_is_missing_is_refused() -> None:
     recipe = load_recipe("densenet", overrides=["data.split=/none.csv"])
     with pytest.raises(UsageError, match=r"split /none\.csv: there is no such file"):
-        travelling_recipe(recipe, "densenet", None, [])
+        recipe_files(recipe)
 
 
 def test_split_table_that_is_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("patient_id,split\n1,trian\n")
     recipe = load_recipe("densenet", overrides=[f"data.split={tmp_path}/t.csv"])
     with pytest.raises(UsageError, match="line 2: unknown split 'trian'"):
-        travelling_recipe(recipe, "densenet", None, [])
+        recipe_files(recipe)

@@ -1,4 +1,4 @@
-"""Recipes from strangers, as `dispatch` and `train` read them."""
+"""Untrusted recipes, as `dispatch` and `train` read them."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ RECIPES: dict[str, tuple[str | bytes, str]] = {
     "deep lists": ("extends: densenet\nmodel: " + "[" * 3_000, "nested"),
     "deep mappings": ("a: {" * 3_000, "nested"),
     "large": ("# comment\n" * 200_000, "more than"),
+    "key twice": ("extends: densenet\ntraining: {seed: 1, seed: 2}\n", "the key 'seed' is written twice"),
     "list": ("- 1\n- 2\n", "must hold a mapping"),
     "empty": ("", "must hold a mapping"),
     "binary file": (bytes(range(256)), "is not YAML"),

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import hashlib
+import itertools
 from pathlib import Path
 
 import pytest
 import torch
 
 from chexvision.errors import ChexError
+from chexvision.training.checkpoint import fingerprint
 from chexvision.training.history import read_history
 from chexvision.training.training_session import STATE_FILE
 from tests.training.runs import figures, tiny_training, true_from, weights
@@ -40,6 +43,50 @@ def test_a_run_stopped_anywhere_goes_on_as_if_it_never_was(synthetic_shards: Pat
     assert cuts >= 3
     assert figures(session.history) == figures(whole.history)
     assert equal(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("schedule", ["plateau", "step"])
+def test_a_schedule_that_follows_the_history_resumes_with_the_same_rates(
+    synthetic_shards: Path, tmp_path: Path, schedule: str
+) -> None:
+    still = (
+        "training.phases=[{epochs: 4, lr: 1e-30, min_lr: 0, warmup_epochs: 0, freeze_backbone: true, "
+        f"schedule: {schedule}, decay_epochs: 1}}]"
+    )
+    whole = tiny_training(synthetic_shards, tmp_path / "whole", still)
+    assert whole.run()
+    for _ in range(20):
+        steps = itertools.count(1)
+        session = tiny_training(
+            synthetic_shards, tmp_path / "cut", still, should_stop=lambda steps=steps: next(steps) >= 3
+        )
+        if session.run():
+            break
+    rates = [(record.lr_first, record.lr_last) for record in whole.history]
+    assert rates == [(record.lr_first, record.lr_last) for record in session.history]
+    assert len(set(rates)) > 2
+    assert equal(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
+
+
+def test_a_state_of_before_schedules_could_be_chosen_still_resumes(synthetic_shards: Path, tmp_path: Path) -> None:
+    training = tiny_training(synthetic_shards, tmp_path)
+    added = {"training": {"phases": {"__all__": {"schedule", "decay_factor", "decay_epochs"}}}}
+    text = training.recipe.model_dump_json(exclude=added)
+    assert "schedule" not in text
+    then = hashlib.sha256(text.encode())
+    for split in (training.train_split, training.validation_split):
+        then.update("|".join(split.rows.filenames.tolist()).encode())
+    assert fingerprint(training.recipe, training.train_split, training.validation_split) == then.hexdigest()
+
+
+def test_a_split_table_may_be_in_another_folder_in_each_session(synthetic_shards: Path, tmp_path: Path) -> None:
+    training = tiny_training(synthetic_shards, tmp_path)
+
+    def of(split: str) -> str:
+        data = training.recipe.data.model_copy(update={"split": split})
+        return fingerprint(training.recipe.model_copy(update={"data": data}), training.train_split)
+
+    assert of("/tmp/bundle-1/mine.csv") == of("/tmp/bundle-2/mine.csv") != of("/tmp/bundle-1/other.csv")
 
 
 def test_micro_batches_take_the_steps_of_the_whole_batch(synthetic_shards: Path, tmp_path: Path) -> None:

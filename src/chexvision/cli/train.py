@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def train(
-    model: Annotated[str, typer.Option(help="A recipe of configs/ by name, or a YAML file.")],
+    model: Annotated[
+        str, typer.Option(help="A recipe of configs/ by name, or a YAML file.", show_default=False)
+    ] = "",
     data: Annotated[
         str, typer.Option(help="A folder of shards, or USER/NAME@<sha>. Default: the recipe's.", show_default=False)
     ] = "",
@@ -28,6 +30,10 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one value of the recipe; repeatable.")
     ] = None,
+    resolved: Annotated[
+        Path | None,
+        typer.Option("--recipe", metavar="FILE.json", help="A resolved recipe, in place of --model and its changes."),
+    ] = None,
     private: Annotated[
         bool, typer.Option("--private", help="Create the repository of --to so that only you see it.")
     ] = False,
@@ -37,7 +43,7 @@ def train(
     max_hours: Annotated[
         float | None,
         typer.Option(
-            help="Save the state and end after so many hours; the same command goes on from there.",
+            help="Save the state and end after so many hours; the same command continues from there.",
             show_default=False,
         ),
     ] = None,
@@ -45,19 +51,25 @@ def train(
 ) -> None:
     """Train a recipe on this machine; the artifact is left in WORK/artifact and published with --to.
 
-    Ctrl-C and SIGTERM save the state at the next step and end; the same command with the same --work goes on.
+    Ctrl-C and SIGTERM save the state at the next step and end; the same command with the same --work continues.
     """
     from chexvision.data.source import check_named
     from chexvision.errors import UsageError
     from chexvision.hub.reference import RepoRef, parse_reference
     from chexvision.provenance import Provenance
-    from chexvision.recipes import load_recipe
+    from chexvision.recipes import load_recipe, read_resolved
     from chexvision.runs.branch import RunBranch
     from chexvision.runs.run_progress import read_progress
 
     if max_hours is not None and max_hours <= 0:
         raise UsageError(f"--max-hours {max_hours:g} must be above 0")
-    recipe = load_recipe(model, preset=preset or None, overrides=overrides or ())
+    if resolved is not None and (model or preset or overrides):
+        raise UsageError("--recipe is resolved: leave out --model, --preset and --set, or name --model in its place")
+    if resolved is None and not model:
+        raise UsageError("name what to train: --model densenet")
+    recipe = (
+        read_resolved(resolved) if resolved else load_recipe(model, preset=preset or None, overrides=overrides or ())
+    )
     source = parse_reference(data or recipe.data.dataset)
     check_named(source)
     destination = parse_reference(to) if to else None
@@ -106,7 +118,7 @@ def _print(outcome: Outcome) -> None:
 
 
 def _check_data(source: Reference, config: DataConfig) -> None:
-    """See that the data fits the recipe, before a repository or branch is created and weights or shards downloaded.
+    """Check that the data fits the recipe, before a repository or branch is created and weights or shards downloaded.
 
     One process of a run is enough.
     """

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from chexvision.backbones import BACKBONES
+from chexvision.backbones import backbone_named
 from chexvision.config import ClaheConfig, Section
 from chexvision.errors import ChexError
 from chexvision.files.json_files import first_problem, read_file
@@ -46,9 +46,7 @@ class CheXVisionConfig(Section):
     @field_validator("backbone")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in BACKBONES:
-            known = ", ".join(sorted(BACKBONES))
-            raise ValueError(f"unknown backbone; this version knows {known}, a newer chexvision may know more")
+        backbone_named(name)
         return name
 
     @field_validator("findings")

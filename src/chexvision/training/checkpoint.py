@@ -53,7 +53,11 @@ class TrainingState:
 
 def fingerprint(recipe: Recipe, *splits: Split) -> str:
     """Equal for runs that compute the same: recipe, images and their order."""
-    digest = hashlib.sha256(recipe.model_dump_json().encode())
+    # A key that a later version added counts from where it differs from its default, and a split table by its name:
+    # each session has it in another folder.
+    data = recipe.data.model_copy(update={"split": Path(recipe.data.split).name})
+    resolved = recipe.model_copy(update={"data": data})
+    digest = hashlib.sha256(resolved.model_dump_json(exclude_defaults=True).encode())
     for split in splits:
         digest.update("|".join(split.rows.filenames.tolist()).encode())
     return digest.hexdigest()

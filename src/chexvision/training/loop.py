@@ -35,10 +35,11 @@ from chexvision.training.history import (
     dump_history,
     epochs_without_gain,
     read_history,
+    score,
 )
 from chexvision.training.loss import DualHeadLoss, pos_weight
 from chexvision.training.micro_batch_probe import TrialPass, compiled, fit_micro_batch
-from chexvision.training.optimizer import learning_rate, make_optimizer
+from chexvision.training.optimizer import Position, learning_rate, make_optimizer
 from chexvision.training.processes import in_all_processes, must_stop, share_buffers
 from chexvision.training.reporter import Reporter
 from chexvision.training.training_session import BEST_FILE, STATE_FILE
@@ -117,8 +118,10 @@ class Training:
             if number != current:
                 current = number
                 network, optimizer = self._begin_phase(phase, state)
-            done = self.steps * (epoch - phase_begin)
-            rates = [learning_rate(phase, done + step, self.steps) for step in range(self.steps)]
+            begin = self.steps * (epoch - phase_begin)
+            scores = [score(one.macro_auroc, one.validation_loss) for one in self.history[phase_begin:epoch]]
+            positions = (Position(begin + step, self.steps, scores) for step in range(self.steps))
+            rates = [learning_rate(phase, position) for position in positions]
             if not self._train_epoch(network, optimizer, epoch, rates, state):
                 return False
             self._end_epoch(optimizer, epoch, number, rates)
