@@ -1,22 +1,24 @@
-"""What the shell completes after options and arguments that take a name."""
+"""Names that the shell completes."""
 
 from __future__ import annotations
-
-from chexvision.recipes import preset_names, recipe_names
 
 
 def recipes() -> list[str]:
     """The recipes of ``configs/``."""
+    from chexvision.recipes import recipe_names
+
     return recipe_names()
 
 
 def presets() -> list[str]:
     """The presets of ``configs/presets/``."""
+    from chexvision.recipes import preset_names
+
     return preset_names()
 
 
 def run_ids() -> list[str]:
-    """The runs with a record on this machine, the last one first."""
+    """The runs that have a record on this machine."""
     from chexvision_dispatch.run_records import runs_dir
 
-    return sorted((path.stem for path in runs_dir().glob("*.json")), reverse=True)
+    return sorted(path.stem for path in runs_dir().glob("*.json"))

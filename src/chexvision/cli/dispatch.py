@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from chexvision.cli.completion import presets, recipes
 from chexvision.cli.shards import MaxBad, Private, Seed, ShardSize, Size, dataset_name, parse_bytes
 from chexvision.errors import UsageError
 
@@ -83,7 +84,10 @@ class Sending:
 def train(
     context: typer.Context,
     model: Annotated[
-        str, typer.Option(help="Recipe by name, such as densenet, or a YAML file.", show_default=False)
+        str,
+        typer.Option(
+            help="Recipe by name, such as densenet, or a YAML file.", show_default=False, autocompletion=recipes
+        ),
     ] = "",
     on: Where = On.KAGGLE,
     data: Annotated[
@@ -102,7 +106,9 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one value of the recipe; repeatable.")
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="Partial recipe laid over it, such as smoke.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Partial recipe laid over it, such as smoke.", autocompletion=presets)
+    ] = None,
     private: Annotated[
         bool, typer.Option("--private", help="Create the model's repository so that only you see it.")
     ] = False,

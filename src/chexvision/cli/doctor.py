@@ -8,9 +8,13 @@ from typing import Annotated
 
 import typer
 
+from chexvision.cli.completion import recipes
+
 
 def doctor(
-    model: Annotated[str, typer.Option(help="Recipe whose dataset is looked for.")] = "densenet",
+    model: Annotated[
+        str, typer.Option(help="Recipe whose dataset is looked for.", autocompletion=recipes)
+    ] = "densenet",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check what a dispatch needs, each with its remedy; exits with 1 if something needed is missing."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from chexvision.cli.completion import presets, recipes
+
 if TYPE_CHECKING:
     from chexvision.config import DataConfig
     from chexvision.hub.reference import Reference
@@ -16,7 +18,10 @@ if TYPE_CHECKING:
 
 def train(
     model: Annotated[
-        str, typer.Option(help="A recipe of configs/ by name, or a YAML file.", show_default=False)
+        str,
+        typer.Option(
+            help="A recipe of configs/ by name, or a YAML file.", show_default=False, autocompletion=recipes
+        ),
     ] = "",
     data: Annotated[
         str, typer.Option(help="A folder of shards, or USER/NAME@<sha>. Default: the recipe's.", show_default=False)
@@ -25,7 +30,10 @@ def train(
         str, typer.Option(help="Where to publish: USER/REPO on the Hub, or a folder.", show_default=False)
     ] = "",
     preset: Annotated[
-        str, typer.Option(help="A preset laid over the recipe, such as smoke.", show_default=False)
+        str,
+        typer.Option(
+            help="A preset laid over the recipe, such as smoke.", show_default=False, autocompletion=presets
+        ),
     ] = "",
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one value of the recipe; repeatable.")
