@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from pathlib import Path
 
 import pytest
@@ -56,10 +55,7 @@ def test_a_schedule_that_follows_the_history_resumes_with_the_same_rates(
     whole = tiny_training(synthetic_shards, tmp_path / "whole", still)
     assert whole.run()
     for _ in range(20):
-        steps = itertools.count(1)
-        session = tiny_training(
-            synthetic_shards, tmp_path / "cut", still, should_stop=lambda steps=steps: next(steps) >= 3
-        )
+        session = tiny_training(synthetic_shards, tmp_path / "cut", still, should_stop=true_from(3))
         if session.run():
             break
     rates = [(record.lr_first, record.lr_last) for record in whole.history]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chexvision.cli.completion import recipes
+from chexvision.cli.names import Model
 from chexvision.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ app = typer.Typer(
 )
 
 Data = Annotated[str, typer.Option(help="A folder of shards, or USER/NAME@<sha>.")]
-Model = Annotated[str, typer.Option(help="A recipe of configs/.", autocompletion=recipes)]
 Batch = Annotated[int, typer.Option(min=1, help="Images per pass.")]
 Size = Annotated[int, typer.Option(min=32, help="Side of the images in pixels.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Cores to use. Default: all.", show_default=False)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from chexvision.cli import one_line, run_view
-from chexvision.cli.completion import run_ids
+from chexvision.cli.names import Run
 from chexvision.errors import ChexError, UsageError
 
 if TYPE_CHECKING:
@@ -26,10 +26,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Run = Annotated[
-    str | None,
-    typer.Argument(metavar="[RUN]", show_default=False, help="Id or its beginning.", autocompletion=run_ids),
-]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 T = TypeVar("T")
 
