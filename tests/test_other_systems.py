@@ -56,7 +56,7 @@ def test_workers_are_refused_in_one_line_on_a_mac(capsys: pytest.CaptureFixture[
         main(["bench", "input", "--data", str(tmp_path), "--workers", "1"])
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
-        "error: --workers: this system cannot hold a process to some cores; leave it out\n"
+        "error: --workers: this system cannot restrict a process to cores; omit the option\n"
     )
 
 
@@ -64,7 +64,7 @@ def test_workers_are_refused_in_one_line_on_a_mac(capsys: pytest.CaptureFixture[
 def test_radiographs_are_measured_on_a_mac(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["bench", "shards", "--data", str(tmp_path)])
-    assert "holds no PNG files" in capsys.readouterr().err  # and nothing about cores
+    assert "contains no PNG files" in capsys.readouterr().err  # and nothing about cores
     assert ended.value.code == 2
 
 

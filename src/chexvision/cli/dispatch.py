@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from chexvision.cli.names import Model, Preset
 from chexvision.cli.shards import MaxBad, Private, Seed, ShardSize, Size, dataset_name, parse_bytes
 from chexvision.errors import UsageError
 
@@ -82,9 +83,7 @@ class Sending:
 @app.callback(invoke_without_command=True)
 def train(
     context: typer.Context,
-    model: Annotated[
-        str, typer.Option(help="Recipe by name, such as densenet, or a YAML file.", show_default=False)
-    ] = "",
+    model: Model = "",
     on: Where = On.KAGGLE,
     data: Annotated[
         str | None,
@@ -102,7 +101,7 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one value of the recipe; repeatable.")
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="Partial recipe laid over it, such as smoke.")] = None,
+    preset: Preset = None,
     private: Annotated[
         bool, typer.Option("--private", help="Create the model's repository so that only you see it.")
     ] = False,

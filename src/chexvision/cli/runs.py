@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from chexvision.cli import one_line, run_view
+from chexvision.cli.names import Run
 from chexvision.errors import ChexError, UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Run = Annotated[str | None, typer.Argument(metavar="[RUN]", show_default=False, help="Id or its beginning.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 T = TypeVar("T")
 
