@@ -100,8 +100,8 @@ class HubStore:
         except Exception as error:
             failure = hub_error(error, "publishing a run", RepoRef(self.repo_id))
             raise PublishError(
-                f"could not publish to {self.repo_id}: {failure}; the artifact is complete in {folder}: publish it then "
-                f"with: chexvision runs collect {tag}"
+                f"could not publish to {self.repo_id}: {failure}; the artifact is complete in {folder}: publish it "
+                f"then with: chexvision runs collect {tag}"
             ) from error
         return Publication(f"{api.endpoint}/{self.repo_id}/tree/{tag}", revision, f"{self.repo_id}@{revision}")
 
