@@ -90,7 +90,7 @@ def test_a_calibration_that_is_not_cached_is_an_error_and_not_left_out(
     code, out, error = run(capfd, "predict", reference, image)
     assert (code, out) == (1, "")
     message = error.splitlines()[-1]
-    assert message.startswith("error: calibration.json of chex/model@")
+    assert message.startswith("error: model chex/model@") and "(fetching calibration.json)" in message
     assert ("HF_HUB_OFFLINE is set" if why == "offline" else "the Hub did not answer") in message
     assert "chexvision pull" in message
     assert "Traceback" not in error

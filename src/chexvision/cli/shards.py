@@ -146,15 +146,15 @@ def verify(
     Of a dataset on the Hub, sizes, hashes and labels are read over the network; its images are not fetched.
     """
     from chexvision.hub.reference import parse_reference
+    from chexvision.hub.repository import resolve_revision
     from chexvision.parallel import usable_cores
-    from chexvision.shards.remote import pinned
     from chexvision.shards.verify import verify_remote, verify_shards
 
     reference = parse_reference(where)
     if isinstance(reference, Path):
         checks = verify_shards(reference, sample=sample, seed=seed, workers=workers or usable_cores())
     else:
-        reference = pinned(reference)
+        reference = resolve_revision(reference, "dataset")
         checks = verify_remote(reference)
     failed = []
     for check in checks:
@@ -177,15 +177,16 @@ def info(
     import json
 
     from chexvision.hub.reference import parse_reference
+    from chexvision.hub.repository import resolve_revision
     from chexvision.shards.columns import folder_place
     from chexvision.shards.info import describe, lines
-    from chexvision.shards.remote import hub_place, list_files, pinned
+    from chexvision.shards.remote import hub_place, list_files
 
     reference = parse_reference(where)
     if isinstance(reference, Path):
         place = folder_place(reference)
     else:
-        reference = pinned(reference)
+        reference = resolve_revision(reference, "dataset")
         place = hub_place(reference, list_files(reference))
     found = describe(place)
     typer.echo(json.dumps(found.as_dict(), indent=2) if as_json else "\n".join(lines(found)))

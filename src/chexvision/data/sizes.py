@@ -13,7 +13,7 @@ from chexvision.preprocessing import LARGEST_SHARD_SIZE, Preprocessing
 from chexvision.radiograph import decode_grey
 from chexvision.shards.columns import BadShard, check_types, encoded_images, opened_shard
 from chexvision.shards.download import cached_shards
-from chexvision.shards.remote import fetch_manifest, first_shard, hub_failure
+from chexvision.shards.remote import fetch_manifest, first_shard
 
 Shape = tuple[int, int]  # height and width in pixels
 
@@ -58,13 +58,8 @@ def _shape_on_hub(reference: RepoRef) -> Shape:
     manifest = fetch_manifest(reference)
     if manifest is not None:
         return manifest.size, manifest.size
-    try:
-        with first_shard(reference) as file:
-            return _first_shape(file, str(reference))
-    except ChexError:
-        raise
-    except Exception as error:
-        raise hub_failure(reference, error) from error
+    with first_shard(reference) as file:
+        return _first_shape(file, str(reference))
 
 
 def _first_shape(shard: Path | IO[bytes], name: str) -> Shape:
