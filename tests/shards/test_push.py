@@ -14,7 +14,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from chexvision.cli import main
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.reference import RepoRef
-from chexvision.labels import FINDINGS
+from chexvision.labels import NIH
 from chexvision.shards.manifest import read_manifest
 from chexvision.shards.push import push_shards
 from tests.fakes.faults import Fault
@@ -66,7 +66,7 @@ def test_the_card_tells_the_hub_what_is_in_it(hub: FakeHub, small: Path) -> None
         name: counts.images for name, counts in manifest.splits.items()
     }
     assert {"name": "image", "dtype": "image"} in card["dataset_info"]["features"]
-    for finding in FINDINGS:
+    for finding in NIH.findings:
         counts = " | ".join(str(split.findings[finding]) for split in manifest.splits.values())
         assert f"| {finding} | {counts} |" in text
 

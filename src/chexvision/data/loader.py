@@ -34,7 +34,7 @@ class MicroBatch:
 
     Args:
         images: uint8[B, H, W] on the device.
-        targets: float[B, 15] on the device.
+        targets: float[B, K + 1] on the device, NaN where unknown.
         weights: float[B] on the device: 1, or 0 for an image that only fills up the pass.
         positions: int64[B] on the CPU: where in the effective batch each image stands.
         step: the optimisation step of the epoch it belongs to.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from chexvision.files.atomic import write_text_atomic
 from chexvision.files.json_files import first_problem
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.hub.repo_files import CONFIG, WEIGHTS, at_commit, model_file
-from chexvision.labels import FINDINGS
+from chexvision.labels import NIH, LabelSpace
 from chexvision.models.model_config import CheXVisionConfig, read_config
 from chexvision.models.normalize import plain
 from chexvision.models.weights import load_weights
@@ -43,7 +42,7 @@ class CheXVision(
         backbone: a name of `chexvision.backbones.BACKBONES`.
         hidden_features: width of the layer between pooled features and heads; 0 leaves it out.
         dropout: probability in [0, 1), applied before the heads.
-        findings: names of the K outputs, in their order; see `CheXVisionConfig`.
+        label_space: of the data that it is trained on; K is the number of its findings.
         preprocessing: what turns an original radiograph into the images that it takes.
 
     Raises:
@@ -60,7 +59,7 @@ class CheXVision(
         backbone: str = "densenet121",
         hidden_features: int = 512,
         dropout: float = 0.3,
-        findings: Sequence[str] = FINDINGS,
+        label_space: LabelSpace = NIH,
         preprocessing: Preprocessing | None = None,
     ) -> None:
         super().__init__()
@@ -69,13 +68,13 @@ class CheXVision(
                 backbone=backbone,
                 hidden_features=hidden_features,
                 dropout=dropout,
-                findings=tuple(findings),
+                label_space=label_space,
                 preprocessing=preprocessing or Preprocessing(),
             )
         except ValidationError as error:
             raise ChexError(f"a model cannot be built: {first_problem(error)}") from None
         self._config = config
-        self.findings = config.findings
+        self.label_space = config.label_space
         self.preprocessing = config.preprocessing
         self.backbone = build_backbone(backbone, pretrained=False)
         self.pool = nn.AdaptiveAvgPool2d(1)
@@ -88,6 +87,11 @@ class CheXVision(
         self.multilabel_head = nn.Linear(features, len(self.findings))
         self.binary_head = nn.Linear(features, 1)
         self._backbone_frozen = False
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """The names of the K outputs of the multilabel head, in order."""
+        return self.label_space.findings
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Classify a batch.
@@ -170,7 +174,7 @@ class CheXVision(
             raise ChexError(f"{reference} has no {WEIGHTS}; pickled weights are never loaded")
         checked = read_config(config)
         model = cls(
-            checked.backbone, checked.hidden_features, checked.dropout, checked.findings, checked.preprocessing
+            checked.backbone, checked.hidden_features, checked.dropout, checked.label_space, checked.preprocessing
         )
         load_weights(model, weights, map_location)
         return model.eval()
@@ -191,8 +195,12 @@ def build_backbone(name: str, *, pretrained: bool) -> nn.Module:
     return network
 
 
-def build_model(recipe: Recipe) -> CheXVision:
-    """The untrained model of a recipe, initialised from its seed.
+def build_model(recipe: Recipe, label_space: LabelSpace = NIH) -> CheXVision:
+    """The untrained model of a recipe, initialized from its seed.
+
+    Args:
+        recipe: what to build.
+        label_space: of the data.
 
     Raises:
         ChexError: the ImageNet weights could not be downloaded.
@@ -202,6 +210,7 @@ def build_model(recipe: Recipe) -> CheXVision:
         backbone=recipe.model.backbone,
         hidden_features=recipe.model.hidden_features,
         dropout=recipe.model.dropout,
+        label_space=label_space,
         preprocessing=Preprocessing(image_size=recipe.data.image_size, clahe=recipe.data.clahe),
     )
     if recipe.model.pretrained:

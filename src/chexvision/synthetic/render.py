@@ -34,7 +34,7 @@ def render_radiograph(
         rng: what differs from picture to picture of one patient: pose, exposure, vessels, place of the
             signs. Equal generators give pictures that differ by the signs alone.
         chest: the patient's measures.
-        findings: names out of `FINDINGS`, in canonical order.
+        findings: names out of `NIH.findings`, in canonical order.
         view: "PA" or "AP"; the heart casts a larger shadow in the latter, and the lungs are filled less.
         size: side in pixels.
     """
