@@ -36,7 +36,7 @@ def batch() -> tuple[Tensor, Tensor, Tensor]:
 def loss_and_gradient(loss: DualHeadLoss, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     logits = logits.clone().requires_grad_()
     value = loss({"multilabel_logits": logits[:, :-1], "binary_logits": logits[:, -1:]}, targets)
-    value.sum().backward()  # type: ignore[no-untyped-call]
+    value.sum().backward()
     assert logits.grad is not None
     return value.detach(), logits.grad
 
