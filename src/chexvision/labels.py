@@ -1,4 +1,4 @@
-"""Label sets: which findings there are, in which order, and how the labels of an image are written as text.
+"""Label sets: the findings in their order, and how the labels of an image are written as text.
 
 A label set is data: shards carry theirs in ``manifest.json`` and models in ``config.json``.
 """

@@ -146,7 +146,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     CheXVision(backbone="se_resnet34", hidden_features=0).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_features": 32}))
-    with pytest.raises(ChexError, match="does not hold this model's weights"):
+    with pytest.raises(ChexError, match="does not contain this model's weights"):
         CheXVision.from_pretrained(tmp_path)
     (tmp_path / "config.json").unlink()
     with pytest.raises(ChexError, match=r"no config\.json"):

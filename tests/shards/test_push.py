@@ -201,8 +201,8 @@ def test_the_commands_print_what_the_next_one_takes(
 def test_bad_input_is_one_line(hub: FakeHub, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     for words, code, message in [
-        (("push", small, "--repo", "drawn"), 2, "--repo drawn is no dataset's name; write USER/NAME"),
-        (("push", small, "--repo", "chex/drawn@main"), 2, "is no dataset's name"),
+        (("push", small, "--repo", "drawn"), 2, "--repo drawn is not a dataset's name; write USER/NAME"),
+        (("push", small, "--repo", "chex/drawn@main"), 2, "is not a dataset's name"),
         (("push", tmp_path / "none", "--repo", DATA), 2, "is not a folder"),
         (("push", tmp_path / "empty", "--repo", DATA), 2, "has no manifest.json"),
         (("push", small, "--repo", "else/drawn"), 3, "could not push to else/drawn"),

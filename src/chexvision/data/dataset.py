@@ -81,7 +81,7 @@ def open_split(
     """
     wanted, preprocessing = rows[name], preprocessing_of(source, config)
     with nullcontext() if quiet else Progress(f"decoding {name}", len(wanted), "images") as progress:
-        images = decoded_images(source, wanted, preprocessing, *([progress.advance] if progress else []))
+        images = decoded_images(source, wanted, preprocessing, progress.advance if progress else None)
     return Split(name, images, wanted, config.uncertain if name == "train" else "ignore")
 
 

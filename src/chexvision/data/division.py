@@ -45,7 +45,7 @@ def division_of(source: ShardSource, config: DataConfig) -> Division:
     """Divide the images of `source` as the recipe requests; without pixels.
 
     Raises:
-        UsageError: the rule is for other images, or leaves nothing to train on or to validate on.
+        UsageError: the rule is for other images, or leaves no images to train on or to validate on.
         ChexError: a shard cannot be read, or two splits share a patient.
     """
     choice = SplitChoice.of(config).fitting(synthetic=source.synthetic)
@@ -56,7 +56,7 @@ def _made(name: str, rows: dict[str, Rows], choice: SplitChoice) -> Division:
     """The division of the shards called `name` into `rows`.
 
     Raises:
-        UsageError: there is nothing to train on or to validate on.
+        UsageError: there are no images to train on or to validate on.
     """
     for split in ("train", "validation"):
         if not len(rows[split]):

@@ -92,7 +92,7 @@ def read_all(
     """Read every row's labels and patient, in the order of the shards.
 
     Args:
-        shards: the split that each is named for, and where it is.
+        shards: the split that each is named for, and its path.
         label_space: of the shards.
         read: the schema of a shard, and those of `COLUMNS` that it has.
         readers: how many shards to read at once.
@@ -166,7 +166,7 @@ def _rows_of(name: str, number: int, schema: pa.Schema, table: pa.Table, label_s
     """The rows of shard `number`, called `name`."""
     columns = set(schema.names)
     filenames: list[str] = table.column("filename").to_pylist()
-    known: dict[tuple[Any, ...], int] = {}  # combinations of labels; there are few
+    known: dict[tuple[Any, ...], int] = {}  # the distinct combinations of labels, which are few
     combination = [known.setdefault(texts, len(known)) for texts in label_texts(table)]
     try:
         values = np.array([label_space.values(*texts) for texts in known], np.float32)

@@ -1,4 +1,4 @@
-"""Where the shards of a run are: a folder, or a Hub dataset at a sha fetched into the Hub's cache."""
+"""The shards of a run: in a folder, or of a Hub dataset at a sha, fetched into the Hub's cache."""
 
 from __future__ import annotations
 

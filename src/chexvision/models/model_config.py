@@ -1,4 +1,4 @@
-"""`config.json` of a model: everything that is needed to build it again and to prepare images for it."""
+"""`config.json` of a model: everything that is needed to rebuild it and to prepare images for it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class CheXVisionConfig(Section):
         backbone: a name of `chexvision.backbones.BACKBONES`.
         hidden_features: width of the layer between pooled features and heads; 0 leaves it out.
         dropout: probability in [0, 1), applied before the heads.
-        label_space: what the model predicts.
+        label_space: the labels that the model predicts.
         preprocessing: how images are prepared.
     """
 
@@ -76,7 +76,7 @@ def read_config(path: Path) -> CheXVisionConfig:
     """Read and validate a ``config.json`` of this or an earlier format.
 
     Raises:
-        ChexError: it cannot be read, is of another program or a later format, or a value is out of bounds.
+        ChexError: it cannot be read, is from another program or of a later format, or a value is out of bounds.
     """
     data = read_file(path)
     try:

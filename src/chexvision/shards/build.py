@@ -111,7 +111,7 @@ def build_shards(
     if built is not None:
         made = (built.source, built.split, built.size, built.encoding, built.images + len(built.bad))
         if made != (source, rule, options.size, options.encoding, total):
-            raise UsageError(f"{out} holds shards of other images or options; name another folder to work in")
+            raise UsageError(f"{out} contains shards of other images or options; name another folder to work in")
         return built
     needed = expected_bytes(len(usable), options.size, options.encoding)
     with staged_folder(out, overwrite=options.overwrite, needed_bytes=needed, kept=session is not None) as folder:

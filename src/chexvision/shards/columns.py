@@ -101,8 +101,8 @@ def check_types(schema: pa.Schema, shard: str) -> None:
         if name not in schema.names:
             continue
         found = schema.field(name).type
-        holds, expected = _EXPECTED.get(name, _TEXT if kind == pa.string() else _NUMBER)
-        if not holds(found):
+        is_valid, expected = _EXPECTED.get(name, _TEXT if kind == pa.string() else _NUMBER)
+        if not is_valid(found):
             raise BadShard(f"{shard} has {found} in column {name!r}, expected {expected}")
 
 
@@ -129,13 +129,13 @@ _TEXT = (_is_text, "text")
 _NUMBER = (_is_number, "a number")
 _EXPECTED: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "image": (_is_image, "bytes of PNG or JPEG, or a struct with them"),
-    "patient_id": (types.is_integer, "a whole number"),
+    "patient_id": (types.is_integer, "an integer"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ShardPlace:
-    """A set of shards in a folder or on the Hub, whole or not.
+    """A set of shards in a folder or on the Hub, complete or not.
 
     Args:
         name: the folder, or ``USER/NAME@sha``.
@@ -161,7 +161,7 @@ def folder_place(folder: Path) -> ShardPlace:
     """The shards in a folder.
 
     Raises:
-        UsageError: there is no such folder.
+        UsageError: the folder does not exist.
         ChexError: the manifest cannot be read.
     """
     if not folder.is_dir():

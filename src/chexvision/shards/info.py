@@ -206,7 +206,7 @@ def lines(info: SetInfo) -> list[str]:
 
 
 def _shared_lines(info: SetInfo) -> list[str]:
-    """Which splits share patients, and what to do about it."""
+    """Which splits share patients, and how to divide them instead."""
     if not info.shared:
         return ["no patient is in two splits"]
     lines = [

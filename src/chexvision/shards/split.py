@@ -132,7 +132,7 @@ def split_for_build(
         return SplitRule(name, seed, sha256_of(*lists)), split_officially(*lists, seed)
     path = Path(name).expanduser()
     if not path.is_file():
-        raise UsageError(f"--split {name!r} is not 'official', 'patient' or a file with columns patient_id,split")
+        raise UsageError(f"--split {name!r} is neither 'official' nor 'patient' nor a file with patient_id,split")
     return SplitRule(path.name, seed, sha256_of(path)), read_split_table(path)
 
 

@@ -60,11 +60,11 @@ class _Contents:
 
 
 def verify_shards(folder: Path, *, sample: int, seed: int, workers: int) -> Iterator[Check]:
-    """Check a shard folder, one `Check` after the other as they are done.
+    """Check a shard folder; yields each `Check` when it is done.
 
     Args:
         folder: with `manifest.json` and ``data/``.
-        sample: how many images to decode, spread over all shards; 0 for all of them.
+        sample: number of images to decode, spread over all shards; 0 for all of them.
         seed: chooses them.
         workers: threads that decode.
 
@@ -76,8 +76,8 @@ def verify_shards(folder: Path, *, sample: int, seed: int, workers: int) -> Iter
     manifest = place.manifest
     if manifest is None:
         raise UsageError(
-            f"{folder} has no manifest.json; build shards with chexvision shards build, or see what these hold with: "
-            f"chexvision shards info {folder}"
+            f"{folder} has no manifest.json; build shards with chexvision shards build, or see what these "
+            f"contain with: chexvision shards info {folder}"
         )
     present = {entry.path for entry in manifest.all_files if (folder / entry.path).is_file()}
     yield Check("files present", tuple(_missing(present, manifest)))
@@ -85,29 +85,29 @@ def verify_shards(folder: Path, *, sample: int, seed: int, workers: int) -> Iter
     yield Check("no further shards", tuple(_extra(data, manifest)))
     altered = _altered(folder, manifest)
     yield Check("hashes", tuple(altered.values()))
-    whole = [entry for entry in manifest.shards if entry.path in present and entry.path not in altered]
-    contents = _read_contents(place, whole)
+    intact = [entry for entry in manifest.shards if entry.path in present and entry.path not in altered]
+    contents = _read_contents(place, intact)
     yield from _check_contents(contents, manifest)
     decoded, problems = _decode_sample(folder, contents.readable, manifest, sample, seed, workers)
     yield Check(f"{decoded} images decode", tuple(problems))
 
 
 def verify_remote(reference: RepoRef) -> Iterator[Check]:
-    """Check a dataset on the Hub against its manifest by what the Hub lists and the shards' columns but the images.
+    """Check a dataset on the Hub against its manifest by the Hub's listing and all columns but the images.
 
     Args:
         reference: pinned to a sha.
 
     Raises:
         UsageError: it has no manifest.
-        ChexError: it cannot be had, or the manifest cannot be read.
+        ChexError: it cannot be fetched, or the manifest cannot be read.
     """
     files = list_files(reference)
     place = hub_place(reference, files)
     manifest = place.manifest
     if manifest is None:
         raise UsageError(
-            f"{reference} has no manifest.json to check it against; see what it holds, and which patients its "
+            f"{reference} has no manifest.json to check it against; see what it contains, and which patients its "
             f"splits share, with: chexvision shards info {reference}"
         )
     yield Check("files present", tuple(_missing(files.keys(), manifest)))
@@ -115,8 +115,8 @@ def verify_remote(reference: RepoRef) -> Iterator[Check]:
     yield Check("no further shards", tuple(_extra(data, manifest)))
     altered = listed_otherwise(reference, files, manifest)
     yield Check("hashes", tuple(altered.values()))
-    whole = [entry for entry in manifest.shards if entry.path in files and entry.path not in altered]
-    yield from _check_contents(_read_contents(place, whole), manifest)
+    intact = [entry for entry in manifest.shards if entry.path in files and entry.path not in altered]
+    yield from _check_contents(_read_contents(place, intact), manifest)
 
 
 def listed_otherwise(reference: RepoRef, files: dict[str, RemoteFile], manifest: Manifest) -> dict[str, str]:
@@ -143,7 +143,9 @@ def _check_contents(contents: _Contents, manifest: Manifest) -> Iterator[Check]:
     yield Check("schema", tuple(contents.schema))
     yield Check("labels", tuple(contents.labels))
     yield Check("counts", tuple(contents.rows + _miscounted(contents, manifest)))
-    yield Check("file names differ", tuple(f"{n} is there {k} times" for n, k in contents.filenames.items() if k > 1))
+    yield Check(
+        "file names are unique", tuple(f"{n} occurs {k} times" for n, k in contents.filenames.items() if k > 1)
+    )
     patients = {split: [patient for patient in of if patient is not None] for split, of in contents.patients.items()}
     yield Check("patients in one split each", tuple(map(str, shared_patients(patients))))
 
@@ -228,7 +230,7 @@ def _miscounted(contents: _Contents, manifest: Manifest) -> list[str]:
             open_labels=found.open_labels,
         )
         if counts != expected:
-            problems.append(f"{split} holds {_differences(counts, expected)}")
+            problems.append(f"{split} has {_differences(counts, expected)}")
     return problems
 
 

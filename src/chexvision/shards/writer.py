@@ -16,7 +16,7 @@ from chexvision.labels import NIH, LabelCounts, LabelSpace
 from chexvision.shards.manifest import ShardEntry, SplitCounts
 from chexvision.shards.schema import SPLITS, Row, arrow_schema, columns_of, shard_name, to_batch
 
-ROWS_PER_GROUP = 100  # a reader takes a whole row group at a time: about 4 MB of 320² images
+ROWS_PER_GROUP = 100  # a reader takes one row group at a time: about 4 MB of 320² images
 _ROW_OVERHEAD = 512  # bytes that a row may take besides its image
 _GROUP_OVERHEAD = 8 << 10  # page headers and the row group's part of the footer
 _FILE_OVERHEAD = 32 << 10  # schema and the footer's fixed part
@@ -89,7 +89,7 @@ class _Shard:
 
     @property
     def expected_bytes(self) -> int:
-        """At most what the file would take if it were closed now."""
+        """An upper bound of the file's size if it were closed now."""
         return self._sink.bytes + self.groups * _GROUP_OVERHEAD + _FILE_OVERHEAD
 
     def write(self, rows: list[Row]) -> None:
@@ -168,7 +168,7 @@ class SplitWriter:
         """Append a row; shards and row groups are closed when they are full."""
         size = len(row.image) + _ROW_OVERHEAD
         if size + _GROUP_OVERHEAD + _FILE_OVERHEAD > self._limit:
-            raise UsageError(f"--shard-size {self._limit} bytes cannot hold one image of {len(row.image)} bytes")
+            raise UsageError(f"--shard-size {self._limit} bytes cannot contain one image of {len(row.image)} bytes")
         self._make_room(size)
         self._pending.append(row)
         self._pending_bytes += size
