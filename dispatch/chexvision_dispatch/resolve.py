@@ -72,7 +72,7 @@ def described_split(recipe: Recipe, manifest: Manifest | None) -> str:
     Raises:
         UsageError: see `SplitChoice.parse` and `SplitChoice.fitting`.
     """
-    synthetic = manifest is not None and manifest.source.kind == "drawn"
+    synthetic = manifest is not None and manifest.synthetic
     choice = SplitChoice.of(recipe.data).fitting(synthetic=synthetic)
     if choice.table is not None:
         split_of = list(read_split_table(choice.table).values())

@@ -19,7 +19,7 @@ from chexvision.cli import main
 from chexvision.errors import ChexError
 from chexvision.hub.reference import RepoRef
 from chexvision.hub.repo_files import at_commit
-from chexvision.labels import ABNORMAL, FINDINGS
+from chexvision.labels import NIH
 from chexvision.metrics.calibration import Calibration, Curve
 from chexvision.metrics.thresholds import ChosenOn
 from chexvision.models.classifier import CheXVision
@@ -28,7 +28,7 @@ from tests.fakes.fixtures import hub_here
 from tests.fakes.hub import FakeHub
 
 REPO = "chex/model"
-NAMES = (*FINDINGS, ABNORMAL)
+NAMES = NIH.outputs
 
 
 def artifact(folder: Path, *, intercept: float | None) -> Path:
