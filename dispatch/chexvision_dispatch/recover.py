@@ -43,7 +43,7 @@ def make_reachable(view: RunView, target: Target) -> list[str]:
         ChexError: the next session would silently begin anew, or the target or the Hub does not answer.
     """
     record, known = view.record, view.progress
-    if not record.sessions or known is None or not known.state or target.hands_on(record.sessions[-1]):
+    if not record.sessions or known is None or not known.state or target.passes_files_on(record.sessions[-1]):
         return []
     reached, left = _find(view, target)
     if left is None:
@@ -89,7 +89,7 @@ def is_out_of_reach(view: RunView, target: Target) -> bool:
         ChexError: the target or the Hub does not answer.
     """
     record, known = view.record, view.progress
-    if known is None or not known.state or target.hands_on(record.sessions[-1]):
+    if known is None or not known.state or target.passes_files_on(record.sessions[-1]):
         return False
     return _find(view, target)[1] is not None and bool(_obstacle(record, target))
 
@@ -114,7 +114,7 @@ def _find(view: RunView, target: Target) -> tuple[_Reached | None, RunProgress |
         reached = _Reached(on_branch, "on the run's branch")
         if known is None or _saved(on_branch) >= _told(known):
             return reached, None
-    handed_on = next((one for one in reversed(record.sessions[:-1]) if target.hands_on(one)), None)
+    handed_on = next((one for one in reversed(record.sessions[:-1]) if target.passes_files_on(one)), None)
     attached = _left_by(record, target, handed_on) if handed_on is not None else None
     if attached is not None and (reached is None or _saved(attached) > _saved(reached.progress)):
         reached = _Reached(attached, "in the output of an earlier session")

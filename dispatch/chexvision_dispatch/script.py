@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from packaging.requirements import Requirement
-
 from chexvision.errors import ChexError
 from chexvision.files.atomic import sha256_of
 from chexvision.layout import shared_dir
@@ -110,6 +108,8 @@ def check_script(record: RunRecord) -> None:
 
 def requirements() -> list[str]:
     """What the training side of this chexvision needs installed, as ``name`` with its range, sorted."""
+    from packaging.requirements import Requirement  # takes longer to import than `--help` may
+
     try:
         declared = metadata.requires("chexvision") or []
     except metadata.PackageNotFoundError:

@@ -87,11 +87,11 @@ def training(request: Request, recipe: Recipe, target: Target) -> Job:
         ChexError: see `pinned_data`, `confirmed` and `destination`.
     """
     files = recipe_files(recipe)
-    data = pinned_data(request.data or recipe.data.dataset, folders=target.reads_folders)
+    data = pinned_data(request.data or recipe.data.dataset, folders=target.is_here)
     manifest = manifest_of(data)
     if manifest is not None:  # a session reads the first image of shards without one, before it downloads them
         recipe.data.check_fits(manifest.size, data)
-    to = destination(request.to, request.model, folders=target.reads_folders)
+    to = destination(request.to, request.model, folders=target.is_here)
     if request.private and (to is None or not isinstance(parse_reference(to), RepoRef)):
         raise UsageError("--private is for a repository on the Hub: name one with --to USER/REPO, or leave it out")
     private = ["--private"] if request.private else []
@@ -131,7 +131,6 @@ def prepare(
     target: Target,
     run_id: str,
     folder: Path,
-    options: Mapping[str, records.Option],
 ) -> Prepared:
     """Pack and render a run. Nothing is written.
 
@@ -139,8 +138,7 @@ def prepare(
         job: what it is to do.
         target: where it is to run.
         run_id: its name.
-        folder: where its script is to lie.
-        options: what `target` was made with, for the run's next sessions.
+        folder: where its script will be.
 
     Raises:
         ChexError: see `pack` and `render`.
@@ -161,7 +159,7 @@ def prepare(
         folder=str(folder.resolve()),
         kernel=job.kernel.name,
         private=job.private,
-        options=options,
+        options=target.options.model_dump(mode="json"),
     )
     requested = [*(["GPU"] if job.kernel.process_per_gpu else []), "internet"] if target.may_withhold else []
     script = render(record, job.arguments, bundle, target.max_hours, requested)

@@ -187,12 +187,12 @@ def _progress(record: RunRecord, target: Target, *, ended: bool) -> tuple[RunPro
     unread: list[ChexError] = []
     settled = session.outcome is not None and found[0] is not None
     branch = branch_of(record)
-    if branch is not None and not target.reads_folders and not settled:
+    if branch is not None and not target.is_here and not settled:
         try:
             found.append(branch.progress())
         except ChexError as error:
             unread.append(error)
-    if target.reads_folders or (ended and not settled):
+    if target.is_here or (ended and not settled):
         try:
             place = target.collect(session, folder, [PROGRESS_FILE])
             found.append(read_progress(place, record.run_id) if place is not None else None)

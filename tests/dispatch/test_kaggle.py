@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chexvision_dispatch import run_records as records
-from chexvision_dispatch.targets.kaggle import Kaggle
+from chexvision_dispatch.targets.kaggle import Kaggle, KaggleOptions
 from chexvision_dispatch.targets.target import NotAsRequested
 from tests.dispatch.measured import measured_artifact, published_run
 from tests.dispatch.standin import RECORD, Cli, Result
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("packs_stand_in")
 
 @pytest.fixture
 def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_hub: FakeHub) -> Iterator[FakeKaggle]:
-    monkeypatch.setattr("chexvision_dispatch.targets.kaggle.POLLS", (0.0, 0.0))
+    monkeypatch.setattr("chexvision_dispatch.targets.kaggle_push.POLLS", (0.0, 0.0))
     fake_hub.add_token("hf_secret", "write")
     fake_hub.add_token("hf_attached", "write")
     fake_hub.plant_dataset("chex/xrays", SHA)
@@ -248,7 +248,7 @@ def test_token_dataset_that_is_not_ready_is_refused_before_the_push(
 def test_token_dataset_that_vanishes_before_the_push_is_a_failure_that_names_the_page(
     kaggle: FakeKaggle, token_dataset: str, tmp_path: Path
 ) -> None:
-    target = Kaggle("NvidiaTeslaT4", 1, token_dataset)
+    target = Kaggle(KaggleOptions(timeout_hours=1, token_dataset=token_dataset))
     target.check(None)
     target.prepare(RECORD, tmp_path)
     (tmp_path / "script.py").write_text("print('runs')")

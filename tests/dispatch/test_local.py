@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from chexvision_dispatch import run_records as records
-from chexvision_dispatch.targets.local import Local
+from chexvision_dispatch.targets.local import Local, LocalOptions
 from tests.dispatch.standin import RECORD, Cli
 from tests.fakes.hub import FakeHub
 
@@ -164,7 +164,7 @@ def test_session_that_ignores_a_stop_request_is_killed_with_what_it_started(tmp_
         "print('deaf', flush=True)\n"
         "subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
     )
-    target = Local(str(tmp_path / "run"))
+    target = Local(LocalOptions(run_dir=tmp_path / "run"))
     session = target.start(RECORD, tmp_path / "kernel")
     while "deaf" not in "".join(target.log(session, follow=False)):
         assert target.state(session).phase == "running"

@@ -14,7 +14,7 @@ from chexvision.errors import ChexError
 from chexvision.runs.branch import RunBranch
 from chexvision.runs.run_progress import PROGRESS_FILE, RunProgress
 from chexvision_dispatch import run_records as records
-from chexvision_dispatch.targets.kaggle import Kaggle
+from chexvision_dispatch.targets.kaggle import Kaggle, KaggleOptions
 from chexvision_dispatch.view import look
 from tests.dispatch.standin import RECORD, Cli
 from tests.fakes.faults import Fault
@@ -146,11 +146,11 @@ def test_session_that_kaggle_started_without_a_source_is_recorded(
 
 def test_session_of_another_account_is_not_attached(cli: Cli, kaggle: FakeKaggle, held_session: Session) -> None:
     """Kaggle drops the outputs of other accounts, public run logs show."""
-    target = Kaggle("NvidiaTeslaT4", 1, None)
+    target = Kaggle(KaggleOptions(timeout_hours=1))
     (own,) = records.find(None).sessions
     held_session.status = "COMPLETE"
-    assert target.hands_on(own)
-    assert not target.hands_on(records.Session(own.started_at, own.handle.replace("chex/", "other/", 1)))
+    assert target.passes_files_on(own)
+    assert not target.passes_files_on(records.Session(own.started_at, own.handle.replace("chex/", "other/", 1)))
 
 
 def test_state_that_is_lost_is_told_before_the_run_begins_anew(
@@ -215,7 +215,7 @@ def test_cancel_now_names_the_page_of_a_session_whose_id_nobody_knows(
 
 
 def test_cancel_now_that_kaggle_denies_quotes_it(held_session: Session) -> None:
-    target = Kaggle("NvidiaTeslaT4", 1, None)
+    target = Kaggle(KaggleOptions(timeout_hours=1))
     (session,) = records.find(None).sessions
     with pytest.raises(Exception, match=r"does not end session 7: Permission 'kernelSessions\.cancel' was denied"):
         target.kill(session, 7)
@@ -297,11 +297,11 @@ def test_run_is_resumed_although_the_kernel_of_an_earlier_session_was_deleted(
 
 
 def test_outage_is_not_taken_for_a_deleted_kernel(kaggle: FakeKaggle, held_session: Session) -> None:
-    target = Kaggle("NvidiaTeslaT4", 1, None)
+    target = Kaggle(KaggleOptions(timeout_hours=1))
     (session,) = records.find(None).sessions
     kaggle.faults.add("GetKernelSessionStatus", Fault.status(503), times=3)
     with pytest.raises(ChexError, match="HTTP 503"):
-        target.hands_on(session)
+        target.passes_files_on(session)
     held_session.ref = "chex/deleted"
     with pytest.raises(ChexError, match=r"shows chex no kernel \S+: it was deleted or is another user's$"):
         target.state(session)

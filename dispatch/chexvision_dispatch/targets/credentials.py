@@ -87,7 +87,7 @@ def sync(token: HubToken, dataset: str | None) -> tuple[str, bool]:
         raise ValueError(f"the token {token.unfit}")
     api, user = client.log_in()
     ref = dataset or f"{user}/{DATASET}"
-    known = _status(api, ref)
+    known = client.dataset_status(api, ref)
     # The client uploads from files: one of its own, readable by this user alone and gone right afterwards.
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
         (Path(folder) / TOKEN_FILE).touch(mode=0o600)
@@ -110,18 +110,6 @@ def sync(token: HubToken, dataset: str | None) -> tuple[str, bool]:
         raise ChexError(f"Kaggle did not take the dataset {ref}: {answer.error if answer else 'it did not arrive'}")
     write_text_atomic(_memory(), json.dumps({"kaggle_dataset": ref}) + "\n")
     return ref, known is None
-
-
-def _status(api: Any, ref: str) -> str | None:
-    """Kaggle's word for how far a dataset is, such as "ready"; None where there is none that the user may see."""
-    from requests import RequestException
-
-    try:
-        return str(api.dataset_status(ref))
-    except RequestException as error:
-        if client.status_of(error) in (403, 404):
-            return None
-        raise client.explained(error, f"while looking for the dataset {ref}") from None
 
 
 def _is_private(api: Any, ref: str) -> bool:
@@ -150,7 +138,7 @@ def status() -> list[Rank]:
         return [*places, Rank("Kaggle credentials", False, str(error))]
     places.append(Rank("Kaggle credentials", True, f"of {user}"))
     ref = remembered_dataset() or f"{user}/{DATASET}"
-    state = _status(api, ref)
+    state = client.dataset_status(api, ref)
     if state is None:
         note = f"there is no dataset {ref}; make it with: chexvision credentials sync"
         return [*places, Rank("Kaggle token dataset", False, note)]
@@ -182,7 +170,7 @@ def forget() -> str | None:
 
     api, user = client.log_in()
     ref = remembered_dataset() or f"{user}/{DATASET}"
-    known = _status(api, ref) is not None
+    known = client.dataset_status(api, ref) is not None
     if known:
         try:
             api.dataset_delete(*ref.split("/"), no_confirm=True)

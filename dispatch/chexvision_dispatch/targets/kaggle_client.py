@@ -81,6 +81,22 @@ def gpu_quota(api: Any) -> Quota | None:
     )
 
 
+def dataset_status(api: Any, ref: str) -> str | None:
+    """How far a dataset is in Kaggle's words, such as "ready"; None where there is none that the user may see.
+
+    Raises:
+        ChexError: Kaggle does not answer.
+    """
+    from requests import RequestException
+
+    try:
+        return str(api.dataset_status(ref))
+    except RequestException as error:
+        if status_of(error) in (403, 404):
+            return None
+        raise explained(error, f"while looking for the dataset {ref}") from None
+
+
 def log_in() -> tuple[Any, str]:
     """The client and the name of its user; its own way of saying no is a page of help and `exit`."""
     from requests import RequestException
