@@ -1,4 +1,4 @@
-"""A build of shards as a run: from the release where it lies on Kaggle, or from a folder of this machine."""
+"""A build of shards as a run: from the release on Kaggle, or from a folder of this machine."""
 
 from __future__ import annotations
 

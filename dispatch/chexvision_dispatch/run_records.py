@@ -155,7 +155,7 @@ def every(on_damaged: Callable[[ChexError], object]) -> list[RunRecord]:
     """All records that can be read, the one dispatched last at the end.
 
     Args:
-        on_damaged: told why another one cannot be read.
+        on_damaged: called with why another one cannot be read.
     """
     records = []
     for path in sorted(runs_dir().glob("*.json")):
@@ -170,7 +170,7 @@ def find(prefix: str | None) -> RunRecord:
     """The one run whose id begins with `prefix`; the last one dispatched where there is none.
 
     Raises:
-        UsageError: no run or several begin like that, or which one is the last cannot be told.
+        UsageError: no run or several begin like that, or it is not known which one is the last.
         ChexError: the record cannot be read.
     """
     if prefix is None:

@@ -1,4 +1,4 @@
-"""A dispatch from what was asked for to a running session."""
+"""A dispatch, from the request to a running session."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from chexvision_dispatch.targets.target import NotAsRequested, Refused, Target
 class Request:
     """What the user asked to train, in their own words; `data` None is the recipe's own dataset.
 
-    `private` is whether a repository that has to be created is seen by its owner alone.
+    `private` is whether a repository that has to be created is visible to its owner alone.
     """
 
     model: str
@@ -50,15 +50,15 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a session is to do, made exact.
+    """What a session will do, resolved.
 
     Args:
         kernel: the kind of work.
         arguments: words after ``chexvision``; see `render`.
-        files: what the bundle holds beside the source, by path.
+        files: what the bundle contains next to the source, by path.
         data: see `RunRecord`, as is `to`.
-        request: what was asked for, where it is training.
-        private: whether what it makes is to be its owner's alone.
+        request: the request, where it is training.
+        private: whether what it makes is visible to its owner alone.
         split: how the images will be divided, for a person.
         notes: what the user should know.
     """
@@ -110,7 +110,7 @@ def training(request: Request, recipe: Recipe, target: Target) -> Job:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A run that is ready to be sent: its record, its script and what the script holds.
+    """A run that is ready to be sent: its record, its script and what the script contains.
 
     Args:
         record: the run.
@@ -168,7 +168,7 @@ def prepare(
 
 
 def write(prepared: Prepared, target: Target, folder: Path) -> list[str]:
-    """Write the folder that is sent, whole or not at all; returns what the user should know.
+    """Write the folder that is sent atomically; returns what the user should know.
 
     Raises:
         UsageError: the folder exists and is not empty.
@@ -213,14 +213,14 @@ def create_destination(record: RunRecord) -> list[str]:
 
 
 def submit(prepared: Prepared, target: Target, folder: Path) -> tuple[RunRecord, list[str]]:
-    """Send a written run, creating its destination first; the record stands before anything is sent.
+    """Send a written run, creating its destination first; the record is written before anything is sent.
 
     Returns:
         The record with the session, and what the user should know.
 
     Raises:
-        ChexError: see `create_destination` and `Target.start`; where nothing was taken, no record and no folder are
-            left, and the repository stays, empty, for the next dispatch.
+        ChexError: see `create_destination` and `Target.start`; where nothing was accepted, no record and no folder
+            are left, and the repository stays, empty, for the next dispatch.
     """
     run_id = prepared.record.run_id
     try:

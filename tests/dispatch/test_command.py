@@ -197,7 +197,7 @@ class DummyOptions(TargetOptions):
 
 
 class Dummy(Target):
-    """A target of one file: it runs nothing and remembers what it was told."""
+    """A target of one file: it runs nothing and keeps its option."""
 
     name = "dummy"
     Options = DummyOptions

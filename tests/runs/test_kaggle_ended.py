@@ -1,4 +1,4 @@
-"""Sessions on Kaggle that were killed or cancelled, and what the next one goes on from."""
+"""Sessions on Kaggle that were killed or cancelled, and what the next one continues from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chexvision.runs.branch import RunBranch
 from chexvision.runs.run_progress import PROGRESS_FILE, RunProgress
 from chexvision_dispatch import run_records as records
 from chexvision_dispatch.targets.kaggle import Kaggle, KaggleOptions
-from chexvision_dispatch.view import look
+from chexvision_dispatch.view import poll
 from tests.dispatch.standin import RECORD, Cli
 from tests.fakes.faults import Fault
 from tests.fakes.hub import FakeHub
@@ -52,7 +52,7 @@ def test_state_in_the_output_of_a_killed_session_is_refused_collected_and_resume
     run_id = records.find(None).run_id
     failed = cli("runs", "wait")
     assert failed.code == 1
-    assert f"next: chexvision runs collect {run_id}, which brings its state here" in failed.err
+    assert f"next: chexvision runs collect {run_id}, which downloads its state" in failed.err
 
     refused = cli("runs", "resume")
     assert refused.code == 1
@@ -74,7 +74,7 @@ def test_state_in_the_output_of_a_killed_session_is_refused_collected_and_resume
     resumed = cli("runs", "resume")
     assert resumed.code == 0, resumed.err
     assert (
-        "going on from the state after epoch 1, brought from the session's output to the run's branch" in resumed.out
+        "continuing from the state after epoch 1, copied from the session's output to the run's branch" in resumed.out
     )
     let(gate, 2, 3)
     second = kaggle.sessions[1].wait()
@@ -98,13 +98,13 @@ def test_state_that_an_earlier_session_left_is_gone_on_from(
     hint = cli("runs", "status").out.splitlines()[-1]
     resumed = cli("runs", "resume")
     if epoch == 2:
-        assert hint == f"next   chexvision runs collect {RECORD.run_id}, which brings its state here"
+        assert hint == f"next   chexvision runs collect {RECORD.run_id}, which downloads its state"
         assert "the state after epoch 2 is only in the output of the session that failed" in resumed.err
         assert len(kaggle.sessions) == 2
         return
     assert hint == f"next   chexvision runs resume {RECORD.run_id}"
     assert resumed.code == 0, resumed.err
-    assert "going on from the state after epoch 1, in the output of an earlier session" in resumed.out
+    assert "continuing from the state after epoch 1, in the output of an earlier session" in resumed.out
     assert kaggle.sessions[2].request["kernelDataSources"] == [held_session.ref]
 
 
@@ -121,10 +121,10 @@ def test_output_that_is_further_than_the_branch_is_brought_there(
     kill(kaggle.sessions[0])
     rule.times = 0
     collected = cli("runs", "collect")
-    assert "state  after epoch 2, brought from the session's output to the run's branch" in collected.out
+    assert "state  after epoch 2, copied from the session's output to the run's branch" in collected.out
     assert f"next   chexvision runs resume {records.find(None).run_id}" in collected.out
     resumed = cli("runs", "resume")
-    assert "note   going on from the state after epoch 2, on the run's branch" in resumed.out
+    assert "note   continuing from the state after epoch 2, on the run's branch" in resumed.out
     let(gate, 3)
     assert kaggle.sessions[1].wait().status == "COMPLETE"
     assert "epoch 2\n" not in kaggle.sessions[1].text
@@ -153,7 +153,7 @@ def test_session_of_another_account_is_not_attached(cli: Cli, kaggle: FakeKaggle
     assert not target.passes_files_on(records.Session(own.started_at, own.handle.replace("chex/", "other/", 1)))
 
 
-def test_state_that_is_lost_is_told_before_the_run_begins_anew(
+def test_state_that_is_lost_is_reported_before_the_run_begins_again(
     cli: Cli, kaggle: FakeKaggle, held_session: Session
 ) -> None:
     lay_down(held_session, "training", epoch=4, state=("state.pt",))
@@ -272,7 +272,7 @@ def test_collect_is_suggested_where_no_session_can_be_given_the_state(cli: Cli, 
     (held_session.working / "state.pt").write_text("[1, 2]")
     held_session.status = "ERROR"
     run_id = records.find(None).run_id
-    assert f"next   chexvision runs collect {run_id}, which brings its state here" in cli("runs", "status").out
+    assert f"next   chexvision runs collect {run_id}, which downloads its state" in cli("runs", "status").out
     assert "the run publishes to no Hub repository" in cli("runs", "resume").err
     collected = cli("runs", "collect")
     assert collected.code == 0
@@ -328,4 +328,4 @@ def test_id_of_the_session_before_is_not_taken_for_that_of_the_last(held_session
         told = RunProgress(run_id=RECORD.run_id, status="training", session=number, updated_at="2999-01-01T00:00:00Z")
         told = told.model_copy(update={"kaggle_session_id": session_id})
         RunBranch("chex/model", RECORD.run_id).send({PROGRESS_FILE: told.to_json().encode()}, f"Session {number}")
-        assert look(records.find(None)).kaggle_session_id == known
+        assert poll(records.find(None)).kaggle_session_id == known

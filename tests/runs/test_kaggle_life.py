@@ -288,7 +288,7 @@ def test_session_without_gpu_and_internet_fails_with_what_to_do(cli: Cli, kaggle
         ("quota", "the week's GPU hours are used up"),
     ],
 )
-def test_refusals_are_told_apart(cli: Cli, kaggle: FakeKaggle, trouble: str, message: str) -> None:
+def test_refusals_are_distinguished(cli: Cli, kaggle: FakeKaggle, trouble: str, message: str) -> None:
     class Any_(frozenset[str]):
         def __contains__(self, title: object) -> bool:
             return True
@@ -319,7 +319,7 @@ def test_push_whose_answer_was_lost_for_good_is_found_by_resume_and_not_made_twi
     assert cli("runs", "wait").code == 0
 
 
-def test_artifact_that_could_not_be_published_is_told_apart_and_collected_later(
+def test_artifact_that_could_not_be_published_is_distinguished_and_collected_later(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
 ) -> None:
     rule = fake_hub.faults.add(r"POST /api/models/chex/model/commit/main", Fault.status(400), times=99)

@@ -63,7 +63,7 @@ def strike(kaggle: FakeKaggle, clock: Clock, action: Fault, first: str = "GetKer
 
 
 def outage_lines(err: str) -> list[str]:
-    return [line for line in err.splitlines() if "Polling on until" in line or "answered again" in line]
+    return [line for line in err.splitlines() if "Polling until" in line or "answered again" in line]
 
 
 @pytest.mark.parametrize("words", [["wait"], ["status", "--watch"], ["wait", "--auto-resume"], ["logs", "-f"]])

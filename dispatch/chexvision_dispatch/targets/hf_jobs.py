@@ -44,7 +44,7 @@ request = urllib.request.Request(url)
 request.add_unredirected_header("Authorization", "Bearer " + os.environ["HF_TOKEN"])
 script = urllib.request.urlopen(request, timeout=60).read()
 if hashlib.sha256(script).hexdigest() != sha256:
-    sys.exit("error: the script was altered on its way; dispatch it again")
+    sys.exit("error: the script was altered in transit; dispatch it again")
 root = pathlib.Path(os.environ.get("CHEXVISION_ROOT", "/tmp/chexvision"))
 for name in ("working", "input", "tmp"):
     (root / name).mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ os.execv(sys.executable, [sys.executable, "-u", str(root / "script.py")])
 
 
 class HfJobsOptions(TimeLimit):
-    """What a job is told."""
+    """Options of a job."""
 
     longest = 24 * 7
     instead: ClassVar = {
@@ -120,7 +120,7 @@ class HfJobs(Target):
             raise Refused(str(error)) from error
         url = f"{constants.ENDPOINT}/{repo_id}/resolve/{sha}/{SCRIPT_NAME}"
         try:
-            # Not tried again: a job whose answer was lost would be paid twice.
+            # Not retried: a job whose answer was lost would be paid for twice.
             job = HfApi(token=token).run_job(
                 image=self.options.docker_image or IMAGE,
                 command=["python", "-c", FETCH, url, hashlib.sha256(script).hexdigest()],
@@ -137,7 +137,7 @@ class HfJobs(Target):
                     "https://huggingface.co/settings/jobs before you dispatch again"
                 ) from error
             failure = str(hub_error(error, "starting the job")).replace(token, "***")
-            raise Refused(f"the Hub did not take the job: {failure}") from error
+            raise Refused(f"the Hub did not accept the job: {failure}") from error
         return Session(now(), job.id, job.url)
 
     def state(self, session: Session) -> SessionState:

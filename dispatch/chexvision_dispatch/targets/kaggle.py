@@ -32,7 +32,7 @@ _NOT_FOR_THIS = {
     "Tpu1VmV38": "it is a TPU, and training needs a GPU; take NvidiaTeslaT4",
 }
 _DATASET = re.compile(r"^[\w-]+/[\w-]+$")
-# The first is where today's images lie; public kernels name those of the other two.
+# The first is of today's images; public kernels name those of the other two.
 _IMAGE = re.compile(
     r"gcr\.io/(kaggle-private-byod/python@sha256:[0-9a-f]{64}"
     r"|kaggle-(gpu-)?images/python(@sha256:[0-9a-f]{64}|:[\w.-]+))"
@@ -53,7 +53,7 @@ class _NoKernel(ChexError):
 
 
 class KaggleOptions(TimeLimit):
-    """What a run on Kaggle is told."""
+    """Options of a run on Kaggle."""
 
     longest = 12  # hours: a session is cut after these, whatever it asked for
     instead: ClassVar = {"max_hours": "it follows from --timeout-hours"}
@@ -67,7 +67,7 @@ class KaggleOptions(TimeLimit):
         ACCELERATORS[0]
     )
     docker_image: Annotated[str | None, typer.Option(help="Pin the session's image, one of Kaggle's own.")] = None
-    public: Annotated[bool, typer.Option("--public", help="Show the kernel to everybody.")] = False
+    public: Annotated[bool, typer.Option("--public", help="Make the kernel public.")] = False
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -104,7 +104,7 @@ class Kaggle(Target):
         # A run that was dispatched before there was one is given it in its next session.
         self._token_dataset = options.token_dataset or (None if dry_run else remembered_dataset())
         self._client: tuple[Any, str] | None = None
-        self._user = client.written_down_user() if dry_run else None
+        self._user = client.known_user() if dry_run else None
 
     @property
     def has_token(self) -> bool:
@@ -219,7 +219,7 @@ class Kaggle(Target):
                 lambda: self._api.kernels_status(session.handle), what=f"status of {session.handle}", attempts=3
             )
         except ValueError:
-            # What the client makes of 401 and 403 alike.
+            # The client's error for both 401 and 403.
             raise self._no_kernel(session) from None
         except RequestException as error:
             if client.status_of(error) == 404:
@@ -236,7 +236,7 @@ class Kaggle(Target):
         return output.log(self._api, session.handle, lambda: self.state(session), follow=follow)
 
     def cancel(self, session: Session) -> bool:
-        """Kaggle passes nothing on to a session."""
+        """Kaggle forwards nothing to a session."""
         return False
 
     def kill(self, session: Session, kaggle_session_id: int | None) -> None:
@@ -260,13 +260,13 @@ def _budget(quota: client.Quota, needs: GpuHours) -> str:
     Raises:
         Refused: it does not, and is to be refused then.
     """
-    told = f"Kaggle quota: {quota}"
+    text = f"Kaggle quota: {quota}"
     if needs.hours is not None:
-        told += f"; this recipe takes about {needs.hours:.1f} ({needs.basis})"
+        text += f"; this recipe takes about {needs.hours:.1f} ({needs.basis})"
     if quota.left > 0 and (needs.hours is None or needs.hours <= quota.left):
-        return told
+        return text
     # A run that is resumed has no estimate, and no way to choose.
     remedy = "wait" if needs.hours is None else "wait, or choose fewer epochs or images"
     if not needs.force and (needs.measured or quota.left == 0):
-        raise Refused(f"{told}; {remedy}{'' if needs.hours is None else ', or add --force'}")
-    return f"{told}, which may not fit: {remedy}; a session that is cut off can be resumed when hours are left"
+        raise Refused(f"{text}; {remedy}{'' if needs.hours is None else ', or add --force'}")
+    return f"{text}, which may not fit: {remedy}; a session that is cut can be resumed when hours are left"

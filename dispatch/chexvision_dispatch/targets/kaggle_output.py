@@ -115,7 +115,7 @@ def _listing(api: Any, kernel: str) -> list[tuple[str, str]]:
 
 
 def _fetch(url: str, path: Path) -> None:
-    """Download one file, whole or not at all. The address is signed: no credentials go there."""
+    """Download one file atomically. The address is signed: no credentials go there."""
     import requests
 
     with requests.get(url, stream=True, timeout=60) as response:

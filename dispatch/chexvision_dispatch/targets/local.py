@@ -24,8 +24,8 @@ from chexvision_dispatch.script import SCRIPT_NAME
 from chexvision_dispatch.targets.target import GpuHours, Refused, SessionState, Target, TargetOptions
 
 LOG_NAME = "log.txt"
-EXIT_NAME = "exit-code"  # written by the script's last breath; not there after a SIGKILL
-LOCK_NAME = "running.lock"  # held by the script as long as it runs, whatever becomes of us
+EXIT_NAME = "exit-code"  # written when the script ends; missing after a SIGKILL
+LOCK_NAME = "running.lock"  # held by the script as long as it runs, whatever happens to us
 
 # Training needs none of these; what a process does not know it cannot print.
 _WITHHELD = ("KAGGLE_API_TOKEN", "KAGGLE_KEY", "KAGGLE_USERNAME")
@@ -33,7 +33,7 @@ _POLL_S = 0.1
 
 
 class LocalOptions(TargetOptions):
-    """What a run on this machine is told."""
+    """Options of a run on this machine."""
 
     instead: ClassVar = {
         "timeout_hours": "take --max-hours",
@@ -107,7 +107,7 @@ class Local(Target):
         return Session(now(), str(process.pid))
 
     def state(self, session: Session) -> SessionState:
-        """Whether the script lives, and its exit code."""
+        """Whether the script runs, and its exit code."""
         if self._lives():
             return SessionState("running")
         try:

@@ -1,4 +1,4 @@
-"""What a target, a place that runs bundles, can do and is told. A new one is a module and a line in `registry`."""
+"""Interface and options of a target, which runs bundles. A new one is a module and a line in `registry`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Busy(Refused):
 
 
 class NotAsRequested(ChexError):
-    """A session runs, but without something that it needs; `session` has to be recorded all the same."""
+    """A session runs, but without something that it needs; `session` has to be recorded nevertheless."""
 
     def __init__(self, message: str, session: Session) -> None:
         super().__init__(message)
@@ -74,7 +74,7 @@ class GpuHours:
 
 
 class TargetOptions(BaseModel):
-    """What a target is told beside the run. The run's record keeps it, without any secret.
+    """Options of a target, without any secret; the run's record keeps them.
 
     Each field is an option of `chexvision dispatch`, declared as ``Annotated[type, typer.Option(help=...)]`` with a
     default; a validator's message is printed as it is.
@@ -128,11 +128,11 @@ class TimeLimit(TargetOptions):
 
 
 class Target(ABC):
-    """A place that runs scripts. `check`, `prepare` and `start` come in this order, the rest at any time later.
+    """Runs scripts. `check`, `prepare` and `start` come in this order, the rest at any time later.
 
     Args:
-        options: what this target is told.
-        dry_run: whether nothing is to be sent anywhere, and nobody asked.
+        options: its own.
+        dry_run: whether nothing is sent, and no service is called.
 
     Attributes:
         name: in the registry.
@@ -173,7 +173,7 @@ class Target(ABC):
             What the user should know.
 
         Raises:
-            ChexError: credentials, a quota, a data source or an option will not do.
+            ChexError: credentials, a quota, a data source or an option is not usable.
         """
 
     def prepare(self, record: RunRecord, folder: Path) -> list[str]:
@@ -241,7 +241,7 @@ class Target(ABC):
         return False
 
     def collect(self, session: Session, folder: Path, names: Sequence[str]) -> Path | None:
-        """Download some of what an ended session left, each file whole or not at all.
+        """Download some of what an ended session left, each file atomically.
 
         Args:
             session: one that ended.

@@ -133,7 +133,7 @@ def shards(
     dry_run: DryRun = False,
     out: Out = None,
 ) -> None:
-    """Build shards of the NIH release where it lies on Kaggle, without a download, and push them to the Hub."""
+    """Build shards of the NIH release on Kaggle, without a download, and push them to the Hub."""
     from chexvision_dispatch.build_request import ShardsRequest, building
 
     dataset = dataset_name("--to", to)
@@ -151,7 +151,7 @@ def _refuse_options_before(subcommand: str, context: typer.Context) -> None:
 
 
 def _send(name: str, job: Callable[[Target], Job], sending: Sending, recipe: Recipe | None = None) -> None:
-    """Prepare a run called `name` and send it, as `sending` says; `recipe` is what it trains, if it does."""
+    """Prepare a run called `name` and send it, as `sending` describes; `recipe` is what it trains, if it does."""
     from chexvision.provenance import new_run_id
     from chexvision_dispatch import submit
     from chexvision_dispatch.run_records import runs_dir
