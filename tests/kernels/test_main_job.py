@@ -20,7 +20,7 @@ from chexvision.models import CheXVision
 from chexvision.nih.release import patient_of
 from chexvision.recipes import load_recipe
 from chexvision_dispatch.gpu_hours import gpu_hours
-from tests.dispatch.measured import OPTIONS, published_run
+from tests.dispatch.measured import TARGET, published_run
 from tests.fakes.fixtures import HUB_TOKEN
 from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle
@@ -125,7 +125,7 @@ def test_a_dispatched_run_appears_on_the_hub_in_one_tagged_commit(
         # The next dispatch of the recipe knows how long it takes.
         published_run(session.working / "artifact")
         recipe = load_recipe("densenet", preset="smoke", overrides=QUICK[1::2])
-        assert gpu_hours(recipe, OPTIONS).measured
+        assert gpu_hours(recipe, TARGET).measured
 
         # What others pull is what was trained, bit for bit.
         trained = CheXVision.from_pretrained(session.working / "artifact")

@@ -30,7 +30,7 @@ def test_a_seeded_run_repeats_exactly_and_another_seed_does_not(synthetic_shards
     assert not equal(runs["first"][1], runs["other"][1])
 
 
-def test_a_run_stopped_anywhere_goes_on_as_if_it_never_was(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_a_run_stopped_anywhere_continues_as_if_it_never_was(synthetic_shards: Path, tmp_path: Path) -> None:
     whole = tiny_training(synthetic_shards, tmp_path / "whole")
     assert whole.run()
     assert whole.steps > 3

@@ -88,7 +88,7 @@ def train(
     try:
         _check_data(source, recipe.data)
     except Exception as error:
-        if provenance is not None:  # dispatched: the laptop reads there that another session would fail alike
+        if provenance is not None:  # dispatched: the laptop reads that another session would fail as well
             session.fail(error)
         raise
     # Before torch is imported: a token that may not write is found out at once.
