@@ -18,7 +18,7 @@ from chexvision.config import Recipe
 from chexvision.errors import ChexError
 from chexvision.hub.account import NEW_TOKEN_PAGE, machine_token
 from chexvision.hub.reference import RepoRef, parse_reference
-from chexvision.hub.retry import reason, status_of
+from chexvision.hub.repository import resolve_revision
 from chexvision_dispatch.bundle import pack
 from chexvision_dispatch.run_records import runs_dir
 from chexvision_dispatch.script import SIZE_LIMIT
@@ -127,21 +127,11 @@ def _hub() -> tuple[bool, str]:
 
 
 def _dataset(recipe: Recipe) -> tuple[bool, str]:
-    from huggingface_hub import HfApi
-
     reference = parse_reference(recipe.data.dataset)
     if not isinstance(reference, RepoRef):
         return reference.is_dir(), f"the folder {reference}{'' if reference.is_dir() else ' is not there'}"
-    try:
-        sha = HfApi().repo_info(reference.repo_id, revision=reference.revision, repo_type="dataset").sha
-    except Exception as error:
-        # Each generation of the client lets another HTTP library's errors out.
-        if status_of(error) in (401, 404):
-            return False, f"the Hub shows no {reference}; look at its name, and at your token if it is private"
-        raise ChexError(
-            f"the Hub did not answer about {reference} ({reason(error)}); look at your connection"
-        ) from error
-    pinned = "" if reference.is_pinned else f", now at {sha}"
+    found = resolve_revision(reference, "dataset", attempts=1)
+    pinned = "" if reference.is_pinned else f", now at {found.revision}"
     return True, f"{reference}{pinned}"
 
 

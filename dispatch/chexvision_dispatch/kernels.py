@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from chexvision.errors import ChexError
-from chexvision.hub.repository import RepoType
+from chexvision.hub.hub_errors import RepoType
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from chexvision.config import Recipe
 from chexvision.errors import ChexError, UsageError
-from chexvision.hub.reference import Reference, RepoRef, parse_reference
-from chexvision.hub.retry import status_of
+from chexvision.hub.account import machine_token
+from chexvision.hub.hub_errors import Unreachable
+from chexvision.hub.reference import Reference, parse_reference
+from chexvision.hub.repository import resolve_revision
 from chexvision.nih.release import SPLITS, release
 from chexvision.provenance import slug
 from chexvision.recipes import dump_resolved
@@ -54,7 +56,10 @@ def pinned_data(text: str, *, folders: bool) -> str:
         return str(_shard_folder(reference))
     if reference.is_pinned:
         return str(reference)
-    return f"{reference.repo_id}@{_sha(reference)}"
+    try:
+        return str(resolve_revision(reference, "dataset", attempts=1))
+    except Unreachable as error:
+        raise ChexError(f"{error}, or name the commit: {reference.repo_id}@<40-hex sha>") from error
 
 
 def described_split(recipe: Recipe, manifest: Manifest | None) -> str:
@@ -67,7 +72,7 @@ def described_split(recipe: Recipe, manifest: Manifest | None) -> str:
     Raises:
         UsageError: see `SplitChoice.parse` and `SplitChoice.fitting`.
     """
-    synthetic = manifest is not None and manifest.source.kind == "drawn"
+    synthetic = manifest is not None and manifest.synthetic
     choice = SplitChoice.of(recipe.data).fitting(synthetic=synthetic)
     if choice.table is not None:
         split_of = list(read_split_table(choice.table).values())
@@ -94,18 +99,10 @@ def confirmed(data: str) -> list[str]:
     if isinstance(reference, Path):
         return []
     try:
-        _sha(reference)
-    except _NoAnswer as error:
-        return [f"{error.why}: whether there is {data} shows when the session begins"]
+        resolve_revision(reference, "dataset", attempts=1)
+    except Unreachable as error:
+        return [f"{error}; whether there is {data} shows when the session begins"]
     return []
-
-
-class _NoAnswer(ChexError):
-    """The Hub did not say whether it has something."""
-
-    def __init__(self, message: str, why: str) -> None:
-        super().__init__(message)
-        self.why = why
 
 
 def _shard_folder(folder: Path) -> Path:
@@ -114,32 +111,6 @@ def _shard_folder(folder: Path) -> Path:
     if next(folder.rglob("*.parquet"), None) is None:
         raise UsageError(f"--data {folder} holds no Parquet shards; make some with: chexvision shards build")
     return folder.resolve()
-
-
-def _sha(reference: RepoRef) -> str:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-
-    try:
-        sha = HfApi().repo_info(reference.repo_id, revision=reference.revision, repo_type="dataset").sha
-    except RevisionNotFoundError:
-        raise ChexError(
-            f"the dataset {reference.repo_id} has no revision {reference.revision!r}; its newest is printed by: "
-            f"chexvision shards info {reference.repo_id}"
-        ) from None
-    except RepositoryNotFoundError:
-        raise ChexError(
-            f"the Hub has no dataset {reference.repo_id}, or keeps it from you: look at its name, and at your "
-            "token if it is private (hf auth login)"
-        ) from None
-    except Exception as error:  # each generation of the client lets another HTTP library's errors out
-        why = f"the Hub did not answer ({_kind(error)})"
-        raise _NoAnswer(
-            f"{why} at which commit {reference} is; try again, or name it: {reference.repo_id}@<40-hex sha>", why
-        ) from error
-    if sha is None:
-        raise ChexError(f"the Hub named no commit for {reference}; name it: {reference.repo_id}@<40-hex sha>")
-    return sha
 
 
 def manifest_of(data: str) -> Manifest | None:
@@ -199,20 +170,5 @@ def destination(text: str | None, model: str, *, folders: bool) -> str | None:
 
 
 def _own_repository(model: str) -> str | None:
-    from huggingface_hub import HfApi, get_token
-
-    if get_token() is None:
-        return None
-    try:
-        user = HfApi().whoami()["name"]
-    except Exception as error:  # each generation of the client lets another HTTP library's errors out
-        raise ChexError(
-            f"the Hub did not say whose token this is ({_kind(error)}); "
-            "log in again (hf auth login), or name the destination: --to USER/REPO"
-        ) from error
-    return f"{user}/chexvision-{slug(Path(model).stem)}"
-
-
-def _kind(error: Exception) -> str:
-    status = status_of(error)
-    return f"HTTP {status}" if status is not None else type(error).__name__
+    token = machine_token("log in again (hf auth login), or name the destination: --to USER/REPO")
+    return None if token is None else f"{token.user}/chexvision-{slug(Path(model).stem)}"

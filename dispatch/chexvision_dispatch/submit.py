@@ -11,8 +11,9 @@ from pathlib import Path
 
 from chexvision.config import Recipe
 from chexvision.errors import ChexError, UsageError
+from chexvision.hub.hub_errors import NotAllowed
 from chexvision.hub.reference import RepoRef, parse_reference
-from chexvision.hub.repository import NotAllowed, create_repository
+from chexvision.hub.repository import create_repository
 from chexvision.hub.retry import status_of
 from chexvision.provenance import now, source_revision
 from chexvision_dispatch import run_records as records

@@ -62,8 +62,17 @@ class ClaheConfig(Section):
     tiles: Annotated[int, Field(ge=1, le=64)]
 
 
+Uncertain = Literal["ignore", "zeros", "ones", "smooth"]
+
+
 class DataConfig(Section):
-    """Which shards, which split of them, and how they are decoded."""
+    """Which shards, which split of them, how they are decoded, and what uncertain labels mean for training.
+
+    The policies for uncertain labels are those of Irvin et al., "CheXpert: A Large Chest Radiograph Dataset with
+    Uncertainty Labels and Expert Comparison", AAAI 2019: U-Ignore, U-Zeros and U-Ones; "smooth" trains towards a
+    probability of 0.7, as U-Ones with label smoothing in Pham et al. (arXiv:1911.06475). NIH ChestX-ray14 has no
+    uncertain labels.
+    """
 
     dataset: str  # USER/NAME@<40-hex sha> or a folder
     split: str  # one of SPLIT_RULES, or the path of a patient_id,split table
@@ -73,6 +82,7 @@ class DataConfig(Section):
     placement: Literal["auto", "disk", "memory", "device"]  # of the decoded arrays
     max_train_images: Count | None  # a seeded sample of whole patients
     max_validation_images: Count | None
+    uncertain: Uncertain = "ignore"  # the default is for records of runs from before there was a choice
 
     @model_validator(mode="after")
     def _known_split(self) -> DataConfig:
@@ -114,7 +124,7 @@ class AugmentConfig(Section):
 
 
 class LossConfig(Section):
-    """multilabel_weight · BCE over 14 findings + binary_weight · BCE normal/abnormal."""
+    """multilabel_weight · BCE over the findings + binary_weight · BCE normal/abnormal."""
 
     name: Literal["bce", "focal"]
     multilabel_weight: NonNegative

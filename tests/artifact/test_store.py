@@ -180,7 +180,7 @@ def test_when_all_fails_nothing_is_on_main_and_the_artifact_is_whole(
     assert error.value.exit_code == 3
     message = str(error.value)
     assert f"could not publish to {REPO}" in message
-    assert f"the artifact is whole in {model}" in message
+    assert f"the artifact is complete in {model}" in message
     assert message.endswith(f"chexvision runs collect {RUN}")
     assert HUB_TOKEN not in message
     assert len(waits) == 7
@@ -196,7 +196,7 @@ def test_what_will_not_pass_is_not_tried_again(hub: FakeHub, model: Path, waits:
     hub.add_token("hf_reader", "read")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_TOKEN", "hf_reader")
-        with pytest.raises(PublishError, match=r"403.*HF_TOKEN may write there"):
+        with pytest.raises(PublishError, match=r"may not create chex/model \(HTTP 403\)"):
             HubStore(REPO).publish(model, RUN)
     assert waits == []
 

@@ -1,4 +1,4 @@
-"""OperatingPoints that divide images: public lists, tables, patients, shards as they lie."""
+"""OperatingPoints that divide images: public lists, tables, patients, shards as they are."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_other_images_are_told_what_to_set(choice: SplitChoice, name: str) -> No
         divide(rows, as_train(rows), choice)
     said = str(error.value)
     assert said.startswith(f"split {choice} is a list of NIH ChestX-ray14, and {name} (1 of 2 images)")
-    assert "data.split (or --split-rule) shards (as they lie), patient or a patient_id,split table" in said
+    assert "data.split (or --split-rule) shards (as they are), patient or a patient_id,split table" in said
 
 
 def test_drawn_pictures_keep_their_own_split_and_are_in_no_public_list() -> None:

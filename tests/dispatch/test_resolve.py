@@ -43,7 +43,7 @@ def test_full_sha_is_the_name_that_it_was(fake_hub: FakeHub) -> None:
 
 def test_sha_that_the_hub_has_not_is_refused(fake_hub: FakeHub, dataset: str) -> None:
     assert confirmed(f"chex/xrays@{dataset}") == []
-    with pytest.raises(ChexError, match=f"chex/xrays has no revision '{SHA}'"):
+    with pytest.raises(ChexError, match=f"chex/xrays has no revision {SHA}"):
         confirmed(f"chex/xrays@{SHA}")
     with pytest.raises(ChexError, match="the Hub has no dataset a/b"):
         confirmed(f"a/b@{SHA}")
@@ -51,9 +51,9 @@ def test_sha_that_the_hub_has_not_is_refused(fake_hub: FakeHub, dataset: str) ->
 
 def test_hub_that_does_not_answer_leaves_a_sha_to_the_session(fake_hub: FakeHub, dataset: str) -> None:
     fake_hub.faults.add("xrays", Fault.status(503), times=99)
-    assert confirmed(f"chex/xrays@{dataset}") == [
-        f"the Hub did not answer (HTTP 503): whether there is chex/xrays@{dataset} shows when the session begins"
-    ]
+    [note] = confirmed(f"chex/xrays@{dataset}")
+    assert "the Hub did not answer (HTTP 503" in note
+    assert note.endswith(f"whether there is chex/xrays@{dataset} shows when the session begins")
 
 
 def test_folder_is_not_asked_for(fake_hub: FakeHub, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_branch_and_tag_become_the_sha_they_are_at(dataset: str, name: str) -> N
 
 
 def test_unknown_revision_and_unknown_dataset_are_told_apart(dataset: str) -> None:
-    with pytest.raises(ChexError, match="chex/xrays has no revision 'nope'"):
+    with pytest.raises(ChexError, match="chex/xrays has no revision nope"):
         pinned_data("chex/xrays@nope", folders=False)
     with pytest.raises(ChexError, match=r"no dataset chex/none.*hf auth login"):
         pinned_data("chex/none", folders=False)
@@ -105,13 +105,13 @@ def test_unknown_revision_and_unknown_dataset_are_told_apart(dataset: str) -> No
 
 def test_hub_that_fails_is_an_error_with_the_way_around_it(fake_hub: FakeHub, dataset: str) -> None:
     fake_hub.faults.add("xrays", Fault.status(503), times=99)
-    with pytest.raises(ChexError, match=r"HTTP 503.*name it: chex/xrays@<40-hex sha>"):
+    with pytest.raises(ChexError, match=r"HTTP 503.*name the commit: chex/xrays@<40-hex sha>"):
         pinned_data("chex/xrays", folders=False)
 
 
 def test_hub_that_hangs_up_is_an_error_with_the_way_around_it(fake_hub: FakeHub, dataset: str) -> None:
     fake_hub.faults.add("xrays", Fault.lose_answer(), times=99)
-    with pytest.raises(ChexError, match=r"name it: chex/xrays@<40-hex sha>"):
+    with pytest.raises(ChexError, match=r"name the commit: chex/xrays@<40-hex sha>"):
         pinned_data("chex/xrays", folders=False)
 
 
@@ -145,7 +145,7 @@ def test_token_that_the_hub_refuses_is_an_error_with_the_way_around_it(
     fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
-    with pytest.raises(ChexError, match=r"HTTP 401.*--to USER/REPO") as refused:
+    with pytest.raises(ChexError, match=r"does not accept this machine.s token.*--to USER/REPO") as refused:
         destination(None, "densenet", folders=False)
     assert "hf_wrong" not in str(refused.value)
 

@@ -22,8 +22,9 @@ from chexvision.inference.ensemble import average, fit_weights
 from chexvision.inference.predict_images import predict_files
 from chexvision.inference.predictions_file import read_predictions, write_predictions
 from chexvision.inference.tta import TTA
+from chexvision.labels import NIH
 from chexvision.metrics.operating_points import OperatingPoints, choose_operating_points
-from chexvision.metrics.predictions import OUTPUTS, Predictions
+from chexvision.metrics.predictions import Predictions
 from chexvision.training.hardware import start_accelerator
 from tests.evaluation.conftest import made_up
 from tests.present import decoded
@@ -90,7 +91,7 @@ def test_predictions_hold_names_patients_probabilities_and_targets(evaluated: Pa
     rows = pq.read_table(
         synthetic_shards / "data" / "test-00000-of-00001.parquet", columns=["filename", "patient_id"]
     )
-    assert found.names == OUTPUTS
+    assert found.names == NIH.outputs
     assert found.filenames.tolist() == rows.column("filename").to_pylist()
     assert found.patients.tolist() == rows.column("patient_id").to_pylist()
     assert ((found.probabilities >= 0) & (found.probabilities <= 1)).all()
@@ -185,10 +186,10 @@ def test_a_model_brings_its_own_rules_to_evaluate_and_predict(
     assert rules.calibration is not None
     assert rules.thresholds is not None
     values = np.array([[*raw.findings.values(), raw.abnormal]])
-    calibrated = rules.calibration.apply(OUTPUTS, values)[0]
+    calibrated = rules.calibration.apply(NIH.outputs, values)[0]
     np.testing.assert_allclose([*ruled.findings.values(), ruled.abnormal], calibrated, atol=1e-12)
     for name, cut in rules.thresholds.known.items():
-        assert ruled.calls[name] == (calibrated[OUTPUTS.index(name)] >= cut)
+        assert ruled.calls[name] == (calibrated[NIH.outputs.index(name)] >= cut)
     code, _, error = _run(capsys, "evaluate", model, *words, "--split", "validation")
     assert code == 2
     assert "chosen on the very images" in error

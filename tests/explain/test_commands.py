@@ -16,7 +16,7 @@ from chexvision.cli import main
 from chexvision.data.rows import read_rows
 from chexvision.data.source import find_shards
 from chexvision.data.splits import record_split
-from chexvision.labels import FINDINGS
+from chexvision.labels import NIH
 from chexvision.shards.push import push_shards
 from chexvision.shards.split_rule import SplitChoice
 from chexvision.synthetic.synthesize import synthesize
@@ -150,7 +150,7 @@ def test_drawn_shards_are_audited_with_the_boxes_beside_them(
         assert of["iou"]["value"] == pytest.approx(np.mean([case["iou"] for case in cases]))
         low, high = of["energy"]["ci"]
         assert low <= of["energy"]["value"] <= high
-    assert list(audit["findings"]) == [name for name in FINDINGS if name in audit["findings"]]
+    assert list(audit["findings"]) == [name for name in NIH.findings if name in audit["findings"]]
     assert audit["overall"]["outside"]["random"] == pytest.approx(0.35, abs=0.01)
     assert "Maps beside the boxes" in capsys.readouterr().out
     with Image.open(out / "audit.png") as sheet:

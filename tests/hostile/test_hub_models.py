@@ -19,7 +19,7 @@ from chexvision.cli import main
 from chexvision.errors import ChexError
 from chexvision.hub.reference import RepoRef
 from chexvision.hub.repo_files import at_commit
-from chexvision.labels import ABNORMAL, FINDINGS
+from chexvision.labels import NIH
 from chexvision.metrics.calibration import Calibration, Curve
 from chexvision.metrics.thresholds import ChosenOn
 from chexvision.models.classifier import CheXVision
@@ -28,7 +28,7 @@ from tests.fakes.fixtures import hub_here
 from tests.fakes.hub import FakeHub
 
 REPO = "chex/model"
-NAMES = (*FINDINGS, ABNORMAL)
+NAMES = NIH.outputs
 
 
 def artifact(folder: Path, *, intercept: float | None) -> Path:
@@ -90,7 +90,7 @@ def test_a_calibration_that_is_not_cached_is_an_error_and_not_left_out(
     code, out, error = run(capfd, "predict", reference, image)
     assert (code, out) == (1, "")
     message = error.splitlines()[-1]
-    assert message.startswith("error: calibration.json of chex/model@")
+    assert message.startswith("error: model chex/model@") and "(fetching calibration.json)" in message
     assert ("HF_HUB_OFFLINE is set" if why == "offline" else "the Hub did not answer") in message
     assert "chexvision pull" in message
     assert "Traceback" not in error

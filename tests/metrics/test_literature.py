@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chexvision.labels import FINDINGS
+from chexvision.labels import NIH
 from chexvision.metrics.literature import beside, literature_table
 from chexvision.metrics.measure import measure
 from chexvision.metrics.predictions import images_sha256
@@ -39,8 +39,8 @@ def test_every_figure_says_where_it_is_from_and_agrees_with_its_findings() -> No
         assert of.reference.startswith("https://")
         assert of.split == "random" or of.split in table.splits
         if of.findings:
-            assert len(of.findings) == len(FINDINGS)
-            assert sum(of.findings) / len(FINDINGS) == pytest.approx(of.auroc, abs=1.5e-3)
+            assert len(of.findings) == len(NIH.findings)
+            assert sum(of.findings) / len(NIH.findings) == pytest.approx(of.auroc, abs=1.5e-3)
 
 
 @pytest.mark.parametrize(

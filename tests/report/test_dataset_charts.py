@@ -11,7 +11,7 @@ import pytest
 
 from chexvision.cli import main
 from chexvision.errors import ChexError
-from chexvision.labels import FINDINGS
+from chexvision.labels import NIH
 from chexvision.report.dataset_charts import write_plots
 from chexvision.shards.columns import folder_place
 from chexvision.shards.info import describe
@@ -39,7 +39,7 @@ def test_the_plots_show_what_info_counts(synthetic_shards: Path, tmp_path: Path)
     assert {path.stem for path in paths} == NAMES
     counted = describe(place).splits
     shown = _texts(tmp_path / "prevalence.svg")
-    for finding in FINDINGS:
+    for finding in NIH.findings:
         at = shown.index(finding.replace("_", " "))
         shares = [f"{100 * split.findings[finding] / split.images:.1f} %" for split in counted.values()]
         assert [text if text != "0" else "0.0 %" for text in shown[at + 1 : at + 4]] == shares

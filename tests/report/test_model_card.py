@@ -16,7 +16,7 @@ from chexvision.artifact.contents import Hardware, Metrics, RunInfo, read_run
 from chexvision.errors import ChexError
 from chexvision.evaluation.final import Final, measure_final
 from chexvision.hub.reference import RepoRef
-from chexvision.labels import FINDINGS
+from chexvision.labels import NIH
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.subgroups import group_images
 from chexvision.provenance import Provenance
@@ -88,7 +88,7 @@ def test_every_finding_has_a_row_with_interval_and_threshold(metrics: Metrics, i
     text = render_card(metrics, info, "CheXVision densenet", ["roc.svg"])
     test = metrics.splits["test"]
     section = text[text.index("### Test") : text.index("### Validation")]
-    for finding in FINDINGS:
+    for finding in NIH.findings:
         of = test.findings[finding]
         assert of.auroc_ci is not None
         assert of.decision is not None

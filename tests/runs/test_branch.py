@@ -11,8 +11,9 @@ import pytest
 from huggingface_hub import CommitOperationDelete, HfApi
 
 from chexvision.errors import ChexError
+from chexvision.hub.hub_errors import NotAllowed
 from chexvision.hub.lfs_storage import LfsStorage
-from chexvision.hub.repository import NotAllowed, create_repository
+from chexvision.hub.repository import create_repository
 from chexvision.runs.branch import RunBranch
 from chexvision.runs.run_progress import PROGRESS_FILE, RunProgress
 from chexvision.runs.uploader import Sender

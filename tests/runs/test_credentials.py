@@ -231,4 +231,4 @@ def test_doctor_names_what_is_missing_and_exits_with_1(cli: Cli, kaggle: FakeKag
     missing = {one["name"]: one["note"] for one in json.loads(result.out) if one["needed"] and not one["ok"]}
     assert set(missing) == {"Kaggle", "dataset"}
     assert "refreshed 2030-01-05 00:00 UTC" in missing["Kaggle"]
-    assert "look at its name" in missing["dataset"]
+    assert "check the name" in missing["dataset"]

@@ -276,7 +276,7 @@ def test_same_kernel_runs_on_this_machine(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--to", "nih320"], "--to nih320 is no dataset's name; write USER/NAME"),
+        (["--to", "nih320"], "--to nih320 is not a dataset's name; write USER/NAME"),
         (["--to", DATA, "--on", "hf-jobs"], "--on hf-jobs has no copy of the release"),
         (["--to", DATA, "--images", "here"], "--images is a folder of this machine; kaggle has the release"),
         (["--to", DATA, "--on", "local"], "on this machine name the folder of the release: --images DIR"),

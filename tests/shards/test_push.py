@@ -14,7 +14,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from chexvision.cli import main
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.reference import RepoRef
-from chexvision.labels import FINDINGS
+from chexvision.labels import NIH
 from chexvision.shards.manifest import read_manifest
 from chexvision.shards.push import push_shards
 from tests.fakes.faults import Fault
@@ -66,7 +66,7 @@ def test_the_card_tells_the_hub_what_is_in_it(hub: FakeHub, small: Path) -> None
         name: counts.images for name, counts in manifest.splits.items()
     }
     assert {"name": "image", "dtype": "image"} in card["dataset_info"]["features"]
-    for finding in FINDINGS:
+    for finding in NIH.findings:
         counts = " | ".join(str(split.findings[finding]) for split in manifest.splits.values())
         assert f"| {finding} | {counts} |" in text
 
@@ -152,7 +152,7 @@ def test_a_shard_that_somebody_else_adds_meanwhile_goes_too(hub: FakeHub, small:
 
 def test_a_public_dataset_is_not_taken_for_a_private_one(hub: FakeHub, small: Path) -> None:
     HfApi().create_repo(DATA, repo_type="dataset")
-    with pytest.raises(UsageError, match=r"is there already and public, --private does not change that"):
+    with pytest.raises(UsageError, match=r"exists and is public, --private does not change that"):
         push_shards(small, DATA, private=True)
     assert uploads(hub) == []
 
@@ -162,7 +162,7 @@ def test_a_token_that_may_not_write_is_one_line(
 ) -> None:
     hub.add_token("hf_reader", "read")
     monkeypatch.setenv("HF_TOKEN", "hf_reader")
-    with pytest.raises(ChexError, match=r"403.*check that HF_TOKEN may write there") as error:
+    with pytest.raises(ChexError, match=r"may not create .*HTTP 403.*; then call again") as error:
         push_shards(small, DATA, private=False)
     assert "hf_reader" not in str(error.value)
     assert waits == []
@@ -201,8 +201,8 @@ def test_the_commands_print_what_the_next_one_takes(
 def test_bad_input_is_one_line(hub: FakeHub, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     for words, code, message in [
-        (("push", small, "--repo", "drawn"), 2, "--repo drawn is no dataset's name; write USER/NAME"),
-        (("push", small, "--repo", "chex/drawn@main"), 2, "is no dataset's name"),
+        (("push", small, "--repo", "drawn"), 2, "--repo drawn is not a dataset's name; write USER/NAME"),
+        (("push", small, "--repo", "chex/drawn@main"), 2, "is not a dataset's name"),
         (("push", tmp_path / "none", "--repo", DATA), 2, "is not a folder"),
         (("push", tmp_path / "empty", "--repo", DATA), 2, "has no manifest.json"),
         (("push", small, "--repo", "else/drawn"), 3, "could not push to else/drawn"),

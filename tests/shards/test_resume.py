@@ -213,7 +213,7 @@ def test_finished_set_is_not_built_again_and_not_taken_for_another(release: Rele
     release.metadata.write_text(release.metadata.read_text().replace("Hernia", "Mass"))
     for other in (options(size=40), chosen):  # another size, other labels
         with (
-            pytest.raises(UsageError, match="holds shards of other images or options"),
+            pytest.raises(UsageError, match="contains shards of other images or options"),
             ShardsSession(tmp_path, "shards-1") as session,
         ):
             build_and_push([release.root], release.metadata, other, session)

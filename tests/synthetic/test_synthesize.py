@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from chexvision.labels import FINDINGS, NO_FINDING, parse_labels
+from chexvision.labels import NIH
 from chexvision.radiograph import decode_grey
 from chexvision.shards.manifest import Manifest
 from chexvision.shards.schema import list_shards
@@ -44,9 +44,9 @@ def test_same_seed_gives_the_same_bytes_with_any_number_of_workers(tmp_path: Pat
 
 def test_label_statistics_match_the_release_above_the_floor() -> None:
     sampled = sample_findings(np.random.default_rng(0), 20_000)
-    counts = Counter(finding for found in sampled for finding in found or (NO_FINDING,))
+    counts = Counter(finding for found in sampled for finding in found or (NIH.normal,))
     shares = {name: count / 20_000 for name, count in counts.items()}
-    assert shares[NO_FINDING] == pytest.approx(0.54, abs=0.02)
+    assert shares[NIH.normal] == pytest.approx(0.54, abs=0.02)
     assert shares["Infiltration"] == pytest.approx(0.177, abs=0.015)
     assert shares["Hernia"] == pytest.approx(FLOOR, abs=0.001)
     both = sum({"Effusion", "Atelectasis"} <= set(found) for found in sampled)
@@ -62,11 +62,11 @@ def test_each_split_of_1500_images_has_all_findings_and_disjoint_patients(seed: 
         patients.setdefault(split, set()).add(visit.patient)
     for split in ("train", "validation", "test"):
         found = Counter(finding for name, visit in visits if name == split for finding in visit.findings)
-        assert min(found[finding] for finding in FINDINGS) >= 3
+        assert min(found[finding] for finding in NIH.findings) >= 3
     assert sum(map(len, patients.values())) == len(set().union(*patients.values()))
 
 
-@pytest.mark.parametrize("finding", FINDINGS)
+@pytest.mark.parametrize("finding", NIH.findings)
 def test_each_finding_changes_the_image_inside_its_boxes(finding: str) -> None:
     size = 160
     for seed in range(4):
@@ -103,7 +103,7 @@ def test_boxes_are_inside_their_images(tmp_path: Path) -> None:
     shown: dict[str, set[str]] = {}
     for paths in list_shards(tmp_path / "synthetic").values():
         for row in pq.read_table(paths[0], columns=["filename", "labels", "image"]).to_pylist():
-            shown[row["filename"]] = set(parse_labels(row["labels"]))
+            shown[row["filename"]] = set(NIH.parse(row["labels"]))
             assert decode_grey(row["image"]["bytes"]).std() > 20
     boxed: dict[str, set[str]] = {name: set() for name in shown}
     with (tmp_path / "synthetic" / "boxes.csv").open() as file:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,8 @@ def test_a_schedule_that_follows_the_history_resumes_with_the_same_rates(
     whole = tiny_training(synthetic_shards, tmp_path / "whole", still)
     assert whole.run()
     for _ in range(20):
-        session = tiny_training(synthetic_shards, tmp_path / "cut", still, should_stop=true_from(3))
+        steps = iter([False, False, True])
+        session = tiny_training(synthetic_shards, tmp_path / "cut", still, should_stop=partial(next, steps, True))
         if session.run():
             break
     rates = [(record.lr_first, record.lr_last) for record in whole.history]

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.account import NEW_TOKEN_PAGE, is_oauth
+from chexvision.hub.hub_errors import call_hub, hub_error
 from chexvision.hub.reference import RepoRef, parse_reference
-from chexvision.hub.retry import is_transient, reason, retried, status_of
+from chexvision.hub.retry import is_transient, reason, status_of
 from chexvision.provenance import now
 from chexvision.runs.branch import RunBranch
 from chexvision_dispatch.polling import Outage, until_answered
@@ -128,12 +129,11 @@ class HfJobs:
         except Exception as error:  # each generation of the client lets another HTTP library's errors out
             if is_transient(error) and status_of(error) is None:
                 raise ChexError(
-                    f"the Hub's answer about the job was lost ({reason(error)}); look whether it runs on "
+                    f"the Hub's answer about the job was lost ({reason(error)}); check whether it runs on "
                     "https://huggingface.co/settings/jobs before you dispatch again"
                 ) from error
-            hints = {401: "log in again: hf auth login", 402: "add credit: https://huggingface.co/settings/billing"}
-            hint = hints.get(status_of(error) or 0, "does your token have the right to start jobs?")
-            raise Refused(f"the Hub did not take the job: {_masked(reason(error), token)}; {hint}") from error
+            failure = str(hub_error(error, "starting the job")).replace(token, "***")
+            raise Refused(f"the Hub did not take the job: {failure}") from error
         return Session(now(), job.id, job.url)
 
     def state(self, session: Session) -> SessionState:
@@ -208,12 +208,4 @@ def _api() -> Any:
 
 
 def _asked(call: Callable[[Any], T], what: str) -> T:
-    try:
-        return retried(lambda: call(_api()), what=what, attempts=4)
-    except Exception as error:
-        # Each generation of the client lets another HTTP library's errors out.
-        raise ChexError(f"the Hub failed on {what}: {reason(error)}; is this machine's token still right?") from error
-
-
-def _masked(text: str, token: str) -> str:
-    return text.replace(token, "***")
+    return call_hub(lambda: call(_api()), what, attempts=4)

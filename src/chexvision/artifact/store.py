@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from chexvision.artifact.contents import REQUIRED
 from chexvision.errors import ChexError, PublishError
 from chexvision.files.atomic import write_text_atomic
+from chexvision.hub.hub_errors import call_hub, hub_error
 from chexvision.hub.reference import Reference, RepoRef
 from chexvision.hub.repository import create_repository
 from chexvision.hub.retry import reason, retried, status_of
@@ -96,11 +97,11 @@ class HubStore:
             revision = retried(
                 lambda: self._publish(api, folder, tag), what=f"publishing to {self.repo_id}", attempts=_ATTEMPTS
             )
-        # The client's two generations raise errors of different HTTP libraries on a cut connection.
         except Exception as error:
+            failure = hub_error(error, "publishing a run", RepoRef(self.repo_id))
             raise PublishError(
-                f"could not publish to {self.repo_id}: {reason(error)}; the artifact is whole in {folder}: check "
-                f"that HF_TOKEN may write there, then publish it with: chexvision runs collect {tag}"
+                f"could not publish to {self.repo_id}: {failure}; the artifact is complete in {folder}: publish it "
+                f"then with: chexvision runs collect {tag}"
             ) from error
         return Publication(f"{api.endpoint}/{self.repo_id}/tree/{tag}", revision, f"{self.repo_id}@{revision}")
 
@@ -162,20 +163,15 @@ class HubStore:
     def fetch(self, revision: str | None, out: Path) -> Path:
         from huggingface_hub import snapshot_download
 
+        reference = RepoRef(self.repo_id, revision)
+
         def download(partial: Path) -> None:
-            name = str(RepoRef(self.repo_id, revision))
-            try:
-                snapshot = retried(
-                    lambda: snapshot_download(self.repo_id, revision=revision), what=f"fetching {name}"
-                )
-            except Exception as error:
-                raise ChexError(
-                    f"could not fetch {name}: {reason(error)}; check the name, the revision, the network and, for a "
-                    "private repository, HF_TOKEN"
-                ) from error
+            snapshot = call_hub(
+                lambda: snapshot_download(self.repo_id, revision=revision), "fetching all files", reference
+            )
             shutil.copytree(snapshot, partial)
 
-        return _fetched(out, str(RepoRef(self.repo_id, revision)), download)
+        return _fetched(out, str(reference), download)
 
 
 class FolderStore:
@@ -203,8 +199,8 @@ class FolderStore:
                 self._show(published)
         except OSError as error:
             raise PublishError(
-                f"could not publish to {self.folder}: {reason(error)}; the artifact is whole in {folder}: fix that, "
-                f"then publish it with: chexvision runs collect {tag}"
+                f"could not publish to {self.folder}: {reason(error)}; the artifact is complete in {folder}: fix "
+                f"that, then publish it with: chexvision runs collect {tag}"
             ) from error
         return Publication(str(self.folder), tag, str(self.folder))
 

@@ -1,4 +1,4 @@
-"""`chexvision shards`: raw radiographs, or none at all, to Parquet shards."""
+"""`chexvision shards`: radiographs, or synthetic images, to Parquet shards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from chexvision.shards.manifest import Manifest
 
 app = typer.Typer(
-    help="Build, draw, verify, look at and push Parquet shards.", no_args_is_help=True, rich_markup_mode=None
+    help="Build, synthesize, verify, inspect and push Parquet shards.", no_args_is_help=True, rich_markup_mode=None
 )
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "B": 1, "": 1}
@@ -23,11 +23,13 @@ _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GI
 Out = Annotated[Path, typer.Option("--out", help="Folder to make.", show_default=False)]
 Size = Annotated[int, typer.Option("--size", min=32, max=4096, help="Side of the stored images in pixels.")]
 Encoding = Annotated[Literal["png", "jpeg"], typer.Option("--encoding", help="png is lossless.")]
-ShardSize = Annotated[str, typer.Option("--shard-size", help="The most a shard takes: 256MB, 1GiB, …")]
+ShardSize = Annotated[str, typer.Option("--shard-size", help="The largest size of a shard: 256MB, 1GiB, …")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Threads.  [default: all cores]")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the shards that --out holds.")]
-MaxBad = Annotated[float, typer.Option("--max-bad", min=0, max=1, help="The share of bad images to go on without.")]
-Private = Annotated[bool, typer.Option("--private", help="Create the dataset so that only you see it.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the shards in --out.")]
+MaxBad = Annotated[
+    float, typer.Option("--max-bad", min=0, max=1, help="The largest share of bad images to leave out.")
+]
+Private = Annotated[bool, typer.Option("--private", help="Create the dataset as private.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of all random choices.")]
 
 
@@ -40,14 +42,21 @@ def build(
         Path | None,
         typer.Option("--metadata", help="Data_Entry_2017*.csv, plain or .gz.  [default: the one below --images]"),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder to make, whole or not at all.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to make; it is complete or not made at all.")
+    ] = None,
     work: Annotated[
         Path | None,
-        typer.Option("--work", help="Make WORK/shards; if cut, the same command goes on behind finished shards."),
+        typer.Option(
+            "--work", help="Make WORK/shards; if interrupted, the same command continues after finished shards."
+        ),
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option("--split", help="official, patient, or a patient_id,split table.  [default: what fits]"),
+        typer.Option(
+            "--split",
+            help="official, patient, or a patient_id,split table.  [default: official if its lists are there]",
+        ),
     ] = None,
     size: Size = 320,
     encoding: Encoding = "png",
@@ -61,7 +70,7 @@ def build(
     ] = None,
     private: Private = False,
     max_hours: Annotated[
-        float | None, typer.Option("--max-hours", help="(--work) Keep what is finished and end after so many hours.")
+        float | None, typer.Option("--max-hours", help="(--work) Stop after so many hours and keep finished shards.")
     ] = None,
     provenance: Annotated[Path | None, typer.Option(help="Written by dispatch.", hidden=True)] = None,
 ) -> None:
@@ -71,9 +80,9 @@ def build(
     from chexvision.shards.build import BuildOptions, build_shards
 
     if (out is None) == (work is None):
-        raise UsageError("name a folder to make with --out, or one to work in, and to go on in, with --work")
+        raise UsageError("name a folder to make with --out, or one to work in, and to continue in, with --work")
     if work is not None and overwrite:
-        raise UsageError("--overwrite is for --out; with --work name another folder, or delete what is in this one")
+        raise UsageError("--overwrite is for --out; with --work name another folder, or delete the files in this one")
     if work is None and (to is not None or max_hours is not None):
         raise UsageError("--to and --max-hours need --work; or push a finished folder with: chexvision shards push")
     options = BuildOptions(
@@ -103,7 +112,7 @@ def _build_in(
     max_hours: float | None,
     provenance: Path | None,
 ) -> None:
-    """Build in a session, which may be cut, and go on another time."""
+    """Build in a session, which may be interrupted and continued later."""
     from chexvision.provenance import Provenance, new_run_id
     from chexvision.runs.branch import RunBranch
     from chexvision.runs.build_session import ShardsSession, build_and_push
@@ -146,15 +155,15 @@ def verify(
     Of a dataset on the Hub, sizes, hashes and labels are read over the network; its images are not fetched.
     """
     from chexvision.hub.reference import parse_reference
+    from chexvision.hub.repository import resolve_revision
     from chexvision.parallel import usable_cores
-    from chexvision.shards.remote import pinned
     from chexvision.shards.verify import verify_remote, verify_shards
 
     reference = parse_reference(where)
     if isinstance(reference, Path):
         checks = verify_shards(reference, sample=sample, seed=seed, workers=workers or usable_cores())
     else:
-        reference = pinned(reference)
+        reference = resolve_revision(reference, "dataset")
         checks = verify_remote(reference)
     failed = []
     for check in checks:
@@ -170,22 +179,23 @@ def info(
     where: Annotated[str, typer.Argument(metavar="DIR|USER/NAME@SHA", help="A shard folder, or a dataset's sha.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     plots: Annotated[
-        Path | None, typer.Option("--plots", metavar="DIR", help="Draw the same, and more, as SVG files.")
+        Path | None, typer.Option("--plots", metavar="DIR", help="Also write plots as SVG files.")
     ] = None,
 ) -> None:
-    """Count images, patients, findings, ages, sexes and views of each split, without fetching any image."""
+    """Count images, patients, findings, ages, sexes and views of each split, without fetching images."""
     import json
 
     from chexvision.hub.reference import parse_reference
+    from chexvision.hub.repository import resolve_revision
     from chexvision.shards.columns import folder_place
     from chexvision.shards.info import describe, lines
-    from chexvision.shards.remote import hub_place, list_files, pinned
+    from chexvision.shards.remote import hub_place, list_files
 
     reference = parse_reference(where)
     if isinstance(reference, Path):
         place = folder_place(reference)
     else:
-        reference = pinned(reference)
+        reference = resolve_revision(reference, "dataset")
         place = hub_place(reference, list_files(reference))
     found = describe(place)
     typer.echo(json.dumps(found.as_dict(), indent=2) if as_json else "\n".join(lines(found)))
@@ -202,7 +212,7 @@ def push(
     repo: Annotated[str, typer.Option("--repo", metavar="USER/NAME", help="The dataset, created if need be.")],
     private: Private = False,
 ) -> None:
-    """Verify a shard folder, upload it to the Hub and print USER/NAME@SHA. Call again to go on after a failure."""
+    """Verify a shard folder, upload it to the Hub and print USER/NAME@SHA. Call again to continue after a failure."""
     from chexvision.shards.push import push_shards
 
     typer.echo(str(push_shards(folder, dataset_name("--repo", repo).repo_id, private=private)))
@@ -211,7 +221,7 @@ def push(
 @app.command()
 def synthesize(
     out: Out,
-    images: Annotated[int, typer.Option("--images", min=3, help="How many pictures to draw.")],
+    images: Annotated[int, typer.Option("--images", min=3, help="How many images to render.")],
     seed: Seed = 0,
     size: Size = 320,
     encoding: Encoding = "png",
@@ -219,7 +229,7 @@ def synthesize(
     workers: Workers = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw radiograph-like pictures that show the 14 findings, to try things out without data."""
+    """Render synthetic radiographs that show NIH's 14 findings, to try things out without data."""
     from chexvision.parallel import usable_cores
     from chexvision.synthetic.synthesize import synthesize as run
 
@@ -246,7 +256,7 @@ def dataset_name(option: str, text: str) -> RepoRef:
 
     reference = parse_reference(text)
     if not isinstance(reference, RepoRef) or reference.revision is not None:
-        raise UsageError(f"{option} {text} is no dataset's name; write USER/NAME")
+        raise UsageError(f"{option} {text} is not a dataset's name; write USER/NAME")
     return reference
 
 
@@ -254,7 +264,7 @@ def parse_bytes(text: str) -> int:
     """Read a size such as ``256MB``, ``1.5 GiB`` or ``1000000``.
 
     Raises:
-        UsageError: the text is no positive number with a known unit.
+        UsageError: the text is not a positive number with a known unit.
     """
     number = text.strip().rstrip("KMGIBkmgib ")
     unit = text.strip()[len(number) :].strip().upper()
@@ -263,7 +273,7 @@ def parse_bytes(text: str) -> int:
     except (KeyError, ValueError, OverflowError):
         size = 0
     if size <= 0:
-        raise UsageError(f"--shard-size {text!r} is no size; write for instance 256MB")
+        raise UsageError(f"--shard-size {text!r} is not a size; write for instance 256MB")
     return size
 
 

@@ -1,4 +1,4 @@
-"""How large the images of shards are, and whether a recipe's `image_size` fits them."""
+"""The size of the images of shards, and whether a recipe's `image_size` fits it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from chexvision.preprocessing import LARGEST_SHARD_SIZE, Preprocessing
 from chexvision.radiograph import decode_grey
 from chexvision.shards.columns import BadShard, check_types, encoded_images, opened_shard
 from chexvision.shards.download import cached_shards
-from chexvision.shards.remote import fetch_manifest, first_shard, hub_failure
+from chexvision.shards.remote import fetch_manifest, first_shard
 
 Shape = tuple[int, int]  # height and width in pixels
 
 
 def preprocessing_of(source: ShardSource, config: DataConfig) -> Preprocessing:
-    """What turns an original into the image that training on these shards sees.
+    """The preprocessing from an original to the training image of these shards.
 
     Raises:
         UsageError: `config.image_size` is above the size of the shards' images, or that is above
@@ -33,7 +33,7 @@ def preprocessing_of(source: ShardSource, config: DataConfig) -> Preprocessing:
             f"the images of {source.name} have {height} pixels a side, more than {LARGEST_SHARD_SIZE}; build smaller "
             "shards (chexvision shards build --size)"
         )
-    # Images that are not square were not made by `shards build`: originals have no common first size then.
+    # Images that are not square were not made by `shards build`: originals have no common first size.
     return Preprocessing(
         shard_size=height if height == width else None, image_size=config.image_size, clahe=config.clahe
     )
@@ -58,17 +58,12 @@ def _shape_on_hub(reference: RepoRef) -> Shape:
     manifest = fetch_manifest(reference)
     if manifest is not None:
         return manifest.size, manifest.size
-    try:
-        with first_shard(reference) as file:
-            return _first_shape(file, str(reference))
-    except ChexError:
-        raise
-    except Exception as error:
-        raise hub_failure(reference, error) from error
+    with first_shard(reference) as file:
+        return _first_shape(file, str(reference))
 
 
 def _first_shape(shard: Path | IO[bytes], name: str) -> Shape:
-    """Height and width of a shard's first image; of a remote shard little more than that is read."""
+    """Height and width of a shard's first image; of a remote shard little more than the image is read."""
     name = f"the first shard of {name}"
     with opened_shard(shard, name, buffer_size=1 << 16) as file:
         check_types(file.schema_arrow, name)

@@ -22,7 +22,7 @@ from chexvision.evaluation.systems import EvaluationRun
 from chexvision.hub.reference import Reference
 from chexvision.hub.repo_files import at_commit
 from chexvision.inference.tta import TTA
-from chexvision.labels import FINDINGS
+from chexvision.labels import NIH
 from chexvision.metrics.compare import compare
 from chexvision.metrics.literature import beside
 from chexvision.metrics.subgroups import measure_subgroups
@@ -55,11 +55,13 @@ def evaluate(
             "choose them on another split (--choose-on train), or make none (--choose-on none)"
         )
     source = find_shards(data)
+    if source.label_space != NIH and (options.expert or options.external):
+        raise UsageError(f"label maps are for models of NIH ChestX-ray14; the labels of {source.name} are others")
     references = [at_commit(reference) for reference in references]  # files of one commit belong together
     choice = split_for(models, references, options.split_rule).fitting(synthetic=source.synthetic)
-    rows = read_rows(source.shards, choice)
+    rows = read_rows(source.shards, choice, source.label_space)
     splits = _wanted_splits(options, source, rows)
-    loaded = [_load(reference, accelerator) for reference in references]
+    loaded = [_load(reference, source, accelerator) for reference in references]
     overlaps = [
         _overlap(name, reference, split, rows[split], source)
         for split in splits
@@ -123,10 +125,13 @@ def _result(system: System, options: Options) -> SystemResult:
     )
 
 
-def _load(reference: Reference, accelerator: Accelerator) -> CheXVision:
+def _load(reference: Reference, source: ShardSource, accelerator: Accelerator) -> CheXVision:
     model = load_model(reference)
-    if model.findings != FINDINGS:
-        raise UsageError(f"{reference} predicts {', '.join(model.findings)}; only the release's 14 can be evaluated")
+    if model.label_space != source.label_space:
+        raise UsageError(
+            f"{reference} predicts {', '.join(model.findings)}, but the labels of {source.name} are "
+            f"{', '.join(source.label_space.findings)}; evaluate it on data with its own labels"
+        )
     return model.to(accelerator.device).eval()
 
 

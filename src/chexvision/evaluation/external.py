@@ -66,12 +66,12 @@ class OtherSet(Record):
 
 
 def answer(predictions: Predictions, labels: OtherLabels, probabilities: Floats | None = None) -> Predictions:
-    """A model's 15 outputs for the images of `labels`, in their order, as answers to their targets.
+    """A model's outputs for the images of `labels`, in their order, as answers to their targets.
 
     Args:
         predictions: of those images, in that order; its own targets are not looked at.
         labels: what to answer.
-        probabilities: float64[N, 15] to use instead of the raw ones.
+        probabilities: float64[N, K + 1] to use instead of the raw ones.
     """
     scores = predictions.probabilities if probabilities is None else probabilities
     columns = [[predictions.column(finding) for finding in findings] for findings in labels.findings]

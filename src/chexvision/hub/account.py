@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from chexvision.errors import ChexError
-from chexvision.hub.retry import reason, status_of
+from chexvision.hub.hub_errors import hub_error
 
 NEW_TOKEN_PAGE = "https://huggingface.co/settings/tokens/new?tokenType=fineGrained"
 # Both are of a login, not of a form: they last an hour to 30 days, and whoever has stored them refreshes them.
@@ -54,8 +53,11 @@ class HubToken:
         return "" if self.may_write else f"({self}) may not write"
 
 
-def machine_token() -> HubToken | None:
+def machine_token(remedy: str = "log in again with `hf auth login`") -> HubToken | None:
     """This machine's own token; None where there is none.
+
+    Args:
+        remedy: what to do where the Hub does not accept it.
 
     Raises:
         ChexError: see `ask_about`.
@@ -63,7 +65,7 @@ def machine_token() -> HubToken | None:
     from huggingface_hub import get_token
 
     value = get_token()
-    return None if value is None else ask_about(value, "this machine's token", "log in again with `hf auth login`")
+    return None if value is None else ask_about(value, "this machine's token", remedy)
 
 
 def ask_about(value: str, name: str, remedy: str) -> HubToken:
@@ -82,10 +84,8 @@ def ask_about(value: str, name: str, remedy: str) -> HubToken:
     try:
         who = HfApi(token=value).whoami()
     except Exception as error:
-        # Each generation of the client lets another HTTP library's errors out.
-        if status_of(error) == 401:
-            raise ChexError(f"the Hub does not accept {name} (wrong or expired); {remedy}") from None
-        raise ChexError(f"the Hub did not say whose {name} is: {reason(error).replace(value, '***')}") from error
+        failure = hub_error(error, f"asking whose {name} is", token=name, remedy=remedy)
+        raise type(failure)(str(failure).replace(value, "***")) from error  # the client may quote the token
     return _read(value, who)
 
 

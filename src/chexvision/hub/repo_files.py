@@ -8,8 +8,8 @@ from typing import Any
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import regular_size
+from chexvision.hub.hub_errors import hub_error
 from chexvision.hub.reference import Reference, RepoRef
-from chexvision.hub.retry import reason
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -25,7 +25,7 @@ def model_file(reference: Reference, name: str, **client: Any) -> Path | None:
 
     Raises:
         UsageError: there is no such folder.
-        ChexError: nobody can tell whether there is such a file, or it could not be fetched.
+        ChexError: it is unknown whether there is such a file, or it could not be fetched.
     """
     if isinstance(reference, Path):
         if not reference.is_dir():
@@ -45,17 +45,16 @@ def model_file(reference: Reference, name: str, **client: Any) -> Path | None:
         return Path(hf_hub_download(reference.repo_id, name, revision=reference.revision, **client))
     except RemoteEntryNotFoundError:
         return None
-    # The client's generations raise errors of different HTTP libraries.
     except Exception as error:
         if _known_to_lack(reference, name, client):
             return None
-        raise _failure(reference, name, error) from error
+        raise hub_error(error, f"fetching {name}", reference) from error
 
 
 def at_commit(reference: Reference, **client: Any) -> Reference:
     """The same model; a repository at the commit that its revision, or its main branch, names now.
 
-    What is fetched from there belongs together, also where somebody publishes meanwhile.
+    All that is fetched from there belongs together, even if another run publishes in between.
 
     Raises:
         UsageError: there is no such folder, or a revision of a folder is named.
@@ -89,33 +88,3 @@ def _known_to_lack(reference: RepoRef, name: str, client: dict[str, Any]) -> boo
         reference.repo_id, name, cache_dir=client.get("cache_dir"), revision=reference.revision
     )
     return found is _CACHED_NO_EXIST
-
-
-def _failure(reference: RepoRef, name: str, error: Exception) -> ChexError:
-    from huggingface_hub import constants
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    if isinstance(error, GatedRepoError):
-        return ChexError(f"model {reference.repo_id} asks for terms to be accepted on its page first")
-    if isinstance(error, RepositoryNotFoundError):
-        return ChexError(
-            f"the Hub has no model {reference.repo_id}, or does not show it to you; check the name and, if it is "
-            "private, HF_TOKEN"
-        )
-    if isinstance(error, RevisionNotFoundError):
-        return ChexError(f"model {reference.repo_id} has no revision {reference.revision}")
-    if isinstance(error, LocalEntryNotFoundError):
-        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"the Hub did not answer ({reason(error)})"
-        return ChexError(
-            f"{name} of {reference} is not in the cache {constants.HF_HUB_CACHE}, and {why}; load the model once "
-            "with a connection, or pull it into a folder (chexvision pull) and name that"
-        )
-    return ChexError(
-        f"could not fetch {name} of {reference}: {reason(error)}; check the name, the revision, the network and, for "
-        "a private repository, HF_TOKEN"
-    )

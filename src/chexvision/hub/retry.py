@@ -96,7 +96,7 @@ def is_transient(error: BaseException) -> bool:
 
 def status_of(error: BaseException) -> int | None:
     """The HTTP status that an error, or what caused it, carries."""
-    response = _response(error)
+    response = response_of(error)
     return None if response is None else int(response.status_code)
 
 
@@ -124,7 +124,7 @@ def _wait_after(error: Exception, attempt: int) -> float | None:
 
 def asked_wait(error: BaseException) -> float | None:
     """What the server asked to wait, in seconds: ``Retry-After``, or the Hub's ``RateLimit``."""
-    response = _response(error)
+    response = response_of(error)
     if response is None:
         return None
     after = str(response.headers.get("Retry-After", "")).strip()
@@ -149,7 +149,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
 
 
-def _response(error: BaseException) -> Any:
+def response_of(error: BaseException) -> Any:
+    """The HTTP response that an error, or what caused it, has; None where there was none."""
     for link in _chain(error):
         response = getattr(link, "response", None)
         if getattr(response, "status_code", None) is not None:

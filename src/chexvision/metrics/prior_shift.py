@@ -79,6 +79,7 @@ def prior_shift(predictions: Predictions, calibrated: Floats, calibration: Calib
     after = np.array(calibrated, np.float64)
     for i in kept:
         after[:, i] = corrected(calibrated[:, i], calibration.prevalences[names[i]], here[i])
+    known = {i: calibrated[~np.isnan(predictions.targets[:, i]), i] for i in kept}
     figures = [of.once() for of in (before, Measure(predictions, after, only=("brier", "ece")))]
 
     def pair(name: str, rows: list[int]) -> tuple[float, float]:
@@ -91,8 +92,8 @@ def prior_shift(predictions: Predictions, calibrated: Floats, calibration: Calib
             names[i]: OutputShift(
                 calibrated_on=calibration.prevalences[names[i]],
                 here=here[i],
-                predicted=float(calibrated[:, i].mean()),
-                implied=estimated_prevalence(calibrated[:, i], calibration.prevalences[names[i]]),
+                predicted=float(known[i].mean()),
+                implied=estimated_prevalence(known[i], calibration.prevalences[names[i]]),
                 brier=pair("brier", [i]),
                 ece=pair("ece", [i]),
             )

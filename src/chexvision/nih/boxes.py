@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from chexvision.errors import UsageError
 from chexvision.files.tables import csv_rows
-from chexvision.labels import FINDINGS
+from chexvision.labels import NIH
 
 RELEASE_SIDE = 1024  # the release's boxes are in pixels of its 1024² images
 _ALIASES = {"Infiltrate": "Infiltration"}  # as the release's box list spells it
@@ -59,8 +59,8 @@ def read_boxes(path: Path, side: int) -> Boxes:
     boxes: dict[tuple[str, str], list[Box]] = {}
     for where, cells in rows:
         finding = _ALIASES.get(cells[1].strip(), cells[1].strip()) if len(cells) >= 6 else ""
-        if finding not in FINDINGS:
-            raise UsageError(f"{where}: unknown finding {finding!r}; known are {', '.join(FINDINGS)}")
+        if finding not in NIH.findings:
+            raise UsageError(f"{where}: unknown finding {finding!r}; known are {', '.join(NIH.findings)}")
         boxes.setdefault((cells[0].strip(), finding), []).append(_box(cells[2:6], side, where))
     if not boxes:
         raise UsageError(f"{path} holds no box")

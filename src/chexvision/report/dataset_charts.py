@@ -16,12 +16,12 @@ import numpy as np
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import write_text_atomic
-from chexvision.labels import FINDINGS, NO_FINDING, parse_labels
+from chexvision.labels import LabelSpace
 from chexvision.parallel import map_in_order
-from chexvision.shards.columns import ShardPlace
-from chexvision.shards.schema import group_shards, patient_of
+from chexvision.shards.columns import ShardPlace, label_texts
+from chexvision.shards.schema import LABEL_COLUMNS, group_shards, patient_of
 
-_COLUMNS = ("filename", "labels", "patient_id", "age", "sex", "view")
+_COLUMNS = ("filename", *LABEL_COLUMNS, "patient_id", "age", "sex", "view")
 _COLOURS = {"train": "#3b82f6", "validation": "#f59e0b", "test": "#10b981"}
 _STYLE = (
     "svg{color-scheme:light dark}.page{fill:#fff}.ink{fill:#1f2328}.soft{fill:#667085}.grid{stroke:#e4e7ec}"
@@ -36,7 +36,7 @@ _PATIENT_STEPS = ((1, 1), (2, 2), (3, 5), (6, 10), (11, 20), (21, None))
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns of one split, a value an image; None where it is not known."""
+    """The columns of one split, one value per image, None where unknown; labels are of `LabelSpace.named`."""
 
     labels: list[tuple[str, ...]]
     patients: list[int]
@@ -56,12 +56,12 @@ def write_plots(place: ShardPlace, out: Path) -> list[Path]:
         raise UsageError(f"{out} is a file; name a folder for the plots")
     splits = read_columns_of(place)
     drawn = {
-        "prevalence": _prevalence(splits),
-        "co-occurrence": _co_occurrence(splits),
+        "prevalence": _prevalence(splits, place.label_space),
+        "co-occurrence": _co_occurrence(splits, place.label_space.findings),
         "age": _ages(splits),
         "sex": _shares("Sex", splits, "sexes", ("F", "M")),
         "view": _shares("View", splits, "views", ("PA", "AP")),
-        "labels-an-image": _label_counts(splits),
+        "labels-an-image": _label_counts(splits, place.label_space),
         "images-a-patient": _patient_counts(splits),
     }
     paths = []
@@ -92,12 +92,12 @@ def read_columns_of(place: ShardPlace) -> dict[str, Columns]:
             values += table.column(name).to_pylist() if there else [None] * table.num_rows
         return values
 
-    splits = {}
+    splits, space = {}, place.label_space
     for split, shards in grouped.items():
         names = column(shards, "filename")
         try:
             splits[split] = Columns(
-                labels=[parse_labels(text) for text in column(shards, "labels")],
+                labels=[space.named(space.values(*texts)) for path in shards for texts in label_texts(tables[path])],
                 patients=[
                     patient_of(file) if known is None else known
                     for known, file in zip(column(shards, "patient_id"), names, strict=True)
@@ -111,11 +111,11 @@ def read_columns_of(place: ShardPlace) -> dict[str, Columns]:
     return splits
 
 
-def _prevalence(splits: dict[str, Columns]) -> str:
-    rows = (*FINDINGS, NO_FINDING)
+def _prevalence(splits: dict[str, Columns], space: LabelSpace) -> str:
+    rows = (*space.findings, space.normal)
     values = {}
     for split, columns in splits.items():
-        counts = Counter(finding for labels in columns.labels for finding in labels or (NO_FINDING,))
+        counts = Counter(finding for labels in columns.labels for finding in labels)
         values[split] = [counts[name] / len(columns.labels) for name in rows]
     return _bars("Prevalence: share of a split's images", rows, values)
 
@@ -139,10 +139,10 @@ def _shares(title: str, splits: dict[str, Columns], field: str, known: tuple[str
     return _bars(f"{title}: share of a split's images", (*known, "unknown"), values)
 
 
-def _label_counts(splits: dict[str, Columns]) -> str:
+def _label_counts(splits: dict[str, Columns], space: LabelSpace) -> str:
     values = {}
     for split, columns in splits.items():
-        counts = Counter(min(len(labels), _MOST) for labels in columns.labels)
+        counts = Counter(min(len({*labels} - {space.normal}), _MOST) for labels in columns.labels)
         values[split] = [counts[i] / len(columns.labels) for i in range(_MOST + 1)]
     return _bars("Findings an image: share of a split's images", (*map(str, range(_MOST)), f"{_MOST}+"), values)
 
@@ -159,17 +159,17 @@ def _patient_counts(splits: dict[str, Columns]) -> str:
     return _bars("Images a patient: share of a split's patients", rows, values)
 
 
-def _co_occurrence(splits: dict[str, Columns]) -> str:
+def _co_occurrence(splits: dict[str, Columns], findings: tuple[str, ...]) -> str:
     """Of the images that show the row's finding, the share that shows the column's too, over all splits."""
     found = np.array(
-        [[name in labels for name in FINDINGS] for columns in splits.values() for labels in columns.labels], float
+        [[name in labels for name in findings] for columns in splits.values() for labels in columns.labels], float
     )
     together = found.T @ found
     alone = np.diag(together)
     shares = together / np.maximum(alone, 1)[:, None]
     side, top = 36, 150
     parts = []
-    for i, name in enumerate(FINDINGS):
+    for i, name in enumerate(findings):
         y = top + i * side
         parts.append(_text(f"{_spoken(name)} ({int(alone[i]):,})", _LEFT + 22, y + 22, "end"))
         x = _LEFT + 30 + i * side + 22
@@ -177,7 +177,7 @@ def _co_occurrence(splits: dict[str, Columns]) -> str:
             f"<text transform='translate({x} {top - 8}) rotate(-50)' font-size='12' class='ink'>"
             f"{escape(_spoken(name))}</text>"
         )
-        for j, other in enumerate(FINDINGS):
+        for j, other in enumerate(findings):
             if i == j or not together[i, j]:
                 continue
             share = shares[i, j]
@@ -190,7 +190,7 @@ def _co_occurrence(splits: dict[str, Columns]) -> str:
                 f"class='ink'>{100 * share:.0f}</text></g>"
             )
     title = "Co-occurrence: % of the row's images that show the column's finding"
-    return _svg(title, _LEFT + 60 + 14 * side, top + 14 * side + 16, parts)
+    return _svg(title, _LEFT + 60 + len(findings) * side, top + len(findings) * side + 16, parts)
 
 
 def _bars(title: str, rows: Sequence[str], values: dict[str, list[float]]) -> str:

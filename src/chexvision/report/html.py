@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from chexvision.errors import UsageError
 from chexvision.evaluation.outcome import Evaluation, Outcome
 from chexvision.inference.predictions_file import write_predictions
-from chexvision.labels import FINDINGS
+from chexvision.labels import ABNORMAL
 from chexvision.metrics import calibration, thresholds
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.records import FindingMetrics, SplitMetrics
@@ -193,8 +193,8 @@ def _mistakes(outcome: Outcome, calibrated: Predictions, i: int) -> str:
     positives = [int(at) for at in order if targets[at] == 1][:_MISTAKES]
     figures = []
     for at, kind in [*((at, "no") for at in negatives), *((at, "yes") for at in positives)]:
-        named = calibrated.targets[at] == 1
-        labels = [title_of(name) for name, there in zip(FINDINGS, named, strict=False) if there]
+        named = zip(calibrated.names, calibrated.targets[at] == 1, strict=True)
+        labels = [title_of(name) for name, present in named if present and name != ABNORMAL]
         name = escape(str(calibrated.filenames[at]))
         figures.append(
             f"<figure><img src='{_thumbnail(outcome.images[at])}' alt='{name}'><figcaption>"

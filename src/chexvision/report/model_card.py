@@ -10,6 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from chexvision.artifact.contents import FIGURES, Metrics, RunInfo
 from chexvision.config import DataConfig
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
+from chexvision.labels import NIH
 from chexvision.metrics.records import Attribute, FindingMetrics, SplitMetrics
 from chexvision.report.wording import about_means, figure, gap_text, no_mean, prior_shift_text
 from chexvision.shards.split_rule import SplitRecord
@@ -121,6 +122,12 @@ def _data(metrics: Metrics, run: RunInfo) -> str:
     return f"a local folder `{reference.name}` (identity `{run.dataset_identity}`)"
 
 
+def _outputs(metrics: Metrics) -> str:
+    findings = tuple(next(iter(metrics.splits.values())).findings)
+    of = " of NIH ChestX-ray14," if findings == NIH.findings else f" ({', '.join(findings)})"
+    return f"{len(findings)} findings{of}"
+
+
 def _summary(metrics: Metrics, run: RunInfo) -> str:
     recipe = run.recipe
     start = "ImageNet weights" if recipe.model.pretrained else "random weights"
@@ -130,7 +137,7 @@ def _summary(metrics: Metrics, run: RunInfo) -> str:
     )
     return (
         f"{drawn if metrics.synthetic else ''}"
-        f"A `{recipe.model.backbone}` with two heads, trained from {start}: 14 findings of NIH ChestX-ray14, and "
+        f"A `{recipe.model.backbone}` with two heads, trained from {start}: {_outputs(metrics)} and "
         f"normal/abnormal. Input: frontal chest radiographs, {recipe.data.image_size}x{recipe.data.image_size} "
         f"pixels. Trained on {_data(metrics, run)}; the weights are those of epoch {metrics.epoch}, the best by "
         f"macro AUROC on validation.\n"

@@ -13,8 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from chexvision.hub.hub_errors import NotAllowed, RepoType, call_hub
 from chexvision.hub.lfs_storage import LfsStorage
-from chexvision.hub.repository import NotAllowed, RepoType, asked, create_repository
+from chexvision.hub.reference import RepoRef
+from chexvision.hub.repository import create_repository
 from chexvision.runs.run_progress import PROGRESS_FILE, RunProgress, read_progress
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ class RunBranch:
             )
             return str(commit.oid)
 
-        return self._asked(commit, "saving to its branch")
+        return self._asked(commit, "saving to the branch")
 
     def _make_ready(self) -> None:
         """See that the repository and the branch exist; once, since each commit would ask again."""
@@ -95,7 +97,7 @@ class RunBranch:
         api = HfApi(token=self.token)
         self._asked(
             lambda: api.create_branch(self.repo_id, branch=self.name, repo_type=self.repo_type, exist_ok=True),
-            "creating its branch",
+            "creating the branch",
         )
         self._ready = True
 
@@ -145,7 +147,7 @@ class RunBranch:
                 commit_message=f"Progress of {self.run_id}",
                 repo_type=self.repo_type,
             ),
-            "squashing its branch",
+            "squashing the branch",
         )
 
     def _files(self, api: HfApi, revision: str) -> set[str]:
@@ -180,7 +182,7 @@ class RunBranch:
         api = HfApi(token=self.token)
         sha = self._sought(
             lambda: api.repo_info(self.repo_id, revision=self.name, repo_type=self.repo_type).sha,
-            "reading its branch",
+            "reading the branch",
         )
         if sha is None:
             return []
@@ -232,7 +234,7 @@ class RunBranch:
         Raises:
             ChexError: it could not be done.
         """
-        if self._asked(self.is_asked_to_stop, "reading its branch"):
+        if self._asked(self.is_asked_to_stop, "reading the branch"):
             self.send({}, f"Let {self.run_id} go on", without=[STOP_FILE])
 
     def published_at(self) -> str | None:
@@ -244,7 +246,7 @@ class RunBranch:
         from huggingface_hub import HfApi
 
         api = HfApi(token=self.token)
-        refs = self._sought(lambda: api.list_repo_refs(self.repo_id, repo_type=self.repo_type), "reading its tags")
+        refs = self._sought(lambda: api.list_repo_refs(self.repo_id, repo_type=self.repo_type), "reading the tags")
         return next((tag.target_commit for tag in refs.tags if tag.name == self.run_id), None) if refs else None
 
     def _found(self, call: Callable[[], T]) -> T | None:
@@ -260,4 +262,4 @@ class RunBranch:
         return self._asked(lambda: self._found(call), what)
 
     def _asked(self, call: Callable[[], T], what: str) -> T:
-        return asked(call, self.repo_id, what)
+        return call_hub(call, what, RepoRef(self.repo_id), self.repo_type)

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from chexvision.errors import ChexError
 from chexvision.files.atomic import write_text_atomic
-from chexvision.hub.repository import NotAllowed
+from chexvision.hub.hub_errors import NotAllowed
 from chexvision.hub.retry import is_transient
 from chexvision.provenance import now
 from chexvision.runs.branch import RunBranch

@@ -7,7 +7,6 @@ from typing import Any
 
 import yaml
 
-from chexvision.labels import FINDINGS, NO_FINDING
 from chexvision.shards.manifest import Manifest
 from chexvision.shards.schema import features
 
@@ -54,14 +53,14 @@ def render_card(manifest: Manifest) -> str:
     """The card of a set: metadata for the Hub, what it is, how it was made, counts, citation."""
     header = yaml.safe_dump(_metadata(manifest), sort_keys=False, allow_unicode=True, width=110)
     stored = "lossless PNG" if manifest.encoding == "png" else "JPEG of quality 95"
-    synthetic = manifest.source.kind == "drawn"
+    synthetic = manifest.synthetic
     about = _SYNTHETIC if synthetic else _REAL.format(size=manifest.size, stored=stored)
     parts = [f"---\n{header}---\n", about, _making(manifest), _counts(manifest), _bad(manifest)]
     return "\n".join(part for part in [*parts, "" if synthetic else _CITATION] if part)
 
 
 def _metadata(manifest: Manifest) -> dict[str, Any]:
-    synthetic = manifest.source.kind == "drawn"
+    synthetic = manifest.synthetic
     data_files = [{"split": name, "path": f"data/{name}-*"} for name in manifest.splits]
     columns = [
         {"name": name, "dtype": "image" if kind["_type"] == "Image" else kind["dtype"]}
@@ -92,7 +91,7 @@ def _metadata(manifest: Manifest) -> dict[str, Any]:
 def _making(manifest: Manifest) -> str:
     split = manifest.split
     lines = ["## How it was made", ""]
-    if manifest.source.kind == "drawn":
+    if manifest.synthetic:
         lines.append(f"- drawn by chexvision {manifest.chexvision} with seed {split.seed}, {manifest.size}² pixels")
     else:
         lines.append(f"- by chexvision {manifest.chexvision} from the release's files and {manifest.source.metadata}")
@@ -118,7 +117,7 @@ def _counts(manifest: Manifest) -> str:
     splits = manifest.splits.values()
     lines.append(f"| images | {' | '.join(f'{counts.images:,}' for counts in splits)} |")
     lines.append(f"| patients | {' | '.join(f'{counts.patients:,}' for counts in splits)} |")
-    for finding in (*FINDINGS, NO_FINDING):
+    for finding in (*manifest.label_space.findings, manifest.label_space.normal):
         lines.append(f"| {finding} | {' | '.join(f'{counts.findings[finding]:,}' for counts in splits)} |")
     return "\n".join(lines) + "\n"
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chexvision.errors import ChexError, PublishError, UsageError
+from chexvision.hub.hub_errors import NotPrivate, hub_error
 from chexvision.hub.reference import RepoRef
-from chexvision.hub.retry import reason, retried, status_of
+from chexvision.hub.repository import create_repository
+from chexvision.hub.retry import retried, status_of
 from chexvision.parallel import usable_cores
 from chexvision.progress import Progress
 from chexvision.shards.dataset_card import render_card
@@ -55,33 +57,22 @@ def push_shards(folder: Path, repo_id: str, *, private: bool) -> RepoRef:
         raise UsageError(f"{folder} has no manifest.json; build shards with: chexvision shards build")
     api, dataset = HfApi(), RepoRef(repo_id)
     try:
-        _make_repo(api, dataset, private)
+        create_repository(repo_id, "dataset", private=private)
         with without_client_bars():
             _upload(api, folder, dataset, manifest.shards)
             sha = retried(lambda: _complete(api, folder, dataset, manifest), what=f"committing to {dataset}")
-    except ChexError:
+    except NotPrivate as error:
+        raise UsageError(str(error)) from error
+    except PublishError:
         raise
-    # The client's two generations raise errors of different HTTP libraries on a cut connection.
     except Exception as error:
+        failure = hub_error(error, "pushing shards", dataset, "dataset")
         raise PublishError(
-            f"could not push to {dataset}: {reason(error)}; check that HF_TOKEN may write there and call again, "
-            "what has been uploaded is not sent twice"
+            f"could not push to {dataset}: {failure}; then call again, what has been uploaded is not sent twice"
         ) from error
     pushed = RepoRef(repo_id, sha)
     _check(pushed, manifest)
     return pushed
-
-
-def _make_repo(api: HfApi, dataset: RepoRef, private: bool) -> None:
-    def is_private() -> bool:
-        api.create_repo(dataset.repo_id, repo_type="dataset", private=private, exist_ok=True)
-        return bool(api.dataset_info(dataset.repo_id).private)
-
-    if not retried(is_private, what=f"creating {dataset}") and private:
-        raise UsageError(
-            f"{dataset} is there already and public, --private does not change that; make it private on its page, "
-            "or choose another name"
-        )
 
 
 def _upload(api: HfApi, folder: Path, dataset: RepoRef, shards: tuple[ShardEntry, ...]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,15 +10,15 @@ from typing import IO
 
 import pyarrow as pa
 
-from chexvision.errors import ChexError
+from chexvision.hub.hub_errors import call_hub, hub_error
 from chexvision.hub.reference import RepoRef
-from chexvision.hub.retry import reason, retried
+from chexvision.hub.retry import retried
 from chexvision.shards.columns import ShardPlace, read_columns
 from chexvision.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
 from chexvision.shards.schema import group_shards
 
 _READERS = 8
-_POLLS = 3  # somebody waits for the answer, and the client has waited half a minute each time already
+_ATTEMPTS = 3  # a person waits for the answer, and the client has waited half a minute each time already
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,27 +29,6 @@ class RemoteFile:
     bytes: int
     sha256: str | None
     blob_id: str
-
-
-def pinned(reference: RepoRef) -> RepoRef:
-    """The same dataset at the commit that its revision, or its main branch, names now.
-
-    Raises:
-        ChexError: there is no such dataset or revision, or the Hub does not answer.
-    """
-    from huggingface_hub import HfApi
-
-    if reference.is_pinned:
-        return reference
-    try:
-        info = retried(
-            lambda: HfApi().repo_info(reference.repo_id, revision=reference.revision, repo_type="dataset"),
-            what=f"looking up {reference}",
-            attempts=_POLLS,
-        )
-    except Exception as error:
-        raise hub_failure(reference, error) from error
-    return RepoRef(reference.repo_id, info.sha)
 
 
 def list_files(reference: RepoRef) -> dict[str, RemoteFile]:
@@ -72,10 +50,7 @@ def list_files(reference: RepoRef) -> dict[str, RemoteFile]:
             if isinstance(entry, RepoFile)
         }
 
-    try:
-        return retried(listing, what=f"listing {reference}", attempts=_POLLS)
-    except Exception as error:
-        raise hub_failure(reference, error) from error
+    return call_hub(listing, "listing files", reference, "dataset", attempts=_ATTEMPTS)
 
 
 def fetch_file(reference: RepoRef, path: str, *, again: bool = False) -> Path | None:
@@ -101,9 +76,8 @@ def fetch_file(reference: RepoRef, path: str, *, again: bool = False) -> Path | 
         return Path(retried(once, what=f"fetching {path}"))
     except RemoteEntryNotFoundError:
         return None
-    # The client's generations raise errors of different HTTP libraries.
     except Exception as error:
-        raise hub_failure(reference, error) from error
+        raise hub_error(error, f"fetching {path}", reference, "dataset") from error
 
 
 def fetch_manifest(reference: RepoRef) -> Manifest | None:
@@ -139,10 +113,7 @@ def hub_place(reference: RepoRef, files: dict[str, RemoteFile]) -> ShardPlace:
             with system.open(name, cache_type="none", size=sizes[path]) as file:
                 return read_columns(file, columns, f"{path} of {reference}")
 
-        try:
-            return retried(once, what=f"reading {path}")
-        except Exception as error:
-            raise hub_failure(reference, error) from error
+        return call_hub(once, f"reading {path}", reference, "dataset")
 
     return ShardPlace(str(reference), fetch_manifest(reference), sizes, read, _READERS)
 
@@ -161,38 +132,11 @@ def first_shard(reference: RepoRef) -> Iterator[IO[bytes]]:
     path = next(path for paths in group_shards(files, str(reference)).values() for path in paths)
     system = HfFileSystem(skip_instance_cache=True)
     name = f"datasets/{reference.repo_id}@{reference.revision}/{path}"
-    with system.open(name, cache_type="none", size=files[path].bytes) as file:
-        yield file
-
-
-def hub_failure(reference: RepoRef, error: Exception) -> ChexError:
-    """What a person is told when the Hub, or the way to it, failed them."""
-    from huggingface_hub import constants
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
-
-    if isinstance(error, ChexError):
-        return error
-    if isinstance(error, GatedRepoError):
-        return ChexError(f"dataset {reference.repo_id} asks for terms to be accepted on its page first")
-    if isinstance(error, RepositoryNotFoundError):
-        return ChexError(
-            f"the Hub has no dataset {reference.repo_id}, or keeps it from you: look at its name and, if it is "
-            "private, at HF_TOKEN"
-        )
-    if isinstance(error, RevisionNotFoundError):
-        return ChexError(f"dataset {reference.repo_id} has no revision {reference.revision}")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return ChexError(
-            f"the disk of {constants.HF_HUB_CACHE} is full; free some room, or set HF_HOME to a larger disk"
-        )
-    if constants.HF_HUB_OFFLINE:
-        return ChexError(
-            f"dataset {reference} is not all in the Hub's cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE is set; "
-            "unset it once to fetch the rest"
-        )
-    return ChexError(
-        f"dataset {reference} cannot be had: {reason(error)}; check the network and, if it is private, HF_TOKEN"
-    )
+    try:
+        with system.open(name, cache_type="none", size=files[path].bytes) as file:
+            yield file
+    except Exception as error:
+        raise hub_error(error, f"reading {path}", reference, "dataset") from error
 
 
 @contextmanager

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from chexvision.labels import FINDINGS
+from chexvision.labels import NIH
 
 # The 200 most frequent label combinations of Data_Entry_2017_v2020.csv (98.5 % of its 112,120 images) with
-# their counts: A is the first finding of `FINDINGS`, N the last, - is "No Finding".
+# their counts: A is the first finding of `NIH.findings`, N the last, - is "No Finding".
 _COMBINATIONS = """
 -60361 D9547 A4215 C3955 F2705 H2194 E2139 CD1604 AD1350 I1310 AC1167 M1126 B1093 K892 DF829 ACD739 L727
 J628 BC484 DI441 DE420 CH403 CE402 AI398 EF396 DJ392 DH347 HK337 CI337 G322 CM251 CF250 AH241 DM210 BD201
@@ -37,7 +37,7 @@ def sample_findings(rng: np.random.Generator, images: int) -> list[tuple[str, ..
     names, counts = _table()
     sampled = [set(names[i]) for i in rng.choice(len(names), size=images, p=counts)]
     floor = math.floor(FLOOR * images)
-    for finding in FINDINGS:
+    for finding in NIH.findings:
         missing = floor - sum(finding in found for found in sampled)
         if missing > 0:
             without = [i for i, found in enumerate(sampled) if finding not in found]
@@ -45,14 +45,14 @@ def sample_findings(rng: np.random.Generator, images: int) -> list[tuple[str, ..
             pool = abnormal if len(abnormal) >= missing else without
             for i in rng.choice(pool, size=missing, replace=False):
                 sampled[i].add(finding)
-    return [tuple(finding for finding in FINDINGS if finding in found) for found in sampled]
+    return [tuple(finding for finding in NIH.findings if finding in found) for found in sampled]
 
 
 def _table() -> tuple[list[tuple[str, ...]], np.ndarray[tuple[int], np.dtype[np.float64]]]:
     names, counts = [], []
     for entry in _COMBINATIONS.split():
         letters = entry.rstrip("0123456789")
-        names.append(tuple(FINDINGS[ord(letter) - ord("A")] for letter in letters if letter != "-"))
+        names.append(tuple(NIH.findings[ord(letter) - ord("A")] for letter in letters if letter != "-"))
         counts.append(int(entry[len(letters) :]))
     shares = np.asarray(counts, dtype=np.float64)
     return names, shares / shares.sum()

@@ -34,7 +34,7 @@ def render_radiograph(
         rng: source of what differs between the images of one patient: pose, exposure, vessels and the
             position of the signs. Equal generators give images that differ by the signs alone.
         chest: the patient's measures.
-        findings: names from `FINDINGS`, in canonical order.
+        findings: names from `NIH.findings`, in canonical order.
         view: "PA" or "AP"; in AP images the heart is larger and the lungs are smaller.
         size: side in pixels.
     """

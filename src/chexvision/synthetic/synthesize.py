@@ -15,7 +15,7 @@ import numpy as np
 from chexvision import __version__
 from chexvision.errors import UsageError
 from chexvision.files.atomic_folder import staged_folder
-from chexvision.labels import format_labels
+from chexvision.labels import NIH
 from chexvision.parallel import map_in_order
 from chexvision.progress import Progress
 from chexvision.radiograph import Encoding, encode_grey, expected_bytes
@@ -23,7 +23,7 @@ from chexvision.shards.dataset_card import write_card
 from chexvision.shards.manifest import FORMAT, FileEntry, Manifest, Source, SplitRule, write_manifest
 from chexvision.shards.schema import SPLITS, Row
 from chexvision.shards.split import split_by_patient
-from chexvision.shards.writer import ShardWriter
+from chexvision.shards.writer import ShardWriter, WriterOptions
 from chexvision.synthetic.anatomy import sample_chest
 from chexvision.synthetic.prevalence import sample_findings
 from chexvision.synthetic.render import Box, render_radiograph
@@ -76,7 +76,10 @@ def synthesize(
         boxes = io.StringIO(newline="")
         table = csv.writer(boxes, lineterminator="\n")
         table.writerow(_BOXES_HEADER)
-        with ShardWriter(folder, shard_bytes) as writer, Progress("rendering", images, "images") as progress:
+        with (
+            ShardWriter(folder, WriterOptions(shard_bytes)) as writer,
+            Progress("rendering", images, "images") as progress,
+        ):
             render = partial(_render, seed=seed, size=size, encoding=encoding)
             for split, row, found in map_in_order(render, visits, workers):
                 writer.add(split, row)
@@ -91,7 +94,7 @@ def synthesize(
         manifest = Manifest(
             format=FORMAT,
             chexvision=__version__,
-            source=Source("drawn"),
+            source=Source("synthetic"),
             split=SplitRule("patient", seed),
             size=size,
             encoding=encoding,
@@ -143,7 +146,7 @@ def _render(planned: tuple[str, _Visit], seed: int, size: int, encoding: Encodin
     row = Row(
         image=encode_grey(grey, encoding),
         filename=visit.filename,
-        labels=format_labels(visit.findings),
+        labels=NIH.format(visit.findings),
         patient_id=visit.patient,
         age=visit.age,
         sex=visit.sex,

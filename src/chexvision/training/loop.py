@@ -82,7 +82,7 @@ class Training:
         self.reporter = reporter
         self.should_stop = should_stop
         self.model = model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        weights = pos_weight(train.rows.findings, recipe.loss.pos_weight_power, recipe.loss.pos_weight_cap)
+        weights = pos_weight(train.targets[:, :-1], recipe.loss.pos_weight_power, recipe.loss.pos_weight_cap)
         self.loss = DualHeadLoss(recipe.loss, weights).to(accelerator.device)
         self.steps = steps_per_epoch(len(train), recipe.optim.batch_size)
         self.place = rank_of(accelerator)

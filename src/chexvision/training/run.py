@@ -29,7 +29,7 @@ from chexvision.metrics.calibration import FILE as CALIBRATION
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.thresholds import FILE as THRESHOLDS
-from chexvision.models.classifier import CheXVision, build_model
+from chexvision.models.classifier import CheXVision, build_backbone, build_model
 from chexvision.provenance import Provenance, now
 from chexvision.report.charts import curve_sheets
 from chexvision.report.model_card import render_card
@@ -132,8 +132,10 @@ def _prepare(
 ) -> tuple[ShardSource, Division, dict[str, Split], CheXVision]:
     """The data, its division, its splits decoded, and the untrained model; the main process fetches first."""
     with accelerator.main_process_first():
-        model = build_model(recipe)  # before the data: a failed download of weights should not cost an hour
+        if recipe.model.pretrained:  # before the data: a failed download of weights should not cost an hour
+            build_backbone(recipe.model.backbone, pretrained=True)
         source = find_shards(data)
+        model = build_model(recipe, source.label_space)
         model.preprocessing = preprocessing_of(source, recipe.data)
         division = division_of(source, recipe.data)
         rows = division.sampled(recipe.data, recipe.training.seed)

@@ -1,4 +1,4 @@
-"""What an epoch's weights are worth: validation loss and metrics."""
+"""Validation loss and metrics of an epoch's weights."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Validation:
 
     @property
     def score(self) -> float:
-        """What it is compared by."""
+        """The value by which epochs are compared."""
         return score(self.metrics.macro_auroc, self.loss)
 
     def figures(self) -> Figures:
-        """As an epoch's record takes them."""
+        """The fields of an epoch's record."""
         return Figures(
             validation_loss=self.loss,
             macro_auroc=self.metrics.macro_auroc,
