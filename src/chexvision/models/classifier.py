@@ -48,7 +48,7 @@ class CheXVision(
     Raises:
         ChexError: a value is out of bounds.
 
-    Example:
+    Examples:
         >>> model = CheXVision.from_pretrained("user/repo", revision="densenet-20260101-1432-3f9c")
         >>> images = np.stack([model.preprocessing.apply(decode_grey(path.read_bytes())) for path in paths])
         >>> model(model.normalize(torch.from_numpy(images)))["multilabel_logits"].sigmoid()

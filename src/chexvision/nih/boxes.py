@@ -17,7 +17,7 @@ from chexvision.labels import NIH
 RELEASE_SIDE = 1024  # the release's boxes are in pixels of its 1024² images
 _ALIASES = {"Infiltrate": "Infiltration"}  # as the release's box list spells it
 _HEADS = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")
-_SLACK = 1.0  # pixels that a hand-drawn box may extend beyond its image
+_SLACK = 1.0  # pixels that a manual box may extend beyond its image
 
 
 @dataclass(frozen=True, slots=True)
