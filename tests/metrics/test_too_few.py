@@ -10,11 +10,14 @@ import pytest
 from rich.console import Console
 
 from chexvision.evaluation.external import measure_other
+from chexvision.metrics.catalog import METRICS
 from chexvision.metrics.compare import compare
-from chexvision.metrics.measure import FIGURES, Measure, measure
+from chexvision.metrics.estimate import Estimate
+from chexvision.metrics.measure import measure
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.records import MIN_CASES, reason_if_few
 from chexvision.metrics.subgroups import measure_subgroups
+from chexvision.metrics.weighted import Measure
 from chexvision.report import console_tables as tables
 from chexvision.report.html_tables import comparison_table, findings_table, other_set_table, subgroup_table
 from tests.evaluation.conftest import METHOD, made_up
@@ -56,19 +59,18 @@ def test_one_case_more_makes_the_difference() -> None:
     assert (below.macro.findings, enough.macro.findings) == (13, 14)
     assert below.macro.left_out == (LACKS,)
     of = below.findings[LACKS]
-    assert (of.auroc, of.auroc_ci, of.auprc, of.brier, of.ece) == (None,) * 5
+    assert of.estimates == dict.fromkeys(METRICS, Estimate())
     assert of.decision is not None
-    assert of.decision.f1 is of.decision.recall is of.decision.specificity is of.decision.precision is None
     assert of.decision.true_positives == of.positives == of.positive_patients == MIN_CASES - 1
     assert of.too_few == reason_if_few(MIN_CASES - 1, of.negative_patients)
-    assert enough.findings[LACKS].auroc == 1
+    assert enough.findings[LACKS]["auroc"].value == 1
     assert enough.findings[LACKS].too_few is None
 
 
 def test_ten_images_of_one_patient_are_one_case() -> None:
     of = measure(_with_cases(3, images=4)).findings[LACKS]
     assert (of.positives, of.positive_patients) == (12, 3)
-    assert of.auroc is None
+    assert of["auroc"].value is None
     assert of.too_few is not None
     assert of.too_few.startswith("positive images of 3 and negative images of ")
 
@@ -78,7 +80,7 @@ def test_a_lack_of_either_kind_leaves_no_figure(kind: int) -> None:
     predictions = made_up(300, 100)
     predictions.targets[:, 2] = kind
     figures = Measure(predictions, thresholds={predictions.names[2]: 0.5}).once()
-    for name in FIGURES:
+    for name in METRICS:
         assert np.isnan(figures[name][2, 0])
 
 
@@ -100,7 +102,8 @@ def test_comparisons_say_too_few() -> None:
     predictions = _with_cases(4)
     found = compare(predictions, predictions.with_probabilities(predictions.probabilities**2), METHOD)
     of = found.outputs[LACKS]
-    assert (of.first, of.second, of.difference, of.difference_ci, of.p_delong, of.p_patients) == (None,) * 6
+    assert (of.first, of.second, of.p_delong, of.p_patients) == (None,) * 4
+    assert of.difference == Estimate()
     assert of.too_few is not None
     assert found.macro_findings == 13
     assert "too few" in _row(_printed(found, tables.print_comparison), LACKS)
@@ -115,9 +118,9 @@ def test_subgroups_say_too_few() -> None:
     predictions.targets[sex == "F", predictions.column(LACKS)] = 0
     (found,) = measure_subgroups(predictions, {"sex": sex}, METHOD, thresholds={"Abnormal": 0.5})
     women = found.groups[0]
-    assert women.binary_auroc is women.recall is women.specificity is None
+    assert women.binary_auroc == women.recall == women.specificity == Estimate()
     assert women.binary_too_few is not None
-    assert women.findings[LACKS].auroc is None
+    assert women.findings[LACKS].auroc.value is None
     assert women.findings[LACKS].too_few is not None
     assert LACKS not in found.macro_findings
     assert "too few" in _row(_printed((found,), tables.print_subgroups), "F ")
@@ -128,8 +131,8 @@ def test_other_sets_say_too_few() -> None:
     here, there = made_up(600, 200, 0), _with_cases(4)
     found = measure_other("elsewhere", "map", there, here, METHOD)
     gap = found.gaps[LACKS]
-    assert gap.here is not None
-    assert (gap.there, gap.there_ci, gap.difference) == (None,) * 3
+    assert gap.here.value is not None
+    assert gap.there == gap.difference == Estimate()
     assert gap.too_few is not None
     assert gap.too_few.startswith("there: positive images of 4")
     assert LACKS not in found.macro.targets
@@ -140,7 +143,7 @@ def test_other_sets_say_too_few() -> None:
 def test_without_any_finding_the_mean_is_null() -> None:
     predictions = made_up(60, 9)
     metrics = measure(predictions)
-    assert metrics.macro.auroc is None
+    assert metrics.macro["auroc"].value is None
     assert metrics.macro.findings == 0
     assert len(metrics.macro.left_out) == 14
     said = _printed(metrics, lambda c, of: tables.print_metrics(c, of, "model"))

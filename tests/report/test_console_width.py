@@ -29,7 +29,7 @@ def printed(show: Callable[[LiteralConsole], None]) -> dict[str, str]:
 
 
 def shown(of: Difference, p: str) -> list[str]:
-    difference = figure(of.difference, of.difference_ci, digits=4, sign=True)
+    difference = figure(of.difference, digits=4, sign=True)
     return [figure(of.first), figure(of.second), *difference.split(), p]
 
 
@@ -62,8 +62,8 @@ def test_the_figures_of_a_split() -> None:
     many = metrics.model_copy(update={"findings": metrics.findings | {LONGEST: of}})
     rows = printed(lambda console: tables.print_metrics(console, many, "model"))
     assert of.decision is not None
-    expected = ["86,524", *figure(of.auroc, of.auroc_ci).split(), figure(of.auprc), figure(of.decision.f1)]
-    expected += [figure(of.decision.recall), figure(of.decision.specificity), figure(of.ece)]
+    expected = ["86,524", *figure(of["auroc"]).split(), figure(of["auprc"].value), figure(of["f1"].value)]
+    expected += [figure(of["recall"].value), figure(of["specificity"].value), figure(of["ece"].value)]
     assert rows[LONGEST].split()[1:] == expected
 
 
@@ -75,9 +75,9 @@ def test_subgroups() -> None:
     wide = attribute.groups[0].model_copy(update=many)
     shown = attribute.model_copy(update={"groups": (wide, *attribute.groups[1:])})
     rows = printed(lambda console: tables.print_subgroups(console, (shown,)))
-    expected = ["112,120", "30,805", *figure(wide.macro_auroc, wide.macro_auroc_ci).split()]
-    expected += [*figure(wide.binary_auroc, wide.binary_auroc_ci).split(), figure(wide.recall)]
-    assert rows["first"].split()[1:] == [*expected, figure(wide.specificity)]
+    expected = ["112,120", "30,805", *figure(wide.macro_auroc).split()]
+    expected += [*figure(wide.binary_auroc).split(), figure(wide.recall.value)]
+    assert rows["first"].split()[1:] == [*expected, figure(wide.specificity.value)]
 
 
 def test_another_set() -> None:
@@ -87,6 +87,6 @@ def test_another_set() -> None:
     many = found.model_copy(update={"metrics": metrics})
     rows = printed(lambda console: tables.print_other_set(console, many))
     gap = found.gaps[LONGEST]
-    expected = ["86,524", *figure(gap.there, gap.there_ci).split(), figure(gap.here)]
-    assert rows[LONGEST].split()[1:] == [*expected, *figure(gap.difference, gap.difference_ci, sign=True).split()]
+    expected = ["86,524", *figure(gap.there).split(), figure(gap.here.value)]
+    assert rows[LONGEST].split()[1:] == [*expected, *figure(gap.difference, sign=True).split()]
     assert "12,345 unknown labels are masked" in rows["12,345"]

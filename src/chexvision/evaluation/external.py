@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from chexvision.evaluation.other_labels import OtherLabels
-from chexvision.metrics.bootstrap import interval, resample_patients
-from chexvision.metrics.measure import Measure, macro_columns, macro_of, measure
+from chexvision.metrics.bootstrap import estimate, resample_patients
+from chexvision.metrics.estimate import Estimate
+from chexvision.metrics.measure import macro_columns, macro_of, measure
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.ranking import Floats
-from chexvision.metrics.records import CI, MIN_CASES, IntervalMethod, Record, SplitMetrics
+from chexvision.metrics.records import MIN_CASES, IntervalMethod, Record, SplitMetrics
+from chexvision.metrics.weighted import Measure
 
 
 class Gap(Record):
@@ -19,12 +21,9 @@ class Gap(Record):
     """
 
     targets: tuple[str, ...]
-    here: float | None
-    here_ci: CI
-    there: float | None
-    there_ci: CI
-    difference: float | None
-    difference_ci: CI
+    here: Estimate
+    there: Estimate
+    difference: Estimate
     too_few: str | None = None
 
 
@@ -161,16 +160,12 @@ def measure_other(
 
 def _gap(targets: tuple[str, ...], values: list[Floats], draws: list[Floats], level: float, lacks: list[str]) -> Gap:
     """Of float[1] here and there, and the same resampled, float[R]; `lacks` says what has too few cases."""
-    here, there = (None if np.isnan(value[0]) else float(value[0]) for value in values)
-    known = here is not None and there is not None
+    here, there = values
     return Gap(
         targets=targets,
-        here=here,
-        here_ci=interval(draws[0], level),
-        there=there,
-        there_ci=interval(draws[1], level),
-        difference=there - here if here is not None and there is not None else None,
-        difference_ci=interval(draws[1] - draws[0], level) if known else None,
+        here=estimate(here[0], draws[0], level),
+        there=estimate(there[0], draws[1], level),
+        difference=estimate(there[0] - here[0], draws[1] - draws[0], level),
         too_few="; ".join(lacks) or None,
     )
 

@@ -34,9 +34,9 @@ def print_audit(console: Console, audit: Audit) -> None:
         "maps at any place; ctr: a map of the centre; out: share outside the chest"
     )
     console.print(
-        f"all: points {figure(overall.pointing.value, overall.pointing.ci)}, "
-        f"IoU {figure(overall.iou.value, overall.iou.ci)}, energy {figure(overall.energy.value, overall.energy.ci)}, "
-        f"outside {figure(overall.outside.value, overall.outside.ci)}, a map without knowledge "
+        f"all: points {figure(overall.pointing)}, "
+        f"IoU {figure(overall.iou)}, energy {figure(overall.energy)}, "
+        f"outside {figure(overall.outside)}, a map without knowledge "
         f"{figure(overall.outside.random)}; {how.method}, {how.interval.level:.0%} intervals by {how.interval.method}"
     )
     if overall.empty:

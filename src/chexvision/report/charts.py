@@ -24,8 +24,8 @@ def title_of(name: str) -> str:
 def roc_chart(title: str, scores: Floats, targets: Floats, of: FindingMetrics) -> str:
     """The ROC curve of float[N] scores, the threshold ringed."""
     false, true, _ = roc_curve(targets, scores)
-    at = of.decision
-    marker = (1 - at.specificity, at.recall) if at and at.specificity is not None and at.recall is not None else None
+    specificity, recall = of["specificity"].value, of["recall"].value
+    marker = None if specificity is None or recall is None else (1 - specificity, recall)
     return chart(
         title,
         [Line(*thinned(false, true))],
@@ -39,15 +39,14 @@ def roc_chart(title: str, scores: Floats, targets: Floats, of: FindingMetrics) -
 def pr_chart(title: str, scores: Floats, targets: Floats, of: FindingMetrics) -> str:
     """The precision-recall curve of float[N] scores, the threshold ringed, the prevalence dashed."""
     precision, recall, _ = precision_recall_curve(targets, scores)
-    at = of.decision
-    marker = (at.recall, at.precision) if at and at.precision is not None and at.recall is not None else None
+    marker = of["recall"].value, of["precision"].value
     return chart(
         title,
         # The last point is a convention, not an image.
         [Line(*thinned(recall[:-1], precision[:-1]))],
         x_label="recall",
         y_label="precision",
-        marker=marker,
+        marker=None if marker[0] is None or marker[1] is None else (marker[0], marker[1]),
         level=float(targets.mean()),
     )
 

@@ -10,9 +10,10 @@ from rich.table import Table
 from chexvision.evaluation import external
 from chexvision.evaluation.outcome import Evaluation
 from chexvision.labels import ABNORMAL
+from chexvision.metrics.catalog import METRICS
 from chexvision.metrics.compare import Comparison, Difference
 from chexvision.metrics.literature import LiteratureComparison
-from chexvision.metrics.records import Attribute, FindingMetrics, SplitMetrics
+from chexvision.metrics.records import Attribute, Estimates, FindingMetrics, SplitMetrics
 from chexvision.report.wording import about_means, figure, gap_text, no_mean, p_text, prior_shift_text
 
 
@@ -43,20 +44,25 @@ def print_evaluation(console: Console, found: Evaluation) -> None:
 
 def print_metrics(console: Console, metrics: SplitMetrics, title: str) -> None:
     """One set of figures: a row a finding, the means first."""
-    table = _table(f"{title}: {conditions(metrics)}", ("", "n+", "AUROC", "AUPRC", "F1", "recall", "spec.", "ECE"))
+    shown = {metric.name: metric.terminal for metric in METRICS.values() if metric.terminal}
+    table = _table(f"{title}: {conditions(metrics)}", ("", "n+", *(shown.values())))
     macro = metrics.macro
     table.add_row(
         f"mean of {macro.findings}",
         "",
-        figure(macro.auroc, macro.auroc_ci, too_few=no_mean(macro)),
-        *(figure(value) for value in (macro.auprc, macro.f1, macro.recall, macro.specificity, macro.ece)),
+        *_cells(macro, no_mean(macro)),
         style="bold",
         end_section=metrics.binary is None,
     )
     if metrics.binary is not None:
-        table.add_row("normal/abnormal", *_cells(metrics.binary), end_section=True)
+        table.add_row(
+            "normal/abnormal",
+            f"{metrics.binary.positives:,}",
+            *_cells(metrics.binary, metrics.binary.too_few),
+            end_section=True,
+        )
     for name, of in metrics.findings.items():
-        table.add_row(name, *_cells(of))
+        table.add_row(name, f"{of.positives:,}", *_cells(of, of.too_few))
     console.print(table)
     for said in about_means(macro):
         console.print(said)
@@ -122,7 +128,7 @@ def comparison_caption(comparison: Comparison) -> str:
 def _difference(of: Difference, p: float | None) -> list[str]:
     if of.too_few is not None:
         return ["too few", "too few", "–", "–"]
-    difference = figure(of.difference, of.difference_ci, digits=4, sign=True)
+    difference = figure(of.difference, digits=4, sign=True)
     return [figure(of.first), figure(of.second), difference, p_text(p)]
 
 
@@ -139,10 +145,10 @@ def print_subgroups(console: Console, attributes: Sequence[Attribute]) -> None:
                 group.group,
                 f"{group.images:,}",
                 f"{group.patients:,}",
-                figure(group.macro_auroc, group.macro_auroc_ci, too_few=group.note),
-                figure(group.binary_auroc, group.binary_auroc_ci, too_few=group.binary_too_few),
-                figure(group.recall),
-                figure(group.specificity),
+                figure(group.macro_auroc, too_few=group.note),
+                figure(group.binary_auroc, too_few=group.binary_too_few),
+                figure(group.recall.value),
+                figure(group.specificity.value),
             )
         console.print(table)
         for group in attribute.groups:
@@ -170,9 +176,9 @@ def print_other_set(console: Console, other: external.OtherSet) -> None:
         table.add_row(
             "normal/abnormal" if name == ABNORMAL else name,
             f"{of.positives:,}" if of else "",
-            figure(gap.there, gap.there_ci, too_few=gap.too_few),
-            figure(gap.here, too_few=gap.too_few),
-            figure(gap.difference, gap.difference_ci, sign=True),
+            figure(gap.there, too_few=gap.too_few),
+            figure(gap.here.value, too_few=gap.too_few),
+            figure(gap.difference, sign=True),
             style="bold" if of is None else None,
         )
     console.print(table)
@@ -190,14 +196,10 @@ def _print_unknown(console: Console, metrics: SplitMetrics) -> None:
         console.print(f"{unknown:,} unknown labels are masked")
 
 
-def _cells(of: FindingMetrics) -> list[str]:
-    at = of.decision
+def _cells(of: Estimates, too_few: str | None) -> list[str]:
+    """The metrics that a terminal has room for; the first with its interval."""
+    first, *others = (metric for metric in METRICS.values() if metric.terminal)
     return [
-        f"{of.positives:,}",
-        figure(of.auroc, of.auroc_ci, too_few=of.too_few),
-        figure(of.auprc),
-        figure(at.f1 if at else None),
-        figure(at.recall if at else None),
-        figure(at.specificity if at else None),
-        figure(of.ece),
+        figure(of[first.name], digits=first.digits, too_few=too_few),
+        *(figure(of[metric.name].value, digits=metric.digits) for metric in others),
     ]

@@ -17,6 +17,7 @@ from chexvision.evaluation.outcome import Evaluation, Outcome
 from chexvision.inference.predictions_file import write_predictions
 from chexvision.labels import ABNORMAL
 from chexvision.metrics import calibration, thresholds
+from chexvision.metrics.estimate import UNDEFINED
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.records import FindingMetrics, SplitMetrics
 from chexvision.radiograph import resize_area
@@ -116,15 +117,15 @@ def render_report(outcome: Outcome) -> str:
 def _head(title: str, found: Evaluation, metrics: SplitMetrics) -> str:
     macro, binary = metrics.macro, metrics.binary
     cards = [
-        (f"macro AUROC over {macro.findings} findings", macro.auroc, macro.auroc_ci),
-        (f"macro AUPRC over {macro.findings} findings", macro.auprc, macro.auprc_ci),
-        ("AUROC normal/abnormal", binary.auroc if binary else None, binary.auroc_ci if binary else None),
-        ("macro F1 at the thresholds", macro.f1, macro.f1_ci),
+        (f"macro AUROC over {macro.findings} findings", macro["auroc"]),
+        (f"macro AUPRC over {macro.findings} findings", macro["auprc"]),
+        ("AUROC normal/abnormal", binary["auroc"] if binary else UNDEFINED),
+        ("macro F1 at the thresholds", macro["f1"]),
     ]
     boxes = "".join(
-        f"<div class='card'><span class='soft'>{label}</span><b>{figure(value)}</b>"
-        f"<span class='soft'>{f'{ci[0]:.3f} to {ci[1]:.3f}' if ci else 'no interval'}</span></div>"
-        for label, value, ci in cards
+        f"<div class='card'><span class='soft'>{label}</span><b>{figure(of.value)}</b>"
+        f"<span class='soft'>{'{:.3f} to {:.3f}'.format(*of.interval) if of.interval else 'no interval'}</span></div>"
+        for label, of in cards
     )
     warnings = [
         *(["These images are synthetic: the figures say nothing about patients."] * found.synthetic),
@@ -158,7 +159,7 @@ def _findings(outcome: Outcome, metrics: SplitMetrics) -> list[str]:
             continue
         head = (
             f"<header><h3>{title_of(name)}</h3><span class='soft'>{of.positives:,} positives, {of.negatives:,} "
-            f"negatives · AUROC {figure(of.auroc, of.auroc_ci, too_few=of.too_few)}</span></header>"
+            f"negatives · AUROC {figure(of['auroc'], too_few=of.too_few)}</span></header>"
         )
         if not (of.positives and of.negatives):
             parts.append(

@@ -8,8 +8,10 @@ from html import escape
 from chexvision.evaluation.external import OtherSet
 from chexvision.evaluation.outcome import Evaluation
 from chexvision.labels import ABNORMAL
+from chexvision.metrics.catalog import METRICS
 from chexvision.metrics.compare import Comparison, Difference
-from chexvision.metrics.records import CI, Attribute, FindingMetrics, PriorShift, SplitMetrics
+from chexvision.metrics.estimate import Estimate
+from chexvision.metrics.records import Attribute, Estimates, FindingMetrics, PriorShift, SplitMetrics
 from chexvision.report.charts import title_of
 from chexvision.report.console_tables import comparison_caption
 from chexvision.report.svg import interval_bar
@@ -53,21 +55,15 @@ def table(
 def findings_table(metrics: SplitMetrics) -> str:
     """A row a finding, the means and normal/abnormal first."""
     macro = metrics.macro
-    lows = [of.auroc_ci[0] for of in metrics.findings.values() if of.auroc_ci]
+    lows = [ends[0] for of in metrics.findings.values() if (ends := of["auroc"].interval)]
     bottom = min([0.5, *[low - low % 0.1 for low in lows]])
-    bar = _bar(macro.auroc, macro.auroc_ci, bottom)
-    means = [
-        *([f"mean of {macro.findings}", "", figure(macro.auroc, macro.auroc_ci, too_few=no_mean(macro)), bar]),
-        *[figure(value) for value in (macro.auprc, macro.f1, macro.precision, macro.recall, macro.specificity)],
-        "",
-        *[figure(value) for value in (macro.brier, macro.ece)],
-    ]
-    rows = [means]
+    rows = [[f"mean of {macro.findings}", "", "", *_estimates(macro, no_mean(macro), bottom)]]
     if metrics.binary is not None:
         rows.append(_finding(ABNORMAL, metrics.binary, bottom))
     rows += [_finding(name, of, bottom) for name, of in metrics.findings.items()]
-    heads = ["", "positives", "AUROC", f"{bottom:.1f} to 1", "AUPRC", "F1", "precision", "recall", "specificity"]
-    return table([*heads, "threshold", "Brier", "ECE"], rows, None, means=1, raw=frozenset({3}))
+    first, *others = (metric.title for metric in METRICS.values())
+    heads = ["", "positives", "threshold", first, f"{bottom:.1f} to 1", *others]
+    return table(heads, rows, None, means=1, raw=frozenset({4}))
 
 
 def prior_shift_table(shift: PriorShift) -> str:
@@ -100,12 +96,12 @@ def systems_table(found: Evaluation) -> str:
                 system.name,
                 weights,
                 str(system.views),
-                figure(of.auroc, of.auroc_ci, too_few=no_mean(of)),
-                figure(of.auprc, of.auprc_ci),
-                figure(binary.auroc, binary.auroc_ci, too_few=binary.too_few) if binary else "–",
-                figure(of.f1),
-                figure(of.brier),
-                figure(of.ece),
+                figure(of["auroc"], too_few=no_mean(of)),
+                figure(of["auprc"]),
+                figure(binary["auroc"], too_few=binary.too_few) if binary else "–",
+                figure(of["f1"].value),
+                figure(of["brier"].value),
+                figure(of["ece"].value),
             ]
         )
     heads = ["", "weights", "views", "macro AUROC", "macro AUPRC", "normal/abnormal", "F1", "Brier", "ECE"]
@@ -133,7 +129,7 @@ def _difference(of: Difference) -> list[str]:
     return [
         figure(of.first),
         figure(of.second),
-        figure(of.difference, of.difference_ci, digits=4, sign=True),
+        figure(of.difference, digits=4, sign=True),
         *(p_text(raw) + (f" ({p_text(adjusted)})" if adjusted is not None else "") for raw, adjusted in tests),
     ]
 
@@ -145,10 +141,10 @@ def subgroup_table(attribute: Attribute) -> str:
             group.group,
             f"{group.images:,}",
             f"{group.patients:,}",
-            figure(group.macro_auroc, group.macro_auroc_ci, too_few=group.note),
-            figure(group.binary_auroc, group.binary_auroc_ci, too_few=group.binary_too_few),
-            figure(group.recall, group.recall_ci),
-            figure(group.specificity, group.specificity_ci),
+            figure(group.macro_auroc, too_few=group.note),
+            figure(group.binary_auroc, too_few=group.binary_too_few),
+            figure(group.recall),
+            figure(group.specificity),
             group.note or "",
         ]
         for group in attribute.groups
@@ -180,9 +176,9 @@ def other_set_table(other: OtherSet) -> str:
             f"mean of {len(other.macro.targets)}",
             "",
             "",
-            figure(other.macro.there, other.macro.there_ci, too_few=other.macro.too_few),
-            figure(other.macro.here, other.macro.here_ci, too_few=other.macro.too_few),
-            figure(other.macro.difference, other.macro.difference_ci, sign=True),
+            figure(other.macro.there, too_few=other.macro.too_few),
+            figure(other.macro.here, too_few=other.macro.too_few),
+            figure(other.macro.difference, sign=True),
         ]
     ]
     for name, gap in other.gaps.items():
@@ -192,9 +188,9 @@ def other_set_table(other: OtherSet) -> str:
             [
                 title_of(name),
                 *counts,
-                figure(gap.there, gap.there_ci, too_few=gap.too_few),
-                figure(gap.here, gap.here_ci, too_few=gap.too_few),
-                figure(gap.difference, gap.difference_ci, sign=True),
+                figure(gap.there, too_few=gap.too_few),
+                figure(gap.here, too_few=gap.too_few),
+                figure(gap.difference, sign=True),
             ]
         )
     caption = f"{other.metrics.images:,} images of {other.metrics.patients:,} patients; unknown labels are masked"
@@ -232,20 +228,23 @@ def literature_table(found: Evaluation) -> str:
 
 
 def _finding(name: str, of: FindingMetrics, bottom: float) -> list[str]:
-    at = of.decision
-    calls = [at.f1, at.precision, at.recall, at.specificity] if at else [None] * 4
+    threshold = figure(of.decision.threshold if of.decision else None)
+    return [title_of(name), f"{of.positives:,}", threshold, *_estimates(of, of.too_few, bottom)]
+
+
+def _estimates(of: Estimates, too_few: str | None, bottom: float) -> list[str]:
+    """The first metric with its interval, also as a bar, and the values of the others."""
+    first, *others = METRICS.values()
     return [
-        title_of(name),
-        f"{of.positives:,}",
-        figure(of.auroc, of.auroc_ci, too_few=of.too_few),
-        _bar(of.auroc, of.auroc_ci, bottom),
-        figure(of.auprc),
-        *[figure(value) for value in calls],
-        figure(at.threshold if at else None),
-        figure(of.brier),
-        figure(of.ece),
+        figure(of[first.name], digits=first.digits, too_few=too_few),
+        _bar(of[first.name], bottom),
+        *(figure(of[metric.name].value, digits=metric.digits) for metric in others),
     ]
 
 
-def _bar(value: float | None, ci: CI, bottom: float) -> str:
-    return interval_bar(ci[0], value, ci[1], bottom, 1.0) if value is not None and ci else ""
+def _bar(of: Estimate, bottom: float) -> str:
+    return (
+        interval_bar(of.interval[0], of.value, of.interval[1], bottom, 1.0)
+        if of.value is not None and of.interval
+        else ""
+    )

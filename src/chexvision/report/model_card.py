@@ -11,7 +11,8 @@ from chexvision.artifact.contents import FIGURES, Metrics, RunInfo
 from chexvision.config import DataConfig
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.labels import NIH
-from chexvision.metrics.records import Attribute, FindingMetrics, SplitMetrics
+from chexvision.metrics.catalog import METRICS
+from chexvision.metrics.records import Attribute, Estimates, SplitMetrics
 from chexvision.report.wording import about_means, figure, gap_text, no_mean, prior_shift_text
 from chexvision.shards.split_rule import SplitRecord
 
@@ -47,7 +48,7 @@ def render_card(
         license="apache-2.0",
         tags=["chest-x-ray", "radiology", "medical-imaging", run.recipe.model.backbone],
         datasets=_hub_dataset(metrics),
-        metrics=["roc_auc", "average_precision", "f1", "brier_score"],
+        metrics=[metric.hub for metric in METRICS.values() if metric.hub],
         model_name=model_name,
         eval_results=eval_results(metrics),
     )
@@ -79,13 +80,8 @@ def eval_results(metrics: Metrics) -> list[EvalResult]:
     reference = parse_reference(metrics.dataset)
     results = []
     for split, of in metrics.splits.items():
-        for kind, name, value in (
-            ("roc_auc", "Macro AUROC", of.macro_auroc),
-            ("roc_auc", "AUROC normal/abnormal", of.binary_auroc),
-            ("average_precision", "Macro AUPRC", of.macro.auprc),
-            ("f1", "Macro F1", of.macro.f1),
-            ("brier_score", "Macro Brier score", of.macro.brier),
-        ):
+        macro = [(m.hub, f"Macro {m.title}", of.macro[m.name].value) for m in METRICS.values() if m.hub]
+        for kind, name, value in (*macro, ("roc_auc", "AUROC normal/abnormal", of.binary_auroc)):
             if value is not None:
                 results.append(
                     EvalResult(
@@ -165,22 +161,20 @@ def _split_section(name: str, split: SplitMetrics, metrics: Metrics) -> str:
         f" In brackets: {how.level:.0%} intervals by {how.method}, {how.resamples:,} resamples." if how else ""
     )
     macro = split.macro
-    mean = figure(macro.auroc, macro.auroc_ci, too_few=no_mean(macro))
-    calls = [macro.f1, macro.precision, macro.recall, macro.specificity]
     lines = [
         f"### {name.capitalize()}\n",
         f"{split.images:,} images of {split.patients:,} patients, split: {metrics.split}, {metrics.image_size} px, "
         f"one view of each image, epoch {metrics.epoch}. Thresholds: {split.thresholds}. "
         f"Calibration: {split.calibration}.{intervals}\n",
-        "| | positives | AUROC | AUPRC | threshold | F1 | precision | recall | specificity | Brier | ECE |",
-        f"| ---{' | ---:' * 10} |",
-        f"| **mean of {macro.findings} findings** | | **{mean}** | {figure(macro.auprc, macro.auprc_ci)} | | "
-        + " | ".join(figure(value) for value in (*calls, macro.brier, macro.ece))
-        + " |",
+        f"| | positives | threshold | {' | '.join(metric.title for metric in METRICS.values())} |",
+        f"| --- | ---: | ---:{' | ---:' * len(METRICS)} |",
+        f"| **mean of {macro.findings} findings** | | | {_cells(macro, no_mean(macro))} |",
     ]
-    if split.binary is not None:
-        lines.append(_row("normal/abnormal", split.binary))
-    lines += [_row(finding, of) for finding, of in split.findings.items()]
+    outputs = {"normal/abnormal": split.binary, **split.findings}
+    for output, of in outputs.items():
+        if of is not None:
+            threshold = figure(of.decision.threshold if of.decision else None)
+            lines.append(f"| {output} | {of.positives:,} | {threshold} | {_cells(of, of.too_few)} |")
     lines += [f"\n{_sentence(said)}" for said in about_means(macro)]
     if split.prior_shift is not None:
         lines.append(f"\n{_sentence(prior_shift_text(split.prior_shift))}")
@@ -193,12 +187,11 @@ def _split_section(name: str, split: SplitMetrics, metrics: Metrics) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _row(name: str, of: FindingMetrics) -> str:
-    at = of.decision
-    calls = [at.threshold, at.f1, at.precision, at.recall, at.specificity] if at else [None] * 5
-    cells = [figure(of.auroc, of.auroc_ci, too_few=of.too_few), figure(of.auprc, of.auprc_ci)]
-    cells += [figure(value) for value in (*calls, of.brier, of.ece)]
-    return f"| {name} | {of.positives:,} | {' | '.join(cells)} |"
+def _cells(of: Estimates, too_few: str | None) -> str:
+    """All metrics; the first with its interval."""
+    first, *others = METRICS.values()
+    cells = [figure(of[first.name], digits=first.digits, too_few=too_few)]
+    return " | ".join(cells + [figure(of[metric.name].value, digits=metric.digits) for metric in others])
 
 
 def _subgroups(attributes: Sequence[Attribute]) -> list[str]:
@@ -214,10 +207,10 @@ def _subgroups(attributes: Sequence[Attribute]) -> list[str]:
         for group in attribute.groups:
             first = group is attribute.groups[0]
             said = gap_text(gap) if gap else "–"
-            binary = figure(group.binary_auroc, group.binary_auroc_ci, too_few=group.binary_too_few)
+            binary = figure(group.binary_auroc, too_few=group.binary_too_few)
             lines.append(
                 f"| {attribute.attribute if first else ''} | {group.group} | {group.images:,} | {group.patients:,} | "
-                f"{figure(group.macro_auroc, group.macro_auroc_ci, too_few=group.note)} | "
+                f"{figure(group.macro_auroc, too_few=group.note)} | "
                 f"{binary} | {said if first else ''} |"
             )
     counts = ", ".join(f"{len(attribute.macro_findings)} by {attribute.attribute}" for attribute in attributes)
@@ -236,7 +229,7 @@ def _published(metrics: Metrics) -> list[str]:
         "### LiteratureComparison published figures\n",
         "| | macro AUROC | split | pixels | how | comparable |",
         "| --- | ---: | --- | --- | --- | --- |",
-        f"| **this model** | **{figure(test.macro_auroc, test.macro.auroc_ci)}** | {test.images:,} images | "
+        f"| **this model** | **{figure(test.macro['auroc'])}** | {test.images:,} images | "
         f"{metrics.image_size} | single model | |",
     ]
     for row in metrics.published:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from statistics import median
 
 from chexvision.labels import ABNORMAL
-from chexvision.metrics.records import CI, MIN_CASES, Gap, MacroMetrics, PriorShift
+from chexvision.metrics.catalog import METRICS
+from chexvision.metrics.estimate import Estimate
+from chexvision.metrics.records import MIN_CASES, Gap, MacroMetrics, PriorShift
 
 
-def figure(
-    value: float | None, ci: CI = None, digits: int = 3, sign: bool = False, too_few: str | None = None
-) -> str:
+def figure(of: Estimate | float | None, *, digits: int = 3, sign: bool = False, too_few: str | None = None) -> str:
     """A figure with its interval, such as ``0.841 (0.832–0.850)``; "too few" or a dash where there is none."""
+    value, ci = (of.value, of.interval) if isinstance(of, Estimate) else (of, None)
     if value is None:
         return "–" if too_few is None else "too few"
     form = f"{'+' if sign else ''}.{digits}f"
@@ -41,16 +42,17 @@ def about_means(macro: MacroMetrics) -> list[str]:
     """What a reader must know of the means: findings that they do not run over."""
     said = [left_out(macro)] if macro.left_out else []
     if macro.fewer:
-        counts = ", ".join(f"{name.replace('f1', 'F1')} {n}" for name, n in macro.fewer.items())
+        counts = ", ".join(
+            f"{METRICS[name].title if name in METRICS else name} {n}" for name, n in macro.fewer.items()
+        )
         said.append(f"means over the findings that have the figure: {counts} of {macro.findings}")
     return said
 
 
 def gap_text(gap: Gap) -> str:
     """The gap between two groups, and what its interval and p-value are."""
-    return (
-        f"{gap.best} minus {gap.worst}: {figure(gap.difference, gap.difference_ci, sign=True)}, p = "
-        f"{p_text(gap.p_value)}" + (f", both adjusted for the {gap.pairs} pairs of groups" if gap.pairs > 1 else "")
+    return f"{gap.best} minus {gap.worst}: {figure(gap.difference, sign=True)}, p = {p_text(gap.p_value)}" + (
+        f", both adjusted for the {gap.pairs} pairs of groups" if gap.pairs > 1 else ""
     )
 
 
