@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from chexvision.errors import UsageError
-from chexvision.evaluation.external import answer, measure_other, own_labels
+from chexvision.evaluation.external import for_other_labels, measure_other, own_labels
 from chexvision.evaluation.label_map import INCLUDED, read_label_map
 from chexvision.evaluation.other_labels import OtherLabels, read_other_labels
 from tests.evaluation.conftest import METHOD, made_up
@@ -162,7 +162,7 @@ def test_a_target_of_several_findings_is_answered_by_the_largest() -> None:
         (("Nodule", "Mass"),),
     )
     both = predictions.probabilities[:, [predictions.column("Nodule"), predictions.column("Mass")]]
-    np.testing.assert_array_equal(answer(predictions, labels).probabilities[:, 0], both.max(axis=1))
+    np.testing.assert_array_equal(for_other_labels(predictions, labels).probabilities[:, 0], both.max(axis=1))
     ours = own_labels(predictions, labels).targets[:, 0]
     either = predictions.targets[:, [predictions.column("Nodule"), predictions.column("Mass")]].any(axis=1)
     np.testing.assert_array_equal(ours, either)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from chexvision.evaluation.final import measure_final
+from chexvision.artifact.metrics_file import Conditions
+from chexvision.evaluation.protocol import evaluate_trained
 from chexvision.metrics.operating_points import choose_operating_points
 from chexvision.metrics.predictions import Predictions
 from tests.evaluation.conftest import METHOD, made_up
@@ -82,9 +83,10 @@ def test_a_runs_final_figures_apply_what_validation_chose_to_test(
 ) -> None:
     """Also in subgroups: their recall is that of calls on calibrated probabilities."""
     half = np.array(["F", "M"])[np.arange(len(held_out)) % 2]
-    found = measure_final({"validation": validation, "test": held_out}, {"sex": half}, "d")
+    conditions = Conditions(dataset="d", synthetic=False, split="test")
+    found, points = evaluate_trained("a", {"validation": validation, "test": held_out}, {"sex": half}, conditions)
     again = choose_operating_points(validation, "d", "validation", "f1", "platt")
-    assert found.rules == again
+    assert points == again
     expected = again.measure(held_out, "test", METHOD)
     for name, of in found.splits["test"].findings.items():
         assert of.decision is not None

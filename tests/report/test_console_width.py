@@ -9,8 +9,9 @@ import numpy as np
 
 from chexvision.console import LiteralConsole
 from chexvision.evaluation.external import measure_other
-from chexvision.metrics.compare import Comparison, Difference, compare
+from chexvision.metrics.compare import compare
 from chexvision.metrics.measure import measure
+from chexvision.metrics.records import Comparison, Difference
 from chexvision.metrics.subgroups import measure_subgroups
 from chexvision.report import console_tables as tables
 from chexvision.report.wording import figure

@@ -138,7 +138,7 @@ def compare(
     from chexvision.files.atomic import write_text_atomic
     from chexvision.metrics.compare import compare as run
     from chexvision.metrics.compare import short_names
-    from chexvision.metrics.literature import beside
+    from chexvision.metrics.literature import compare_with_literature
     from chexvision.metrics.measure import measure
     from chexvision.metrics.records import IntervalMethod
     from chexvision.report import console_tables as tables
@@ -160,7 +160,7 @@ def compare(
     for name, of in zip(names, predictions, strict=True):
         metrics = measure(of)
         console.print(f"{name}:", style="bold")
-        tables.print_published(console, beside(metrics), metrics.macro_auroc)
+        tables.print_published(console, compare_with_literature(metrics), metrics.macro_auroc)
     if out is not None:
         made = Comparisons(inputs=tuple(inputs), comparisons=tuple(comparisons))
         write_text_atomic(out, made.model_dump_json(indent=1) + "\n")
@@ -240,17 +240,19 @@ def _predictions(path: Path, entries: dict[str, Entry] | None) -> Predictions:
 
 def _input(path: Path) -> CompareInput:
     """What an evaluation says of the images that are compared; nothing where `path` is of something else."""
+    from chexvision.artifact.contents import METRICS
+    from chexvision.artifact.metrics_file import read_metrics
     from chexvision.evaluation.outcome import CompareInput
-    from chexvision.files.json_files import read_record
 
-    # Only `evaluate` writes these two side by side; a metrics.json beside another file is of something else.
+    # Only `evaluate` writes these two next to each other; a metrics.json next to another file is of something else.
     folder = path if path.is_dir() else path.parent if path.name == "predictions.parquet" else None
-    if folder is None or not (folder / "metrics.json").is_file():
+    if folder is None or not (folder / METRICS).is_file():
         return CompareInput()
     try:
-        return read_record(folder / "metrics.json", CompareInput)
+        found = read_metrics(folder / METRICS)
     except ChexError:
-        return CompareInput()  # of another form, such as a training artifact's: it says nothing of these predictions
+        return CompareInput()  # of something else: unrelated to these predictions
+    return CompareInput(split=found.split, division=found.division, overlaps=found.overlaps)
 
 
 def _notes(results: list[Path], inputs: list[CompareInput]) -> list[str]:

@@ -17,50 +17,11 @@ from scipy.stats import rankdata
 
 from chexvision.errors import UsageError
 from chexvision.metrics.bootstrap import estimate, resample_patients
-from chexvision.metrics.estimate import UNDEFINED, Estimate
 from chexvision.metrics.measure import macro_columns, macro_of
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.ranking import Floats
-from chexvision.metrics.records import IntervalMethod, Record
+from chexvision.metrics.records import Comparison, Difference, IntervalMethod
 from chexvision.metrics.weighted import Measure
-
-
-class Difference(Record):
-    """Of one AUROC, or of their mean.
-
-    Args:
-        first: the first model's AUROC.
-        second: the second model's.
-        difference: second - first, its interval of the paired bootstrap over patients.
-        p_delong: of DeLong's test, which takes images for independent.
-        p_delong_holm: the same, adjusted by Holm's method for the tests of all outputs; null for their mean.
-        p_patients: likewise, with several images of a patient allowed for (Obuchowski 1997).
-        p_patients_holm: the same, adjusted likewise.
-        too_few: why all of these are null, if they are; see `MIN_CASES`.
-    """
-
-    first: float | None = None
-    second: float | None = None
-    difference: Estimate = UNDEFINED
-    p_delong: float | None = None
-    p_delong_holm: float | None = None
-    p_patients: float | None = None
-    p_patients_holm: float | None = None
-    too_few: str | None = None
-
-
-class Comparison(Record):
-    """Two models on the same images. ``macro`` runs over the findings that have enough cases."""
-
-    first: str
-    second: str
-    images: int
-    patients: int
-    images_sha256: str
-    interval: IntervalMethod
-    macro: Difference
-    macro_findings: int
-    outputs: dict[str, Difference]
 
 
 def compare(

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from chexvision.evaluation import external
-from chexvision.evaluation.outcome import Evaluation
+from chexvision.artifact.metrics_file import Evaluation, LabelGap, OtherSet
 from chexvision.labels import ABNORMAL
 from chexvision.metrics.catalog import METRICS
-from chexvision.metrics.compare import Comparison, Difference
 from chexvision.metrics.literature import LiteratureComparison
-from chexvision.metrics.records import Attribute, Estimates, FindingMetrics, SplitMetrics
+from chexvision.metrics.records import Attribute, Comparison, Difference, Estimates, FindingMetrics, SplitMetrics
 from chexvision.report.wording import about_means, figure, gap_text, no_mean, p_text, prior_shift_text
 
 
@@ -160,14 +158,14 @@ def print_subgroups(console: Console, attributes: Sequence[Attribute]) -> None:
             console.print(f"{attribute.attribute} unknown for {attribute.unknown:,} images")
 
 
-def print_other_set(console: Console, other: external.OtherSet) -> None:
+def print_other_set(console: Console, other: OtherSet) -> None:
     """A model against other labels; intervals of its figures here are left to the report."""
     here = "release's labels, same images" if other.same_images else "own test images"
     table = _table(
         f"{other.name}: {other.metrics.images:,} images of {other.metrics.patients:,} patients; here: {here}",
         ("", "n+", "AUROC", "here", "difference"),
     )
-    rows: list[tuple[str, external.Gap, FindingMetrics | None]] = [
+    rows: list[tuple[str, LabelGap, FindingMetrics | None]] = [
         (f"mean of {len(other.macro.targets)}", other.macro, None)
     ]
     for name, gap in other.gaps.items():

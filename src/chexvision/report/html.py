@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from chexvision.artifact.metrics_file import Evaluation
 from chexvision.errors import UsageError
-from chexvision.evaluation.outcome import Evaluation, Outcome
+from chexvision.evaluation.outcome import Outcome
 from chexvision.inference.predictions_file import write_predictions
 from chexvision.labels import ABNORMAL
 from chexvision.metrics import calibration, thresholds
@@ -68,10 +69,10 @@ def write_report(outcome: Outcome, out: Path) -> None:
         write_predictions(partial / "predictions.parquet", outcome.main.predictions)
         for number, system in enumerate(outcome.systems[:-1], 1):
             write_predictions(partial / "predictions" / f"{number}.parquet", system.predictions)
-        rules = outcome.main.rules
-        for name, rule in ((thresholds.FILE, rules.thresholds), (calibration.FILE, rules.calibration)):
-            if rule is not None:
-                (partial / name).write_text(rule.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        points = outcome.main.points
+        for name, chosen in ((thresholds.FILE, points.thresholds), (calibration.FILE, points.calibration)):
+            if chosen is not None:
+                (partial / name).write_text(chosen.model_dump_json(indent=1) + "\n", encoding="utf-8")
         (partial / "report.html").write_text(render_report(outcome), encoding="utf-8")
         if out.exists():
             shutil.rmtree(out)
@@ -166,7 +167,7 @@ def _findings(outcome: Outcome, metrics: SplitMetrics) -> list[str]:
                 f"<section class='card finding'>{head}<p class='soft'>{escape(of.too_few or '')}</p></section>"
             )
             continue
-        fitted = outcome.main.rules.calibration is not None
+        fitted = outcome.main.points.calibration is not None
         parts.append(
             f"<section class='card finding'>{head}{_plots(raw, calibrated, i, of, fitted)}"
             f"<details><summary>Worst mistakes</summary>{_mistakes(outcome, calibrated, i)}</details></section>"
@@ -221,7 +222,7 @@ def _conditions(found: Evaluation, metrics: SplitMetrics) -> str:
         ["thresholds", metrics.thresholds],
         ["calibration", metrics.calibration],
         ["intervals", conditions(metrics).split("; ")[-1]],
-        ["precision", found.precision],
+        ["precision", found.precision or "unknown"],
         ["made by", f"chexvision {found.version}"],
     ]
     return "<h2>Conditions</h2>" + table(["", ""], rows, None, text_from=1)

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from chexvision.evaluation.external import OtherSet
-from chexvision.evaluation.outcome import Evaluation
+from chexvision.artifact.metrics_file import Evaluation, OtherSet
 from chexvision.labels import ABNORMAL
 from chexvision.metrics.catalog import METRICS
-from chexvision.metrics.compare import Comparison, Difference
 from chexvision.metrics.estimate import Estimate
-from chexvision.metrics.records import Attribute, Estimates, FindingMetrics, PriorShift, SplitMetrics
+from chexvision.metrics.records import (
+    Attribute,
+    Comparison,
+    Difference,
+    Estimates,
+    FindingMetrics,
+    PriorShift,
+    SplitMetrics,
+)
 from chexvision.report.charts import title_of
 from chexvision.report.console_tables import comparison_caption
 from chexvision.report.svg import interval_bar

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from chexvision.artifact.contents import FIGURES, Metrics, RunInfo
+from chexvision.artifact.contents import FIGURES, RunInfo
+from chexvision.artifact.metrics_file import Evaluation
 from chexvision.config import DataConfig
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.labels import NIH
@@ -31,7 +32,7 @@ _LIMITS = """\
 
 
 def render_card(
-    metrics: Metrics, run: RunInfo, model_name: str, figures: Sequence[str] = (), to: Reference | None = None
+    metrics: Evaluation, run: RunInfo, model_name: str, figures: Sequence[str] = (), to: Reference | None = None
 ) -> str:
     """The README.md of an artifact, with the Hub's metadata on top. It names no path of the machine it was made on.
 
@@ -57,7 +58,7 @@ def render_card(
         f"# {model_name}\n",
         _summary(metrics, run),
         "## Results\n",
-        _division(metrics.split, run.recipe.data),
+        _division(run.split, run.recipe.data),
         *[_split_section(name, split, metrics) for name, split in reversed(metrics.splits.items())],
         *_subgroups(metrics.subgroups),
         *_published(metrics),
@@ -75,7 +76,7 @@ def with_destination(card: str, to: Reference, run_id: str) -> str:
     return _USE_SECTION.sub(lambda _: _use(to, run_id), card, count=1)
 
 
-def eval_results(metrics: Metrics) -> list[EvalResult]:
+def eval_results(metrics: Evaluation) -> list[EvalResult]:
     """Each split's main figures, as the Hub's model index takes them."""
     reference = parse_reference(metrics.dataset)
     results = []
@@ -100,17 +101,17 @@ def eval_results(metrics: Metrics) -> list[EvalResult]:
     return results
 
 
-def _hub_dataset(metrics: Metrics) -> list[str] | None:
+def _hub_dataset(metrics: Evaluation) -> list[str] | None:
     reference = parse_reference(metrics.dataset)
     return [reference.repo_id] if isinstance(reference, RepoRef) else None
 
 
-def _dataset_name(metrics: Metrics) -> str:
+def _dataset_name(metrics: Evaluation) -> str:
     reference = parse_reference(metrics.dataset)
     return reference.repo_id if isinstance(reference, RepoRef) else reference.name
 
 
-def _data(metrics: Metrics, run: RunInfo) -> str:
+def _data(metrics: Evaluation, run: RunInfo) -> str:
     """What it was trained on: a repository at its commit, or a folder by its name and identity alone."""
     reference = parse_reference(metrics.dataset)
     if isinstance(reference, RepoRef):
@@ -118,13 +119,13 @@ def _data(metrics: Metrics, run: RunInfo) -> str:
     return f"a local folder `{reference.name}` (identity `{run.dataset_identity}`)"
 
 
-def _outputs(metrics: Metrics) -> str:
-    findings = tuple(next(iter(metrics.splits.values())).findings)
+def _outputs(metrics: Evaluation) -> str:
+    findings = tuple(metrics.metrics.findings)
     of = " of NIH ChestX-ray14," if findings == NIH.findings else f" ({', '.join(findings)})"
     return f"{len(findings)} findings{of}"
 
 
-def _summary(metrics: Metrics, run: RunInfo) -> str:
+def _summary(metrics: Evaluation, run: RunInfo) -> str:
     recipe = run.recipe
     start = "ImageNet weights" if recipe.model.pretrained else "random weights"
     drawn = (
@@ -155,7 +156,7 @@ def _division(split: SplitRecord, data: DataConfig) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _split_section(name: str, split: SplitMetrics, metrics: Metrics) -> str:
+def _split_section(name: str, split: SplitMetrics, metrics: Evaluation) -> str:
     how = split.interval
     intervals = (
         f" In brackets: {how.level:.0%} intervals by {how.method}, {how.resamples:,} resamples." if how else ""
@@ -163,8 +164,8 @@ def _split_section(name: str, split: SplitMetrics, metrics: Metrics) -> str:
     macro = split.macro
     lines = [
         f"### {name.capitalize()}\n",
-        f"{split.images:,} images of {split.patients:,} patients, split: {metrics.split}, {metrics.image_size} px, "
-        f"one view of each image, epoch {metrics.epoch}. Thresholds: {split.thresholds}. "
+        f"{split.images:,} images of {split.patients:,} patients, split: {metrics.division}, "
+        f"{metrics.image_size} px, one view of each image, epoch {metrics.epoch}. Thresholds: {split.thresholds}. "
         f"Calibration: {split.calibration}.{intervals}\n",
         f"| | positives | threshold | {' | '.join(metric.title for metric in METRICS.values())} |",
         f"| --- | ---: | ---:{' | ---:' * len(METRICS)} |",
@@ -221,7 +222,7 @@ def _subgroups(attributes: Sequence[Attribute]) -> list[str]:
     return ["\n".join(lines) + "\n"]
 
 
-def _published(metrics: Metrics) -> list[str]:
+def _published(metrics: Evaluation) -> list[str]:
     test = metrics.splits.get("test")
     if test is None or not metrics.published:
         return []
@@ -277,7 +278,7 @@ model = CheXVision.from_pretrained("{name}"{named})
 _USE_SECTION = re.compile(r"^## Use\n.*?(?=\n## )", re.DOTALL | re.MULTILINE)
 
 
-def _reproduction(metrics: Metrics, run: RunInfo) -> str:
+def _reproduction(metrics: Evaluation, run: RunInfo) -> str:
     made = run.provenance
     hardware = run.hardware
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
