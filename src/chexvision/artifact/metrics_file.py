@@ -28,7 +28,7 @@ class Conditions(Record):
         dataset: ``USER/NAME@sha``, the folder's path, or `RELEASE`.
         dataset_identity: equal for shards of equal names and content.
         synthetic: whether its images are synthetic, not taken of patients.
-        split: which part of it was measured.
+        split: which part of it was measured; "all" for predictions that were not restricted to one.
         split_rule: how its patients were divided, or the table; what the manifest records of shards as they are.
         division: the rule that was asked for, and the images of each split.
         precision: of the computation.
@@ -203,7 +203,7 @@ def _from_format_1(old: dict[str, Any]) -> dict[str, Any]:
         new["systems"] = [_alone("model", splits[new["split"]])]
         new["validation"] = splits.get("validation")
     elif "predictions" in new:
-        new |= {"dataset": RELEASE, "split": "test", "systems": [_alone(new.pop("predictions"), new.pop("metrics"))]}
+        new |= {"dataset": RELEASE, "split": "all", "systems": [_alone(new.pop("predictions"), new.pop("metrics"))]}
     return new
 
 

@@ -65,7 +65,7 @@ def score(
         version=__version__,
         dataset=RELEASE,
         synthetic=False,
-        split=split,
+        split="all" if choice is None else split,
         split_rule=None if choice is None else str(choice),
     )
     chosen_on = None if validation is None else read_submission(validation, entries).predictions
