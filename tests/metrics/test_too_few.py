@@ -18,8 +18,9 @@ from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.records import MIN_CASES, reason_if_few
 from chexvision.metrics.subgroups import measure_subgroups
 from chexvision.metrics.weighted import Measure
-from chexvision.report import console_tables as tables
-from chexvision.report.html_tables import comparison_table, findings_table, other_set_table, subgroup_table
+from chexvision.report.evaluation_tables import comparison_table, metrics_table, other_set_tables, subgroup_table
+from chexvision.report.html import table_html
+from chexvision.report.table import Table, print_table
 from tests.evaluation.conftest import METHOD, made_up
 
 LACKS = "Hernia"
@@ -39,10 +40,9 @@ def _with_cases(positive_patients: int, images: int = 1) -> Predictions:
     return predictions
 
 
-def _printed(*what: object) -> str:
+def _printed(table: Table) -> str:
     console = Console(file=io.StringIO(), width=250)
-    for of, show in zip(what[::2], what[1::2], strict=True):
-        show(console, of)  # type: ignore[operator]
+    print_table(console, table)
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
@@ -87,14 +87,14 @@ def test_a_lack_of_either_kind_leaves_no_figure(kind: int) -> None:
 def test_tables_say_too_few_instead_of_one() -> None:
     metrics = measure(_with_cases(4), method=METHOD)
     for row in (
-        _row(_printed(metrics, lambda c, of: tables.print_metrics(c, of, "model")), LACKS),
-        _html_row(findings_table(metrics), LACKS),
+        _row(_printed(metrics_table(metrics, "model")), LACKS),
+        _html_row(table_html(metrics_table(metrics, "model")), LACKS),
     ):
         assert "too few" in row
         assert not re.search(r"\b[01]\.\d{3}\s*\(", row)
-    said = _printed(metrics, lambda c, of: tables.print_metrics(c, of, "model"))
+    said = _printed(metrics_table(metrics, "model"))
     assert (
-        f"left out of the mean, too few cases (fewer than {MIN_CASES} patients with or without it): {LACKS}" in said
+        f"Left out of the mean, too few cases (fewer than {MIN_CASES} patients with or without it): {LACKS}" in said
     )
 
 
@@ -106,8 +106,8 @@ def test_comparisons_say_too_few() -> None:
     assert of.difference == Estimate()
     assert of.too_few is not None
     assert found.macro_findings == 13
-    assert "too few" in _row(_printed(found, tables.print_comparison), LACKS)
-    assert "too few" in _html_row(comparison_table(found), LACKS)
+    assert "too few" in _row(_printed(comparison_table(found)), LACKS)
+    assert "too few" in _html_row(table_html(comparison_table(found)), LACKS)
 
 
 def test_subgroups_say_too_few() -> None:
@@ -123,8 +123,8 @@ def test_subgroups_say_too_few() -> None:
     assert women.findings[LACKS].auroc.value is None
     assert women.findings[LACKS].too_few is not None
     assert LACKS not in found.macro_findings
-    assert "too few" in _row(_printed((found,), tables.print_subgroups), "F ")
-    assert "too few" in _html_row(subgroup_table(found), "F")
+    assert "too few" in _row(_printed(subgroup_table(found)), "F ")
+    assert "too few" in _html_row(table_html(subgroup_table(found)), "F")
 
 
 def test_other_sets_say_too_few() -> None:
@@ -136,8 +136,8 @@ def test_other_sets_say_too_few() -> None:
     assert gap.too_few is not None
     assert gap.too_few.startswith("there: positive images of 4")
     assert LACKS not in found.macro.targets
-    assert "too few" in _row(_printed(found, tables.print_other_set), LACKS)
-    assert "too few" in _html_row(other_set_table(found), LACKS)
+    assert "too few" in _row(_printed(other_set_tables(found)[0]), LACKS)
+    assert "too few" in _html_row(table_html(other_set_tables(found)[0]), LACKS)
 
 
 def test_without_any_finding_the_mean_is_null() -> None:
@@ -146,5 +146,5 @@ def test_without_any_finding_the_mean_is_null() -> None:
     assert metrics.macro["auroc"].value is None
     assert metrics.macro.findings == 0
     assert len(metrics.macro.left_out) == 14
-    said = _printed(metrics, lambda c, of: tables.print_metrics(c, of, "model"))
+    said = _printed(metrics_table(metrics, "model"))
     assert "too few" in _row(said, "mean of 0")
