@@ -152,7 +152,7 @@ def test_drawn_shards_are_audited_with_the_boxes_beside_them(
         assert low <= of["energy"]["value"] <= high
     assert list(audit["findings"]) == [name for name in NIH.findings if name in audit["findings"]]
     assert audit["overall"]["outside"]["random"] == pytest.approx(0.35, abs=0.01)
-    assert "Maps beside the boxes" in capsys.readouterr().out
+    assert "Maps compared with the boxes" in capsys.readouterr().out
     with Image.open(out / "audit.png") as sheet:
         assert sheet.width > 1500
     first = (out / "audit.json").read_bytes(), (out / "audit.png").read_bytes()
