@@ -169,11 +169,11 @@ def test_calibration_under_other_prevalences_and_references_are_there(metrics: E
     assert "p = " in text
 
 
-def test_text_of_others_is_escaped(metrics: Metrics, info: RunInfo) -> None:
+def test_text_of_others_is_escaped(metrics: Evaluation, info: RunInfo) -> None:
     hostile = "<img src=x>|[a](javascript:x)`"
-    split = metrics.split.model_copy(update={"rule": "table", "table": hostile, "table_sha256": "d" * 64})
-    run = info.model_copy(update={"versions": {"torch": hostile}, "dataset": hostile, "dataset_identity": hostile})
-    text = render_card(metrics.model_copy(update={"split": split, "dataset": hostile}), run, "CheXVision")
+    split = info.split.model_copy(update={"rule": "table", "table": hostile, "table_sha256": "d" * 64})
+    run = info.model_copy(update={"versions": {"torch": hostile}, "dataset_identity": hostile, "split": split})
+    text = render_card(metrics.model_copy(update={"dataset": hostile, "division": split}), run, "CheXVision")
     assert not re.search(r"(?<!\\)(<img|\[a\]|\|`)", re.sub(r"``.*?``", "", text.split("---\n", 2)[2]))
 
 

@@ -58,9 +58,9 @@ def write_plots(place: ShardPlace, out: Path) -> list[Path]:
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; name a folder for the plots")
-    splits = read_columns_of(place)
+    splits, space = read_columns_of(place), place.label_space
     paths = []
-    for name, svg in {"co-occurrence": _co_occurrence(splits, place.label_space.findings), **dict(_bar_charts(splits, place.label_space))}.items():
+    for name, svg in (("co-occurrence", _co_occurrence(splits, space.findings)), *_bar_charts(splits, space)):
         paths.append(out / f"{name}.svg")
         write_text_atomic(paths[-1], svg)
     return paths

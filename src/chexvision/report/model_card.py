@@ -119,8 +119,7 @@ def _data(metrics: Evaluation, run: RunInfo) -> Markup:
 
 def _division(run: RunInfo) -> Table:
     rows = [
-        row(name, part.images, part.patients, f"{part.images_sha256[:12]}…")
-        for name, part in run.split.parts.items()
+        row(name, part.images, part.patients, f"{part.images_sha256[:12]}…") for name, part in run.split.parts.items()
     ]
     columns = (Column("split"), Column("images"), Column("patients"), Column("images_sha256", prose=True))
     return Table("", columns, tuple(rows))

@@ -28,7 +28,10 @@ def render_card(manifest: Manifest) -> str:
     """The card of a set: metadata for the Hub, what it is, how it was made, counts, citation."""
     splits = manifest.splits.values()
     rows = [("images", [counts.images for counts in splits]), ("patients", [counts.patients for counts in splits])]
-    rows += [(name, [counts.findings[name] for counts in splits]) for name in (*manifest.label_space.findings, manifest.label_space.normal)]
+    rows += [
+        (name, [counts.findings[name] for counts in splits])
+        for name in (*manifest.label_space.findings, manifest.label_space.normal)
+    ]
     return render(
         "chexvision.shards",
         "dataset_card.md",
