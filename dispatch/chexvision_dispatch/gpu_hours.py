@@ -65,7 +65,8 @@ class _Split(_Part):
 
 
 class _Metrics(_Part):
-    splits: dict[str, _Split]
+    validation: _Split | None = None
+    splits: dict[str, _Split] = {}  # format 1, which has no `validation`
 
 
 _HISTORY = TypeAdapter(tuple[_Epoch, ...])
@@ -122,10 +123,11 @@ def _measured(record: RunRecord, recipe: Recipe) -> float | None:
     try:
         run_text, history_text, metrics_text = _files(str(record.published))
         run, history = _Run.model_validate_json(run_text), _HISTORY.validate_json(history_text)
-        validation = _Metrics.model_validate_json(metrics_text).splits.get("validation")
+        metrics = _Metrics.model_validate_json(metrics_text)
     except (OSError, ValidationError):
         return None
     same = run.recipe.model == recipe.model.model_dump() and run.recipe.data.image_size == recipe.data.image_size
+    validation = metrics.validation or metrics.splits.get("validation")
     if not same or validation is None:
         return None
     phases = run.recipe.training.phases

@@ -142,7 +142,7 @@ def test_the_history_holds_what_the_kept_weights_reach_on_validation(synthetic_s
     assert best.validation_loss == pytest.approx(float(losses.mean()), rel=1e-5)
     assert best.macro_auroc == pytest.approx(metrics.macro_auroc, abs=1e-6)
     assert best.binary_f1 == pytest.approx(metrics.binary_f1, abs=1e-6)
-    assert best.auroc == {name: pytest.approx(of.auroc, abs=1e-6) for name, of in metrics.findings.items()}
+    assert best.auroc == {name: pytest.approx(of["auroc"].value, abs=1e-6) for name, of in metrics.findings.items()}
 
 
 def test_every_epoch_trains_in_training_mode(synthetic_shards: Path, tmp_path: Path) -> None:

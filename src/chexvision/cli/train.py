@@ -104,9 +104,7 @@ def _print(outcome: Outcome) -> None:
     if outcome.artifact is not None and outcome.metrics is not None:
         for name, split in outcome.metrics.splits.items():
             auroc = "–" if split.macro_auroc is None else f"{split.macro_auroc:.4f}"
-            typer.echo(
-                f"{name}: macro AUROC {auroc} over {split.macro_auroc_findings} findings, {split.images} images"
-            )
+            typer.echo(f"{name}: macro AUROC {auroc} over {split.macro.findings} findings, {split.images} images")
         typer.echo(f"artifact: {outcome.artifact}")
     if outcome.publication is not None:
         where, page = outcome.publication.reference, outcome.publication.address
