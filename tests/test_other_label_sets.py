@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from chexvision.cli import main
-from chexvision.config import Uncertain
+from chexvision.config import Recipe, Uncertain
 from chexvision.data.dataset import targets_of
 from chexvision.data.division import check_data
 from chexvision.data.rows import read_rows
 from chexvision.data.source import find_shards
-from chexvision.errors import ChexError
+from chexvision.errors import ChexError, UsageError
 from chexvision.inference.predictions_file import read_predictions
 from chexvision.labels import NIH, UNCERTAIN, LabelSpace
 from chexvision.models import CheXVision
@@ -134,6 +134,17 @@ def test_a_policy_decides_what_an_uncertain_label_is_in_training(
         [np.nan, 0, np.nan],
     ]
     np.testing.assert_array_equal(targets, np.array(expected, np.float32))
+
+
+def test_a_recipe_recorded_before_there_were_policies_ignores_uncertain_labels() -> None:
+    recorded = load_recipe("scratch", overrides=["data.uncertain=ones"]).model_dump(mode="json")
+    del recorded["data"]["uncertain"]
+    assert Recipe.model_validate_json(json.dumps(recorded)).data.uncertain == "ignore"
+
+
+def test_an_unknown_policy_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"data\.uncertain"):
+        load_recipe("scratch", overrides=["data.uncertain=maybe"])
 
 
 def test_policy_holds_for_training_and_never_for_measuring(shards: Path, tmp_path: Path) -> None:

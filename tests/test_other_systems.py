@@ -44,7 +44,7 @@ def test_free_memory_and_cores_are_known_on_a_mac() -> None:
 
 
 @pytest.mark.usefixtures("mac")
-def test_step_is_measured_on_a_mac_without_its_unknown_peak_memory() -> None:
+def test_a_step_is_measured_on_a_mac_without_the_unknown_peak() -> None:
     assert step._Peak(torch.device("cpu")).figure() == {}
     hardware._keep_freed_memory()
     wait_for(torch.device("cpu"))

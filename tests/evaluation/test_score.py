@@ -181,7 +181,7 @@ def test_the_command_prints_a_table_and_writes_json_without_torch(tmp_path: Path
     assert "160 images of 80 patients" in done.stdout
     assert "left out of the mean" in done.stdout
     found = json.loads(out.read_text())
-    assert found["metrics"]["interval"]["resamples"] == 100
+    assert found["systems"][0]["metrics"]["interval"]["resamples"] == 100
     bad = subprocess.run(
         [sys.executable, "-m", "chexvision", "score", str(path), "--labels", str(path)],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Model files, references and images of strangers through the real commands: one line of error, nothing written."""
+"""Untrusted model files, references and images through the real commands: one error line, nothing written."""
 
 from __future__ import annotations
 

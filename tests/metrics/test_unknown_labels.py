@@ -43,7 +43,7 @@ def test_what_is_altered_are_many_probabilities() -> None:
 def test_metrics_and_intervals() -> None:
     first, second = (measure(of, method=METHOD) for of in (masked(0), altered(masked(0))))
     assert first == second
-    assert first.findings["Opacity"].unknown > 50 and first.findings["Opacity"].auroc is not None
+    assert first.findings["Opacity"].unknown > 50 and first.findings["Opacity"]["auroc"].value is not None
 
 
 @pytest.mark.parametrize("rule", ["f1", "youden", "sensitivity=0.9", "specificity=0.9"])

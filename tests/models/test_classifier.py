@@ -10,7 +10,7 @@ from torch import nn
 from chexvision.backbones import BACKBONES
 from chexvision.config import ClaheConfig
 from chexvision.errors import ChexError, UsageError
-from chexvision.labels import NIH
+from chexvision.labels import NIH, LabelSpace
 from chexvision.models import CheXVision
 from chexvision.models.classifier import build_backbone, build_model
 from chexvision.preprocessing import Preprocessing
@@ -121,6 +121,20 @@ def test_a_config_from_before_formats_were_numbered_is_read_as_it_was(tmp_path: 
     assert CheXVision.from_pretrained(tmp_path).preprocessing == made
 
 
+def test_a_config_of_format_1_is_of_the_findings_that_it_names(tmp_path: Path) -> None:
+    small = LabelSpace(findings=("Mass", "Nodule"))
+    model = CheXVision(backbone="se_resnet34", hidden_features=0, label_space=small).eval()
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["label_space"]
+    (tmp_path / "config.json").write_text(json.dumps(config | {"format": 1, "findings": ["Mass", "Nodule"]}))
+    loaded = CheXVision.from_pretrained(tmp_path)
+    assert loaded.label_space == small
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(model(images)["multilabel_logits"], loaded(images)["multilabel_logits"])
+
+
 def test_images_are_normalized_by_the_models_own_mean_and_deviation() -> None:
     model = CheXVision(backbone="se_resnet34", preprocessing=Preprocessing(mean=0.25, std=0.5))
     images = torch.tensor([[[0, 255]]], dtype=torch.uint8)
@@ -166,7 +180,7 @@ def test_imagenet_weights_that_cannot_be_had_are_one_clear_error(
 def test_imagenet_weights_are_loaded_from_torchvisions_own_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file of the right name and form stands in for the download; every backbone weight comes from it."""
+    """A file of the right name and form replaces the download; every backbone weight comes from it."""
     import torchvision
 
     torch.manual_seed(5)

@@ -1,4 +1,4 @@
-"""Our dense blocks beside torchvision's."""
+"""Our dense blocks compared with torchvision's."""
 
 from __future__ import annotations
 

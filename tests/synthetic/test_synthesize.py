@@ -31,7 +31,7 @@ def test_dataset_verifies_and_is_marked_as_synthetic(tmp_path: Path) -> None:
     assert manifest.images == 60
     assert [c.name for c in verify_shards(tmp_path / "synthetic", sample=0, seed=0, workers=2) if not c.ok] == []
     card = (tmp_path / "synthetic" / "README.md").read_text()
-    assert "No patient is in this set" in card and "A program drew every picture" in card
+    assert "No patient is in this set" in card and "A program rendered every image" in card
 
 
 def test_same_seed_gives_the_same_bytes_with_any_number_of_workers(tmp_path: Path) -> None:

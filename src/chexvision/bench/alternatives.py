@@ -141,8 +141,8 @@ def usual_steps(
             target = torch.from_numpy(targets[index]).to(device)
             with accelerator.autocast():
                 logits = model(grey.unsqueeze(1).expand(-1, 3, -1, -1))
-            findings = criterion(logits["multilabel_logits"].float(), target[:, :14])
-            loss = findings + 0.5 * criterion(logits["binary_logits"].float(), target[:, 14:])
+            findings = criterion(logits["multilabel_logits"].float(), target[:, :-1])
+            loss = findings + 0.5 * criterion(logits["binary_logits"].float(), target[:, -1:])
             scaler.scale(loss / accumulate).backward()
             total += loss.detach()
         scaler.unscale_(optimizer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,7 +13,7 @@ from chexvision.errors import ChexError, UsageError
 if TYPE_CHECKING:
     from chexvision.hub.reference import RepoRef
     from chexvision.shards.build import BuildOptions
-    from chexvision.shards.manifest import Manifest
+    from chexvision.shards.manifest import Manifest, ShardEntry
 
 app = typer.Typer(
     help="Build, synthesize, verify, inspect and push Parquet shards.", no_args_is_help=True, rich_markup_mode=None
@@ -278,21 +279,17 @@ def parse_bytes(text: str) -> int:
 
 
 def _print_summary(manifest: Manifest, out: Path) -> None:
-    heads = ("split", "images", "patients", "shards", "bytes/image", "bad images")
-    lines = [heads]
+    from chexvision.shards.info import aligned
+
+    rows = [("split", ["images", "patients", "shards", "bytes/image", "bad images"])]
     for name, counts in manifest.splits.items():
         shards = [shard for shard in manifest.shards if shard.split == name]
-        each = sum(shard.bytes for shard in shards) / counts.images
-        lines.append((name, f"{counts.images:,}", f"{counts.patients:,}", str(len(shards)), f"{each:,.0f}", ""))
-    each = sum(shard.bytes for shard in manifest.shards) / max(manifest.images, 1)
+        rows.append((name, [*_cells(counts.images, counts.patients, shards), ""]))
     patients = sum(counts.patients for counts in manifest.splits.values())
-    total = (f"{manifest.images:,}", f"{patients:,}", str(len(manifest.shards)), f"{each:,.0f}")
-    lines.append(("all", *total, f"{len(manifest.bad):,}"))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
-    for line in lines:
-        cells = [
-            line[0].ljust(widths[0]),
-            *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)),
-        ]
-        typer.echo("  ".join(cells).rstrip())
-    typer.echo(f"shards in {out}")
+    rows.append(("all", [*_cells(manifest.images, patients, manifest.shards), f"{len(manifest.bad):,}"]))
+    typer.echo("\n".join([*aligned(rows), f"shards in {out}"]))
+
+
+def _cells(images: int, patients: int, shards: Sequence[ShardEntry]) -> tuple[str, ...]:
+    size = sum(shard.bytes for shard in shards)
+    return f"{images:,}", f"{patients:,}", str(len(shards)), f"{size / max(images, 1):,.0f}"

@@ -88,7 +88,7 @@ def train(
     try:
         _check_data(source, recipe.data)
     except Exception as error:
-        if provenance is not None:  # dispatched: the laptop reads there that another session would fail alike
+        if provenance is not None:  # dispatched: the laptop reads that another session would fail as well
             session.fail(error)
         raise
     # Before torch is imported: a token that may not write is found out at once.
@@ -104,9 +104,7 @@ def _print(outcome: Outcome) -> None:
     if outcome.artifact is not None and outcome.metrics is not None:
         for name, split in outcome.metrics.splits.items():
             auroc = "–" if split.macro_auroc is None else f"{split.macro_auroc:.4f}"
-            typer.echo(
-                f"{name}: macro AUROC {auroc} over {split.macro_auroc_findings} findings, {split.images} images"
-            )
+            typer.echo(f"{name}: macro AUROC {auroc} over {split.macro.findings} findings, {split.images} images")
         typer.echo(f"artifact: {outcome.artifact}")
     if outcome.publication is not None:
         where, page = outcome.publication.reference, outcome.publication.address

@@ -43,7 +43,7 @@ class KnownSplit(Record):
 
 
 class LiteratureComparison(Record):
-    """A published figure beside one of ours: comparable only on the same images."""
+    """A published figure compared with one of ours: comparable only on the same images."""
 
     published: Published
     comparable: bool
@@ -67,9 +67,9 @@ def split_of(metrics: SplitMetrics) -> str | None:
     return next((name for name, known in splits if known.images_sha256 == metrics.images_sha256), None)
 
 
-def beside(metrics: SplitMetrics) -> tuple[LiteratureComparison, ...]:
-    """All published figures, each with whether it may be compared to `metrics`; none for other findings."""
-    if tuple(metrics.findings) != NIH.findings:
+def compare_with_literature(metrics: SplitMetrics) -> tuple[LiteratureComparison, ...]:
+    """All published figures, each with whether it may be compared to `metrics`; none for findings of another set."""
+    if not set(metrics.findings) <= set(NIH.findings):
         return ()
     table, ours = literature_table(), split_of(metrics)
     rows = []

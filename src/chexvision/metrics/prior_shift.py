@@ -18,10 +18,11 @@ import numpy as np
 
 from chexvision.labels import ABNORMAL
 from chexvision.metrics.calibration import Calibration
-from chexvision.metrics.measure import Measure, macro_of
+from chexvision.metrics.measure import macro_of
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.ranking import Floats
 from chexvision.metrics.records import OutputShift, PriorShift
+from chexvision.metrics.weighted import Measure
 
 _SMALLEST = 1e-9  # an estimated prevalence stays that far from 0 and 1
 _RAREST = 1e-6  # nothing is corrected from a prevalence closer to 0 or 1: it was fitted on images of one kind

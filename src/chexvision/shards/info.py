@@ -202,7 +202,7 @@ def lines(info: SetInfo) -> list[str]:
         for value in getattr(splits[0], field):
             cells = [_share(getattr(split, field)[value], split.images) for split in splits]
             rows.append((f"{'sex' if field == 'sexes' else 'view'} {value}", cells))
-    return [info.name, *made, "", *_aligned(rows), "", *_shared_lines(info)]
+    return [info.name, *made, "", *aligned(rows), "", *_shared_lines(info)]
 
 
 def _shared_lines(info: SetInfo) -> list[str]:
@@ -225,7 +225,8 @@ def _age_text(ages: Ages) -> str:
     return f"{ages.minimum}–{ages.maximum}, median {ages.median:g}" if ages.known else UNKNOWN
 
 
-def _aligned(rows: list[tuple[str, list[str]]]) -> list[str]:
+def aligned(rows: list[tuple[str, list[str]]]) -> list[str]:
+    """A table of text, a line per row, from its first cell and its others, which are aligned to the right."""
     first = max(len(head) for head, _ in rows)
     widths = [max(len(cells[column]) for _, cells in rows) for column in range(len(rows[0][1]))]
     return [

@@ -45,7 +45,7 @@ class Validation:
         return Figures(
             validation_loss=self.loss,
             macro_auroc=self.metrics.macro_auroc,
-            auroc={finding: of.auroc for finding, of in self.metrics.findings.items()},
+            auroc={finding: of["auroc"].value for finding, of in self.metrics.findings.items()},
             binary_auroc=self.metrics.binary_auroc,
             binary_f1=self.metrics.binary_f1,
         )
