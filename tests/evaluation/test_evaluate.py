@@ -66,7 +66,7 @@ def test_singles_views_and_ensembles_are_all_measured(evaluated: Path) -> None:
     for system in found["systems"]:
         assert system["metrics"]["thresholds"] == "f1 on validation"
         assert system["metrics"]["calibration"] == "platt on validation"
-    assert found["notes"][0].startswith("model0 does not say what it was trained on")
+    assert found["notes"][0].startswith("model0 has no record of its training images")
 
 
 def test_the_report_stands_alone(evaluated: Path) -> None:

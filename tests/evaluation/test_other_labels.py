@@ -64,7 +64,7 @@ def test_mimic(tmp_path: Path) -> None:
         "10000032,50414267,,,,,,,,,1.0,,,,,\n"
         "10000980,50985099,-1.0,1.0,,,,,,,,0.0,,,,\n"
     )
-    with pytest.raises(UsageError, match=r"needs mimic-cxr-2.0.0-metadata.csv beside"):
+    with pytest.raises(UsageError, match=r"needs mimic-cxr-2.0.0-metadata.csv next to"):
         _read(tmp_path / "mimic-cxr-2.0.0-chexpert.csv", "mimic")
     metadata = (
         "dicom_id,subject_id,study_id,ViewPosition\n"
@@ -134,7 +134,7 @@ def test_tables_of_another_form_are_refused(tmp_path: Path, text: str, message: 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: x\nform: columns\nimage: [i]\ntargets: {Effusio: {any_of: [e]}}\n", "'Effusio' is none of"),
+        ("name: x\nform: columns\nimage: [i]\ntargets: {Effusio: {any_of: [e]}}\n", "'Effusio' is not one of"),
         ("name: x\nform: list\nimage: [i]\ntargets: {}\n", "form: list needs labels"),
         ("name: x\nform: columns\nimage: [i]\ntarget: {}\n", "targets: Field required"),
         ("[", "cannot be read"),

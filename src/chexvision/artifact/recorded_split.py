@@ -16,7 +16,7 @@ from chexvision.shards.split_rule import SHARDS, SplitChoice
 def split_for(names: Sequence[str], references: Sequence[Reference], asked: str | None) -> SplitChoice:
     """The split to measure models on: the one asked for, or else their own.
 
-    A model that does not say how its images were divided takes the shards as they lie.
+    A model without a record of how its images were divided takes the shards' own split.
 
     Args:
         names: what to call each model.
@@ -24,8 +24,8 @@ def split_for(names: Sequence[str], references: Sequence[Reference], asked: str 
         asked: a rule's name or a table's path.
 
     Raises:
-        UsageError: the models have different splits, or one that only a file of their maker's tells.
-        ChexError: a model's record cannot be had.
+        UsageError: the models have different splits, or one by a table that is not published.
+        ChexError: a model's record cannot be fetched.
     """
     if asked is not None:
         return SplitChoice.parse(asked)
@@ -41,7 +41,7 @@ def run_of(reference: Reference) -> RunInfo | None:
     """The ``run.json`` of a model; None where it has none, or one that this version cannot read.
 
     Raises:
-        ChexError: it cannot be had.
+        ChexError: it cannot be fetched.
     """
     path = artifact_file(reference, RUN)
     return None if path is None else _readable(path)
@@ -51,7 +51,7 @@ def _readable(path: Path) -> RunInfo | None:
     try:
         return read_run(path)
     except ChexError:
-        return None  # a stranger's file: the model counts as one that does not say
+        return None  # an untrusted file: the model counts as one without a record
 
 
 def _own(name: str, reference: Reference) -> SplitChoice | None:

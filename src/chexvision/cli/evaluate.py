@@ -1,4 +1,4 @@
-"""`chexvision evaluate`, `compare` and `score`: figures with their uncertainty."""
+"""`chexvision evaluate`, `compare` and `score`: metrics with their uncertainty."""
 
 from __future__ import annotations
 
@@ -122,7 +122,8 @@ def compare(
     results: Annotated[
         list[Path],
         typer.Argument(
-            metavar="A B...", help="Folders of `evaluate`, predictions.parquet, or (with --labels) anybody's CSV."
+            metavar="A B...",
+            help="Folders of `evaluate`, predictions.parquet, or (with --labels) CSV files.",
         ),
     ],
     labels: Annotated[
@@ -168,7 +169,7 @@ def compare(
 
 def score(
     predictions: Annotated[
-        Path, typer.Argument(metavar="PREDICTIONS.csv", help="An image name column and one a finding.")
+        Path, typer.Argument(metavar="PREDICTIONS.csv", help="An image name column and one per finding.")
     ],
     labels: Annotated[Path, typer.Option(help="Data_Entry_2017*.csv, plain or .gz.")],
     split_rule: Annotated[
@@ -177,18 +178,18 @@ def score(
             "--split-rule", metavar="RULE", help="official, chexnet, or a patient_id,split table.", show_default=False
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="With --split-rule: the split that must be predicted whole.")] = "test",
+    split: Annotated[str, typer.Option(help="With --split-rule: the split to predict completely.")] = "test",
     validation: Annotated[
         Path | None,
         typer.Option(help="Predictions of other images, to choose thresholds on.  [default: 0.5 for all]"),
     ] = None,
     rule: Rule = "f1",
     calibration: Annotated[CalibrationMethod, typer.Option(help="Fitted on --validation.")] = "none",
-    out: Annotated[Path | None, typer.Option(help="JSON file for all figures.", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file for all metrics.", show_default=False)] = None,
     resamples: Resamples = 1000,
     seed: Seed = 0,
 ) -> None:
-    """Measure anybody's predictions for the release's images, with intervals."""
+    """Measure any system's predictions for the release's images, with intervals."""
     from chexvision.console import LiteralConsole
     from chexvision.evaluation.score import score as run
     from chexvision.files.atomic import write_text_atomic
@@ -241,7 +242,7 @@ def _predictions(path: Path, entries: dict[str, Entry] | None) -> Predictions:
 
 
 def _input(path: Path) -> CompareInput:
-    """What an evaluation says of the images that are compared; nothing where `path` is of something else."""
+    """What an evaluation records of the images that are compared; nothing where `path` is something else."""
     from chexvision.artifact.contents import METRICS
     from chexvision.artifact.metrics_file import read_metrics
     from chexvision.evaluation.outcome import CompareInput
@@ -258,7 +259,7 @@ def _input(path: Path) -> CompareInput:
 
 
 def _notes(results: list[Path], inputs: list[CompareInput]) -> list[str]:
-    """What evaluations say of their models' training on the images that are compared, each note once."""
+    """Notes of the evaluations on their models' training on the images that are compared, each once."""
     from chexvision.evaluation.overlap import notes_of
 
     notes = [

@@ -45,7 +45,7 @@ def evaluate(
 
     Raises:
         UsageError: a model or split is missing, or thresholds would be chosen on the split they are applied to.
-        ChexError: data or a model cannot be had.
+        ChexError: data or a model cannot be fetched or read.
     """
     if options.choose_on == options.split:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: fitted on one split, applied to another."""
+"""Calibration of probabilities: fitted on one split, applied to another."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class Weighted:
 
     @property
     def true_positives(self) -> Floats:
-        """Weight of the images of each kind: float64[K, B], 0 without a threshold; likewise the next three."""
+        """Weight of the images of each kind: float64[K, B], 0 without a threshold; so are the next three."""
         return self._sums[:, 0]
 
     @property
