@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chexvision.errors import ChexError, UsageError
+from chexvision.files.json_files import read_record
 from chexvision.metrics.measure import measure
 from chexvision.metrics.operating_points import choose_operating_points, refuse_shared
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.records import FindingMetrics
-from chexvision.metrics.thresholds import ChosenOn, choose_thresholds, read_thresholds
+from chexvision.metrics.thresholds import ChosenOn, Thresholds, choose_thresholds
 from tests.evaluation.conftest import METHOD, made_up
 from tests.present import present
 
@@ -91,7 +92,7 @@ def test_thresholds_come_back_from_their_file(tmp_path: Path) -> None:
     found = choose_thresholds(made_up(50, 20), "youden", WHERE)
     path = tmp_path / "thresholds.json"
     path.write_text(found.model_dump_json())
-    assert read_thresholds(path) == found
+    assert read_record(path, Thresholds) == found
     path.write_text("{}")
     with pytest.raises(ChexError, match="cannot be used: rule: Field required"):
-        read_thresholds(path)
+        read_record(path, Thresholds)

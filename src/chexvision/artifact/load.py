@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from chexvision.errors import ChexError
+from chexvision.files.json_files import read_record
 from chexvision.hub.reference import Reference
 from chexvision.hub.repo_files import at_commit, model_file
 from chexvision.metrics.calibration import FILE as CALIBRATION_FILE
-from chexvision.metrics.calibration import read_calibration
+from chexvision.metrics.calibration import Calibration
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.thresholds import FILE as THRESHOLDS_FILE
-from chexvision.metrics.thresholds import read_thresholds
+from chexvision.metrics.thresholds import Thresholds
 from chexvision.models.classifier import CheXVision
 
 
@@ -50,10 +51,11 @@ def load_operating_points(reference: Reference) -> OperatingPoints:
     Raises:
         ChexError: they cannot be fetched, are damaged, or do not fit each other.
     """
-    calibration = artifact_file(reference, CALIBRATION_FILE)
-    thresholds = artifact_file(reference, THRESHOLDS_FILE)
+    calibration = model_file(reference, CALIBRATION_FILE)
+    thresholds = model_file(reference, THRESHOLDS_FILE)
     points = OperatingPoints(
-        read_calibration(calibration) if calibration else None, read_thresholds(thresholds) if thresholds else None
+        read_record(calibration, Calibration) if calibration else None,
+        read_record(thresholds, Thresholds) if thresholds else None,
     )
     if points.thresholds is not None:
         scale = "calibrated" if points.calibration is not None else "raw"
@@ -63,12 +65,3 @@ def load_operating_points(reference: Reference) -> OperatingPoints:
                 f"{'a' if points.calibration else 'no'} {CALIBRATION_FILE}: its files do not belong together"
             )
     return points
-
-
-def artifact_file(reference: Reference, name: str) -> Path | None:
-    """A small file of a published model, or None where it was published without.
-
-    Raises:
-        ChexError: the Hub could not be asked.
-    """
-    return model_file(reference, name)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from chexvision.artifact.contents import RUN, RunInfo, read_run
-from chexvision.artifact.load import artifact_file
+from chexvision.artifact.contents import RUN, read_run
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.reference import Reference
+from chexvision.hub.repo_files import model_file
 from chexvision.shards.split import VALIDATION_SHARE
 from chexvision.shards.split_rule import SHARDS, SplitChoice
 
@@ -37,25 +36,12 @@ def split_for(names: Sequence[str], references: Sequence[Reference], asked: str 
     return next(iter(known.values()), SHARDS)
 
 
-def run_of(reference: Reference) -> RunInfo | None:
-    """The ``run.json`` of a model; None where it has none, or one that this version cannot read.
-
-    Raises:
-        ChexError: it cannot be fetched.
-    """
-    path = artifact_file(reference, RUN)
-    return None if path is None else _readable(path)
-
-
-def _readable(path: Path) -> RunInfo | None:
+def _own(name: str, reference: Reference) -> SplitChoice | None:
+    path = model_file(reference, RUN)
     try:
-        return read_run(path)
+        run = None if path is None else read_run(path)
     except ChexError:
         return None  # an untrusted file: the model counts as one without a record
-
-
-def _own(name: str, reference: Reference) -> SplitChoice | None:
-    run = run_of(reference)
     if run is None:
         return None
     if run.split.rule == "table":

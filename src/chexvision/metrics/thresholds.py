@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from chexvision.errors import UsageError
-from chexvision.files.json_files import read_record
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.ranking import Floats
 from chexvision.metrics.records import Record
@@ -88,15 +86,6 @@ def check_rule(rule: str) -> None:
     """Raise UsageError unless `rule` is one that `choose_thresholds` takes."""
     if rule not in ("f1", "youden") and not _RULE.match(rule):
         raise UsageError(f"unknown threshold rule {rule!r}; write f1, youden, sensitivity=0.9 or specificity=0.95")
-
-
-def read_thresholds(path: Path) -> Thresholds:
-    """Read a ``thresholds.json``.
-
-    Raises:
-        ChexError: it is damaged.
-    """
-    return read_record(path, Thresholds)
 
 
 def _choose(scores: Floats, targets: Floats, rule: str) -> float | None:
