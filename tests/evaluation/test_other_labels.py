@@ -27,7 +27,7 @@ def _read(path: Path, name: str) -> dict[str, dict[str, float]]:
 
 
 @pytest.mark.parametrize("name", INCLUDED)
-def test_included_maps_are_whole(name: str) -> None:
+def test_included_maps_are_complete(name: str) -> None:
     label_map = read_label_map(name)
     assert label_map.targets
 
@@ -152,7 +152,7 @@ def test_unknown_label_maps_are_named() -> None:
         read_label_map("chexpart")
 
 
-def test_a_target_of_several_findings_is_answered_by_the_largest() -> None:
+def test_a_target_of_several_findings_takes_the_largest() -> None:
     predictions = made_up(50, 20)
     labels = OtherLabels(
         predictions.filenames,
@@ -168,7 +168,7 @@ def test_a_target_of_several_findings_is_answered_by_the_largest() -> None:
     np.testing.assert_array_equal(ours, either)
 
 
-def test_the_gap_beside_the_internal_figure() -> None:
+def test_the_gap_to_our_own_labels() -> None:
     here, there = made_up(600, 200, 0, names=("Mass", "Nodule")), made_up(500, 200, 1, names=("Mass", "Nodule"))
     rng = np.random.default_rng(0)
     there = there.with_probabilities(rng.random(there.probabilities.shape))

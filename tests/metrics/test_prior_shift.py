@@ -153,7 +153,7 @@ def test_outputs_with_too_few_cases_are_left_out(rules: OperatingPoints) -> None
     assert list(shift.outputs) == ["Mass", "Abnormal"]
 
 
-def test_where_images_differ_in_more_than_prevalence_the_correction_is_said_not_to_help(
+def test_where_images_differ_in_more_than_prevalence_the_correction_does_not_help(
     rules: OperatingPoints,
 ) -> None:
     """Sicker patients whose images all look sicker: probabilities rise with the prevalence by themselves."""
