@@ -142,12 +142,13 @@ def compare(
     from chexvision.metrics.literature import compare_with_literature
     from chexvision.metrics.measure import measure
     from chexvision.metrics.records import IntervalMethod
+    from chexvision.nih.metadata import read_metadata
     from chexvision.report.evaluation_tables import comparison_table, literature_table
     from chexvision.report.table import print_table
 
     if len(results) < 2:
         raise UsageError("name two or more results to compare")
-    entries = _entries(labels) if labels else None
+    entries = read_metadata(labels) if labels else None
     names = short_names([str(path) for path in results])
     predictions = [_predictions(path, entries) for path in results]
     inputs = [_input(path) for path in results]
@@ -195,15 +196,15 @@ def score(
     from chexvision.files.atomic import write_text_atomic
     from chexvision.metrics.records import IntervalMethod
     from chexvision.metrics.thresholds import check_rule
-    from chexvision.report.evaluation_tables import literature_table, metrics_table, subgroup_table
-    from chexvision.report.table import print_table
+    from chexvision.nih.metadata import read_metadata
+    from chexvision.report.console_report import print_evaluation
 
     check_rule(rule)
     if validation is None and calibration != "none":
         raise UsageError("--calibration is fitted on other images; name their predictions with --validation")
     found = run(
         predictions,
-        _entries(labels),
+        read_metadata(labels),
         IntervalMethod(resamples=resamples, seed=seed),
         split_rule=split_rule,
         split=split,
@@ -212,20 +213,9 @@ def score(
         calibration=calibration,
     )
     console = LiteralConsole()
-    print_table(console, metrics_table(found.metrics, predictions.name))
-    for attribute in found.subgroups:
-        print_table(console, subgroup_table(attribute))
-    print_table(console, literature_table(found.published, found.metrics, predictions.name))
-    for note in found.notes:
-        console.print(f"note: {note}")
+    print_evaluation(console, found)
     if out is not None:
         write_text_atomic(out, found.model_dump_json(indent=1) + "\n")
-
-
-def _entries(labels: Path) -> dict[str, Entry]:
-    from chexvision.nih.metadata import read_metadata
-
-    return read_metadata(labels)
 
 
 def _predictions(path: Path, entries: dict[str, Entry] | None) -> Predictions:
