@@ -31,11 +31,11 @@ def restore(run_id: str, work: Path, given: Path, scratch: Path, branch: RunBran
     with tempfile.TemporaryDirectory(dir=scratch) as fetched:
         places = [path.parent for path in attached_files(given, PROGRESS_FILE)]
         known = [(progress, place) for place in places if (progress := read_progress(place, run_id)) is not None]
-        if branch is not None and branch.bring([PROGRESS_FILE], Path(fetched)):
+        if branch is not None and branch.download([PROGRESS_FILE], Path(fetched)):
             told = read_progress(Path(fetched), run_id)
             # The state may be some GB, which an attached output holds already.
             if told is not None and all(_how_far(told, bool(told.state)) > _rank(one) for one in known):
-                branch.bring(told.state, Path(fetched))
+                branch.download(told.state, Path(fetched))
                 known.append((told, Path(fetched)))
         if not known:
             return

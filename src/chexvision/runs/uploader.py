@@ -17,7 +17,7 @@ from chexvision.runs.run_progress import PROGRESS_FILE, RunProgress
 _LINKS = ".sending-"
 
 
-class Sender:
+class Uploader:
     """Sends the newest progress and files to a branch from a thread of its own.
 
     What is overtaken before its turn is left out; what could not be sent goes along with the next.
@@ -40,7 +40,7 @@ class Sender:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def put(self, progress: RunProgress, files: Mapping[str, Path], message: str) -> None:
+    def enqueue(self, progress: RunProgress, files: Mapping[str, Path], message: str) -> None:
         """Send `progress` and `files`, by their names on the branch, as they lie there now."""
         # Links keep the bytes of this very moment: what takes their place is written to a new file and renamed.
         links = {name: self._link(path) for name, path in files.items()}

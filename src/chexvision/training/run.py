@@ -37,7 +37,7 @@ from chexvision.training.hardware import describe, package_versions, rank_of, st
 from chexvision.training.history import History, best_epoch, dump_history
 from chexvision.training.loop import Training
 from chexvision.training.reporter import ConsoleReporter
-from chexvision.training.training_session import BEST_FILE, TrainingSession
+from chexvision.training.training_session import BEST_FILE, TrainingProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def run_training(
     work: Path,
     provenance: Provenance,
     to: Reference | None = None,
-    session: TrainingSession | None = None,
+    progress: TrainingProgress | None = None,
     *,
     private: bool = False,
 ) -> Outcome:
@@ -78,7 +78,7 @@ def run_training(
         work: folder of this run's state, history and artifact.
         provenance: which run this is.
         to: where to publish, if anywhere.
-        session: says when to end early, and is told how far the run is.
+        progress: of the session that says when to end early.
         private: whether a repository that has to be created is seen by its owner alone.
 
     Raises:
@@ -87,16 +87,16 @@ def run_training(
     """
     started_at = now()
     accelerator = start_accelerator(recipe.training.precision)
-    reporter = _Reporter(session) if accelerator.is_main_process else None
-    should_stop = session.should_stop if session is not None else lambda: False
+    reporter = _Reporter(progress) if accelerator.is_main_process else None
+    should_stop = progress.session.should_stop if progress is not None else lambda: False
     source, division, splits, model = _prepare(recipe, data, accelerator)
     training = Training(
         recipe, model, splits["train"], splits["validation"], accelerator, work, reporter, should_stop
     )
     if not training.run():
         accelerator.end_training()
-        if session is not None:
-            session.paused()
+        if progress is not None:
+            progress.session.paused()
         return Outcome(finished=False)
     predictions = _predict(training, model, splits, accelerator, recipe.optim.micro_batch_size)
     # Here, where all processes are: one that exits inside its group may abort, and end the one that publishes.
@@ -119,11 +119,11 @@ def run_training(
     seen = TrainingImages.of(splits["train"].rows, source)
     figures = _figures(predictions, final)
     folder = _assemble(work / "artifact", training, model, metrics, final.rules, figures, info, seen, to)
-    if session is not None:
-        session.trained(folder)
+    if progress is not None:
+        progress.trained(folder)
     published = open_store(to, private=private).publish(folder, provenance.run_id) if to is not None else None
-    if session is not None:
-        session.published(published.reference if published is not None else None)
+    if progress is not None:
+        progress.session.published(published.reference if published is not None else None)
     return Outcome(True, folder, published, metrics)
 
 
@@ -170,26 +170,26 @@ def _info(
 
 
 class _Reporter(ConsoleReporter):
-    """Tells the console, and the session where there is one."""
+    """Reports to the console, and to the session where there is one."""
 
-    def __init__(self, session: TrainingSession | None) -> None:
+    def __init__(self, progress: TrainingProgress | None) -> None:
         super().__init__()
-        self._session = session
+        self._run = progress
 
     def resumed(self, history: History) -> None:
         super().resumed(history)
-        if self._session is not None:
-            self._session.resumed(history)
+        if self._run is not None:
+            self._run.resumed(history)
 
     def epoch_begins(self, epoch: int, epochs: int, images: int, done: int) -> None:
         super().epoch_begins(epoch, epochs, images, done)
-        if self._session is not None:
-            self._session.epoch_begins(epochs)
+        if self._run is not None:
+            self._run.epoch_begins(epochs)
 
     def epoch_done(self, history: History, is_best: bool) -> None:
         super().epoch_done(history, is_best)
-        if self._session is not None:
-            self._session.epoch_done(history)
+        if self._run is not None:
+            self._run.epoch_done(history)
 
 
 def _predict(
