@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from chexvision.evaluation.attributes import read_groups
 from chexvision.evaluation.final import Final, measure_final
 from chexvision.evaluation.overlap import TrainingImages
 from chexvision.files.atomic import write_text_atomic
+from chexvision.files.atomic_folder import atomic_folder
 from chexvision.hub.reference import Reference
 from chexvision.hub.repo_files import CONFIG, WEIGHTS
 from chexvision.inference.predict_split import as_predictions, predict_split
@@ -225,24 +225,19 @@ def _assemble(
     to: Reference | None,
 ) -> Path:
     """Write all files of the artifact beside `folder`, then give them its name."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    card = render_card(metrics, info, f"CheXVision {info.recipe.name}", sorted(figures), to)
-    write_text_atomic(partial / artifact.CARD, card)
-    for name, rule in ((THRESHOLDS, rules.thresholds), (CALIBRATION, rules.calibration)):
-        if rule is not None:
-            write_text_atomic(partial / name, rule.model_dump_json(indent=2) + "\n")
-    for name, text in figures.items():
-        write_text_atomic(partial / artifact.FIGURES / name, text)
-    (partial / artifact.HISTORY).write_text(dump_history(training.history), encoding="utf-8")
-    write_text_atomic(partial / artifact.METRICS, metrics.model_dump_json(indent=2) + "\n")
-    write_text_atomic(partial / artifact.RUN, info.model_dump_json(indent=2) + "\n")
-    seen.write(partial / artifact.TRAINING_IMAGES)
-    model.to("cpu").save_pretrained(partial)  # the card is there already, so the mixin writes none of its own
-    # safetensors makes its file readable by its owner alone.
-    (partial / WEIGHTS).chmod((partial / CONFIG).stat().st_mode)
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial.rename(folder)
+    with atomic_folder(folder) as partial:
+        card = render_card(metrics, info, f"CheXVision {info.recipe.name}", sorted(figures), to)
+        write_text_atomic(partial / artifact.CARD, card)
+        for name, rule in ((THRESHOLDS, rules.thresholds), (CALIBRATION, rules.calibration)):
+            if rule is not None:
+                write_text_atomic(partial / name, rule.model_dump_json(indent=2) + "\n")
+        for name, text in figures.items():
+            write_text_atomic(partial / artifact.FIGURES / name, text)
+        (partial / artifact.HISTORY).write_text(dump_history(training.history), encoding="utf-8")
+        write_text_atomic(partial / artifact.METRICS, metrics.model_dump_json(indent=2) + "\n")
+        write_text_atomic(partial / artifact.RUN, info.model_dump_json(indent=2) + "\n")
+        seen.write(partial / artifact.TRAINING_IMAGES)
+        model.to("cpu").save_pretrained(partial)  # the card is there already, so the mixin writes none of its own
+        # safetensors makes its file readable by its owner alone.
+        (partial / WEIGHTS).chmod((partial / CONFIG).stat().st_mode)
     return folder
