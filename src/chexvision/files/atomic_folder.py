@@ -88,7 +88,7 @@ def locked(path: Path, busy: str | None = None) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
             except BlockingIOError:
-                raise ChexError(f"{busy}; wait for its end, or choose another place") from None
+                raise ChexError(f"{busy}; wait for its end, or choose another folder") from None
             except OSError as error:
                 raise ChexError(f"{path.parent} takes no locks ({error.strerror}); choose another disk") from None
             if not _is_same_file(file.fileno(), path):

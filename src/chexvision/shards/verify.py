@@ -29,7 +29,7 @@ _TEXTS = [name for name, _ in COLUMNS if name != "image"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that must hold, and what is_main against it."""
+    """One thing that must hold, and what speaks against it."""
 
     name: str
     problems: tuple[str, ...] = ()
