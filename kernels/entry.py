@@ -1,13 +1,13 @@
 """Do a run's work where there is nothing but Python, torch and this file.
 
-`chexvision dispatch` writes the packed source and what to run below this text and sends the whole as one script:
+`chexvision dispatch` writes the packed source and what to run below this text and sends all of it as one script:
 
     cd working && python ../src/script.py
 
 The folder that it starts in is the one that is kept (on Kaggle /kaggle/working); a script in a folder `src` with a
-`working` beside it goes there by itself. `../input` holds attached data, `../tmp` what is thrown away: the unpacked
-source and, unless CHEXVISION_CACHE and HF_HOME name other places, caches. A run that was begun goes on from its
-furthest state: here, in an attached output of an earlier session, or on its branch on the Hub. What is made ends in
+`working` next to it changes to it. `../input` holds attached data, `../tmp` what is deleted: the unpacked
+source and, unless CHEXVISION_CACHE and HF_HOME name other folders, caches. A run that was begun continues from its
+latest state: here, in an attached output of an earlier session, or on its branch on the Hub. What is made ends in
 `artifact/` or `shards/`, and on the Hub if the session has a token. The exit code is the command's own, 0 for a
 session that paused; `progress.json` says which it was. With CHEXVISION_NO_INSTALL set nothing is installed: what is
 missing is an error. Where CHEXVISION_EXIT_FILE names a file, the exit code is written there as well.
@@ -42,7 +42,7 @@ from urllib.request import getproxies
 TORCHRUN = "torch.distributed.run"
 # Reinstalling these would break the match with the machine's CUDA.
 NEVER_INSTALLED = ("torch", "torchvision")
-# Distributions that bring the same module: a second one beside it would overwrite its files.
+# Distributions that contain the same module: a second one would overwrite its files.
 SAME_MODULE = {"opencv-python-headless": ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")}
 HUB = "https://huggingface.co"
 CONNECT_S = 10.0
@@ -116,8 +116,8 @@ def main(run: dict[str, Any], payload: str) -> int:
     before = read_progress(working, run["run_id"])
     code = launch([*python, "-m", "chexvision", *arguments], environment, token.value if token else None)
     # torchrun exits with 1 if the machine sent it a signal, too, even if all of its processes then paused.
-    told = read_progress(working, run["run_id"])
-    return 0 if told is not None and told != before and told.status == "paused" else code
+    now = read_progress(working, run["run_id"])
+    return 0 if now is not None and now != before and now.status == "paused" else code
 
 
 def fail(message: str) -> NoReturn:
@@ -134,7 +134,7 @@ def output_folder() -> Path:
 
 
 def refuse_what_was_withheld(requested: list[str]) -> None:
-    """End a session that lacks what was requested ("GPU", "internet"): Kaggle starts it without, and says nothing."""
+    """End a session that lacks what was requested ("GPU", "internet"): Kaggle silently starts it without."""
     found = {"GPU": listed_gpus, "internet": has_internet}
     missing = [name for name in requested if not found[name]()]
     if missing:
@@ -146,7 +146,7 @@ def refuse_what_was_withheld(requested: list[str]) -> None:
 
 
 def listed_gpus() -> int:
-    """How many GPUs the driver lists; torch takes seconds to say so."""
+    """How many GPUs the driver lists; torch takes seconds to report it."""
     if shutil.which("nvidia-smi") is None:
         return 0
     listed = subprocess.run(["nvidia-smi", "-L"], check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -170,7 +170,7 @@ def has_internet() -> bool:
 
 
 def filled_in(word: str, source: Path, mounted: Callable[[str], Path]) -> str:
-    """`word` with the folders of this session in place of ``{bundle}`` and ``{dataset:OWNER/SLUG}``."""
+    """`word` with the folders of this session for ``{bundle}`` and ``{dataset:OWNER/SLUG}``."""
     word = word.replace("{bundle}", str(source))
     return re.sub(r"\{dataset:([\w-]+/[\w-]+)\}", lambda match: str(mounted(match[1])), word)
 
@@ -186,7 +186,7 @@ def unpack(payload: str, sha256: str, scratch: Path) -> Path:
         for member in members:
             path = PurePosixPath(member.name)
             if not member.isreg() or path.is_absolute() or ".." in path.parts:
-                fail(f"the bundle holds {member.name!r}, which is no plain file inside it; dispatch it again")
+                fail(f"the bundle contains {member.name!r}, which is not a plain file inside it; dispatch it again")
         scratch.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="bundle-", dir=scratch))
         for member in members:
@@ -234,7 +234,7 @@ def is_met(text: str) -> bool:
 
 
 def child_environment(source: Path, scratch: Path) -> dict[str, str]:
-    """What the command runs in: the unpacked source before any installed one, caches where they are thrown away."""
+    """What the command runs in: the unpacked source before any installed one, caches where they are deleted."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     paths = [str(source / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment["PYTHONPATH"] = os.pathsep.join(paths)
@@ -280,7 +280,7 @@ def ask_to_stop(pid: int, through: bool) -> None:
     """
     started: list[int] = []
     for each in sorted(Path(f"/proc/{pid}/task").glob("*/children")) if through else []:
-        with suppress(OSError):  # a thread that ended meanwhile
+        with suppress(OSError):  # a thread that has ended
             started += map(int, each.read_text(encoding="ascii").split())
     for one in started or [pid]:
         with suppress(ProcessLookupError):
@@ -290,7 +290,9 @@ def ask_to_stop(pid: int, through: bool) -> None:
 def relay(pipe: IO[bytes], secret: str | None) -> None:
     # newline="" ends a line at \r as well and keeps it, so that progress bars come through as they are.
     for line in io.TextIOWrapper(pipe, encoding="utf-8", errors="replace", newline=""):
-        with suppress(OSError):  # a log on a full disk must not stop the command, which blocks when nobody reads
+        with suppress(
+            OSError
+        ):  # a log on a full disk must not stop the command, which blocks when its output is not read
             print(line if secret is None else line.replace(secret, "***"), end="", flush=True)
 
 

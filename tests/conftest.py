@@ -1,4 +1,4 @@
-"""Fixtures that all rooms share."""
+"""Fixtures of all packages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-# Tests run beside each other, one a core: threads of one would only wait for the other's.
+# Tests run in parallel, one per core: more threads would only compete.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest_plugins = ["tests.fakes.fixtures"]
@@ -25,7 +25,7 @@ def real_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_caches(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test finds what another, or the user, decoded or dispatched before."""
+    """No test sees what another test, or the user, decoded or dispatched before."""
     folder = tmp_path_factory.mktemp("caches")
     monkeypatch.setenv("CHEXVISION_CACHE", str(folder / "cache"))
     monkeypatch.setenv("CHEXVISION_STATE", str(folder / "state"))
@@ -36,6 +36,6 @@ def synthetic_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of shards with 160 small synthetic images. Read only."""
     from chexvision.synthetic.synthesize import synthesize
 
-    folder = tmp_path_factory.mktemp("drawn") / "shards"
+    folder = tmp_path_factory.mktemp("synthetic") / "shards"
     synthesize(folder, images=160, seed=3, size=64, encoding="png", shard_bytes=2**28, workers=2, overwrite=False)
     return folder

@@ -44,7 +44,7 @@ def test_free_memory_and_cores_are_known_on_a_mac() -> None:
 
 
 @pytest.mark.usefixtures("mac")
-def test_a_step_is_measured_on_a_mac_without_the_peak_that_nobody_tells() -> None:
+def test_a_step_is_measured_on_a_mac_without_the_unknown_peak() -> None:
     assert step._Peak(torch.device("cpu")).figure() == {}
     hardware._keep_freed_memory()
     wait_for(torch.device("cpu"))
@@ -56,7 +56,7 @@ def test_workers_are_refused_in_one_line_on_a_mac(capsys: pytest.CaptureFixture[
         main(["bench", "input", "--data", str(tmp_path), "--workers", "1"])
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
-        "error: --workers: this system cannot hold a process to some cores; leave it out\n"
+        "error: --workers: this system cannot restrict a process to cores; omit the option\n"
     )
 
 
@@ -64,7 +64,7 @@ def test_workers_are_refused_in_one_line_on_a_mac(capsys: pytest.CaptureFixture[
 def test_radiographs_are_measured_on_a_mac(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["bench", "shards", "--data", str(tmp_path)])
-    assert "holds no PNG files" in capsys.readouterr().err  # and nothing about cores
+    assert "contains no PNG files" in capsys.readouterr().err  # and nothing about cores
     assert ended.value.code == 2
 
 

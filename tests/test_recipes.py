@@ -89,13 +89,13 @@ def test_a_recipe_that_extends_itself_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["- a list", "a: [", "\x00"])
-def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+def test_file_that_is_not_a_mapping_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(UsageError, match=r"bad\.yaml"):
         load_recipe(str(tmp_path / "bad.yaml"))
 
 
-def test_every_known_key_is_a_place_of_the_validated_recipe() -> None:
+def test_every_known_key_is_in_the_validated_recipe() -> None:
     tree = load_recipe("densenet").model_dump()
     keys = list(known_keys())
     assert {"training.seed", "data.clahe.tiles", "training.phases.0.lr"} <= set(keys)

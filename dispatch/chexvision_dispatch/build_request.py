@@ -1,4 +1,4 @@
-"""A build of shards as a run: from the release where it lies on Kaggle, or from a folder of this machine."""
+"""A build of shards as a run: from the release on Kaggle, or from a folder of this machine."""
 
 from __future__ import annotations
 
@@ -38,9 +38,13 @@ def building(request: ShardsRequest, target: Target) -> Job:
     Raises:
         UsageError: the images are not where the target sees them, or the split table is not there.
     """
-    if target.reads_folders and (request.images is None or not request.images.is_dir()):
+    if target.is_here and (request.images is None or not request.images.is_dir()):
         raise UsageError("on this machine name the folder of the release: --images DIR")
-    if not target.reads_folders and request.images is not None:
+    if not target.is_here and not target.has_release:
+        raise UsageError(
+            f"--on {target.name} has no copy of the release; take kaggle, which has, or local with --images"
+        )
+    if not target.is_here and request.images is not None:
         raise UsageError(f"--images is a folder of this machine; {target.name} has the release, {RELEASE}")
     data = str(request.images.resolve()) if request.images is not None else RELEASE
     files: dict[str, bytes] = {}

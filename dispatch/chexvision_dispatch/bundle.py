@@ -46,7 +46,7 @@ def pack(extra: Mapping[str, bytes] | None = None) -> Bundle:
         extra: further files of this run, by their path in the archive.
 
     Raises:
-        ChexError: a file looks as if it held a token.
+        ChexError: a file seems to contain a token.
     """
     files = dict(_tree(PACKAGE_DIR, "src/chexvision", skip=("share",)))
     for name in ("configs", "kernels"):
@@ -80,15 +80,15 @@ def _archive(files: Mapping[str, bytes]) -> bytes:
 
 
 def refuse_secrets(content: bytes, name: str) -> None:
-    """Let nothing through that looks like a token, or is one of those in the environment.
+    """Refuse what looks like a token, or contains one of the environment's.
 
     Raises:
         ChexError: it does; the message names `name`, never the value.
     """
     for what, pattern in _SECRETS.items():
         if pattern.search(content):
-            raise ChexError(f"{name} seems to hold {what} and is not sent anywhere; take it out of the file")
+            raise ChexError(f"{name} seems to contain {what} and is not sent anywhere; take it out of the file")
     for variable in _SECRET_VARIABLES:
         value = os.environ.get(variable, "").strip()
         if len(value) >= 8 and value.encode() in content:
-            raise ChexError(f"{name} holds the value of {variable} and is not sent anywhere; take it out")
+            raise ChexError(f"{name} contains the value of {variable} and is not sent anywhere; take it out")

@@ -1,4 +1,4 @@
-"""Bringing a run's artifact home and publishing it from here."""
+"""Downloading a run's artifact and publishing it from this machine."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from chexvision.runs.branch import RunBranch
 from chexvision.runs.run_progress import PROGRESS_FILE, RunProgress, read_progress
 from chexvision_dispatch import run_records as records
 from chexvision_dispatch.kernels import SHARDS, kernel_named
-from chexvision_dispatch.recover import State, bring
+from chexvision_dispatch.recover import State, recover_state
 from chexvision_dispatch.run_records import RunRecord
-from chexvision_dispatch.view import branch_of, destination_of, kept_dir, look, target_of
+from chexvision_dispatch.view import branch_of, destination_of, kept_dir, poll, target_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Collected:
         folder: the verified artifact on this machine; None where it was published before.
         published: where it can be had, ``USER/NAME@<sha>`` or a folder; None where it was to stay here.
         notes: what the user should know.
-        state: of a run that failed, the state to go on from; `folder` and `published` are None then.
+        state: of a run that failed, the state to continue from; `folder` and `published` are None then.
     """
 
     folder: Path | None
@@ -39,21 +39,22 @@ class Collected:
 
 
 def collect(record: RunRecord, to: str | None) -> Collected:
-    """Bring the artifact of a complete run here, verify it, publish it as the session would have, and close the run.
+    """Download the artifact of a complete run, verify it, publish it as the session would have, and close the run.
 
-    Of a run that failed or was cancelled, the saved state is brought instead, and put on the run's branch.
+    Of a run that failed or was cancelled, the saved state is downloaded instead, and put on the run's branch.
 
     Args:
         record: the run.
         to: USER/REPO or a folder; the run's own destination where left out.
 
     Raises:
-        UsageError: the run is not complete, and has no state that would have to be brought.
-        ChexError: what came is not what the session left, or publishing failed; see `ArtifactStore.publish`.
+        UsageError: the run is not complete, and has no state that would have to be downloaded.
+        ChexError: what was downloaded is not what the session left, or publishing failed; see
+            `ArtifactStore.publish`.
     """
-    view = look(record)
+    view = poll(record)
     if view.status in ("failed", "cancelled") and view.progress is not None and view.progress.state:
-        return Collected(None, None, state=bring(view, target_of(record)))
+        return Collected(None, None, state=recover_state(view, target_of(record)))
     if view.status not in ("complete", "unpublished"):
         hint = "resume" if view.ended else "wait"
         raise UsageError(f"{record.run_id} is {view.status}, not complete: chexvision runs {hint} {record.run_id}")
@@ -81,10 +82,10 @@ def collect(record: RunRecord, to: str | None) -> Collected:
 
 
 def _close(record: RunRecord, progress: RunProgress | None, published: str) -> tuple[str, ...]:
-    """Say wherever the run is asked for that it is published, and free what its branch stores of its state.
+    """Record wherever the run's status is read that it is published, and free the storage of its state.
 
     Returns:
-        What could not be done; the artifact is published all the same.
+        What could not be done; the artifact is published nevertheless.
     """
     from huggingface_hub import get_token
 
@@ -133,7 +134,7 @@ def _publish(artifact: Path, record: RunRecord, destination: Reference | None) -
 
 
 def _drop_leftovers(artifact: Path, progress: RunProgress | None) -> None:
-    """Delete what an earlier collect of the same run brought and the session's artifact does not hold."""
+    """Delete what an earlier collect of the same run downloaded and the session's artifact does not have."""
     if progress is None or not progress.artifact:
         return
     for path in sorted(artifact.rglob("*")):
@@ -142,13 +143,13 @@ def _drop_leftovers(artifact: Path, progress: RunProgress | None) -> None:
 
 
 def _verify(artifact: Path, progress: RunProgress | None) -> None:
-    """See that every file is there and as the session left it."""
+    """Check that every file is there and as the session left it."""
     missing = [name for name in REQUIRED if not (artifact / name).is_file()]
     if missing:
-        raise ChexError(f"the session left no {missing[0]} in its artifact; look at its log: chexvision runs logs")
+        raise ChexError(f"the session left no {missing[0]} in its artifact; read its log: chexvision runs logs")
     for name, sha256 in sorted((progress.artifact if progress else {}).items()):
         if name == CARD:  # an earlier attempt may have named the destination in it
             continue
         path = artifact / name
         if not path.is_file() or sha256_of(path) != sha256:
-            raise ChexError(f"{path} is not as the session left it; type the command again to fetch it anew")
+            raise ChexError(f"{path} is not as the session left it; type the command again to fetch it again")

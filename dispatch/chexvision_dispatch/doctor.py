@@ -1,4 +1,4 @@
-"""What a dispatch needs, looked at one by one."""
+"""What a dispatch needs, checked one by one."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Finding:
     """What one check found.
 
     Args:
-        name: of what was looked at.
-        ok: whether it will do.
+        name: of what was checked.
+        ok: whether it is good enough.
         needed: whether a dispatch cannot do without it.
-        note: what was found, and where it will not do, the remedy.
+        note: what was found, and where it is not, the remedy.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Finding:
 
 
 def examine(recipe: Recipe) -> list[Finding]:
-    """Look at this machine, both accounts, and the dataset of `recipe`. Nothing is changed anywhere."""
+    """Check this machine, both accounts, and the dataset of `recipe`. Nothing is changed anywhere."""
     return [
         _python(),
         _disk(),
@@ -59,9 +59,9 @@ def examine(recipe: Recipe) -> list[Finding]:
     ]
 
 
-def _checked(name: str, look: Callable[[], tuple[bool, str]], *, needed: bool) -> Finding:
+def _checked(name: str, check: Callable[[], tuple[bool, str]], *, needed: bool) -> Finding:
     try:
-        ok, note = look()
+        ok, note = check()
     except ChexError as error:
         ok, note = False, str(error)
     except OSError as error:  # such as a home folder that cannot be read

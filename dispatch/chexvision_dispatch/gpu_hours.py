@@ -14,7 +14,7 @@ from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision_dispatch import run_records as records
 from chexvision_dispatch.kernels import TRAIN
 from chexvision_dispatch.run_records import RunRecord
-from chexvision_dispatch.targets.target import GpuHours
+from chexvision_dispatch.targets.target import GpuHours, Target
 
 # Images of the release: those of its official training and validation list, a twentieth of them for validation.
 _TRAIN_IMAGES, _VALIDATION_IMAGES = 82_000, 4_500
@@ -65,24 +65,25 @@ class _Split(_Part):
 
 
 class _Metrics(_Part):
-    splits: dict[str, _Split]
+    validation: _Split | None = None
+    splits: dict[str, _Split] = {}  # format 1, which has no `validation`
 
 
 _HISTORY = TypeAdapter(tuple[_Epoch, ...])
 
 
-def gpu_hours(recipe: Recipe, options: Mapping[str, records.Option]) -> GpuHours:
+def gpu_hours(recipe: Recipe, target: Target) -> GpuHours:
     """Hours of a session's accelerator; early stopping makes a run shorter.
 
     Args:
         recipe: what is to be trained.
-        options: of the target; a run counts as measured where it ran on the same accelerator.
+        target: where it will run; a run that ran there on the same accelerator counts as measured.
 
     Returns:
         From the newest published run that trained the same network at the same image size, with its backbone frozen
         and not as the recipe does; such a figure may refuse a run. Where there is none a guess, which may not.
     """
-    for record in _published_runs(options.get("accelerator")):
+    for record in _published_runs(target):
         hours = _measured(record, recipe)
         if hours is not None:
             return GpuHours(hours + _OVERHEAD_HOURS, f"measured in {record.run_id}", measured=True)
@@ -101,14 +102,15 @@ def _seconds(recipe: Recipe, rates: Mapping[bool, float], validation_seconds_per
     )
 
 
-def _published_runs(accelerator: object) -> Iterable[RunRecord]:
-    """The newest training runs on Kaggle's `accelerator` whose artifact can be had."""
+def _published_runs(target: Target) -> Iterable[RunRecord]:
+    """The newest training runs on the accelerator of `target` whose artifact can be downloaded."""
+    accelerator = target.options.model_dump().get("accelerator")
     # `runs list` is where a damaged record shows; a dispatch does without its measurement.
     known = records.every(lambda error: None)
     mine = [
         record
         for record in known
-        if record.target == "kaggle"
+        if record.target == target.name
         and record.published is not None
         and record.kernel == TRAIN.name
         and record.options.get("accelerator") == accelerator
@@ -121,10 +123,11 @@ def _measured(record: RunRecord, recipe: Recipe) -> float | None:
     try:
         run_text, history_text, metrics_text = _files(str(record.published))
         run, history = _Run.model_validate_json(run_text), _HISTORY.validate_json(history_text)
-        validation = _Metrics.model_validate_json(metrics_text).splits.get("validation")
+        metrics = _Metrics.model_validate_json(metrics_text)
     except (OSError, ValidationError):
         return None
     same = run.recipe.model == recipe.model.model_dump() and run.recipe.data.image_size == recipe.data.image_size
+    validation = metrics.validation or metrics.splits.get("validation")
     if not same or validation is None:
         return None
     phases = run.recipe.training.phases

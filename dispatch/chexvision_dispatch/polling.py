@@ -1,4 +1,4 @@
-"""Polling a service that may be unavailable for hours: waiting longer each time, and saying so once."""
+"""Polling a service that may be unavailable for hours: waiting longer each time, and reporting it once."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from chexvision.hub import retry
 
 FIRST_WAIT_S = 5.0  # each further wait is twice as long
 LONGEST_WAIT_S = 120.0
-LONGEST_ASKED_S = 3600.0  # of what a server asks to wait
+LONGEST_ASKED_S = 3600.0  # of the wait that a server asks for
 QUIET_S = 30.0  # an outage that is shorter is not worth a line
 
 T = TypeVar("T")
 
 
 class Outage:
-    """How long to wait while a service fails for transient reasons; a line on stderr tells of it, one of its end."""
+    """How long to wait while a service fails for transient reasons; stderr gets a line about it and its end."""
 
     def __init__(self) -> None:
         self._failures = 0
         self._began = 0.0
-        self._told = False
+        self._reported = False
 
     def wait(self, error: Exception) -> None:
         """Wait after another failure.
@@ -38,18 +38,18 @@ class Outage:
         asked = retry.asked_wait(error) or 0.0
         backoff = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(self._failures, 10))
         self._failures += 1
-        if not self._told and retry.clock() - self._began >= QUIET_S:
-            self._told = True
-            print(f"{error}. Polling on until there is an answer; Ctrl-C detaches", file=sys.stderr, flush=True)
+        if not self._reported and retry.clock() - self._began >= QUIET_S:
+            self._reported = True
+            print(f"{error}. Polling until there is an answer; Ctrl-C detaches", file=sys.stderr, flush=True)
         retry.sleep(max(backoff, min(asked, LONGEST_ASKED_S)))
 
     def over(self) -> None:
         """The service answered."""
-        if self._told:
+        if self._reported:
             from chexvision.progress import duration
 
             print(f"answered again after {duration(retry.clock() - self._began)}", file=sys.stderr, flush=True)
-        self._failures, self._told = 0, False
+        self._failures, self._reported = 0, False
 
 
 def until_answered(call: Callable[[], T]) -> T:

@@ -1,4 +1,4 @@
-"""What a run's last session left where the next one does not reach it, and bringing it to where it does."""
+"""Recovering what a run's last session left where the next one does not reach it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from chexvision_dispatch.view import RunView, branch_of, kept_dir
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The state that the run's next session is to go on from.
+    """The state that the run's next session continues from.
 
     Args:
-        folder: where it was brought to on this machine; None where it did not have to be.
+        folder: where it is on this machine; None where it did not have to be downloaded.
         what: how far it is and where, in words.
         obstacle: why the next session would not reach it, and what to do; empty where it does.
     """
@@ -30,7 +30,7 @@ class State:
 
 
 def make_reachable(view: RunView, target: Target) -> list[str]:
-    """See that the run's next session goes on from the furthest state, before that session is started.
+    """Ensure that the run's next session continues from the latest state, before that session is started.
 
     Args:
         view: how the run stands; its last session has ended.
@@ -40,46 +40,46 @@ def make_reachable(view: RunView, target: Target) -> list[str]:
         What the user should know.
 
     Raises:
-        ChexError: the next session would silently begin anew, or the target or the Hub does not answer.
+        ChexError: the next session would silently begin again, or the target or the Hub does not answer.
     """
     record, known = view.record, view.progress
-    if not record.sessions or known is None or not known.state or target.hands_on(record.sessions[-1]):
+    if not record.sessions or known is None or not known.state or target.passes_files_on(record.sessions[-1]):
         return []
     reached, left = _find(view, target)
     if left is None:
         if reached is None:
             raise _lost(record, known)
-        return [f"going on from the state {reached}"]
+        return [f"continuing from the state {reached}"]
     obstacle = _obstacle(record, target)
     if obstacle:
         raise ChexError(
             f"the state {_how_far(left)} is only in the output of the session that failed, which {target.name} gives "
-            f"to no other session, and {obstacle}; to bring it here: chexvision runs collect {record.run_id}"
+            f"to no other session, and {obstacle}; to download it: chexvision runs collect {record.run_id}"
         )
-    return [f"going on from the state {_bring(record, target, left).what}"]
+    return [f"continuing from the state {_download(record, target, left).what}"]
 
 
-def bring(view: RunView, target: Target) -> State:
-    """Bring the state that a run's last session left here, and to the run's branch if the next one reads it there.
+def recover_state(view: RunView, target: Target) -> State:
+    """Download the state that a run's last session left, and put it on the run's branch if that is read.
 
     Args:
         view: how the run stands; its last session has ended, and some session saved a state.
         target: where it ran.
 
     Raises:
-        ChexError: nothing is left, a file did not come, or the target or the Hub does not answer.
+        ChexError: nothing is left, a file did not arrive, or the target or the Hub does not answer.
     """
     record, known = view.record, view.progress
     reached, left = _find(view, target)
     if left is not None:
-        return _bring(record, target, left)
+        return _download(record, target, left)
     if reached is None:
         raise _lost(record, known)
     return State(None, str(reached))
 
 
 def is_out_of_reach(view: RunView, target: Target) -> bool:
-    """Whether the run's next session would not reach the furthest state, so that `make_reachable` refuses.
+    """Whether the run's next session would not reach the latest state, so that `make_reachable` refuses.
 
     Args:
         view: how the run stands; its last session has ended.
@@ -89,14 +89,14 @@ def is_out_of_reach(view: RunView, target: Target) -> bool:
         ChexError: the target or the Hub does not answer.
     """
     record, known = view.record, view.progress
-    if known is None or not known.state or target.hands_on(record.sessions[-1]):
+    if known is None or not known.state or target.passes_files_on(record.sessions[-1]):
         return False
     return _find(view, target)[1] is not None and bool(_obstacle(record, target))
 
 
 @dataclass(frozen=True, slots=True)
 class _Reached:
-    """A state that the run's next session reaches by itself: how far it is, and where it lies, in words."""
+    """A state that the run's next session reaches by itself: how far it is, and where it is, in words."""
 
     progress: RunProgress
     where: str
@@ -106,16 +106,16 @@ class _Reached:
 
 
 def _find(view: RunView, target: Target) -> tuple[_Reached | None, RunProgress | None]:
-    """The furthest state that the next session reaches by itself; the last session's own, if that is further."""
+    """The latest state that the next session reaches by itself; the last session's own, if that is later."""
     record, known, branch = view.record, view.progress, branch_of(view.record)
     reached = None
     on_branch = branch.progress() if branch is not None else None
     if on_branch is not None and on_branch.state:
         reached = _Reached(on_branch, "on the run's branch")
-        if known is None or _saved(on_branch) >= _told(known):
+        if known is None or _saved(on_branch) >= _reached(known):
             return reached, None
-    handed_on = next((one for one in reversed(record.sessions[:-1]) if target.hands_on(one)), None)
-    attached = _left_by(record, target, handed_on) if handed_on is not None else None
+    attached_from = next((one for one in reversed(record.sessions[:-1]) if target.passes_files_on(one)), None)
+    attached = _left_by(record, target, attached_from) if attached_from is not None else None
     if attached is not None and (reached is None or _saved(attached) > _saved(reached.progress)):
         reached = _Reached(attached, "in the output of an earlier session")
     left = _left_by(record, target, record.sessions[-1])
@@ -125,15 +125,15 @@ def _find(view: RunView, target: Target) -> tuple[_Reached | None, RunProgress |
 
 
 def _left_by(record: RunRecord, target: Target, session: Session) -> RunProgress | None:
-    """What a session said of itself in its output, if it left a state there."""
+    """The progress in a session's output, if it left a state there."""
     with tempfile.TemporaryDirectory() as folder:
-        place = target.collect(session, Path(folder), [PROGRESS_FILE])
-        left = read_progress(place, record.run_id) if place is not None else None
+        output = target.collect(session, Path(folder), [PROGRESS_FILE])
+        left = read_progress(output, record.run_id) if output is not None else None
     return left if left is not None and left.state else None
 
 
-def _bring(record: RunRecord, target: Target, left: RunProgress) -> State:
-    """Bring a state from the last session's output."""
+def _download(record: RunRecord, target: Target, left: RunProgress) -> State:
+    """Download a state from the last session's output."""
     folder = target.collect(record.sessions[-1], kept_dir(record), [PROGRESS_FILE, *left.state])
     missing = [name for name in left.state if folder is None or not (folder / name).is_file()]
     if folder is None or missing:
@@ -145,7 +145,7 @@ def _bring(record: RunRecord, target: Target, left: RunProgress) -> State:
     branch.send(
         {PROGRESS_FILE: left.to_json().encode(), **files}, f"State {_how_far(left)}, from the session's output"
     )
-    return State(folder, f"{_how_far(left)}, brought from the session's output to the run's branch")
+    return State(folder, f"{_how_far(left)}, copied from the session's output to the run's branch")
 
 
 def _obstacle(record: RunRecord, target: Target) -> str:
@@ -179,16 +179,16 @@ def has_hub_token() -> bool:
 
 def _lost(record: RunRecord, known: RunProgress | None) -> ChexError:
     reached = f", which was saved {_how_far(known)}," if known is not None else ""
-    return ChexError(f"nothing is left of the state of {record.run_id}{reached} to go on from; dispatch a new run")
+    return ChexError(f"nothing is left of the state of {record.run_id}{reached} to continue from; dispatch a new run")
 
 
-def _told(progress: RunProgress) -> tuple[int, int]:
-    """How far a run is, which what told so may not have a state of."""
+def _reached(progress: RunProgress) -> tuple[int, int]:
+    """How far a run is; there may be no state of it."""
     return progress.epoch, progress.images_done
 
 
 def _saved(progress: RunProgress) -> tuple[int, int]:
-    """How far the state beside a progress is."""
+    """How far the state next to a progress is."""
     return progress.state_epoch, progress.images_done
 
 

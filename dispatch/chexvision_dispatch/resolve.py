@@ -24,7 +24,7 @@ def recipe_files(recipe: Recipe) -> dict[str, bytes]:
     """What a bundle holds of a resolved recipe: the recipe itself and, where it names one, its split table.
 
     Raises:
-        UsageError: the split table is not there, or is something else.
+        UsageError: the split table is not there, or is not a split table.
     """
     table = SplitChoice.of(recipe.data).table
     if table is None:
@@ -36,14 +36,14 @@ def recipe_files(recipe: Recipe) -> dict[str, bytes]:
 
 
 def pinned_data(text: str, *, folders: bool) -> str:
-    """The dataset at a commit, or a folder's absolute path.
+    """The dataset at a commit, or the absolute path of a folder.
 
     Args:
         text: ``USER/NAME@REVISION``, ``USER/NAME`` or a folder. The Hub is asked for anything but a full sha.
         folders: whether the target can read folders of this machine.
 
     Raises:
-        UsageError: the folder holds no shards or cannot be reached by the target.
+        UsageError: the folder contains no shards or cannot be reached by the target.
         ChexError: the Hub does not know the dataset or its revision, or does not answer.
     """
     reference = parse_reference(text)
@@ -72,7 +72,7 @@ def described_split(recipe: Recipe, manifest: Manifest | None) -> str:
     Raises:
         UsageError: see `SplitChoice.parse` and `SplitChoice.fitting`.
     """
-    synthetic = manifest is not None and manifest.source.kind == "drawn"
+    synthetic = manifest is not None and manifest.synthetic
     choice = SplitChoice.of(recipe.data).fitting(synthetic=synthetic)
     if choice.table is not None:
         split_of = list(read_split_table(choice.table).values())
@@ -80,9 +80,9 @@ def described_split(recipe: Recipe, manifest: Manifest | None) -> str:
     elif choice.rule in ("official", "chexnet"):
         share = choice.validation_share
         table = release().chexnet if share is None else official_split(share)
-        counts, what = release().count(table), "images, if the whole release is there"
+        counts, what = release().count(table), "images, if the release is complete"
     else:
-        return "patient: 70/10/20 % of the patients" if choice.rule == "patient" else "shards: as they lie"
+        return "patient: 70/10/20 % of the patients" if choice.rule == "patient" else "shards: as published"
     return f"{choice}: {', '.join(f'{split} {counts[split]:,}' for split in SPLITS)} {what}"
 
 
@@ -151,8 +151,8 @@ def destination(text: str | None, model: str, *, folders: bool) -> str | None:
         A repository, a folder's absolute path, or None: the artifact stays where the run leaves it.
 
     Raises:
-        UsageError: the destination is no place the target can write to.
-        ChexError: the Hub does not tell who the user is.
+        UsageError: the target cannot write to the destination.
+        ChexError: the Hub does not identify the user.
     """
     if text is None:
         return None if folders else _own_repository(model)

@@ -1,22 +1,26 @@
-"""Runs as this machine remembers them: one JSON file each under the user's state folder, without any secret."""
+"""Runs as this machine records them: one JSON file each under the user's state folder, without any secret."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import platformdirs
 from pydantic import TypeAdapter, ValidationError
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import read_regular, write_text_atomic
+from chexvision.files.json_files import first_problem
 
 FORMAT = 1
 _LARGEST = 2**24  # bytes of a record
 
 Option = str | float | bool | None
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +29,8 @@ class Session:
 
     Args:
         started_at: when it was submitted, ISO 8601 in UTC.
-        handle: how the target finds it again: ``OWNER/SLUG`` on Kaggle, the process id here.
-        page: the address to look at it with a browser, if it has one.
+        handle: how the target identifies it: ``OWNER/SLUG`` on Kaggle, the process id here.
+        page: its web page, if it has one.
         exit_code: how its script ended, where that is known.
         outcome: how it ended, once that was seen: "complete", "paused", "failed" or "cancelled".
     """
@@ -40,12 +44,12 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One dispatch: what was asked for, from which bytes, and where it was sent.
+    """One dispatch: what was requested, from which bytes, and where it was sent.
 
     Args:
         run_id: such as ``densenet-20260101-1432-3f9c``.
         target: the name of where it runs, such as "kaggle".
-        model: the recipe, as it was asked for; None where nothing is trained.
+        model: the recipe, as it was requested; None where nothing is trained.
         preset: the preset laid over it.
         overrides: the ``a.b=c`` texts.
         data: ``USER/NAME@<sha>``, a folder's absolute path, or the Kaggle dataset that shards are built from.
@@ -54,10 +58,10 @@ class RunRecord:
         bundle_sha256: of the packed source.
         source_revision: commit or version that was packed.
         source_dirty: whether files differed from that commit.
-        folder: where the script, kept for the run's next session, lies.
+        folder: where the script is kept for the run's next session.
         kernel: the folder of ``kernels/`` that it runs.
-        private: whether what it makes is to be its owner's alone.
-        options: what the target was told beside that, such as its accelerator; no secret is among them.
+        private: whether what it makes is visible to its owner alone.
+        options: what the target was told, such as its accelerator; no secret is among them.
         published: where the artifact was published, once that was seen.
         sessions: executions in order; empty while a submission is unanswered.
         script_sha256: of the script; None in records of before it was kept.
@@ -90,8 +94,9 @@ class _Head:
     format: int = FORMAT
 
 
-_RECORD = TypeAdapter(RunRecord)
-_HEAD = TypeAdapter(_Head)
+@cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(kind)  # built when it is needed: that takes longer than `--help` may
 
 
 def runs_dir() -> Path:
@@ -101,9 +106,9 @@ def runs_dir() -> Path:
 
 
 def save(record: RunRecord) -> Path:
-    """Write a record whole, replacing an earlier one of the same run."""
+    """Write a record atomically, replacing an earlier one of the same run."""
     path = runs_dir() / f"{record.run_id}.json"
-    write_text_atomic(path, _RECORD.dump_json(record, indent=2).decode() + "\n")
+    write_text_atomic(path, _adapter(RunRecord).dump_json(record, indent=2).decode() + "\n")
     return path
 
 
@@ -116,25 +121,23 @@ def load(run_id: str) -> RunRecord:
     path = runs_dir() / f"{run_id}.json"
     try:
         text = read_regular(path, _LARGEST)
-        found = _HEAD.validate_json(text).format
+        found = _adapter(_Head).validate_json(text).format
         if found != FORMAT:  # first: another format may have other fields
             raise ChexError(f"the record {path} has format {found}, this version reads {FORMAT}; update chexvision")
-        record = _RECORD.validate_json(text)
+        record: RunRecord = _adapter(RunRecord).validate_json(text)
     except FileNotFoundError:
         raise ChexError(f"no run {run_id} in {path.parent}") from None
     except OSError as error:
         raise ChexError(f"the record {path} cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ChexError(f"the record {path} is damaged: {where}: {first['msg']}") from None
+        raise ChexError(f"the record {path} is damaged: {first_problem(error)}") from None
     if record.run_id != run_id:  # it names the files that are written for the run
         raise ChexError(f"the record {path} is damaged: run_id {record.run_id!r} is not the file's name")
     return record
 
 
 def update(run_id: str, change: Callable[[RunRecord], RunRecord]) -> RunRecord:
-    """Read a record, change it and write it back, while no other command does; returns what was written.
+    """Read a record, change it and write it back, under a lock; returns what was written.
 
     Raises:
         ChexError: there is no such record, or it cannot be read.
@@ -152,7 +155,7 @@ def every(on_damaged: Callable[[ChexError], object]) -> list[RunRecord]:
     """All records that can be read, the one dispatched last at the end.
 
     Args:
-        on_damaged: told why another one cannot be read.
+        on_damaged: called with why another one cannot be read.
     """
     records = []
     for path in sorted(runs_dir().glob("*.json")):
@@ -167,13 +170,13 @@ def find(prefix: str | None) -> RunRecord:
     """The one run whose id begins with `prefix`; the last one dispatched where there is none.
 
     Raises:
-        UsageError: no run or several begin like that, or which one is the last cannot be told.
+        UsageError: no run or several begin like that, or it is not known which one is the last.
         ChexError: the record cannot be read.
     """
     if prefix is None:
         damaged: list[ChexError] = []
         known = every(damaged.append)
-        if damaged:  # it may be the last one, and a command must not end another run in its place
+        if damaged:  # it may be the last one, and a command must not act on another run in its place
             raise UsageError(f"name the run, or delete what cannot be read: {damaged[0]}")
         if not known:
             raise UsageError("there is no run yet; start one with: chexvision dispatch --model densenet")

@@ -1,4 +1,4 @@
-"""A run after its dispatch: following it, ending it, going on with it."""
+"""A run after its dispatch: following it, ending it, resuming it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chexvision_dispatch.recover import has_hub_token, make_reachable, reads_bra
 from chexvision_dispatch.run_records import RunRecord, Session
 from chexvision_dispatch.script import check_script
 from chexvision_dispatch.targets.target import Busy, GpuHours, NotAsRequested, Refused, Target
-from chexvision_dispatch.view import RunView, branch_of, look, target_of
+from chexvision_dispatch.view import RunView, branch_of, poll, target_of
 
 _IDLE_SESSIONS = 3
 _BUSY_WAITS_S = (5.0, 10.0, 20.0, 40.0, 80.0, 120.0, 120.0)  # about 7 minutes
@@ -38,14 +38,14 @@ def log(record: RunRecord) -> Iterator[str]:
     return target_of(record).log(record.sessions[-1], follow=False)
 
 
-def goes_on(view: RunView) -> bool:
+def pauses_for_time(view: RunView) -> bool:
     """Whether the next session should start by itself: the last one paused at its time limit, not on request."""
     reason = view.progress.stop_reason if view.progress is not None else None
     return view.status == "paused" and reason == "time_budget"
 
 
 def follow(record: RunRecord, write: Callable[[str], object]) -> RunView:
-    """Hand on what the run's session writes until it ends. An outage of the target is waited out.
+    """Pass what the run's session writes to `write` until it ends. An outage of the target is waited out.
 
     Raises:
         UsageError: it has no session.
@@ -57,7 +57,7 @@ def follow(record: RunRecord, write: Callable[[str], object]) -> RunView:
         )
     for text in until_answered(lambda: target_of(record)).log(record.sessions[-1], follow=True):
         write(text)
-    return until_answered(lambda: look(record))
+    return until_answered(lambda: poll(record))
 
 
 def wait(record: RunRecord, seen: Callable[[RunView], object] = lambda view: None) -> RunView:
@@ -67,7 +67,7 @@ def wait(record: RunRecord, seen: Callable[[RunView], object] = lambda view: Non
         ChexError: the target refuses; see `look`.
     """
     while True:
-        view = until_answered(lambda: look(record))
+        view = until_answered(lambda: poll(record))
         seen(view)
         if view.ended:
             return view
@@ -99,7 +99,7 @@ def attend(
     reached, idle = (0, 0), 0
     while True:
         view = once(record)
-        if not (auto_resume and goes_on(view) and view.progress is not None):
+        if not (auto_resume and pauses_for_time(view) and view.progress is not None):
             return view
         before, reached = reached, (view.progress.epoch, view.progress.images_done)
         idle = idle + 1 if reached == before else 0
@@ -114,7 +114,7 @@ def attend(
         except Refused as error:
             say(f"not resumed: {error}")
             return view
-        say(f"session {len(record.sessions)} of {record.run_id} goes on")
+        say(f"session {len(record.sessions)} of {record.run_id} continues")
 
 
 def _next_session(record: RunRecord) -> RunRecord:
@@ -128,14 +128,14 @@ def _next_session(record: RunRecord) -> RunRecord:
 
 
 def resume(record: RunRecord) -> tuple[RunRecord, list[str]]:
-    """Start the run's next session: the same script, going on from the last state.
+    """Start the run's next session: the same script, from the last state.
 
     Returns:
         The record with the new session, and what the user should know.
 
     Raises:
-        UsageError: the run goes on, or is complete.
-        NotAsRequested: the session was started and recorded, but without something that it was to have.
+        UsageError: the run has not ended, or is complete.
+        NotAsRequested: the session was started and recorded, but without something that it needs.
         ChexError: its script is gone, the session would not reach its state, or the target refuses; see
             `make_reachable` and `Target.start`.
     """
@@ -150,7 +150,7 @@ def resume(record: RunRecord) -> tuple[RunRecord, list[str]]:
 
 
 def _resume(record: RunRecord) -> tuple[RunRecord, list[str]]:
-    view = look(record)
+    view = poll(record)
     if view.status in ("queued", "running"):
         raise UsageError(f"{record.run_id} is {view.status}; end it first: chexvision runs cancel {record.run_id}")
     if view.status == "complete":
@@ -183,14 +183,14 @@ def cancel(record: RunRecord) -> str:
         UsageError: it has ended.
         ChexError: it could not be asked.
     """
-    view = look(record)
-    session = _going_on(view)
+    view = poll(record)
+    session = _live_session(view)
     target, by_hand = target_of(record), f"end it on {session.page}"
     if target.cancel(session):
         return _asked_by(target)
     try:
         done = _leave_stop_request(record, target)
-    except _NoWay as error:
+    except _Unreachable as error:
         raise ChexError(f"{error}: {by_hand}") from None
     now_command = f"chexvision runs cancel {record.run_id} --now"
     return f"{done}. To end it in any case: {now_command}, or {by_hand}"
@@ -206,37 +206,37 @@ def end(record: RunRecord, grace_s: float, say: Callable[[str], object]) -> RunV
 
     Raises:
         UsageError: it has ended.
-        ChexError: it goes on and could not be ended; the page to end it on is named.
+        ChexError: it runs and could not be ended; the page to end it on is named.
     """
-    view, target = look(record), target_of(record)
-    session = _going_on(view)
+    view, target = poll(record), target_of(record)
+    session = _live_session(view)
     if target.cancel(session):
         say(_asked_by(target))
     else:
         try:
             say(_leave_stop_request(record, target))
-        except ChexError as error:  # a session that burns GPU hours is ended all the same
+        except ChexError as error:  # a session that burns GPU hours is ended nevertheless
             say(f"{error}; ending it without a stop request")
             grace_s = 0.0
     deadline = retry.clock() + grace_s
     while not view.ended and retry.clock() < deadline:
         time.sleep(POLL_S)
-        view = until_answered(lambda: look(record))
+        view = until_answered(lambda: poll(record))
     if not view.ended:
-        view = until_answered(lambda: look(record))
+        view = until_answered(lambda: poll(record))
     if view.ended:
         return view
     say("ending it now; what it did since it last saved its state is lost")
     try:
         target.kill(session, view.kaggle_session_id)
     except ChexError:
-        if (view := look(record)).ended:
+        if (view := poll(record)).ended:
             return view
         raise
     return wait(record)
 
 
-def _going_on(view: RunView) -> Session:
+def _live_session(view: RunView) -> Session:
     if view.session is None or view.ended:
         raise UsageError(f"{view.record.run_id} is {view.status}; there is nothing to end")
     return view.session
@@ -246,7 +246,7 @@ def _asked_by(target: Target) -> str:
     return f"asked {target.name} to end it"
 
 
-class _NoWay(ChexError):
+class _Unreachable(ChexError):
     """No stop request can reach the session."""
 
 
@@ -254,7 +254,7 @@ def _leave_stop_request(record: RunRecord, target: Target) -> str:
     """Leave a stop request on the run's branch; returns what was done, in words.
 
     Raises:
-        _NoWay: no session would read it.
+        _Unreachable: no session would read it.
         ChexError: the token may not write there, or the Hub does not answer.
     """
     branch, why = branch_of(record), ""
@@ -265,7 +265,7 @@ def _leave_stop_request(record: RunRecord, target: Target) -> str:
     elif not reads_branch(branch, target):
         why = "its sessions have no Hub token to read one with"
     if branch is None or why:
-        raise _NoWay(f"{target.name} passes no stop request on to a session, and {why}")
+        raise _Unreachable(f"{target.name} forwards no stop request to a session, and {why}")
     branch.request_stop(now())
     return (
         f"left a stop request on {branch.repo_id}, branch {branch.name}: a session with a Hub token polls it every "

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from packaging.requirements import Requirement
-
 from chexvision.errors import ChexError
 from chexvision.files.atomic import sha256_of
 from chexvision.layout import shared_dir
@@ -20,7 +18,7 @@ from chexvision_dispatch.kernels import kernel_named
 from chexvision_dispatch.run_records import RunRecord
 
 SCRIPT_NAME = "script.py"
-# Kaggle takes less than 1 MiB; the rest is left for the form it travels in.
+# Kaggle takes less than 1 MiB; the rest is left for its encoding.
 SIZE_LIMIT = 1024 * 1024 - 64 * 1024
 
 _LAPTOP_ONLY = {"kaggle", "six"}
@@ -37,12 +35,12 @@ def render(
     """The script of a run.
 
     Args:
-        record: the run; its provenance travels along.
+        record: the run; its provenance is sent with it.
         arguments: words after ``chexvision``; ``{bundle}`` in one becomes the folder of the unpacked source,
             ``{dataset:OWNER/SLUG}`` that of an attached dataset.
         bundle: the packed source.
         max_hours: after which a session saves its state and ends; None for no limit.
-        requested: what a session has to have to go on: "GPU", "internet".
+        requested: what a session has to have to continue: "GPU", "internet".
 
     Raises:
         ChexError: the script is too large for a kernel, or would carry a token.
@@ -69,7 +67,7 @@ def render(
         "provenance": provenance.model_dump(),
     }
     text = json.dumps(run, indent=1, sort_keys=True)
-    refuse_secrets(text.encode(), "what this run was asked for")
+    refuse_secrets(text.encode(), "what was requested for this run")
     entry = (shared_dir("kernels") / "entry.py").read_text(encoding="utf-8")
     payload = base64.b85encode(bundle.archive).decode()
     lines = "\n".join(payload[start : start + _LINE] for start in range(0, len(payload), _LINE))
@@ -96,7 +94,7 @@ def script_hash(script: str) -> str:
 
 
 def check_script(record: RunRecord) -> None:
-    """See that the script of a run's next session is the one that was dispatched.
+    """Check that the script of a run's next session is the one that was dispatched.
 
     Raises:
         ChexError: it is gone, or was altered.
@@ -110,6 +108,8 @@ def check_script(record: RunRecord) -> None:
 
 def requirements() -> list[str]:
     """What the training side of this chexvision needs installed, as ``name`` with its range, sorted."""
+    from packaging.requirements import Requirement  # takes longer to import than `--help` may
+
     try:
         declared = metadata.requires("chexvision") or []
     except metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""A dispatch from what was asked for to a running session."""
+"""A dispatch, from the request to a running session."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from chexvision_dispatch.targets.target import NotAsRequested, Refused, Target
 class Request:
     """What the user asked to train, in their own words; `data` None is the recipe's own dataset.
 
-    `private` is whether a repository that has to be created is seen by its owner alone.
+    `private` is whether a repository that has to be created is visible to its owner alone.
     """
 
     model: str
@@ -50,15 +50,15 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a session is to do, made exact.
+    """What a session will do, resolved.
 
     Args:
         kernel: the kind of work.
         arguments: words after ``chexvision``; see `render`.
-        files: what the bundle holds beside the source, by path.
+        files: what the bundle contains next to the source, by path.
         data: see `RunRecord`, as is `to`.
-        request: what was asked for, where it is training.
-        private: whether what it makes is to be its owner's alone.
+        request: the request, where it is training.
+        private: whether what it makes is visible to its owner alone.
         split: how the images will be divided, for a person.
         notes: what the user should know.
     """
@@ -87,11 +87,11 @@ def training(request: Request, recipe: Recipe, target: Target) -> Job:
         ChexError: see `pinned_data`, `confirmed` and `destination`.
     """
     files = recipe_files(recipe)
-    data = pinned_data(request.data or recipe.data.dataset, folders=target.reads_folders)
+    data = pinned_data(request.data or recipe.data.dataset, folders=target.is_here)
     manifest = manifest_of(data)
     if manifest is not None:  # a session reads the first image of shards without one, before it downloads them
         recipe.data.check_fits(manifest.size, data)
-    to = destination(request.to, request.model, folders=target.reads_folders)
+    to = destination(request.to, request.model, folders=target.is_here)
     if request.private and (to is None or not isinstance(parse_reference(to), RepoRef)):
         raise UsageError("--private is for a repository on the Hub: name one with --to USER/REPO, or leave it out")
     private = ["--private"] if request.private else []
@@ -110,7 +110,7 @@ def training(request: Request, recipe: Recipe, target: Target) -> Job:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A run that is ready to be sent: its record, its script and what the script holds.
+    """A run that is ready to be sent: its record, its script and what the script contains.
 
     Args:
         record: the run.
@@ -131,7 +131,6 @@ def prepare(
     target: Target,
     run_id: str,
     folder: Path,
-    options: Mapping[str, records.Option],
 ) -> Prepared:
     """Pack and render a run. Nothing is written.
 
@@ -139,8 +138,7 @@ def prepare(
         job: what it is to do.
         target: where it is to run.
         run_id: its name.
-        folder: where its script is to lie.
-        options: what `target` was made with, for the run's next sessions.
+        folder: where its script will be.
 
     Raises:
         ChexError: see `pack` and `render`.
@@ -161,7 +159,7 @@ def prepare(
         folder=str(folder.resolve()),
         kernel=job.kernel.name,
         private=job.private,
-        options=options,
+        options=target.options.model_dump(mode="json"),
     )
     requested = [*(["GPU"] if job.kernel.process_per_gpu else []), "internet"] if target.may_withhold else []
     script = render(record, job.arguments, bundle, target.max_hours, requested)
@@ -170,7 +168,7 @@ def prepare(
 
 
 def write(prepared: Prepared, target: Target, folder: Path) -> list[str]:
-    """Write the folder that is sent, whole or not at all; returns what the user should know.
+    """Write the folder that is sent atomically; returns what the user should know.
 
     Raises:
         UsageError: the folder exists and is not empty.
@@ -210,14 +208,14 @@ def create_destination(record: RunRecord) -> list[str]:
 
 
 def submit(prepared: Prepared, target: Target, folder: Path) -> tuple[RunRecord, list[str]]:
-    """Send a written run, creating its destination first; the record stands before anything is sent.
+    """Send a written run, creating its destination first; the record is written before anything is sent.
 
     Returns:
         The record with the session, and what the user should know.
 
     Raises:
-        ChexError: see `create_destination` and `Target.start`; where nothing was taken, no record and no folder are
-            left, and the repository stays, empty, for the next dispatch.
+        ChexError: see `create_destination` and `Target.start`; where nothing was accepted, no record and no folder
+            are left, and the repository stays, empty, for the next dispatch.
     """
     run_id = prepared.record.run_id
     try:

@@ -1,4 +1,4 @@
-"""How a run stands: what its target says of it, joined with what it says of itself."""
+"""The status of a run: what its target reports, joined with the run's own progress."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from chexvision_dispatch.targets.registry import open_target
 from chexvision_dispatch.targets.target import Phase, SessionState, Target
 
 _LAST_LINES = 12
-_FINAL = ("paused", "complete", "failed")  # what a session says of itself at its end
+_FINAL = ("paused", "complete", "failed")  # statuses of a session that ended
 
 # What `runs wait` and `runs logs -f` exit with. 75 is the system's own number for "not now, try again".
 EXIT_CODES = {"complete": 0, "failed": 1, "unsent": 1, "unpublished": 3, "paused": 75, "cancelled": 130}
@@ -27,15 +27,15 @@ EXIT_CODES = {"complete": 0, "failed": 1, "unsent": 1, "unpublished": 3, "paused
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """How a run stands.
+    """The status of a run.
 
     Args:
-        record: what this machine remembers of it, brought up to date.
-        status: "unsent", "queued", "running", "paused", "complete", "unpublished" (the artifact is whole, but
+        record: what this machine recorded of it, updated.
+        status: "unsent", "queued", "running", "paused", "complete", "unpublished" (the artifact is complete, but
             the session could not publish it), "failed" or "cancelled".
-        message: the target's words, or why the run paused or failed.
-        progress: what the run says of itself, where that can be read.
-        told: whether it was the last session that said this.
+        message: the target's message, or why the run paused or failed.
+        progress: the run's own progress, where it can be read.
+        is_current: whether the progress is of the last session.
         failing: the last lines of the log of a session that failed.
         unread: why something could not be found out.
     """
@@ -44,7 +44,7 @@ class RunView:
     status: str
     message: str = ""
     progress: RunProgress | None = None
-    told: bool = False
+    is_current: bool = False
     failing: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
 
@@ -87,33 +87,33 @@ def target_of(record: RunRecord) -> Target:
     return open_target(record.target, record.options)
 
 
-def look(record: RunRecord) -> RunView:
-    """Ask the target and the run itself how it stands, and remember how its session ended.
+def poll(record: RunRecord) -> RunView:
+    """Ask the target and the run itself for the status, and record how its session ended.
 
     Raises:
-        ChexError: the target does not answer; or the session ended, and what tells how cannot be read now.
+        ChexError: the target does not answer; or the session ended, and its progress cannot be read now.
     """
     if not record.sessions:
-        return RunView(record, "unsent", "it is not known whether the target accepted it; look at the target's page")
+        return RunView(record, "unsent", "it is not known whether the target accepted it; see the target's page")
     session, target = record.sessions[-1], target_of(record)
     state = _known_end(session) or target.state(session)
     progress, unread = _progress(record, target, ended=state.ended)
-    told = progress is not None and _is_of(progress, record)
+    is_current = progress is not None and _is_of(progress, record)
     if not state.ended:
         status, message = str(state.phase), state.message
     else:
-        if session.outcome is None and not (told and progress is not None and progress.status in _FINAL):
+        if session.outcome is None and not (is_current and progress is not None and progress.status in _FINAL):
             _raise_transient(unread)  # how it ended is not known yet
-        status, message = _outcome(state, progress if told else None, record.published)
+        status, message = _outcome(state, progress if is_current else None, record.published)
         if session.outcome is None:
             session = replace(session, outcome=status, exit_code=state.exit_code)
             record = records.update(record.run_id, lambda known: _with_session(known, session))
     if progress is not None and progress.published and record.published is None:
         record = records.update(record.run_id, lambda known: replace(known, published=progress.published))
     failing = _failing_lines(target, session) if status == "failed" else ()
-    view = RunView(record, status, message, progress, told, failing, tuple(str(error) for error in unread))
-    explained = told and progress is not None and progress.note
-    if view.errors and not explained:  # it ended before it could say so itself
+    view = RunView(record, status, message, progress, is_current, failing, tuple(str(error) for error in unread))
+    explained = is_current and progress is not None and progress.note
+    if view.errors and not explained:  # it ended before it could report it itself
         view = replace(view, message=f"{message}: {view.errors[-1]}" if message else view.errors[-1])
     return view
 
@@ -133,7 +133,7 @@ def _known_end(session: Session) -> SessionState | None:
 
 
 def _is_of(progress: RunProgress, record: RunRecord) -> bool:
-    """Whether it was the last session that said this. A session that died at once was not counted by the next."""
+    """Whether progress is of the last session. A session that died at once was not counted by the next."""
     return progress.session >= len(record.sessions) or progress.updated_at >= record.sessions[-1].started_at
 
 
@@ -155,7 +155,7 @@ def _outcome(state: SessionState, progress: RunProgress | None, published: str |
 
 
 def _with_session(record: RunRecord, session: Session) -> RunRecord:
-    """The record with `session` in the place of the one with the same handle."""
+    """The record with `session` instead of the one with the same handle."""
     return replace(
         record, sessions=tuple(session if one.handle == session.handle else one for one in record.sessions)
     )
@@ -176,7 +176,7 @@ def destination_of(record: RunRecord) -> Reference | None:
 
 
 def kept_dir(record: RunRecord) -> Path:
-    """Where this machine keeps what it brought of a run."""
+    """Where this machine keeps what it downloaded of a run."""
     return records.runs_dir() / record.run_id / "output"
 
 
@@ -187,15 +187,15 @@ def _progress(record: RunRecord, target: Target, *, ended: bool) -> tuple[RunPro
     unread: list[ChexError] = []
     settled = session.outcome is not None and found[0] is not None
     branch = branch_of(record)
-    if branch is not None and not target.reads_folders and not settled:
+    if branch is not None and not target.is_here and not settled:
         try:
             found.append(branch.progress())
         except ChexError as error:
             unread.append(error)
-    if target.reads_folders or (ended and not settled):
+    if target.is_here or (ended and not settled):
         try:
-            place = target.collect(session, folder, [PROGRESS_FILE])
-            found.append(read_progress(place, record.run_id) if place is not None else None)
+            output = target.collect(session, folder, [PROGRESS_FILE])
+            found.append(read_progress(output, record.run_id) if output is not None else None)
         except ChexError as error:
             unread.append(error)
     newest = None

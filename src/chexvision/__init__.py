@@ -1,4 +1,4 @@
-"""CheXVision: train, publish and explain chest X-ray classifiers on cloud GPUs that cost nothing."""
+"""CheXVision: train, publish and explain chest X-ray classifiers on free cloud GPUs."""
 
 from __future__ import annotations
 

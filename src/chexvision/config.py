@@ -1,6 +1,6 @@
-"""The recipe: all that decides what a run computes, as typed and validated objects.
+"""The recipe: everything that decides what a run computes, as typed and validated objects.
 
-Values stand in ``configs/*.yaml``; the classes here say which keys exist, their types and their bounds.
+Values are in ``configs/*.yaml``; the classes here define which keys exist, their types and their bounds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SPLIT_RULES = ("official", "chexnet", "patient", "shards")
 
 
 def check_split_name(text: str, rules: Sequence[str] = SPLIT_RULES) -> None:
-    """See that `text` is one of `rules` or may be a file's name; the file is not looked for.
+    """Check that `text` is one of `rules` or may be a file's name; whether the file exists is not checked.
 
     Raises:
         ValueError: it is neither.
@@ -62,8 +62,17 @@ class ClaheConfig(Section):
     tiles: Annotated[int, Field(ge=1, le=64)]
 
 
+Uncertain = Literal["ignore", "zeros", "ones", "smooth"]
+
+
 class DataConfig(Section):
-    """Which shards, which split of them, and how they are decoded."""
+    """Which shards, which split of them, how they are decoded, and what uncertain labels mean for training.
+
+    The policies for uncertain labels are those of Irvin et al., "CheXpert: A Large Chest Radiograph Dataset with
+    Uncertainty Labels and Expert Comparison", AAAI 2019: U-Ignore, U-Zeros and U-Ones; "smooth" trains towards a
+    probability of 0.7, as U-Ones with label smoothing in Pham et al. (arXiv:1911.06475). NIH ChestX-ray14 has no
+    uncertain labels.
+    """
 
     dataset: str  # USER/NAME@<40-hex sha> or a folder
     split: str  # one of SPLIT_RULES, or the path of a patient_id,split table
@@ -71,8 +80,9 @@ class DataConfig(Section):
     image_size: Annotated[int, Field(ge=32, le=1024)]
     clahe: ClaheConfig
     placement: Literal["auto", "disk", "memory", "device"]  # of the decoded arrays
-    max_train_images: Count | None  # a seeded sample of whole patients
+    max_train_images: Count | None  # a seeded sample of patients with all of their images
     max_validation_images: Count | None
+    uncertain: Uncertain = "ignore"  # the default is for records of runs from before there was a choice
 
     @model_validator(mode="after")
     def _known_split(self) -> DataConfig:
@@ -110,11 +120,11 @@ class AugmentConfig(Section):
     blur: Probability
     blur_sigma: Annotated[float, Field(gt=0, le=4)]  # pixels, the largest
     erase: Probability
-    erase_area: Annotated[float, Field(gt=0, le=0.5)]  # share of the picture, the largest
+    erase_area: Annotated[float, Field(gt=0, le=0.5)]  # share of the image, the largest
 
 
 class LossConfig(Section):
-    """multilabel_weight · BCE over 14 findings + binary_weight · BCE normal/abnormal."""
+    """multilabel_weight · BCE over the findings + binary_weight · BCE normal/abnormal."""
 
     name: Literal["bce", "focal"]
     multilabel_weight: NonNegative
@@ -134,7 +144,7 @@ class LossConfig(Section):
 class OptimConfig(Section):
     """AdamW, the effective batch, and clipping."""
 
-    batch_size: Count  # images an optimisation step, whatever the hardware
+    batch_size: Count  # images per optimization step, whatever the hardware
     micro_batch_size: Count  # the most images in one forward pass
     weight_decay: NonNegative
     clip_norm: Positive
@@ -169,7 +179,7 @@ class TrainingConfig(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     precision: Literal["auto", "fp32", "fp16", "bf16"]
     compile: bool  # torch.compile; falls back with a warning
-    ema_decay: Annotated[float, Field(ge=0, lt=1)]  # of the averaged weights, a step; 0: none
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]  # of the averaged weights, per step; 0: none
     patience: Count  # epochs without a better validation macro AUROC
     phases: Annotated[tuple[PhaseConfig, ...], Field(min_length=1)]
 

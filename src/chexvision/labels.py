@@ -1,68 +1,155 @@
-"""The 14 findings of NIH ChestX-ray14 in their canonical order, and how labels are read.
+"""Label sets: the findings in their order, and how the labels of an image are written as text.
 
-Wang et al., "ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks", CVPR 2017.
+A label set is data: shards carry theirs in ``manifest.json`` and models in ``config.json``.
 """
 
 from __future__ import annotations
 
-FINDINGS: tuple[str, ...] = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Effusion",
-    "Infiltration",
-    "Mass",
-    "Nodule",
-    "Pneumonia",
-    "Pneumothorax",
-    "Consolidation",
-    "Edema",
-    "Emphysema",
-    "Fibrosis",
-    "Pleural_Thickening",
-    "Hernia",
-)
-NO_FINDING = "No Finding"
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal
 
-_INDEX = {finding: i for i, finding in enumerate(FINDINGS)}
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+# Findings are shown in tables and become parts of file names; "|" separates them in label texts.
+Finding = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9]([A-Za-z0-9 _-]*[A-Za-z0-9])?$")]
+
+ABNORMAL: Final = "Abnormal"  # the binary output, next to the findings, in every record of a model
+UNCERTAIN = -1.0  # as CheXpert's tables code it
+UNKNOWN = math.nan
 
 
-def parse_labels(text: str) -> tuple[str, ...]:
-    """Read a label string of the release, such as ``"Effusion|Mass"``, into canonical order.
+class LabelSpace(BaseModel):
+    """The labels of a data set, which are the outputs of a model trained on it.
 
     Args:
-        text: findings separated by ``|``, or ``"No Finding"`` alone.
-
-    Returns:
-        The findings in canonical order; empty for ``"No Finding"``.
-
-    Raises:
-        ValueError: the text is empty, names an unknown finding, or joins "No Finding" to another.
+        findings: names of the findings in their order: letters, digits, spaces, ``_`` and ``-``, each name once.
+        normal: the label of an image on which no finding is present.
+        abnormal: name of the binary output: whether any finding is present.
     """
-    names = {name.strip() for name in text.split("|")}
-    if names == {NO_FINDING}:
-        return ()
-    if NO_FINDING in names:
-        raise ValueError(f"label {text!r} joins {NO_FINDING!r} to a finding")
-    unknown = sorted(names - _INDEX.keys())
-    if unknown:
-        raise ValueError(f"unknown finding {unknown[0]!r} in label {text!r}; known are {', '.join(FINDINGS)}")
-    return tuple(sorted(names, key=_INDEX.__getitem__))
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    findings: Annotated[tuple[Finding, ...], Field(min_length=1, max_length=1024)]
+    normal: Finding = "No Finding"
+    abnormal: Literal["Abnormal"] = ABNORMAL
+
+    @model_validator(mode="after")
+    def _distinct(self) -> LabelSpace:
+        seen = {self.abnormal.casefold(), self.normal.casefold()}
+        for name in self.findings:
+            if name.casefold() in seen:
+                raise ValueError(f"{name!r} is named twice, or is the name of the normal label or the binary output")
+            seen.add(name.casefold())
+        return self
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What a model predicts, in order: the findings, then the binary output."""
+        return (*self.findings, self.abnormal)
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        """Read a label text such as ``"Effusion|Mass"``.
+
+        Returns:
+            The findings in the order of the label set; empty for the normal label.
+
+        Raises:
+            ValueError: the text is empty, names an unknown finding, or joins the normal label to another.
+        """
+        names = {name.strip() for name in text.split("|")}
+        if names == {self.normal}:
+            return ()
+        if self.normal in names:
+            raise ValueError(f"label {text!r} joins {self.normal!r} to a finding")
+        unknown = sorted(names.difference(self.findings))
+        if unknown:
+            known = ", ".join(self.findings)
+            raise ValueError(f"unknown finding {unknown[0]!r} in label {text!r}; known are {known}")
+        return tuple(finding for finding in self.findings if finding in names)
+
+    def format(self, findings: Sequence[str]) -> str:
+        """The inverse of `parse`: ``()`` becomes the normal label."""
+        return "|".join(findings) if findings else self.normal
+
+    def values(self, labels: str, uncertain: str | None = None, unknown: str | None = None) -> tuple[float, ...]:
+        """The label of each finding: 1 (present), 0 (absent), `UNCERTAIN` or NaN (unknown).
+
+        Args:
+            labels: the findings that are present, or the normal label; empty where none is known to be present but
+                some are uncertain or unknown.
+            uncertain: findings that may be present, separated by ``|``; None or empty for none.
+            unknown: findings that are not labeled, likewise.
+
+        Raises:
+            ValueError: a text is not of this label set, or two of them contradict each other.
+        """
+        open_labels = [(text, value) for text, value in ((uncertain, UNCERTAIN), (unknown, UNKNOWN)) if text]
+        if labels == self.normal and open_labels:
+            raise ValueError(f"label {labels!r} contradicts the uncertain or unknown label {open_labels[0][0]!r}")
+        values = dict.fromkeys(self.findings, 0.0)
+        for text, value in (*([(labels, 1.0)] if labels or not open_labels else []), *open_labels):
+            for finding in self.parse(text):
+                if values[finding] != 0:
+                    raise ValueError(f"{finding!r} has two different labels")
+                values[finding] = value
+        return tuple(values.values())
+
+    def named(self, values: Sequence[float]) -> tuple[str, ...]:
+        """The findings that are present by `values`, or the normal label where all are absent."""
+        if not any(values):  # NaN and UNCERTAIN are true
+            return (self.normal,)
+        return tuple(finding for finding, value in zip(self.findings, values, strict=True) if value == 1)
 
 
-def format_labels(findings: tuple[str, ...]) -> str:
-    """The inverse of `parse_labels`: ``()`` becomes ``"No Finding"``."""
-    return "|".join(findings) if findings else NO_FINDING
+class LabelCounts:
+    """How many images have each label; see `add`.
+
+    Args:
+        space: the label set.
+    """
+
+    def __init__(self, space: LabelSpace) -> None:
+        self._space = space
+        self._named: Counter[str] = Counter()
+        self._open: Counter[str] = Counter()
+
+    def add(self, values: Sequence[float], images: int = 1) -> None:
+        """Count images whose labels are `LabelSpace.values`."""
+        for name in self._space.named(values):
+            self._named[name] += images
+        for name, value in zip(self._space.findings, values, strict=True):
+            if value not in (0, 1):
+                self._open[name] += images
+
+    @property
+    def findings(self) -> dict[str, int]:
+        """Images on which each finding is present, and normal ones."""
+        return {name: self._named[name] for name in (*self._space.findings, self._space.normal)}
+
+    @property
+    def open_labels(self) -> dict[str, int]:
+        """Images with an uncertain or unknown label, of the findings that have any."""
+        return {name: self._open[name] for name in self._space.findings if self._open[name]}
 
 
-def multi_hot(text: str) -> list[float]:
-    """The 14 targets of a label string, 1.0 where the finding is named."""
-    present = parse_labels(text)
-    return [1.0 if finding in present else 0.0 for finding in FINDINGS]
-
-
-def is_abnormal(text: str) -> bool:
-    """The binary target: whether the label string names any finding."""
-    return bool(parse_labels(text))
-
-
-ABNORMAL = "Abnormal"  # the name of the 15th output beside the findings
+# Wang et al., "ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks", CVPR 2017; in the release's order.
+NIH = LabelSpace(
+    findings=(
+        "Atelectasis",
+        "Cardiomegaly",
+        "Effusion",
+        "Infiltration",
+        "Mass",
+        "Nodule",
+        "Pneumonia",
+        "Pneumothorax",
+        "Consolidation",
+        "Edema",
+        "Emphysema",
+        "Fibrosis",
+        "Pleural_Thickening",
+        "Hernia",
+    )
+)

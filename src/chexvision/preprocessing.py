@@ -1,4 +1,4 @@
-"""From an original radiograph to the image that a model takes, in the same steps for training and prediction."""
+"""From an original radiograph to the input of a model, in the same steps for training and prediction."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ LARGEST_SHARD_SIZE = 4096
 class Preprocessing(Section):
     """The steps in their order: resize to the shards' size, resize to the image size, equalize, normalize.
 
-    Shards hold originals reduced once; training reduces those again where `image_size` is smaller. Reducing an
-    original in one step gives a visibly sharper image, so prediction takes both steps as well.
+    Shards contain originals that were resized once; training resizes them again if `image_size` is smaller. Resizing
+    an original in one step gives a visibly sharper image, so prediction takes both steps as well.
 
     Args:
-        shard_size: side in pixels of the square images in the shards; None where they have no common size, and for
+        shard_size: side in pixels of the square images in the shards; None if they have no common size, and for
             models saved before it was recorded: originals are then resized in one step.
-        image_size: side in pixels of the square images that the model takes.
+        image_size: side in pixels of the square input images.
         interpolation: "area": pixels are averaged by area; images smaller than the size are interpolated linearly.
         clahe: histogram equalization of the resized image.
         mean: subtracted from pixels in [0, 1].
-        std: what the difference is divided by.
+        std: the divisor of the difference.
     """
 
     shard_size: Annotated[int, Field(ge=8, le=LARGEST_SHARD_SIZE)] | None = None

@@ -26,7 +26,7 @@ class Progress:
         unit: what is counted, in the plural.
         done: units that were done before, not counted into the rate.
 
-    Example:
+    Examples:
         >>> with Progress("decoding train", len(rows), "images") as progress:
         ...     progress.advance(32)
     """

@@ -50,7 +50,7 @@ class Provenance(BaseModel):
         """Read what `chexvision dispatch` wrote.
 
         Raises:
-            UsageError: the file is missing or something else.
+            UsageError: the file is missing or is not such a file.
         """
         try:
             return cls.model_validate_json(path.read_bytes())
@@ -74,13 +74,13 @@ def source_revision() -> Source:
     revision = _git(root, "rev-parse", "HEAD")
     changed = _git(root, "status", "--porcelain", "--", "src/chexvision", "configs", "kernels")
     if revision is None or changed is None:
-        # A checkout whose state nobody can name counts as changed.
+        # A checkout whose state is unknown counts as changed.
         return Source(__version__, dirty=True)
     return Source(revision, dirty=changed != "")
 
 
 def new_run_id(model: str) -> str:
-    """An id that reads well and, within a model, sorts by time: ``densenet-20260101-1432-3f9c``."""
+    """An id that is readable and, within a model, sorts by time: ``densenet-20260101-1432-3f9c``."""
     name = slug(model)[:_MODEL_CHARACTERS].strip("-") or "run"
     return f"{name}-{datetime.now(UTC):%Y%m%d-%H%M}-{secrets.token_hex(2)}"
 

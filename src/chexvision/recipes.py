@@ -206,7 +206,7 @@ def _child(node: Any, part: str) -> Any:
 
 
 def _explain(error: ValidationError) -> str:
-    """The first problem of a pydantic error as one line, with what helps somebody who writes a recipe."""
+    """The first problem of a pydantic error as one line, with what helps in writing a recipe."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":

@@ -1,4 +1,4 @@
-"""Seeds of places in a run: what is drawn there follows from where it is, not from what came before."""
+"""Seeds that depend on the position in a run alone, not on the random numbers drawn before."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _MASK = (1 << 64) - 1
 
 
 def mix_seed(*numbers: int) -> int:
-    """One 63-bit seed of several numbers, so that neighbours share nothing.
+    """Mix several numbers into one 63-bit seed; neighbouring numbers give unrelated seeds.
 
     Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014 (splitmix64).
     """

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from chexvision.bench import two_processes
 from chexvision.bench.alternatives import PngFiles, usual_steps, write_png_files
 from chexvision.cli import main
 from chexvision.data.dataset import open_split, splits_of
@@ -21,7 +22,7 @@ from tests.training import runs
 
 @pytest.fixture(autouse=True)
 def _keep_cores() -> object:
-    """A benchmark holds its process to some cores; the tests after it want them back."""
+    """A benchmark restricts its process to some cores; restore them for the next test."""
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     yield
     if cores is not None:
@@ -29,7 +30,7 @@ def _keep_cores() -> object:
 
 
 def bench(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, dict[str, float]]:
-    """The figures that a benchmark prints as JSON, by way."""
+    """The measurements that a benchmark prints as JSON, by alternative."""
     with pytest.raises(SystemExit) as ended:
         main(["bench", *map(str, arguments)])
     printed = capsys.readouterr()
@@ -39,7 +40,7 @@ def bench(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, d
     return {row["way"]: row["figures"] for row in report["rows"]}
 
 
-def test_input_is_measured_beside_as_many_workers(synthetic_shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_input_is_compared_with_as_many_workers(synthetic_shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
     figures = bench(capsys, "input", "--data", synthetic_shards, "--size", 64, "--batch", 16, "--workers", 1)
     ours, theirs = figures["decoded once"], figures["decoded at each access"]
     better = figures["times better"]
@@ -51,7 +52,7 @@ def test_input_is_measured_beside_as_many_workers(synthetic_shards: Path, capsys
 
 
 @pytest.mark.parametrize("augmented", [False, True])
-def test_both_sides_supply_the_same_images(synthetic_shards: Path, tmp_path: Path, augmented: bool) -> None:
+def test_both_alternatives_supply_the_same_images(synthetic_shards: Path, tmp_path: Path, augmented: bool) -> None:
     recipe = load_recipe("densenet", overrides=["data.image_size=32"])
     source = find_shards(synthetic_shards)
     split = open_split(source, splits_of(source, recipe.data, 0), "train", recipe.data, quiet=True)
@@ -67,7 +68,7 @@ def test_both_sides_supply_the_same_images(synthetic_shards: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_a_step_is_measured_beside_the_usual_loop(
+def test_step_is_compared_with_the_usual_loop(
     synthetic_shards: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, compiled: bool
 ) -> None:
     backends: list[object] = []
@@ -120,16 +121,36 @@ def test_shards_are_measured_on_radiographs(
     assert figures["Pillow, grey by area"]["bytes/image"] < 60_000
 
 
+def test_two_processes_are_compared_with_one(
+    synthetic_shards: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = [
+        "data.image_size=32",
+        "data.split=patient",
+        "data.max_train_images=16",
+        "data.max_validation_images=8",
+        "optim.batch_size=8",
+        "optim.micro_batch_size=4",
+        "model.pretrained=false",
+    ]
+    monkeypatch.setattr(two_processes, "_SETTINGS", [*small, two_processes._SETTINGS[-1]])
+    figures = bench(capsys, "processes", "--data", synthetic_shards)
+    one, two = figures["one process"]["images/s"], figures["two processes"]["images/s"]
+    assert one > 0 and two > 0
+    assert figures["ratio"]["images/s"] == pytest.approx(two / one)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["shards", "--data", "/nowhere"], "holds no PNG files"),
+        (["shards", "--data", "/nowhere"], "contains no PNG files"),
         (["input", "--data", "/nowhere"], "/nowhere"),
+        (["processes", "--data", "/nowhere"], "/nowhere is not a folder"),
         (["step", "--data", ".", "--device", "tpu"], "choose cpu or cuda"),
         (["input", "--data", ".", "--workers", "4096"], "this machine has"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_in_one_line(
+def test_invalid_options_are_refused_in_one_line(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -19,12 +19,12 @@ def only(**changes: float) -> AugmentConfig:
 
 
 def pictures(count: int = 4, size: int = 48) -> torch.Tensor:
-    """Smooth pictures, each another, none symmetric."""
+    """Smooth images, all different, none symmetric."""
     noise = np.random.default_rng(0).integers(0, 256, (count, size, size), np.uint8)
     return torch.from_numpy(np.stack([cv2.GaussianBlur(image, (0, 0), 4) for image in noise]))
 
 
-def test_no_augmentation_leaves_pictures_as_they_are() -> None:
+def test_no_augmentation_leaves_images_unchanged() -> None:
     images = pictures()
     changed = augment(images, sample(only(), len(images), seed=1))
     assert torch.allclose(changed, plain(images), atol=1e-4)
@@ -37,7 +37,7 @@ def test_plain_normalises_grey() -> None:
     assert torch.allclose(value, torch.full_like(value, (1 - PIXEL_MEAN) / PIXEL_STD))
 
 
-def test_a_flip_is_the_mirrored_picture() -> None:
+def test_a_flip_is_the_mirrored_image() -> None:
     images = pictures()
     assert torch.allclose(augment(images, sample(only(hflip=1.0), 4, seed=1)), plain(images.flip(2)), atol=1e-4)
 

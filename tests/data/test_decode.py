@@ -83,11 +83,11 @@ def test_other_rows_get_an_array_of_their_own(source: ShardSource) -> None:
 def test_a_shard_that_changed_is_not_mistaken_for_the_old_one(synthetic_shards: Path, tmp_path: Path) -> None:
     copy = tmp_path / "shards"
     shutil.copytree(synthetic_shards, copy)
-    (copy / "manifest.json").unlink()  # with one, a shard that is not as it says is refused
+    (copy / "manifest.json").unlink()  # with one, a shard that differs from it is refused
     before = find_shards(copy).identity
     shard = find_shards(copy).shards["test"][0]
     data, times = shard.read_bytes(), shard.stat()
-    # One byte of a picture, the size and the times as before: no footer tells.
+    # One byte of an image, with the same size and times: no footer shows it.
     shard.write_bytes(data[:500] + bytes([data[500] ^ 1]) + data[501:])
     os.utime(shard, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert find_shards(copy).identity != before

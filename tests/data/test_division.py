@@ -104,7 +104,7 @@ def test_a_split_that_cannot_be_ends_the_session_before_anything_is_made(
     assert hub.sent < 0.2 * sum(path.stat().st_size for path in (published / "data").iterdir())
 
 
-def test_a_label_that_is_no_finding_is_found_over_the_network(hub: CountingHub, tmp_path: Path) -> None:
+def test_an_unknown_label_is_found_over_the_network(hub: CountingHub, tmp_path: Path) -> None:
     images = generated_images(train=4, validation=2, test=2, side=8)
     images["00000001_000.png"] = (images.popitem()[1][0], "Broken Rib")
     reference = uploaded(write_published(tmp_path / "shards", images))
@@ -112,7 +112,7 @@ def test_a_label_that_is_no_finding_is_found_over_the_network(hub: CountingHub, 
         check_data(reference, CONFIG)
 
 
-def test_drawn_shards_are_trained_on_as_they_lie_without_a_word(synthetic_shards: Path) -> None:
+def test_synthetic_shards_are_trained_on_as_they_are_without_a_message(synthetic_shards: Path) -> None:
     found = check_data(synthetic_shards, CONFIG)
     assert found.record.rule == "shards"
     with pytest.raises(UsageError, match="these images are synthetic"):
@@ -136,7 +136,9 @@ def test_a_sample_is_taken_of_the_split(published: Path) -> None:
     assert np.array_equal(sampled["test"].filenames, found.rows["test"].filenames)
 
 
-def test_info_says_which_patients_the_splits_share(hub: CountingHub, published: Path, synthetic_shards: Path) -> None:
+def test_info_reports_which_patients_the_splits_share(
+    hub: CountingHub, published: Path, synthetic_shards: Path
+) -> None:
     reference = uploaded(published)
     here, there = describe(folder_place(published)), describe(hub_place(reference, list_files(reference)))
     assert here.shared == there.shared

@@ -65,7 +65,7 @@ def test_positions_name_the_place_in_the_effective_batch() -> None:
                 assert torch.equal(part.images[:, 0, 0], whole[part.positions])
 
 
-def test_an_epoch_goes_on_where_it_was_cut() -> None:
+def test_an_epoch_continues_where_it_was_interrupted() -> None:
     split = numbered(50)
     whole = [b.images[:, 0, 0].tolist() for b in training_batches(split, 8, 8, 1, 2, Rank(CPU))]
     rest = [b.images[:, 0, 0].tolist() for b in training_batches(split, 8, 8, 1, 2, Rank(CPU), first_step=4)]

@@ -41,7 +41,7 @@ def test_a_patient_in_two_splits_is_refused(tmp_path: Path) -> None:
         read_rows(find_shards(tmp_path).shards, None)
 
 
-def test_a_table_divides_the_same_shards_anew(tmp_path: Path, synthetic_shards: Path) -> None:
+def test_a_table_divides_the_same_shards_again(tmp_path: Path, synthetic_shards: Path) -> None:
     shards = find_shards(synthetic_shards).shards
     own = read_rows(shards, None)
     patients = np.unique(np.concatenate([rows.patients for rows in own.values()]))
@@ -62,7 +62,9 @@ def test_an_unknown_label_names_the_shard(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=80), st.integers(1, 60), st.integers(0, 5))
-def test_a_sample_takes_whole_patients_and_never_too_many(patients: list[int], at_most: int, seed: int) -> None:
+def test_a_sample_takes_all_images_of_a_patient_and_never_too_many(
+    patients: list[int], at_most: int, seed: int
+) -> None:
     count = len(patients)
     rows = Rows(
         np.array([f"{i}.png" for i in range(count)]),

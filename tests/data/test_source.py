@@ -1,4 +1,4 @@
-"""Shards at a sha: fetched whole or not at all, checked once, kept, and named when they are wrong."""
+"""Shards at a sha: fetched completely or not at all, checked once, kept, and named when they are wrong."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def test_a_shard_that_only_the_manifest_names_is_named(hub: FakeHub, small_shard
 
 
 @pytest.mark.parametrize("revision", [None, "main", "v1", "abcdef0"])
-def test_what_is_no_sha_is_refused(hub: FakeHub, revision: str | None) -> None:
+def test_a_revision_that_is_not_a_sha_is_refused(hub: FakeHub, revision: str | None) -> None:
     with pytest.raises(UsageError, match=r"is not pinned: name its 40-digit commit sha, chex/drawn@<sha>"):
         find_shards(RepoRef(DATA, revision))
     assert hub.requests == []

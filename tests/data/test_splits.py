@@ -1,4 +1,4 @@
-"""OperatingPoints that divide images: public lists, tables, patients, shards as they lie."""
+"""OperatingPoints that divide images: public lists, tables, patients, shards as they are."""
 
 from __future__ import annotations
 
@@ -60,16 +60,16 @@ def test_a_public_split_goes_by_file_name_not_by_a_numbering_of_somebodys_own() 
 
 @pytest.mark.parametrize("choice", [OFFICIAL, CHEXNET])
 @pytest.mark.parametrize("name", ["00000001_003.png", "00030806_000.png", "scan7.png"])
-def test_other_images_are_told_what_to_set(choice: SplitChoice, name: str) -> None:
+def test_other_images_get_an_error_that_names_the_setting(choice: SplitChoice, name: str) -> None:
     rows = rows_of(["00000001_000.png", name], patients=[1, 2])
     with pytest.raises(UsageError) as error:
         divide(rows, as_train(rows), choice)
     said = str(error.value)
     assert said.startswith(f"split {choice} is a list of NIH ChestX-ray14, and {name} (1 of 2 images)")
-    assert "data.split (or --split-rule) shards (as they lie), patient or a patient_id,split table" in said
+    assert "data.split (or --split-rule) shards (as they are), patient or a patient_id,split table" in said
 
 
-def test_drawn_pictures_keep_their_own_split_and_are_in_no_public_list() -> None:
+def test_synthetic_images_keep_their_own_split_and_are_not_in_public_lists() -> None:
     assert OFFICIAL.fitting(synthetic=True) == SHARDS
     assert OFFICIAL.fitting(synthetic=False) == OFFICIAL
     assert SplitChoice("patient").fitting(synthetic=True) == SplitChoice("patient")
@@ -126,7 +126,7 @@ def test_shards_as_they_lie_are_refused_where_patients_are_in_two_of_them() -> N
     ("text", "message"),
     [("offical", "did you mean 'official'"), ("./official", "no such file"), ("mine.csv", "no such file")],
 )
-def test_what_is_no_rule_and_no_file_is_refused(
+def test_a_split_that_is_neither_a_rule_nor_a_file_is_refused(
     text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

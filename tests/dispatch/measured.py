@@ -9,9 +9,10 @@ from typing import Any
 
 from chexvision.recipes import load_recipe
 from chexvision_dispatch import run_records as records
+from chexvision_dispatch.targets.kaggle import Kaggle, KaggleOptions
 from tests.dispatch.standin import RECORD
 
-OPTIONS: dict[str, records.Option] = {"accelerator": "NvidiaTeslaT4"}
+TARGET = Kaggle(KaggleOptions(accelerator="NvidiaTeslaT4"))
 # 1,000 images in each split at 10 images per second while the backbone is frozen, at 5 otherwise; 50 s of validation.
 SMALL = ["data.max_train_images=1000", "data.max_validation_images=1000"]
 SMALL_HOURS = (5 * (1000 / 10 + 50) + 35 * (1000 / 5 + 50)) / 3600
@@ -38,6 +39,10 @@ def measured_artifact(folder: Path, *, epochs: int = 40, **changes: Any) -> Path
 
 
 def published_run(published: object, number: int = 1, **changes: Any) -> None:
-    usual: dict[str, Any] = {"target": "kaggle", "options": OPTIONS, "published": str(published)}
+    usual: dict[str, Any] = {
+        "target": "kaggle",
+        "options": TARGET.options.model_dump(mode="json"),
+        "published": str(published),
+    }
     run_id = f"densenet-20260101-1432-000{number}"
     records.save(replace(RECORD, run_id=run_id, dispatched_at=f"2026-01-0{number}T00:00:00+00:00", **usual | changes))

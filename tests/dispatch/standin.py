@@ -54,10 +54,12 @@ if Path("../input/wait").exists():
     print("waiting")
     for _ in range(3000):  # so that what a failing test leaves behind ends by itself
         time.sleep(0.01)
-    sys.exit("nobody asked for the end")
+    sys.exit("no signal came")
 artifact.mkdir()
 (artifact / "seen.json").write_text(json.dumps(seen))
 print("trained", file=sys.stderr)
+if option("--exit"):
+    sys.exit(int(option("--exit")))
 seed = json.loads(Path(option("--recipe")).read_text())["training"]["seed"] if option("--recipe") else 42
 sys.exit(0 if seed == 42 else seed)  # 42 is the recipe's own
 """
@@ -86,7 +88,7 @@ def train(option):
     learned = json.loads(state.read_text()) if state.exists() else []
 
     def save():
-        # Renamed, as the loop does: the upload of the last state goes on beside this.
+        # Renamed, as the loop does: the upload of the last state continues during this.
         state.with_suffix(".new").write_text(json.dumps(learned))
         state.with_suffix(".new").replace(state)
 

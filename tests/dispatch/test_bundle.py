@@ -103,7 +103,7 @@ def test_value_of_a_token_in_the_environment_is_refused_in_any_form(
 ) -> None:
     monkeypatch.setenv("KAGGLE_KEY", "an-unusual-key")
     (package / "notes.txt").write_text("remember an-unusual-key")
-    with pytest.raises(ChexError, match=r"notes\.txt holds the value of KAGGLE_KEY") as refused:
+    with pytest.raises(ChexError, match=r"notes\.txt contains the value of KAGGLE_KEY") as refused:
         pack()
     assert "an-unusual-key" not in str(refused.value)
 

@@ -6,13 +6,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+import typer
 
 from chexvision.recipes import load_recipe
 from chexvision_dispatch import run_records as records
+from chexvision_dispatch.targets.registry import TARGETS, flag, target_class
+from chexvision_dispatch.targets.target import GpuHours, SessionState, Target, TargetOptions
 from tests.dispatch.standin import Cli
 from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle
@@ -50,17 +54,26 @@ def written() -> dict[str, Any]:
             "Kaggle does not know it; known are NvidiaTeslaT4",
         ),
         (["--model", "densenet", "--docker-image", "python:3.12"], "must be one of Kaggle's own"),
-        (["--model", "densenet", "--flavor", "a100-large"], "--flavor is for Hugging Face Jobs"),
-        (["--model", "densenet", "--max-hours", "2"], "--max-hours is for --on local"),
+        (
+            ["--model", "densenet", "--flavor", "a100-large"],
+            "--flavor is for --on hf-jobs; with --on kaggle leave",
+        ),
+        (
+            ["--model", "densenet", "--max-hours", "2"],
+            "--on local; with --on kaggle it follows from --timeout",
+        ),
         (["--model", "densenet", "--on", "local", "--max-hours", "0"], "--max-hours 0 must be above 0"),
         (["--model", "densenet", "--token-dataset", "slug"], "--token-dataset slug must read OWNER/SLUG"),
         (["--model", "densenet", "--data", "./nowhere"], "--on local"),
         (["--model", "densenet", "--out", "x"], "--dry-run"),
         (["--model", "densenet", "--run-dir", "x"], "--on local"),
-        (["--model", "densenet", "--on", "local", "--token-dataset", "a/b"], "--token-dataset is for Kaggle"),
+        (
+            ["--model", "densenet", "--on", "local", "--token-dataset", "a/b"],
+            "--token-dataset is for --on kaggle; with --on local the token of HF_TOKEN",
+        ),
         (
             ["--model", "densenet", "--on", "local", "--timeout-hours", "1"],
-            "--timeout-hours and --docker-image are for Kaggle",
+            "--timeout-hours is for --on kaggle and hf-jobs; with --on local take --max-hours",
         ),
     ],
 )
@@ -177,3 +190,80 @@ def test_tokens_of_the_environment_are_in_nothing_that_is_written_sent_or_said(
         assert token.encode() not in sent
         assert token not in said
         assert [path for path in files if token.encode() in path.read_bytes()] == []
+
+
+class DummyOptions(TargetOptions):
+    colour: Annotated[str, typer.Option(help="Of the dummy.")] = "red"
+
+
+class Dummy(Target):
+    """A target of one file: it runs nothing and keeps its option."""
+
+    name = "dummy"
+    Options = DummyOptions
+    options: DummyOptions
+
+    def check(self, needs: GpuHours | None) -> list[str]:
+        return [f"the dummy is {self.options.colour}"]
+
+    def start(self, record: records.RunRecord, folder: Path) -> records.Session:
+        return records.Session(record.dispatched_at, f"{self.options.colour}-{(folder / 'script.py').is_file()}")
+
+    def state(self, session: records.Session) -> SessionState:
+        return SessionState("complete", session.handle)
+
+    def log(self, session: records.Session, *, follow: bool) -> Iterator[str]:
+        yield f"log of {session.handle}\n"
+
+    def cancel(self, session: records.Session) -> bool:
+        return True
+
+    def kill(self, session: records.Session, kaggle_session_id: int | None) -> None: ...
+
+
+def test_target_is_one_class_and_one_line_of_the_registry(
+    cli: Cli, fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dispatch = ["dispatch", "--model", "densenet", "--to", "chex/model"]
+    fake_hub.plant_dataset(*load_recipe("densenet").data.dataset.split("@"))
+    unknown = cli(*dispatch, "--on", "dummy")
+    assert unknown.code == 2 and "'dummy' is not one of 'kaggle', 'local', 'hf-jobs'" in unknown.err
+    assert "--colour" not in cli("dispatch", "--help").out
+
+    monkeypatch.setitem(TARGETS, "dummy", f"{__name__}:Dummy")
+    for command in (["dispatch"], ["dispatch", "shards"]):
+        assert "(--on dummy) Of the dummy. [default: red]" in " ".join(cli(*command, "--help").out.split())
+    refused = cli(*dispatch, "--on", "kaggle", "--colour", "blue")
+    assert (refused.code, refused.err) == (
+        2,
+        "error: --colour is for --on dummy; with --on kaggle leave it out\n",
+    )
+    refused = cli(*dispatch, "--on", "dummy", "--flavor", "x")
+    assert "--flavor is for --on hf-jobs; with --on dummy leave it out" in refused.err
+
+    sent = cli(*dispatch, "--on", "dummy", "--colour", "blue")
+    assert sent.code == 0, sent.err
+    assert "the dummy is blue" in sent.out
+    record = records.find(None)
+    assert (record.target, record.options) == ("dummy", {"colour": "blue"})
+    assert record.sessions[0].handle == "blue-True"
+    assert cli("runs", "logs").out == "log of blue-True\n"
+
+
+def test_options_of_a_target_are_not_taken_before_a_subcommand(cli: Cli) -> None:
+    result = cli("dispatch", "--token-dataset", "a/b", "shards", "--to", "chex/x")
+    assert result.code == 2
+    assert "write --token-dataset behind shards" in result.err
+
+
+def test_every_option_of_every_target_is_in_the_help_and_no_two_disagree_on_a_type(cli: Cli) -> None:
+    shown = cli("dispatch", "--help").out
+    types: dict[str, set[object]] = {}
+    for target in TARGETS:
+        for name, field in target_class(target).Options.model_fields.items():
+            assert flag(name) in shown
+            types.setdefault(name, set()).add(field.annotation)
+    assert all(len(kinds) == 1 for kinds in types.values())
+    for_gpu = {name for target in TARGETS for name in target_class(target).Options.for_gpu}
+    assert for_gpu == {"accelerator", "flavor"}
+    assert not any(flag(name) in cli("dispatch", "shards", "--help").out for name in for_gpu)

@@ -140,7 +140,7 @@ def test_internet_is_a_connection_to_the_hub(
     fake_hub.close()
     assert not entry.has_internet()
     monkeypatch.setenv("HTTP_PROXY", "http://proxy:3128")
-    assert entry.has_internet()  # nobody but the proxy can tell
+    assert entry.has_internet()  # only the proxy knows
 
 
 def test_hub_that_answers_a_moment_later_is_waited_for(
@@ -205,7 +205,7 @@ def test_provenance_is_that_of_the_dispatch(kernel: Place) -> None:
     assert (provenance["dispatched_at"], provenance["target"]) == (RECORD.dispatched_at, "local")
 
 
-def test_without_a_token_training_goes_on_unpublished_and_says_so(kernel: Place) -> None:
+def test_without_a_token_training_continues_unpublished_and_reports_it(kernel: Place) -> None:
     placed = kernel("chex/model")
     code, out = placed.run()
     assert code == 0
@@ -245,7 +245,7 @@ def test_broken_token_file_ends_the_session_before_training(kernel: Place) -> No
 
 
 def test_exit_code_is_that_of_training(kernel: Place) -> None:
-    assert kernel(None, "--set", "training.seed=7").run()[0] == 7
+    assert kernel(None, "--exit", "7").run()[0] == 7
 
 
 def test_bundle_folder_is_filled_into_the_words(kernel: Place) -> None:
@@ -340,7 +340,7 @@ def test_archive_member_that_leads_outside_is_refused_before_any_is_written(
         tar.addfile(_member("src/first.py"))
         tar.addfile(member)
     archive = packed.getvalue()
-    with pytest.raises(SystemExit, match="no plain file inside it"):
+    with pytest.raises(SystemExit, match="not a plain file inside it"):
         entry.unpack(base64.b85encode(archive).decode(), hashlib.sha256(archive).hexdigest(), tmp_path / "a" / "tmp")
     assert list(tmp_path.rglob("*escaped*")) + list(tmp_path.rglob("first.py")) == []
     assert not Path("/tmp/chexvision-escaped").exists()

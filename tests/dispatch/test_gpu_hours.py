@@ -11,14 +11,14 @@ from huggingface_hub import HfApi
 from chexvision.recipes import load_recipe
 from chexvision_dispatch import run_records as records
 from chexvision_dispatch.gpu_hours import gpu_hours
-from tests.dispatch.measured import OPTIONS, SMALL, SMALL_HOURS, measured_artifact, published_run
+from tests.dispatch.measured import SMALL, SMALL_HOURS, TARGET, measured_artifact, published_run
 from tests.fakes.hub import FakeHub
 
 OVERHEAD_HOURS = 0.25
 
 
 def test_recipe_that_never_ran_is_a_guess_which_refuses_nothing() -> None:
-    guess = gpu_hours(load_recipe("densenet"), OPTIONS)
+    guess = gpu_hours(load_recipe("densenet"), TARGET)
     assert guess.hours is not None
     assert guess.hours > 1
     assert (guess.measured, guess.basis) == (False, "a guess: no published run of it was measured yet")
@@ -26,7 +26,7 @@ def test_recipe_that_never_ran_is_a_guess_which_refuses_nothing() -> None:
 
 def test_earlier_run_of_the_same_network_is_a_measurement(tmp_path: Path) -> None:
     published_run(measured_artifact(tmp_path / "artifact"))
-    measured = gpu_hours(load_recipe("densenet", overrides=SMALL), OPTIONS)
+    measured = gpu_hours(load_recipe("densenet", overrides=SMALL), TARGET)
     assert measured.hours == pytest.approx(SMALL_HOURS + OVERHEAD_HOURS)
     assert (measured.measured, measured.basis) == (True, "measured in densenet-20260101-1432-0001")
 
@@ -35,7 +35,7 @@ def test_measurement_is_scaled_by_images_and_epochs(tmp_path: Path) -> None:
     published_run(measured_artifact(tmp_path / "artifact"))
     other = load_recipe("densenet", overrides=["data.max_train_images=2000", SMALL[1], "training.phases.1.epochs=10"])
     expected = (5 * (2000 / 10 + 50) + 10 * (2000 / 5 + 50)) / 3600
-    assert gpu_hours(other, OPTIONS).hours == pytest.approx(expected + OVERHEAD_HOURS)
+    assert gpu_hours(other, TARGET).hours == pytest.approx(expected + OVERHEAD_HOURS)
 
 
 def test_files_of_a_published_run_are_read_at_its_commit(tmp_path: Path, fake_hub: FakeHub) -> None:
@@ -44,16 +44,16 @@ def test_files_of_a_published_run_are_read_at_its_commit(tmp_path: Path, fake_hu
     sha = api.upload_folder(repo_id="chex/model", folder_path=measured_artifact(tmp_path / "artifact")).oid
     api.upload_file(path_or_fileobj=b"[]", path_in_repo="history.json", repo_id="chex/model")
     published_run(f"chex/model@{sha}")
-    assert gpu_hours(load_recipe("densenet", overrides=SMALL), OPTIONS).measured
+    assert gpu_hours(load_recipe("densenet", overrides=SMALL), TARGET).measured
     fake_hub.close()
-    assert gpu_hours(load_recipe("densenet", overrides=SMALL), OPTIONS).measured  # from the Hub client's cache
+    assert gpu_hours(load_recipe("densenet", overrides=SMALL), TARGET).measured  # from the Hub client's cache
 
 
 def test_newest_run_that_fits_is_taken(tmp_path: Path) -> None:
     published_run(measured_artifact(tmp_path / "old"), 1)
     published_run(measured_artifact(tmp_path / "new"), 2)
     published_run(measured_artifact(tmp_path / "another", **{"data.image_size": 128}), 3)
-    assert gpu_hours(load_recipe("densenet"), OPTIONS).basis == "measured in densenet-20260101-1432-0002"
+    assert gpu_hours(load_recipe("densenet"), TARGET).basis == "measured in densenet-20260101-1432-0002"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_run_that_differs_or_cannot_be_read_is_no_measurement(
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # the Hub client's own backoff
     published_run(**{"published": measured_artifact(tmp_path / "artifact", **of_artifact)} | of_record)
-    assert not gpu_hours(load_recipe("densenet"), OPTIONS).measured
+    assert not gpu_hours(load_recipe("densenet"), TARGET).measured
 
 
 @pytest.mark.parametrize(
@@ -92,10 +92,10 @@ def test_run_that_differs_or_cannot_be_read_is_no_measurement(
 def test_damaged_files_are_no_measurement(tmp_path: Path, name: str, content: str) -> None:
     (measured_artifact(tmp_path / "artifact") / name).write_text(content)
     published_run(tmp_path / "artifact")
-    assert not gpu_hours(load_recipe("densenet"), OPTIONS).measured
+    assert not gpu_hours(load_recipe("densenet"), TARGET).measured
 
 
 def test_damaged_record_does_not_stop_a_dispatch(tmp_path: Path) -> None:
     published_run(measured_artifact(tmp_path / "artifact"))
     (records.runs_dir() / "broken.json").write_text("{")
-    assert gpu_hours(load_recipe("densenet"), OPTIONS).measured
+    assert gpu_hours(load_recipe("densenet"), TARGET).measured

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chexvision_dispatch import run_records as records
-from chexvision_dispatch.targets.kaggle import Kaggle
+from chexvision_dispatch.targets.kaggle import Kaggle, KaggleOptions
 from chexvision_dispatch.targets.target import NotAsRequested
 from tests.dispatch.measured import measured_artifact, published_run
 from tests.dispatch.standin import RECORD, Cli, Result
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("packs_stand_in")
 
 @pytest.fixture
 def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_hub: FakeHub) -> Iterator[FakeKaggle]:
-    monkeypatch.setattr("chexvision_dispatch.targets.kaggle.POLLS", (0.0, 0.0))
+    monkeypatch.setattr("chexvision_dispatch.targets.kaggle_push.POLLS", (0.0, 0.0))
     fake_hub.add_token("hf_secret", "write")
     fake_hub.add_token("hf_attached", "write")
     fake_hub.plant_dataset("chex/xrays", SHA)
@@ -124,7 +124,7 @@ def test_push_that_kaggle_refuses_is_a_failure_that_quotes_it(cli: Cli, kaggle: 
             "of 2 reached) and refused the push; two sessions run",
         ),
         (403, "Permission 'kernels.update' was denied", "HTTP 403 (Permission 'kernels.update' was denied)"),
-        (404, "Docker image not found", "HTTP 404 (Docker image not found) and refused the push; look at its name"),
+        (404, "Docker image not found", "HTTP 404 (Docker image not found) and refused the push; check its name"),
         (422, "Bad\nshape\x1b[2J", "HTTP 422 (Bad shape [2J) and refused the push; change that, then try again"),
         (422, "x" * 5000, f"HTTP 422 ({'x' * 300}) and refused"),
     ],
@@ -248,7 +248,7 @@ def test_token_dataset_that_is_not_ready_is_refused_before_the_push(
 def test_token_dataset_that_vanishes_before_the_push_is_a_failure_that_names_the_page(
     kaggle: FakeKaggle, token_dataset: str, tmp_path: Path
 ) -> None:
-    target = Kaggle("NvidiaTeslaT4", 1, token_dataset)
+    target = Kaggle(KaggleOptions(timeout_hours=1, token_dataset=token_dataset))
     target.check(None)
     target.prepare(RECORD, tmp_path)
     (tmp_path / "script.py").write_text("print('runs')")
@@ -275,7 +275,7 @@ def test_session_that_was_started_without_its_token_dataset_is_recorded(
 
 
 @pytest.mark.parametrize("token", ["", "KGAT_expired"])
-def test_credentials_that_are_missing_or_wrong_are_told_apart(
+def test_credentials_that_are_missing_or_wrong_are_distinguished(
     cli: Cli, kaggle: FakeKaggle, monkeypatch: pytest.MonkeyPatch, token: str
 ) -> None:
     kaggle.environment(monkeypatch, token=token)
@@ -342,5 +342,5 @@ def test_kaggle_that_has_enough_of_requests_is_a_refusal(cli: Cli, kaggle: FakeK
 def test_kaggle_that_cannot_be_reached_is_one_line(cli: Cli, kaggle: FakeKaggle) -> None:
     kaggle.close()
     result = cli(*PUSH)
-    assert "Kaggle did not answer while logging in (ConnectionError); look at your connection" in result.err
+    assert "Kaggle did not answer while logging in (ConnectionError); check your connection" in result.err
     assert_nothing_left(result)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from chexvision_dispatch import run_records as records
-from chexvision_dispatch.targets.local import Local
+from chexvision_dispatch.targets.local import Local, LocalOptions
 from tests.dispatch.standin import RECORD, Cli
 from tests.fakes.hub import FakeHub
 
@@ -80,7 +80,7 @@ def test_a_script_that_was_altered_is_not_started_again(cli: Cli, words: list[st
     assert len(only_record().sessions) == 2
 
 
-def test_a_record_of_before_scripts_were_hashed_goes_on(cli: Cli, words: list[str]) -> None:
+def test_a_record_from_before_scripts_were_hashed_resumes(cli: Cli, words: list[str]) -> None:
     assert cli(*words, "--set", "training.seed=7").code == 1
     (path,) = records.runs_dir().glob("*.json")
     older = json.loads(path.read_text())
@@ -127,7 +127,7 @@ def test_run_folder_that_is_not_empty_is_left_as_it_is(cli: Cli, words: list[str
     assert names(Path("run")) == ["mine.txt"]
 
 
-def test_ctrl_c_detaches_and_the_run_goes_on_until_it_is_cancelled(
+def test_ctrl_c_detaches_and_the_run_continues_until_it_is_cancelled(
     checkout: Path, cli: Cli, words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("chexvision_dispatch.runs.POLL_S", 0.05)
@@ -147,7 +147,7 @@ def test_ctrl_c_detaches_and_the_run_goes_on_until_it_is_cancelled(
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     run_id = only_record().run_id
-    assert f"detached; the run goes on. Come back with: chexvision runs logs -f {run_id}" in err
+    assert f"detached; the run continues. Come back with: chexvision runs logs -f {run_id}" in err
     assert process.returncode == 130
     assert "status running" in cli("runs", "status").out
     assert cli("runs", "cancel").code == 0
@@ -164,7 +164,7 @@ def test_session_that_ignores_a_stop_request_is_killed_with_what_it_started(tmp_
         "print('deaf', flush=True)\n"
         "subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
     )
-    target = Local(str(tmp_path / "run"))
+    target = Local(LocalOptions(run_dir=tmp_path / "run"))
     session = target.start(RECORD, tmp_path / "kernel")
     while "deaf" not in "".join(target.log(session, follow=False)):
         assert target.state(session).phase == "running"

@@ -56,7 +56,7 @@ def test_hub_that_does_not_answer_leaves_a_sha_to_the_session(fake_hub: FakeHub,
     assert note.endswith(f"whether there is chex/xrays@{dataset} shows when the session begins")
 
 
-def test_folder_is_not_asked_for(fake_hub: FakeHub, tmp_path: Path) -> None:
+def test_folder_needs_no_request(fake_hub: FakeHub, tmp_path: Path) -> None:
     assert confirmed(str(tmp_path)) == []
     assert fake_hub.requests == []
 
@@ -64,15 +64,15 @@ def test_folder_is_not_asked_for(fake_hub: FakeHub, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "official: train 82,346, validation 4,178, test 25,596 images, if the whole release is there"),
+        ([], "official: train 82,346, validation 4,178, test 25,596 images, if the release is complete"),
         (["data.validation_share=0.1"], "official, validation 10 %: train 78,0"),
         (["data.split=chexnet"], "chexnet: train 78,468, validation 11,219, test 22,433 images"),
         (["data.split=patient"], "patient: 70/10/20 % of the patients"),
-        (["data.split=shards"], "shards: as they lie"),
+        (["data.split=shards"], "shards: as published"),
         (["data.split=./mine.csv"], "mine.csv: train 1, validation 1, test 0 patients"),
     ],
 )
-def test_split_is_told_before_anything_is_sent(
+def test_split_is_printed_before_anything_is_sent(
     words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -80,13 +80,13 @@ def test_split_is_told_before_anything_is_sent(
     assert described_split(load_recipe("densenet", overrides=words), None).startswith(said)
 
 
-def test_split_of_drawn_shards_is_their_own(tmp_path: Path) -> None:
+def test_split_of_synthetic_shards_is_their_own(tmp_path: Path) -> None:
     manifest = {
         "format": 1, "chexvision": "0", "source": {"kind": "drawn"}, "split": {"name": "patient", "seed": 0},
         "size": 32, "encoding": "png", "splits": {}, "shards": [], "files": [], "bad": [],
     }  # fmt: skip
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    assert described_split(load_recipe("densenet"), read_manifest(tmp_path)) == "shards: as they lie"
+    assert described_split(load_recipe("densenet"), read_manifest(tmp_path)) == "shards: as published"
     with pytest.raises(UsageError, match="these images are synthetic"):
         described_split(load_recipe("densenet", overrides=["data.split=chexnet"]), read_manifest(tmp_path))
 
@@ -96,7 +96,7 @@ def test_branch_and_tag_become_the_sha_they_are_at(dataset: str, name: str) -> N
     assert pinned_data(name, folders=False) == f"chex/xrays@{dataset}"
 
 
-def test_unknown_revision_and_unknown_dataset_are_told_apart(dataset: str) -> None:
+def test_unknown_revision_and_unknown_dataset_are_distinguished(dataset: str) -> None:
     with pytest.raises(ChexError, match="chex/xrays has no revision nope"):
         pinned_data("chex/xrays@nope", folders=False)
     with pytest.raises(ChexError, match=r"no dataset chex/none.*hf auth login"):

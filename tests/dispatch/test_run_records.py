@@ -49,12 +49,12 @@ def test_unknown_run_is_an_error_that_says_where_it_looked(tmp_path: Path) -> No
         records.load("densenet-1")
 
 
-@pytest.mark.parametrize(("content", "what"), [("{", "the file"), ('{"run_id": 3}', "run_id")])
+@pytest.mark.parametrize(("content", "what"), [("{", "Invalid JSON"), ('{"run_id": 3}', "run_id")])
 def test_damaged_record_is_named_with_what_is_wrong(content: str, what: str) -> None:
     path = records.runs_dir() / "r-1.json"
     path.parent.mkdir(parents=True)
     path.write_text(content)
-    with pytest.raises(ChexError, match=rf"r-1\.json is damaged: {what}: "):
+    with pytest.raises(ChexError, match=rf"r-1\.json is damaged: {what}"):
         records.load("r-1")
 
 
@@ -96,3 +96,11 @@ def test_a_record_of_another_version_is_one_clear_line() -> None:
 
     with pytest.raises(ChexError, match=r"the options recorded for local are another version's .*dispatch again"):
         open_target("local", {})
+
+
+def test_options_of_a_job_recorded_by_an_earlier_version_are_read() -> None:
+    from chexvision_dispatch.targets.registry import open_target
+
+    target = open_target("hf-jobs", {"flavor": "t4-small", "timeout_hours": 12.0, "image": "a/b:1"})
+    assert target.options.model_dump() == {"timeout_hours": 12.0, "flavor": "t4-small", "docker_image": "a/b:1"}
+    assert target.max_hours == pytest.approx(12 - 1 / 3)

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from chexvision.metrics.predictions import OUTPUTS, Predictions
+from chexvision.labels import NIH
+from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.records import IntervalMethod
 
 METHOD = IntervalMethod(resamples=200, seed=0)
 
 
 def made_up(
-    images: int = 400, patients: int = 150, seed: int = 0, effect: float = 0.6, names: tuple[str, ...] = OUTPUTS
+    images: int = 400, patients: int = 150, seed: int = 0, effect: float = 0.6, names: tuple[str, ...] = NIH.outputs
 ) -> Predictions:
     """Predictions that know something, several images of a patient resembling each other."""
     rng = np.random.default_rng(seed)

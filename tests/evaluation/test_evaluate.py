@@ -22,8 +22,9 @@ from chexvision.inference.ensemble import average, fit_weights
 from chexvision.inference.predict_images import predict_files
 from chexvision.inference.predictions_file import read_predictions, write_predictions
 from chexvision.inference.tta import TTA
+from chexvision.labels import NIH
 from chexvision.metrics.operating_points import OperatingPoints, choose_operating_points
-from chexvision.metrics.predictions import OUTPUTS, Predictions
+from chexvision.metrics.predictions import Predictions
 from chexvision.training.hardware import start_accelerator
 from tests.evaluation.conftest import made_up
 from tests.present import decoded
@@ -52,7 +53,7 @@ def evaluated(synthetic_shards: Path, tiny_model: Model, tmp_path_factory: pytes
     return out
 
 
-def test_singles_views_and_ensembles_stand_side_by_side(evaluated: Path) -> None:
+def test_singles_views_and_ensembles_are_all_measured(evaluated: Path) -> None:
     found = json.loads((evaluated / "metrics.json").read_text())
     names = [system["name"] for system in found["systems"]]
     assert names == ["model0", "model1", "ensemble of 2", "model0 + TTA", "model1 + TTA", "ensemble of 2 + TTA"]
@@ -60,7 +61,7 @@ def test_singles_views_and_ensembles_stand_side_by_side(evaluated: Path) -> None
     assert sum(found["systems"][2]["weights"]) == pytest.approx(1)
     assert len({system["metrics"]["images_sha256"] for system in found["systems"]}) == 1
     assert len(found["comparisons"]) == 5
-    assert found["drawn"]
+    assert found["synthetic"]
     assert found["published"] == []
     for system in found["systems"]:
         assert system["metrics"]["thresholds"] == "f1 on validation"
@@ -80,7 +81,7 @@ def test_the_report_stands_alone(evaluated: Path) -> None:
         "Calibration",
         "Worst mistakes",
         "By sex",
-        "drawn, not taken of patients",
+        "These images are synthetic",
     ):
         assert word in page
 
@@ -90,7 +91,7 @@ def test_predictions_hold_names_patients_probabilities_and_targets(evaluated: Pa
     rows = pq.read_table(
         synthetic_shards / "data" / "test-00000-of-00001.parquet", columns=["filename", "patient_id"]
     )
-    assert found.names == OUTPUTS
+    assert found.names == NIH.outputs
     assert found.filenames.tolist() == rows.column("filename").to_pylist()
     assert found.patients.tolist() == rows.column("patient_id").to_pylist()
     assert ((found.probabilities >= 0) & (found.probabilities <= 1)).all()
@@ -185,10 +186,10 @@ def test_a_model_brings_its_own_rules_to_evaluate_and_predict(
     assert rules.calibration is not None
     assert rules.thresholds is not None
     values = np.array([[*raw.findings.values(), raw.abnormal]])
-    calibrated = rules.calibration.apply(OUTPUTS, values)[0]
+    calibrated = rules.calibration.apply(NIH.outputs, values)[0]
     np.testing.assert_allclose([*ruled.findings.values(), ruled.abnormal], calibrated, atol=1e-12)
     for name, cut in rules.thresholds.known.items():
-        assert ruled.calls[name] == (calibrated[OUTPUTS.index(name)] >= cut)
+        assert ruled.calls[name] == (calibrated[NIH.outputs.index(name)] >= cut)
     code, _, error = _run(capsys, "evaluate", model, *words, "--split", "validation")
     assert code == 2
     assert "chosen on the very images" in error
@@ -230,7 +231,7 @@ def test_another_folder_is_not_overwritten(
     assert (tmp_path / "mine.txt").read_text() == "x"
 
 
-def test_expert_labels_and_an_external_set_are_reported_beside(
+def test_expert_labels_and_an_external_set_are_reported(
     synthetic_shards: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = pq.read_table(synthetic_shards / "data" / "test-00000-of-00001.parquet").to_pylist()
@@ -264,7 +265,7 @@ def test_expert_labels_and_an_external_set_are_reported_beside(
     assert not found["external"]["same_images"]
     assert found["external"]["metrics"]["findings"]["Cardiomegaly"]["unknown"] == 4
     assert found["external"]["metrics"]["findings"]["Cardiomegaly"]["positives"] == 4
-    assert found["external"]["gaps"]["Mass"]["difference"] is None
+    assert found["external"]["gaps"]["Mass"]["difference"]["value"] is None
     assert found["external"]["gaps"]["Mass"]["too_few"].endswith("at least 10 of each are needed")
     assert "expert labels (Majkowska et al. 2019)" in said
     assert "PadChest: 16 images of 8 patients" in said
@@ -275,7 +276,7 @@ def test_expert_labels_and_an_external_set_are_reported_beside(
     assert "1 of the 16 images" in error
 
 
-def test_the_real_sample_goes_all_the_way(
+def test_the_real_sample_is_evaluated(
     real_data: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from chexvision.shards.build import BuildOptions, build_shards
@@ -290,7 +291,7 @@ def test_the_real_sample_goes_all_the_way(
     code, said, error = _run(capsys, "evaluate", tiny_model(0), *words)
     assert code == 0, error
     found = json.loads((tmp_path / "o" / "metrics.json").read_text())
-    assert not found["drawn"]
+    assert not found["synthetic"]
     assert found["split_rule"] == "patient"
     assert found["systems"][0]["metrics"]["images"] == 107
     assert found["expert"]["metrics"]["images"] == 3

@@ -46,9 +46,10 @@ def test_a_comparison_is_what_the_other_has_more_than_the_first(evaluated: Path)
     assert [one["second"] for one in found["comparisons"]] == [other["name"] for other in others]
     for comparison, other in zip(found["comparisons"], others, strict=True):
         assert comparison["first"] == first["name"]
-        difference = other["metrics"]["binary"]["auroc"] - first["metrics"]["binary"]["auroc"]
+        before, after = (one["metrics"]["binary"]["estimates"]["auroc"]["value"] for one in (first, other))
+        difference = after - before
         assert difference != 0
-        assert comparison["outputs"]["Abnormal"]["difference"] == pytest.approx(difference, abs=1e-9)
+        assert comparison["outputs"]["Abnormal"]["difference"]["value"] == pytest.approx(difference, abs=1e-9)
 
 
 def test_calls_in_groups_are_made_on_calibrated_probabilities(evaluated: Path, shards: Path) -> None:
@@ -67,7 +68,7 @@ def test_calls_in_groups_are_made_on_calibrated_probabilities(evaluated: Path, s
     for group in attribute["groups"]:
         assert group["binary_too_few"] is None
         positive = (of_image == group["group"]) & (predictions.targets[:, i] == 1)
-        assert group["recall"] == pytest.approx(float(calls[positive].mean()))
+        assert group["recall"]["value"] == pytest.approx(float(calls[positive].mean()))
 
 
 def test_probabilities_are_averaged_over_views(synthetic_shards: Path, tiny_model: Callable[[int], Path]) -> None:

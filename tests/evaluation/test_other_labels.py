@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from chexvision.errors import UsageError
-from chexvision.evaluation.external import answer, measure_other, own_labels
+from chexvision.evaluation.external import for_other_labels, measure_other, own_labels
 from chexvision.evaluation.label_map import INCLUDED, read_label_map
 from chexvision.evaluation.other_labels import OtherLabels, read_other_labels
 from tests.evaluation.conftest import METHOD, made_up
@@ -162,7 +162,7 @@ def test_a_target_of_several_findings_is_answered_by_the_largest() -> None:
         (("Nodule", "Mass"),),
     )
     both = predictions.probabilities[:, [predictions.column("Nodule"), predictions.column("Mass")]]
-    np.testing.assert_array_equal(answer(predictions, labels).probabilities[:, 0], both.max(axis=1))
+    np.testing.assert_array_equal(for_other_labels(predictions, labels).probabilities[:, 0], both.max(axis=1))
     ours = own_labels(predictions, labels).targets[:, 0]
     either = predictions.targets[:, [predictions.column("Nodule"), predictions.column("Mass")]].any(axis=1)
     np.testing.assert_array_equal(ours, either)
@@ -177,11 +177,11 @@ def test_the_gap_beside_the_internal_figure() -> None:
     assert not found.same_images
     assert found.agreement == {}
     gap = found.gaps["Mass"]
-    assert gap.here is not None
-    assert gap.there is not None
-    assert gap.difference == pytest.approx(gap.there - gap.here)
-    assert gap.difference_ci is not None
-    assert gap.difference_ci[1] < 0
+    assert gap.here.value is not None
+    assert gap.there.value is not None
+    assert gap.difference.value == pytest.approx(gap.there.value - gap.here.value)
+    assert gap.difference.interval is not None
+    assert gap.difference.interval[1] < 0
     assert found.metrics.findings["Nodule"].unknown == 200
     assert found.macro.targets == ("Mass", "Nodule")
 
@@ -197,7 +197,7 @@ def test_the_same_images_under_other_labels_are_paired_and_compared() -> None:
     agreed = found.agreement["Mass"]
     assert agreed.sensitivity == 1
     assert agreed.precision == pytest.approx((here.targets.sum() - 20) / here.targets.sum())
-    gap, alone = found.gaps["Mass"], found.metrics.findings["Mass"].auroc_ci
-    assert gap.difference_ci is not None
+    gap, alone = found.gaps["Mass"], found.metrics.findings["Mass"]["auroc"].interval
+    assert gap.difference.interval is not None
     assert alone is not None
-    assert gap.difference_ci[1] - gap.difference_ci[0] < alone[1] - alone[0]
+    assert gap.difference.interval[1] - gap.difference.interval[0] < alone[1] - alone[0]

@@ -249,8 +249,9 @@ def test_a_model_is_measured_on_its_own_split_and_told_of_on_another(
 
 NOTE = "m was trained on 5 of the 9 test images of"
 _OVERLAP = {"model": "m", "split": "test", "images": 9, "patients": 7, "trained_images": 5, "trained_patients": 4}
-EVALUATION = json.dumps({"split": "test", "overlaps": [_OVERLAP]})
-TRAINING = json.dumps({"split": {"rule": "official"}, "overlaps": [_OVERLAP], "epoch": 3})
+_OLD = Path(__file__).with_name("old_metrics")
+EVALUATION = json.dumps(json.loads((_OLD / "evaluation.json").read_text()) | {"overlaps": [_OVERLAP]})
+TRAINING = (_OLD / "training.json").read_text()
 
 
 @pytest.mark.parametrize(
@@ -267,7 +268,7 @@ TRAINING = json.dumps({"split": {"rule": "official"}, "overlaps": [_OVERLAP], "e
 def test_a_comparison_reads_the_metrics_of_its_own_predictions_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], metrics: str, given: str, notes: int
 ) -> None:
-    """A model compared with itself has each note once; a metrics.json of another form says nothing."""
+    """A model compared with itself has each note once; a metrics.json of a training run has none."""
     (tmp_path / "metrics.json").write_text(metrics)
     for name in ("predictions.parquet", "other.parquet"):
         write_predictions(tmp_path / name, made_up(60, 40))

@@ -13,7 +13,7 @@ import pytest
 from chexvision.errors import UsageError
 from chexvision.evaluation.score import score
 from chexvision.evaluation.submission import read_submission
-from chexvision.labels import FINDINGS
+from chexvision.labels import NIH
 from chexvision.nih.metadata import Entry, read_metadata
 from tests.evaluation.conftest import METHOD
 
@@ -30,7 +30,7 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [HEAD]
     for patient in range(1, 81):
         for visit in range(2):
-            there = [finding for finding in FINDINGS[:6] if rng.random() < 0.3]
+            there = [finding for finding in NIH.findings[:6] if rng.random() < 0.3]
             text = "|".join(there) or "No Finding"
             rows.append(
                 f"{patient:08d}_{visit:03d}.png,{text},{visit},{patient},{30 + patient % 40},M,PA,9,9,0.1,0.1"
@@ -73,7 +73,7 @@ def test_prefixes_paths_and_spellings_are_understood(tmp_path: Path, entries: di
 
 
 def test_missing_findings_are_said_and_left_out(tmp_path: Path, entries: dict[str, Entry]) -> None:
-    path = _write(tmp_path / "p.csv", entries, [f"prob_{finding}" for finding in FINDINGS[:13]])
+    path = _write(tmp_path / "p.csv", entries, [f"prob_{finding}" for finding in NIH.findings[:13]])
     found = score(path, entries, METHOD)
     assert found.notes == ("no column predicts Hernia: the mean runs without",)
     # The other seven have no positives among these labels.
@@ -156,7 +156,7 @@ def test_only_rules_that_need_no_shards_are_suggested(
 
 def test_thresholds_come_from_other_images_only(tmp_path: Path, entries: dict[str, Entry]) -> None:
     items = list(entries.items())
-    heads = [f"prob_{finding}" for finding in FINDINGS]
+    heads = [f"prob_{finding}" for finding in NIH.findings]
     test = _write(tmp_path / "test.csv", dict(items[:80]), heads)
     validation = _write(tmp_path / "validation.csv", dict(items[80:]), heads)
     found = score(test, entries, METHOD, validation=validation, rule="youden", calibration="platt")
@@ -167,7 +167,7 @@ def test_thresholds_come_from_other_images_only(tmp_path: Path, entries: dict[st
 
 
 def test_the_command_prints_a_table_and_writes_json_without_torch(tmp_path: Path, labels: Path) -> None:
-    path = _write(tmp_path / "p.csv", read_metadata(labels), [f"prob_{finding}" for finding in FINDINGS])
+    path = _write(tmp_path / "p.csv", read_metadata(labels), [f"prob_{finding}" for finding in NIH.findings])
     out = tmp_path / "score.json"
     code = (
         "import sys\n"
@@ -181,7 +181,7 @@ def test_the_command_prints_a_table_and_writes_json_without_torch(tmp_path: Path
     assert "160 images of 80 patients" in done.stdout
     assert "left out of the mean" in done.stdout
     found = json.loads(out.read_text())
-    assert found["metrics"]["interval"]["resamples"] == 100
+    assert found["systems"][0]["metrics"]["interval"]["resamples"] == 100
     bad = subprocess.run(
         [sys.executable, "-m", "chexvision", "score", str(path), "--labels", str(path)],
         capture_output=True,

@@ -16,7 +16,7 @@ from chexvision.cli import main
 from chexvision.data.rows import read_rows
 from chexvision.data.source import find_shards
 from chexvision.data.splits import record_split
-from chexvision.labels import FINDINGS
+from chexvision.labels import NIH
 from chexvision.shards.push import push_shards
 from chexvision.shards.split_rule import SplitChoice
 from chexvision.synthetic.synthesize import synthesize
@@ -148,11 +148,11 @@ def test_drawn_shards_are_audited_with_the_boxes_beside_them(
         assert of["cases"] == len(cases)
         assert of["pointing"]["value"] == pytest.approx(np.mean([case["pointing"] for case in cases]))
         assert of["iou"]["value"] == pytest.approx(np.mean([case["iou"] for case in cases]))
-        low, high = of["energy"]["ci"]
+        low, high = of["energy"]["interval"]
         assert low <= of["energy"]["value"] <= high
-    assert list(audit["findings"]) == [name for name in FINDINGS if name in audit["findings"]]
+    assert list(audit["findings"]) == [name for name in NIH.findings if name in audit["findings"]]
     assert audit["overall"]["outside"]["random"] == pytest.approx(0.35, abs=0.01)
-    assert "Maps beside the boxes" in capsys.readouterr().out
+    assert "Maps compared with the boxes" in capsys.readouterr().out
     with Image.open(out / "audit.png") as sheet:
         assert sheet.width > 1500
     first = (out / "audit.json").read_bytes(), (out / "audit.png").read_bytes()

@@ -12,7 +12,7 @@ from torch import nn
 from chexvision.backbones import BACKBONES, Backbone
 from chexvision.config import ClaheConfig
 from chexvision.explain.audit import Subject
-from chexvision.labels import FINDINGS
+from chexvision.labels import NIH
 from chexvision.models import CheXVision
 from chexvision.models.normalize import plain
 from chexvision.nih.boxes import Box
@@ -57,7 +57,7 @@ def trained_model() -> CheXVision:
     """Trained on 480 pictures of one finding each, with a cross-entropy for every finding."""
     subjects = drawn_subjects(480, seed=1)
     images = torch.from_numpy(np.stack([subject.pixels for subject in subjects]))
-    targets = torch.tensor([[float(name in subject.boxes) for name in FINDINGS] for subject in subjects])
+    targets = torch.tensor([[float(name in subject.boxes) for name in NIH.findings] for subject in subjects])
     model = untrained_model().train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     generator = torch.Generator().manual_seed(1)

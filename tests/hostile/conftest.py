@@ -1,4 +1,4 @@
-"""Files from strangers through the real commands: one error line, no hang, nothing written outside.
+"""Untrusted files through the real commands: one error line, no hang, nothing written outside.
 
 Each test names its own input; `refuses` runs the command in this process and checks all of that.
 """

@@ -1,4 +1,4 @@
-"""Models on the Hub: what cannot be had whole is an error, and what is hostile there writes nothing here."""
+"""Models on the Hub: an incomplete one is an error, and a hostile one writes nothing here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from chexvision.cli import main
 from chexvision.errors import ChexError
 from chexvision.hub.reference import RepoRef
 from chexvision.hub.repo_files import at_commit
-from chexvision.labels import ABNORMAL, FINDINGS
+from chexvision.labels import NIH
 from chexvision.metrics.calibration import Calibration, Curve
 from chexvision.metrics.thresholds import ChosenOn
 from chexvision.models.classifier import CheXVision
@@ -28,7 +28,7 @@ from tests.fakes.fixtures import hub_here
 from tests.fakes.hub import FakeHub
 
 REPO = "chex/model"
-NAMES = (*FINDINGS, ABNORMAL)
+NAMES = NIH.outputs
 
 
 def artifact(folder: Path, *, intercept: float | None) -> Path:
@@ -96,7 +96,7 @@ def test_a_calibration_that_is_not_cached_is_an_error_and_not_left_out(
     assert "Traceback" not in error
 
 
-def test_a_model_that_is_cached_whole_predicts_the_same_without_the_hub(
+def test_a_completely_cached_model_predicts_the_same_without_the_hub(
     hub: FakeHub, image: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     HubStore(REPO).publish(artifact(tmp_path / "artifact", intercept=-3.0), "v1")
@@ -174,7 +174,7 @@ def test_pulling_a_repository_with_hostile_file_names_writes_nothing_outside(
     path = path.replace("/ABSOLUTE", str(outside)).replace("STRAY", stray)
     repo = hub.repos["model", REPO]
     head = repo.history("main")[0]
-    # No client can commit such a path; a server of somebody else's can serve it.
+    # No client can commit such a path; an untrusted server can serve it.
     evil = repo.regular(path, b"evil")
     repo.branches["main"] = repo.commit(head.sha, "evil", "", {**head.entries, path: evil}).sha
     work = tmp_path / "work"

@@ -1,4 +1,4 @@
-"""Model files, references and images of strangers through the real commands: one line of error, nothing written."""
+"""Untrusted model files, references and images through the real commands: one error line, nothing written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from safetensors.torch import load, save_file
 
 import tests.training.runs  # noqa: F401 - registers the backbone "tiny"
 from chexvision.cli import main
-from chexvision.labels import ABNORMAL, FINDINGS
+from chexvision.labels import NIH
 from chexvision.metrics.calibration import Calibration, Curve
 from chexvision.metrics.thresholds import ChosenOn, Thresholds
 from chexvision.models.classifier import CheXVision
@@ -27,7 +27,7 @@ from chexvision.preprocessing import Preprocessing
 from tests.hostile.conftest import Refuses
 
 Change = Callable[[Path], None]
-NAMES = (*FINDINGS, ABNORMAL)
+NAMES = NIH.outputs
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +64,22 @@ def config(**changes: Any) -> Change:
     return change
 
 
+def labeled(*findings: str, **changes: Any) -> Change:
+    return config(label_space={"findings": findings, **changes})
+
+
+def first_format(**changes: Any) -> Change:
+    """As format 1 was written: the findings alone."""
+
+    def change(model: Path) -> None:
+        path = model / "config.json"
+        found = json.loads(path.read_text())
+        old = found | {"format": 1, "findings": found.pop("label_space")["findings"]}
+        path.write_text(json.dumps({k: v for k, v in old.items() if k != "label_space"} | changes))
+
+    return change
+
+
 def prepared(**changes: Any) -> Change:
     def change(model: Path) -> None:
         path = model / "config.json"
@@ -77,7 +93,7 @@ def prepared(**changes: Any) -> Change:
 def unnumbered(**changes: Any) -> Change:
     """As written before formats were numbered."""
     old = {
-        "backbone": "tiny", "clahe_clip_limit": 2.0, "clahe_tiles": 8, "dropout": 0.3, "findings": list(FINDINGS),
+        "backbone": "tiny", "clahe_clip_limit": 2.0, "clahe_tiles": 8, "dropout": 0.3, "findings": list(NIH.findings),
         "hidden_features": 0, "image_size": 32,
     }  # fmt: skip
     return content("config.json", json.dumps(old | changes))
@@ -159,26 +175,36 @@ HUGE = "1" + "0" * 5000
 DEEP = "[" * 100_000
 
 HOSTILE: dict[str, tuple[Change, str]] = {
-    "a finding that climbs out": (config(findings=["../../../diary"]), "findings.0"),
-    "a finding with an absolute path": (config(findings=["/tmp/evil"]), "findings.0"),
-    "a finding that is a Windows path": (config(findings=["..\\evil"]), "findings.0"),
-    "a finding of markup": (config(findings=["[red]"]), "findings.0"),
-    "a finding that closes markup": (config(findings=["[/]"]), "findings.0"),
-    "a finding that steers the terminal": (config(findings=["\x1b[2J\x1b]0;owned\x07"]), "findings.0"),
-    "a finding with a line break": (config(findings=["Mass\n"]), "findings.0"),
-    "a finding that ends in a space": (config(findings=["Mass "]), "findings.0"),
-    "an empty finding": (config(findings=[""]), "findings.0"),
-    "a very long finding": (config(findings=["a" * 65]), "at most 64"),
-    "two findings of one name": (config(findings=["Mass", "mass"]), "named twice"),
-    "a finding of the other output's name": (config(findings=["Mass", "Abnormal"]), "normal/abnormal output"),
-    "no findings": (config(findings=[]), "at least 1 item"),
-    "a million findings": (config(findings=[f"f{i}" for i in range(60_000)]), "at most 1024"),
-    "findings that are a text": (config(findings="Effusion"), "findings"),
-    "findings that are numbers": (config(findings=[1, 2]), "valid string"),
-    "a later format": (config(format=2), "format 2, this version reads up to 1; update chexvision"),
+    "a finding that climbs out": (labeled("../../../diary"), "findings.0"),
+    "a finding with an absolute path": (labeled("/tmp/evil"), "findings.0"),
+    "a finding that is a Windows path": (labeled("..\\evil"), "findings.0"),
+    "a finding of markup": (labeled("[red]"), "findings.0"),
+    "a finding that closes markup": (labeled("[/]"), "findings.0"),
+    "a finding that steers the terminal": (labeled("\x1b[2J\x1b]0;owned\x07"), "findings.0"),
+    "a finding with a line break": (labeled("Mass\n"), "findings.0"),
+    "a finding that ends in a space": (labeled("Mass "), "findings.0"),
+    "an empty finding": (labeled(""), "findings.0"),
+    "a very long finding": (labeled("a" * 65), "at most 64"),
+    "two findings of one name": (labeled("Mass", "mass"), "named twice"),
+    "a finding of the other output's name": (labeled("Mass", "Abnormal"), "normal label or the binary"),
+    "a finding of the normal label's name": (labeled("Mass", "no finding"), "normal label"),
+    "no findings": (labeled(), "at least 1 item"),
+    "a million findings": (labeled(*[f"f{i}" for i in range(60_000)]), "at most 1024"),
+    "findings that are a text": (config(label_space={"findings": "Effusion"}), "label_space.findings"),
+    "findings that are numbers": (config(label_space={"findings": [1, 2]}), "valid string"),
+    "no label space": (config(label_space=None), "label_space"),
+    "a normal label of markup": (labeled("Mass", normal="[red]"), "label_space.normal"),
+    "another name of the binary output": (labeled("Mass", abnormal="Sick"), "label_space.abnormal"),
+    "an unknown key of the label space": (labeled("Mass", policy="ones"), "label_space.policy"),
+    "a later format": (config(format=3), "format 3, this version reads up to 2; update chexvision"),
+    "a format that is true": (config(format=True), "format"),
+    "format 1, a finding that climbs out": (first_format(findings=["../../../diary"]), "findings.0"),
+    "format 1, two findings of one name": (first_format(findings=["Mass", "mass"]), "named twice"),
+    "format 1, findings that are null": (first_format(findings=None), "label_space.findings"),
+    "format 1, an unknown key": (first_format(colour="red"), "colour"),
     "a format that is a text": (config(format="1"), "format"),
     "a negative format": (config(format=-1), "format"),
-    "an unknown key": (config(label_space={"x": 1}), "label_space"),
+    "an unknown key": (config(colour={"x": 1}), "colour"),
     "an unknown backbone": (config(backbone="os:system"), "unknown backbone 'os:system'; known are densenet121"),
     "a backbone that is a list": (config(backbone=[]), "backbone"),
     "a width beyond memory": (config(hidden_features=10**12), "hidden_features"),
@@ -199,7 +225,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "unnumbered, a million tiles": (unnumbered(clahe_tiles=10**6), "tiles"),
     "unnumbered, a finding that climbs out": (unnumbered(findings=["../../../diary"]), "findings.0"),
     "unnumbered, a size that is a text": (unnumbered(image_size="32"), "image_size"),
-    "unnumbered, a negative clip limit": (unnumbered(clahe_clip_limit=-1), "clahe_clip_limit"),
+    "unnumbered, a negative clip limit": (unnumbered(clahe_clip_limit=-1), "clip_limit"),
     "another program's config.json": (content("config.json", '{"architectures": ["Bert"]}'), "names no backbone"),
     "a config.json that is a list": (content("config.json", "[]"), "names no backbone"),
     "a config.json that is empty": (content("config.json", ""), "not a JSON file"),
@@ -212,9 +238,9 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "no config.json": (gone("config.json"), "has no config.json"),
     "no weights": (gone("model.safetensors"), "has no model.safetensors; pickled weights are never loaded"),
     "pickled weights beside": (pickled_beside, "pickled weights are never loaded"),
-    "pickled weights under the name": (pickled, "not a whole safetensors file"),
-    "cut weights": (cut, "not a whole safetensors file"),
-    "empty weights": (content("model.safetensors", b""), "not a whole safetensors file"),
+    "pickled weights under the name": (pickled, "not a complete safetensors file"),
+    "cut weights": (cut, "not a complete safetensors file"),
+    "empty weights": (content("model.safetensors", b""), "not a complete safetensors file"),
     "weights with a huge header": (content("model.safetensors", struct.pack("<Q", 2**63) + b"{}"), "safetensors"),
     "weights that are a folder": (folder("model.safetensors"), "not a regular file"),
     "weights that are a pipe": (pipe("model.safetensors"), "not a regular file"),

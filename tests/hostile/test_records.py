@@ -1,4 +1,4 @@
-"""Run records that somebody, or a full disk, has changed, as `runs` reads them."""
+"""Run records that a user, or a full disk, has changed, as `runs` reads them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a device": (lambda path: path.symlink_to("/dev/zero"), "a device, not a regular file"),
     "a link to itself": (lambda path: path.symlink_to(path), "symbolic links"),
 }
-# Records that can be read, of runs that cannot be looked at.
+# Records that can be read, of runs whose state cannot be polled.
 STRANGE: dict[str, dict[str, Any]] = {
     "unknown target": {"target": "../x"},
     "unknown kernel": {"kernel": "../x"},
@@ -82,7 +82,7 @@ def test_a_damaged_record_is_one_line_and_the_others_are_listed(
 
 
 @pytest.mark.parametrize("name", STRANGE)
-def test_a_run_that_cannot_be_looked_at_is_listed_as_unknown(
+def test_a_run_that_cannot_be_polled_is_listed_as_unknown(
     name: str, runs: Path, capfd: pytest.CaptureFixture[str], refuses: Refuses
 ) -> None:
     from chexvision.cli import main
@@ -103,7 +103,7 @@ def test_no_run_is_taken_for_the_last_one_while_a_record_is_damaged(runs: Path) 
     assert records.find(RECORD.run_id) == RECORD
 
 
-def test_a_path_is_no_run(runs: Path, refuses: Refuses) -> None:
+def test_a_path_is_not_a_run(runs: Path, refuses: Refuses) -> None:
     (runs.parent / "x.json").write_text("{}")
     assert "no run begins with '../x'" in refuses("runs", "status", "../x", codes=(2,))
 

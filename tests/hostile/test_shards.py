@@ -1,4 +1,4 @@
-"""Shards from strangers: what `train`, `shards verify` and `shards info` say of them."""
+"""Untrusted shards: what `train`, `shards verify` and `shards info` report."""
 
 from __future__ import annotations
 
@@ -77,6 +77,9 @@ SHARDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no image": (without("image"), "has no column 'image'"),
     "no labels": (without("labels"), "has no column 'labels'"),
     "null labels": (changed(labels=["Mass", None, None]), "2 rows without a value in column 'labels'"),
+    "contradictory labels": (changed(uncertain=[None, "Mass", None]), "contradicts the uncertain or unknown label"),
+    "two labels": (changed(unknown=["Mass", None, None]), "'Mass' has two different labels"),
+    "numbers for unknown": (changed(unknown=[1, 2, 3]), "in column 'unknown', expected text"),
     "null names": (changed(filename=["00000001_000.png", None, "x"]), "1 rows without a value in column 'filename'"),
     "null type": (changed(labels=pa.nulls(3)), "has null in column 'labels'"),
     "lists of labels": (changed(labels=[["Mass"], [], []]), "in column 'labels', expected text"),
@@ -85,8 +88,8 @@ SHARDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "names that are not text": (not_utf8, "is not a readable Parquet file"),
     "text for images": (changed(image=["a", "b", "c"]), "has string in column 'image'"),
     "other structs for images": (changed(image=[{"path": "x"}] * 3), "in column 'image'"),
-    "text for patients": (changed(patient_id=["1", "1", "1"]), "in column 'patient_id', expected a whole number"),
-    "halves of patients": (changed(patient_id=[1.5, 1.0, 1.0]), "in column 'patient_id', expected a whole number"),
+    "text for patients": (changed(patient_id=["1", "1", "1"]), "in column 'patient_id', expected an integer"),
+    "halves of patients": (changed(patient_id=[1.5, 1.0, 1.0]), "in column 'patient_id', expected an integer"),
     "null patients": (changed(patient_id=[1, None, None]), "patient_id"),
     "huge patients": (changed(patient_id=pa.array([2**64 - 1] * 3, pa.uint64())), "is not a readable Parquet file"),
     "unknown finding": (changed(labels=["\x1b[31mFracture", "Mass", "Mass"]), "unknown finding"),
@@ -178,13 +181,17 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "manifest: null": (written("null"), "is not a manifest"),
     "manifest: empty": (written(""), "is not a manifest"),
     "manifest: deep": (written("[" * 100_000), "is not a manifest"),
-    "manifest: later format": (written('{"format": 2, "chunks": []}'), "has format 2, this version reads 1"),
+    "manifest: later format": (written('{"format": 3, "chunks": []}'), "has format 3, this version reads up to 2"),
     "manifest: huge format": (written('{"format": 1e400}'), "is not a manifest"),
     "manifest: outside": (shard_entry(path="../../etc/passwd"), "leads out of its folder"),
     "manifest: absolute": (shard_entry(path="/etc/passwd"), "leads out of its folder"),
-    "manifest: other split": (shard_entry(split="test"), "is of split 'test'"),
+    "manifest: other split": (shard_entry(split="test"), "to split 'test'"),
     "manifest: negative rows": (shard_entry(rows=-1), "greater than or equal to 0"),
     "manifest: no shards": (manifest(shards=[]), "is not in its manifest.json"),
+    "manifest: a finding of markup": (manifest(label_space={"findings": ["[red]"]}), "label_space.findings.0"),
+    "manifest: no findings": (manifest(label_space={"findings": []}), "at least 1 item"),
+    "manifest: other findings": (manifest(label_space={"findings": ["Fracture"]}), "unknown finding"),
+    "manifest: another kind": (manifest(source={"kind": "painted"}), "'radiographs' or 'synthetic'"),
     "manifest: NaN": (manifest(size=float("nan")), "is not a manifest"),
 }
 
@@ -198,7 +205,7 @@ def test_a_folder_that_is_not_its_manifests_is_refused(name: str, own: Path, ref
 
 
 def test_a_further_shard_is_refused(own: Path, refuses: Refuses) -> None:
-    """A set whose numbers are whole, with one more split than the manifest has."""
+    """A complete set, with one more split than the manifest has."""
     found = json.loads((own / "manifest.json").read_text())
     found["shards"] = [shard for shard in found["shards"] if shard["split"] != "test"]
     (own / "manifest.json").write_text(json.dumps(found))

@@ -1,4 +1,4 @@
-"""CSV files from strangers: metadata, split tables, predictions, labels."""
+"""Untrusted CSV files: metadata, split tables, predictions, labels."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_what_is_not_a_table_is_refused(
         "split table": ["score", good, "--labels", nih.metadata, "--split-rule", table],
     }[used_as]
     line = refuses(*words)
-    if table.is_file() or not used_as.startswith("split"):  # else the option says what it takes
+    if table.is_file() or not used_as.startswith("split"):  # else the option names what it takes
         assert message in line
     assert "table.csv" in line
 

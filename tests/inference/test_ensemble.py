@@ -34,7 +34,7 @@ def _shifted(member: Predictions, shift: float) -> Predictions:
 
 
 def _auroc(members: list[Predictions], weights: list[float]) -> float:
-    found = measure(average(members, weights)).macro.auroc
+    found = measure(average(members, weights)).macro["auroc"].value
     assert found is not None
     return found
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from huggingface_hub import HfApi
 
+from chexvision.artifact.metrics_file import read_metrics
 from chexvision.data.division import check_data
 from chexvision.data.source import find_shards
 from chexvision.evaluation.overlap import TrainingImages
@@ -20,7 +21,7 @@ from chexvision.models import CheXVision
 from chexvision.nih.release import patient_of
 from chexvision.recipes import load_recipe
 from chexvision_dispatch.gpu_hours import gpu_hours
-from tests.dispatch.measured import OPTIONS, published_run
+from tests.dispatch.measured import TARGET, published_run
 from tests.fakes.fixtures import HUB_TOKEN
 from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle
@@ -102,7 +103,7 @@ def test_a_dispatched_run_appears_on_the_hub_in_one_tagged_commit(
         for name in images:
             lying.setdefault(split_as_published(name), set()).add(patient_of(name))
         assert lying["train"] & lying["validation"]
-        assert metrics["splits"]["test"]["images_sha256"] == split["parts"]["test"]["images_sha256"]
+        assert metrics["systems"][0]["metrics"]["images_sha256"] == split["parts"]["test"]["images_sha256"]
         card = files["README.md"].decode()
         assert "Split: the release's official test list" in card and " 5 % of the other patients." in card
         assert f"| validation | {len(expected.rows['validation'])} | {len(patients['validation'])} |" in card
@@ -125,7 +126,7 @@ def test_a_dispatched_run_appears_on_the_hub_in_one_tagged_commit(
         # The next dispatch of the recipe knows how long it takes.
         published_run(session.working / "artifact")
         recipe = load_recipe("densenet", preset="smoke", overrides=QUICK[1::2])
-        assert gpu_hours(recipe, OPTIONS).measured
+        assert gpu_hours(recipe, TARGET).measured
 
         # What others pull is what was trained, bit for bit.
         trained = CheXVision.from_pretrained(session.working / "artifact")
@@ -190,7 +191,7 @@ def test_real_radiographs_are_trained_on_and_predicted(
     artifact = run / "working" / "artifact"
     history = json.loads((artifact / "history.json").read_text())
     assert [entry["epoch"] for entry in history] == [1, 2]
-    assert set(json.loads((artifact / "metrics.json").read_text())["splits"]) == {"validation", "test"}
+    assert set(read_metrics(artifact / "metrics.json").splits) == {"validation", "test"}
     image = min((real_data / "nih-sample").rglob("*.png"))
     table = chexvision("predict", artifact, image)
     assert image.name in table and "abnormal" in table and "Pleural_Thickening" in table

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from chexvision.evaluation.final import measure_final
+from chexvision.artifact.metrics_file import Conditions
+from chexvision.evaluation.protocol import evaluate_trained
 from chexvision.metrics.operating_points import choose_operating_points
 from chexvision.metrics.predictions import Predictions
 from tests.evaluation.conftest import METHOD, made_up
@@ -72,9 +73,9 @@ def test_calibration_changes_no_call_on_other_images(validation: Predictions, he
         # Cuts lie halfway between two scores of validation, which is another place on another scale.
         assert of.decision.true_positives == pytest.approx(raw.decision.true_positives, abs=2), name
         assert of.decision.false_positives == pytest.approx(raw.decision.false_positives, abs=4), name
-        assert of.brier is not None and raw.brier is not None
-        assert of.brier < raw.brier
-        assert of.auroc == raw.auroc
+        assert of["brier"].value is not None and raw["brier"].value is not None
+        assert of["brier"].value < raw["brier"].value
+        assert of["auroc"].value == raw["auroc"].value
 
 
 def test_a_runs_final_figures_apply_what_validation_chose_to_test(
@@ -82,15 +83,15 @@ def test_a_runs_final_figures_apply_what_validation_chose_to_test(
 ) -> None:
     """Also in subgroups: their recall is that of calls on calibrated probabilities."""
     half = np.array(["F", "M"])[np.arange(len(held_out)) % 2]
-    found = measure_final({"validation": validation, "test": held_out}, {"sex": half}, "d")
+    conditions = Conditions(dataset="d", synthetic=False, split="test")
+    found, points = evaluate_trained("a", {"validation": validation, "test": held_out}, {"sex": half}, conditions)
     again = choose_operating_points(validation, "d", "validation", "f1", "platt")
-    assert found.rules == again
+    assert points == again
     expected = again.measure(held_out, "test", METHOD)
     for name, of in found.splits["test"].findings.items():
         assert of.decision is not None
-        other = expected.findings[name].decision
-        assert other is not None
-        assert (of.decision.threshold, of.decision.recall) == (other.threshold, other.recall)
+        other = expected.findings[name]
+        assert (of.decision, of["recall"].value) == (other.decision, other["recall"].value)
     assert found.splits["test"].calibration == "platt on validation"
     assert found.splits["validation"].calibration == "none"  # nothing is applied to what it was chosen on
     assert found.splits["validation"].thresholds == "fixed at 0.5"
@@ -100,4 +101,4 @@ def test_a_runs_final_figures_apply_what_validation_chose_to_test(
     calibrated = again.calibrate(held_out.names, held_out.probabilities)[:, i]
     for group in sex.groups:
         positives = (half == group.group) & (held_out.targets[:, i] == 1)
-        assert group.recall == pytest.approx(float((calibrated[positives] >= cut).mean()))
+        assert group.recall.value == pytest.approx(float((calibrated[positives] >= cut).mean()))

@@ -14,7 +14,7 @@ from tests.present import all_present, present
 WHERE = ChosenOn(dataset="d", split="validation", images=1, images_sha256="0")
 
 
-def _spoilt(seed: int, slope: float, shift: float) -> Predictions:
+def _miscalibrated(seed: int, slope: float, shift: float) -> Predictions:
     """Honest probabilities whose logits were stretched and shifted."""
     rng = np.random.default_rng(seed)
     honest = 1 / (1 + np.exp(-(rng.normal(size=4000) * 1.5 - 1.5)))
@@ -25,18 +25,18 @@ def _spoilt(seed: int, slope: float, shift: float) -> Predictions:
 
 
 @pytest.mark.parametrize(("method", "shift"), [("temperature", 0.0), ("platt", 2.0), ("isotonic", 2.0)])
-def test_what_was_spoilt_is_mended_on_other_images(method: Method, shift: float) -> None:
-    fitted = fit_calibration(_spoilt(0, 2.0, shift), method, WHERE)
-    test = _spoilt(1, 2.0, shift)
+def test_what_is_miscalibrated_is_corrected_on_other_images(method: Method, shift: float) -> None:
+    fitted = fit_calibration(_miscalibrated(0, 2.0, shift), method, WHERE)
+    test = _miscalibrated(1, 2.0, shift)
     before = measure(test).findings["Mass"]
     after = measure(test, calibrated=fitted.apply(test.names, test.probabilities)).findings["Mass"]
-    assert present(after.ece) < 0.03 < present(before.ece)
-    assert present(after.brier) < present(before.brier)
-    assert after.auroc == before.auroc
+    assert present(after["ece"].value) < 0.03 < present(before["ece"].value)
+    assert present(after["brier"].value) < present(before["brier"].value)
+    assert after["auroc"] == before["auroc"]
 
 
 def test_platt_finds_the_line_that_was_laid_over_the_logits() -> None:
-    curve = fit_calibration(_spoilt(0, 2.0, 1.0), "platt", WHERE).curves["Mass"]
+    curve = fit_calibration(_miscalibrated(0, 2.0, 1.0), "platt", WHERE).curves["Mass"]
     assert curve is not None
     assert curve.slope == pytest.approx(0.5, rel=0.1)
     assert curve.intercept == pytest.approx(-0.5, abs=0.15)
@@ -44,7 +44,7 @@ def test_platt_finds_the_line_that_was_laid_over_the_logits() -> None:
 
 @pytest.mark.parametrize("method", ["temperature", "platt", "isotonic"])
 def test_the_order_is_kept(method: Method) -> None:
-    fitted = fit_calibration(_spoilt(0, 0.7, -1.0), method, WHERE)
+    fitted = fit_calibration(_miscalibrated(0, 0.7, -1.0), method, WHERE)
     grid = np.linspace(0, 1, 101)[:, None]
     applied = fitted.apply(("Mass",), grid)[:, 0]
     assert (np.diff(applied) >= 0).all()
@@ -53,7 +53,7 @@ def test_the_order_is_kept(method: Method) -> None:
 
 
 def test_separable_images_get_finite_curves() -> None:
-    separable = _spoilt(0, 1.0, 0.0)
+    separable = _miscalibrated(0, 1.0, 0.0)
     separable = separable.with_probabilities(np.where(separable.targets == 1, 0.9, 0.1))
     curve = fit_calibration(separable, "platt", WHERE).curves["Mass"]
     assert curve is not None
@@ -61,7 +61,7 @@ def test_separable_images_get_finite_curves() -> None:
 
 
 def test_one_kind_of_image_leaves_probabilities_as_they_are() -> None:
-    alone = _spoilt(0, 2.0, 1.0)
+    alone = _miscalibrated(0, 2.0, 1.0)
     alone.targets[:] = 0
     fitted = fit_calibration(alone, "platt", WHERE)
     assert fitted.curves == {"Mass": None}
@@ -69,7 +69,7 @@ def test_one_kind_of_image_leaves_probabilities_as_they_are() -> None:
 
 
 def test_unknown_labels_are_left_out() -> None:
-    part, whole = _spoilt(0, 2.0, 1.0), _spoilt(0, 2.0, 1.0)
+    part, whole = _miscalibrated(0, 2.0, 1.0), _miscalibrated(0, 2.0, 1.0)
     whole.targets[2000:] = np.nan
     assert fit_calibration(whole, "platt", WHERE) == fit_calibration(part.take(np.arange(2000)), "platt", WHERE)
 

@@ -26,28 +26,28 @@ def test_differences_are_second_less_first_whatever_the_order_of_images() -> Non
     second = _better(first).take(np.random.default_rng(0).permutation(len(first)))
     found = compare(first, second, METHOD, ("a", "b"))
     of = found.outputs["Mass"]
-    difference = present(of.difference)
+    difference = present(of.difference.value)
     i = first.column("Mass")
     again = _better(first)
     assert of.first == pytest.approx(roc_auc_score(first.targets[:, i], first.probabilities[:, i]), abs=1e-12)
     assert of.second == pytest.approx(roc_auc_score(again.targets[:, i], again.probabilities[:, i]), abs=1e-12)
     assert difference == pytest.approx(present(of.second) - present(of.first))
-    low, high = present(of.difference_ci)
+    low, high = present(of.difference.interval)
     assert 0 < low < difference < high
     assert of.p_delong is not None
     assert of.p_delong < 0.001
     assert found.macro.p_patients is not None
     assert found.macro.p_patients < 0.001
     assert found.macro_findings == 14
-    assert found.macro.difference == pytest.approx(
+    assert found.macro.difference.value == pytest.approx(
         present(measure(again).macro_auroc) - present(measure(first).macro_auroc)
     )
 
 
 def test_a_model_does_not_differ_from_itself() -> None:
     found = compare(made_up(), made_up(), METHOD)
-    assert found.macro.difference == 0
-    assert found.macro.difference_ci == (0.0, 0.0)
+    assert found.macro.difference.value == 0
+    assert found.macro.difference.interval == (0.0, 0.0)
     assert found.macro.p_delong == 1
 
 
@@ -55,10 +55,10 @@ def test_pairing_makes_intervals_of_similar_models_narrow() -> None:
     first = made_up()
     nearly = first.with_probabilities(np.clip(first.probabilities + 0.01 * first.targets, 0, 1))
     found = compare(first, nearly, METHOD)
-    alone = measure(first, method=METHOD).macro.auroc_ci
-    assert found.macro.difference_ci is not None
+    alone = measure(first, method=METHOD).macro["auroc"].interval
+    assert found.macro.difference.interval is not None
     assert alone is not None
-    assert found.macro.difference_ci[1] - found.macro.difference_ci[0] < 0.2 * (alone[1] - alone[0])
+    assert found.macro.difference.interval[1] - found.macro.difference.interval[0] < 0.2 * (alone[1] - alone[0])
 
 
 def test_chance_differences_are_called_significant_as_often_as_they_should() -> None:

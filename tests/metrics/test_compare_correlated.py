@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from chexvision.metrics.compare import compare
-from chexvision.metrics.delong import p_value
+from chexvision.metrics.compare import compare, p_value
 from chexvision.metrics.measure import measure
 from chexvision.metrics.predictions import Predictions
 from tests.evaluation.conftest import METHOD, made_up
@@ -33,7 +32,7 @@ def test_the_published_example_of_correlated_curves() -> None:
     for values, difference, p in ((albumin, 0.0108, 0.9102), (protein, -0.0780, 0.4561)):
         found = compare(kg, cancer(values, popind), METHOD)
         for of in (found.outputs["Cancer"], found.macro):
-            assert of.difference == pytest.approx(difference, abs=5e-5)
+            assert of.difference.value == pytest.approx(difference, abs=5e-5)
             assert of.p_delong == pytest.approx(p, abs=5e-5)
             assert of.p_patients == pytest.approx(p, abs=5e-5)  # one image a patient
         assert compare(cancer(values, popind), kg, METHOD).macro.p_delong == pytest.approx(p, abs=5e-5)
@@ -53,18 +52,18 @@ def test_the_mean_over_findings_has_the_variance_of_its_definition() -> None:
                 shares = (placed - placed.mean()) / np.sqrt(len(placed) * (len(placed) - 1))
                 signed[i, at] += sign * shares / 2
     variance = float((signed.sum(axis=0) ** 2).sum())
-    assert found.difference is not None
-    assert found.p_delong == pytest.approx(p_value(found.difference, variance**0.5), rel=1e-9)
+    assert found.difference.value is not None
+    assert found.p_delong == pytest.approx(p_value(found.difference.value, variance**0.5), rel=1e-9)
 
 
 def test_the_p_value_agrees_with_the_paired_bootstrap() -> None:
     first, second = related(5)
     method = METHOD.model_copy(update={"resamples": 1000})
     found = compare(first, second, method).macro
-    assert found.difference is not None and found.difference_ci is not None and found.p_delong is not None
-    error = (found.difference_ci[1] - found.difference_ci[0]) / (2 * 1.96)
-    assert found.p_delong == pytest.approx(p_value(found.difference, error), abs=0.03)
-    alone = measure(first, method=method).macro.auroc_ci
+    assert found.difference.value is not None and found.difference.interval is not None and found.p_delong is not None
+    error = (found.difference.interval[1] - found.difference.interval[0]) / (2 * 1.96)
+    assert found.p_delong == pytest.approx(p_value(found.difference.value, error), abs=0.03)
+    alone = measure(first, method=method).macro["auroc"].interval
     assert alone is not None
     assert error < 0.6 * (alone[1] - alone[0]) / (2 * 1.96)  # uncorrelated models would give 1.4
 

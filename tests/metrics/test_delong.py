@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chexvision.metrics.delong import contributions, p_value, standard_error
+from chexvision.metrics.compare import contributions, p_value, standard_error
 
 # DeLong, DeLong and Clarke-Pearson, Biometrics 1988: albumin, total protein and K-G score of patients with ovarian
 # cancer, and whether surgery helped (0: yes), in the 43 complete records that the documentation of SAS's PROC

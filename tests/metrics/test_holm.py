@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chexvision.metrics.compare import compare
-from chexvision.metrics.delong import holm
+from chexvision.metrics.compare import compare, holm
 from tests.evaluation.conftest import METHOD, made_up
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from chexvision.labels import FINDINGS
-from chexvision.metrics.literature import beside, literature_table
+from chexvision.labels import NIH
+from chexvision.metrics.literature import compare_with_literature, literature_table
 from chexvision.metrics.measure import measure
 from chexvision.metrics.predictions import images_sha256
 from chexvision.metrics.records import SplitMetrics
@@ -24,12 +24,14 @@ def _metrics_of(split: str) -> SplitMetrics:
 @pytest.mark.parametrize("split", ["official", "chexnet"])
 def test_only_the_same_images_make_published_figures_comparable(split: str) -> None:
     metrics = _metrics_of(split)
-    rows = beside(metrics)
+    rows = compare_with_literature(metrics)
     assert {row.published.split for row in rows if row.comparable} == {split}
     assert all(row.comparable for row in rows if row.published.split == split)
-    assert not any(row.comparable for row in beside(metrics.model_copy(update={"images_sha256": "0"})))
+    assert not any(
+        row.comparable for row in compare_with_literature(metrics.model_copy(update={"images_sha256": "0"}))
+    )
     fewer = metrics.model_copy(update={"macro": metrics.macro.model_copy(update={"findings": 13})})
-    assert not any(row.comparable for row in beside(fewer))
+    assert not any(row.comparable for row in compare_with_literature(fewer))
 
 
 def test_every_figure_says_where_it_is_from_and_agrees_with_its_findings() -> None:
@@ -39,8 +41,8 @@ def test_every_figure_says_where_it_is_from_and_agrees_with_its_findings() -> No
         assert of.reference.startswith("https://")
         assert of.split == "random" or of.split in table.splits
         if of.findings:
-            assert len(of.findings) == len(FINDINGS)
-            assert sum(of.findings) / len(FINDINGS) == pytest.approx(of.auroc, abs=1.5e-3)
+            assert len(of.findings) == len(NIH.findings)
+            assert sum(of.findings) / len(NIH.findings) == pytest.approx(of.auroc, abs=1.5e-3)
 
 
 @pytest.mark.parametrize(

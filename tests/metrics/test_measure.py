@@ -18,7 +18,9 @@ from sklearn.metrics import (
 )
 
 from chexvision.metrics.bootstrap import resample_patients
-from chexvision.metrics.measure import ECE_BINS, FIGURES, Measure, measure
+from chexvision.metrics.catalog import METRICS
+from chexvision.metrics.measure import measure
+from chexvision.metrics.weighted import ECE_BINS, Measure
 from tests.evaluation.conftest import METHOD, made_up
 from tests.present import all_present
 
@@ -33,16 +35,16 @@ def test_all_figures_agree_with_scikit_learn(seed: int, digits: int) -> None:
         of, scores, targets = metrics.findings[name], predictions.probabilities[:, i], predictions.targets[:, i]
         assert of.decision is not None
         calls = scores >= cut
-        assert of.auroc == pytest.approx(roc_auc_score(targets, scores), abs=1e-12)
-        assert of.auprc == pytest.approx(average_precision_score(targets, scores), abs=1e-12)
-        assert of.brier == pytest.approx(brier_score_loss(targets, scores), abs=1e-12)
-        assert of.decision.f1 == pytest.approx(f1_score(targets, calls, zero_division=0), abs=1e-12)
-        assert of.decision.recall == pytest.approx(recall_score(targets, calls), abs=1e-12)
-        assert of.decision.specificity == pytest.approx(recall_score(1 - targets, ~calls), abs=1e-12)
+        assert of["auroc"].value == pytest.approx(roc_auc_score(targets, scores), abs=1e-12)
+        assert of["auprc"].value == pytest.approx(average_precision_score(targets, scores), abs=1e-12)
+        assert of["brier"].value == pytest.approx(brier_score_loss(targets, scores), abs=1e-12)
+        assert of["f1"].value == pytest.approx(f1_score(targets, calls, zero_division=0), abs=1e-12)
+        assert of["recall"].value == pytest.approx(recall_score(targets, calls), abs=1e-12)
+        assert of["specificity"].value == pytest.approx(recall_score(1 - targets, ~calls), abs=1e-12)
         if calls.any():
-            assert of.decision.precision == pytest.approx(precision_score(targets, calls), abs=1e-12)
+            assert of["precision"].value == pytest.approx(precision_score(targets, calls), abs=1e-12)
         assert of.decision.true_positives == int((calls & (targets == 1)).sum())
-        assert of.ece == pytest.approx(_ece(scores, targets), abs=1e-12)
+        assert of["ece"].value == pytest.approx(_ece(scores, targets), abs=1e-12)
 
 
 def _ece(scores: np.ndarray, targets: np.ndarray) -> float:
@@ -69,7 +71,7 @@ def test_each_resample_is_the_figure_of_the_drawn_images() -> None:
         )
         again = predictions.take(rows)
         alone = Measure(again, thresholds=dict.fromkeys(predictions.names, 0.5), fewest=1).once()
-        for name in FIGURES:
+        for name in METRICS:
             np.testing.assert_allclose(figures[name][:, b], alone[name][:, 0], atol=1e-12)
 
 
@@ -81,8 +83,8 @@ def test_unknown_labels_are_masked_and_counted() -> None:
     rest = measure(whole.take(np.arange(50, 200)))
     name = whole.names[3]
     assert metrics.findings[name].unknown == 50
-    assert metrics.findings[name].auroc == rest.findings[name].auroc
-    assert metrics.findings[name].brier == pytest.approx(rest.findings[name].brier)
+    assert metrics.findings[name]["auroc"].value == rest.findings[name]["auroc"].value
+    assert metrics.findings[name]["brier"].value == pytest.approx(rest.findings[name]["brier"].value)
     assert metrics.findings[name].decision == rest.findings[name].decision
 
 
@@ -91,12 +93,12 @@ def test_a_finding_without_positives_is_left_out_of_the_mean_which_says_so() -> 
     predictions.targets[:, 2] = 0
     metrics = measure(predictions, method=METHOD)
     left = predictions.names[2]
-    assert metrics.findings[left].auroc is None
-    assert metrics.findings[left].auroc_ci is None
+    assert metrics.findings[left]["auroc"].value is None
+    assert metrics.findings[left]["auroc"].interval is None
     assert metrics.macro.left_out == (left,)
     assert metrics.macro.findings == 13
-    others = [of.auroc for name, of in metrics.findings.items() if name != left]
-    assert metrics.macro.auroc == pytest.approx(np.mean(all_present(others)))
+    others = [of["auroc"].value for name, of in metrics.findings.items() if name != left]
+    assert metrics.macro["auroc"].value == pytest.approx(np.mean(all_present(others)))
 
 
 def test_intervals_hold_their_figures() -> None:
@@ -104,10 +106,10 @@ def test_intervals_hold_their_figures() -> None:
     for of in (*metrics.findings.values(), metrics.binary):
         assert of is not None
         for value, ends in (
-            (of.auroc, of.auroc_ci),
-            (of.auprc, of.auprc_ci),
-            (of.brier, of.brier_ci),
-            (of.ece, of.ece_ci),
+            (of["auroc"].value, of["auroc"].interval),
+            (of["auprc"].value, of["auprc"].interval),
+            (of["brier"].value, of["brier"].interval),
+            (of["ece"].value, of["ece"].interval),
         ):
             assert value is not None
             assert ends is not None

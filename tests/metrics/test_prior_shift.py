@@ -82,7 +82,7 @@ def test_correction_repairs_calibration_where_only_the_prevalence_differs(rules:
         assert of.ece[1] < of.ece[0] / 3
         assert of.brier[1] < of.brier[0]
     again = rules.measure(test, "test", METHOD)
-    assert shift.outputs["Mass"].ece[0] == again.findings["Mass"].ece
+    assert shift.outputs["Mass"].ece[0] == again.findings["Mass"]["ece"].value
     assert shift.macro_ece == pytest.approx(
         tuple(np.mean([shift.outputs[name].ece[i] for name in ("Effusion", "Mass")]) for i in (0, 1))
     )

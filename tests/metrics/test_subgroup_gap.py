@@ -55,7 +55,7 @@ def test_without_a_difference_five_in_a_hundred_data_sets_show_a_gap(kind: str) 
     gaps = [_gap(seed, kind) for seed in range(DATASETS)]
     assert {gap.pairs for gap in gaps} <= {6, 10}
     by_p_value = sum(gap.p_value is not None and gap.p_value < 0.05 for gap in gaps)
-    by_interval = sum(gap.difference_ci is not None and gap.difference_ci[0] > 0 for gap in gaps)
+    by_interval = sum(gap.difference.interval is not None and gap.difference.interval[0] > 0 for gap in gaps)
     for false_positives in (by_p_value, by_interval):
         assert false_positives <= 18  # 99.7 % of 200 data sets with a rate of 5 %
 
@@ -66,5 +66,5 @@ def test_a_real_gap_is_found_and_its_groups_are_named() -> None:
     assert len(found) >= 16
     assert sum(gap.worst == "18-39" for gap in found) >= 15
     for gap in found:
-        assert gap.difference_ci is not None
-        assert gap.difference_ci[0] > -0.01
+        assert gap.difference.interval is not None
+        assert gap.difference.interval[0] > -0.01

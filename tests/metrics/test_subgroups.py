@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from chexvision.metrics.bootstrap import interval, resample_patients
-from chexvision.metrics.measure import Measure, measure
+from chexvision.metrics.measure import measure
 from chexvision.metrics.subgroups import group_images, measure_subgroups
+from chexvision.metrics.weighted import Measure
 from tests.evaluation.conftest import METHOD, made_up
 
 
@@ -29,11 +30,11 @@ def test_a_group_is_measured_as_if_it_were_alone() -> None:
         alone = measure(predictions.take(sex == group.group), thresholds={"Abnormal": 0.4})
         assert group.images == alone.images
         assert group.patients == alone.patients
-        assert group.macro_auroc == pytest.approx(alone.macro_auroc)
-        assert group.binary_auroc == pytest.approx(alone.binary_auroc)
-        assert group.recall == alone.binary.decision.recall  # type: ignore[union-attr]
-        assert group.specificity == alone.binary.decision.specificity  # type: ignore[union-attr]
-        assert group.findings["Mass"].auroc == pytest.approx(alone.findings["Mass"].auroc)
+        assert group.macro_auroc.value == pytest.approx(alone.macro_auroc)
+        assert group.binary_auroc.value == pytest.approx(alone.binary_auroc)
+        assert group.recall.value == alone.binary["recall"].value  # type: ignore[index]
+        assert group.specificity.value == alone.binary["specificity"].value  # type: ignore[index]
+        assert group.findings["Mass"].auroc.value == pytest.approx(alone.findings["Mass"]["auroc"].value)
 
 
 def test_all_groups_share_the_draws_of_all_patients() -> None:
@@ -45,7 +46,7 @@ def test_all_groups_share_the_draws_of_all_patients() -> None:
         targets = np.where((sex == group.group)[:, None], predictions.targets, np.nan)
         masked = Measure(replace(predictions, targets=targets), only=("auroc",)).under(draws)["auroc"]
         i = predictions.column("Mass")
-        assert group.findings["Mass"].auroc_ci == pytest.approx(interval(masked[i], METHOD.level))
+        assert group.findings["Mass"].auroc.interval == pytest.approx(interval(masked[i], METHOD.level))
 
 
 def test_a_real_gap_is_found_with_an_interval_above_zero() -> None:
@@ -57,8 +58,8 @@ def test_a_real_gap_is_found_with_an_interval_above_zero() -> None:
     (found,) = measure_subgroups(predictions.with_probabilities(worse), {"view": view}, METHOD)
     assert found.gap is not None
     assert (found.gap.best, found.gap.worst) == ("PA", "AP")
-    assert found.gap.difference_ci is not None
-    assert found.gap.difference_ci[0] > 0.1
+    assert found.gap.difference.interval is not None
+    assert found.gap.difference.interval[0] > 0.1
 
 
 def test_a_group_compared_with_its_own_copy_has_no_gap() -> None:
@@ -68,8 +69,8 @@ def test_a_group_compared_with_its_own_copy_has_no_gap() -> None:
     both = predictions.take(twice)
     (found,) = measure_subgroups(both, {"view": np.repeat(["AP", "PA"], 400)}, METHOD)
     assert found.gap is not None
-    assert found.gap.difference == 0
-    assert found.gap.difference_ci == (0, 0)
+    assert found.gap.difference.value == 0
+    assert found.gap.difference.interval == (0, 0)
 
 
 def test_small_groups_are_noted_and_not_compared() -> None:
@@ -79,7 +80,7 @@ def test_small_groups_are_noted_and_not_compared() -> None:
     small = found.groups[0]
     assert small.group == "AP"
     assert small.note == "40 images are too few to compare (fewer than 100)"
-    assert small.macro_auroc is None
+    assert small.macro_auroc.value is None
     assert found.gap is None
 
 
@@ -90,7 +91,7 @@ def test_findings_that_one_group_lacks_are_left_out_for_all() -> None:
     (found,) = measure_subgroups(predictions, {"sex": sex}, METHOD)
     assert predictions.names[0] not in found.macro_findings
     assert len(found.macro_findings) == 13
-    assert found.groups[0].findings[predictions.names[0]].auroc is None
+    assert found.groups[0].findings[predictions.names[0]].auroc.value is None
 
 
 def test_an_attribute_with_one_group_is_left_out() -> None:
@@ -105,7 +106,7 @@ def test_a_group_with_few_cases_does_not_shorten_the_mean_of_the_others() -> Non
     (found,) = measure_subgroups(predictions, {"age": age}, METHOD)
     assert len(found.macro_findings) == 14
     oldest = next(group for group in found.groups if group.group == "80+")
-    assert oldest.macro_auroc is None
+    assert oldest.macro_auroc.value is None
     assert oldest.note == "too few cases to compare: enough of 5 of 14 findings"
     assert found.gap is not None
     assert found.gap.pairs == 1

@@ -34,8 +34,8 @@ def test_no_other_threshold_does_better(seed: int, digits: int) -> None:
         return
 
     def at(threshold: float) -> tuple[float, float, float]:
-        decision = present(_at(predictions, threshold).decision)
-        return present(decision.f1), present(decision.recall), present(decision.specificity)
+        of = _at(predictions, threshold)
+        return present(of["f1"].value), present(of["recall"].value), present(of["specificity"].value)
 
     def chosen(rule: str) -> tuple[float, float, float]:
         return at(present(choose_thresholds(predictions, rule, WHERE).values["Mass"]))

@@ -10,13 +10,17 @@ import pytest
 from rich.console import Console
 
 from chexvision.evaluation.external import measure_other
+from chexvision.metrics.catalog import METRICS
 from chexvision.metrics.compare import compare
-from chexvision.metrics.measure import FIGURES, Measure, measure
+from chexvision.metrics.estimate import Estimate
+from chexvision.metrics.measure import measure
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.records import MIN_CASES, reason_if_few
 from chexvision.metrics.subgroups import measure_subgroups
-from chexvision.report import console_tables as tables
-from chexvision.report.html_tables import comparison_table, findings_table, other_set_table, subgroup_table
+from chexvision.metrics.weighted import Measure
+from chexvision.report.evaluation_tables import comparison_table, metrics_table, other_set_tables, subgroup_table
+from chexvision.report.html import table_html
+from chexvision.report.table import Table, print_table
 from tests.evaluation.conftest import METHOD, made_up
 
 LACKS = "Hernia"
@@ -36,10 +40,9 @@ def _with_cases(positive_patients: int, images: int = 1) -> Predictions:
     return predictions
 
 
-def _printed(*what: object) -> str:
+def _printed(table: Table) -> str:
     console = Console(file=io.StringIO(), width=250)
-    for of, show in zip(what[::2], what[1::2], strict=True):
-        show(console, of)  # type: ignore[operator]
+    print_table(console, table)
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
@@ -56,19 +59,18 @@ def test_one_case_more_makes_the_difference() -> None:
     assert (below.macro.findings, enough.macro.findings) == (13, 14)
     assert below.macro.left_out == (LACKS,)
     of = below.findings[LACKS]
-    assert (of.auroc, of.auroc_ci, of.auprc, of.brier, of.ece) == (None,) * 5
+    assert of.estimates == dict.fromkeys(METRICS, Estimate())
     assert of.decision is not None
-    assert of.decision.f1 is of.decision.recall is of.decision.specificity is of.decision.precision is None
     assert of.decision.true_positives == of.positives == of.positive_patients == MIN_CASES - 1
     assert of.too_few == reason_if_few(MIN_CASES - 1, of.negative_patients)
-    assert enough.findings[LACKS].auroc == 1
+    assert enough.findings[LACKS]["auroc"].value == 1
     assert enough.findings[LACKS].too_few is None
 
 
 def test_ten_images_of_one_patient_are_one_case() -> None:
     of = measure(_with_cases(3, images=4)).findings[LACKS]
     assert (of.positives, of.positive_patients) == (12, 3)
-    assert of.auroc is None
+    assert of["auroc"].value is None
     assert of.too_few is not None
     assert of.too_few.startswith("positive images of 3 and negative images of ")
 
@@ -78,21 +80,21 @@ def test_a_lack_of_either_kind_leaves_no_figure(kind: int) -> None:
     predictions = made_up(300, 100)
     predictions.targets[:, 2] = kind
     figures = Measure(predictions, thresholds={predictions.names[2]: 0.5}).once()
-    for name in FIGURES:
+    for name in METRICS:
         assert np.isnan(figures[name][2, 0])
 
 
 def test_tables_say_too_few_instead_of_one() -> None:
     metrics = measure(_with_cases(4), method=METHOD)
     for row in (
-        _row(_printed(metrics, lambda c, of: tables.print_metrics(c, of, "model")), LACKS),
-        _html_row(findings_table(metrics), LACKS),
+        _row(_printed(metrics_table(metrics, "model")), LACKS),
+        _html_row(table_html(metrics_table(metrics, "model")), LACKS),
     ):
         assert "too few" in row
         assert not re.search(r"\b[01]\.\d{3}\s*\(", row)
-    said = _printed(metrics, lambda c, of: tables.print_metrics(c, of, "model"))
+    said = _printed(metrics_table(metrics, "model"))
     assert (
-        f"left out of the mean, too few cases (fewer than {MIN_CASES} patients with or without it): {LACKS}" in said
+        f"Left out of the mean, too few cases (fewer than {MIN_CASES} patients with or without it): {LACKS}" in said
     )
 
 
@@ -100,11 +102,12 @@ def test_comparisons_say_too_few() -> None:
     predictions = _with_cases(4)
     found = compare(predictions, predictions.with_probabilities(predictions.probabilities**2), METHOD)
     of = found.outputs[LACKS]
-    assert (of.first, of.second, of.difference, of.difference_ci, of.p_delong, of.p_patients) == (None,) * 6
+    assert (of.first, of.second, of.p_delong, of.p_patients) == (None,) * 4
+    assert of.difference == Estimate()
     assert of.too_few is not None
     assert found.macro_findings == 13
-    assert "too few" in _row(_printed(found, tables.print_comparison), LACKS)
-    assert "too few" in _html_row(comparison_table(found), LACKS)
+    assert "too few" in _row(_printed(comparison_table(found)), LACKS)
+    assert "too few" in _html_row(table_html(comparison_table(found)), LACKS)
 
 
 def test_subgroups_say_too_few() -> None:
@@ -115,33 +118,33 @@ def test_subgroups_say_too_few() -> None:
     predictions.targets[sex == "F", predictions.column(LACKS)] = 0
     (found,) = measure_subgroups(predictions, {"sex": sex}, METHOD, thresholds={"Abnormal": 0.5})
     women = found.groups[0]
-    assert women.binary_auroc is women.recall is women.specificity is None
+    assert women.binary_auroc == women.recall == women.specificity == Estimate()
     assert women.binary_too_few is not None
-    assert women.findings[LACKS].auroc is None
+    assert women.findings[LACKS].auroc.value is None
     assert women.findings[LACKS].too_few is not None
     assert LACKS not in found.macro_findings
-    assert "too few" in _row(_printed((found,), tables.print_subgroups), "F ")
-    assert "too few" in _html_row(subgroup_table(found), "F")
+    assert "too few" in _row(_printed(subgroup_table(found)), "F ")
+    assert "too few" in _html_row(table_html(subgroup_table(found)), "F")
 
 
 def test_other_sets_say_too_few() -> None:
     here, there = made_up(600, 200, 0), _with_cases(4)
     found = measure_other("elsewhere", "map", there, here, METHOD)
     gap = found.gaps[LACKS]
-    assert gap.here is not None
-    assert (gap.there, gap.there_ci, gap.difference) == (None,) * 3
+    assert gap.here.value is not None
+    assert gap.there == gap.difference == Estimate()
     assert gap.too_few is not None
     assert gap.too_few.startswith("there: positive images of 4")
     assert LACKS not in found.macro.targets
-    assert "too few" in _row(_printed(found, tables.print_other_set), LACKS)
-    assert "too few" in _html_row(other_set_table(found), LACKS)
+    assert "too few" in _row(_printed(other_set_tables(found)[0]), LACKS)
+    assert "too few" in _html_row(table_html(other_set_tables(found)[0]), LACKS)
 
 
 def test_without_any_finding_the_mean_is_null() -> None:
     predictions = made_up(60, 9)
     metrics = measure(predictions)
-    assert metrics.macro.auroc is None
+    assert metrics.macro["auroc"].value is None
     assert metrics.macro.findings == 0
     assert len(metrics.macro.left_out) == 14
-    said = _printed(metrics, lambda c, of: tables.print_metrics(c, of, "model"))
+    said = _printed(metrics_table(metrics, "model"))
     assert "too few" in _row(said, "mean of 0")

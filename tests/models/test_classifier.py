@@ -10,7 +10,7 @@ from torch import nn
 from chexvision.backbones import BACKBONES
 from chexvision.config import ClaheConfig
 from chexvision.errors import ChexError, UsageError
-from chexvision.labels import FINDINGS
+from chexvision.labels import NIH, LabelSpace
 from chexvision.models import CheXVision
 from chexvision.models.classifier import build_backbone, build_model
 from chexvision.preprocessing import Preprocessing
@@ -85,8 +85,8 @@ def test_a_saved_model_comes_back_bit_for_bit_with_all_that_prediction_needs(
     model = CheXVision(backbone="se_resnet34", hidden_features=0, dropout=0.5, preprocessing=preprocessing).eval()
     model.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    assert config["findings"] == list(FINDINGS)
-    assert config["format"] == 1
+    assert config["label_space"] == {"findings": list(NIH.findings), "normal": "No Finding", "abnormal": "Abnormal"}
+    assert config["format"] == 2
     assert config["preprocessing"] == {
         "shard_size": 128,
         "image_size": 96,
@@ -109,7 +109,7 @@ def test_a_config_from_before_formats_were_numbered_is_read_as_it_was(tmp_path: 
     model.save_pretrained(tmp_path)
     old = {
         "backbone": "se_resnet34", "clahe_clip_limit": 0, "clahe_tiles": 8, "dropout": 0.3,
-        "findings": list(FINDINGS), "hidden_features": 0, "image_size": 96, "something_else": True,
+        "findings": list(NIH.findings), "hidden_features": 0, "image_size": 96, "something_else": True,
     }  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(old))
     loaded = CheXVision.from_pretrained(tmp_path)
@@ -119,6 +119,20 @@ def test_a_config_from_before_formats_were_numbered_is_read_as_it_was(tmp_path: 
     assert (made.mean, made.std) == (0.449, 0.226)
     loaded.save_pretrained(tmp_path)
     assert CheXVision.from_pretrained(tmp_path).preprocessing == made
+
+
+def test_a_config_of_format_1_is_of_the_findings_that_it_names(tmp_path: Path) -> None:
+    small = LabelSpace(findings=("Mass", "Nodule"))
+    model = CheXVision(backbone="se_resnet34", hidden_features=0, label_space=small).eval()
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["label_space"]
+    (tmp_path / "config.json").write_text(json.dumps(config | {"format": 1, "findings": ["Mass", "Nodule"]}))
+    loaded = CheXVision.from_pretrained(tmp_path)
+    assert loaded.label_space == small
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(model(images)["multilabel_logits"], loaded(images)["multilabel_logits"])
 
 
 def test_images_are_normalized_by_the_models_own_mean_and_deviation() -> None:
@@ -146,7 +160,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     CheXVision(backbone="se_resnet34", hidden_features=0).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_features": 32}))
-    with pytest.raises(ChexError, match="does not hold this model's weights"):
+    with pytest.raises(ChexError, match="does not contain this model's weights"):
         CheXVision.from_pretrained(tmp_path)
     (tmp_path / "config.json").unlink()
     with pytest.raises(ChexError, match=r"no config\.json"):
@@ -166,7 +180,7 @@ def test_imagenet_weights_that_cannot_be_had_are_one_clear_error(
 def test_imagenet_weights_are_loaded_from_torchvisions_own_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file of the right name and form stands in for the download; every backbone weight comes from it."""
+    """A file of the right name and form replaces the download; every backbone weight comes from it."""
     import torchvision
 
     torch.manual_seed(5)

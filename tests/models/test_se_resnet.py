@@ -1,4 +1,4 @@
-"""SE-ResNet-34 beside its papers and torchvision's ResNet-34."""
+"""SE-ResNet-34 compared with its papers and torchvision's ResNet-34."""
 
 from __future__ import annotations
 

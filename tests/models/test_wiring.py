@@ -26,7 +26,7 @@ def test_pooled_features_go_through_the_hidden_layer_to_both_heads() -> None:
         torch.testing.assert_close(logits[name], F.linear(before.relu(), head.weight, head.bias))
 
 
-def test_dropout_drops_as_much_of_the_features_as_the_recipe_says() -> None:
+def test_dropout_drops_the_recipes_share_of_the_features() -> None:
     model = CheXVision(backbone="tiny", hidden_features=0, dropout=0.4).train()
     dropped = model.neck(torch.ones(200, 16)) == 0
     assert float(dropped.float().mean()) == pytest.approx(0.4, abs=0.05)

@@ -28,7 +28,7 @@ def write(path: Path, *lines: str) -> Path:
     ],
     ids=["2020", "2017 with its last comma", "copy with other heads and a BOM", "sex"],
 )
-def test_both_editions_mean_the_same(tmp_path: Path, head: str, row: str) -> None:
+def test_both_editions_give_the_same_entries(tmp_path: Path, head: str, row: str) -> None:
     assert read_metadata(write(tmp_path / "m.csv", head, row)) == {
         "00000001_000.png": Entry("Cardiomegaly|Emphysema", 1, 58, "M", "PA", 3, 2682, 2749)
     }
@@ -42,7 +42,7 @@ def test_ages_are_years(tmp_path: Path, text: str, years: int | None) -> None:
     assert entry.age == years
 
 
-def test_missing_columns_are_all_named_in_one_line(tmp_path: Path) -> None:
+def test_all_missing_columns_are_listed(tmp_path: Path) -> None:
     head = HEAD_2020.replace("Finding Labels", "Labels").replace("Patient ID", "Patient")
     with pytest.raises(UsageError, match="no column 'Finding Labels', 'Patient ID'"):
         read_metadata(write(tmp_path / "m.csv", head, ROW))
@@ -52,25 +52,25 @@ def test_missing_columns_are_all_named_in_one_line(tmp_path: Path) -> None:
     ("lines", "message"),
     [
         ((ROW.replace(",1,058Y", ",one,058Y"),), "line 2: 'one' is not a whole number"),
-        ((ROW, ROW), "line 3: 00000001_000.png is named a second time"),
+        ((ROW, ROW), "line 3: 00000001_000.png is listed twice"),
         (("00000001_000.png,No Finding",), "line 2: 2 cells"),
         ((), "describes no image"),
     ],
 )
-def test_a_broken_row_is_refused_naming_its_line(tmp_path: Path, lines: tuple[str, ...], message: str) -> None:
+def test_invalid_row_is_refused_with_its_line(tmp_path: Path, lines: tuple[str, ...], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read_metadata(write(tmp_path / "m.csv", HEAD_2020, *lines))
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_are_metadata_or_one_clear_error(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+def test_arbitrary_bytes_are_refused_with_one_error(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.mktemp("m") / "m.csv"
     path.write_bytes(data)
     with pytest.raises(UsageError):
         read_metadata(path)
 
 
-def test_the_whole_release_is_read(real_data: Path) -> None:
+def test_the_complete_release_is_read(real_data: Path) -> None:
     entries = read_metadata(real_data / "Data_Entry_2017_v2020.csv.gz")
     assert len(entries) == 112_120
     assert len({entry.patient_id for entry in entries.values()}) == 30_805
@@ -93,7 +93,7 @@ def test_file_is_found_as_deep_as_kaggle_mounts_the_release(tmp_path: Path, fold
         (["Data_Entry_2017.csv", "a/Data_Entry_2017_v2020.csv.gz"], r"2 files Data_Entry_2017\*\.csv\*"),
     ],
 )
-def test_file_that_is_missing_or_one_of_several_is_asked_for(tmp_path: Path, files: list[str], message: str) -> None:
+def test_missing_or_ambiguous_file_is_refused(tmp_path: Path, files: list[str], message: str) -> None:
     for name in files:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

@@ -1,4 +1,4 @@
-"""The packaged facts of the release: counts that everybody knows, and the public lists themselves."""
+"""The packaged facts of the release: the published counts, and the public lists."""
 
 from __future__ import annotations
 

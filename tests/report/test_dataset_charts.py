@@ -11,12 +11,12 @@ import pytest
 
 from chexvision.cli import main
 from chexvision.errors import ChexError
-from chexvision.labels import FINDINGS
+from chexvision.labels import NIH
 from chexvision.report.dataset_charts import write_plots
 from chexvision.shards.columns import folder_place
 from chexvision.shards.info import describe
 
-NAMES = {"prevalence", "co-occurrence", "age", "sex", "view", "labels-an-image", "images-a-patient"}
+NAMES = {"prevalence", "co-occurrence", "age", "sex", "view", "labels-per-image", "images-per-patient"}
 
 
 def _texts(path: Path) -> list[str]:
@@ -39,8 +39,8 @@ def test_the_plots_show_what_info_counts(synthetic_shards: Path, tmp_path: Path)
     assert {path.stem for path in paths} == NAMES
     counted = describe(place).splits
     shown = _texts(tmp_path / "prevalence.svg")
-    for finding in FINDINGS:
-        at = shown.index(finding.replace("_", " "))
+    for finding in NIH.findings:
+        at = shown.index(finding)
         shares = [f"{100 * split.findings[finding] / split.images:.1f} %" for split in counted.values()]
         assert [text if text != "0" else "0.0 %" for text in shown[at + 1 : at + 4]] == shares
     views = _texts(tmp_path / "view.svg")
@@ -55,7 +55,7 @@ def test_co_occurrence_is_a_share_of_the_rows_finding(tmp_path: Path) -> None:
     assert titles == ["Nodule in 25.0% of Mass (1 images)", "Mass in 100.0% of Nodule (1 images)"]
 
 
-def test_shards_without_metadata_are_drawn_as_unknown(tmp_path: Path) -> None:
+def test_shards_without_metadata_are_shown_as_unknown(tmp_path: Path) -> None:
     folder = _shards(tmp_path / "shards", ["Mass", "No Finding"])
     write_plots(folder_place(folder), tmp_path)
     for name in ("age", "sex", "view"):
@@ -63,15 +63,15 @@ def test_shards_without_metadata_are_drawn_as_unknown(tmp_path: Path) -> None:
         assert texts[texts.index("unknown") + 1] == "100.0 %"
 
 
-def test_images_a_patient_counts_patients(tmp_path: Path) -> None:
+def test_images_per_patient_counts_patients(tmp_path: Path) -> None:
     folder = _shards(tmp_path / "shards", ["Mass"] * 5, patient_id=[1, 1, 1, 2, 3])
     write_plots(folder_place(folder), tmp_path)
-    texts = _texts(tmp_path / "images-a-patient.svg")
+    texts = _texts(tmp_path / "images-per-patient.svg")
     shares = {row: texts[texts.index(row) + 1] for row in ("1", "2", "3–5", "6–10", "21+")}
     assert shares == {"1": "66.7 %", "2": "0", "3–5": "33.3 %", "6–10": "0", "21+": "0"}
 
 
-def test_equal_shards_give_equal_files_that_follow_the_colour_scheme(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_equal_shards_give_equal_files_that_follow_the_color_scheme(synthetic_shards: Path, tmp_path: Path) -> None:
     first, second = (write_plots(folder_place(synthetic_shards), tmp_path / name) for name in "ab")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert all("prefers-color-scheme:dark" in path.read_text() for path in first)
@@ -88,7 +88,7 @@ def test_shards_of_nothing_and_unknown_labels_are_named(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_info_draws_plots_and_still_prints_its_table(
+def test_info_writes_plots_and_still_prints_its_table(
     synthetic_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_:

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from huggingface_hub import ModelCard, ModelCardData
 
-from chexvision.artifact.contents import Hardware, Metrics, RunInfo, read_run
+from chexvision.artifact.contents import Hardware, RunInfo, read_run
+from chexvision.artifact.metrics_file import Conditions, Evaluation
 from chexvision.errors import ChexError
-from chexvision.evaluation.final import Final, measure_final
+from chexvision.evaluation.protocol import evaluate_trained
 from chexvision.hub.reference import RepoRef
-from chexvision.labels import FINDINGS
+from chexvision.labels import NIH
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.subgroups import group_images
 from chexvision.provenance import Provenance
@@ -46,26 +47,18 @@ def _of_other_patients(predictions: Predictions) -> Predictions:
     )
 
 
+CONDITIONS = Conditions(
+    dataset=f"user/xrays@{SHA}", synthetic=False, split="test", division=SPLIT, image_size=320, epoch=7
+)
+
+
 @pytest.fixture(scope="module")
-def final() -> Final:
+def metrics() -> Evaluation:
     test = made_up(600, 250, 1)
     sex: list[str | None] = ["F" if patient % 2 else "M" for patient in test.patients.tolist()]
     groups = group_images(sex, [50] * 600, ["PA"] * 600, [0] * 600)
-    return measure_final({"validation": _of_other_patients(made_up(400, 150, 0)), "test": test}, groups, "u/d")
-
-
-@pytest.fixture(scope="module")
-def metrics(final: Final) -> Metrics:
-    return Metrics(
-        dataset=f"user/xrays@{SHA}",
-        synthetic=False,
-        split=SPLIT,
-        image_size=320,
-        epoch=7,
-        splits=final.splits,
-        subgroups=final.subgroups,
-        published=final.published,
-    )
+    validation = _of_other_patients(made_up(400, 150, 0))
+    return evaluate_trained("densenet", {"validation": validation, "test": test}, groups, CONDITIONS)[0]
 
 
 @pytest.fixture(scope="module")
@@ -84,38 +77,38 @@ def info() -> RunInfo:
     )
 
 
-def test_every_finding_has_a_row_with_interval_and_threshold(metrics: Metrics, info: RunInfo) -> None:
+def test_every_finding_has_a_row_with_interval_and_threshold(metrics: Evaluation, info: RunInfo) -> None:
     text = render_card(metrics, info, "CheXVision densenet", ["roc.svg"])
     test = metrics.splits["test"]
     section = text[text.index("### Test") : text.index("### Validation")]
-    for finding in FINDINGS:
+    for finding in NIH.findings:
         of = test.findings[finding]
-        assert of.auroc_ci is not None
+        auroc, (low, high) = present(of["auroc"].value), present(of["auroc"].interval)
         assert of.decision is not None
         row = next(line for line in section.splitlines() if line.startswith(f"| {finding} |"))
-        assert f"{of.auroc:.3f} ({of.auroc_ci[0]:.3f}–{of.auroc_ci[1]:.3f})" in row
+        assert f"{auroc:.3f} ({low:.3f}–{high:.3f})" in row
         assert f" {of.decision.threshold:.3f} " in row
     assert "Thresholds: f1 on validation. Calibration: platt on validation." in section
     assert "600 images of" in section
     assert "bootstrap over patients, 1,000 resamples" in section
 
 
-def test_validation_is_measured_without_what_was_chosen_on_it(metrics: Metrics, info: RunInfo) -> None:
+def test_validation_is_measured_without_what_was_chosen_on_it(metrics: Evaluation, info: RunInfo) -> None:
     text = render_card(metrics, info, "CheXVision densenet")
     section = text[text.index("### Validation") :]
     assert "Thresholds: fixed at 0.5. Calibration: none." in section
 
 
-def test_subgroups_published_figures_and_pictures_are_there(metrics: Metrics, info: RunInfo) -> None:
+def test_subgroups_literature_and_charts_are_there(metrics: Evaluation, info: RunInfo) -> None:
     text = render_card(metrics, info, "CheXVision densenet", ["roc.svg"])
     assert "### Subgroups of test" in text
-    assert "| sex | F |" in text
+    assert "| sex | images |" in text and "\n| F | " in text
     assert "CheXNet" in text
     assert "no: its division was not published" in text
     assert "](figures/roc.svg)" in text
 
 
-def test_the_hub_reads_the_results_from_it(metrics: Metrics, info: RunInfo) -> None:
+def test_the_hub_reads_the_results_from_it(metrics: Evaluation, info: RunInfo) -> None:
     data = ModelCard(render_card(metrics, info, "CheXVision densenet")).data
     assert isinstance(data, ModelCardData)
     results = present(data.eval_results)
@@ -124,11 +117,11 @@ def test_the_hub_reads_the_results_from_it(metrics: Metrics, info: RunInfo) -> N
     for split in ("validation", "test"):
         of = metrics.splits[split]
         assert found[split, "Macro AUROC"] == pytest.approx(of.macro_auroc, abs=1e-4)
-        assert found[split, "Macro F1"] == pytest.approx(of.macro.f1, abs=1e-4)
+        assert found[split, "Macro F1"] == pytest.approx(of.macro["f1"].value, abs=1e-4)
     assert {result.dataset_revision for result in results} == {SHA}
 
 
-def test_commands_name_the_repository_that_it_is_published_to(metrics: Metrics, info: RunInfo) -> None:
+def test_commands_name_the_repository_that_it_is_published_to(metrics: Evaluation, info: RunInfo) -> None:
     to = RepoRef("chex/model")
     text = render_card(metrics, info, "CheXVision densenet", to=to)
     assert "USER" not in text
@@ -138,7 +131,7 @@ def test_commands_name_the_repository_that_it_is_published_to(metrics: Metrics, 
 
 @pytest.mark.parametrize("to", [None, Path("/home/somebody/model")])
 def test_without_a_repository_commands_name_the_cards_own_folder(
-    to: Path | None, metrics: Metrics, info: RunInfo
+    to: Path | None, metrics: Evaluation, info: RunInfo
 ) -> None:
     text = render_card(metrics, info, "CheXVision densenet", to=to)
     assert "chexvision predict . chest.png" in text
@@ -149,7 +142,7 @@ def test_without_a_repository_commands_name_the_cards_own_folder(
 
 @pytest.mark.parametrize("before", [None, RepoRef("other/model")])
 def test_a_card_that_is_published_later_is_as_if_the_repository_had_been_known(
-    before: RepoRef | None, metrics: Metrics, info: RunInfo
+    before: RepoRef | None, metrics: Evaluation, info: RunInfo
 ) -> None:
     to, run_id = RepoRef("chex/model"), info.provenance.run_id
     card = render_card(metrics, info, "CheXVision densenet", ["roc.svg"], to=before)
@@ -159,7 +152,7 @@ def test_a_card_that_is_published_later_is_as_if_the_repository_had_been_known(
     assert with_destination("# A card by hand\n", to, run_id) == "# A card by hand\n"
 
 
-def test_a_local_dataset_is_named_without_its_path(metrics: Metrics, info: RunInfo) -> None:
+def test_a_local_dataset_is_named_without_its_path(metrics: Evaluation, info: RunInfo) -> None:
     folder = "/kaggle/working/somebody/shards"
     text = render_card(
         metrics.model_copy(update={"dataset": folder}), info.model_copy(update={"dataset": folder}), "CheXVision"
@@ -168,20 +161,27 @@ def test_a_local_dataset_is_named_without_its_path(metrics: Metrics, info: RunIn
     assert f"a local folder `shards` (identity `{SHA}`)" in text
 
 
-def test_calibration_under_other_prevalences_and_references_are_there(metrics: Metrics, info: RunInfo) -> None:
+def test_calibration_under_other_prevalences_and_references_are_there(metrics: Evaluation, info: RunInfo) -> None:
     text = render_card(metrics, info, "CheXVision densenet")
     assert "times that on validation, where probabilities were calibrated" in text
     assert "corrected for the prevalence among the labels here" in text
-    assert "[arnoweng/CheXNet](https://github.com/arnoweng/CheXNet)" in text
+    assert "| https://github.com/arnoweng/CheXNet |" in text
     assert "p = " in text
+
+
+def test_text_of_others_is_escaped(metrics: Evaluation, info: RunInfo) -> None:
+    hostile = "<img src=x>|[a](javascript:x)`"
+    split = info.split.model_copy(update={"rule": "table", "table": hostile, "table_sha256": "d" * 64})
+    run = info.model_copy(update={"versions": {"torch": hostile}, "dataset_identity": hostile, "split": split})
+    text = render_card(metrics.model_copy(update={"dataset": hostile, "division": split}), run, "CheXVision")
+    assert not re.search(r"(?<!\\)(<img|\[a\]|\|`)", re.sub(r"``.*?``", "", text.split("---\n", 2)[2]))
 
 
 def test_too_few_cases_are_said(info: RunInfo) -> None:
     validation, test = _of_other_patients(made_up(200, 80, 0)), made_up(200, 80, 1)
     test.targets[:, test.column("Hernia")] = 0
     test.targets[:3, test.column("Hernia")] = 1
-    final = measure_final({"validation": validation, "test": test}, None, "u/d")
-    metrics = Metrics(dataset="d", synthetic=False, split=SPLIT, image_size=320, epoch=1, splits=final.splits)
+    metrics, _ = evaluate_trained("densenet", {"validation": validation, "test": test}, None, CONDITIONS)
     text = render_card(metrics, info, "CheXVision densenet")
     row = next(line for line in text.splitlines() if line.startswith("| Hernia |"))
     assert "| too few |" in row
@@ -190,33 +190,35 @@ def test_too_few_cases_are_said(info: RunInfo) -> None:
 
 def test_figures_are_files_that_stand_alone() -> None:
     test = made_up(600, 250, 1)
-    final = measure_final({"validation": made_up(400, 150, 0), "test": test}, None, "u/d")
-    figures = curve_sheets(test, final.rules, final.splits["test"])
+    validation = _of_other_patients(made_up(400, 150, 0))
+    metrics, points = evaluate_trained("densenet", {"validation": validation, "test": test}, None, CONDITIONS)
+    figures = curve_sheets(test, points, metrics.metrics)
     assert sorted(figures) == ["calibration.svg", "precision-recall.svg", "roc.svg"]
     for text in figures.values():
         root = ET.fromstring(text)
         assert len(root.findall("{http://www.w3.org/2000/svg}svg")) == 15
 
 
-def test_a_run_without_test_images_still_gets_its_rules() -> None:
-    final = measure_final({"validation": made_up(200, 80)}, None, "d")
-    assert list(final.splits) == ["validation"]
-    assert final.rules.thresholds is not None
-    assert final.subgroups == ()
+def test_a_run_without_test_images_still_gets_operating_points() -> None:
+    found, points = evaluate_trained("densenet", {"validation": made_up(200, 80)}, None, CONDITIONS)
+    assert list(found.splits) == ["validation"]
+    assert found.metrics.thresholds == "fixed at 0.5"
+    assert points.thresholds is not None
+    assert found.subgroups == ()
 
 
-def test_the_split_is_told_with_its_images(metrics: Metrics, info: RunInfo) -> None:
+def test_the_split_is_told_with_its_images(metrics: Evaluation, info: RunInfo) -> None:
     text = render_card(metrics, info, "CheXVision densenet")
     assert re.search(
         r"Split: the release's official test list[,;] validation (is )?5 % of the other patients\. ", text
     )
     assert "validation and test are of patients that training has not seen" in text
-    assert f"| train | 82,346 | 26,608 | `{'a' * 12}…` |" in text
+    assert f"| train | 82,346 | 26,608 | {'a' * 12}… |" in text
     assert "patients, split: official, 320 px" in text
     assert "were used" not in text
     smoke = load_recipe("densenet", preset="smoke")
     text = render_card(metrics, info.model_copy(update={"recipe": smoke}), "CheXVision densenet")
-    assert "Of train, whole patients with at most 1,024 images were used." in text
+    assert "Of train, complete patients with at most 1,024 images were used." in text
 
 
 @pytest.mark.parametrize("table", [None, "/home/me/mine.csv"])

@@ -48,7 +48,7 @@ def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_hub: FakeHub, g
     """Sessions run three epochs of the stand-in, and find a Hub token in Kaggle's secrets."""
     for name in ("POLL_S",):
         monkeypatch.setattr(f"chexvision_dispatch.runs.{name}", 0.05)
-    monkeypatch.setattr("chexvision_dispatch.targets.kaggle_output.WAIT_S", 0.05)
+    monkeypatch.setattr("chexvision_dispatch.targets.session_log.WAIT_S", 0.05)
     monkeypatch.setattr("chexvision_dispatch.targets.kaggle_output.SILENCE_S", 0.5)
     env = {"STANDIN_EPOCHS": "3", "STANDIN_GATE": str(gate), "CHEXVISION_POLL_SECONDS": "0.05"}
     with FakeKaggle(

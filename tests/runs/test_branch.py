@@ -47,7 +47,7 @@ def state(number: int) -> dict[str, Path | bytes]:
     return {STATES[0]: b"%4d" % number * 250, STATES[1]: b"%4d" % (number // 2) * 25}
 
 
-def test_replaced_states_are_freed_while_the_run_goes_on(hub: FakeHub) -> None:
+def test_replaced_states_are_freed_while_the_run_continues(hub: FakeHub) -> None:
     branch = RunBranch(REPO, "r")
     for number in range(6):
         branch.send(state(number), f"Epoch {number}")
@@ -140,7 +140,7 @@ def test_settling_that_was_cut_anywhere_can_be_completed(tmp_path: Path, waits: 
             assert hub.stored_bytes(REPO) == 0, struck
 
 
-def test_token_that_may_not_delete_is_told_so_once_and_the_run_goes_on(
+def test_token_that_may_not_delete_is_reported_once_and_the_run_continues(
     hub: FakeHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hub.faults.add("/lfs-files", Fault.status(403), times=99)

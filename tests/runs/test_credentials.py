@@ -104,8 +104,8 @@ def test_session_token_comes_from_a_file_or_from_standard_input(
     [
         (OAUTH, 1, "the token from the file {} is of chex, from a browser login"),
         ("hf_unknown", 1, "the Hub does not accept the token from the file {} (wrong or expired); make another one"),
-        ("two words", 2, "what came from the file {} is not a Hub token and nothing else"),
-        ("", 2, "what came from the file {} is not a Hub token and nothing else"),
+        ("two words", 2, "the input from the file {} is not just a Hub token"),
+        ("", 2, "the input from the file {} is not just a Hub token"),
         (None, 2, "--token-file {}: No such file or directory"),
     ],
 )

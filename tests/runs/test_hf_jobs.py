@@ -91,7 +91,7 @@ def test_cancel_cancels_and_resume_starts_a_job_with_the_same_script(cli: Cli, f
     ("words", "message"),
     [
         (["--flavor", "p100"], "the Hub has no such hardware; it has cpu-basic"),
-        (["--accelerator", "x"], "--accelerator and --public are for Kaggle"),
+        (["--accelerator", "x"], "--accelerator is for --on kaggle; with --on hf-jobs leave it out"),
         (["--timeout-hours", "0"], "--timeout-hours 0 must be above 0"),
     ],
 )

@@ -81,5 +81,5 @@ def test_ctrl_c_while_it_ends_says_that_the_stop_request_stays(
     _, err = ending.communicate()
     assert ending.returncode == 130
     assert f"detached; last step: left a stop request on chex/model, branch {BRANCH}" in err
-    assert "the run goes on" not in err
+    assert "the run continues" not in err
     assert "stop.json" in fake_hub.commits("chex/model", BRANCH)[0].files

@@ -1,4 +1,4 @@
-"""Sessions on Kaggle that were killed or cancelled, and what the next one goes on from."""
+"""Sessions on Kaggle that were killed or cancelled, and what the next one continues from."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from chexvision.errors import ChexError
 from chexvision.runs.branch import RunBranch
 from chexvision.runs.run_progress import PROGRESS_FILE, RunProgress
 from chexvision_dispatch import run_records as records
-from chexvision_dispatch.targets.kaggle import Kaggle
-from chexvision_dispatch.view import look
+from chexvision_dispatch.targets.kaggle import Kaggle, KaggleOptions
+from chexvision_dispatch.view import poll
 from tests.dispatch.standin import RECORD, Cli
 from tests.fakes.faults import Fault
 from tests.fakes.hub import FakeHub
@@ -52,7 +52,7 @@ def test_state_in_the_output_of_a_killed_session_is_refused_collected_and_resume
     run_id = records.find(None).run_id
     failed = cli("runs", "wait")
     assert failed.code == 1
-    assert f"next: chexvision runs collect {run_id}, which brings its state here" in failed.err
+    assert f"next: chexvision runs collect {run_id}, which downloads its state" in failed.err
 
     refused = cli("runs", "resume")
     assert refused.code == 1
@@ -74,7 +74,7 @@ def test_state_in_the_output_of_a_killed_session_is_refused_collected_and_resume
     resumed = cli("runs", "resume")
     assert resumed.code == 0, resumed.err
     assert (
-        "going on from the state after epoch 1, brought from the session's output to the run's branch" in resumed.out
+        "continuing from the state after epoch 1, copied from the session's output to the run's branch" in resumed.out
     )
     let(gate, 2, 3)
     second = kaggle.sessions[1].wait()
@@ -98,13 +98,13 @@ def test_state_that_an_earlier_session_left_is_gone_on_from(
     hint = cli("runs", "status").out.splitlines()[-1]
     resumed = cli("runs", "resume")
     if epoch == 2:
-        assert hint == f"next   chexvision runs collect {RECORD.run_id}, which brings its state here"
+        assert hint == f"next   chexvision runs collect {RECORD.run_id}, which downloads its state"
         assert "the state after epoch 2 is only in the output of the session that failed" in resumed.err
         assert len(kaggle.sessions) == 2
         return
     assert hint == f"next   chexvision runs resume {RECORD.run_id}"
     assert resumed.code == 0, resumed.err
-    assert "going on from the state after epoch 1, in the output of an earlier session" in resumed.out
+    assert "continuing from the state after epoch 1, in the output of an earlier session" in resumed.out
     assert kaggle.sessions[2].request["kernelDataSources"] == [held_session.ref]
 
 
@@ -121,10 +121,10 @@ def test_output_that_is_further_than_the_branch_is_brought_there(
     kill(kaggle.sessions[0])
     rule.times = 0
     collected = cli("runs", "collect")
-    assert "state  after epoch 2, brought from the session's output to the run's branch" in collected.out
+    assert "state  after epoch 2, copied from the session's output to the run's branch" in collected.out
     assert f"next   chexvision runs resume {records.find(None).run_id}" in collected.out
     resumed = cli("runs", "resume")
-    assert "note   going on from the state after epoch 2, on the run's branch" in resumed.out
+    assert "note   continuing from the state after epoch 2, on the run's branch" in resumed.out
     let(gate, 3)
     assert kaggle.sessions[1].wait().status == "COMPLETE"
     assert "epoch 2\n" not in kaggle.sessions[1].text
@@ -146,14 +146,14 @@ def test_session_that_kaggle_started_without_a_source_is_recorded(
 
 def test_session_of_another_account_is_not_attached(cli: Cli, kaggle: FakeKaggle, held_session: Session) -> None:
     """Kaggle drops the outputs of other accounts, public run logs show."""
-    target = Kaggle("NvidiaTeslaT4", 1, None)
+    target = Kaggle(KaggleOptions(timeout_hours=1))
     (own,) = records.find(None).sessions
     held_session.status = "COMPLETE"
-    assert target.hands_on(own)
-    assert not target.hands_on(records.Session(own.started_at, own.handle.replace("chex/", "other/", 1)))
+    assert target.passes_files_on(own)
+    assert not target.passes_files_on(records.Session(own.started_at, own.handle.replace("chex/", "other/", 1)))
 
 
-def test_state_that_is_lost_is_told_before_the_run_begins_anew(
+def test_state_that_is_lost_is_reported_before_the_run_begins_again(
     cli: Cli, kaggle: FakeKaggle, held_session: Session
 ) -> None:
     lay_down(held_session, "training", epoch=4, state=("state.pt",))
@@ -215,7 +215,7 @@ def test_cancel_now_names_the_page_of_a_session_whose_id_nobody_knows(
 
 
 def test_cancel_now_that_kaggle_denies_quotes_it(held_session: Session) -> None:
-    target = Kaggle("NvidiaTeslaT4", 1, None)
+    target = Kaggle(KaggleOptions(timeout_hours=1))
     (session,) = records.find(None).sessions
     with pytest.raises(Exception, match=r"does not end session 7: Permission 'kernelSessions\.cancel' was denied"):
         target.kill(session, 7)
@@ -272,7 +272,7 @@ def test_collect_is_suggested_where_no_session_can_be_given_the_state(cli: Cli, 
     (held_session.working / "state.pt").write_text("[1, 2]")
     held_session.status = "ERROR"
     run_id = records.find(None).run_id
-    assert f"next   chexvision runs collect {run_id}, which brings its state here" in cli("runs", "status").out
+    assert f"next   chexvision runs collect {run_id}, which downloads its state" in cli("runs", "status").out
     assert "the run publishes to no Hub repository" in cli("runs", "resume").err
     collected = cli("runs", "collect")
     assert collected.code == 0
@@ -297,11 +297,11 @@ def test_run_is_resumed_although_the_kernel_of_an_earlier_session_was_deleted(
 
 
 def test_outage_is_not_taken_for_a_deleted_kernel(kaggle: FakeKaggle, held_session: Session) -> None:
-    target = Kaggle("NvidiaTeslaT4", 1, None)
+    target = Kaggle(KaggleOptions(timeout_hours=1))
     (session,) = records.find(None).sessions
     kaggle.faults.add("GetKernelSessionStatus", Fault.status(503), times=3)
     with pytest.raises(ChexError, match="HTTP 503"):
-        target.hands_on(session)
+        target.passes_files_on(session)
     held_session.ref = "chex/deleted"
     with pytest.raises(ChexError, match=r"shows chex no kernel \S+: it was deleted or is another user's$"):
         target.state(session)
@@ -328,4 +328,4 @@ def test_id_of_the_session_before_is_not_taken_for_that_of_the_last(held_session
         told = RunProgress(run_id=RECORD.run_id, status="training", session=number, updated_at="2999-01-01T00:00:00Z")
         told = told.model_copy(update={"kaggle_session_id": session_id})
         RunBranch("chex/model", RECORD.run_id).send({PROGRESS_FILE: told.to_json().encode()}, f"Session {number}")
-        assert look(records.find(None)).kaggle_session_id == known
+        assert poll(records.find(None)).kaggle_session_id == known

@@ -148,7 +148,7 @@ def test_session_killed_without_warning_costs_only_the_epoch_under_way(
 def test_without_a_token_it_pauses_resumes_from_its_output_and_is_collected(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chexvision_dispatch.targets.kaggle.MARGIN_SHARE", 0.96)  # pauses after 4.3 of 108 s
+    monkeypatch.setattr("chexvision_dispatch.targets.target.MARGIN_SHARE", 0.96)  # pauses after 4.3 of 108 s
     kaggle.session_secrets = {}
     cli(*DISPATCH, *TO, "--private", "--timeout-hours", "0.03")
     let(gate, 1)
@@ -245,7 +245,7 @@ def test_session_that_ends_before_it_can_report_is_explained_by_its_log(cli: Cli
 def test_auto_resume_goes_through_as_many_sessions_as_it_takes(
     cli: Cli, kaggle: FakeKaggle, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chexvision_dispatch.targets.kaggle.MARGIN_SHARE", 0.96)
+    monkeypatch.setattr("chexvision_dispatch.targets.target.MARGIN_SHARE", 0.96)
     kaggle.session_secrets, kaggle.nested_inputs = {}, False  # an output is found where Kaggle mounted it before, too
     cli(*DISPATCH, *TO, "--timeout-hours", "0.03")
     let(gate, 1)
@@ -260,7 +260,7 @@ def test_auto_resume_goes_through_as_many_sessions_as_it_takes(
 def test_auto_resume_ends_when_sessions_are_too_short_to_get_anywhere(
     cli: Cli, kaggle: FakeKaggle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chexvision_dispatch.targets.kaggle.MARGIN_SHARE", 0.995)
+    monkeypatch.setattr("chexvision_dispatch.targets.target.MARGIN_SHARE", 0.995)
     cli(*DISPATCH, *TO, "--timeout-hours", "0.03")
     result = cli("runs", "wait", "--auto-resume")
     assert result.code == 75, result.err
@@ -288,7 +288,7 @@ def test_session_without_gpu_and_internet_fails_with_what_to_do(cli: Cli, kaggle
         ("quota", "the week's GPU hours are used up"),
     ],
 )
-def test_refusals_are_told_apart(cli: Cli, kaggle: FakeKaggle, trouble: str, message: str) -> None:
+def test_refusals_are_distinguished(cli: Cli, kaggle: FakeKaggle, trouble: str, message: str) -> None:
     class Any_(frozenset[str]):
         def __contains__(self, title: object) -> bool:
             return True
@@ -308,7 +308,7 @@ def test_refusals_are_told_apart(cli: Cli, kaggle: FakeKaggle, trouble: str, mes
 def test_push_whose_answer_was_lost_for_good_is_found_by_resume_and_not_made_twice(
     cli: Cli, kaggle: FakeKaggle, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chexvision_dispatch.targets.kaggle.POLLS", (0.0, 0.0))
+    monkeypatch.setattr("chexvision_dispatch.targets.kaggle_push.POLLS", (0.0, 0.0))
     kaggle.faults.add("SaveKernel", Fault.lose_answer())
     kaggle.faults.add("GetKernelSessionStatus", Fault.status(503), times=2)
     assert cli(*DISPATCH, *TO).code == 1
@@ -319,7 +319,7 @@ def test_push_whose_answer_was_lost_for_good_is_found_by_resume_and_not_made_twi
     assert cli("runs", "wait").code == 0
 
 
-def test_artifact_that_could_not_be_published_is_told_apart_and_collected_later(
+def test_artifact_that_could_not_be_published_is_distinguished_and_collected_later(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
 ) -> None:
     rule = fake_hub.faults.add(r"POST /api/models/chex/model/commit/main", Fault.status(400), times=99)

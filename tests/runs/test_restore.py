@@ -1,4 +1,4 @@
-"""Which of several states a session goes on from."""
+"""Which of several states a session continues from."""
 
 from __future__ import annotations
 

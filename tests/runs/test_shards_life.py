@@ -251,7 +251,7 @@ def test_options_before_the_word_shards_are_not_ignored(cli: Cli, kaggle: FakeKa
     assert "write --dry-run behind shards" in refused.err
 
 
-def test_push_that_fails_for_good_is_told_apart_and_collected_later(
+def test_push_that_fails_for_good_is_distinguished_and_collected_later(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, whole: dict[str, bytes]
 ) -> None:
     rule = fake_hub.faults.add(f"POST /api/datasets/{DATA}/commit/main", Fault.status(400), times=99)
@@ -276,7 +276,7 @@ def test_same_kernel_runs_on_this_machine(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--to", "nih320"], "--to nih320 is no dataset's name; write USER/NAME"),
+        (["--to", "nih320"], "--to nih320 is not a dataset's name; write USER/NAME"),
         (["--to", DATA, "--on", "hf-jobs"], "--on hf-jobs has no copy of the release"),
         (["--to", DATA, "--images", "here"], "--images is a folder of this machine; kaggle has the release"),
         (["--to", DATA, "--on", "local"], "on this machine name the folder of the release: --images DIR"),

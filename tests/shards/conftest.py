@@ -110,11 +110,11 @@ def hub(tmp_path: Path, waits: list[float]) -> Iterator[CountingHub]:
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five shards of small pictures. Read only."""
+    """Five shards of small images. Read only."""
     return draw(tmp_path_factory.mktemp("push") / "shards", images=100, size=32, shard_bytes=80_000)
 
 
 @pytest.fixture(scope="session")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures that weigh far more than what is known of them. Read only."""
+    """Images that are much larger than their metadata. Read only."""
     return draw(tmp_path_factory.mktemp("push") / "large", images=300, size=160, shard_bytes=2**28)

@@ -66,7 +66,7 @@ def write_published(folder: Path, images: Mapping[str, tuple[bytes, str]], archi
 def generated_images(
     train: int = 24, validation: int = 5, test: int = 5, side: int = 128
 ) -> dict[str, tuple[bytes, str]]:
-    """Pictures of noise under names of the release, of so many patients of each official split."""
+    """Noise images under names of the release, of so many patients of each official split."""
     rng = np.random.default_rng(0)
     images: dict[str, tuple[bytes, str]] = {}
     split_of, left = official_split(), {"train": train, "validation": validation, "test": test}

@@ -1,4 +1,4 @@
-"""Shards that are pushed to a Hub that stands here, and what is done to them there."""
+"""Shards that are pushed to a loopback Hub, and changes to them there."""
 
 from __future__ import annotations
 

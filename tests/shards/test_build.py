@@ -137,7 +137,7 @@ def test_shards_keep_to_their_size_and_number_themselves(release: Release, tmp_p
     assert train[1].path == f"data/train-00001-of-{len(train):05d}.parquet"
     assert all(shard.bytes <= 60_000 for shard in manifest.shards)
     assert len(list_shards(tmp_path / "out")["train"]) == len(train)
-    with pytest.raises(UsageError, match="cannot hold one image"):
+    with pytest.raises(UsageError, match="cannot contain one image"):
         build_shards([release.root], release.metadata, tmp_path / "tiny", options(shard_bytes=1000))
 
 

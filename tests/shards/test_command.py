@@ -78,7 +78,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         ({"--images": tmp_path / "empty"}, 2, "no PNG or JPEG in"),
         ({"--images": wrong}, 2, "is neither a folder nor one of"),
         ({"--split": "officially"}, 2, "is neither 'official' nor 'patient' nor a file"),
-        ({"--shard-size": "big"}, 2, "'big' is no size"),
+        ({"--shard-size": "big"}, 2, "'big' is not a size"),
     ]
     for change, code, message in cases:
         assert run("build", *[word for pair in (good | change).items() for word in pair]) == code, message
@@ -118,8 +118,8 @@ def test_sizes_are_read(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "MB", "-1MB", "1TB!", "nan", "inf", "0"])
-def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="is no size"):
+def test_a_text_that_is_not_a_size_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a size"):
         parse_bytes(text)
 
 

@@ -12,7 +12,7 @@ from chexvision.shards.info import describe
 from tests.shards.conftest import png
 
 
-def test_patients_are_told_by_the_file_name_in_shards_without_the_column(tmp_path: Path) -> None:
+def test_patients_come_from_the_file_name_in_shards_without_the_column(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
 
     def write(name: str, patients: list[int], column: bool) -> None:

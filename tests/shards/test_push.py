@@ -1,4 +1,4 @@
-"""A shard folder to the Hub and back: pushed whole, checked there, and looked at without its images."""
+"""A shard folder to the Hub and back: pushed completely, checked there, and inspected without its images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from chexvision.cli import main
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.reference import RepoRef
-from chexvision.labels import FINDINGS
+from chexvision.labels import NIH
 from chexvision.shards.manifest import read_manifest
 from chexvision.shards.push import push_shards
 from tests.fakes.faults import Fault
@@ -53,7 +53,7 @@ def test_a_pushed_set_is_the_folder_in_one_commit(hub: FakeHub, small: Path) -> 
     assert failures(pushed) == {}
 
 
-def test_the_card_tells_the_hub_what_is_in_it(hub: FakeHub, small: Path) -> None:
+def test_the_card_describes_the_content_to_the_hub(hub: FakeHub, small: Path) -> None:
     push_shards(small, DATA, private=True)
     assert hub.is_private(DATA, "dataset")
     _, head, text = hub.read(DATA, "README.md", repo_type="dataset").decode().split("---\n", 2)
@@ -66,7 +66,7 @@ def test_the_card_tells_the_hub_what_is_in_it(hub: FakeHub, small: Path) -> None
         name: counts.images for name, counts in manifest.splits.items()
     }
     assert {"name": "image", "dtype": "image"} in card["dataset_info"]["features"]
-    for finding in FINDINGS:
+    for finding in NIH.findings:
         counts = " | ".join(str(split.findings[finding]) for split in manifest.splits.values())
         assert f"| {finding} | {counts} |" in text
 
@@ -95,7 +95,7 @@ def test_every_request_may_fail_once(small: Path, tmp_path: Path, waits: list[fl
             assert remote(hub, str(pushed.revision)) == local(small)
 
 
-def test_a_push_that_broke_off_goes_on_where_it_was(hub: FakeHub, small: Path) -> None:
+def test_an_interrupted_push_continues_where_it_was(hub: FakeHub, small: Path) -> None:
     rule = hub.faults.add(r"PUT /upload/", Fault.status(403), times=10**6)
     rule.fired = 0
     passed = itertools.count()
@@ -111,7 +111,7 @@ def test_a_push_that_broke_off_goes_on_where_it_was(hub: FakeHub, small: Path) -
     assert remote(hub) == local(small)
 
 
-def test_a_folder_that_is_not_what_its_manifest_says_is_not_sent(hub: FakeHub, small: Path, tmp_path: Path) -> None:
+def test_a_folder_that_differs_from_its_manifest_is_not_pushed(hub: FakeHub, small: Path, tmp_path: Path) -> None:
     broken = shutil.copytree(small, tmp_path / "broken")
     shard = next((broken / "data").glob("test-*"))
     data = bytearray(shard.read_bytes())
@@ -133,7 +133,7 @@ def test_shards_of_an_earlier_set_go_and_other_files_stay(hub: FakeHub, small: P
     assert failures(pushed) == {}
 
 
-def test_a_shard_that_somebody_else_adds_meanwhile_goes_too(hub: FakeHub, small: Path, waits: list[float]) -> None:
+def test_a_shard_that_another_client_adds_during_the_push_goes(hub: FakeHub, small: Path, waits: list[float]) -> None:
     def intrude(line: str) -> bool:
         repo = hub.repos.get(("dataset", DATA))
         if repo and "/commit/" in line and len(repo.history("main")) == 1:
@@ -190,7 +190,7 @@ def test_the_commands_print_what_the_next_one_takes(
     assert all(line.startswith("ok ") for line in capsys.readouterr().out.splitlines())
     assert run("info", pushed, "--json") == 0
     assert json.loads(capsys.readouterr().out)["splits"]["train"]["images"] > 0
-    assert run("info", DATA) == 0  # a branch is looked up, and the sha is named
+    assert run("info", DATA) == 0  # a branch is resolved, and its sha is printed
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == pushed
     assert shown[3].split() == ["train", "validation", "test"]
@@ -201,8 +201,8 @@ def test_the_commands_print_what_the_next_one_takes(
 def test_bad_input_is_one_line(hub: FakeHub, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     for words, code, message in [
-        (("push", small, "--repo", "drawn"), 2, "--repo drawn is no dataset's name; write USER/NAME"),
-        (("push", small, "--repo", "chex/drawn@main"), 2, "is no dataset's name"),
+        (("push", small, "--repo", "drawn"), 2, "--repo drawn is not a dataset's name; write USER/NAME"),
+        (("push", small, "--repo", "chex/drawn@main"), 2, "is not a dataset's name"),
         (("push", tmp_path / "none", "--repo", DATA), 2, "is not a folder"),
         (("push", tmp_path / "empty", "--repo", DATA), 2, "has no manifest.json"),
         (("push", small, "--repo", "else/drawn"), 3, "could not push to else/drawn"),

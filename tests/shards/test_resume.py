@@ -1,4 +1,4 @@
-"""A build that was cut goes on behind its finished shards, and ends in the bytes of one that never was."""
+"""An interrupted build continues after its finished shards and gives the bytes of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def go_on(release: Release, out: Path, watch: Watch) -> Watch:
 
 
 @pytest.mark.parametrize("stop_after", [1, 3, 6])
-def test_stopped_build_goes_on_and_gives_the_same_bytes(
+def test_stopped_build_continues_and_gives_the_same_bytes(
     release: Release, whole: dict[str, bytes], tmp_path: Path, stop_after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "shards"
@@ -145,7 +145,7 @@ def test_shard_that_is_not_as_it_was_written_is_built_again(
     assert tree(out) == whole
 
 
-def test_shards_built_otherwise_are_of_no_use(release: Release, tmp_path: Path) -> None:
+def test_shards_built_with_other_options_are_not_reused(release: Release, tmp_path: Path) -> None:
     out = tmp_path / "shards"
     with pytest.raises(Stopped):
         go_on(release, out, Watch(2))
@@ -173,7 +173,7 @@ def test_ledger_from_elsewhere_cannot_name_files_outside(release: Release, tmp_p
 def test_killed_process_leaves_its_finished_shards(release: Release, whole: dict[str, bytes], tmp_path: Path) -> None:
     blocked = release.path(release.names[30])
     blocked.unlink()
-    os.mkfifo(blocked)  # reading it lasts until somebody writes to it
+    os.mkfifo(blocked)  # reading it blocks until something is written
     work = tmp_path / "work"
     words = ["shards", "build", "--images", str(release.root), "--metadata", str(release.metadata)]
     words += ["--work", str(work), "--size", "32", "--shard-size", str(SMALL), "--max-bad", "0.5"]
@@ -195,7 +195,7 @@ def test_killed_process_leaves_its_finished_shards(release: Release, whole: dict
     assert (told["status"], told["session"], told["images_done"]) == ("complete", 2, 39)
 
 
-def test_time_budget_pauses_with_what_is_finished(release: Release, tmp_path: Path, whole: dict[str, bytes]) -> None:
+def test_time_budget_pauses_with_finished_shards(release: Release, tmp_path: Path, whole: dict[str, bytes]) -> None:
     chosen = options(shard_bytes=SMALL, max_bad=0.5)
     progress = BuildProgress(tmp_path, "shards-1", max_hours=1e-9)
     with progress.session as session:
@@ -219,11 +219,11 @@ def test_finished_set_is_not_built_again_and_not_taken_for_another(release: Rele
     assert sessions[1].progress.session == 2
     release.metadata.write_text(release.metadata.read_text().replace("Hernia", "Mass"))
     for other in (options(size=40), chosen):  # another size, other labels
-        with pytest.raises(UsageError, match="holds shards of other images or options"):
+        with pytest.raises(UsageError, match="contains shards of other images or options"):
             built(release, tmp_path, other)
 
 
-def test_failed_build_keeps_what_is_finished_and_says_why(release: Release, tmp_path: Path) -> None:
+def test_failed_build_keeps_finished_shards_and_reports_the_reason(release: Release, tmp_path: Path) -> None:
     release.put(release.names[38], b"no picture")
     with pytest.raises(ChexError, match="1 of 40 images are bad"):
         built(release, tmp_path, options(shard_bytes=SMALL))

@@ -65,12 +65,12 @@ def test_a_patient_in_both_official_lists_is_refused(release: Release) -> None:
         split_officially(release.root / "train_val_list.txt", release.root / "test_list.txt", 0)
 
 
-def test_official_without_lists_says_what_is_missing(release: Release, tmp_path: Path) -> None:
+def test_official_without_lists_names_the_missing_files(release: Release, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"train_val_list\.txt"):
         build_shards([release.root], release.metadata, tmp_path / "out", options(split="official"))
 
 
-def test_a_table_splits_as_it_says(release: Release, tmp_path: Path) -> None:
+def test_a_table_assigns_the_splits(release: Release, tmp_path: Path) -> None:
     table = tmp_path / "mine.csv.gz"
     rows = ["patient_id,split"] + [f"{p},{'train' if p < 15 else 'val' if p < 18 else 'test'}" for p in range(1, 20)]
     table.write_bytes(gzip.compress("\n".join(rows).encode()))

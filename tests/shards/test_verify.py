@@ -111,7 +111,7 @@ def test_an_image_that_is_none_or_of_another_size_is_found(
 
 def test_a_folder_without_or_with_a_broken_manifest_is_refused(built: tuple[Path, Manifest]) -> None:
     path = built[0] / "manifest.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 9'))
+    path.write_text(path.read_text().replace('"format": 2', '"format": 9'))
     with pytest.raises(ChexError, match="format 9"):
         read_manifest(built[0])
     path.write_text("{}")

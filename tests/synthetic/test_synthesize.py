@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from chexvision.labels import FINDINGS, NO_FINDING, parse_labels
+from chexvision.labels import NIH
 from chexvision.radiograph import decode_grey
 from chexvision.shards.manifest import Manifest
 from chexvision.shards.schema import list_shards
@@ -21,39 +21,40 @@ from chexvision.synthetic.synthesize import plan_visits, synthesize
 from tests.shards.conftest import tree
 
 
-def draw(out: Path, **changed: int) -> Manifest:
+def make(out: Path, **changed: int) -> Manifest:
     values = {"images": 60, "seed": 3, "size": 64, "workers": 2} | changed
     return synthesize(out, encoding="png", shard_bytes=10**8, overwrite=False, **values)
 
 
-def test_a_set_verifies_and_says_that_it_is_drawn(tmp_path: Path) -> None:
-    manifest = draw(tmp_path / "drawn")
+def test_dataset_verifies_and_is_marked_as_synthetic(tmp_path: Path) -> None:
+    manifest = make(tmp_path / "synthetic")
     assert manifest.images == 60
-    assert [c.name for c in verify_shards(tmp_path / "drawn", sample=0, seed=0, workers=2) if not c.ok] == []
-    card = (tmp_path / "drawn" / "README.md").read_text()
-    assert "No patient is in this set" in card and "A program drew every picture" in card
+    assert [c.name for c in verify_shards(tmp_path / "synthetic", sample=0, seed=0, workers=2) if not c.ok] == []
+    card = (tmp_path / "synthetic" / "README.md").read_text()
+    assert "No patient is in this set" in card and "A program rendered every image" in card
 
 
-def test_the_same_seed_draws_the_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
+def test_same_seed_gives_the_same_bytes_with_any_number_of_workers(tmp_path: Path) -> None:
     for workers in (1, 3):
-        draw(tmp_path / str(workers), workers=workers)
-    draw(tmp_path / "other", seed=4)
+        make(tmp_path / str(workers), workers=workers)
+    make(tmp_path / "other", seed=4)
     assert tree(tmp_path / "1") == tree(tmp_path / "3")
     assert tree(tmp_path / "1")["boxes.csv"] != tree(tmp_path / "other")["boxes.csv"]
 
 
-def test_label_statistics_are_the_releases_down_to_the_floor() -> None:
-    drawn = sample_findings(np.random.default_rng(0), 20_000)
-    counts = Counter(finding for found in drawn for finding in found or (NO_FINDING,))
+def test_label_statistics_match_the_release_above_the_floor() -> None:
+    sampled = sample_findings(np.random.default_rng(0), 20_000)
+    counts = Counter(finding for found in sampled for finding in found or (NIH.normal,))
     shares = {name: count / 20_000 for name, count in counts.items()}
-    assert shares[NO_FINDING] == pytest.approx(0.54, abs=0.02)
+    assert shares[NIH.normal] == pytest.approx(0.54, abs=0.02)
     assert shares["Infiltration"] == pytest.approx(0.177, abs=0.015)
     assert shares["Hernia"] == pytest.approx(FLOOR, abs=0.001)
-    assert sum({"Effusion", "Atelectasis"} <= set(found) for found in drawn) / 20_000 == pytest.approx(0.03, abs=0.01)
+    both = sum({"Effusion", "Atelectasis"} <= set(found) for found in sampled)
+    assert both / 20_000 == pytest.approx(0.03, abs=0.01)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_each_split_of_1500_images_has_every_finding_and_patients_of_its_own(seed: int) -> None:
+def test_each_split_of_1500_images_has_all_findings_and_disjoint_patients(seed: int) -> None:
     visits = plan_visits(1500, seed)
     assert len({visit.filename for _, visit in visits}) == len(visits) == 1500
     patients: dict[str, set[int]] = {}
@@ -61,12 +62,12 @@ def test_each_split_of_1500_images_has_every_finding_and_patients_of_its_own(see
         patients.setdefault(split, set()).add(visit.patient)
     for split in ("train", "validation", "test"):
         found = Counter(finding for name, visit in visits if name == split for finding in visit.findings)
-        assert min(found[finding] for finding in FINDINGS) >= 3
+        assert min(found[finding] for finding in NIH.findings) >= 3
     assert sum(map(len, patients.values())) == len(set().union(*patients.values()))
 
 
-@pytest.mark.parametrize("finding", FINDINGS)
-def test_each_finding_changes_the_picture_inside_its_boxes(finding: str) -> None:
+@pytest.mark.parametrize("finding", NIH.findings)
+def test_each_finding_changes_the_image_inside_its_boxes(finding: str) -> None:
     size = 160
     for seed in range(4):
         chest = sample_chest(np.random.default_rng(seed), female=bool(seed % 2))
@@ -78,7 +79,7 @@ def test_each_finding_changes_the_picture_inside_its_boxes(finding: str) -> None
             inside[round(box.y) : round(box.y + box.height), round(box.x) : round(box.x + box.width)] = True
         change = np.abs(shown.astype(float) - plain)
         assert change[inside].mean() > 5
-        # Soft edges reach a little out of a box. Anything more would give a finding away without its sign.
+        # Soft edges extend a little beyond a box. Anything more would reveal a finding without its sign.
         assert change[~inside].mean() < 1
 
 
@@ -97,15 +98,15 @@ def test_normal_lungs_show_benign_structures(view: str) -> None:
     assert len({haze.tobytes() for haze in added}) == len(added)
 
 
-def test_boxes_lie_in_the_pictures_of_their_names(tmp_path: Path) -> None:
-    draw(tmp_path / "drawn")
+def test_boxes_are_inside_their_images(tmp_path: Path) -> None:
+    make(tmp_path / "synthetic")
     shown: dict[str, set[str]] = {}
-    for paths in list_shards(tmp_path / "drawn").values():
+    for paths in list_shards(tmp_path / "synthetic").values():
         for row in pq.read_table(paths[0], columns=["filename", "labels", "image"]).to_pylist():
-            shown[row["filename"]] = set(parse_labels(row["labels"]))
+            shown[row["filename"]] = set(NIH.parse(row["labels"]))
             assert decode_grey(row["image"]["bytes"]).std() > 20
     boxed: dict[str, set[str]] = {name: set() for name in shown}
-    with (tmp_path / "drawn" / "boxes.csv").open() as file:
+    with (tmp_path / "synthetic" / "boxes.csv").open() as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["Image Index", "Finding Label", "Bbox [x", "y", "w", "h]"]
     for name, finding, x, y, width, height in rows[1:]:

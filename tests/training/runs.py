@@ -63,7 +63,7 @@ def tiny_training(
     splits: dict[str, Split] = {
         name: open_split(source, rows, name, recipe.data, quiet=True) for name in ("train", "validation")
     }
-    model = build_model(recipe)
+    model = build_model(recipe, source.label_space)
     return Training(recipe, model, splits["train"], splits["validation"], accelerator, work, None, should_stop)
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from chexvision.data.dataset import Split
 from chexvision.inference.predict_split import as_predictions, predict_split
 from chexvision.metrics.calibration import read_calibration
+from chexvision.metrics.estimate import Estimate
 from chexvision.metrics.operating_points import choose_operating_points
 from chexvision.models import CheXVision
 from chexvision.provenance import Provenance
@@ -39,7 +40,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
             network: CheXVision, split: Split, accelerator: Accelerator, batch_size: int, loss: DualHeadLoss
         ) -> Validation:
             found = validate(network, split, accelerator, batch_size, loss)
-            macro = found.metrics.macro.model_copy(update={"auroc": scores[len(seen)]})
+            macro = found.metrics.macro.model_copy(update={"estimates": {"auroc": Estimate(value=scores[len(seen)])}})
             seen.append({name: value.clone() for name, value in network.state_dict().items()})
             return replace(found, metrics=found.metrics.model_copy(update={"macro": macro}))
 

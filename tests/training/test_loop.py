@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ def test_a_seeded_run_repeats_exactly_and_another_seed_does_not(synthetic_shards
     assert not equal(runs["first"][1], runs["other"][1])
 
 
-def test_a_run_stopped_anywhere_goes_on_as_if_it_never_was(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_a_run_stopped_anywhere_continues_as_if_it_never_was(synthetic_shards: Path, tmp_path: Path) -> None:
     whole = tiny_training(synthetic_shards, tmp_path / "whole")
     assert whole.run()
     assert whole.steps > 3
@@ -68,9 +69,12 @@ def test_a_schedule_that_follows_the_history_resumes_with_the_same_rates(
 
 def test_a_state_of_before_schedules_could_be_chosen_still_resumes(synthetic_shards: Path, tmp_path: Path) -> None:
     training = tiny_training(synthetic_shards, tmp_path)
-    added = {"training": {"phases": {"__all__": {"schedule", "decay_factor", "decay_epochs"}}}}
+    added: Any = {
+        "data": {"uncertain"},
+        "training": {"phases": {"__all__": {"schedule", "decay_factor", "decay_epochs"}}},
+    }
     text = training.recipe.model_dump_json(exclude=added)
-    assert "schedule" not in text
+    assert "schedule" not in text and "uncertain" not in text
     then = hashlib.sha256(text.encode())
     for split in (training.train_split, training.validation_split):
         then.update("|".join(split.rows.filenames.tolist()).encode())

@@ -41,7 +41,7 @@ def test_what_does_not_fit_at_all_says_so() -> None:
 
 
 def trial_of(training: Training) -> TrialPass:
-    return TrialPass(training.model, training.accumulate, training.recipe, training.place.device)
+    return TrialPass(training.model, training.accumulate, training.recipe, training.process.device)
 
 
 @pytest.mark.parametrize(

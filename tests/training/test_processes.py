@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from chexvision.artifact.metrics_file import read_metrics
 from chexvision.training.checkpoint import fingerprint, load_state
 from chexvision.training.history import read_history
 from chexvision.training.training_session import STATE_FILE
@@ -108,4 +109,4 @@ def test_the_command_in_two_processes_leaves_one_whole_artifact(synthetic_shards
     assert done.returncode == 0, done.stderr[-3000:]
     run = json.loads((tmp_path / "artifact" / "run.json").read_text())
     assert run["hardware"]["processes"] == 2
-    assert set(json.loads((tmp_path / "artifact" / "metrics.json").read_text())["splits"]) == {"validation", "test"}
+    assert set(read_metrics(tmp_path / "artifact" / "metrics.json").splits) == {"validation", "test"}

@@ -92,7 +92,7 @@ def test_loss_and_norm_are_means_over_images_and_steps_whatever_the_last_step_ho
             assert training.history[0].grad_norm == pytest.approx(whole.history[0].grad_norm, rel=0.3)
 
 
-def test_a_resumed_run_goes_on_with_the_micro_batch_that_fitted(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_continues_with_the_micro_batch_that_fitted(synthetic_shards: Path, tmp_path: Path) -> None:
     first = tiny_training(synthetic_shards, tmp_path, should_stop=lambda: True)
     first.micro_batch_size = 4  # as after running out of memory
     assert not first.run()
@@ -111,7 +111,7 @@ def test_the_average_is_moved_once_a_step_after_the_weights(synthetic_shards: Pa
         assert torch.equal(average, weight), name  # the first average keeps nothing of the random beginning
 
 
-def test_an_average_goes_on_from_its_saved_state() -> None:
+def test_an_average_continues_from_its_saved_state() -> None:
     from tests.training.test_ema import tiny
 
     model = tiny()
@@ -142,7 +142,7 @@ def test_the_history_holds_what_the_kept_weights_reach_on_validation(synthetic_s
     assert best.validation_loss == pytest.approx(float(losses.mean()), rel=1e-5)
     assert best.macro_auroc == pytest.approx(metrics.macro_auroc, abs=1e-6)
     assert best.binary_f1 == pytest.approx(metrics.binary_f1, abs=1e-6)
-    assert best.auroc == {name: pytest.approx(of.auroc, abs=1e-6) for name, of in metrics.findings.items()}
+    assert best.auroc == {name: pytest.approx(of["auroc"].value, abs=1e-6) for name, of in metrics.findings.items()}
 
 
 def test_every_epoch_trains_in_training_mode(synthetic_shards: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tests.training.runs import tiny_training
 REPO = "chex/model"
 
 
-def test_an_epoch_that_a_killed_session_had_no_time_to_tell_of_is_told_by_the_next(
+def test_an_epoch_that_a_killed_session_did_not_report_is_reported_by_the_next(
     synthetic_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     killed = tiny_training(synthetic_shards, tmp_path)
@@ -35,7 +35,7 @@ def test_an_epoch_that_a_killed_session_had_no_time_to_tell_of_is_told_by_the_ne
     resumed = tiny_training(synthetic_shards, tmp_path)
     resumed.reporter = ConsoleReporter()
     resumed.run()
-    assert capsys.readouterr().out == "going on after epoch 3\n"
+    assert capsys.readouterr().out == "continuing after epoch 3\n"
     progress.resumed(resumed.history)
     told = read_progress(tmp_path, "run-1")
     assert told is not None, (tmp_path / PROGRESS_FILE).read_text()

@@ -21,12 +21,12 @@ DATASET = "chexvision-hub-token"
 
 
 @dataclass(frozen=True, slots=True)
-class Rank:
-    """One place where a token may come from.
+class TokenSource:
+    """Where a token may come from.
 
     Args:
-        name: of the place.
-        works: whether a session, or this machine, would get a right token there; None where nobody can tell.
+        name: of the source.
+        works: whether a session, or this machine, would get a right token there; None where that is not known.
         note: what was found, without any value, or what to do.
     """
 
@@ -49,7 +49,7 @@ def remembered_dataset() -> str | None:
 
 
 def session_token(text: str, source: str) -> HubToken:
-    """A token that was handed over for sessions, once the Hub has said that they can publish with it.
+    """A token that was given for sessions, once the Hub has confirmed that they can publish with it.
 
     Args:
         text: the token, with white space around it.
@@ -61,7 +61,7 @@ def session_token(text: str, source: str) -> HubToken:
     """
     value = text.strip()
     if len(value.split()) != 1 or not value.isprintable():
-        raise UsageError(f"what came {source} is not a Hub token and nothing else; copy one from {NEW_TOKEN_PAGE}")
+        raise UsageError(f"the input {source} is not just a Hub token; copy one from {NEW_TOKEN_PAGE}")
     token = ask_about(value, f"the token {source}", f"make another one on {NEW_TOKEN_PAGE}")
     if token.unfit:
         raise ChexError(f"the token {source} {token.unfit}; make a fine-grained one on {NEW_TOKEN_PAGE}")
@@ -87,8 +87,8 @@ def sync(token: HubToken, dataset: str | None) -> tuple[str, bool]:
         raise ValueError(f"the token {token.unfit}")
     api, user = client.log_in()
     ref = dataset or f"{user}/{DATASET}"
-    known = _status(api, ref)
-    # The client uploads from files: one of its own, readable by this user alone and gone right afterwards.
+    known = client.dataset_status(api, ref)
+    # The client uploads from files: one of its own, readable by this user alone and deleted right afterwards.
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
         (Path(folder) / TOKEN_FILE).touch(mode=0o600)
         (Path(folder) / TOKEN_FILE).write_text(token.value + "\n", encoding="utf-8")
@@ -103,25 +103,13 @@ def sync(token: HubToken, dataset: str | None) -> tuple[str, bool]:
                     folder, "token", quiet=True, convert_to_csv=False, delete_old_versions=True
                 )
         except RequestException as error:
-            raise client.explained(error, f"while taking the dataset {ref}") from None
+            raise client.explained(error, f"while uploading the dataset {ref}") from None
         except ValueError as error:
             raise ChexError(f"the kaggle package refused the dataset {ref}: {error}") from None
     if answer is None or answer.error or str(answer.status).lower() != "ok":
-        raise ChexError(f"Kaggle did not take the dataset {ref}: {answer.error if answer else 'it did not arrive'}")
+        raise ChexError(f"Kaggle did not accept the dataset {ref}: {answer.error if answer else 'it did not arrive'}")
     write_text_atomic(_memory(), json.dumps({"kaggle_dataset": ref}) + "\n")
     return ref, known is None
-
-
-def _status(api: Any, ref: str) -> str | None:
-    """Kaggle's word for how far a dataset is, such as "ready"; None where there is none that the user may see."""
-    from requests import RequestException
-
-    try:
-        return str(api.dataset_status(ref))
-    except RequestException as error:
-        if client.status_of(error) in (403, 404):
-            return None
-        raise client.explained(error, f"while looking for the dataset {ref}") from None
 
 
 def _is_private(api: Any, ref: str) -> bool:
@@ -138,38 +126,40 @@ def _require_private(api: Any, ref: str) -> None:
         raise ChexError(f"the dataset {ref} is public, a token must not go there; name another one: --dataset")
 
 
-def status() -> list[Rank]:
+def status() -> list[TokenSource]:
     """Where a token would come from, on this machine and in a session on Kaggle; never what it is."""
-    places = [_of_this_machine()]
-    places.append(
-        Rank("Kaggle secret HF_TOKEN", None, "only a kernel's page can attach it, and each push takes it off again")
+    sources = [_of_this_machine()]
+    sources.append(
+        TokenSource(
+            "Kaggle secret HF_TOKEN", None, "only a kernel's page can attach it, and each push takes it off again"
+        )
     )
     try:
         api, user = client.log_in()
     except ChexError as error:
-        return [*places, Rank("Kaggle credentials", False, str(error))]
-    places.append(Rank("Kaggle credentials", True, f"of {user}"))
+        return [*sources, TokenSource("Kaggle credentials", False, str(error))]
+    sources.append(TokenSource("Kaggle credentials", True, f"of {user}"))
     ref = remembered_dataset() or f"{user}/{DATASET}"
-    state = _status(api, ref)
+    state = client.dataset_status(api, ref)
     if state is None:
         note = f"there is no dataset {ref}; make it with: chexvision credentials sync"
-        return [*places, Rank("Kaggle token dataset", False, note)]
+        return [*sources, TokenSource("Kaggle token dataset", False, note)]
     if not _is_private(api, ref):
         note = f"{ref} is PUBLIC: delete it (chexvision credentials forget) and revoke the token"
-        return [*places, Rank("Kaggle token dataset", False, note)]
-    return [*places, Rank("Kaggle token dataset", state == "ready", f"{ref}, private, {state}")]
+        return [*sources, TokenSource("Kaggle token dataset", False, note)]
+    return [*sources, TokenSource("Kaggle token dataset", state == "ready", f"{ref}, private, {state}")]
 
 
-def _of_this_machine() -> Rank:
+def _of_this_machine() -> TokenSource:
     name = "Hub token of this machine"
     try:
         token = machine_token()
     except ChexError as error:
-        return Rank(name, False, str(error))
+        return TokenSource(name, False, str(error))
     if token is None:
-        return Rank(name, False, "none; log in with `hf auth login`")
+        return TokenSource(name, False, "none; log in with `hf auth login`")
     alone = "; not for sessions: `chexvision credentials sync` asks for one that is" if token.unfit else ""
-    return Rank(name, token.may_write, f"{token}{alone}")
+    return TokenSource(name, token.may_write, f"{token}{alone}")
 
 
 def forget() -> str | None:
@@ -182,7 +172,7 @@ def forget() -> str | None:
 
     api, user = client.log_in()
     ref = remembered_dataset() or f"{user}/{DATASET}"
-    known = _status(api, ref) is not None
+    known = client.dataset_status(api, ref) is not None
     if known:
         try:
             api.dataset_delete(*ref.split("/"), no_confirm=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
+
+import typer
+from pydantic import AliasChoices, Field
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.account import NEW_TOKEN_PAGE, is_oauth
@@ -14,19 +16,15 @@ from chexvision.hub.hub_errors import call_hub, hub_error
 from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision.hub.retry import is_transient, reason, status_of
 from chexvision.provenance import now
-from chexvision.runs.branch import RunBranch
-from chexvision_dispatch.polling import Outage, until_answered
 from chexvision_dispatch.run_records import RunRecord, Session
 from chexvision_dispatch.script import SCRIPT_NAME
-from chexvision_dispatch.targets.target import GpuHours, Phase, Refused, SessionState
+from chexvision_dispatch.targets.session_log import session_log
+from chexvision_dispatch.targets.target import GpuHours, Phase, Refused, SessionState, Target, TimeLimit
 
 # Torch with CUDA; what else the bundle needs is installed by the script. Since 2.10 these images have torch in the
 # system's own Python, which pip leaves alone unless told otherwise (PEP 668).
 IMAGE = "pytorch/pytorch:2.10.0-cuda12.8-cudnn9-runtime"
 PIP_MAY_INSTALL = {"PIP_BREAK_SYSTEM_PACKAGES": "1"}
-MAX_HOURS = 24 * 7
-MARGIN_HOURS, MARGIN_SHARE = 1 / 3, 0.1
-WAIT_S = 10.0  # before a dropped log is taken up again
 _PHASES: dict[str, Phase] = {
     "SCHEDULING": "queued",
     "RUNNING": "running",
@@ -46,7 +44,7 @@ request = urllib.request.Request(url)
 request.add_unredirected_header("Authorization", "Bearer " + os.environ["HF_TOKEN"])
 script = urllib.request.urlopen(request, timeout=60).read()
 if hashlib.sha256(script).hexdigest() != sha256:
-    sys.exit("error: the script was altered on its way; dispatch it again")
+    sys.exit("error: the script was altered in transit; dispatch it again")
 root = pathlib.Path(os.environ.get("CHEXVISION_ROOT", "/tmp/chexvision"))
 for name in ("working", "input", "tmp"):
     (root / name).mkdir(parents=True, exist_ok=True)
@@ -56,40 +54,44 @@ os.execv(sys.executable, [sys.executable, "-u", str(root / "script.py")])
 """
 
 
-class HfJobs:
-    """Runs scripts as jobs of the Hub.
+class HfJobsOptions(TimeLimit):
+    """Options of a job."""
 
-    Args:
-        flavor: the Hub's name for the hardware, such as ``t4-small``.
-        timeout_hours: after which a job is cut.
-        image: a Docker image with torch and CUDA; a current one of PyTorch's where left out.
+    longest = 24 * 7
+    instead: ClassVar = {
+        "max_hours": "it follows from --timeout-hours",
+        "token_dataset": "the token of HF_TOKEN or of `hf auth login` is used",
+    }
+    for_gpu: ClassVar = ("flavor",)
 
-    Raises:
-        UsageError: an argument the Hub would not take.
-    """
+    flavor: Annotated[str, typer.Option(help="Hardware of the job.")] = "t4-small"
+    docker_image: Annotated[
+        str | None,
+        typer.Option(help="Any image with torch and CUDA."),
+        Field(validation_alias=AliasChoices("docker_image", "image")),  # records of earlier versions have `image`
+    ] = None
+
+
+class HfJobs(Target):
+    """Runs scripts as jobs of the Hub."""
 
     name = "hf-jobs"
-    reads_folders = False
-    may_withhold = False
-    has_token = True
+    Options = HfJobsOptions
+    options: HfJobsOptions
 
-    def __init__(self, flavor: str, timeout_hours: float, image: str | None = None) -> None:
-        if not 0 < timeout_hours <= MAX_HOURS:
-            raise UsageError(f"--timeout-hours {timeout_hours:g} must be above 0 and at most {MAX_HOURS}")
-        self.max_hours: float | None = timeout_hours - min(MARGIN_HOURS, MARGIN_SHARE * timeout_hours)
-        self._flavor = flavor
-        self._timeout_s = round(timeout_hours * 3600)
-        self._image = image or IMAGE
+    def __init__(self, options: HfJobsOptions, *, dry_run: bool = False) -> None:
+        super().__init__(options, dry_run=dry_run)
+        self.max_hours = options.max_hours
 
     def check(self, needs: GpuHours | None) -> list[str]:
-        """See that the flavor exists and that there is a token: without one a job could neither read nor publish."""
-        token = _token()
+        """Check that the flavor exists and that there is a token: without one a job can neither read nor publish."""
+        token, flavor = _token(), self.options.flavor
         offered = {one.name: one for one in _asked(lambda api: api.list_jobs_hardware(), "listing its hardware")}
-        if self._flavor not in offered:
-            raise UsageError(f"--flavor {self._flavor}: the Hub has no such hardware; it has {', '.join(offered)}")
-        chosen = offered[self._flavor]
+        if flavor not in offered:
+            raise UsageError(f"--flavor {flavor}: the Hub has no such hardware; it has {', '.join(offered)}")
+        chosen = offered[flavor]
         price = f"${chosen.unit_cost_usd:.4g} per {chosen.unit_label}"
-        notes = [f"a job on {self._flavor} ({chosen.pretty_name}) costs {price}"]
+        notes = [f"a job on {flavor} ({chosen.pretty_name}) costs {price}"]
         if is_oauth(token):
             notes.append(
                 "this machine's Hub token is of a login with the browser (OAuth): the job gets a copy, which is not "
@@ -99,13 +101,15 @@ class HfJobs:
         return notes
 
     def prepare(self, record: RunRecord, folder: Path) -> list[str]:
-        """The script is all that is needed."""
+        """Nothing but the script is needed, and a repository."""
         _repository(record)
         return []
 
     def start(self, record: RunRecord, folder: Path) -> Session:
         """Leave the script on the run's branch and start a job that fetches it from there."""
         from huggingface_hub import HfApi, constants
+
+        from chexvision.runs.branch import RunBranch
 
         token, repo_id = _token(), _repository(record)
         script = (folder / SCRIPT_NAME).read_bytes()
@@ -116,14 +120,14 @@ class HfJobs:
             raise Refused(str(error)) from error
         url = f"{constants.ENDPOINT}/{repo_id}/resolve/{sha}/{SCRIPT_NAME}"
         try:
-            # Not tried again: a job whose answer was lost would be paid twice.
+            # Not retried: a job whose answer was lost would be paid for twice.
             job = HfApi(token=token).run_job(
-                image=self._image,
+                image=self.options.docker_image or IMAGE,
                 command=["python", "-c", FETCH, url, hashlib.sha256(script).hexdigest()],
                 env=PIP_MAY_INSTALL | ({"HF_ENDPOINT": constants.ENDPOINT} if constants.ENDPOINT != _HUB else {}),
                 secrets={"HF_TOKEN": token},
-                flavor=self._flavor,
-                timeout=f"{self._timeout_s}s",
+                flavor=self.options.flavor,
+                timeout=f"{self.options.timeout_s}s",
                 labels={"chexvision-run": record.run_id, "session": str(len(record.sessions) + 1)},
             )
         except Exception as error:  # each generation of the client lets another HTTP library's errors out
@@ -133,7 +137,7 @@ class HfJobs:
                     "https://huggingface.co/settings/jobs before you dispatch again"
                 ) from error
             failure = str(hub_error(error, "starting the job")).replace(token, "***")
-            raise Refused(f"the Hub did not take the job: {failure}") from error
+            raise Refused(f"the Hub did not accept the job: {failure}") from error
         return Session(now(), job.id, job.url)
 
     def state(self, session: Session) -> SessionState:
@@ -144,28 +148,16 @@ class HfJobs:
 
     def log(self, session: Session, *, follow: bool) -> Iterator[str]:
         """The job's log, line by line."""
-        shown, outage = 0, Outage()
-        while True:
-            ended = (until_answered(lambda: self.state(session)) if follow else self.state(session)).ended
+
+        def stream(ended: bool) -> Iterator[str]:
             try:
-                lines = _api().fetch_job_logs(job_id=session.handle, follow=follow)
-                for number, line in enumerate(lines):
-                    outage.over()
-                    if number >= shown:
-                        shown += 1
-                        yield line if line.endswith("\n") else f"{line}\n"
+                for line in _api().fetch_job_logs(job_id=session.handle, follow=follow):
+                    yield line if line.endswith("\n") else f"{line}\n"
             except Exception as error:
                 # What the client itself did not get over; each of its generations raises another library's errors.
-                failure = ChexError(f"the Hub does not send the log of job {session.handle}: {reason(error)}")
-                failure.__cause__ = error
-                if not follow:
-                    raise failure from error
-                outage.wait(failure)
-                continue
-            if ended or not follow:
-                return
-            if not until_answered(lambda: self.state(session)).ended:
-                time.sleep(WAIT_S)
+                raise ChexError(f"the Hub does not send the log of job {session.handle}: {reason(error)}") from error
+
+        return session_log(stream, lambda: self.state(session), follow=follow)
 
     def cancel(self, session: Session) -> bool:
         """Cancel the job. It receives SIGTERM and saves its state if it is given the time."""
@@ -175,14 +167,6 @@ class HfJobs:
     def kill(self, session: Session, kaggle_session_id: int | None) -> None:
         """Cancel the job once more: the Hub ends what does not end by itself."""
         self.cancel(session)
-
-    def hands_on(self, session: Session) -> bool:
-        """A job's disk is gone with it."""
-        return False
-
-    def collect(self, session: Session, folder: Path, names: Sequence[str]) -> Path | None:
-        """A job's disk is gone with it."""
-        return None
 
 
 def _repository(record: RunRecord) -> str:

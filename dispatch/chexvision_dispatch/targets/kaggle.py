@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Self
 
-from chexvision.errors import ChexError, UsageError
+import typer
+from pydantic import model_validator
+
+from chexvision.errors import ChexError
 from chexvision.hub.retry import retried
 from chexvision.layout import shared_dir
 from chexvision.provenance import now
 from chexvision_dispatch.run_records import RunRecord, Session
-from chexvision_dispatch.targets import kaggle_cancel
+from chexvision_dispatch.targets import kaggle_cancel, kaggle_push
 from chexvision_dispatch.targets import kaggle_client as client
 from chexvision_dispatch.targets import kaggle_output as output
 from chexvision_dispatch.targets.credentials import remembered_dataset
-from chexvision_dispatch.targets.target import Busy, GpuHours, NotAsRequested, Phase, Refused, SessionState
+from chexvision_dispatch.targets.target import GpuHours, Phase, Refused, SessionState, Target, TimeLimit
 
 METADATA_NAME = "kernel-metadata.json"
-SESSION_HOURS = 12  # a session is cut after these, whatever it asked for
-# A session ends by itself this long before it would be cut: the smaller of hours and a share of its length.
-MARGIN_HOURS, MARGIN_SHARE = 1 / 3, 0.1
 UNKNOWN_USER = "USERNAME"
 _SENT_NAME = "sent.txt"  # the kernel that was pushed from a folder, whether or not an answer came
-# A push whose answer was lost shows up within seconds, or never. Seconds before each look.
-POLLS = (1.0, 3.0, 6.0)
 
 ACCELERATORS = ("NvidiaTeslaT4",)
 _NOT_FOR_THIS = {
@@ -37,7 +32,7 @@ _NOT_FOR_THIS = {
     "Tpu1VmV38": "it is a TPU, and training needs a GPU; take NvidiaTeslaT4",
 }
 _DATASET = re.compile(r"^[\w-]+/[\w-]+$")
-# The first is where today's images lie; public kernels name those of the other two.
+# The first is of today's images; public kernels name those of the other two.
 _IMAGE = re.compile(
     r"gcr\.io/(kaggle-private-byod/python@sha256:[0-9a-f]{64}"
     r"|kaggle-(gpu-)?images/python(@sha256:[0-9a-f]{64}|:[\w.-]+))"
@@ -57,56 +52,59 @@ class _NoKernel(ChexError):
     """Kaggle has no such kernel, or keeps it from this account."""
 
 
-class Kaggle:
-    """Runs scripts as private kernels.
+class KaggleOptions(TimeLimit):
+    """Options of a run on Kaggle."""
 
-    Args:
-        accelerator: Kaggle's name for the hardware; ``NvidiaTeslaT4`` is two T4s.
-        timeout_hours: after which a session is cut, in (0, 12].
-        token_dataset: ``OWNER/SLUG`` of a private dataset that holds ``hf_token.txt``.
-        docker_image: one of Kaggle's own images, pinned; the newest where left out.
-        public: show the kernels to everybody.
-        dry_run: ask Kaggle nothing; the user's name is then taken from where it is written down, if it is.
+    longest = 12  # hours: a session is cut after these, whatever it asked for
+    instead: ClassVar = {"max_hours": "it follows from --timeout-hours"}
+    for_gpu: ClassVar = ("accelerator",)
 
-    Raises:
-        UsageError: an argument Kaggle would not take.
-    """
+    token_dataset: Annotated[
+        str | None,
+        typer.Option(metavar="OWNER/SLUG", help="Private dataset whose hf_token.txt is the session's Hub token."),
+    ] = None
+    accelerator: Annotated[str, typer.Option(help="Kaggle's name for the hardware; this one is two T4s.")] = (
+        ACCELERATORS[0]
+    )
+    docker_image: Annotated[str | None, typer.Option(help="Pin the session's image, one of Kaggle's own.")] = None
+    public: Annotated[bool, typer.Option("--public", help="Make the kernel public.")] = False
 
-    name = "kaggle"
-    reads_folders = False
-    may_withhold = True
-
-    def __init__(
-        self,
-        accelerator: str,
-        timeout_hours: float,
-        token_dataset: str | None,
-        docker_image: str | None = None,
-        public: bool = False,
-        *,
-        dry_run: bool = False,
-    ) -> None:
-        if not 0 < timeout_hours <= SESSION_HOURS:
-            raise UsageError(f"--timeout-hours {timeout_hours:g} must be above 0 and at most {SESSION_HOURS}")
-        if accelerator not in ACCELERATORS:
-            why = _NOT_FOR_THIS.get(accelerator, f"Kaggle does not know it; known are {', '.join(ACCELERATORS)}")
-            raise UsageError(f"--accelerator {accelerator}: {why}")
-        if token_dataset is not None and not _DATASET.match(token_dataset):
-            raise UsageError(f"--token-dataset {token_dataset} must read OWNER/SLUG")
-        if docker_image is not None and not _IMAGE.fullmatch(docker_image):
-            raise UsageError(
-                f"--docker-image {docker_image} must be one of Kaggle's own, such as "
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.accelerator not in ACCELERATORS:
+            why = _NOT_FOR_THIS.get(self.accelerator, f"Kaggle does not know it; known are {', '.join(ACCELERATORS)}")
+            raise ValueError(f"--accelerator {self.accelerator}: {why}")
+        if self.token_dataset is not None and not _DATASET.match(self.token_dataset):
+            raise ValueError(f"--token-dataset {self.token_dataset} must read OWNER/SLUG")
+        if self.docker_image is not None and not _IMAGE.fullmatch(self.docker_image):
+            raise ValueError(
+                f"--docker-image {self.docker_image} must be one of Kaggle's own, such as "
                 "gcr.io/kaggle-private-byod/python@sha256:<64 hex digits>"
             )
-        self.max_hours: float | None = timeout_hours - min(MARGIN_HOURS, MARGIN_SHARE * timeout_hours)
-        self._accelerator = accelerator
-        self._timeout_s = round(timeout_hours * 3600)
+        return self
+
+    def for_run(self, run_id: str) -> Self:
+        """With the token dataset that `chexvision credentials sync` made."""
+        return self.model_copy(update={"token_dataset": self.token_dataset or remembered_dataset()})
+
+
+class Kaggle(Target):
+    """Runs scripts as private kernels. A dry run takes the user's name from where it is written down, if it is."""
+
+    name = "kaggle"
+    Options = KaggleOptions
+    options: KaggleOptions
+    may_withhold = True
+    has_release = True
+    has_quota = True
+
+    def __init__(self, options: KaggleOptions, *, dry_run: bool = False) -> None:
+        super().__init__(options, dry_run=dry_run)
+        self.max_hours = options.max_hours
         # A run that was dispatched before there was one is given it in its next session.
-        self._token_dataset = token_dataset or (None if dry_run else remembered_dataset())
-        self._docker_image = docker_image
-        self._public = public
+        self._token_dataset = options.token_dataset or (None if dry_run else remembered_dataset())
         self._client: tuple[Any, str] | None = None
-        self._user = client.written_down_user() if dry_run else None
+        self._user = client.known_user() if dry_run else None
 
     @property
     def has_token(self) -> bool:
@@ -125,7 +123,7 @@ class Kaggle:
         return self._logged_in[0]
 
     def check(self, needs: GpuHours | None) -> list[str]:
-        """Log in, look at the quota and at the token's dataset: Kaggle drops missing ones without a word."""
+        """Log in, check the quota and the token's dataset: Kaggle drops missing datasets silently."""
         quota = client.gpu_quota(self._api)
         notes = []
         if quota is not None and needs is not None:
@@ -137,17 +135,12 @@ class Kaggle:
         return notes
 
     def _check_dataset(self, dataset: str) -> None:
-        from requests import RequestException
-
-        try:
-            status = self._api.dataset_status(dataset)
-        except RequestException as error:
-            if client.status_of(error) in (403, 404):
-                raise ChexError(
-                    f"Kaggle has no dataset {dataset}, or keeps it from {self._user}; make it with "
-                    "`chexvision credentials sync`, or leave --token-dataset out"
-                ) from None
-            raise client.explained(error, f"while looking for the dataset {dataset}") from error
+        status = client.dataset_status(self._api, dataset)
+        if status is None:
+            raise ChexError(
+                f"Kaggle has no dataset {dataset}, or keeps it from {self._user}; make it with "
+                "`chexvision credentials sync`, or leave --token-dataset out"
+            )
         if status != "ready":
             raise ChexError(
                 f"the dataset {dataset} is not ready ({status}); a new one takes a minute, then try again"
@@ -163,14 +156,14 @@ class Kaggle:
         metadata = template | {
             "id": f"{self._user or UNKNOWN_USER}/{title}",
             "title": title,
-            "is_private": not self._public,
+            "is_private": not self.options.public,
             "dataset_sources": [*template["dataset_sources"], *token],
             "kernel_sources": self._sources(record),
         }
         if "machine_shape" in template:
-            metadata["machine_shape"] = self._accelerator
-        if self._docker_image:
-            metadata["docker_image"] = self._docker_image
+            metadata["machine_shape"] = self.options.accelerator
+        if self.options.docker_image:
+            metadata["docker_image"] = self.options.docker_image
         (folder / METADATA_NAME).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
         notes = []
         if self._user is None:
@@ -186,10 +179,10 @@ class Kaggle:
         return notes
 
     def _sources(self, record: RunRecord) -> list[str]:
-        """The newest session whose output Kaggle attaches; what went on after it is on the run's branch."""
-        return next(([one.handle] for one in reversed(record.sessions) if self.hands_on(one)), [])
+        """The newest session whose output Kaggle attaches; what came after it is on the run's branch."""
+        return next(([one.handle] for one in reversed(record.sessions) if self.passes_files_on(one)), [])
 
-    def hands_on(self, session: Session) -> bool:
+    def passes_files_on(self, session: Session) -> bool:
         """Kaggle attaches what completed, and to kernels of the same account alone; it drops all else silently."""
         if session.outcome in ("failed", "cancelled", "unpublished") or not self._is_own(session):
             return False
@@ -204,62 +197,18 @@ class Kaggle:
         return session.handle.partition("/")[0].casefold() == user.casefold()
 
     def start(self, record: RunRecord, folder: Path) -> Session:
-        """Push the kernel once; an answer that is lost is looked for, never pushed again."""
+        """Push the kernel once; where the answer is lost, ask whether it arrived, and never push again."""
         kernel = json.loads((folder / METADATA_NAME).read_text(encoding="utf-8"))["id"]
         sent = folder / _SENT_NAME
-        if sent.is_file() and sent.read_text(encoding="utf-8") == kernel and self._shows(kernel):
-            return Session(now(), kernel, _page(kernel))  # an earlier push, whose answer was lost, did arrive
+        was_sent = sent.is_file() and sent.read_text(encoding="utf-8") == kernel
+        if was_sent and kaggle_push.is_shown(self._api, kernel):  # a push whose answer was lost did arrive
+            return Session(now(), kernel, kaggle_push.page_of(kernel))
         sent.write_text(kernel, encoding="utf-8")
         try:
-            return self._push(kernel, folder)
+            return kaggle_push.push(self._api, kernel, folder, self.options.timeout_s)
         except Refused:
             sent.unlink()
             raise
-
-    def _push(self, kernel: str, folder: Path) -> Session:
-        from requests import RequestException
-
-        try:
-            with redirect_stdout(sys.stderr):  # the client prints its warnings to where our results go
-                answer = self._api.kernels_push(str(folder), timeout=str(self._timeout_s))
-        except RequestException as error:
-            status = client.status_of(error)
-            if status is not None and status < 500:
-                raise client.explained(error, "and refused the push", _refusal(client.message_of(error))) from error
-            self._look_for(kernel, error)
-            return Session(now(), kernel, _page(kernel))
-        except ValueError as error:
-            raise Refused(f"the kaggle package refused {folder}: {error}") from None
-        return _session(kernel, answer)
-
-    def _look_for(self, kernel: str, error: Exception) -> None:
-        print("Kaggle's answer to the push was lost; checking whether it arrived", file=sys.stderr)
-        from requests import RequestException
-
-        for seconds in POLLS:
-            time.sleep(seconds)
-            try:
-                if self._shows(kernel):
-                    return
-            except RequestException as unanswered:
-                error = unanswered
-        raise ChexError(
-            f"Kaggle did not answer the push ({client.what_happened(error)}) and shows no kernel {kernel}; "
-            f"if {_page(kernel)} stays empty in a minute, dispatch again"
-        ) from error
-
-    def _shows(self, kernel: str) -> bool:
-        from requests import RequestException
-
-        try:
-            self._api.kernels_status(kernel)
-        except ValueError:
-            return False  # what the client makes of 401 and 403: there is no such kernel
-        except RequestException as error:
-            if client.status_of(error) == 404:
-                return False
-            raise
-        return True
 
     def state(self, session: Session) -> SessionState:
         """Kaggle's status of the kernel's last session."""
@@ -270,7 +219,7 @@ class Kaggle:
                 lambda: self._api.kernels_status(session.handle), what=f"status of {session.handle}", attempts=3
             )
         except ValueError:
-            # What the client makes of 401 and 403 alike.
+            # The client's error for both 401 and 403.
             raise self._no_kernel(session) from None
         except RequestException as error:
             if client.status_of(error) == 404:
@@ -287,7 +236,7 @@ class Kaggle:
         return output.log(self._api, session.handle, lambda: self.state(session), follow=follow)
 
     def cancel(self, session: Session) -> bool:
-        """Kaggle passes nothing on to a session."""
+        """Kaggle forwards nothing to a session."""
         return False
 
     def kill(self, session: Session, kaggle_session_id: int | None) -> None:
@@ -311,38 +260,13 @@ def _budget(quota: client.Quota, needs: GpuHours) -> str:
     Raises:
         Refused: it does not, and is to be refused then.
     """
-    told = f"Kaggle quota: {quota}"
+    text = f"Kaggle quota: {quota}"
     if needs.hours is not None:
-        told += f"; this recipe takes about {needs.hours:.1f} ({needs.basis})"
+        text += f"; this recipe takes about {needs.hours:.1f} ({needs.basis})"
     if quota.left > 0 and (needs.hours is None or needs.hours <= quota.left):
-        return told
+        return text
     # A run that is resumed has no estimate, and no way to choose.
     remedy = "wait" if needs.hours is None else "wait, or choose fewer epochs or images"
     if not needs.force and (needs.measured or quota.left == 0):
-        raise Refused(f"{told}; {remedy}{'' if needs.hours is None else ', or add --force'}")
-    return f"{told}, which may not fit: {remedy}; a session that is cut off can be resumed when hours are left"
-
-
-def _session(kernel: str, answer: Any) -> Session:
-    if answer.error:
-        reason = answer.error.rstrip(". ")
-        raise _refusal(reason)(f"Kaggle refused the push: {reason}; {client.remedy(reason)}")
-    page = answer.url or _page(kernel)
-    dropped = [*(answer.invalid_dataset_sources or []), *(answer.invalid_kernel_sources or [])]
-    session = Session(now(), kernel, page)
-    if dropped:
-        raise NotAsRequested(
-            f"Kaggle started the session without {', '.join(dropped)}, which it does not find or does not attach, so "
-            f"it may publish nothing or begin anew; end it with `chexvision runs cancel --now` or on {page}",
-            session,
-        )
-    return session
-
-
-def _refusal(reason: str) -> type[Refused]:
-    """What a push that Kaggle refuses for `reason` raises."""
-    return Busy if "session count" in reason.lower() else Refused
-
-
-def _page(kernel: str) -> str:
-    return f"https://www.kaggle.com/code/{kernel}"
+        raise Refused(f"{text}; {remedy}{'' if needs.hours is None else ', or add --force'}")
+    return f"{text}, which may not fit: {remedy}; a session that is cut can be resumed when hours are left"

@@ -1,4 +1,4 @@
-"""Ending a Kaggle session at once, which the `kaggle` package has no function for, but its SDK has a request."""
+"""Ending a Kaggle session at once, for which the `kaggle` package has no function, but its SDK has a request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chexvision_dispatch.targets import kaggle_client as client
 
 
 def cancel(api: Any, session: Session, session_id: int | None) -> None:
-    """Cancel a session by its own id, which only the session itself is told. Its output may be lost.
+    """Cancel a session by its own id, which only the session itself knows. Its output may be lost.
 
     Args:
         api: logged in with the account that started it.

@@ -32,7 +32,7 @@ class Quota:
         used: by sessions that ended.
         reserved: for sessions that run.
         allowed: in all.
-        refreshed: when the next week begins, such as "2026-01-03 00:00 UTC"; None where Kaggle does not say.
+        refreshed: when the next week begins, such as "2026-01-03 00:00 UTC"; None where it is unknown.
         ever_run: whether the user ever started a session with a GPU.
     """
 
@@ -81,13 +81,29 @@ def gpu_quota(api: Any) -> Quota | None:
     )
 
 
-def log_in() -> tuple[Any, str]:
-    """The client and the name of its user; its own way of saying no is a page of help and `exit`."""
+def dataset_status(api: Any, ref: str) -> str | None:
+    """How far a dataset is in Kaggle's words, such as "ready"; None where there is none that the user may see.
+
+    Raises:
+        ChexError: Kaggle does not answer.
+    """
     from requests import RequestException
 
-    said = io.StringIO()
     try:
-        with redirect_stdout(said), redirect_stderr(said):
+        return str(api.dataset_status(ref))
+    except RequestException as error:
+        if status_of(error) in (403, 404):
+            return None
+        raise explained(error, f"while looking for the dataset {ref}") from None
+
+
+def log_in() -> tuple[Any, str]:
+    """The client and the name of its user; where it fails, it prints a page of help and exits."""
+    from requests import RequestException
+
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed), redirect_stderr(printed):
             from kaggle.api.kaggle_api_extended import KaggleApi
 
             from chexvision_dispatch.targets import kaggle_http
@@ -96,7 +112,7 @@ def log_in() -> tuple[Any, str]:
             kaggle_http.complete(api)
             api.authenticate()
     except SystemExit:
-        used = token_place()
+        used = token_source()
         if used is not None:
             raise ChexError(
                 f"Kaggle does not accept the token in {used} (wrong or expired); {HOW_TO_LOG_IN}"
@@ -115,17 +131,17 @@ def log_in() -> tuple[Any, str]:
     return api, str(user)
 
 
-def token_place() -> str | None:
-    """Where the access token that the client sends stands, if there is one."""
+def token_source() -> str | None:
+    """Where the access token that the client sends is from, if there is one."""
     from kagglesdk import get_access_token_from_env
 
-    token, place = get_access_token_from_env()
+    token, source = get_access_token_from_env()
     if not token:
         return None
-    return "~/.kaggle/access_token" if place == "access_token" else str(place)
+    return "~/.kaggle/access_token" if source == "access_token" else str(source)
 
 
-def written_down_user() -> str | None:
+def known_user() -> str | None:
     """The user's name as far as it can be known without asking Kaggle."""
     if os.environ.get("KAGGLE_USERNAME"):
         return os.environ["KAGGLE_USERNAME"]
@@ -151,24 +167,24 @@ def explained(error: Exception, what: str, kind: type[ChexError] = ChexError) ->
     status = status_of(error)
     if status == 401:
         # The client sends an access token even where it has just fallen back on a right legacy key.
-        used = token_place() or "kaggle.json"
+        used = token_source() or "kaggle.json"
         return kind(f"Kaggle does not accept the credentials in {used} (HTTP {status}) {what}; {HOW_TO_LOG_IN}")
     if status is None:
-        return kind(f"Kaggle did not answer {what} ({what_happened(error)}); look at your connection and try again")
+        return kind(f"Kaggle did not answer {what} ({what_happened(error)}); check your connection and try again")
     return kind(f"Kaggle answered {what_happened(error)} {what}; {remedy(message_of(error), status)}")
 
 
 # What to do, by parts of Kaggle's reasons in lower case, whether these come with HTTP 200 or with an error.
 _REMEDIES = {
     "session count": "two sessions run already; wait for one to end, or end one on https://www.kaggle.com/code",
-    "already in use": "the kernel's name is taken; dispatch again, which draws a new one",
+    "already in use": "the kernel's name is taken; dispatch again, which makes a new one",
     "quota": "the week's GPU hours are used up; wait for the new ones, https://www.kaggle.com/settings shows when",
     "phone": "verify your phone number on https://www.kaggle.com/settings",
     "megabyte": "make the largest files of src, configs and kernels smaller, or move them out",
 }
 _REMEDIES_BY_STATUS = {
     403: f"is it the right account? To change it, {HOW_TO_LOG_IN}",
-    404: "look at its name",
+    404: "check its name",
     409: "a data source is not ready yet; wait a minute",
     429: "too many requests; wait some minutes",
 }
@@ -185,10 +201,10 @@ def remedy(message: str, status: int = 200) -> str:
 def message_of(error: Exception) -> str:
     """The reason that Kaggle gives in the JSON of an error, on one line; empty where it gives none."""
     try:
-        told = getattr(error, "response", None).json()["message"]  # type: ignore[union-attr]
+        message = getattr(error, "response", None).json()["message"]  # type: ignore[union-attr]
     except (AttributeError, KeyError, TypeError, ValueError):
         return ""
-    return "".join(char if char.isprintable() else " " for char in str(told))[:_LONGEST_MESSAGE].strip()
+    return "".join(char if char.isprintable() else " " for char in str(message))[:_LONGEST_MESSAGE].strip()
 
 
 def status_of(error: Exception) -> int | None:

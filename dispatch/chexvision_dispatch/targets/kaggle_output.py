@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -13,12 +12,11 @@ from typing import Any
 from chexvision.errors import ChexError
 from chexvision.files.atomic import atomic_path
 from chexvision.hub.retry import retried
-from chexvision_dispatch.polling import Outage, until_answered
 from chexvision_dispatch.targets import kaggle_client as client
+from chexvision_dispatch.targets.session_log import session_log
 from chexvision_dispatch.targets.target import SessionState
 
-WAIT_S = 10.0  # between polls of a queued session, and before a dropped stream is taken up again
-SILENCE_S = 3.0  # a running session's log that says nothing for so long is shown as far as it goes
+SILENCE_S = 3.0  # the log of a running session is shown up to where nothing comes for so long
 _PAGE_SIZE = 100
 _CHUNK = 1 << 20
 
@@ -31,49 +29,25 @@ def log(api: Any, kernel: str, state: Callable[[], SessionState], *, follow: boo
     """
     from requests import RequestException
 
-    ask = until_answered if follow else _once
-    shown, outage = 0, Outage()
-    while True:
-        now = ask(state)
-        if now.phase == "queued":
-            if not follow:
-                return
-            time.sleep(WAIT_S)
-            continue
+    def stream(ended: bool) -> Iterator[str]:
         try:
             events = api.kernels_logs_stream(kernel)
-            # Each stream begins at the first line again.
-            for number, text in enumerate(_texts(events if follow or now.ended else _until_silent(events))):
-                outage.over()
-                if number >= shown:
-                    shown += 1
-                    yield text
+            yield from _texts(events if follow or ended else _until_silent(events))
         except ValueError as error:
             raise ChexError(f"Kaggle shows no log of {kernel}: {error}") from None
         except RequestException as error:
-            failure = client.explained(error, f"while sending the log of {kernel}")
-            if not follow:
-                raise failure from error
-            failure.__cause__ = error
-            outage.wait(failure)
-            continue
-        if not follow or now.ended:
-            return
-        if not ask(state).ended:
-            time.sleep(WAIT_S)
+            raise client.explained(error, f"while sending the log of {kernel}") from error
 
-
-def _once(call: Callable[[], SessionState]) -> SessionState:
-    return call()
+    return session_log(stream, state, follow=follow)
 
 
 def _texts(events: Iterator[object]) -> Iterator[str]:
-    """What events say, as whole lines: some come without their newline, and some with nothing at all."""
+    """The text of events as complete lines: some come without their newline, and some are empty."""
     for event in events:
         data = event.get("data") if isinstance(event, dict) else event
         if data is not None:
             text = str(data)
-            yield text if text.endswith(("\n", "\r")) else f"{text}\n"  # \r: a progress bar that is redrawn
+            yield text if text.endswith(("\n", "\r")) else f"{text}\n"  # \r: a progress bar
 
 
 def _until_silent(events: Iterator[dict[str, str]]) -> Iterator[dict[str, str]]:
@@ -102,10 +76,10 @@ def _until_silent(events: Iterator[dict[str, str]]) -> Iterator[dict[str, str]]:
 
 
 def download(api: Any, kernel: str, folder: Path, names: Sequence[str]) -> None:
-    """Bring files of these names, or in folders of these names, that the last session of `kernel` left.
+    """Download files of these names, or in folders of these names, that the last session of `kernel` left.
 
     Raises:
-        ChexError: a file has a name that leads out of `folder`, or did not come whole.
+        ChexError: a file has a name that leads out of `folder`, or did not arrive complete.
     """
     from requests import RequestException
 
@@ -141,7 +115,7 @@ def _listing(api: Any, kernel: str) -> list[tuple[str, str]]:
 
 
 def _fetch(url: str, path: Path) -> None:
-    """Download one file, whole or not at all. The address is signed: no credentials go there."""
+    """Download one file atomically. The address is signed: no credentials go there."""
     import requests
 
     with requests.get(url, stream=True, timeout=60) as response:

@@ -11,48 +11,76 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Annotated, ClassVar, Self
 
 import platformdirs
+import typer
+from pydantic import model_validator
 
-from chexvision.errors import ChexError
+from chexvision.errors import ChexError, UsageError
 from chexvision.provenance import now
 from chexvision_dispatch.run_records import RunRecord, Session
 from chexvision_dispatch.script import SCRIPT_NAME
-from chexvision_dispatch.targets.target import GpuHours, Refused, SessionState
+from chexvision_dispatch.targets.target import GpuHours, Refused, SessionState, Target, TargetOptions
 
 LOG_NAME = "log.txt"
-EXIT_NAME = "exit-code"  # written by the script's last breath; not there after a SIGKILL
-LOCK_NAME = "running.lock"  # held by the script as long as it runs, whatever becomes of us
+EXIT_NAME = "exit-code"  # written when the script ends; missing after a SIGKILL
+LOCK_NAME = "running.lock"  # held by the script as long as it runs, whatever happens to us
 
 # Training needs none of these; what a process does not know it cannot print.
 _WITHHELD = ("KAGGLE_API_TOKEN", "KAGGLE_KEY", "KAGGLE_USERNAME")
 _POLL_S = 0.1
 
 
-class Local:
-    """Runs scripts here.
+class LocalOptions(TargetOptions):
+    """Options of a run on this machine."""
 
-    Args:
-        run_dir: the run's folder: the script starts in its ``working``, beside ``input`` and ``tmp``.
-        max_hours: after which a session saves its state and ends; None for no limit.
-    """
+    instead: ClassVar = {
+        "timeout_hours": "take --max-hours",
+        "token_dataset": "the token of HF_TOKEN or of `hf auth login` is used",
+    }
+
+    max_hours: Annotated[float | None, typer.Option(help="Save the state and pause after so many hours.")] = None
+    run_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the run.  [default: runs/<run id>]")
+    ] = None
+
+    @model_validator(mode="after")
+    def _some_time(self) -> Self:
+        if self.max_hours is not None and self.max_hours <= 0:
+            raise ValueError(f"--max-hours {self.max_hours:g} must be above 0")
+        return self
+
+    def for_run(self, run_id: str) -> Self:
+        """In an empty folder of its own."""
+        folder = self.run_dir or Path("runs") / run_id
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError(f"--run-dir {folder} is not empty; name a new folder")
+        return self.model_copy(update={"run_dir": folder.resolve()})
+
+    @property
+    def home(self) -> Path | None:
+        """The folder: the script starts in its ``working``, next to ``input`` and ``tmp``."""
+        return self.run_dir
+
+
+class Local(Target):
+    """Runs scripts here."""
 
     name = "local"
-    reads_folders = True
-    may_withhold = False
-    has_token = True  # the user's own, where there is one
+    Options = LocalOptions
+    options: LocalOptions
+    is_here = True
 
-    def __init__(self, run_dir: str, max_hours: float | None = None) -> None:
-        self._run_dir = Path(run_dir)
-        self.max_hours = max_hours
+    def __init__(self, options: LocalOptions, *, dry_run: bool = False) -> None:
+        super().__init__(options, dry_run=dry_run)
+        if options.run_dir is None:
+            raise ValueError("no run_dir")
+        self._run_dir = options.run_dir
+        self.max_hours = options.max_hours
 
     def check(self, needs: GpuHours | None) -> list[str]:
-        """Nothing of this machine has to be asked for."""
-        return []
-
-    def prepare(self, record: RunRecord, folder: Path) -> list[str]:
-        """The script is all that is needed."""
+        """Nothing has to be asked."""
         return []
 
     def start(self, record: RunRecord, folder: Path) -> Session:
@@ -62,8 +90,8 @@ class Local:
         (self._run_dir / EXIT_NAME).unlink(missing_ok=True)
         if record.sessions and (self._run_dir / LOG_NAME).exists():
             (self._run_dir / LOG_NAME).rename(self._run_dir / f"log-{len(record.sessions)}.txt")
-        # The lock is inherited: it is free again when the script's process is gone, and a process id used anew
-        # by another program is never taken for it.
+        # The lock is inherited: it is free again when the script's process is gone, and a process id that another
+        # program uses again is never taken for it.
         with (self._run_dir / LOG_NAME).open("wb") as log, (self._run_dir / LOCK_NAME).open("wb") as lock:
             self._hold(lock)
             process = subprocess.Popen(
@@ -79,7 +107,7 @@ class Local:
         return Session(now(), str(process.pid))
 
     def state(self, session: Session) -> SessionState:
-        """Whether the script lives, and its exit code."""
+        """Whether the script runs, and its exit code."""
         if self._lives():
             return SessionState("running")
         try:
@@ -89,7 +117,7 @@ class Local:
         return SessionState("error" if code else "complete", f"exit code {code}" if code else "", code)
 
     def log(self, session: Session, *, follow: bool) -> Iterator[str]:
-        """The last session's log; those of earlier ones lie beside it as ``log-1.txt`` and so on."""
+        """The last session's log; those of earlier ones are next to it as ``log-1.txt`` and so on."""
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         try:
             log = (self._run_dir / LOG_NAME).open("rb")
@@ -117,12 +145,12 @@ class Local:
         if self._lives():
             os.killpg(int(session.handle), signal.SIGKILL)
 
-    def hands_on(self, session: Session) -> bool:
+    def passes_files_on(self, session: Session) -> bool:
         """All sessions share a folder."""
         return True
 
     def collect(self, session: Session, folder: Path, names: Sequence[str]) -> Path | None:
-        """It lies here already."""
+        """It is here already."""
         return self._run_dir / "working"
 
     def _hold(self, lock: IO[bytes]) -> None:
@@ -130,7 +158,7 @@ class Local:
             try:
                 return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                time.sleep(_POLL_S)  # another command that just looks gives it back at once
+                time.sleep(_POLL_S)  # another command that polls releases it at once
         raise Refused(f"a session runs in {self._run_dir} already")
 
     def _lives(self) -> bool:

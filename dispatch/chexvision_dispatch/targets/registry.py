@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
 
-from chexvision.errors import ChexError
-from chexvision_dispatch.run_records import Option
-from chexvision_dispatch.targets.target import Target
+from chexvision.errors import ChexError, UsageError
+
+if TYPE_CHECKING:
+    from chexvision_dispatch.run_records import Option
+    from chexvision_dispatch.targets.target import Target
 
 TARGETS = {
     "kaggle": "chexvision_dispatch.targets.kaggle:Kaggle",
@@ -17,21 +19,68 @@ TARGETS = {
 }
 
 
-def open_target(name: str, options: Mapping[str, Option]) -> Target:
-    """The target `name`, made with its own options.
+def target_class(name: str) -> type[Target]:
+    """The class of the target `name`.
 
     Raises:
-        UsageError: an option will not do.
-        ChexError: there is no such target, or its options differ: the record was written by another version.
+        ChexError: there is no such target.
     """
     if name not in TARGETS:
         raise ChexError(f"unknown target {name!r}; known are {', '.join(TARGETS)}; was the run dispatched elsewhere?")
-    if any("\0" in option for option in options.values() if isinstance(option, str)):
-        raise ChexError(f"the options recorded for {name} hold a NUL; dispatch again")
     module, _, member = TARGETS[name].partition(":")
-    make: Callable[..., Any] = getattr(import_module(module), member)
+    found: type[Target] = getattr(import_module(module), member)
+    return found
+
+
+def new_target(name: str, given: Mapping[str, object], run_id: str, *, dry_run: bool) -> Target:
+    """The target `name` for a new run.
+
+    Args:
+        name: of the target.
+        given: options that were typed, by the names of fields; those of other targets are refused, not ignored.
+        run_id: the run.
+        dry_run: whether nothing is to be sent.
+
+    Raises:
+        UsageError: an option is another target's, or cannot be.
+    """
+    from pydantic import ValidationError
+
+    from chexvision.files.json_files import first_problem
+
+    target = target_class(name)
+    for option in given:
+        if option not in target.Options.model_fields:
+            owners = [one for one in TARGETS if option in target_class(one).Options.model_fields]
+            instead = target.Options.instead.get(option, "leave it out")
+            raise UsageError(f"{flag(option)} is for --on {' and '.join(owners)}; with --on {name} {instead}")
     try:
-        target: Target = make(**options)
-    except TypeError as error:
-        raise ChexError(f"the options recorded for {name} are another version's ({error}); dispatch again") from None
-    return target
+        options = target.Options.model_validate(given)
+    except ValidationError as error:
+        raise UsageError(first_problem(error)) from None
+    return target(options.for_run(run_id), dry_run=dry_run)
+
+
+def open_target(name: str, recorded: Mapping[str, Option]) -> Target:
+    """The target `name` of a run that was dispatched before, with the options of its record.
+
+    Raises:
+        ChexError: there is no such target, or its options differ: the record was written by another version.
+    """
+    from pydantic import ValidationError
+
+    from chexvision.files.json_files import first_problem
+
+    target = target_class(name)
+    if any("\0" in option for option in recorded.values() if isinstance(option, str)):
+        raise ChexError(f"the options recorded for {name} hold a NUL; dispatch again")
+    try:
+        return target(target.Options.model_validate(recorded))
+    except ValueError as error:
+        why = first_problem(error) if isinstance(error, ValidationError) else error
+        raise ChexError(f"the options recorded for {name} are another version's ({why}); dispatch again") from None
+
+
+def flag(option: str) -> str:
+    """How the option of a field is typed."""
+    return f"--{option.replace('_', '-')}"

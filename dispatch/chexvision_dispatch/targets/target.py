@@ -1,14 +1,21 @@
-"""What every place that runs a bundle can do. A new one is a module with such a class and a line in `targets`."""
+"""Interface and options of a target, which runs bundles. A new one is a module and a line in `registry`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Self
+
+import typer
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from chexvision.errors import ChexError
 from chexvision_dispatch.run_records import RunRecord, Session
+
+# A session ends by itself this long before it would be cut: the smaller of hours and a share of its length.
+MARGIN_HOURS, MARGIN_SHARE = 1 / 3, 0.1
 
 Phase = Literal["queued", "running", "complete", "error", "cancelled"]
 
@@ -22,7 +29,7 @@ class Busy(Refused):
 
 
 class NotAsRequested(ChexError):
-    """A session runs, but not as it was to; `session` is to be recorded all the same."""
+    """A session runs, but without something that it needs; `session` has to be recorded nevertheless."""
 
     def __init__(self, message: str, session: Session) -> None:
         super().__init__(message)
@@ -31,12 +38,12 @@ class NotAsRequested(ChexError):
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """What a target says of a session.
+    """What a target reports of a session.
 
     Args:
         phase: "complete" and "error" are about the script, not about what it computed.
-        message: the target's own words, if any.
-        exit_code: of the script, where the target tells.
+        message: the target's own text, if any.
+        exit_code: of the script, where the target reports it.
     """
 
     phase: Phase
@@ -54,7 +61,7 @@ class GpuHours:
     """How long a run takes its target's accelerator.
 
     Args:
-        hours: about so many; None where nothing was estimated.
+        hours: estimated; None where nothing was.
         basis: what that is estimated from, in words.
         measured: whether that is a measurement, good enough to refuse a run that does not fit into a quota.
         force: start the run whatever is left of a quota.
@@ -66,22 +73,96 @@ class GpuHours:
     force: bool = False
 
 
-class Target(Protocol):
-    """A place that runs scripts. `check`, `prepare` and `start` come in this order, the rest at any time later."""
+class TargetOptions(BaseModel):
+    """Options of a target, without any secret; the run's record keeps them.
 
-    name: str
-    reads_folders: bool
-    """Whether a session sees the folders of this machine."""
+    Each field is an option of `chexvision dispatch`, declared as ``Annotated[type, typer.Option(help=...)]`` with a
+    default; a validator's message is printed as it is.
 
-    may_withhold: bool
-    """Whether a session may start without the GPU or the internet that it requested."""
+    Attributes:
+        instead: what to do on this target instead of giving an option of another one, by the option's name.
+        for_gpu: names of the options that only work that takes a GPU has.
+    """
 
-    has_token: bool
-    """Whether its sessions are given a Hub token."""
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    max_hours: float | None
-    """After which a session has to have ended by itself, with its state saved; None for no limit."""
+    instead: ClassVar[Mapping[str, str]] = {}
+    for_gpu: ClassVar[Sequence[str]] = ()
 
+    def for_run(self, run_id: str) -> Self:
+        """The same with what follows from the run and from this machine, as it is recorded.
+
+        Raises:
+            UsageError: the run cannot be on this target.
+        """
+        return self
+
+    @property
+    def home(self) -> Path | None:
+        """The run's folder, where the target is given one."""
+        return None
+
+
+class TimeLimit(TargetOptions):
+    """Options of a target that cuts a session after a while."""
+
+    longest: ClassVar[float]  # hours
+
+    timeout_hours: Annotated[float, typer.Option(help="When the session is cut; the run pauses before.")] = 12.0
+
+    @model_validator(mode="after")
+    def _within_limit(self) -> Self:
+        if not 0 < self.timeout_hours <= self.longest:
+            raise ValueError(f"--timeout-hours {self.timeout_hours:g} must be above 0 and at most {self.longest:g}")
+        return self
+
+    @property
+    def max_hours(self) -> float:
+        """After which a session ends by itself, before it is cut."""
+        return self.timeout_hours - min(MARGIN_HOURS, MARGIN_SHARE * self.timeout_hours)
+
+    @property
+    def timeout_s(self) -> int:
+        """Seconds after which a session is cut."""
+        return round(self.timeout_hours * 3600)
+
+
+class Target(ABC):
+    """Runs scripts. `check`, `prepare` and `start` come in this order, the rest at any time later.
+
+    Args:
+        options: its own.
+        dry_run: whether nothing is sent, and no service is called.
+
+    Attributes:
+        name: in the registry.
+        Options: the class of its options.
+        is_here: whether sessions run on this machine and see its folders.
+        may_withhold: whether a session may start without the GPU or the internet that it requested.
+        has_release: whether the NIH release's Kaggle dataset can be attached.
+        has_quota: whether GPU hours are counted.
+        max_hours: after which a session has to have ended by itself, with its state saved; None for no limit.
+    """
+
+    name: ClassVar[str]
+    Options: ClassVar[type[TargetOptions]]
+    is_here: ClassVar[bool] = False
+    may_withhold: ClassVar[bool] = False
+    has_release: ClassVar[bool] = False
+    has_quota: ClassVar[bool] = False
+    max_hours: float | None = None
+    options: TargetOptions
+
+    def __init__(self, options: TargetOptions, *, dry_run: bool = False) -> None:
+        self.options = options
+        self.dry_run = dry_run
+
+    @property
+    def has_token(self) -> bool:
+        """Whether its sessions are given a Hub token."""
+        return True
+
+    @abstractmethod
     def check(self, needs: GpuHours | None) -> list[str]:
         """Refuse now what would fail later.
 
@@ -92,41 +173,46 @@ class Target(Protocol):
             What the user should know.
 
         Raises:
-            ChexError: credentials, a quota, a data source or an option will not do.
+            ChexError: credentials, a quota, a data source or an option is not usable.
         """
 
     def prepare(self, record: RunRecord, folder: Path) -> list[str]:
-        """Write what the target wants beside the script in `folder` for the run's next session.
+        """Write what the target needs next to the script in `folder` for the run's next session, if anything.
 
         Returns:
             What the user should know.
         """
+        return []
 
+    @abstractmethod
     def start(self, record: RunRecord, folder: Path) -> Session:
         """Run the script of `folder`, once, and return without waiting for its end.
 
         Raises:
             Refused: nothing runs.
-            NotAsRequested: a session runs without something that it was to have.
+            NotAsRequested: a session runs without something that it needs.
             ChexError: whether something runs is not known.
         """
 
+    @abstractmethod
     def state(self, session: Session) -> SessionState:
-        """What the target says of a session now.
+        """What the target reports of a session now.
 
         Raises:
             ChexError: it does not answer.
         """
 
+    @abstractmethod
     def log(self, session: Session, *, follow: bool) -> Iterator[str]:
         """What the session wrote, in pieces from its beginning; with `follow` until it ends.
 
-        A connection that drops while following is taken up again where it was.
+        A connection that drops while following is resumed where it was.
 
         Raises:
             ChexError: the target does not answer.
         """
 
+    @abstractmethod
     def cancel(self, session: Session) -> bool:
         """Ask a session to save its state and end; False where this target cannot pass that on.
 
@@ -134,35 +220,38 @@ class Target(Protocol):
             ChexError: it could, but did not.
         """
 
+    @abstractmethod
     def kill(self, session: Session, kaggle_session_id: int | None) -> None:
         """End a session at once, without a chance to save anything.
 
         Args:
-            session: one that goes on.
+            session: one that has not ended.
             kaggle_session_id: see `RunProgress`.
 
         Raises:
             ChexError: it could not be ended.
         """
 
-    def hands_on(self, session: Session) -> bool:
+    def passes_files_on(self, session: Session) -> bool:
         """Whether the run's next session is given the files that this one, which ended, left.
 
         Raises:
             ChexError: the target does not answer.
         """
+        return False
 
     def collect(self, session: Session, folder: Path, names: Sequence[str]) -> Path | None:
-        """Bring some of what an ended session left, each file whole.
+        """Download some of what an ended session left, each file atomically.
 
         Args:
             session: one that ended.
             folder: receives the files under the names they had, where they are not on this machine yet.
-            names: of the files to bring, or of folders, with a slash at the end.
+            names: of the files, or of folders, with a slash at the end.
 
         Returns:
             The folder they are in; None where this target keeps nothing of a session.
 
         Raises:
-            ChexError: a file could not be brought.
+            ChexError: a file could not be downloaded.
         """
+        return None

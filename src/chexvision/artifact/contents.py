@@ -12,45 +12,19 @@ from chexvision.config import Recipe
 from chexvision.errors import ChexError
 from chexvision.files.json_files import read_file
 from chexvision.hub.repo_files import CONFIG, WEIGHTS
-from chexvision.metrics.literature import LiteratureComparison
-from chexvision.metrics.records import Attribute, Record, SplitMetrics
+from chexvision.metrics.records import Record
 from chexvision.provenance import Provenance
 from chexvision.shards.split import VALIDATION_SHARE
 from chexvision.shards.split_rule import SplitRecord
 
 HISTORY = "history.json"
-METRICS = "metrics.json"
+METRICS = "metrics.json"  # see `chexvision.artifact.metrics_file`
 RUN = "run.json"
 CARD = "README.md"
 TRAINING_IMAGES = "training_images.npz"  # see `chexvision.evaluation.overlap`
 FIGURES = "figures"
 
 REQUIRED = (WEIGHTS, CONFIG, HISTORY, METRICS, RUN, CARD)
-
-
-class Metrics(Record):
-    """``metrics.json``: the published weights' figures with their conditions.
-
-    Args:
-        dataset: ``USER/NAME@sha``, or the folder's path.
-        synthetic: whether its images are synthetic, not taken of patients.
-        split: how its images were divided.
-        image_size: side in pixels.
-        epoch: the one whose weights these are, from 1.
-        splits: figures by split. Thresholds and calibration were chosen on validation; validation's own figures
-            are of raw probabilities, with calls at one half.
-        subgroups: of the test split.
-        published: figures of others, and which of them were taken of the same images.
-    """
-
-    dataset: str
-    synthetic: bool
-    split: SplitRecord
-    image_size: int
-    epoch: int
-    splits: dict[str, SplitMetrics]
-    subgroups: tuple[Attribute, ...] = ()
-    published: tuple[LiteratureComparison, ...] = ()
 
 
 class Hardware(Record):

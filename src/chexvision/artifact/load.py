@@ -7,7 +7,6 @@ from pathlib import Path
 from chexvision.errors import ChexError
 from chexvision.hub.reference import Reference
 from chexvision.hub.repo_files import at_commit, model_file
-from chexvision.labels import ABNORMAL
 from chexvision.metrics.calibration import FILE as CALIBRATION_FILE
 from chexvision.metrics.calibration import read_calibration
 from chexvision.metrics.operating_points import OperatingPoints
@@ -25,7 +24,7 @@ def load_published(reference: Reference) -> tuple[CheXVision, OperatingPoints]:
     reference = at_commit(reference)
     model, rules = load_model(reference), load_operating_points(reference)
     if rules.calibration is not None:
-        missing = [name for name in (*model.findings, ABNORMAL) if name not in rules.calibration.curves]
+        missing = [name for name in model.label_space.outputs if name not in rules.calibration.curves]
         if missing:
             raise ChexError(
                 f"{CALIBRATION_FILE} of {reference} does not name {missing[0]}: it belongs to another model"

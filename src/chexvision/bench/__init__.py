@@ -1,1 +1,1 @@
-"""Measurements that anyone can repeat, each beside the usual way of doing the same."""
+"""Reproducible measurements, each compared with the usual alternative."""

@@ -1,4 +1,4 @@
-"""What the benchmarks compare with: the same work by PyTorch's defaults, DataLoader workers and Pillow."""
+"""The alternatives of the benchmarks: the same work with PyTorch's defaults, DataLoader workers and Pillow."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from chexvision.shards.columns import encoded_images, opened_shard
 
 
 def pillow_encoder(data: bytes, size: int, mode: Literal["L", "RGB"]) -> bytes:
-    """A radiograph as PNG of `size`² by Pillow: grey by area averages, or RGB by Lanczos as most scripts do."""
+    """A radiograph as PNG of `size`² by Pillow: grey by area averaging, or RGB by Lanczos as most scripts do."""
     method = Image.Resampling.BOX if mode == "L" else Image.Resampling.LANCZOS
     with Image.open(io.BytesIO(data)) as image:
         small = image.convert(mode).resize((size, size), method)
@@ -35,7 +35,7 @@ def pillow_encoder(data: bytes, size: int, mode: Literal["L", "RGB"]) -> bytes:
 
 
 def write_png_files(source: ShardSource, rows: Rows, folder: Path) -> list[Path]:
-    """Unpack the images of `rows`, as they are stored, into a file each."""
+    """Write each image of `rows` as it is stored to a file."""
     shards = [path for split in source.shards.values() for path in split]
     written: list[Path] = []
     for number in np.unique(rows.shard).tolist():
@@ -49,7 +49,7 @@ def write_png_files(source: ShardSource, rows: Rows, folder: Path) -> list[Path]
 
 
 def usual_transforms() -> v2.Compose:
-    """The recipe's augmentation, of one image after the other on the CPU."""
+    """The recipe's augmentation, one image at a time on the CPU."""
     return v2.Compose(
         [
             v2.ToImage(),
@@ -65,13 +65,13 @@ def usual_transforms() -> v2.Compose:
 
 
 class PngFiles(torch.utils.data.Dataset[Tensor]):
-    """Decodes, shrinks and equalizes a grey file as training does, and augments it, each time it is asked for.
+    """Decodes, resizes and equalizes a grey file as training does, and augments it, at each access.
 
     Args:
         files: PNG.
         size: side in pixels.
-        clahe: as decode-once applies it.
-        augmented: whether to.
+        clahe: the same as decode-once applies.
+        augmented: whether to augment.
     """
 
     def __init__(self, files: list[Path], size: int, clahe: ClaheConfig, augmented: bool) -> None:
@@ -124,14 +124,14 @@ def usual_steps(
             target = torch.from_numpy(targets[index]).to(device)
             with accelerator.autocast():
                 logits = model(grey.unsqueeze(1).expand(-1, 3, -1, -1))
-            findings = criterion(logits["multilabel_logits"].float(), target[:, :14])
-            loss = findings + 0.5 * criterion(logits["binary_logits"].float(), target[:, 14:])
+            findings = criterion(logits["multilabel_logits"].float(), target[:, :-1])
+            loss = findings + 0.5 * criterion(logits["binary_logits"].float(), target[:, -1:])
             scaler.scale(loss / accumulate).backward()
             total += loss.detach()
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         scaler.step(optimizer)
         scaler.update()
-        float(total)  # shown to somebody
+        float(total)  # the usual loop logs it
         wait_for(device)
         yield time.perf_counter() - began

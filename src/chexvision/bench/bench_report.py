@@ -1,4 +1,4 @@
-"""What a benchmark found, as JSON and as a table."""
+"""The result of a benchmark, as JSON and as a table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Figure = float | int | str
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One way of doing it, and its figures by name (units are part of the name)."""
+    """One alternative and its measurements by name (units are part of the name)."""
 
     way: str
     figures: dict[str, Figure]
@@ -31,9 +31,9 @@ class Report:
 
     Args:
         benchmark: its name.
-        settings: what it was asked for.
+        settings: the options.
         rows: ours first, then the alternative.
-        machine: what it ran on.
+        machine: device and cores.
         versions: of the packages it depends on.
     """
 
@@ -48,7 +48,7 @@ class Report:
         return asdict(self)
 
     def print_table(self, console: Console) -> None:
-        """A line for each figure, a column for each way."""
+        """One line per measurement, one column per alternative."""
         names = dict.fromkeys(name for row in self.rows for name in row.figures)
         table = Table(title=f"{self.benchmark} on {self.machine['device']}", title_justify="left")
         table.add_column("")
@@ -67,11 +67,11 @@ def this_machine() -> dict[str, Figure]:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """How fast something went.
+    """A throughput.
 
     Args:
-        per_second: units.
-        cpu_seconds: of all cores together, a unit.
+        per_second: units per second.
+        cpu_seconds: of all cores together, per unit.
     """
 
     per_second: float
@@ -79,9 +79,9 @@ class Rate:
 
 
 def rate(work: Callable[[], int], seconds: float = 2.0) -> Rate:
-    """Repeat `work`, which says how many units it did, for about `seconds` after one round to warm up.
+    """Repeat `work`, which returns the number of units it did, for about `seconds` after one call to warm up.
 
-    CPU time is that of this process and of its children that live as long as the measurement.
+    CPU time is that of this process and of the children that exist during the measurement.
     """
     work()
     units, began, cpu = 0, time.perf_counter(), _cpu_seconds()
@@ -92,13 +92,13 @@ def rate(work: Callable[[], int], seconds: float = 2.0) -> Rate:
 
 
 def wait_for(device: torch.device) -> None:
-    """Until a GPU has done what it was given; a CPU has."""
+    """Wait until the work enqueued on a GPU is done; a no-op on a CPU."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
 def _cpu_seconds() -> float:
-    """CPU time so far of this process and of its children, which load data."""
+    """CPU time so far of this process and its children, the data loader's workers."""
     mine = psutil.Process()
     times = [process.cpu_times() for process in (mine, *mine.children(recursive=True))]
     return float(sum(of.user + of.system for of in times))

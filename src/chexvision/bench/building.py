@@ -13,18 +13,18 @@ from chexvision.radiograph import decode_grey, encode_grey, resize_area
 
 
 def bench_shards(images: Path, size: int) -> Report:
-    """Measure decoding, area-averaging and encoding of radiographs on one core, beside the same by Pillow.
+    """Measure decoding, area-averaging and encoding of radiographs on one core, compared with Pillow.
 
     Args:
         images: a folder of PNG files, searched to any depth.
-        size: side in pixels of what is stored.
+        size: side of the stored images in pixels.
 
     Raises:
-        UsageError: it holds no PNG files.
+        UsageError: the folder contains no PNG files.
     """
     files = sorted(images.rglob("*.png"))
     if not files:
-        raise UsageError(f"{images} holds no PNG files; name a folder of radiographs, such as images_001")
+        raise UsageError(f"{images} contains no PNG files; pass a folder of radiographs, such as images_001")
     rows = []
     contents = [path.read_bytes() for path in files]
     ways: dict[str, Callable[[bytes], bytes]] = {

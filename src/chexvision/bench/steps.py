@@ -37,7 +37,7 @@ _STATUS = Path("/proc/self/status")
 def bench_step(
     data: Reference, model: str, batch: int, size: int, accumulate: int, *, compile: bool = False
 ) -> Report:
-    """Measure optimization steps of the training loop, beside a loop with PyTorch's defaults and no augmentation.
+    """Measure optimization steps of the training loop, compared with PyTorch's defaults without augmentation.
 
     Both compute in the same precision, over micro-batches of the same size, on all cores this process may use.
 
@@ -51,7 +51,7 @@ def bench_step(
     """
     images = _STEPS * batch * accumulate
     recipe = _recipe(model, size, batch, batch * accumulate, images, compile=compile)
-    # PyTorch's defaults first, with memory as the system gives it: what keeps it cannot be taken back.
+    # PyTorch's defaults first, with the system's allocator settings: those of training cannot be undone.
     accelerator = start_accelerator(recipe.training.precision, keep_freed_memory=False)
     splits = _splits(data, recipe)
     peak = _Peak(accelerator.device)
@@ -97,7 +97,7 @@ def bench_step(
 
 
 def bench_evaluate(data: Reference, model: str, batch: int, size: int) -> Report:
-    """Measure prediction of the validation split in the precision that training chooses, beside fp32.
+    """Measure prediction of the validation split in the precision that training chooses, compared with fp32.
 
     Args:
         data: shards.
@@ -122,7 +122,7 @@ def bench_evaluate(data: Reference, model: str, batch: int, size: int) -> Report
 
 
 def _augmentation(split: Split, recipe: Recipe, device: torch.device) -> float:
-    """Images per second of all the recipe's operations by themselves, a micro-batch at a time, on `device`."""
+    """Images per second of the recipe's augmentation alone, one micro-batch at a time, on `device`."""
     seeds = itertools.count()
     images = torch.from_numpy(np.array(split.images[: recipe.optim.micro_batch_size])).to(device)
 
@@ -160,7 +160,7 @@ def _splits(data: Reference, recipe: Recipe) -> dict[str, Split]:
 
 
 class _Peak:
-    """The most memory taken from now on: by tensors on a GPU; on a CPU, where Linux tells, by the process."""
+    """Peak memory from now on: of tensors on a GPU; on a CPU of the process, where Linux reports it."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -171,13 +171,13 @@ class _Peak:
             forget_peak_memory(device)
             return
         release_freed_memory()
-        # No such file on macOS, and no right to write it in some containers: then nobody tells the peak.
+        # No such file on macOS, and not writable in some containers: the peak is unknown there.
         with suppress(OSError):
             _STATUS.with_name("clear_refs").write_text("5")  # resets the peak
             self._before = _kb("VmRSS")
 
     def figure(self) -> dict[str, float]:
-        """To be joined to other figures; empty where nobody tells."""
+        """To be merged with other measurements; empty if unknown."""
         peak = peak_memory_mb(self._device)
         if peak is None and self._before is not None:
             peak = (_kb("VmHWM") - self._before) / 1e3

@@ -26,18 +26,18 @@ from chexvision.training.hardware import start_accelerator
 
 
 def bench_input(data: Reference, device: torch.device, batch: int, size: int) -> Report:
-    """Measure the way of images to the device, beside files that are decoded at each access.
+    """Measure the supply of images to the device, compared with files that are decoded at each access.
 
-    Both use all cores that this process may use: decode-once its threads, the files as many DataLoader workers. Both
-    decode, shrink and equalize in the same way; without augmentation both supply uint8.
+    Both use all cores of this process: decode-once as threads, the files as DataLoader workers. Both decode, resize
+    and equalize in the same way; without augmentation both supply uint8.
 
     Args:
         data: shards.
-        device: where batches go.
+        device: of the batches.
         batch: images per batch.
         size: side in pixels.
     """
-    start_accelerator("auto")  # its settings are those of training
+    start_accelerator("auto")  # with the settings of training
     recipe = load_recipe(
         "densenet", overrides=[f"data.image_size={size}", "data.placement=disk", "data.split=patient"]
     )
@@ -53,7 +53,7 @@ def bench_input(data: Reference, device: torch.device, batch: int, size: int) ->
         first_batch = _first_batch_of_files(plain, device)
         supply, augmented = (rate(_Reading(loader, batch, device)) for loader in (plain, changed))
         theirs = _figures(len(split), batch, first_batch, supply, augmented)
-    # Seconds should be few and images/s many.
+    # Seconds: lower is better; images/s: higher is better.
     ratios = {name: ours[name] / theirs[name] if "images/s" in name else theirs[name] / ours[name] for name in ours}
     settings: dict[str, Figure] = {
         "images": len(split),
@@ -80,7 +80,7 @@ def _figures(images: int, batch: int, first_batch: float, supply: Rate, augmente
 def _first_batch(
     source: ShardSource, config: DataConfig, batch: int, scratch: Path, device: torch.device
 ) -> tuple[Split, float]:
-    """The training split decoded into an empty cache, and the seconds until its first batch was on the device."""
+    """The training split decoded with an empty cache, and the seconds until its first batch is on the device."""
     with _cache_at(scratch / "cache"):
         began = time.perf_counter()
         split = open_split(source, splits_of(source, config, seed=0), "train", config, quiet=True)
@@ -131,7 +131,7 @@ def _loader(
 
 
 def _first_batch_of_files(loader: DataLoader[torch.Tensor], device: torch.device) -> float:
-    """Seconds until the first batch was on the device, the workers' start included."""
+    """Seconds until the first batch is on the device, including the start of the workers."""
     began = time.perf_counter()
     next(iter(loader)).to(device)
     wait_for(device)
@@ -139,7 +139,7 @@ def _first_batch_of_files(loader: DataLoader[torch.Tensor], device: torch.device
 
 
 class _Reading:
-    """Reads some batches at each call, epoch after epoch, by workers that stay."""
+    """Reads some batches per call, over any number of epochs, with persistent workers."""
 
     def __init__(self, loader: DataLoader[torch.Tensor], batch: int, device: torch.device, batches: int = 4) -> None:
         self.loader = loader

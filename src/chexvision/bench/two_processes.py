@@ -1,9 +1,4 @@
-"""Training in two processes against one, each process on a core of its own: the ratio of images a second.
-
-    python benchmarks/two_processes.py SHARDS
-
-Prints JSON. Two equal devices that share nothing should come near 2.
-"""
+"""Training in two processes, compared with one process."""
 
 from __future__ import annotations
 
@@ -14,9 +9,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-SETTINGS = [
-    "data.image_size=96",
-    "data.max_train_images=384",
+from chexvision.bench.bench_report import Figure, Report, Row
+from chexvision.errors import ChexError, UsageError
+
+_SIZE = 96
+_IMAGES = 384
+_SETTINGS = [
+    f"data.image_size={_SIZE}",
+    "data.split=patient",  # fits any shards
+    f"data.max_train_images={_IMAGES}",
     "data.max_validation_images=32",
     "optim.batch_size=96",
     "optim.micro_batch_size=24",
@@ -25,21 +26,39 @@ SETTINGS = [
 ]
 
 
-def images_per_second(shards: Path, processes: int) -> float:
-    """The second epoch's, of DenseNet-121 on the CPU."""
+def bench_processes(shards: Path) -> Report:
+    """Measure training of DenseNet-121 on the CPU by one and by two processes with one thread each.
+
+    Two equal devices that share nothing have a ratio near 2.
+
+    Args:
+        shards: a folder of at least 600 images.
+
+    Raises:
+        UsageError: there is no such folder.
+        ChexError: training failed.
+    """
+    if not shards.is_dir():
+        raise UsageError(f"--data {shards} is not a folder")
+    one, two = (_images_per_second(shards.resolve(), processes) for processes in (1, 2))
+    settings: dict[str, Figure] = {"model": "densenet", "size": _SIZE, "images": _IMAGES, "device": "cpu"}
+    ways = {"one process": one, "two processes": two, "ratio": two / one}
+    return Report("processes", settings, [Row(way, {"images/s": figure}) for way, figure in ways.items()])
+
+
+def _images_per_second(shards: Path, processes: int) -> float:
+    """The throughput of the second epoch."""
     launcher = (
         ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
     )
-    settings = [word for setting in SETTINGS for word in ("--set", setting)]
-    with tempfile.TemporaryDirectory() as work:
+    settings = [word for setting in _SETTINGS for word in ("--set", setting)]
+    with tempfile.TemporaryDirectory(prefix="chexvision-bench-") as work:
         command = [sys.executable, *launcher, "-m", "chexvision", "train", "--model", "densenet", "--preset", "smoke"]
         command += [*settings, "--data", str(shards), "--work", work]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_TOKEN": ""}
-        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+            raise ChexError(f"training in {processes} process(es) failed: {last.removeprefix('error: ')}")
         history = json.loads((Path(work) / "artifact" / "history.json").read_text())
     return float(history[-1]["train_images_per_second"])
-
-
-if __name__ == "__main__":
-    one, two = (images_per_second(Path(sys.argv[1]), processes) for processes in (1, 2))
-    print(json.dumps({"one, images/s": one, "two, images/s": two, "ratio": two / one}, indent=2))

@@ -16,9 +16,8 @@ _LONGEST = 900  # characters of an error
 
 app = typer.Typer(
     name="chexvision",
-    help="Train, publish and explain chest X-ray classifiers on cloud GPUs that cost nothing.",
+    help="Train, publish and explain chest X-ray classifiers on free cloud GPUs.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,  # rendering help with rich takes longer than the whole rest of `--help`
     pretty_exceptions_enable=False,
 )

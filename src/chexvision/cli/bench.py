@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from chexvision.cli.names import Model
 from chexvision.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,8 +19,7 @@ app = typer.Typer(
 )
 
 Data = Annotated[str, typer.Option(help="A folder of shards, or USER/NAME@<sha>.")]
-Model = Annotated[str, typer.Option(help="A recipe of configs/.")]
-Batch = Annotated[int, typer.Option(min=1, help="Images in one pass.")]
+Batch = Annotated[int, typer.Option(min=1, help="Images per pass.")]
 Size = Annotated[int, typer.Option(min=32, help="Side of the images in pixels.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Cores to use. Default: all.", show_default=False)]
 Device = Annotated[str | None, typer.Option(help="cpu, or cuda. Default: a GPU if there is one.", show_default=False)]
@@ -27,8 +27,8 @@ Device = Annotated[str | None, typer.Option(help="cpu, or cuda. Default: a GPU i
 
 @app.command("shards")
 def shards(data: Annotated[Path, typer.Option(help="A folder of radiographs (PNG).")], size: Size = 320) -> None:
-    """Radiographs to stored pictures, on one core."""
-    if hasattr(os, "sched_setaffinity"):  # elsewhere it is one thread all the same
+    """Radiographs to stored images, on one core."""
+    if hasattr(os, "sched_setaffinity"):  # on other systems it is one thread anyway
         _use_cores(1)
     from chexvision.bench.building import bench_shards
 
@@ -37,7 +37,7 @@ def shards(data: Annotated[Path, typer.Option(help="A folder of radiographs (PNG
 
 @app.command("input")
 def input_(data: Data, batch: Batch = 96, size: Size = 320, workers: Workers = None, device: Device = None) -> None:
-    """Shards to the first batch, and the supply after it, with and without augmentation."""
+    """Time from shards to the first batch, and throughput after it, with and without augmentation."""
     _use_cores(workers)
     chosen = _device(device)
     import torch
@@ -54,14 +54,14 @@ def step(
     model: Model = "densenet",
     batch: Batch = 24,
     size: Size = 320,
-    accumulate: Annotated[int, typer.Option(min=1, help="Passes an optimisation step.")] = 4,
+    accumulate: Annotated[int, typer.Option(min=1, help="Passes per optimization step.")] = 4,
     compile_: Annotated[
-        bool, typer.Option("--compile", help="With torch.compile, which takes minutes first.")
+        bool, typer.Option("--compile", help="Use torch.compile, which needs minutes at first.")
     ] = False,
     workers: Workers = None,
     device: Device = None,
 ) -> None:
-    """Optimisation steps of the training loop: images/s, peak memory, and how long it waits for data."""
+    """Optimization steps of the training loop: images/s, peak memory, and the time spent waiting for data."""
     _use_cores(workers)
     _device(device)
     from chexvision.bench.steps import bench_step
@@ -88,16 +88,24 @@ def evaluate(
     _show(bench_evaluate(parse_reference(data), model, batch, size))
 
 
+@app.command("processes")
+def processes(data: Annotated[Path, typer.Option(help="A folder of shards.")]) -> None:
+    """Training on the CPU in two processes of one core each, compared with one."""
+    from chexvision.bench.two_processes import bench_processes
+
+    _show(bench_processes(data))
+
+
 def _use_cores(count: int | None) -> None:
-    """Hold this process, and the threads and processes it is still to start, to `count` cores.
+    """Restrict this process, and the threads and processes it will start, to `count` cores.
 
     Raises:
-        UsageError: there are fewer, or the system holds no process to cores, as macOS.
+        UsageError: there are fewer, or the system does not support it, such as macOS.
     """
     if count is None:
         return
     if not hasattr(os, "sched_setaffinity"):
-        raise UsageError("--workers: this system cannot hold a process to some cores; leave it out")
+        raise UsageError("--workers: this system cannot restrict a process to cores; omit the option")
     available = sorted(os.sched_getaffinity(0))
     if count > len(available):
         raise UsageError(f"--workers {count}: this machine has {len(available)} cores")
@@ -105,7 +113,7 @@ def _use_cores(count: int | None) -> None:
 
 
 def _device(wanted: str | None) -> str:
-    """The device to measure; cpu hides the GPUs from everything that follows."""
+    """The device to measure; cpu hides the GPUs from this process."""
     if wanted not in (None, "cpu", "cuda"):
         raise UsageError(f"--device {wanted}: choose cpu or cuda")
     if wanted == "cpu":

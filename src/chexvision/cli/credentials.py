@@ -44,7 +44,7 @@ def sync(
     from chexvision_dispatch.targets import credentials
 
     if token_file == _STDIN and not yes:
-        raise UsageError("--token-file - reads the token from standard input, where nobody can answer: add --yes")
+        raise UsageError("--token-file - reads standard input, so no question can be answered: add --yes")
     token = _given(token_file) if token_file is not None else _own_or_asked_for()
     _confirm(f"Send the Hub token {token} to a private dataset of yours on Kaggle?", yes)
     ref, made = credentials.sync(token, dataset)
@@ -61,16 +61,16 @@ def sync(
 
 @app.command("status")
 def status(as_json: Json = False) -> None:
-    """Show which places have a working token, never what it is."""
+    """Show where a working token comes from, never what it is."""
     from chexvision_dispatch.targets import credentials
 
-    places = credentials.status()
+    sources = credentials.status()
     if as_json:
-        print(json.dumps([asdict(place) for place in places], indent=2))
+        print(json.dumps([asdict(source) for source in sources], indent=2))
         return
     marks = {True: "yes", False: "no", None: "?"}
-    for place in places:
-        typer.echo(f"{marks[place.works]:4}{place.name:27}{place.note}")
+    for source in sources:
+        typer.echo(f"{marks[source.works]:4}{source.name:27}{source.note}")
 
 
 @app.command("forget")
@@ -111,7 +111,7 @@ def _own_or_asked_for() -> HubToken:
     why = f"this machine's Hub token {own.unfit}" if own is not None else "there is no Hub token on this machine"
     needed = f"sessions need a token of their own, fine-grained, with write access to the target: {NEW_TOKEN_PAGE}"
     if not sys.stdin.isatty():
-        raise ChexError(f"{why}; {needed}; hand it over with --token-file FILE, or - for standard input")
+        raise ChexError(f"{why}; {needed}; give it with --token-file FILE, or - for standard input")
     typer.echo(f"{why};\n{needed}", err=True)
     return credentials.session_token(typer.prompt("token", hide_input=True, err=True), "that was typed")
 
@@ -122,6 +122,6 @@ def _confirm(question: str, yes: bool) -> None:
     try:
         agreed = typer.confirm(question)
     except typer.Abort:
-        raise UsageError("nobody answered; add --yes to go on without being asked") from None
+        raise UsageError("no answer; add --yes to continue without being asked") from None
     if not agreed:
         raise UsageError("nothing was done")

@@ -3,52 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from chexvision.cli.names import Model, Preset
 from chexvision.cli.shards import MaxBad, Private, Seed, ShardSize, Size, dataset_name, parse_bytes
+from chexvision.cli.target_options import CommandWithTargets, GroupWithTargets, given_options
 from chexvision.errors import UsageError
+from chexvision_dispatch.targets.registry import TARGETS, flag, new_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from chexvision.config import Recipe
-    from chexvision_dispatch.run_records import Option
     from chexvision_dispatch.submit import Job, Prepared
     from chexvision_dispatch.targets.target import GpuHours, Target
 
-
-class On(StrEnum):
-    """The targets by name."""
-
-    KAGGLE = "kaggle"
-    LOCAL = "local"
-    HF_JOBS = "hf-jobs"
+app = typer.Typer(rich_markup_mode=None, cls=GroupWithTargets)
 
 
-app = typer.Typer(rich_markup_mode=None)
+def _known_target(name: str) -> str:
+    if name not in TARGETS:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, TARGETS))}.")
+    return name
 
-_ACCELERATOR = "NvidiaTeslaT4"
-_HOURS = 12.0
-_FLAVOR = "t4-small"
 
-Where = Annotated[On, typer.Option(help="Where to run.")]
-TokenDataset = Annotated[
-    str | None,
-    typer.Option(metavar="OWNER/SLUG", help="Private Kaggle dataset whose hf_token.txt is the session's Hub token."),
+Where = Annotated[
+    str,
+    typer.Option(
+        metavar=f"[{'|'.join(TARGETS)}]",
+        help="Where to run.",
+        callback=_known_target,
+        autocompletion=lambda: list(TARGETS),
+    ),
 ]
-TimeoutHours = Annotated[
-    float | None,
-    typer.Option(help="When the session is cut; the run pauses before. At most 12 on Kaggle. [default: 12]"),
-]
-DockerImage = Annotated[
-    str | None, typer.Option(help="Pin the session's image: one of Kaggle's own, or (hf-jobs) any with torch.")
-]
-Public = Annotated[bool, typer.Option("--public", help="Show Kaggle's kernel to everybody.")]
-MaxHours = Annotated[float | None, typer.Option(help="(--on local) Save the state and pause after so many hours.")]
 Watch = Annotated[
     bool | None, typer.Option("--watch/--detach", help="Show the log until it ends. [default: with --on local]")
 ]
@@ -57,35 +47,29 @@ AutoResume = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Write what would be sent and send nothing.")]
 Out = Annotated[Path | None, typer.Option(help="Folder that --dry-run writes. [default: runs/<run id>/kernel]")]
-RunDir = Annotated[Path | None, typer.Option(help="Folder of a run with --on local. [default: runs/<run id>]")]
 
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """How a run is sent, whatever it computes; the options' own help says more."""
+    """How a run is sent, whatever it computes; the options' own help describes each.
 
-    on: On
-    token_dataset: str | None
-    timeout_hours: float | None
-    docker_image: str | None
-    public: bool
-    max_hours: float | None
+    `given` are the target's options that were typed, by name.
+    """
+
+    on: str
+    given: Mapping[str, object]
     watch: bool | None
     auto_resume: bool
     dry_run: bool
     out: Path | None
-    run_dir: Path | None
-    accelerator: str = _ACCELERATOR
-    flavor: str = _FLAVOR
+    force: bool = False
 
 
 @app.callback(invoke_without_command=True)
 def train(
     context: typer.Context,
-    model: Annotated[
-        str, typer.Option(help="Recipe by name, such as densenet, or a YAML file.", show_default=False)
-    ] = "",
-    on: Where = On.KAGGLE,
+    model: Model = "",
+    on: Where = "kaggle",
     data: Annotated[
         str | None,
         typer.Option(
@@ -102,27 +86,18 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one value of the recipe; repeatable.")
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="Partial recipe laid over it, such as smoke.")] = None,
+    preset: Preset = None,
     private: Annotated[
         bool, typer.Option("--private", help="Create the model's repository so that only you see it.")
     ] = False,
-    token_dataset: TokenDataset = None,
-    accelerator: Annotated[
-        str, typer.Option(help="Kaggle's name for the hardware; this one is two T4s.")
-    ] = _ACCELERATOR,
-    timeout_hours: TimeoutHours = None,
-    docker_image: DockerImage = None,
-    public: Public = False,
-    flavor: Annotated[str, typer.Option(help="Hardware of a Hugging Face job.")] = _FLAVOR,
-    max_hours: MaxHours = None,
     force: Annotated[bool, typer.Option("--force", help="Dispatch even if the GPU quota will not last.")] = False,
     watch: Watch = None,
     auto_resume: AutoResume = False,
     dry_run: DryRun = False,
     out: Out = None,
-    run_dir: RunDir = None,
 ) -> None:
     """Pack this source tree with a recipe and train it on Kaggle's GPUs, or on this machine."""
+    given = given_options(context)
     if context.invoked_subcommand is not None:
         _refuse_options_before(context.invoked_subcommand, context)
         return
@@ -133,28 +108,15 @@ def train(
 
     recipe = load_recipe(model, preset=preset, overrides=overrides or [])
     request = submit.Request(model, preset, overrides or [], data, to, private)
-    sending = Sending(
-        on=on,
-        token_dataset=token_dataset,
-        timeout_hours=timeout_hours,
-        docker_image=docker_image,
-        public=public,
-        max_hours=max_hours,
-        watch=watch,
-        auto_resume=auto_resume,
-        dry_run=dry_run,
-        out=out,
-        run_dir=run_dir,
-        accelerator=accelerator,
-        flavor=flavor,
-    )
-    _send(recipe.name, lambda target: submit.training(request, recipe, target), sending, recipe, force=force)
+    sending = Sending(on, given, watch, auto_resume, dry_run, out, force)
+    _send(recipe.name, lambda target: submit.training(request, recipe, target), sending, recipe)
 
 
-@app.command("shards")
+@app.command("shards", cls=CommandWithTargets)
 def shards(
+    context: typer.Context,
     to: Annotated[str, typer.Option(metavar="USER/NAME", help="The dataset to push to, created if need be.")],
-    on: Where = On.KAGGLE,
+    on: Where = "kaggle",
     images: Annotated[
         Path | None, typer.Option(help="(--on local) Folder of the release: images and Data_Entry_2017*.csv.")
     ] = None,
@@ -166,77 +128,44 @@ def shards(
     seed: Seed = 0,
     max_bad: MaxBad = 0.001,
     private: Private = False,
-    token_dataset: TokenDataset = None,
-    timeout_hours: TimeoutHours = None,
-    docker_image: DockerImage = None,
-    public: Public = False,
-    max_hours: MaxHours = None,
     watch: Watch = None,
     auto_resume: AutoResume = False,
     dry_run: DryRun = False,
     out: Out = None,
-    run_dir: RunDir = None,
 ) -> None:
-    """Build shards of the NIH release where it lies on Kaggle, without a download, and push them to the Hub."""
+    """Build shards of the NIH release on Kaggle, without a download, and push them to the Hub."""
     from chexvision_dispatch.build_request import ShardsRequest, building
 
-    if on is On.HF_JOBS:
-        raise UsageError("--on hf-jobs has no copy of the release; take kaggle, which has, or local with --images")
     dataset = dataset_name("--to", to)
     request = ShardsRequest(dataset.repo_id, images, size, split, parse_bytes(shard_size), seed, max_bad, private)
-    sending = Sending(
-        on=on,
-        token_dataset=token_dataset,
-        timeout_hours=timeout_hours,
-        docker_image=docker_image,
-        public=public,
-        max_hours=max_hours,
-        watch=watch,
-        auto_resume=auto_resume,
-        dry_run=dry_run,
-        out=out,
-        run_dir=run_dir,
-    )
+    sending = Sending(on, given_options(context), watch, auto_resume, dry_run, out)
     _send("shards", lambda target: building(request, target), sending)
 
 
 def _refuse_options_before(subcommand: str, context: typer.Context) -> None:
     sources = {name: context.get_parameter_source(name) for name in context.params}
     typed = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    typed += given_options(context)
     if typed:
-        raise UsageError(f"write --{typed[0].replace('_', '-')} behind {subcommand}, which has options of its own")
+        raise UsageError(f"write {flag(typed[0])} behind {subcommand}, which has options of its own")
 
 
-def _send(
-    name: str,
-    job: Callable[[Target], Job],
-    sending: Sending,
-    recipe: Recipe | None = None,
-    *,
-    force: bool = False,
-) -> None:
-    """Prepare a run called `name` and send it, as `sending` says; `recipe` is what it trains, if it does."""
+def _send(name: str, job: Callable[[Target], Job], sending: Sending, recipe: Recipe | None = None) -> None:
+    """Prepare a run called `name` and send it, as `sending` describes; `recipe` is what it trains, if it does."""
     from chexvision.provenance import new_run_id
-    from chexvision_dispatch import run_records as records
     from chexvision_dispatch import submit
-    from chexvision_dispatch.targets.registry import open_target
+    from chexvision_dispatch.run_records import runs_dir
 
-    on, dry_run = sending.on, sending.dry_run
+    dry_run = sending.dry_run
     if sending.out is not None and not dry_run:
         raise UsageError("--out is where --dry-run writes; add --dry-run or leave it out")
-    if sending.run_dir is not None and on is not On.LOCAL:
-        raise UsageError("--run-dir is the folder of a run on this machine; add --on local or leave it out")
     run_id = new_run_id(name)
-    home = sending.run_dir or Path("runs") / run_id
-    if on is On.LOCAL and not dry_run and home.exists() and (not home.is_dir() or any(home.iterdir())):
-        raise UsageError(f"--run-dir {home} is not empty; name a new folder")
-    options = _options(sending, home)
-    kept = home / "kernel" if dry_run or on is On.LOCAL else records.runs_dir() / run_id / "kernel"
-    folder = sending.out or kept
-    target = open_target(on, {**options, "dry_run": True} if dry_run and on is On.KAGGLE else options)
+    target = new_target(sending.on, sending.given, run_id, dry_run=dry_run)
+    home = target.options.home or (Path("runs") if dry_run else runs_dir()) / run_id
+    folder = sending.out or home / "kernel"
 
-    prepared = submit.prepare(job(target), target, run_id, folder, options)
-    checked = [] if dry_run else target.check(_needs(recipe, on, options, force=force))
+    prepared = submit.prepare(job(target), target, run_id, folder)
+    checked = [] if dry_run else target.check(_needs(recipe, target, force=sending.force))
     notes = [*prepared.notes, *checked]
     notes += submit.write(prepared, target, folder)
     _describe(prepared, notes)
@@ -249,7 +178,7 @@ def _send(
     page = record.sessions[-1].page
     if page:
         typer.echo(f"page   {page}")
-    if sending.auto_resume or (on is On.LOCAL if sending.watch is None else sending.watch):
+    if sending.auto_resume or (target.is_here if sending.watch is None else sending.watch):
         from chexvision.cli.runs import show_log
 
         show_log(record, sending.auto_resume)
@@ -257,51 +186,14 @@ def _send(
         typer.echo(f"next   chexvision runs logs -f {run_id}, or close the laptop and type: chexvision runs status")
 
 
-def _needs(recipe: Recipe | None, on: On, options: Mapping[str, Option], *, force: bool) -> GpuHours | None:
-    """How long a run takes the target's GPU; only Kaggle's are counted."""
+def _needs(recipe: Recipe | None, target: Target, *, force: bool) -> GpuHours | None:
+    """How long a run takes the target's GPU, where it counts hours; None for a run that takes none."""
     from chexvision_dispatch.gpu_hours import gpu_hours
     from chexvision_dispatch.targets.target import GpuHours
 
     if recipe is None:
         return None
-    if on is not On.KAGGLE:
-        return GpuHours()
-    hours = gpu_hours(recipe, options)
-    return replace(hours, force=force)
-
-
-def _options(sending: Sending, home: Path) -> dict[str, Option]:
-    """What the target is made with; an option of another target is refused, not ignored."""
-    on = sending.on
-    if on is not On.KAGGLE:
-        if sending.token_dataset is not None:
-            raise UsageError(
-                "--token-dataset is for Kaggle; here the token of HF_TOKEN or of `hf auth login` is used"
-            )
-        if sending.accelerator != _ACCELERATOR or sending.public:
-            raise UsageError(f"--accelerator and --public are for Kaggle; leave them out with --on {on}")
-    if on is not On.HF_JOBS and sending.flavor != _FLAVOR:
-        raise UsageError(f"--flavor is for Hugging Face Jobs; leave it out with --on {on}, or add --on hf-jobs")
-    if on is On.LOCAL:
-        if sending.timeout_hours is not None or sending.docker_image is not None:
-            raise UsageError("--timeout-hours and --docker-image are for Kaggle and hf-jobs; here take --max-hours")
-        if sending.max_hours is not None and sending.max_hours <= 0:
-            raise UsageError(f"--max-hours {sending.max_hours:g} must be above 0")
-        return {"run_dir": str(home.resolve()), "max_hours": sending.max_hours}
-    if sending.max_hours is not None:
-        raise UsageError("--max-hours is for --on local; elsewhere it follows from --timeout-hours")
-    hours = _HOURS if sending.timeout_hours is None else sending.timeout_hours
-    if on is On.HF_JOBS:
-        return {"flavor": sending.flavor, "timeout_hours": hours, "image": sending.docker_image}
-    from chexvision_dispatch.targets.credentials import remembered_dataset
-
-    return {
-        "token_dataset": sending.token_dataset or remembered_dataset(),
-        "accelerator": sending.accelerator,
-        "public": sending.public,
-        "timeout_hours": hours,
-        "docker_image": sending.docker_image,
-    }
+    return replace(gpu_hours(recipe, target), force=force) if target.has_quota else GpuHours()
 
 
 def _describe(prepared: Prepared, notes: list[str]) -> None:

@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
+from chexvision.cli.names import Model
+
 
 def doctor(
-    model: Annotated[str, typer.Option(help="Recipe whose dataset is looked for.")] = "densenet",
+    model: Model = "densenet",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check what a dispatch needs, each with its remedy; exits with 1 if something needed is missing."""

@@ -94,7 +94,7 @@ def evaluate(
     from chexvision.evaluation.evaluate import evaluate as run
     from chexvision.evaluation.outcome import Options
     from chexvision.metrics.compare import short_names
-    from chexvision.report import console_tables as tables
+    from chexvision.report.console_report import print_evaluation
     from chexvision.report.html import refuse_other_content, write_report
     from chexvision.training.hardware import start_accelerator
 
@@ -113,7 +113,7 @@ def evaluate(
     )
     outcome = run(short_names(models), references, source, options, start_accelerator(precision))
     console = LiteralConsole()
-    tables.print_evaluation(console, outcome.evaluation)
+    print_evaluation(console, outcome.evaluation)
     write_report(outcome, out)
     console.print(f"written: {out}/report.html, metrics.json, predictions.parquet", soft_wrap=True)
 
@@ -138,10 +138,11 @@ def compare(
     from chexvision.files.atomic import write_text_atomic
     from chexvision.metrics.compare import compare as run
     from chexvision.metrics.compare import short_names
-    from chexvision.metrics.literature import beside
+    from chexvision.metrics.literature import compare_with_literature
     from chexvision.metrics.measure import measure
     from chexvision.metrics.records import IntervalMethod
-    from chexvision.report import console_tables as tables
+    from chexvision.report.evaluation_tables import comparison_table, literature_table
+    from chexvision.report.table import print_table
 
     if len(results) < 2:
         raise UsageError("name two or more results to compare")
@@ -154,13 +155,12 @@ def compare(
     comparisons = []
     for name, other in zip(names[1:], predictions[1:], strict=True):
         comparisons.append(run(predictions[0], other, method, (names[0], name)))
-        tables.print_comparison(console, comparisons[-1])
+        print_table(console, comparison_table(comparisons[-1]))
     for note in _notes(results, inputs):
         console.print(f"note: {note}")
     for name, of in zip(names, predictions, strict=True):
         metrics = measure(of)
-        console.print(f"{name}:", style="bold")
-        tables.print_published(console, beside(metrics), metrics.macro_auroc)
+        print_table(console, literature_table(compare_with_literature(metrics), metrics, name))
     if out is not None:
         made = Comparisons(inputs=tuple(inputs), comparisons=tuple(comparisons))
         write_text_atomic(out, made.model_dump_json(indent=1) + "\n")
@@ -194,7 +194,8 @@ def score(
     from chexvision.files.atomic import write_text_atomic
     from chexvision.metrics.records import IntervalMethod
     from chexvision.metrics.thresholds import check_rule
-    from chexvision.report import console_tables as tables
+    from chexvision.report.evaluation_tables import literature_table, metrics_table, subgroup_table
+    from chexvision.report.table import print_table
 
     check_rule(rule)
     if validation is None and calibration != "none":
@@ -210,9 +211,10 @@ def score(
         calibration=calibration,
     )
     console = LiteralConsole()
-    tables.print_metrics(console, found.metrics, predictions.name)
-    tables.print_subgroups(console, found.subgroups)
-    tables.print_published(console, found.published, found.metrics.macro_auroc)
+    print_table(console, metrics_table(found.metrics, predictions.name))
+    for attribute in found.subgroups:
+        print_table(console, subgroup_table(attribute))
+    print_table(console, literature_table(found.published, found.metrics, predictions.name))
     for note in found.notes:
         console.print(f"note: {note}")
     if out is not None:
@@ -240,17 +242,19 @@ def _predictions(path: Path, entries: dict[str, Entry] | None) -> Predictions:
 
 def _input(path: Path) -> CompareInput:
     """What an evaluation says of the images that are compared; nothing where `path` is of something else."""
+    from chexvision.artifact.contents import METRICS
+    from chexvision.artifact.metrics_file import read_metrics
     from chexvision.evaluation.outcome import CompareInput
-    from chexvision.files.json_files import read_record
 
-    # Only `evaluate` writes these two side by side; a metrics.json beside another file is of something else.
+    # Only `evaluate` writes these two next to each other; a metrics.json next to another file is of something else.
     folder = path if path.is_dir() else path.parent if path.name == "predictions.parquet" else None
-    if folder is None or not (folder / "metrics.json").is_file():
+    if folder is None or not (folder / METRICS).is_file():
         return CompareInput()
     try:
-        return read_record(folder / "metrics.json", CompareInput)
+        found = read_metrics(folder / METRICS)
     except ChexError:
-        return CompareInput()  # of another form, such as a training artifact's: it says nothing of these predictions
+        return CompareInput()  # of something else: unrelated to these predictions
+    return CompareInput(split=found.split, division=found.division, overlaps=found.overlaps)
 
 
 def _notes(results: list[Path], inputs: list[CompareInput]) -> list[str]:

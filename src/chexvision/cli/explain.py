@@ -84,8 +84,9 @@ def audit(
 
     from chexvision.console import LiteralConsole
     from chexvision.explain.reports import AUDIT_NAME, SHEET_NAME, run_audit
-    from chexvision.explain.sheet import print_audit
+    from chexvision.explain.sheet import audit_table
     from chexvision.hub.reference import parse_reference
+    from chexvision.report.table import print_table
 
     found = run_audit(
         parse_reference(model),
@@ -99,5 +100,5 @@ def audit(
         resamples=resamples,
         seed=seed,
     )
-    print_audit(LiteralConsole(), found)
+    print_table(LiteralConsole(), audit_table(found))
     typer.echo(f"{out / AUDIT_NAME}\n{out / SHEET_NAME}")

@@ -41,7 +41,7 @@ def predict(
         Precision, typer.Option(help="To compute in; auto is faster, fp32 the same on every machine.")
     ] = "fp32",
 ) -> None:
-    """Print normal/abnormal and the 14 findings' probabilities for each image. Research only."""
+    """Print normal/abnormal and the findings' probabilities for each image. Research only."""
     from chexvision.artifact.load import load_published
     from chexvision.hub.reference import parse_reference
     from chexvision.inference.predict_images import predict_files

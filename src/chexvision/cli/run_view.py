@@ -1,4 +1,4 @@
-"""How a run stands, as lines of text."""
+"""The status of a run, as lines of text."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def in_short(view: RunView) -> str:
 
 
 def curve(values: list[float | None]) -> str:
-    """The values as a row of bars with the lowest and the highest beside it; gaps where there is none."""
+    """The values as a row of bars with the lowest and the highest next to it; gaps where there is none."""
     known = [value for value in values if value is not None]
     if len(known) < 2:
         return ""
@@ -90,14 +90,14 @@ def next_step(view: RunView) -> str:
 
 def _after_failure(view: RunView) -> str:
     record, progress = view.record, view.progress
-    reason = progress.stop_reason if progress is not None and view.told else None
+    reason = progress.stop_reason if progress is not None and view.is_current else None
     resume = f"chexvision runs resume {record.run_id}"
     if progress is None or not progress.state:
         if reason == "error":
-            return "fix that and dispatch again; another session of this run would fail alike"
+            return "fix that and dispatch again; another session of this run would fail in the same way"
     elif _is_out_of_reach(view):
-        return f"chexvision runs collect {record.run_id}, which brings its state here"
-    ended_before_it_began = view.status == "failed" and not view.told and bool(view.errors)
+        return f"chexvision runs collect {record.run_id}, which downloads its state"
+    ended_before_it_began = view.status == "failed" and not view.is_current and bool(view.errors)
     return f"once that is fixed: {resume}" if reason == "not_allowed" or ended_before_it_began else resume
 
 
@@ -110,5 +110,5 @@ def _is_out_of_reach(view: RunView) -> bool:
     try:
         with single_attempt():
             return is_out_of_reach(view, target_of(view.record))
-    except ChexError:  # `runs resume` asks again, and says what it lacks
+    except ChexError:  # `runs resume` asks again, and reports what it lacks
         return False

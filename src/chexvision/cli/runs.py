@@ -1,4 +1,4 @@
-"""`chexvision runs`: what became of what was dispatched, and going on with it."""
+"""`chexvision runs`: the status of what was dispatched, and resuming it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from chexvision.cli import one_line, run_view
+from chexvision.cli.names import Run
 from chexvision.errors import ChexError, UsageError
 
 if TYPE_CHECKING:
@@ -25,18 +26,17 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Run = Annotated[str | None, typer.Argument(metavar="[RUN]", show_default=False, help="Id or its beginning.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 T = TypeVar("T")
 
 _DETACHED = 130
-_GOES_ON = "the run goes on"
+_CONTINUES = "the run continues"
 _GRACE_MINUTES = 5.0  # a session polls for stop requests every minute, and then uploads its state
 
 
 @app.command("list")
 def list_runs(as_json: Json = False) -> None:
-    """Show all runs and how they stand; exits with 1 if a record cannot be read."""
+    """Show all runs and their status; exits with 1 if a record cannot be read."""
     from chexvision_dispatch import run_records as records
 
     damaged: list[ChexError] = []
@@ -62,13 +62,13 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Redraw it until the run ends.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show how a run stands: what its target says, and the curve that it reports itself."""
+    """Show the status of a run: what its target reports, and the run's own curve."""
     from chexvision_dispatch import run_records as records
-    from chexvision_dispatch.view import EXIT_CODES, look
+    from chexvision_dispatch.view import EXIT_CODES, poll
 
     record = records.find(run)
     if not watch:
-        _show(look(record), as_json)
+        _show(poll(record), as_json)
         return
     view = _attended(record, lambda: _watch(record))
     raise typer.Exit(EXIT_CODES[view.status])
@@ -77,7 +77,7 @@ def status(
 @app.command("logs")
 def logs(
     run: Run = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue until the run ends.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show what a run's last session wrote; with -f exit with the run's outcome."""
@@ -145,7 +145,7 @@ def cancel(
         view = _attended(
             record,
             lambda: runs.end(record, grace_s, say),
-            lambda: f"last step: {steps[-1]}" if steps else _GOES_ON,
+            lambda: f"last step: {steps[-1]}" if steps else _CONTINUES,
         )
         if as_json:
             _print_json(view.as_json())
@@ -165,7 +165,7 @@ def resume(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay and show its log.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Go on with a run that paused, failed or was killed: the same bundle, from its last state."""
+    """Resume a run that paused, failed or was killed: the same bundle, from its last state."""
     from chexvision_dispatch import run_records as records
     from chexvision_dispatch import runs
 
@@ -190,7 +190,7 @@ def collect(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Bring a complete run's artifact here, verify and publish it; of a failed run, its state to resume from."""
+    """Download a complete run's artifact, verify and publish it; of a failed run, its state to resume from."""
     from chexvision_dispatch import collect as collecting
     from chexvision_dispatch import run_records as records
 
@@ -199,8 +199,8 @@ def collect(
     if as_json:
         folder = str(collected.folder) if collected.folder else None
         state = collected.state.what if collected.state else None
-        told = {"run_id": record.run_id, "folder": folder, "published": collected.published, "state": state}
-        _print_json({**told, "notes": collected.notes})
+        result = {"run_id": record.run_id, "folder": folder, "published": collected.published, "state": state}
+        _print_json({**result, "notes": collected.notes})
         return
     if collected.state is not None:
         typer.echo(f"state  {collected.state.what}")
@@ -214,12 +214,12 @@ def collect(
         return
     typer.echo(f"artifact {collected.folder}")
     typer.echo(
-        f"published: {collected.published}" if collected.published else "published nowhere; name a place: --to"
+        f"published: {collected.published}" if collected.published else "published nowhere; name a destination: --to"
     )
 
 
-def _attended(record: RunRecord, stay: Callable[[], T], left: Callable[[], str] = lambda: _GOES_ON) -> T:
-    """Stay with a run; on Ctrl-C say how it was left, and exit."""
+def _attended(record: RunRecord, stay: Callable[[], T], left: Callable[[], str] = lambda: _CONTINUES) -> T:
+    """Follow a run; on Ctrl-C print how it was left, and exit."""
     try:
         return stay()
     except KeyboardInterrupt:
@@ -242,11 +242,11 @@ def show_log(record: RunRecord, auto_resume: bool) -> None:
 
 
 def _polled(record: RunRecord) -> RunView:
-    """How a run stands; "unknown" where its target does not answer."""
-    from chexvision_dispatch.view import RunView, look
+    """The status of a run; "unknown" where its target does not answer."""
+    from chexvision_dispatch.view import RunView, poll
 
     try:
-        return look(record)
+        return poll(record)
     except ChexError as error:
         return RunView(record, "unknown", str(error))
 
@@ -288,11 +288,11 @@ def _watch(record: RunRecord) -> RunView:
 
     from chexvision_dispatch import runs
 
-    def drawn(view: RunView) -> RenderableType:
+    def rendered(view: RunView) -> RenderableType:
         return Text("\n".join(run_view.lines(view)))
 
     with Live(Text(f"polling {record.run_id} …"), console=Console(), auto_refresh=False) as live:
-        return runs.wait(record, lambda view: live.update(drawn(view), refresh=True))
+        return runs.wait(record, lambda view: live.update(rendered(view), refresh=True))
 
 
 def _next_resume(record: RunRecord) -> str:

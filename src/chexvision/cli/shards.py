@@ -1,7 +1,8 @@
-"""`chexvision shards`: raw radiographs, or none at all, to Parquet shards."""
+"""`chexvision shards`: radiographs, or synthetic images, to Parquet shards."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,10 +13,10 @@ from chexvision.errors import ChexError, UsageError
 if TYPE_CHECKING:
     from chexvision.hub.reference import RepoRef
     from chexvision.shards.build import BuildOptions
-    from chexvision.shards.manifest import Manifest
+    from chexvision.shards.manifest import Manifest, ShardEntry
 
 app = typer.Typer(
-    help="Build, draw, verify, look at and push Parquet shards.", no_args_is_help=True, rich_markup_mode=None
+    help="Build, synthesize, verify, inspect and push Parquet shards.", no_args_is_help=True, rich_markup_mode=None
 )
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "B": 1, "": 1}
@@ -23,11 +24,13 @@ _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GI
 Out = Annotated[Path, typer.Option("--out", help="Folder to make.", show_default=False)]
 Size = Annotated[int, typer.Option("--size", min=32, max=4096, help="Side of the stored images in pixels.")]
 Encoding = Annotated[Literal["png", "jpeg"], typer.Option("--encoding", help="png is lossless.")]
-ShardSize = Annotated[str, typer.Option("--shard-size", help="The most a shard takes: 256MB, 1GiB, …")]
+ShardSize = Annotated[str, typer.Option("--shard-size", help="The largest size of a shard: 256MB, 1GiB, …")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Threads.  [default: all cores]")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the shards that --out holds.")]
-MaxBad = Annotated[float, typer.Option("--max-bad", min=0, max=1, help="The share of bad images to go on without.")]
-Private = Annotated[bool, typer.Option("--private", help="Create the dataset so that only you see it.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the shards in --out.")]
+MaxBad = Annotated[
+    float, typer.Option("--max-bad", min=0, max=1, help="The largest share of bad images to leave out.")
+]
+Private = Annotated[bool, typer.Option("--private", help="Create the dataset as private.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of all random choices.")]
 
 
@@ -40,14 +43,21 @@ def build(
         Path | None,
         typer.Option("--metadata", help="Data_Entry_2017*.csv, plain or .gz.  [default: the one below --images]"),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder to make, whole or not at all.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to make; it is complete or not made at all.")
+    ] = None,
     work: Annotated[
         Path | None,
-        typer.Option("--work", help="Make WORK/shards; if cut, the same command goes on behind finished shards."),
+        typer.Option(
+            "--work", help="Make WORK/shards; if interrupted, the same command continues after finished shards."
+        ),
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option("--split", help="official, patient, or a patient_id,split table.  [default: what fits]"),
+        typer.Option(
+            "--split",
+            help="official, patient, or a patient_id,split table.  [default: official if its lists are there]",
+        ),
     ] = None,
     size: Size = 320,
     encoding: Encoding = "png",
@@ -61,7 +71,7 @@ def build(
     ] = None,
     private: Private = False,
     max_hours: Annotated[
-        float | None, typer.Option("--max-hours", help="(--work) Keep what is finished and end after so many hours.")
+        float | None, typer.Option("--max-hours", help="(--work) Stop after so many hours and keep finished shards.")
     ] = None,
     provenance: Annotated[Path | None, typer.Option(help="Written by dispatch.", hidden=True)] = None,
 ) -> None:
@@ -71,9 +81,9 @@ def build(
     from chexvision.shards.build import BuildOptions, build_shards
 
     if (out is None) == (work is None):
-        raise UsageError("name a folder to make with --out, or one to work in, and to go on in, with --work")
+        raise UsageError("name a folder to make with --out, or one to work in, and to continue in, with --work")
     if work is not None and overwrite:
-        raise UsageError("--overwrite is for --out; with --work name another folder, or delete what is in this one")
+        raise UsageError("--overwrite is for --out; with --work name another folder, or delete the files in this one")
     if work is None and (to is not None or max_hours is not None):
         raise UsageError("--to and --max-hours need --work; or push a finished folder with: chexvision shards push")
     options = BuildOptions(
@@ -103,7 +113,7 @@ def _build_in(
     max_hours: float | None,
     provenance: Path | None,
 ) -> None:
-    """Build in a session, which may be cut, and go on another time."""
+    """Build in a session, which may be interrupted and continued later."""
     from chexvision.provenance import Provenance, new_run_id
     from chexvision.runs.branch import RunBranch
     from chexvision.runs.build_session import BuildProgress, build_and_push
@@ -171,10 +181,10 @@ def info(
     where: Annotated[str, typer.Argument(metavar="DIR|USER/NAME@SHA", help="A shard folder, or a dataset's sha.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     plots: Annotated[
-        Path | None, typer.Option("--plots", metavar="DIR", help="Draw the same, and more, as SVG files.")
+        Path | None, typer.Option("--plots", metavar="DIR", help="Also write plots as SVG files.")
     ] = None,
 ) -> None:
-    """Count images, patients, findings, ages, sexes and views of each split, without fetching any image."""
+    """Count images, patients, findings, ages, sexes and views of each split, without fetching images."""
     import json
 
     from chexvision.hub.reference import parse_reference
@@ -204,7 +214,7 @@ def push(
     repo: Annotated[str, typer.Option("--repo", metavar="USER/NAME", help="The dataset, created if need be.")],
     private: Private = False,
 ) -> None:
-    """Verify a shard folder, upload it to the Hub and print USER/NAME@SHA. Call again to go on after a failure."""
+    """Verify a shard folder, upload it to the Hub and print USER/NAME@SHA. Call again to continue after a failure."""
     from chexvision.shards.push import push_shards
 
     typer.echo(str(push_shards(folder, dataset_name("--repo", repo).repo_id, private=private)))
@@ -213,7 +223,7 @@ def push(
 @app.command()
 def synthesize(
     out: Out,
-    images: Annotated[int, typer.Option("--images", min=3, help="How many pictures to draw.")],
+    images: Annotated[int, typer.Option("--images", min=3, help="How many images to render.")],
     seed: Seed = 0,
     size: Size = 320,
     encoding: Encoding = "png",
@@ -221,7 +231,7 @@ def synthesize(
     workers: Workers = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw radiograph-like pictures that show the 14 findings, to try things out without data."""
+    """Render synthetic radiographs that show NIH's 14 findings, to try things out without data."""
     from chexvision.parallel import usable_cores
     from chexvision.synthetic.synthesize import synthesize as run
 
@@ -248,7 +258,7 @@ def dataset_name(option: str, text: str) -> RepoRef:
 
     reference = parse_reference(text)
     if not isinstance(reference, RepoRef) or reference.revision is not None:
-        raise UsageError(f"{option} {text} is no dataset's name; write USER/NAME")
+        raise UsageError(f"{option} {text} is not a dataset's name; write USER/NAME")
     return reference
 
 
@@ -256,7 +266,7 @@ def parse_bytes(text: str) -> int:
     """Read a size such as ``256MB``, ``1.5 GiB`` or ``1000000``.
 
     Raises:
-        UsageError: the text is no positive number with a known unit.
+        UsageError: the text is not a positive number with a known unit.
     """
     number = text.strip().rstrip("KMGIBkmgib ")
     unit = text.strip()[len(number) :].strip().upper()
@@ -265,26 +275,22 @@ def parse_bytes(text: str) -> int:
     except (KeyError, ValueError, OverflowError):
         size = 0
     if size <= 0:
-        raise UsageError(f"--shard-size {text!r} is no size; write for instance 256MB")
+        raise UsageError(f"--shard-size {text!r} is not a size; write for instance 256MB")
     return size
 
 
 def _print_summary(manifest: Manifest, out: Path) -> None:
-    heads = ("split", "images", "patients", "shards", "bytes/image", "bad images")
-    lines = [heads]
+    from chexvision.shards.info import aligned
+
+    rows = [("split", ["images", "patients", "shards", "bytes/image", "bad images"])]
     for name, counts in manifest.splits.items():
         shards = [shard for shard in manifest.shards if shard.split == name]
-        each = sum(shard.bytes for shard in shards) / counts.images
-        lines.append((name, f"{counts.images:,}", f"{counts.patients:,}", str(len(shards)), f"{each:,.0f}", ""))
-    each = sum(shard.bytes for shard in manifest.shards) / max(manifest.images, 1)
+        rows.append((name, [*_cells(counts.images, counts.patients, shards), ""]))
     patients = sum(counts.patients for counts in manifest.splits.values())
-    total = (f"{manifest.images:,}", f"{patients:,}", str(len(manifest.shards)), f"{each:,.0f}")
-    lines.append(("all", *total, f"{len(manifest.bad):,}"))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
-    for line in lines:
-        cells = [
-            line[0].ljust(widths[0]),
-            *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)),
-        ]
-        typer.echo("  ".join(cells).rstrip())
-    typer.echo(f"shards in {out}")
+    rows.append(("all", [*_cells(manifest.images, patients, manifest.shards), f"{len(manifest.bad):,}"]))
+    typer.echo("\n".join([*aligned(rows), f"shards in {out}"]))
+
+
+def _cells(images: int, patients: int, shards: Sequence[ShardEntry]) -> tuple[str, ...]:
+    size = sum(shard.bytes for shard in shards)
+    return f"{images:,}", f"{patients:,}", str(len(shards)), f"{size / max(images, 1):,.0f}"

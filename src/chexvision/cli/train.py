@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from chexvision.cli.names import Model, Preset
+
 if TYPE_CHECKING:
     from chexvision.config import DataConfig
     from chexvision.hub.reference import Reference
@@ -15,18 +17,14 @@ if TYPE_CHECKING:
 
 
 def train(
-    model: Annotated[
-        str, typer.Option(help="A recipe of configs/ by name, or a YAML file.", show_default=False)
-    ] = "",
+    model: Model = "",
     data: Annotated[
         str, typer.Option(help="A folder of shards, or USER/NAME@<sha>. Default: the recipe's.", show_default=False)
     ] = "",
     to: Annotated[
         str, typer.Option(help="Where to publish: USER/REPO on the Hub, or a folder.", show_default=False)
     ] = "",
-    preset: Annotated[
-        str, typer.Option(help="A preset laid over the recipe, such as smoke.", show_default=False)
-    ] = "",
+    preset: Preset = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one value of the recipe; repeatable.")
     ] = None,
@@ -67,9 +65,7 @@ def train(
         raise UsageError("--recipe is resolved: leave out --model, --preset and --set, or name --model in its place")
     if resolved is None and not model:
         raise UsageError("name what to train: --model densenet")
-    recipe = (
-        read_resolved(resolved) if resolved else load_recipe(model, preset=preset or None, overrides=overrides or ())
-    )
+    recipe = read_resolved(resolved) if resolved else load_recipe(model, preset=preset, overrides=overrides or ())
     source = parse_reference(data or recipe.data.dataset)
     check_named(source)
     destination = parse_reference(to) if to else None
@@ -92,7 +88,7 @@ def train(
     try:
         _check_data(source, recipe.data)
     except Exception as error:
-        if provenance is not None:  # dispatched: the laptop reads there that another session would fail alike
+        if provenance is not None:  # dispatched: the laptop reads that another session would fail as well
             progress.session.fail(error)
         raise
     # Before torch is imported: a token that may not write is found out at once.
@@ -108,9 +104,7 @@ def _print(outcome: Outcome) -> None:
     if outcome.artifact is not None and outcome.metrics is not None:
         for name, split in outcome.metrics.splits.items():
             auroc = "–" if split.macro_auroc is None else f"{split.macro_auroc:.4f}"
-            typer.echo(
-                f"{name}: macro AUROC {auroc} over {split.macro_auroc_findings} findings, {split.images} images"
-            )
+            typer.echo(f"{name}: macro AUROC {auroc} over {split.macro.findings} findings, {split.images} images")
         typer.echo(f"artifact: {outcome.artifact}")
     if outcome.publication is not None:
         where, page = outcome.publication.reference, outcome.publication.address

@@ -1,7 +1,7 @@
-"""Augmentation of a whole batch at once on the device, every image with parameters of its own.
+"""Augmentation of a batch at once on the device, each image with its own parameters.
 
-Parameters are drawn for the effective batch on the CPU, so they depend on seed, epoch and step alone: one
-process or two, a GPU or none, an image is changed in the same way.
+Parameters are sampled for the effective batch on the CPU, so they depend only on seed, epoch and step: an image is
+augmented in the same way with one process or two, with a GPU or without.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from chexvision.radiograph import PIXEL_MEAN
 
 @dataclass(frozen=True, slots=True)
 class AugmentParameters:
-    """What happens to each of B images; tensors on the CPU.
+    """The augmentation of each of B images; tensors on the CPU.
 
     Args:
         affine: float[B, 2, 3], output to input coordinates in [-1, 1].
@@ -53,7 +53,7 @@ def sample(config: AugmentConfig, count: int, seed: int) -> AugmentParameters:
     angle = torch.deg2rad(uniform(-config.rotate_degrees, config.rotate_degrees))
     shear = torch.tan(torch.deg2rad(uniform(-config.shear_degrees, config.shear_degrees)))
     scale = 1 / uniform(1 - config.scale, 1 + config.scale)
-    shift = uniform(-2 * config.translate, 2 * config.translate, 2)  # the picture is 2 wide
+    shift = uniform(-2 * config.translate, 2 * config.translate, 2)  # the image is 2 wide
     flip = torch.where(chance(config.hflip), -1.0, 1.0)
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
     first = torch.stack([flip * cos, flip * (shear * cos - sin), shift[:, 0]], dim=1)
@@ -74,7 +74,7 @@ def sample(config: AugmentConfig, count: int, seed: int) -> AugmentParameters:
 
 
 def augment(images: Tensor, parameters: AugmentParameters) -> Tensor:
-    """Change uint8[B, H, W] by `parameters` into what the network takes, float[B, 3, H, W]."""
+    """Augment uint8[B, H, W] by `parameters` and normalize them: float[B, 3, H, W]."""
     batch, height, width = images.shape
     x = images.unsqueeze(1).float().div_(255)
     grid = F.affine_grid(
@@ -109,7 +109,7 @@ def _blur(x: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _erase(x: Tensor, boxes: Tensor) -> Tensor:
-    """Fill a rectangle of each image with the mean grey, which normalises to 0."""
+    """Fill a rectangle of each image with the mean gray, which is normalized to 0."""
     if not bool((boxes[:, 2] > boxes[:, 0]).any()):
         return x
     height, width = x.shape[2:]

@@ -1,57 +1,78 @@
-"""The splits of a run, ready to be indexed."""
+"""The decoded splits of a run and their targets."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from chexvision.config import DataConfig
+from chexvision.config import DataConfig, Uncertain
 from chexvision.data.decode import decoded_images
 from chexvision.data.division import division_of
 from chexvision.data.rows import Rows
 from chexvision.data.sizes import preprocessing_of
 from chexvision.data.source import ShardSource
+from chexvision.labels import UNCERTAIN
 from chexvision.progress import Progress
+
+# The middle of the range (0.55 to 0.85) from which Pham et al. (arXiv:1911.06475) sample smoothed targets.
+_UNCERTAIN_TARGETS: dict[Uncertain, float] = {"ignore": np.nan, "zeros": 0.0, "ones": 1.0, "smooth": 0.7}
+
+
+def targets_of(findings: NDArray[np.float32], uncertain: Uncertain) -> NDArray[np.float32]:
+    """Labels as targets in [0, 1], or NaN for unknown: float32[N, K + 1], the findings, then the binary target.
+
+    The binary target is 1 where a finding is present, unknown where none is known to be present but some are
+    unknown, and else the largest target of a finding: 0 where all are absent.
+
+    Args:
+        findings: float32[N, K], `chexvision.labels.LabelSpace.values`.
+        uncertain: what an uncertain label becomes; see `DataConfig`.
+    """
+    targets = np.where(findings == UNCERTAIN, np.float32(_UNCERTAIN_TARGETS[uncertain]), findings)
+    present = (targets == 1).any(axis=1, keepdims=True)
+    abnormal = np.where(present, np.float32(1), targets.max(axis=1, keepdims=True))  # NaN if there is any
+    return np.concatenate([targets, abnormal], axis=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The decoded images of one split and what is known of them.
+    """The decoded images of one split with their labels.
 
     Args:
         name: "train", "validation" or "test".
         images: uint8[N, H, W]: memory-mapped, or where `chexvision.data.placement` put it.
         rows: filenames, findings and patients, in the same order.
+        uncertain: what uncertain labels are in the targets; for measuring they are unknown ("ignore").
     """
 
     name: str
     images: NDArray[np.uint8] | Tensor
     rows: Rows
+    uncertain: Uncertain = "ignore"
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @property
     def targets(self) -> NDArray[np.float32]:
-        """float32[N, 15]: the 14 findings, then whether there is any."""
-        findings = self.rows.findings
-        abnormal = findings.any(axis=1, keepdims=True).astype(np.float32)
-        return np.concatenate([findings, abnormal], axis=1)
+        """float32[N, K + 1], of `targets_of`."""
+        return targets_of(self.rows.findings, self.uncertain)
 
 
 def open_split(
     source: ShardSource, rows: dict[str, Rows], name: str, config: DataConfig, quiet: bool = False
 ) -> Split:
-    """Decode split `name` of `source`, or find it decoded.
+    """Decode split `name` of `source`, unless it is in the cache.
 
     Args:
         source: the shards.
         rows: the rows of each split, from `splits_of`.
         name: which split.
-        config: size and CLAHE settings.
+        config: size, CLAHE settings, and what uncertain labels are in training.
         quiet: show no progress.
 
     Raises:
@@ -59,10 +80,9 @@ def open_split(
         ChexError: the disk is too full, or an image in a shard cannot be read.
     """
     wanted, preprocessing = rows[name], preprocessing_of(source, config)
-    if quiet:
-        return Split(name, decoded_images(source, wanted, preprocessing), wanted)
-    with Progress(f"decoding {name}", len(wanted), "images") as progress:
-        return Split(name, decoded_images(source, wanted, preprocessing, progress.advance), wanted)
+    with nullcontext() if quiet else Progress(f"decoding {name}", len(wanted), "images") as progress:
+        images = decoded_images(source, wanted, preprocessing, progress.advance if progress else None)
+    return Split(name, images, wanted, config.uncertain if name == "train" else "ignore")
 
 
 def splits_of(source: ShardSource, config: DataConfig, seed: int) -> dict[str, Rows]:

@@ -1,4 +1,4 @@
-"""Decode once: the images of a split as one memory-mapped uint8[N, H, W] array, CLAHE applied on the way in."""
+"""Decode once: the images of a split as one memory-mapped uint8[N, H, W] array, with CLAHE applied."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from chexvision.preprocessing import Preprocessing
 from chexvision.radiograph import decode_grey
 from chexvision.shards.columns import encoded_images, opened_shard
 
-# Written into every key: a change of what the arrays hold must not find the old ones.
+# Part of every key: raised when the content of the arrays changes, so that old ones are not found.
 _FORMAT = 2
 _CHUNK = 32  # images a worker decodes before it reports
 _CHECKED_ROWS = 256
@@ -50,7 +50,7 @@ def decoded_images(
         source: the shards `rows` point into.
         rows: which images, in which order.
         preprocessing: applied to each image.
-        on_decoded: told how many more images are done, for a progress bar.
+        on_decoded: called with the number of further images that are done, for a progress bar.
 
     Raises:
         ChexError: the disk is too full, or an image in a shard cannot be read or is smaller than those that the
@@ -82,7 +82,7 @@ def _key(source: ShardSource, rows: Rows, preprocessing: Preprocessing) -> str:
 
 
 def _open_verified(folder: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8] | None:
-    """The array if it is whole: right shape, and evenly spaced rows with the checksums they were written with."""
+    """The array if it is intact: its shape, and the checksums of evenly spaced rows, are as written."""
     try:
         images: NDArray[np.uint8] = np.load(folder / "images.npy", mmap_mode="r")
         checksums = np.load(folder / "crc32.npy")
@@ -165,7 +165,7 @@ def _report(done: set[Future[int]], on_decoded: OnDecoded | None) -> None:
 
 
 def _encoded_chunks(source: ShardSource, rows: Rows) -> Iterator[tuple[int, list[str], list[bytes]]]:
-    """(position in `rows`, filenames, PNG bytes) in `rows`' order, reading only row groups that hold some."""
+    """(position in `rows`, filenames, PNG bytes) in `rows`' order, reading only the row groups that contain some."""
     paths = [path for files in source.shards.values() for path in files]
     for number in np.unique(rows.shard).tolist():
         positions = np.flatnonzero(rows.shard == number)

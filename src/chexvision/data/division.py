@@ -1,4 +1,4 @@
-"""A data set divided into splits as a recipe says, without pixels; also of one that is still on the Hub."""
+"""A data set divided into splits as a recipe requests, without pixels; also one that is still on the Hub."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Division:
 
     Args:
         rows: of each split, all of them.
-        record: the rule, and what came of it.
+        record: the rule and its result.
     """
 
     rows: dict[str, Rows]
@@ -42,21 +42,21 @@ class Division:
 
 
 def division_of(source: ShardSource, config: DataConfig) -> Division:
-    """Divide the images of `source` as the recipe says; without pixels.
+    """Divide the images of `source` as the recipe requests; without pixels.
 
     Raises:
-        UsageError: the rule is for other images, or leaves nothing to train on or to validate on.
+        UsageError: the rule is for other images, or leaves no images to train on or to validate on.
         ChexError: a shard cannot be read, or two splits share a patient.
     """
     choice = SplitChoice.of(config).fitting(synthetic=source.synthetic)
-    return _made(source.name, read_rows(source.shards, choice), choice)
+    return _made(source.name, read_rows(source.shards, choice, source.label_space), choice)
 
 
 def _made(name: str, rows: dict[str, Rows], choice: SplitChoice) -> Division:
     """The division of the shards called `name` into `rows`.
 
     Raises:
-        UsageError: there is nothing to train on or to validate on.
+        UsageError: there are no images to train on or to validate on.
     """
     for split in ("train", "validation"):
         if not len(rows[split]):
@@ -67,18 +67,19 @@ def _made(name: str, rows: dict[str, Rows], choice: SplitChoice) -> Division:
 
 
 def check_data(reference: Reference, config: DataConfig) -> Division:
-    """Divide a data set before anything is downloaded: of one on the Hub no more than the small columns is read.
+    """Divide a data set before anything is downloaded: of one on the Hub only the small columns are read.
 
     Raises:
         UsageError: a Hub dataset is not pinned, there are no shards, the split is for other images than these, or
             it leaves nothing to train on or to validate on.
-        ChexError: the data cannot be had, holds a label that is no finding, or two splits share a patient.
+        ChexError: the data cannot be read, contains a label that is not in the label set, or two splits share a
+            patient.
     """
     check_named(reference)
     if isinstance(reference, Path) or cached_shards(reference):
         return division_of(find_shards(reference), config)
     place = hub_place(reference, list_files(reference))
-    synthetic = place.manifest is not None and place.manifest.source.kind == "drawn"
+    synthetic = place.manifest is not None and place.manifest.synthetic
     choice = SplitChoice.of(config).fitting(synthetic=synthetic)
     grouped = group_shards((path for path in place.sizes if path.startswith("data/")), place.name)
     shards = [(split, path) for split, paths in grouped.items() for path in paths]
@@ -89,5 +90,5 @@ def check_data(reference: Reference, config: DataConfig) -> Division:
             progress.advance(1)
             return found
 
-        everything, own = read_all(shards, read, place.readers)
+        everything, own = read_all(shards, place.label_space, read, place.readers)
     return _made(place.name, divide(everything, own, choice), choice)

@@ -1,4 +1,4 @@
-"""Index batches of a split onto the device, gathered ahead of the step that needs them."""
+"""Batches of a split on the device, gathered ahead of the step that needs them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MIN_IMAGES = 2  # images in a pass: batch norms have no statistics of one image
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """Which of several training processes this is, and where its tensors go."""
+    """The rank of this process among the training processes, and its device."""
 
     device: torch.device
     rank: int = 0
@@ -30,16 +30,16 @@ class Rank:
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """What one forward pass sees.
+    """The input of one forward pass.
 
     Args:
         images: uint8[B, H, W] on the device.
-        targets: float[B, 15] on the device.
-        weights: float[B] on the device: 1, or 0 for an image that only fills up the pass.
-        positions: int64[B] on the CPU: where in the effective batch each image stands.
-        step: the optimisation step of the epoch it belongs to.
+        targets: float[B, K + 1] on the device, NaN where unknown.
+        weights: float[B] on the device: 1, or 0 for an image that only pads the pass.
+        positions: int64[B] on the CPU: the position of each image in the effective batch.
+        step: the optimization step of the epoch that it belongs to.
         step_size: images of that step over all processes.
-        last: whether the optimisation step follows.
+        last: whether the optimization step follows.
     """
 
     images: Tensor
@@ -62,12 +62,12 @@ class _Share:
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
-    """Optimisation steps of an epoch; the last one takes what is left."""
+    """Optimization steps of an epoch; the last one takes the remaining images."""
     return -(-images // batch_size)
 
 
 def images_per_pass(images: int, batch_size: int, micro_batch_size: int, world: int) -> tuple[int, int]:
-    """The most images that one of `world` processes passes at once: in a full step, and in the last of an epoch."""
+    """The largest micro-batch of one of `world` processes: in a full step, and in the last step of an epoch."""
     last = images % batch_size or batch_size
     shares = [-(-size // world) for size in (min(batch_size, images), last)]
     fewest = min(_MIN_IMAGES, micro_batch_size)
@@ -76,49 +76,49 @@ def images_per_pass(images: int, batch_size: int, micro_batch_size: int, world: 
 
 
 def training_batches(
-    split: Split, batch_size: int, micro_batch_size: int, seed: int, epoch: int, place: Rank, first_step: int = 0
+    split: Split, batch_size: int, micro_batch_size: int, seed: int, epoch: int, process: Rank, first_step: int = 0
 ) -> Generator[MicroBatch]:
-    """This process's micro-batches of one epoch, in an order that `seed` and `epoch` decide.
+    """This process's micro-batches of one epoch, in an order determined by `seed` and `epoch`.
 
     Every optimization step covers `batch_size` images of a permutation, divided among the processes and then
-    into micro-batches of at most `micro_batch_size`. A micro-batch that would hold fewer than two images is filled up
-    with the next images of the permutation, which weigh 0.
+    into micro-batches of at most `micro_batch_size`. A micro-batch of fewer than two images is padded with
+    the next images of the permutation, which have weight 0.
 
     Args:
-        split: what to train on.
-        batch_size: images an optimisation step, over all processes.
-        micro_batch_size: the most images in one forward pass.
+        split: to train on.
+        batch_size: images per optimization step, over all processes.
+        micro_batch_size: the most images per forward pass.
         seed: of the run.
         epoch: 0-based.
-        place: this process.
-        first_step: where to go on after an interruption.
+        process: this process.
+        first_step: the step to continue with after an interruption.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(split)).astype(np.int64)
-    shares = _shares(order, batch_size, micro_batch_size, place, first_step)
-    yield from _prefetched(split, shares, place)
+    shares = _shares(order, batch_size, micro_batch_size, process, first_step)
+    yield from _prefetched(split, shares, process)
 
 
-def in_order(split: Split, batch_size: int, place: Rank) -> Generator[MicroBatch]:
+def in_order(split: Split, batch_size: int, process: Rank) -> Generator[MicroBatch]:
     """This process's consecutive part of a split, each image exactly once over all processes."""
-    mine = np.array_split(np.arange(len(split), dtype=np.int64), place.world)[place.rank]
+    mine = np.array_split(np.arange(len(split), dtype=np.int64), process.world)[process.rank]
     chunks = [mine[at : at + batch_size] for at in range(0, len(mine), batch_size)]
     shares = (
         _Share(chunk, chunk, np.ones(len(chunk), np.float32), step, len(chunk), True)
         for step, chunk in enumerate(chunks)
     )
-    yield from _prefetched(split, shares, place)
+    yield from _prefetched(split, shares, process)
 
 
 def _shares(
-    order: NDArray[np.int64], batch_size: int, micro_batch_size: int, place: Rank, first_step: int
+    order: NDArray[np.int64], batch_size: int, micro_batch_size: int, process: Rank, first_step: int
 ) -> Iterator[_Share]:
     for step in range(first_step, steps_per_epoch(len(order), batch_size)):
         index = order[step * batch_size : (step + 1) * batch_size]
-        mine = np.array_split(np.arange(len(index)), place.world)[place.rank]
+        mine = np.array_split(np.arange(len(index)), process.world)[process.rank]
         chunks = np.array_split(mine, max(1, -(-len(mine) // micro_batch_size)))
         for number, positions in enumerate(chunks):
             counted = len(positions)
-            # Also of a process without a share, which must join in the step.
+            # A process without images takes part in the step as well.
             first = int(positions[0]) if counted else 0
             positions = first + np.arange(max(counted, min(_MIN_IMAGES, micro_batch_size)))
             yield _Share(
@@ -131,11 +131,11 @@ def _shares(
             )
 
 
-def _prefetched(split: Split, shares: Iterator[_Share], place: Rank) -> Generator[MicroBatch]:
-    """Gather in a thread, so that the device finds its next micro-batch ready."""
+def _prefetched(split: Split, shares: Iterator[_Share], process: Rank) -> Generator[MicroBatch]:
+    """Gather in a thread, so that the next micro-batch is ready when the device needs it."""
     ready: queue.Queue[MicroBatch | BaseException | None] = queue.Queue(_AHEAD)
     stop = threading.Event()
-    stream = _copy_stream(place.device) if place.device.type == "cuda" else None
+    stream = _copy_stream(process.device) if process.device.type == "cuda" else None
     targets = split.targets
 
     def put(item: MicroBatch | BaseException | None) -> None:
@@ -149,14 +149,14 @@ def _prefetched(split: Split, shares: Iterator[_Share], place: Rank) -> Generato
     def gather() -> None:
         try:
             if stream is not None:
-                # A thread begins on the first GPU: leaving the stream would make a context there in every process.
+                # A thread starts on the first GPU: leaving the stream would create a context there in every process.
                 torch.cuda.set_device(stream.device)
             for share in shares:
                 if stop.is_set():
                     return
-                put(_gather(split, targets, share, place, stream))
+                put(_gather(split, targets, share, process, stream))
             put(None)
-        except BaseException as error:  # noqa: BLE001 - raised again where the batches are used
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that uses the batches
             put(error)
 
     thread = threading.Thread(target=gather, name="chexvision-gather", daemon=True)
@@ -166,7 +166,7 @@ def _prefetched(split: Split, shares: Iterator[_Share], place: Rank) -> Generato
             if isinstance(item, BaseException):
                 raise item
             if stream is not None:
-                current = torch.cuda.current_stream(place.device)
+                current = torch.cuda.current_stream(process.device)
                 current.wait_stream(stream)
                 for tensor in (item.images, item.targets, item.weights):
                     tensor.record_stream(current)
@@ -178,12 +178,12 @@ def _prefetched(split: Split, shares: Iterator[_Share], place: Rank) -> Generato
 
 @cache
 def _copy_stream(device: torch.device) -> torch.cuda.Stream:
-    """One for all epochs: the allocator keeps the memory of each stream for that stream alone."""
+    """One for all epochs: the allocator reserves the memory of each stream for that stream."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _gather(
-    split: Split, targets: NDArray[np.float32], share: _Share, place: Rank, stream: torch.cuda.Stream | None
+    split: Split, targets: NDArray[np.float32], share: _Share, process: Rank, stream: torch.cuda.Stream | None
 ) -> MicroBatch:
     target = torch.from_numpy(targets[share.index])
     weights = torch.from_numpy(share.weights)
@@ -191,20 +191,20 @@ def _gather(
         images = _pick(split, share.index, pinned=False)
     else:
         with torch.cuda.stream(stream):
-            images = _pick(split, share.index, pinned=True).to(place.device, non_blocking=True)
-            target = target.pin_memory().to(place.device, non_blocking=True)
-            weights = weights.pin_memory().to(place.device, non_blocking=True)
+            images = _pick(split, share.index, pinned=True).to(process.device, non_blocking=True)
+            target = target.pin_memory().to(process.device, non_blocking=True)
+            weights = weights.pin_memory().to(process.device, non_blocking=True)
     return MicroBatch(
         images, target, weights, torch.from_numpy(share.positions), share.step, share.step_size, share.last
     )
 
 
 def _pick(split: Split, index: NDArray[np.int64], pinned: bool) -> Tensor:
-    """uint8[B, H, W] of the images at `index`, on the device if they lie there."""
+    """uint8[B, H, W] of the images at `index`, on the device if they are there."""
     if isinstance(split.images, Tensor):
         return split.images.index_select(0, torch.from_numpy(index).to(split.images.device, non_blocking=True))
     height, width = split.images.shape[1:]
     images = torch.empty((len(index), height, width), dtype=torch.uint8, pin_memory=pinned)
-    # Into the buffer at once; the mode only spares numpy a check that would need a copy of its own.
+    # Directly into the buffer; the mode avoids a check of numpy that would need a copy.
     np.take(split.images, index, axis=0, out=images.numpy(), mode="clip")
     return images

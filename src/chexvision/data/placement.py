@@ -1,4 +1,4 @@
-"""Where the decoded images of a split lie while it is used: on disk, in memory, or on the device."""
+"""Where the decoded images of a split are while it is used: on disk, in memory, or on the device."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from chexvision.errors import ChexError
 
 Placement = Literal["auto", "disk", "memory", "device"]
 
-# What the model, its activations and the operating system are left with.
+# The rest is for the model, its activations and the operating system.
 _DEVICE_SHARE = 0.25
 _MEMORY_SHARE = 0.4
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def placed(split: Split, placement: Placement, place: Rank) -> Split:
-    """`split` with its images where `placement` wants them.
+def placed(split: Split, placement: Placement, process: Rank) -> Split:
+    """`split` with its images moved to `placement`.
 
     Args:
         split: its images are a memory map.
-        placement: "auto" takes the device if they fill no more than a quarter of what is free there, else
-            memory if all processes' copies fill no more than two fifths of what is free there, else the disk,
-            whose cache the processes share. Without a GPU the device is the memory.
-        place: this process.
+        placement: "auto" takes the device if they need at most a quarter of its free memory, else memory if all
+            processes' copies need at most two fifths of the free memory, else the disk, whose cache the processes
+            share. Without a GPU the device is the memory.
+        process: this process.
 
     Raises:
-        ChexError: they do not fit where they were wanted.
+        ChexError: they do not fit there.
     """
     needed = int(np.prod(split.images.shape, dtype=np.int64))
-    chosen = _choose(needed, place) if placement == "auto" else placement
+    chosen = _choose(needed, process) if placement == "auto" else placement
     if chosen == "disk":
         return split
-    if chosen == "device" and place.device.type == "cuda":
-        _check(split, needed, _free_on_device(place), "device")
-        return replace(split, images=_on_device(split, place))
-    _check(split, needed * place.world, _free_memory(), "memory")
+    if chosen == "device" and process.device.type == "cuda":
+        _check(split, needed, _free_on_device(process), "device")
+        return replace(split, images=_on_device(split, process))
+    _check(split, needed * process.world, _free_memory(), "memory")
     return replace(split, images=np.array(split.images))
 
 
-def _choose(needed: int, place: Rank) -> Placement:
-    if place.device.type == "cuda" and needed <= _DEVICE_SHARE * _free_on_device(place):
+def _choose(needed: int, process: Rank) -> Placement:
+    if process.device.type == "cuda" and needed <= _DEVICE_SHARE * _free_on_device(process):
         return "device"
-    return "memory" if needed * place.world <= _MEMORY_SHARE * _free_memory() else "disk"
+    return "memory" if needed * process.world <= _MEMORY_SHARE * _free_memory() else "disk"
 
 
 def _check(split: Split, needed: int, free: int, where: str) -> None:
@@ -60,20 +60,20 @@ def _check(split: Split, needed: int, free: int, where: str) -> None:
         )
 
 
-def _on_device(split: Split, place: Rank, rows: int = 4096) -> torch.Tensor:
-    """uint8[N, H, W] on the device, copied a part at a time so that no second copy is in memory."""
-    images = torch.empty(split.images.shape, dtype=torch.uint8, device=place.device)
+def _on_device(split: Split, process: Rank, rows: int = 4096) -> torch.Tensor:
+    """uint8[N, H, W] on the device, copied in parts so that no second copy is in memory."""
+    images = torch.empty(split.images.shape, dtype=torch.uint8, device=process.device)
     for start in range(0, len(split), rows):
         images[start : start + rows] = torch.from_numpy(np.array(split.images[start : start + rows]))
     return images
 
 
-def _free_on_device(place: Rank) -> int:
-    return torch.cuda.mem_get_info(place.device)[0]
+def _free_on_device(process: Rank) -> int:
+    return torch.cuda.mem_get_info(process.device)[0]
 
 
 def _free_memory() -> int:
-    """Bytes that a process can still take: what the system says, or what its control group leaves."""
+    """Bytes that a process can still allocate: what the system reports, or the rest of its control group's limit."""
     free: int = psutil.virtual_memory().available
     try:
         limit = int((_CGROUP / "memory.max").read_text())
@@ -81,5 +81,5 @@ def _free_memory() -> int:
         stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):  # no control group, as on macOS, or no limit: "max"
         return free
-    # Cached files count as used, decoded images among them, but make room for whatever asks for it.
+    # Cached files count as used, decoded images among them, but are evicted when memory is needed.
     return max(0, min(free, limit - used + int(stat.get("inactive_file", 0))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from chexvision.data.splits import assign, check_disjoint
 from chexvision.errors import ChexError
-from chexvision.labels import FINDINGS, multi_hot
+from chexvision.labels import NIH, LabelSpace
 from chexvision.parallel import map_in_order
-from chexvision.shards.columns import read_columns
-from chexvision.shards.schema import SPLITS, patient_of
+from chexvision.shards.columns import label_texts, read_columns
+from chexvision.shards.schema import LABEL_COLUMNS, SPLITS, patient_of
 from chexvision.shards.split_rule import SHARDS, SplitChoice
 
-COLUMNS = ("filename", "labels", "patient_id")  # small ones: what a split and its labels are made from
+COLUMNS = ("filename", *LABEL_COLUMNS, "patient_id")  # small ones: what a split and its labels are made from
 
 P = TypeVar("P")
 
@@ -30,10 +30,11 @@ class Rows:
 
     Args:
         filenames: str[N].
-        findings: float32[N, 14], 1 where a finding is named.
+        findings: float32[N, K]: `LabelSpace.values` of each image.
         patients: int64[N].
         shard: int32[N], an index into the source's shards, all splits one after another.
         row: int64[N], the row within that shard.
+        label_space: names the K findings.
     """
 
     filenames: NDArray[np.str_]
@@ -41,6 +42,7 @@ class Rows:
     patients: NDArray[np.int64]
     shard: NDArray[np.int32]
     row: NDArray[np.int64]
+    label_space: LabelSpace = NIH
 
     def __len__(self) -> int:
         return len(self.filenames)
@@ -53,36 +55,45 @@ class Rows:
             self.patients[index],
             self.shard[index],
             self.row[index],
+            self.label_space,
         )
 
 
-def read_rows(shards: Mapping[str, Sequence[Path]], choice: SplitChoice | None = None) -> dict[str, Rows]:
+def read_rows(
+    shards: Mapping[str, Sequence[Path]], choice: SplitChoice | None = None, label_space: LabelSpace = NIH
+) -> dict[str, Rows]:
     """Read every row's labels and patient, and divide the rows into splits.
 
     Args:
         shards: the Parquet files of each split.
-        choice: how to divide; None for the split that the shards lie in.
+        choice: how to divide; None for the split that each shard is named for.
+        label_space: of the shards.
 
     Raises:
-        ChexError: a shard lacks a column, holds a label that is no finding, or two splits share a patient.
+        ChexError: a shard lacks a column, contains a label that is not in the label set, or two splits share a
+            patient.
         UsageError: the rule is for other images than these.
     """
-    return divide(*read_shards(shards), choice or SHARDS)
+    return divide(*read_shards(shards, label_space), choice or SHARDS)
 
 
-def read_shards(shards: Mapping[str, Sequence[Path]]) -> tuple[Rows, NDArray[np.str_]]:
+def read_shards(shards: Mapping[str, Sequence[Path]], label_space: LabelSpace = NIH) -> tuple[Rows, NDArray[np.str_]]:
     """`read_all` of files on this machine, by the split that each is named for."""
     named = [(split, path) for split, paths in shards.items() for path in paths]
-    return read_all(named, lambda path: read_columns(path, COLUMNS, str(path)))
+    return read_all(named, label_space, lambda path: read_columns(path, COLUMNS, str(path)))
 
 
 def read_all(
-    shards: Sequence[tuple[str, P]], read: Callable[[P], tuple[pa.Schema, pa.Table]], readers: int = 1
+    shards: Sequence[tuple[str, P]],
+    label_space: LabelSpace,
+    read: Callable[[P], tuple[pa.Schema, pa.Table]],
+    readers: int = 1,
 ) -> tuple[Rows, NDArray[np.str_]]:
     """Read every row's labels and patient, in the order of the shards.
 
     Args:
-        shards: the split that each is named for, and where it is.
+        shards: the split that each is named for, and its path.
+        label_space: of the shards.
         read: the schema of a shard, and those of `COLUMNS` that it has.
         readers: how many shards to read at once.
 
@@ -90,14 +101,14 @@ def read_all(
         The rows, and str[N], the split that each one's shard is named for.
 
     Raises:
-        ChexError: a shard is not Parquet, lacks a column or holds a label that is not a finding, or two images have
-            the same file name.
+        ChexError: a shard is not Parquet, lacks a column or contains a label that is not in the label set, or two
+            images have the same file name.
     """
 
     def part(numbered: tuple[int, P]) -> Rows:
         number, place = numbered
         schema, table = read(place)
-        return _rows_of(str(place), number, schema, table)
+        return _rows_of(str(place), number, schema, table, label_space)
 
     parts = list(map_in_order(part, enumerate(place for _, place in shards), readers))
     everything = Rows(
@@ -106,6 +117,7 @@ def read_all(
         np.concatenate([part.patients for part in parts]),
         np.concatenate([part.shard for part in parts]),
         np.concatenate([part.row for part in parts]),
+        label_space,
     )
     _check_names(everything.filenames)
     return everything, np.repeat([split for split, _ in shards], [len(part) for part in parts])
@@ -114,10 +126,10 @@ def read_all(
 def _check_names(filenames: NDArray[np.str_]) -> None:
     names, counts = np.unique(filenames, return_counts=True)
     if len(names) < len(filenames):
-        again = names[counts > 1]
+        repeated = names[counts > 1]
         raise ChexError(
-            f"{len(again):,} file names are in the shards more than once, the first is {again[0]!s}: an image that "
-            "is counted twice makes figures wrong; build the shards again"
+            f"{len(repeated):,} file names are in the shards more than once, the first is {repeated[0]!s}: an image "
+            "that is counted twice makes figures wrong; build the shards again"
         )
 
 
@@ -140,7 +152,7 @@ def divide(everything: Rows, own: NDArray[np.str_], choice: SplitChoice) -> dict
 
 
 def sample_patients(rows: Rows, at_most: int | None, seed: int) -> Rows:
-    """A seeded sample of whole patients with at most `at_most` images, or all rows for None."""
+    """A seeded sample of patients with all of their images, at most `at_most`; all rows for None."""
     if at_most is None or len(rows) <= at_most:
         return rows
     patients, counts = np.unique(rows.patients, return_counts=True)
@@ -150,19 +162,20 @@ def sample_patients(rows: Rows, at_most: int | None, seed: int) -> Rows:
     return rows.take(np.isin(rows.patients, kept))
 
 
-def _rows_of(name: str, number: int, schema: pa.Schema, table: pa.Table) -> Rows:
+def _rows_of(name: str, number: int, schema: pa.Schema, table: pa.Table, label_space: LabelSpace) -> Rows:
     """The rows of shard `number`, called `name`."""
     columns = set(schema.names)
     filenames: list[str] = table.column("filename").to_pylist()
-    labels = table.column("labels").dictionary_encode().combine_chunks()
+    known: dict[tuple[Any, ...], int] = {}  # the distinct combinations of labels, which are few
+    combination = [known.setdefault(texts, len(known)) for texts in label_texts(table)]
     try:
-        codes = np.array([multi_hot(text) for text in labels.dictionary.to_pylist()], np.float32)
+        values = np.array([label_space.values(*texts) for texts in known], np.float32)
     except ValueError as error:
         raise ChexError(f"{name}: {error}") from None
     if "patient_id" in columns:
         column = table.column("patient_id").combine_chunks()
         if column.null_count:
-            raise ChexError(f"{name} has images without a patient_id; nobody can tell whether splits share a patient")
+            raise ChexError(f"{name} has images without a patient_id; whether splits share a patient is unknown")
         # Arrow's own to_numpy would import pandas, which takes longer than reading the shard.
         patients = np.from_dlpack(column).astype(np.int64)
     else:
@@ -173,8 +186,9 @@ def _rows_of(name: str, number: int, schema: pa.Schema, table: pa.Table) -> Rows
     rows = len(filenames)
     return Rows(
         np.array(filenames, dtype=np.str_),
-        codes.reshape(-1, len(FINDINGS))[np.from_dlpack(labels.indices)],
+        values[combination],
         patients,
         np.full(rows, number, np.int32),
         np.arange(rows, dtype=np.int64),
+        label_space,
     )

@@ -1,4 +1,4 @@
-"""How large the images of shards are, and whether a recipe's `image_size` fits them."""
+"""The size of the images of shards, and whether a recipe's `image_size` fits it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Shape = tuple[int, int]  # height and width in pixels
 
 
 def preprocessing_of(source: ShardSource, config: DataConfig) -> Preprocessing:
-    """What turns an original into the image that training on these shards sees.
+    """The preprocessing from an original to the training image of these shards.
 
     Raises:
         UsageError: `config.image_size` is above the size of the shards' images, or that is above
@@ -33,7 +33,7 @@ def preprocessing_of(source: ShardSource, config: DataConfig) -> Preprocessing:
             f"the images of {source.name} have {height} pixels a side, more than {LARGEST_SHARD_SIZE}; build smaller "
             "shards (chexvision shards build --size)"
         )
-    # Images that are not square were not made by `shards build`: originals have no common first size then.
+    # Images that are not square were not made by `shards build`: originals have no common first size.
     return Preprocessing(
         shard_size=height if height == width else None, image_size=config.image_size, clahe=config.clahe
     )
@@ -63,7 +63,7 @@ def _shape_on_hub(reference: RepoRef) -> Shape:
 
 
 def _first_shape(shard: Path | IO[bytes], name: str) -> Shape:
-    """Height and width of a shard's first image; of a remote shard little more than that is read."""
+    """Height and width of a shard's first image; of a remote shard little more than the image is read."""
     name = f"the first shard of {name}"
     with opened_shard(shard, name, buffer_size=1 << 16) as file:
         check_types(file.schema_arrow, name)

@@ -1,4 +1,4 @@
-"""Where the shards of a run are: a folder, or a Hub dataset at a sha fetched into the Hub's cache."""
+"""The shards of a run: in a folder, or of a Hub dataset at a sha, fetched into the Hub's cache."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 
 from chexvision.errors import UsageError
 from chexvision.hub.reference import Reference
+from chexvision.labels import NIH, LabelSpace
 from chexvision.shards.download import download_shards
 from chexvision.shards.intact import shard_hashes
-from chexvision.shards.manifest import Manifest, read_manifest
+from chexvision.shards.manifest import Manifest, label_space_of, read_manifest
 from chexvision.shards.schema import list_shards
 
 
@@ -19,16 +20,18 @@ class ShardSource:
     """Shards that are on this machine.
 
     Args:
-        name: what to call them in records: ``USER/NAME@sha``, or the folder.
+        name: their name in records: ``USER/NAME@sha``, or the folder.
         shards: the Parquet files of each split, in order.
-        identity: equal for shards of equal names and content, wherever they lie.
+        identity: equal for shards of equal names and content, in any folder.
         synthetic: whether the images are synthetic, not taken of patients.
+        label_space: of the labels.
     """
 
     name: str
     shards: dict[str, list[Path]]
     identity: str
     synthetic: bool
+    label_space: LabelSpace = NIH
 
 
 def find_shards(reference: Reference) -> ShardSource:
@@ -36,7 +39,7 @@ def find_shards(reference: Reference) -> ShardSource:
 
     Raises:
         UsageError: a Hub dataset is not pinned to a sha, or a folder has no shards.
-        ChexError: the download failed, or a shard is not what it must be.
+        ChexError: the download failed, or a shard is not valid.
     """
     if isinstance(reference, Path):
         return _source(str(reference.resolve()), reference)
@@ -46,12 +49,12 @@ def find_shards(reference: Reference) -> ShardSource:
 
 def _source(name: str, folder: Path) -> ShardSource:
     shards, manifest = list_shards(folder), read_manifest(folder)
-    synthetic = manifest is not None and manifest.source.kind == "drawn"
-    return ShardSource(name, shards, _identity(shards, name, manifest), synthetic)
+    synthetic = manifest is not None and manifest.synthetic
+    return ShardSource(name, shards, _identity(shards, name, manifest), synthetic, label_space_of(manifest))
 
 
 def check_named(reference: Reference) -> None:
-    """See, before anything is loaded or fetched, that `reference` can name shards.
+    """Check, before anything is loaded or fetched, that `reference` can name shards.
 
     Raises:
         UsageError: a Hub dataset is not pinned to a sha, or a folder has no shards.
@@ -69,7 +72,7 @@ def _identity(shards: dict[str, list[Path]], name: str, manifest: Manifest | Non
     """A digest of every shard's split, name and content.
 
     Not of the manifest's hashes: decoded images are found by the identity, and must never be those of a shard that
-    was altered behind the manifest's back.
+    was altered without updating the manifest.
     """
     named = [(split, path) for split in sorted(shards) for path in shards[split]]
     hashes = shard_hashes([path for _, path in named], name, manifest)

@@ -51,7 +51,7 @@ def assign(
         _check_named(patients, table, choice.table)
     else:
         _check_release(filenames, choice.rule)
-        # By file name, which is the release's own: a further column may number patients in another way.
+        # By file name, which is the release's own: a further column may number patients differently.
         patients = np.array([patient_of(name) for name in filenames.tolist()], np.int64)
         share = VALIDATION_SHARE if choice.validation_share is None else choice.validation_share
         table = official_split(share) if choice.rule == "official" else release().chexnet
@@ -59,7 +59,7 @@ def assign(
 
 
 def record_split(choice: SplitChoice, by_split: Mapping[str, Rows]) -> SplitRecord:
-    """The record of `choice` and of what it made; splits without images are left out."""
+    """The record of `choice` and its result; splits without images are left out."""
     return SplitRecord(
         rule=choice.rule,
         validation_share=choice.validation_share,
@@ -78,17 +78,17 @@ def record_split(choice: SplitChoice, by_split: Mapping[str, Rows]) -> SplitReco
 
 
 def check_disjoint(by_split: Mapping[str, Rows], choice: SplitChoice) -> None:
-    """See that no patient is in two splits.
+    """Check that no patient is in two splits.
 
     Raises:
-        ChexError: one is: what is learned from one split would be measured on another.
+        ChexError: one is: training data would be measured.
     """
     for shared in shared_patients({name: rows.patients.tolist() for name, rows in by_split.items()}):
         if choice.rule == "shards":
             advice = "divide them by patient: data.split (or --split-rule) official, chexnet, patient or a table"
         else:
             advice = "the column patient_id contradicts the file names"
-        raise ChexError(f"{shared}: what is learned from one would be measured on the other; {advice}")
+        raise ChexError(f"{shared}: a model would be measured on patients that it was trained on; {advice}")
 
 
 def _check_named(patients: NDArray[np.int64], table: Mapping[int, str], path: Path) -> None:
@@ -104,5 +104,5 @@ def _check_release(filenames: NDArray[np.str_], rule: str) -> None:
         raise UsageError(
             f"split {rule} is a list of NIH ChestX-ray14, and {strange[0]} ({len(strange):,} of {len(filenames):,} "
             "images) is not in that release; divide other images by data.split (or --split-rule) shards (as they "
-            "lie), patient or a patient_id,split table"
+            "are), patient or a patient_id,split table"
         )

@@ -1,4 +1,4 @@
-"""Models on a split of shards: measured, compared, and beside other labels and published figures."""
+"""Models on a split of shards: measured, and compared with each other, other labels and the literature."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from accelerate import Accelerator
 from chexvision import __version__
 from chexvision.artifact.contents import TRAINING_IMAGES
 from chexvision.artifact.load import artifact_file, load_model
+from chexvision.artifact.metrics_file import Conditions, Overlap
 from chexvision.artifact.recorded_split import split_for
 from chexvision.data.rows import Rows, read_rows
 from chexvision.data.source import ShardSource, find_shards
 from chexvision.data.splits import record_split
 from chexvision.errors import UsageError
 from chexvision.evaluation.attributes import read_groups, split_rule
-from chexvision.evaluation.outcome import Evaluation, Options, Outcome, System, SystemResult
-from chexvision.evaluation.overlap import Overlap, TrainingImages, notes_of
+from chexvision.evaluation.outcome import Options, Outcome
+from chexvision.evaluation.overlap import TrainingImages, notes_of
+from chexvision.evaluation.protocol import evaluate_systems
 from chexvision.evaluation.systems import EvaluationRun
 from chexvision.hub.reference import Reference
 from chexvision.hub.repo_files import at_commit
-from chexvision.inference.tta import TTA
-from chexvision.labels import FINDINGS
-from chexvision.metrics.compare import compare
-from chexvision.metrics.literature import beside
-from chexvision.metrics.subgroups import measure_subgroups
+from chexvision.labels import NIH
 from chexvision.models.classifier import CheXVision
 
 
@@ -55,49 +53,46 @@ def evaluate(
             "choose them on another split (--choose-on train), or make none (--choose-on none)"
         )
     source = find_shards(data)
+    if source.label_space != NIH and (options.expert or options.external):
+        raise UsageError(f"label maps are for models of NIH ChestX-ray14; the labels of {source.name} are others")
     references = [at_commit(reference) for reference in references]  # files of one commit belong together
     choice = split_for(models, references, options.split_rule).fitting(synthetic=source.synthetic)
-    rows = read_rows(source.shards, choice)
+    rows = read_rows(source.shards, choice, source.label_space)
     splits = _wanted_splits(options, source, rows)
-    loaded = [_load(reference, accelerator) for reference in references]
+    loaded = [_load(reference, source, accelerator) for reference in references]
     overlaps = [
         _overlap(name, reference, split, rows[split], source)
         for split in splits
         for name, reference in zip(models, references, strict=True)
     ]
     run = EvaluationRun(source, rows, options, accelerator, tuple(models), tuple(references), tuple(loaded))
-    systems = run.systems(splits)
-    results = tuple(_result(system, options) for system in systems)
-    first, main = systems[0], systems[-1]
-    record = record_split(choice, rows)
-    evaluation = Evaluation(
+    division = record_split(choice, rows)
+    conditions = Conditions(
         version=__version__,
         dataset=source.name,
         dataset_identity=source.identity,
         synthetic=source.synthetic,
         split=options.split,
-        split_rule=split_rule(source, record),
-        division=record,
+        split_rule=split_rule(source, division),
+        division=division,
         precision=accelerator.mixed_precision,
-        systems=results,
-        comparisons=tuple(
-            compare(first.predictions, other.predictions, options.method, (first.name, other.name))
-            for other in systems[1:]
-        ),
-        subgroups=measure_subgroups(
-            main.predictions,
-            read_groups(source, rows[options.split]),
-            options.method,
-            main.calibrated.probabilities,
-            main.rules.cuts(main.predictions.names),
-        ),
-        expert=run.expert(main),
-        external=run.external(main),
-        published=() if source.synthetic else beside(results[-1].metrics),
-        overlaps=tuple(overlaps),
-        notes=tuple(_notes(overlaps, options)),
     )
-    return Outcome(evaluation, systems, run.images(loaded[0], options.split))
+    evaluation, systems = evaluate_systems(
+        run.systems(splits),
+        conditions,
+        read_groups(source, rows[options.split]),
+        options.method,
+        choose_on=str(options.choose_on),
+        rule=options.rule,
+        calibration=options.calibration,
+    )
+    others = {
+        "expert": run.expert(systems[-1]),
+        "external": run.external(systems[-1]),
+        "overlaps": tuple(overlaps),
+        "notes": tuple(_notes(overlaps, options)),
+    }
+    return Outcome(evaluation.model_copy(update=others), systems, run.images(loaded[0], options.split))
 
 
 def _wanted_splits(options: Options, source: ShardSource, rows: dict[str, Rows]) -> list[str]:
@@ -113,20 +108,13 @@ def _wanted_splits(options: Options, source: ShardSource, rows: dict[str, Rows])
     return wanted
 
 
-def _result(system: System, options: Options) -> SystemResult:
-    return SystemResult(
-        name=system.name,
-        members=system.members,
-        weights=system.weights,
-        views=len(TTA) if system.tta else 1,
-        metrics=system.rules.measure(system.predictions, options.split, options.method),
-    )
-
-
-def _load(reference: Reference, accelerator: Accelerator) -> CheXVision:
+def _load(reference: Reference, source: ShardSource, accelerator: Accelerator) -> CheXVision:
     model = load_model(reference)
-    if model.findings != FINDINGS:
-        raise UsageError(f"{reference} predicts {', '.join(model.findings)}; only the release's 14 can be evaluated")
+    if model.label_space != source.label_space:
+        raise UsageError(
+            f"{reference} predicts {', '.join(model.findings)}, but the labels of {source.name} are "
+            f"{', '.join(source.label_space.findings)}; evaluate it on data with its own labels"
+        )
     return model.to(accelerator.device).eval()
 
 

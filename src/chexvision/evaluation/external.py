@@ -4,79 +4,30 @@ from __future__ import annotations
 
 import numpy as np
 
+from chexvision.artifact.metrics_file import Agreement, LabelGap, OtherSet
 from chexvision.evaluation.other_labels import OtherLabels
-from chexvision.metrics.bootstrap import interval, resample_patients
-from chexvision.metrics.measure import Measure, macro_columns, macro_of, measure
+from chexvision.metrics.bootstrap import estimate, resample_patients
+from chexvision.metrics.measure import macro_columns, macro_of, measure
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.ranking import Floats
-from chexvision.metrics.records import CI, MIN_CASES, IntervalMethod, Record, SplitMetrics
+from chexvision.metrics.records import MIN_CASES, IntervalMethod
+from chexvision.metrics.weighted import Measure
 
 
-class Gap(Record):
-    """The AUROC here and there, or the mean over `targets`; ``difference`` is there minus here.
-
-    `too_few` says where and why there is none.
-    """
-
-    targets: tuple[str, ...]
-    here: float | None
-    here_ci: CI
-    there: float | None
-    there_ci: CI
-    difference: float | None
-    difference_ci: CI
-    too_few: str | None = None
-
-
-class Agreement(Record):
-    """How far the release's own labels agree with other labels of the same images.
+def for_other_labels(
+    predictions: Predictions, labels: OtherLabels, probabilities: Floats | None = None
+) -> Predictions:
+    """A model's outputs for the images of `labels`, in their order, as predictions of their targets.
 
     Args:
-        images: with both labels.
-        sensitivity: share of the others' positives that the release names; null with positives of fewer than
-            `MIN_CASES` patients.
-        precision: share of the release's positives that the others confirm; null likewise.
-    """
-
-    images: int
-    sensitivity: float | None
-    precision: float | None
-
-
-class OtherSet(Record):
-    """A model against other labels.
-
-    Args:
-        name: of the set.
-        label_map: the map's name or file.
-        same_images: whether these are our own images under other labels, or another hospital's.
-        metrics: against these labels; unknown ones are masked and counted.
-        macro: mean over the targets that have enough cases on both sides.
-        gaps: by target. Here is the model against our labels, of the same images where `same_images`.
-        agreement: of the labels themselves, where the images are the same.
-    """
-
-    name: str
-    label_map: str
-    same_images: bool
-    metrics: SplitMetrics
-    macro: Gap
-    gaps: dict[str, Gap]
-    agreement: dict[str, Agreement]
-
-
-def answer(predictions: Predictions, labels: OtherLabels, probabilities: Floats | None = None) -> Predictions:
-    """A model's 15 outputs for the images of `labels`, in their order, as answers to their targets.
-
-    Args:
-        predictions: of those images, in that order; its own targets are not looked at.
-        labels: what to answer.
-        probabilities: float64[N, 15] to use instead of the raw ones.
+        predictions: of those images, in that order; its own targets are ignored.
+        labels: what to predict.
+        probabilities: float64[N, K + 1] to use instead of the raw ones.
     """
     scores = predictions.probabilities if probabilities is None else probabilities
     columns = [[predictions.column(finding) for finding in findings] for findings in labels.findings]
-    answers = np.stack([scores[:, index].max(axis=1) for index in columns], axis=1)
-    return Predictions(labels.names, labels.filenames, labels.patients, answers, labels.targets)
+    grouped = np.stack([scores[:, index].max(axis=1) for index in columns], axis=1)
+    return Predictions(labels.names, labels.filenames, labels.patients, grouped, labels.targets)
 
 
 def own_labels(predictions: Predictions, labels: OtherLabels) -> Predictions:
@@ -100,12 +51,12 @@ def measure_other(
     rule: str = "none",
     calibration: str = "none",
 ) -> OtherSet:
-    """Measure a model against other labels, and beside it against our own.
+    """Measure a model against other labels, and for comparison against our own.
 
     Args:
         name: of the set.
         label_map: the map's name or file.
-        there: from `answer`.
+        there: from `for_other_labels`.
         here: from `own_labels`; of the same images in the same order, or of our own set.
         method: how to make intervals.
         calibrated: float[N, K] for `there`.
@@ -159,18 +110,16 @@ def measure_other(
     )
 
 
-def _gap(targets: tuple[str, ...], values: list[Floats], draws: list[Floats], level: float, lacks: list[str]) -> Gap:
-    """Of float[1] here and there, and the same resampled, float[R]; `lacks` says what has too few cases."""
-    here, there = (None if np.isnan(value[0]) else float(value[0]) for value in values)
-    known = here is not None and there is not None
-    return Gap(
+def _gap(
+    targets: tuple[str, ...], values: list[Floats], draws: list[Floats], level: float, lacks: list[str]
+) -> LabelGap:
+    """Of float[1] here and there, and the same resampled, float[R]; `lacks` names what has too few cases."""
+    here, there = values
+    return LabelGap(
         targets=targets,
-        here=here,
-        here_ci=interval(draws[0], level),
-        there=there,
-        there_ci=interval(draws[1], level),
-        difference=there - here if here is not None and there is not None else None,
-        difference_ci=interval(draws[1] - draws[0], level) if known else None,
+        here=estimate(here[0], draws[0], level),
+        there=estimate(there[0], draws[1], level),
+        difference=estimate(there[0] - here[0], draws[1] - draws[0], level),
         too_few="; ".join(lacks) or None,
     )
 

@@ -9,7 +9,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from chexvision.errors import UsageError
-from chexvision.labels import FINDINGS
+from chexvision.labels import NIH
 from chexvision.metrics.records import Record
 
 _TABLES = Path(__file__).with_name("tables")
@@ -97,8 +97,8 @@ class LabelMap(Record):
             self.below(label)
         for name in self.targets:
             for finding in self.findings_of(name):
-                if finding not in FINDINGS:
-                    raise ValueError(f"target {name!r}: {finding!r} is none of {', '.join(FINDINGS)}")
+                if finding not in NIH.findings:
+                    raise ValueError(f"target {name!r}: {finding!r} is none of {', '.join(NIH.findings)}")
         return self
 
     def below(self, label: str) -> frozenset[str]:

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from chexvision.artifact.metrics_file import Overlap
 from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
 from chexvision.errors import ChexError
 from chexvision.files.atomic import atomic_path, read_regular
-from chexvision.metrics.records import Record
 from chexvision.nih.release import patient_of, release
 
 _LARGEST = 16 * 2**20  # bytes; a million hashes take 8 MB
@@ -27,26 +27,6 @@ _DAMAGED = (  # what numpy and zipfile raise for files that are damaged or of an
     OSError, ValueError, KeyError, EOFError, MemoryError, OverflowError, TypeError, SyntaxError, RuntimeError,
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError,
 )  # fmt: skip
-
-
-class Overlap(Record):
-    """Of the images of one split, those that a model was trained on. Null where it does not say.
-
-    Args:
-        model: its name.
-        split: which images.
-        images: how many there are.
-        patients: how many different ones.
-        trained_images: those that it was trained on.
-        trained_patients: those of whom it was trained on some image.
-    """
-
-    model: str
-    split: str
-    images: int
-    patients: int
-    trained_images: int | None
-    trained_patients: int | None
 
 
 def notes_of(overlap: Overlap, use: str) -> list[str]:

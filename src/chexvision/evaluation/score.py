@@ -5,37 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from chexvision import __version__
+from chexvision.artifact.metrics_file import RELEASE, Conditions, Evaluation
 from chexvision.errors import UsageError
+from chexvision.evaluation.protocol import System, evaluate_systems
 from chexvision.evaluation.submission import images_of_split, read_submission, restrict
 from chexvision.metrics.calibration import Method
-from chexvision.metrics.literature import LiteratureComparison, beside
-from chexvision.metrics.operating_points import OperatingPoints, choose_operating_points, refuse_shared
-from chexvision.metrics.records import Attribute, IntervalMethod, Record, SplitMetrics
-from chexvision.metrics.subgroups import measure_subgroups
+from chexvision.metrics.records import IntervalMethod
 from chexvision.nih.metadata import Entry
 from chexvision.nih.release import release
 from chexvision.shards.split import official_split, read_split_table
 from chexvision.shards.split_rule import SplitChoice
 
 _PUBLIC = ("official", "chexnet")  # the rules that need no shards
-
-
-class Score(Record):
-    """All that `chexvision score` measured.
-
-    Args:
-        predictions: the file's name.
-        metrics: of its images.
-        subgroups: by attribute.
-        published: figures to stand beside.
-        notes: what a reader must know.
-    """
-
-    predictions: str
-    metrics: SplitMetrics
-    subgroups: tuple[Attribute, ...]
-    published: tuple[LiteratureComparison, ...]
-    notes: tuple[str, ...]
 
 
 def score(
@@ -48,7 +30,7 @@ def score(
     validation: Path | None = None,
     rule: str = "f1",
     calibration: Method | Literal["none"] = "none",
-) -> Score:
+) -> Evaluation:
     """Measure a file of predictions.
 
     Args:
@@ -66,8 +48,8 @@ def score(
     """
     scored = read_submission(path, entries)
     notes = []
-    if split_rule is not None:
-        choice = SplitChoice.parse(split_rule, rules=_PUBLIC)
+    choice = None if split_rule is None else SplitChoice.parse(split_rule, rules=_PUBLIC)
+    if choice is not None:
         wanted = images_of_split(entries, _patients(choice), split)
         if not wanted:
             raise UsageError(f"{split_rule} has no {split} patient among the labels")
@@ -79,22 +61,23 @@ def score(
         notes.append(f"no column predicts {', '.join(scored.missing)}: the mean runs without")
     if scored.ignored:
         notes.append(f"columns that are not findings were ignored: {', '.join(scored.ignored)}")
-    rules = OperatingPoints()
-    if validation is not None:
-        chosen_on = read_submission(validation, entries).predictions
-        refuse_shared(chosen_on, scored.predictions)
-        rules = choose_operating_points(chosen_on, validation.name, "validation", rule, calibration)
-    raw = scored.predictions
-    metrics = rules.measure(raw, split, method)
-    return Score(
-        predictions=path.name,
-        metrics=metrics,
-        subgroups=measure_subgroups(
-            raw, scored.groups, method, rules.calibrate(raw.names, raw.probabilities), rules.cuts(raw.names)
-        ),
-        published=beside(metrics),
-        notes=tuple(notes),
+    conditions = Conditions(
+        version=__version__,
+        dataset=RELEASE,
+        synthetic=False,
+        split="all" if choice is None else split,
+        split_rule=None if choice is None else str(choice),
     )
+    chosen_on = None if validation is None else read_submission(validation, entries).predictions
+    evaluation, _ = evaluate_systems(
+        [System(path.name, scored.predictions, chosen_on)],
+        conditions,
+        scored.groups,
+        method,
+        rule=rule,
+        calibration=calibration,
+    )
+    return evaluation.model_copy(update={"notes": tuple(notes)})
 
 
 def _patients(choice: SplitChoice) -> dict[int, str]:

@@ -12,8 +12,8 @@ import numpy as np
 
 from chexvision.errors import UsageError
 from chexvision.files.tables import csv_rows
-from chexvision.labels import ABNORMAL, FINDINGS, multi_hot
-from chexvision.metrics.predictions import OUTPUTS, Predictions
+from chexvision.labels import ABNORMAL, NIH
+from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.ranking import Floats
 from chexvision.metrics.subgroups import Groups, group_images
 from chexvision.nih.metadata import Entry
@@ -79,7 +79,7 @@ def read_submission(path: Path, entries: dict[str, Entry]) -> Scored:
         np.array(filenames),
         np.array([entry.patient_id for entry in found], np.int64),
         np.array(values, np.float64),
-        _targets(found, filenames)[:, [OUTPUTS.index(name) for name in columns]],
+        _targets(found, filenames)[:, [NIH.outputs.index(name) for name in columns]],
     )
     groups = group_images(
         [entry.sex for entry in found],
@@ -87,7 +87,7 @@ def read_submission(path: Path, entries: dict[str, Entry]) -> Scored:
         [entry.view for entry in found],
         [entry.follow_up for entry in found],
     )
-    missing = tuple(finding for finding in FINDINGS if finding not in columns)
+    missing = tuple(finding for finding in NIH.findings if finding not in columns)
     return Scored(predictions, groups, missing, ignored)
 
 
@@ -113,7 +113,7 @@ def images_of_split(entries: dict[str, Entry], table: dict[int, str], split: str
 
 def _columns(heads: list[str], path: Path) -> tuple[int, dict[str, int], tuple[str, ...]]:
     """Where the image names and each finding's probabilities stand, findings in canonical order."""
-    known = {_bare(output): output for output in OUTPUTS} | _OTHER_NAMES
+    known = {_bare(output): output for output in NIH.outputs} | _OTHER_NAMES
     image: int | None = None
     found: dict[str, int] = {}
     ignored: list[str] = []
@@ -133,8 +133,10 @@ def _columns(heads: list[str], path: Path) -> tuple[int, dict[str, int], tuple[s
     if image is None:
         raise UsageError(f"{path} has no column of image names; call it 'Image Index', 'image' or 'filename'")
     if not found:
-        raise UsageError(f"{path} has no column of a finding, such as {FINDINGS[0]!r} or 'prob_{FINDINGS[0]}'")
-    return image, {output: found[output] for output in OUTPUTS if output in found}, tuple(ignored)
+        raise UsageError(
+            f"{path} has no column of a finding, such as {NIH.findings[0]!r} or 'prob_{NIH.findings[0]}'"
+        )
+    return image, {output: found[output] for output in NIH.outputs if output in found}, tuple(ignored)
 
 
 def _bare(head: str) -> str:
@@ -163,7 +165,7 @@ def _targets(entries: list[Entry], filenames: list[str]) -> Floats:
     for entry, name in zip(entries, filenames, strict=True):
         if entry.labels not in targets:
             try:
-                findings = multi_hot(entry.labels)
+                findings = NIH.values(entry.labels)
             except ValueError as error:
                 raise UsageError(f"the labels of {name}: {error}") from None
             targets[entry.labels] = [*findings, max(findings)]

@@ -1,9 +1,9 @@
-"""What an evaluation measures: models, their views and ensembles, each with the rules chosen for it."""
+"""What an evaluation measures: models, their views and ensembles."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +11,21 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from chexvision.artifact.load import load_operating_points
+from chexvision.artifact.metrics_file import OtherSet
 from chexvision.data.dataset import Split
 from chexvision.data.decode import decoded_images
 from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
 from chexvision.errors import UsageError
-from chexvision.evaluation.external import OtherSet, answer, measure_other, own_labels
+from chexvision.evaluation.external import for_other_labels, measure_other, own_labels
 from chexvision.evaluation.label_map import LabelMap
 from chexvision.evaluation.other_labels import OtherLabels, read_other_labels
-from chexvision.evaluation.outcome import Options, System
+from chexvision.evaluation.outcome import Options
+from chexvision.evaluation.protocol import System
 from chexvision.hub.reference import Reference
 from chexvision.inference.ensemble import average, fit_weights
 from chexvision.inference.predict_split import as_predictions, predict_paths, predict_split
 from chexvision.inference.tta import PLAIN, TTA, View
-from chexvision.metrics.operating_points import OperatingPoints, choose_operating_points, refuse_shared
 from chexvision.metrics.predictions import Predictions
 from chexvision.models.classifier import CheXVision
 from chexvision.progress import Progress
@@ -58,7 +59,7 @@ class EvaluationRun:
         """Every model by itself, with views where asked for, and all of them together.
 
         Args:
-            splits: the one to measure, then the one to choose thresholds and calibration on, if any.
+            splits: the one to measure, then the one to choose operating points on, if any.
 
         Raises:
             UsageError: thresholds or weights are asked for that nothing can be chosen on.
@@ -71,11 +72,8 @@ class EvaluationRun:
         return tuple(made)
 
     def _together(self, alone: list[list[Predictions]], tta: bool) -> list[System]:
-        """A system a model, and their ensemble where there are several."""
-        made = [
-            self._system(f"{name}{' + TTA' if tta else ''}", (name,), (1.0,), tta, parts, reference)
-            for name, reference, parts in zip(self.names, self.references, alone, strict=True)
-        ]
+        """A system per model, and their ensemble where there are several."""
+        made = [self._alone(i, parts, tta) for i, parts in enumerate(alone)]
         if len(alone) > 1:
             made.append(self._ensemble(alone, tta))
         return made
@@ -95,18 +93,18 @@ class EvaluationRun:
             return None
         path, name, label_map = self.options.expert
         labels = read_other_labels(path, label_map)
-        place = {image: i for i, image in enumerate(system.predictions.filenames.tolist())}
-        known = np.array([Path(image).name in place for image in labels.filenames.tolist()], bool)
+        index_of = {image: i for i, image in enumerate(system.predictions.filenames.tolist())}
+        known = np.array([Path(image).name in index_of for image in labels.filenames.tolist()], bool)
         if not known.any():
-            raise UsageError(f"{path} has labels for none of the {len(place)} {self.options.split} images")
+            raise UsageError(f"{path} has labels for none of the {len(index_of)} {self.options.split} images")
         images = [Path(image).name for image in labels.filenames[known].tolist()]
-        index = np.array([place[image] for image in images], np.int64)
+        index = np.array([index_of[image] for image in images], np.int64)
         here = system.predictions.take(index)
         labels = OtherLabels(here.filenames, here.patients, labels.targets[known], labels.names, labels.findings)
         return self._measure_other(system, label_map, name, labels, here, own_labels(here, labels))
 
     def external(self, system: System) -> OtherSet | None:
-        """The system on another hospital's images, beside the split; None where none were given.
+        """The system on another hospital's images, compared with the split; None where none were given.
 
         Raises:
             UsageError: images are missing.
@@ -118,11 +116,11 @@ class EvaluationRun:
         files = [folder / image for image in labels.filenames.tolist()]
         missing = [file for file in files if not file.is_file()]
         if missing:
-            raise UsageError(f"{len(missing)} of the {len(files)} images of {path} are not there, first {missing[0]}")
+            raise UsageError(f"{len(missing)} of the {len(files)} images of {path} are missing, first {missing[0]}")
         members = []
         for model, called in zip(self.models, self.names, strict=True):
             with Progress(f"predicting {label_map.name} with {called}", len(files), "images") as progress:
-                views = TTA if system.tta else PLAIN
+                views = TTA if system.views > 1 else PLAIN
                 probabilities = predict_paths(model, files, self.accelerator, _BATCH, views, progress.advance)
             targets = np.full(probabilities.shape, np.nan)
             members.append(
@@ -141,24 +139,24 @@ class EvaluationRun:
         there: Predictions,
         here: Predictions,
     ) -> OtherSet:
-        rules = system.rules
-        calibrated = rules.calibrate(there.names, there.probabilities)
-        cuts = rules.cuts(there.names)
+        points = system.points
+        calibrated = points.calibrate(there.names, there.probabilities)
+        thresholds = points.threshold_values(there.names)
         return measure_other(
             label_map.name,
             name,
-            answer(there, labels),
+            for_other_labels(there, labels),
             here,
             self.options.method,
-            calibrated=answer(there, labels, calibrated).probabilities,
+            calibrated=for_other_labels(there, labels, calibrated).probabilities,
             # A threshold is for one output; it does not carry over to the largest of several.
             thresholds={
-                target: cuts[findings[0]]
+                target: thresholds[findings[0]]
                 for target, findings in zip(labels.names, labels.findings, strict=True)
-                if len(findings) == 1 and findings[0] in cuts
+                if len(findings) == 1 and findings[0] in thresholds
             },
-            rule=rules.rule,
-            calibration=rules.calibration.described if rules.calibration else "none",
+            rule=points.rule,
+            calibration=points.calibration.described if points.calibration else "none",
         )
 
     def _predict(self, i: int, splits: list[str], views: Sequence[View] = PLAIN) -> list[Predictions]:
@@ -175,7 +173,7 @@ class EvaluationRun:
         return found
 
     def _more_views(self, i: int, plain: list[Predictions], splits: list[str]) -> list[Predictions]:
-        """The mean over all views, of which the plain one is there already."""
+        """The mean over all views, of which the plain one is known already."""
         others = self._predict(i, splits, TTA[1:])
         share = 1 / len(TTA)
         return [average(pair, (share, 1 - share)) for pair in zip(plain, others, strict=True)]
@@ -186,31 +184,28 @@ class EvaluationRun:
             if len(alone[0]) == 1:
                 raise UsageError("--weights validation needs a split to fit them on; give --choose-on validation")
             weights = fit_weights([parts[1] for parts in alone])
-        parts = [average(members, weights) for members in zip(*alone, strict=True)]
-        return self._system(
-            f"ensemble of {len(alone)}{' + TTA' if tta else ''}", self.names, tuple(weights), tta, parts, None
-        )
-
-    def _system(
-        self,
-        name: str,
-        members: tuple[str, ...],
-        weights: tuple[float, ...],
-        tta: bool,
-        parts: list[Predictions],
-        reference: Reference | None,
-    ) -> System:
-        options = self.options
-        rules = OperatingPoints()
-        if len(parts) > 1:
-            refuse_shared(parts[1], parts[0])
-            rules = choose_operating_points(
-                parts[1], self.source.name, str(options.choose_on), options.rule, options.calibration
-            )
-        elif options.choose_on == "model" and reference is not None:
-            rules = load_operating_points(reference)
-            if rules.thresholds is None:
-                raise UsageError(f"{name} was published without thresholds; give --choose-on validation or none")
-        elif options.choose_on == "model":
+        if self.options.choose_on == "model":
             raise UsageError("an ensemble has no thresholds of its own; give --choose-on validation or none")
-        return System(name, members, weights, tta, parts[0], rules)
+        parts = [average(members, weights) for members in zip(*alone, strict=True)]
+        system = self._system(f"ensemble of {len(alone)}", parts, tta)
+        return replace(system, members=self.names, weights=tuple(weights))
+
+    def _alone(self, i: int, parts: list[Predictions], tta: bool) -> System:
+        """Model `i` by itself."""
+        system = self._system(self.names[i], parts, tta)
+        if self.options.choose_on == "model":
+            system = replace(system, points=load_operating_points(self.references[i]))
+            if system.points.thresholds is None:
+                raise UsageError(
+                    f"{system.name} was published without thresholds; give --choose-on validation or none"
+                )
+        return replace(system, members=(self.names[i],))
+
+    def _system(self, name: str, parts: list[Predictions], tta: bool) -> System:
+        measured, *validation = parts
+        return System(
+            f"{name}{' + TTA' if tta else ''}",
+            measured,
+            validation[0] if validation else None,
+            views=len(TTA) if tta else 1,
+        )

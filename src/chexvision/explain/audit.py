@@ -22,8 +22,9 @@ from chexvision.explain.measures import (
 )
 from chexvision.explain.overlay import Heat
 from chexvision.metrics.bootstrap import interval, patient_index, resample_patients
+from chexvision.metrics.estimate import Estimate
 from chexvision.metrics.ranking import Floats
-from chexvision.metrics.records import CI, IntervalMethod, Record
+from chexvision.metrics.records import IntervalMethod, Record
 from chexvision.models.classifier import CheXVision
 from chexvision.nih.boxes import Box
 from chexvision.radiograph import Grey
@@ -32,22 +33,19 @@ from chexvision.shards.split_rule import SplitRecord
 _BATCH = 8
 
 
-class Figure(Record):
+class Figure(Estimate):
     """A mean over cases, and what a map without knowledge would get; null where no case defines it.
 
     Args:
-        value: of the model.
-        ci: its interval.
+        value: of the model, with its interval.
         random: of the same maps moved to any place, exactly.
         centre: of a Gaussian in the picture's centre.
         gain: `value` less the larger of `random` and `centre`, case means.
     """
 
-    value: float | None
-    ci: CI
-    random: float | None
-    centre: float | None
-    gain: float | None
+    random: float | None = None
+    centre: float | None = None
+    gain: float | None = None
 
 
 class FindingAudit(Record):
@@ -96,8 +94,9 @@ class Conditions(Record):
 
 
 class Audit(Record):
-    """``audit.json``."""
+    """``audit.json``. In format 1, which had no such key, `interval` of a `Figure` was named ``ci``."""
 
+    format: int = 2
     conditions: Conditions
     overall: FindingAudit
     findings: dict[str, FindingAudit]
@@ -209,14 +208,14 @@ def _figure(
     """The mean of float[N] values with its interval; `index` says whose each is among the rows of `draws`."""
     known = ~np.isnan(values)
     if not known.any():
-        return Figure(value=None, ci=None, random=None, centre=None, gain=None)
+        return Figure()
     sums = np.bincount(index[known], values[known], len(draws)) @ draws
     with np.errstate(divide="ignore", invalid="ignore"):
         resampled = sums / (np.bincount(index[known], minlength=len(draws)) @ draws)
     value, by_chance, central = (float(of[known].mean()) for of in (values, random, centre))
     return Figure(
         value=value,
-        ci=interval(resampled, level),
+        interval=interval(resampled, level),
         random=by_chance,
         centre=central,
         gain=value - max(by_chance, central),

@@ -18,7 +18,6 @@ from chexvision.explain.overlay import render_overlay, write_png
 from chexvision.files.atomic import write_text_atomic
 from chexvision.foreign import printable, safe_name
 from chexvision.inference.prepare import prepared
-from chexvision.labels import ABNORMAL
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.ranking import Floats
 from chexvision.models.classifier import CheXVision
@@ -55,7 +54,7 @@ def find_outputs(model: CheXVision, names: Sequence[str]) -> list[int]:
     Raises:
         UsageError: the model has no such output; the message names the nearest.
     """
-    known = (*model.findings, ABNORMAL)
+    known = model.label_space.outputs
     folded = {name.casefold(): i for i, name in enumerate(known)}
     outputs: list[int] = []
     for name in names:
@@ -94,13 +93,13 @@ def explain_files(
     named = find_outputs(model, findings)
     if not 1 <= top <= len(model.findings):
         raise UsageError(f"--top {top} is not possible; the model has {len(model.findings)} findings")
-    _check_names(paths, (*model.findings, ABNORMAL))
+    _check_names(paths, model.label_space.outputs)
     batches = list(prepared(model, paths, _BATCH))
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; name a folder for the overlays")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device)
-    names = (*model.findings, ABNORMAL)
+    names = model.label_space.outputs
     rules = rules or OperatingPoints()
 
     def choose(probabilities: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The audit for people: a table in the terminal, and a contact sheet of the best and the worst maps."""
+"""The results of an audit: a table, and a contact sheet of the best and the worst maps."""
 
 from __future__ import annotations
 
@@ -6,41 +6,32 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
-from chexvision.explain.audit import Audit, Case, Figure, FindingAudit
+from chexvision.explain.audit import Audit, Case, FindingAudit
 from chexvision.explain.overlay import render_sheet, render_tile, write_png
-from chexvision.report.wording import figure
+from chexvision.report.table import Cell, Column, Table, row
+from chexvision.report.wording import number
 
 _TILES = 8
-_TITLE = "Maps beside the boxes"
+_TITLE = "Maps compared with the boxes"
 
 
-def print_audit(console: Console, audit: Audit) -> None:
-    """A row a finding with each figure beside what chance and the centre would get; intervals of the whole below."""
-    table = Table(box=None, padding=(0, 1, 0, 0), title=_TITLE, title_justify="left", title_style="bold")
-    for i, head in enumerate(
-        ("", "maps", "points", "any", "ctr", "IoU", "any", "ctr", "energy", "any", "ctr", "out")
-    ):
-        table.add_column(head, justify="right" if i else "left", no_wrap=True)
-    table.add_row("all", *_cells(audit.overall), style="bold", end_section=True)
-    for name, of in audit.findings.items():
-        table.add_row(name, *_cells(of))
-    console.print(table)
+def audit_table(audit: Audit) -> Table:
+    """A row per finding with each measure, and what a map without knowledge would get."""
+    heads = ("", "maps", "points", "any", "ctr", "IoU", "any", "ctr", "energy", "any", "ctr", "out")
+    rows = [row("all", *_cells(audit.overall), emphasis=True)]
+    rows += [row(name, *_cells(of)) for name, of in audit.findings.items()]
     how, overall = audit.conditions, audit.overall
-    console.print(
-        "points: strongest place in the box; IoU: above Otsu's threshold; energy: share in the box; any: the same "
-        "maps at any place; ctr: a map of the centre; out: share outside the chest"
-    )
-    console.print(
-        f"all: points {figure(overall.pointing.value, overall.pointing.ci)}, "
-        f"IoU {figure(overall.iou.value, overall.iou.ci)}, energy {figure(overall.energy.value, overall.energy.ci)}, "
-        f"outside {figure(overall.outside.value, overall.outside.ci)}, a map without knowledge "
-        f"{figure(overall.outside.random)}; {how.method}, {how.interval.level:.0%} intervals by {how.interval.method}"
-    )
+    notes = [
+        "points: strongest position in the box; IoU: above Otsu's threshold; energy: share in the box; any: the same "
+        "maps at any position; ctr: a map of the center; out: share outside the chest",
+        f"all: points {number(overall.pointing)}, IoU {number(overall.iou)}, energy {number(overall.energy)}, "
+        f"outside {number(overall.outside)}, a map without knowledge {number(overall.outside.random)}; {how.method}, "
+        f"{how.interval.level:.0%} intervals by {how.interval.method}",
+    ]
     if overall.empty:
-        console.print(f"{overall.empty} maps are empty, nothing raises their logit: they count as misses")
+        notes.append(f"{overall.empty} maps are empty, nothing raises their logit: they count as misses")
+    return Table(_TITLE, tuple(Column(head, intervals=False) for head in heads), tuple(rows), tuple(notes))
 
 
 def write_sheet(path: Path, cases: Sequence[Case], method: str) -> None:
@@ -66,10 +57,6 @@ def _tile(case: Case) -> Image.Image:
     return render_tile(case.subject.pixels, case.heat, case.subject.boxes[case.finding], lines)
 
 
-def _cells(of: FindingAudit) -> list[str]:
-    figures = [figure(value, digits=2) for one in (of.pointing, of.iou, of.energy) for value in _beside(one)]
-    return [str(of.cases), *figures, figure(of.outside.value, digits=2)]
-
-
-def _beside(of: Figure) -> tuple[float | None, float | None, float | None]:
-    return of.value, of.random, of.centre
+def _cells(of: FindingAudit) -> list[Cell]:
+    values = [value for one in (of.pointing, of.iou, of.energy) for value in (one, one.random, one.centre)]
+    return [Cell(of.cases), *(Cell(value, 2) for value in (*values, of.outside))]

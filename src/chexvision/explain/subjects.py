@@ -69,7 +69,7 @@ def subjects_of_shards(
     """
     if split not in (*SPLITS, "all"):
         raise UsageError(f"--split {split!r} is not a split; known are {', '.join(SPLITS)} and all")
-    everything, own = read_shards(source.shards)
+    everything, own = read_shards(source.shards, source.label_space)
     divided = {} if split == "all" else divide(everything, own, choice)
     rows = divided.get(split, everything)
     by_image = _by_image(boxes, model)

@@ -9,7 +9,6 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from chexvision.inference.predict_split import predict_paths
-from chexvision.labels import ABNORMAL
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.models.classifier import CheXVision
 
@@ -63,12 +62,12 @@ def predict_files(
         UsageError: a file is missing or no image.
     """
     raw = predict_paths(model.to(accelerator.device).eval(), paths, accelerator, _BATCH, on_batch=on_batch)
-    names = (*model.findings, ABNORMAL)
+    names = model.label_space.outputs
     rules = rules or OperatingPoints()
     cuts = rules.thresholds.known if rules.thresholds else {}
     predictions = []
     for path, row in zip(paths, rules.calibrate(names, raw).tolist(), strict=True):
         by_name = dict(zip(names, row, strict=True))
         calls = {name: by_name[name] >= cut for name, cut in cuts.items() if name in by_name}
-        predictions.append(Prediction(path, by_name.pop(ABNORMAL), by_name, calls))
+        predictions.append(Prediction(path, by_name.pop(model.label_space.abnormal), by_name, calls))
     return predictions

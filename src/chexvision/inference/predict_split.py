@@ -17,7 +17,7 @@ from chexvision.data.loader import Rank, in_order
 from chexvision.errors import ChexError
 from chexvision.inference.prepare import prepared
 from chexvision.inference.tta import PLAIN, View
-from chexvision.metrics.predictions import OUTPUTS, Predictions
+from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.ranking import Floats
 from chexvision.models.classifier import CheXVision
 
@@ -46,7 +46,7 @@ def predict_split(
         on_batch: told how many more images are done, for a progress bar.
 
     Returns:
-        float[N, 15] probabilities (the findings, then normal/abnormal) in the split's order, and the mean loss
+        float[N, K + 1] probabilities (the findings, then normal/abnormal) in the split's order, and the mean loss
         (0 without `loss`).
     """
     place = Rank(accelerator.device, accelerator.process_index, accelerator.num_processes)
@@ -59,7 +59,7 @@ def predict_split(
         parts.append(probabilities)
         if on_batch is not None:
             on_batch(len(batch.images))
-    mine = torch.cat(parts).cpu().numpy() if parts else np.zeros((0, split.targets.shape[1]), np.float32)
+    mine = torch.cat(parts).cpu().numpy() if parts else np.zeros((0, len(model.label_space.outputs)), np.float32)
     total = float(torch.cat(losses).double().sum()) if losses else 0.0
     shares = gather_object([(mine, total)])
     return np.concatenate([share[0] for share in shares]), sum(share[1] for share in shares) / max(1, len(split))
@@ -74,7 +74,7 @@ def predict_paths(
     views: Sequence[View] = PLAIN,
     on_batch: Callable[[int], None] | None = None,
 ) -> Floats:
-    """Predict image files: float64[N, 15], prepared as the model's training images were.
+    """Predict image files: float64[N, K + 1], prepared as the model's training images were.
 
     Raises:
         UsageError: a file is missing or not an image.
@@ -91,14 +91,18 @@ def predict_paths(
 
 
 def as_predictions(split: Split, probabilities: NDArray[np.float32]) -> Predictions:
-    """The probabilities float[N, 15] of a split beside its labels.
+    """The probabilities float[N, K + 1] of a split with its labels.
 
     Raises:
         ChexError: a probability is not a number.
     """
     rows = split.rows
     return Predictions(
-        OUTPUTS, rows.filenames, rows.patients, _finite(probabilities), split.targets.astype(np.float64)
+        rows.label_space.outputs,
+        rows.filenames,
+        rows.patients,
+        _finite(probabilities),
+        split.targets.astype(np.float64),
     )
 
 
@@ -111,7 +115,7 @@ def _finite(probabilities: NDArray[np.float32]) -> Floats:
 def _forward(
     model: CheXVision, images: Tensor, accelerator: Accelerator, views: Sequence[View]
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """The last view's logits, and the probabilities averaged over all views: float[B, 15]."""
+    """The last view's logits, and the probabilities averaged over all views: float[B, K + 1]."""
     total: Tensor | None = None
     for view in views:
         pictures = model.normalize(view(images))  # in fp32: half precision would move pixels

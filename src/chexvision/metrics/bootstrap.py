@@ -7,8 +7,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from chexvision.metrics.estimate import UNDEFINED, Estimate, Interval
 from chexvision.metrics.ranking import Floats
-from chexvision.metrics.records import CI, IntervalMethod
+from chexvision.metrics.records import IntervalMethod
 
 Counts: TypeAlias = NDArray[np.float32]  # [P, B]: how often each patient is drawn in each resample
 
@@ -37,7 +38,7 @@ def resample_patients(count: int, method: IntervalMethod) -> Counts:
     return drawn
 
 
-def interval(values: Floats, level: float, unbiased_for: float | None = None) -> CI:
+def interval(values: Floats, level: float, unbiased_for: float | None = None) -> Interval:
     """The percentile interval of float[B] resampled figures, NaN where a resample does not define it.
 
     Args:
@@ -54,3 +55,22 @@ def interval(values: Floats, level: float, unbiased_for: float | None = None) ->
         shift = float(defined.mean()) - unbiased_for
         return max(0.0, float(low) - shift), min(1.0, max(0.0, float(high) - shift))
     return float(low), float(high)
+
+
+def estimate(
+    value: float, resampled: Floats | None = None, level: float | None = None, *, shifted: bool = False
+) -> Estimate:
+    """A value, NaN where undefined, with the percentile interval of float[B] resampled ones.
+
+    Args:
+        value: measured.
+        resampled: NaN where a resample does not define it; None makes no interval.
+        level: such as 0.95.
+        shifted: whether resampling itself raises the value, see `interval`.
+    """
+    if np.isnan(value):
+        return UNDEFINED
+    ends = None
+    if resampled is not None and level is not None:
+        ends = interval(resampled, level, unbiased_for=float(value) if shifted else None)
+    return Estimate(value=float(value), interval=ends)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from chexvision.labels import FINDINGS
+from chexvision.labels import NIH
 from chexvision.metrics.records import Record, SplitMetrics
 
 _TABLE = Path(__file__).with_name("literature.yaml")
@@ -23,7 +23,7 @@ class Published(Record):
         how: network, what it started from, and what was averaged.
         reference: where it was published.
         size: side of the images in pixels, where it is known.
-        findings: AUROC of each of `FINDINGS`, where they were published.
+        findings: AUROC of each of `NIH.findings`, where they were published.
     """
 
     who: str
@@ -43,7 +43,7 @@ class KnownSplit(Record):
 
 
 class LiteratureComparison(Record):
-    """A published figure beside one of ours: comparable only on the same images."""
+    """A published figure compared with one of ours: comparable only on the same images."""
 
     published: Published
     comparable: bool
@@ -67,8 +67,10 @@ def split_of(metrics: SplitMetrics) -> str | None:
     return next((name for name, known in splits if known.images_sha256 == metrics.images_sha256), None)
 
 
-def beside(metrics: SplitMetrics) -> tuple[LiteratureComparison, ...]:
-    """All published figures, each with whether it may be compared to `metrics`."""
+def compare_with_literature(metrics: SplitMetrics) -> tuple[LiteratureComparison, ...]:
+    """All published figures, each with whether it may be compared to `metrics`; none for findings of another set."""
+    if not set(metrics.findings) <= set(NIH.findings):
+        return ()
     table, ours = literature_table(), split_of(metrics)
     rows = []
     for published in table.results:
@@ -78,7 +80,7 @@ def beside(metrics: SplitMetrics) -> tuple[LiteratureComparison, ...]:
             why = "its division was not published"
         elif published.split != ours:
             why = f"other images: {known.images:,}, {published.split} split; here {metrics.images:,}"
-        elif metrics.macro.findings != len(FINDINGS):
+        elif metrics.macro.findings != len(NIH.findings):
             why = f"the mean here runs over {metrics.macro.findings} findings"
         else:
             comparable = True

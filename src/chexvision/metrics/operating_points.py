@@ -31,7 +31,7 @@ class OperatingPoints:
         """Calibrate float[N, K], whose columns are `names`."""
         return self.calibration.apply(names, probabilities) if self.calibration else probabilities
 
-    def cuts(self, names: tuple[str, ...]) -> dict[str, float]:
+    def threshold_values(self, names: tuple[str, ...]) -> dict[str, float]:
         """Thresholds by name: the chosen ones, or `FIXED` for all of `names` where none were chosen."""
         return dict.fromkeys(names, FIXED) if self.thresholds is None else self.thresholds.known
 
@@ -53,7 +53,7 @@ class OperatingPoints:
         measured = measure(
             predictions,
             calibrated=calibrated,
-            thresholds=self.cuts(predictions.names),
+            thresholds=self.threshold_values(predictions.names),
             rule=self.rule,
             calibration=self.calibration.described if self.calibration else "none",
             method=method,
@@ -80,8 +80,8 @@ def choose_operating_points(
         dataset=dataset, split=split, images=len(predictions), images_sha256=predictions.images_sha256
     )
     fitted = None if calibration == "none" else fit_calibration(predictions, calibration, chosen_on)
-    rules = OperatingPoints(fitted)
-    calibrated = predictions.with_probabilities(rules.calibrate(predictions.names, predictions.probabilities))
+    raw = predictions.probabilities
+    calibrated = predictions.with_probabilities(fitted.apply(predictions.names, raw) if fitted else raw)
     return OperatingPoints(fitted, choose_thresholds(calibrated, rule, chosen_on, "calibrated" if fitted else "raw"))
 
 

@@ -10,10 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chexvision.errors import ChexError
-from chexvision.labels import ABNORMAL, FINDINGS
 from chexvision.metrics.ranking import Floats
-
-OUTPUTS: tuple[str, ...] = (*FINDINGS, ABNORMAL)  # of a model, in order
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +18,7 @@ class Predictions:
     """What a model says of N images, and what their labels say.
 
     Args:
-        names: what the K columns are about, mostly `OUTPUTS`.
+        names: what the K columns are about, mostly `LabelSpace.outputs`.
         filenames: str[N].
         patients: int64[N].
         probabilities: float64[N, K] in [0, 1].

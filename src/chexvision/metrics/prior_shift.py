@@ -18,10 +18,11 @@ import numpy as np
 
 from chexvision.labels import ABNORMAL
 from chexvision.metrics.calibration import Calibration
-from chexvision.metrics.measure import Measure, macro_of
+from chexvision.metrics.measure import macro_of
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.ranking import Floats
 from chexvision.metrics.records import OutputShift, PriorShift
+from chexvision.metrics.weighted import Measure
 
 _SMALLEST = 1e-9  # an estimated prevalence stays that far from 0 and 1
 _RAREST = 1e-6  # nothing is corrected from a prevalence closer to 0 or 1: it was fitted on images of one kind
@@ -79,6 +80,7 @@ def prior_shift(predictions: Predictions, calibrated: Floats, calibration: Calib
     after = np.array(calibrated, np.float64)
     for i in kept:
         after[:, i] = corrected(calibrated[:, i], calibration.prevalences[names[i]], here[i])
+    known = {i: calibrated[~np.isnan(predictions.targets[:, i]), i] for i in kept}
     figures = [of.once() for of in (before, Measure(predictions, after, only=("brier", "ece")))]
 
     def pair(name: str, rows: list[int]) -> tuple[float, float]:
@@ -91,8 +93,8 @@ def prior_shift(predictions: Predictions, calibrated: Floats, calibration: Calib
             names[i]: OutputShift(
                 calibrated_on=calibration.prevalences[names[i]],
                 here=here[i],
-                predicted=float(calibrated[:, i].mean()),
-                implied=estimated_prevalence(calibrated[:, i], calibration.prevalences[names[i]]),
+                predicted=float(known[i].mean()),
+                implied=estimated_prevalence(known[i], calibration.prevalences[names[i]]),
                 brier=pair("brier", [i]),
                 ece=pair("ece", [i]),
             )

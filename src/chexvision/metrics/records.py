@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 from pydantic import BaseModel, ConfigDict, Field
 
-MIN_CASES = 10  # patients with a positive image, and with a negative one, below which there are no figures
+from chexvision.metrics.catalog import METRICS
+from chexvision.metrics.estimate import UNDEFINED, Estimate
 
-CI: TypeAlias = tuple[float, float] | None  # both ends; null where too few resamples define the figure
+MIN_CASES = 10  # patients with a positive image, and with a negative one, below which there are no figures
 
 
 def reason_if_few(positive_patients: int, negative_patients: int, fewest: int = MIN_CASES) -> str | None:
@@ -32,49 +31,47 @@ class IntervalMethod(Record):
     """How intervals were made.
 
     Args:
-        shifted: figures that resampling itself raises (repeated images rank alike, and noise adds to a distance);
-            their intervals are moved back by the mean rise.
+        shifted: metrics that resampling itself raises; their intervals are moved back by the mean rise.
     """
 
     method: str = "percentile bootstrap over patients"
     level: float = 0.95
     resamples: int
     seed: int
-    shifted: tuple[str, ...] = ("auprc", "ece")
+    shifted: tuple[str, ...] = Field(default_factory=lambda: tuple(m.name for m in METRICS.values() if m.shifted))
+
+
+class Estimates(Record):
+    """Estimates of `METRICS` by name; one that is missing is undefined."""
+
+    estimates: dict[str, Estimate] = Field(default_factory=dict)
+
+    def __getitem__(self, metric: str) -> Estimate:
+        return self.estimates.get(metric, UNDEFINED)
 
 
 class Decision(Record):
-    """Calls at a threshold: a probability at or above it counts as positive. Null where 0 is divided by 0."""
+    """A threshold and the calls there: a probability at or above it counts as positive."""
 
     threshold: float
     true_positives: int
     false_positives: int
     false_negatives: int
     true_negatives: int
-    f1: float | None
-    f1_ci: CI = None
-    precision: float | None
-    precision_ci: CI = None
-    recall: float | None
-    recall_ci: CI = None
-    specificity: float | None
-    specificity_ci: CI = None
 
 
-class FindingMetrics(Record):
-    """Of one finding. All figures are null where it has too few cases; counts are always given.
+class FindingMetrics(Estimates):
+    """Metrics of one output. All are undefined where it has too few cases; counts are always given.
+
+    Metrics at a threshold are undefined too where 0 is divided by 0.
 
     Args:
         positives: images whose label names it.
         negatives: images whose label does not.
-        unknown: images whose label says neither; they count nowhere.
+        unknown: images whose label is unknown; they count nowhere.
         positive_patients: patients with a positive image.
         negative_patients: patients with a negative image.
-        too_few: why there are no figures, see `MIN_CASES`; null where there are.
-        auroc: area under the ROC curve, ties counted half.
-        auprc: average precision.
-        brier: mean squared difference of probability and label.
-        ece: expected calibration error in 15 bins of equal width.
+        too_few: why there are no estimates, see `MIN_CASES`; null where there are.
         decision: calls at the threshold; null where no threshold could be chosen.
     """
 
@@ -84,46 +81,22 @@ class FindingMetrics(Record):
     positive_patients: int
     negative_patients: int
     too_few: str | None = None
-    auroc: float | None
-    auroc_ci: CI = None
-    auprc: float | None
-    auprc_ci: CI = None
-    brier: float | None
-    brier_ci: CI = None
-    ece: float | None
-    ece_ci: CI = None
     decision: Decision | None
 
 
-class MacroMetrics(Record):
+class MacroMetrics(Estimates):
     """Means over the findings that have enough cases.
 
     Args:
         findings: how many findings the means run over.
         left_out: the others, which have too few cases.
-        fewer: figures that some of the findings do not have (precision without any call, all calls without a
+        fewer: metrics that some of the findings do not have (precision without any call, all calls without a
             threshold), and how many findings their means run over instead.
     """
 
     findings: int
     left_out: tuple[str, ...]
     fewer: dict[str, int] = Field(default_factory=dict)
-    auroc: float | None = None
-    auroc_ci: CI = None
-    auprc: float | None = None
-    auprc_ci: CI = None
-    f1: float | None = None
-    f1_ci: CI = None
-    precision: float | None = None
-    precision_ci: CI = None
-    recall: float | None = None
-    recall_ci: CI = None
-    specificity: float | None = None
-    specificity_ci: CI = None
-    brier: float | None = None
-    brier_ci: CI = None
-    ece: float | None = None
-    ece_ci: CI = None
 
 
 class OutputShift(Record):
@@ -206,31 +179,25 @@ class SplitMetrics(Record):
 
     @property
     def macro_auroc(self) -> float | None:
-        """Mean AUROC over `macro_auroc_findings` findings."""
-        return self.macro.auroc
-
-    @property
-    def macro_auroc_findings(self) -> int:
-        """How many findings the mean runs over."""
-        return self.macro.findings
+        """Mean AUROC over `macro.findings` findings."""
+        return self.macro["auroc"].value
 
     @property
     def binary_auroc(self) -> float | None:
         """AUROC of normal/abnormal."""
-        return self.binary.auroc if self.binary else None
+        return self.binary["auroc"].value if self.binary else None
 
     @property
     def binary_f1(self) -> float:
         """F1 of normal/abnormal at its threshold; 0 where undefined."""
-        return (self.binary.decision.f1 or 0.0) if self.binary and self.binary.decision else 0.0
+        return (self.binary["f1"].value or 0.0) if self.binary else 0.0
 
 
 class GroupFinding(Record):
     """Of one finding within a group; `too_few` says why there is no AUROC, if there is none."""
 
     positives: int
-    auroc: float | None
-    auroc_ci: CI
+    auroc: Estimate
     too_few: str | None
 
 
@@ -250,15 +217,11 @@ class Group(Record):
     group: str
     images: int
     patients: int
-    macro_auroc: float | None
-    macro_auroc_ci: CI
-    binary_auroc: float | None
-    binary_auroc_ci: CI
+    macro_auroc: Estimate
+    binary_auroc: Estimate
     binary_too_few: str | None
-    recall: float | None
-    recall_ci: CI
-    specificity: float | None
-    specificity_ci: CI
+    recall: Estimate
+    specificity: Estimate
     findings: dict[str, GroupFinding]
     note: str | None
 
@@ -272,16 +235,15 @@ class Gap(Record):
     Args:
         best: group with the highest macro AUROC.
         worst: group with the lowest.
-        difference: between the two.
-        difference_ci: simultaneous over all pairs of groups; null where too few resamples define it.
+        difference: between the two; its interval is simultaneous over all pairs of groups, and null where too few
+            resamples define it.
         p_value: of the hypothesis that the two do not differ, adjusted for all pairs; null likewise.
         pairs: how many pairs of groups were compared.
     """
 
     best: str
     worst: str
-    difference: float
-    difference_ci: CI
+    difference: Estimate
     p_value: float | None
     pairs: int
 
@@ -301,3 +263,41 @@ class Attribute(Record):
     macro_findings: tuple[str, ...]
     groups: tuple[Group, ...]
     gap: Gap | None
+
+
+class Difference(Record):
+    """Of one AUROC, or of their mean.
+
+    Args:
+        first: the first model's AUROC.
+        second: the second model's.
+        difference: second - first, its interval of the paired bootstrap over patients.
+        p_delong: of DeLong's test, which takes images for independent.
+        p_delong_holm: the same, adjusted by Holm's method for the tests of all outputs; null for their mean.
+        p_patients: likewise, with several images of a patient allowed for (Obuchowski 1997).
+        p_patients_holm: the same, adjusted likewise.
+        too_few: why all of these are null, if they are; see `MIN_CASES`.
+    """
+
+    first: float | None = None
+    second: float | None = None
+    difference: Estimate = UNDEFINED
+    p_delong: float | None = None
+    p_delong_holm: float | None = None
+    p_patients: float | None = None
+    p_patients_holm: float | None = None
+    too_few: str | None = None
+
+
+class Comparison(Record):
+    """Two models on the same images. ``macro`` runs over the findings that have enough cases."""
+
+    first: str
+    second: str
+    images: int
+    patients: int
+    images_sha256: str
+    interval: IntervalMethod
+    macro: Difference
+    macro_findings: int
+    outputs: dict[str, Difference]

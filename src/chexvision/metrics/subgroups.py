@@ -21,11 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chexvision.labels import ABNORMAL
-from chexvision.metrics.bootstrap import MIN_DEFINED_SHARE, Counts, interval, patient_index, resample_patients
-from chexvision.metrics.measure import Figures, Measure, macro_of
+from chexvision.metrics.bootstrap import MIN_DEFINED_SHARE, Counts, estimate, patient_index, resample_patients
+from chexvision.metrics.estimate import UNDEFINED, Estimate, Interval
+from chexvision.metrics.measure import macro_of
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.ranking import Floats
-from chexvision.metrics.records import CI, MIN_CASES, Attribute, Gap, Group, GroupFinding, IntervalMethod
+from chexvision.metrics.records import MIN_CASES, Attribute, Gap, Group, GroupFinding, IntervalMethod
+from chexvision.metrics.weighted import Measure, Values
 
 MIN_IMAGES = 100  # a smaller group is shown, but not compared
 MIN_SHARE = 0.5  # of the findings with enough cases; a group with fewer would shorten the mean for all groups
@@ -78,8 +80,8 @@ class _Measured:
     """A group's predictions, figures once and resampled, cases (int[K, 2]) and why a column has no figures."""
 
     part: Predictions
-    once: Figures
-    resampled: Figures
+    once: Values
+    resampled: Values
     cases: NDArray[np.int64]
     too_few: tuple[str | None, ...]
 
@@ -139,35 +141,29 @@ def _group(name: str, measured: _Measured, columns: list[int], note: str | None,
     part, once, resampled = measured.part, measured.once, measured.resampled
     if note is None and not columns:
         note = f"no finding has {MIN_CASES} patients with and {MIN_CASES} without it in every group"
-    macro = macro_of(once["auroc"], columns)[0] if note is None else np.nan
-    macro_ci = interval(macro_of(resampled["auroc"], columns), level) if not np.isnan(macro) else None
     binary = part.names.index(ABNORMAL) if ABNORMAL in part.names else None
 
-    def of_binary(figure: str) -> tuple[float | None, CI]:
-        row = binary if figure == "auroc" else 0
-        if binary is None or np.isnan(once[figure][row, 0]):
-            return None, None
-        return float(once[figure][row, 0]), interval(resampled[figure][row], level)
+    def of_binary(metric: str) -> Estimate:
+        if binary is None:
+            return UNDEFINED
+        row = binary if metric == "auroc" else 0
+        return estimate(once[metric][row, 0], resampled[metric][row], level)
 
-    auroc, recall, specificity = (of_binary(figure) for figure in ("auroc", "recall", "specificity"))
     return Group(
         group=name,
         images=len(part),
         patients=len(np.unique(part.patients)),
-        macro_auroc=None if np.isnan(macro) else float(macro),
-        macro_auroc_ci=macro_ci,
-        binary_auroc=auroc[0],
-        binary_auroc_ci=auroc[1],
+        macro_auroc=UNDEFINED
+        if note is not None
+        else estimate(macro_of(once["auroc"], columns)[0], macro_of(resampled["auroc"], columns), level),
+        binary_auroc=of_binary("auroc"),
         binary_too_few=None if binary is None else measured.too_few[binary],
-        recall=recall[0],
-        recall_ci=recall[1],
-        specificity=specificity[0],
-        specificity_ci=specificity[1],
+        recall=of_binary("recall"),
+        specificity=of_binary("specificity"),
         findings={
             output: GroupFinding(
                 positives=int((part.targets[:, i] == 1).sum()),
-                auroc=float(once["auroc"][i, 0]) if measured.too_few[i] is None else None,
-                auroc_ci=interval(resampled["auroc"][i], level),
+                auroc=estimate(once["auroc"][i, 0], resampled["auroc"][i], level),
                 too_few=measured.too_few[i],
             )
             for i, output in enumerate(part.names)
@@ -211,14 +207,13 @@ def _gap(measured: dict[str, _Measured], columns: list[int], level: float) -> Ga
     return Gap(
         best=names[best],
         worst=names[worst],
-        difference=float(macro[best] - macro[worst]),
-        difference_ci=ends,
+        difference=Estimate(value=float(macro[best] - macro[worst]), interval=ends),
         p_value=p_value,
         pairs=len(names) * (len(names) - 1) // 2,
     )
 
 
-def _of_all_pairs(macro: Floats, drawn: Floats, pair: tuple[int, int], level: float) -> tuple[CI, float | None]:
+def _of_all_pairs(macro: Floats, drawn: Floats, pair: tuple[int, int], level: float) -> tuple[Interval, float | None]:
     """The simultaneous interval of one pair's difference, and its p-value adjusted for all pairs.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from chexvision.files.atomic import write_text_atomic
 from chexvision.files.json_files import first_problem
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.hub.repo_files import CONFIG, WEIGHTS, at_commit, model_file
-from chexvision.labels import FINDINGS
+from chexvision.labels import NIH, LabelSpace
 from chexvision.models.model_config import CheXVisionConfig, read_config
 from chexvision.models.normalize import plain
 from chexvision.models.weights import load_weights
@@ -36,20 +35,20 @@ class CheXVision(
 ):
     """Classify frontal chest radiographs into findings and normal/abnormal.
 
-    The arguments are what ``config.json`` holds: all that is needed to build the network again and to
+    The arguments are the content of ``config.json``: everything that is needed to rebuild the network and to
     prepare an image as in training.
 
     Args:
         backbone: a name of `chexvision.backbones.BACKBONES`.
         hidden_features: width of the layer between pooled features and heads; 0 leaves it out.
         dropout: probability in [0, 1), applied before the heads.
-        findings: names of the K outputs, in their order; see `CheXVisionConfig`.
-        preprocessing: what turns an original radiograph into the images that it takes.
+        label_space: of the data that it is trained on; K is the number of its findings.
+        preprocessing: turns an original radiograph into the input of the network.
 
     Raises:
         ChexError: a value is out of bounds.
 
-    Example:
+    Examples:
         >>> model = CheXVision.from_pretrained("user/repo", revision="densenet-20260101-1432-3f9c")
         >>> images = np.stack([model.preprocessing.apply(decode_grey(path.read_bytes())) for path in paths])
         >>> model(model.normalize(torch.from_numpy(images)))["multilabel_logits"].sigmoid()
@@ -60,7 +59,7 @@ class CheXVision(
         backbone: str = "densenet121",
         hidden_features: int = 512,
         dropout: float = 0.3,
-        findings: Sequence[str] = FINDINGS,
+        label_space: LabelSpace = NIH,
         preprocessing: Preprocessing | None = None,
     ) -> None:
         super().__init__()
@@ -69,13 +68,13 @@ class CheXVision(
                 backbone=backbone,
                 hidden_features=hidden_features,
                 dropout=dropout,
-                findings=tuple(findings),
+                label_space=label_space,
                 preprocessing=preprocessing or Preprocessing(),
             )
         except ValidationError as error:
             raise ChexError(f"a model cannot be built: {first_problem(error)}") from None
         self._config = config
-        self.findings = config.findings
+        self.label_space = config.label_space
         self.preprocessing = config.preprocessing
         self.backbone = build_backbone(backbone, pretrained=False)
         self.pool = nn.AdaptiveAvgPool2d(1)
@@ -88,6 +87,11 @@ class CheXVision(
         self.multilabel_head = nn.Linear(features, len(self.findings))
         self.binary_head = nn.Linear(features, 1)
         self._backbone_frozen = False
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """The names of the K outputs of the multilabel head, in order."""
+        return self.label_space.findings
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Classify a batch.
@@ -105,11 +109,11 @@ class CheXVision(
         }
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Grey images uint8[B, H, W], or float in [0, 255], as the network takes them: float[B, 3, H, W]."""
+        """Gray images, uint8[B, H, W] or float in [0, 255], as input of the network: float[B, 3, H, W]."""
         return plain(images, self.preprocessing.mean, self.preprocessing.std)
 
     def freeze_backbone(self, frozen: bool) -> None:
-        """Hold the backbone's weights and its norms' running statistics, or let both learn again."""
+        """Freeze the backbone's weights and its norms' running statistics, or unfreeze both."""
         self._backbone_frozen = frozen
         self.backbone.requires_grad_(not frozen)
         self.train(self.training)
@@ -123,12 +127,12 @@ class CheXVision(
 
     def _save_pretrained(self, save_directory: Path) -> None:
         super()._save_pretrained(save_directory)
-        # The mixin would write the constructor's arguments, without a format and whatever their type.
+        # The mixin would write the constructor's arguments, of any type and without a format.
         config = self._config.model_copy(update={"preprocessing": self.preprocessing})
         write_text_atomic(save_directory / CONFIG, config.model_dump_json(indent=2) + "\n")
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]  # the mixin passes any further argument on to the constructor
+    def from_pretrained(  # type: ignore[override]  # the mixin passes any further argument to the constructor
         cls,
         pretrained_model_name_or_path: str | Path,
         *,
@@ -141,22 +145,22 @@ class CheXVision(
     ) -> CheXVision:
         """The model in a folder or a Hub repository, in evaluation mode.
 
-        Nothing of a stranger's model is executed or unpickled: ``config.json`` is validated before anything is
-        built, and the weights must fit and be finite. The mixin's own version falls back to pickled weights, loads
-        what does not fit, and prints.
+        An untrusted model is safe to load: no code of it is executed or unpickled, ``config.json`` is validated
+        before anything is built, and the weights must match and be finite. The mixin's own version falls back to
+        pickled weights, loads those that do not match, and prints.
 
         Args:
             pretrained_model_name_or_path: a folder, or ``USER/REPO``.
             revision: of the repository: a run's id, a branch or a commit.
             cache_dir: of the Hub's client, as are the next three.
-            force_download: fetch files again that the cache has.
-            local_files_only: use the cache alone.
+            force_download: fetch files again that are in the cache.
+            local_files_only: use only the cache.
             token: for private repositories.
             map_location: device that the weights are read to before they are copied into the model.
 
         Raises:
-            UsageError: there is no such folder, or a revision of a folder is named.
-            ChexError: it cannot be had, or is not a whole CheXVision model.
+            UsageError: the folder does not exist, or a revision of a folder is named.
+            ChexError: it cannot be fetched or read, or is not a complete CheXVision model.
         """
         reference = _reference(pretrained_model_name_or_path, revision)
         client: dict[str, Any] = {
@@ -170,7 +174,7 @@ class CheXVision(
             raise ChexError(f"{reference} has no {WEIGHTS}; pickled weights are never loaded")
         checked = read_config(config)
         model = cls(
-            checked.backbone, checked.hidden_features, checked.dropout, checked.findings, checked.preprocessing
+            checked.backbone, checked.hidden_features, checked.dropout, checked.label_space, checked.preprocessing
         )
         load_weights(model, weights, map_location)
         return model.eval()
@@ -183,7 +187,7 @@ def _reference(name: str | Path, revision: str | None) -> Reference:
 
 
 def build_backbone(name: str, *, pretrained: bool) -> nn.Module:
-    """The backbone `name` of the registry, with ImageNet weights where asked for."""
+    """The backbone `name` of the registry, with ImageNet weights if requested."""
     module, _, function = BACKBONES[name].builder.partition(":")
     network = getattr(import_module(module), function)(pretrained=pretrained)
     if not isinstance(network, nn.Module):
@@ -191,8 +195,12 @@ def build_backbone(name: str, *, pretrained: bool) -> nn.Module:
     return network
 
 
-def build_model(recipe: Recipe) -> CheXVision:
-    """The untrained model of a recipe, initialised from its seed.
+def build_model(recipe: Recipe, label_space: LabelSpace = NIH) -> CheXVision:
+    """The untrained model of a recipe, initialized from its seed.
+
+    Args:
+        recipe: what to build.
+        label_space: of the data.
 
     Raises:
         ChexError: the ImageNet weights could not be downloaded.
@@ -202,6 +210,7 @@ def build_model(recipe: Recipe) -> CheXVision:
         backbone=recipe.model.backbone,
         hidden_features=recipe.model.hidden_features,
         dropout=recipe.model.dropout,
+        label_space=label_space,
         preprocessing=Preprocessing(image_size=recipe.data.image_size, clahe=recipe.data.clahe),
     )
     if recipe.model.pretrained:

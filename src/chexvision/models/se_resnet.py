@@ -77,7 +77,7 @@ def se_resnet34(pretrained: bool) -> nn.Module:
     """Depths [3, 4, 6, 3], widths 64 to 512, Kaiming initialisation.
 
     Raises:
-        ValueError: `pretrained` is set; there are no weights to load.
+        ValueError: `pretrained` is set; no weights are published.
     """
     if pretrained:
         raise ValueError("se_resnet34 has no pretrained weights")

@@ -16,30 +16,33 @@ def load_weights(model: nn.Module, path: Path, device: str = "cpu") -> None:
     """Load a safetensors file into `model`, which it must fit exactly.
 
     Raises:
-        ChexError: the file is damaged or of another kind, lacks a tensor, has others or of other shapes, or holds
-            a value that is not finite.
+        ChexError: the file is damaged or not safetensors, its tensors are not those of the model, or a value is not
+            finite.
     """
     try:
         weights = load_file(path, device=device)
     except (SafetensorError, OSError, ValueError) as error:
         detail = " ".join(str(error).split())[:200]
         raise ChexError(
-            f"{path} is not a whole safetensors file ({detail}); fetch it again. Weights are never unpickled"
+            f"{path} is not a complete safetensors file ({detail}); fetch it again. Weights are never unpickled"
         ) from None
     problem = _misfit(model.state_dict(), weights)
     if problem is not None:
-        raise ChexError(f"{path} does not hold this model's weights: {problem}")
+        raise ChexError(f"{path} does not contain this model's weights: {problem}")
     model.load_state_dict(weights)
     for name, value in model.state_dict().items():
         if not bool(torch.isfinite(value).all()):
-            raise ChexError(f"{path} holds values that are not finite, first in {name}: the weights are damaged")
+            raise ChexError(f"{path} contains values that are not finite, first in {name}: the weights are damaged")
 
 
 def _misfit(wanted: dict[str, Tensor], given: dict[str, Tensor]) -> str | None:
-    for names, what in ((wanted.keys() - given.keys(), "is missing"), (given.keys() - wanted.keys(), "is unknown")):
+    for names, problem in (
+        (wanted.keys() - given.keys(), "is missing"),
+        (given.keys() - wanted.keys(), "is unknown"),
+    ):
         if names:
             more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-            return f"{min(names)[:100]}{more} {what}"
+            return f"{min(names)[:100]}{more} {problem}"
     for name, tensor in wanted.items():
         if given[name].shape != tensor.shape:
             return f"{name} has shape {list(given[name].shape)}, expected {list(tensor.shape)}"

@@ -1,4 +1,4 @@
-"""The release's metadata file, `Data_Entry_2017*.csv`, in the words of either edition."""
+"""The release's metadata file, `Data_Entry_2017*.csv`, of either edition."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from chexvision.errors import UsageError
 from chexvision.files.tables import csv_rows
 
-# Our name → the heads that the editions and their copies use. The two parts of OriginalImage[Width,Height]
-# fall apart at the comma.
+# Our name → the column names of the editions and their copies. OriginalImage[Width,Height] is two columns, divided
+# at its comma.
 _HEADS: dict[str, tuple[str, ...]] = {
     "filename": ("Image Index",),
     "labels": ("Finding Labels",),
@@ -27,30 +27,30 @@ _HEADS: dict[str, tuple[str, ...]] = {
 _NAME = "Data_Entry_2017*.csv*"
 _DEPTH = 4  # /kaggle/input/datasets/organizations/nih-chest-xrays/data
 _AGE = re.compile(r"^(\d{1,3})([YMD]?)$")
-_TOO_LARGE = 2**53  # a float holds every whole number below it
+_TOO_LARGE = 2**53  # floats represent all integers below it exactly
 _OLDEST = 120  # the 2017 edition holds ages up to 414
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the metadata file says of one image. `labels` is as it stands there; it may name anything."""
+    """The metadata of one image. `labels` is the unparsed text of the file."""
 
     labels: str
     patient_id: int
-    age: int | None  # years; None where the file has none, or none that a person can have
+    age: int | None  # years; None if missing or impossible
     sex: str | None
     view: str | None
     follow_up: int | None
     original_width: int | None
     original_height: int | None
-    impossible_age: str | None = None  # what the file has in place of an age that a person can have
+    impossible_age: str | None = None  # the text of the file, if it is not a possible age
 
 
 def find_metadata(places: list[Path]) -> Path:
-    """The release's metadata file in one of the folders, or up to `_DEPTH` folders below.
+    """Find the release's metadata file in one of the folders or up to `_DEPTH` levels below.
 
     Raises:
-        UsageError: there is none, or several that could be it.
+        UsageError: there is no such file, or more than one.
     """
     found = [path for place in places for path in _named_below(place)]
     if len(found) != 1:
@@ -61,7 +61,7 @@ def find_metadata(places: list[Path]) -> Path:
 
 
 def _named_below(place: Path) -> list[Path]:
-    """Files of the metadata's name, nearest first; each folder is listed once, as it may hold 100,000 images."""
+    """Metadata files by depth; each folder is listed once, as it may contain 100,000 images."""
     found = []
     for root, folders, names in os.walk(place, followlinks=True):
         found += [Path(root, name) for name in fnmatch.filter(names, _NAME)]
@@ -74,8 +74,8 @@ def read_metadata(path: Path) -> dict[str, Entry]:
     """Read the metadata of all images, by file name; plain or gzip-compressed.
 
     Raises:
-        UsageError: the file cannot be read, lacks needed columns, holds a patient number or a size that is
-            not one, or names an image twice.
+        UsageError: the file cannot be read, lacks needed columns, contains an invalid patient number or size,
+            or lists an image twice.
     """
     rows = csv_rows(path)
     heads = [head.strip() for head in next(rows, ("", []))[1]]
@@ -85,20 +85,20 @@ def read_metadata(path: Path) -> dict[str, Entry]:
         if len(cells) <= max(column.values()):
             raise UsageError(f"{where}: {len(cells)} cells, expected {len(heads)}")
         cell = {name: cells[index].strip() for name, index in column.items()}
-        patient = _whole(cell["patient_id"], where)
+        patient = _integer(cell["patient_id"], where)
         if patient is None or patient < 0:
             raise UsageError(f"{where}: {cell['patient_id']!r} is not a patient number")
         if cell["filename"] in entries:
-            raise UsageError(f"{where}: {cell['filename']} is named a second time")
+            raise UsageError(f"{where}: {cell['filename']} is listed twice")
         entries[cell["filename"]] = Entry(
             labels=cell["labels"],
             patient_id=patient,
             age=_years(cell["age"]),
             sex=cell["sex"] or None,
             view=cell["view"] or None,
-            follow_up=_whole(cell["follow_up"], where),
-            original_width=_whole(cell["original_width"], where),
-            original_height=_whole(cell["original_height"], where),
+            follow_up=_integer(cell["follow_up"], where),
+            original_width=_integer(cell["original_width"], where),
+            original_height=_integer(cell["original_height"], where),
             impossible_age=cell["age"] if cell["age"] and _years(cell["age"]) is None else None,
         )
     if not entries:
@@ -122,7 +122,7 @@ def _columns(path: Path, heads: list[str]) -> dict[str, int]:
     return column
 
 
-def _whole(text: str, where: str) -> int | None:
+def _integer(text: str, where: str) -> int | None:
     if not text:
         return None
     try:

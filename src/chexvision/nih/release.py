@@ -1,8 +1,8 @@
-"""The NIH release told by patient: which image files it has, and its two public splits. No pixels, no labels.
+"""The NIH release by patient: its image files and its two public splits. No pixels, no labels.
 
-``release.xz`` beside this module holds what `pack` makes of the release's metadata and of the public lists. The
-files of patient p are ``{p:08d}_000.png`` and so on without a gap, so their number says which there are.
-Needs nothing but Python: the laptop's side uses it, too.
+``release.xz`` next to this module contains the compressed output of `pack` for the release's metadata and the public
+lists. The files of patient p are numbered from ``{p:08d}_000.png`` without gaps, so their number identifies them.
+Needs the standard library only: the laptop side uses it too.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from pathlib import Path
 from chexvision.errors import ChexError
 
 SPLITS = ("train", "validation", "test")
-PATIENTS = 30_805  # numbered from 1 without a gap
+PATIENTS = 30_805  # numbered from 1 without gaps
 _FILE = "release.xz"
-_SHA256 = "4e23c9a7c656b6bdd26b05ddbfe38253ed51d4b076592bfbc3f17001fb28e433"  # of what `pack` returns
-_OFFICIAL_TEST = 4  # a patient's flags: the index of the chexnet split in SPLITS, and this
+_SHA256 = "4e23c9a7c656b6bdd26b05ddbfe38253ed51d4b076592bfbc3f17001fb28e433"  # of the output of `pack`
+_OFFICIAL_TEST = 4  # the flags of a patient: this bit, and the index in SPLITS of the chexnet split
 _NAME = re.compile(r"^(\d{8})_(\d{3})\.[A-Za-z]+$", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Release:
-    """The release's patients; those of number p stand at index p - 1.
+    """The release's patients; patient p is at index p - 1.
 
     Args:
-        images: how many each has.
-        flags: the public splits of each.
+        images: number of images of each patient.
+        flags: the public splits of each patient.
     """
 
     images: bytes
     flags: bytes
 
     def has_image(self, filename: str) -> bool:
-        """Whether the release has an image of this name, whatever the file's suffix."""
+        """Whether the release has an image of this name with any suffix."""
         match = _NAME.match(filename)
         if match is None:
             return False
@@ -51,7 +51,7 @@ class Release:
             yield from (f"{patient:08d}_{visit:03d}.png" for visit in range(self.images[patient - 1]))
 
     def count(self, split_of_patient: Mapping[int, str]) -> dict[str, int]:
-        """Images of each split, if all of the release is divided in this way."""
+        """The number of images of each split."""
         counts = dict.fromkeys(SPLITS, 0)
         for patient, split in split_of_patient.items():
             counts[split] += self.images[patient - 1]
@@ -59,7 +59,7 @@ class Release:
 
     @cached_property
     def official_test(self) -> frozenset[int]:
-        """The patients of the release's own test_list.txt; train_val_list.txt has all others."""
+        """The patients of the release's test_list.txt; all others are in train_val_list.txt."""
         return frozenset(patient for patient, flags in enumerate(self.flags, 1) if flags & _OFFICIAL_TEST)
 
     @cached_property
@@ -69,10 +69,10 @@ class Release:
 
 
 def pack(images: Mapping[int, int], official_test: Collection[int], chexnet: Mapping[int, str]) -> bytes:
-    """What ``release.xz`` holds, compressed with ``lzma.compress(packed, preset=9)``.
+    """The content of ``release.xz`` before ``lzma.compress(packed, preset=9)``.
 
     Args:
-        images: how many each patient has, for patients 1 to 30,805.
+        images: number of images of each patient, for patients 1 to 30,805.
         official_test: patients of the release's test list.
         chexnet: split of each patient.
     """
@@ -84,7 +84,7 @@ def pack(images: Mapping[int, int], official_test: Collection[int], chexnet: Map
 
 @cache
 def release() -> Release:
-    """The release as this copy of the package knows it.
+    """The release, read from the package's file.
 
     Raises:
         ChexError: the package's file is missing or damaged.

@@ -20,7 +20,7 @@ from chexvision.files.atomic import read_regular, regular_size
 _IMAGES = (".png", ".jpg", ".jpeg")
 _TARS = (".tar.gz", ".tgz", ".tar")
 _ZIPS = (".zip",)
-# What the readers of archives raise on bytes that are none.
+# Raised by the archive readers on damaged input.
 _DAMAGED = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -51,21 +51,21 @@ class Index:
     """All images of the sources. `images` are in the order in which `read_images` meets them."""
 
     images: tuple[Found, ...]
-    duplicates: tuple[Found, ...]  # further files of a name that `images` holds already
+    duplicates: tuple[Found, ...]  # more files with a name that is in `images`
 
 
-def find_images(places: list[Path]) -> Index:
-    """List the images below `places`: folders (with archives in them) and archives.
+def find_images(sources: list[Path]) -> Index:
+    """List the images in `sources`: folders (with archives in them) and archives.
 
-    The order does not depend on the file system. A tar archive is read through once to know its names.
+    The order does not depend on the file system. A tar archive is read once to list its members.
 
     Raises:
-        UsageError: a place is missing or is no folder and no archive, or no image is found.
+        UsageError: a source is missing or is neither a folder nor an archive, or no image is found.
         ChexError: an archive is damaged.
     """
     containers: dict[Path, list[str]] = {}
-    for place in places:
-        for container, members in _containers(place):
+    for source in sources:
+        for container, members in _containers(source):
             containers.setdefault(container, members)
     by_first_name = sorted(containers.items(), key=lambda item: (_first_name(item[1]), str(item[0])))
     images: dict[str, Found] = {}
@@ -78,7 +78,7 @@ def find_images(places: list[Path]) -> Index:
             else:
                 images[found.name] = found
     if not images:
-        listed = ", ".join(str(place) for place in places)
+        listed = ", ".join(str(source) for source in sources)
         raise UsageError(f"no PNG or JPEG in {listed}; name the folder that holds images_001 and so on")
     return Index(tuple(images.values()), tuple(duplicates))
 
@@ -106,22 +106,22 @@ def read_images(images: list[Found]) -> Iterator[tuple[Found, Callable[[], bytes
         start = stop
 
 
-def _containers(place: Path) -> Iterator[tuple[Path, list[str]]]:
-    if place.is_dir():
+def _containers(source: Path) -> Iterator[tuple[Path, list[str]]]:
+    if source.is_dir():
         loose = []
-        for path in _walk(place):
+        for path in _walk(source):
             if _is_named(path, (*_TARS, *_ZIPS)):
                 yield path, _members(path)
             elif _is_named(path, _IMAGES):
-                loose.append(path.relative_to(place).as_posix())
+                loose.append(path.relative_to(source).as_posix())
         if loose:
-            yield place, sorted(loose, key=lambda member: (PurePosixPath(member).name, member))
-    elif place.is_file() and _is_named(place, (*_TARS, *_ZIPS)):
-        yield place, _members(place)
-    elif place.exists():
-        raise UsageError(f"--images {place} is neither a folder nor one of {', '.join((*_TARS, *_ZIPS))}")
+            yield source, sorted(loose, key=lambda member: (PurePosixPath(member).name, member))
+    elif source.is_file() and _is_named(source, (*_TARS, *_ZIPS)):
+        yield source, _members(source)
+    elif source.exists():
+        raise UsageError(f"--images {source} is neither a folder nor one of {', '.join((*_TARS, *_ZIPS))}")
     else:
-        raise UsageError(f"--images {place} does not exist")
+        raise UsageError(f"--images {source} does not exist")
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -131,7 +131,7 @@ def _walk(folder: Path) -> Iterator[Path]:
     """
 
     def refuse(error: OSError) -> None:
-        raise error  # else the images of a folder that cannot be listed would be missing without a word
+        raise error  # else the images of an unreadable folder would be missing silently
 
     seen: set[Path] = set()
     for root, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
@@ -146,11 +146,11 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _members(archive: Path) -> list[str]:
-    """The images in an archive: by name for a zip, as they come for a tar."""
+    """The images in an archive: by name for a zip, in archive order for a tar."""
     try:
         regular_size(archive)
     except OSError as error:
-        raise UsageError(f"{archive} cannot be read: {error.strerror}; move it away") from None
+        raise UsageError(f"{archive} cannot be read: {error.strerror}; remove it") from None
     try:
         if archive.name.lower().endswith(_ZIPS):
             with zipfile.ZipFile(archive) as opened:
@@ -176,7 +176,7 @@ def _read_tar(archive: Path, members: list[Found]) -> Iterator[tuple[Found, Call
 
 
 def _read_zip(archive: Path, members: list[Found]) -> Iterator[tuple[Found, Callable[[], bytes]]]:
-    opened = zipfile.ZipFile(archive)  # stays open while any of the functions below lives
+    opened = zipfile.ZipFile(archive)  # stays open as long as any of the functions below exists
 
     def reader(member: str) -> Callable[[], bytes]:
         def read() -> bytes:

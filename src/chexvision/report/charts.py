@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
+
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from chexvision.labels import ABNORMAL
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.ranking import Floats
 from chexvision.metrics.records import Decision, FindingMetrics, SplitMetrics
 from chexvision.report.svg import MAIN, OTHER, SOFT, Line, chart, sheet, thinned
+from chexvision.report.wording import output_name
 
 _CALIBRATION_BINS = 10
 _HISTOGRAM_BINS = 24
+_COLUMNS = 5  # of charts in a figure
 
 
-def title_of(name: str) -> str:
-    """How an output is called in tables."""
-    return "Normal/abnormal" if name == ABNORMAL else name.replace("_", " ")
-
-
-def roc_chart(title: str, scores: Floats, targets: Floats, of: FindingMetrics) -> str:
-    """The ROC curve of float[N] scores, the threshold ringed."""
+def roc_chart(title: str, scores: Floats, targets: Floats, of: FindingMetrics) -> ET.Element:
+    """The ROC curve of float[N] scores, with the threshold circled."""
     false, true, _ = roc_curve(targets, scores)
-    at = of.decision
-    marker = (1 - at.specificity, at.recall) if at and at.specificity is not None and at.recall is not None else None
+    specificity, recall = of["specificity"].value, of["recall"].value
+    marker = None if specificity is None or recall is None else (1 - specificity, recall)
     return chart(
         title,
         [Line(*thinned(false, true))],
@@ -36,34 +34,33 @@ def roc_chart(title: str, scores: Floats, targets: Floats, of: FindingMetrics) -
     )
 
 
-def pr_chart(title: str, scores: Floats, targets: Floats, of: FindingMetrics) -> str:
-    """The precision-recall curve of float[N] scores, the threshold ringed, the prevalence dashed."""
+def pr_chart(title: str, scores: Floats, targets: Floats, of: FindingMetrics) -> ET.Element:
+    """The precision-recall curve of float[N] scores, with the threshold circled and the prevalence dashed."""
     precision, recall, _ = precision_recall_curve(targets, scores)
-    at = of.decision
-    marker = (at.recall, at.precision) if at and at.precision is not None and at.recall is not None else None
+    marker = of["recall"].value, of["precision"].value
     return chart(
         title,
         # The last point is a convention, not an image.
         [Line(*thinned(recall[:-1], precision[:-1]))],
         x_label="recall",
         y_label="precision",
-        marker=marker,
+        marker=None if marker[0] is None or marker[1] is None else (marker[0], marker[1]),
         level=float(targets.mean()),
     )
 
 
-def calibration_chart(title: str, raw: Floats, calibrated: Floats | None, targets: Floats) -> str:
-    """How often the finding is there at each predicted probability, in bins of equal numbers of images."""
+def calibration_chart(title: str, raw: Floats, calibrated: Floats | None, targets: Floats) -> ET.Element:
+    """Frequency of the finding at each predicted probability, in bins of equal numbers of images."""
     curves = [_reliability(raw, targets)]
     if calibrated is not None:
         curves.append(_reliability(calibrated, targets))
     top = _round_up(max(float(part.max()) for curve in curves for part in curve))
-    colours = [SOFT, MAIN] if calibrated is not None else [MAIN]
+    colors = [SOFT, MAIN] if calibrated is not None else [MAIN]
     return chart(
         title,
         [
-            Line(*curve, colour=colour, dots=colour == MAIN, dashed=colour == SOFT)
-            for curve, colour in zip(curves, colours, strict=True)
+            Line(*curve, color=color, dots=color == MAIN, dashed=color == SOFT)
+            for curve, color in zip(curves, colors, strict=True)
         ],
         x_label="predicted",
         y_label="observed",
@@ -73,15 +70,15 @@ def calibration_chart(title: str, raw: Floats, calibrated: Floats | None, target
     )
 
 
-def histogram_chart(title: str, scores: Floats, targets: Floats, decision: Decision | None) -> str:
+def histogram_chart(title: str, scores: Floats, targets: Floats, decision: Decision | None) -> ET.Element:
     """The shares of positives and of negatives at each probability, with the threshold."""
     top = _round_up(float(np.quantile(scores, 0.999)))
     edges = np.linspace(0, top, _HISTOGRAM_BINS + 1)
     lines = []
-    for kind, colour in ((0, MAIN), (1, OTHER)):
+    for kind, color in ((0, MAIN), (1, OTHER)):
         shares, _ = np.histogram(scores[targets == kind].clip(0, top), edges)
         x, y = np.repeat(edges, 2)[1:-1], np.repeat(shares / max(1, shares.sum()), 2)
-        lines.append(Line(x, y, colour=colour, filled=True))
+        lines.append(Line(x, y, color=color, filled=True))
     highest = _round_up(max(float(line.y.max()) for line in lines))
     return chart(
         title,
@@ -101,7 +98,7 @@ def known(predictions: Predictions, i: int) -> tuple[Floats, Floats]:
 
 
 def _reliability(scores: Floats, targets: Floats) -> tuple[Floats, Floats]:
-    # Few positives say little of many bins.
+    # Few positives do not support many bins.
     bins = int(np.clip(targets.sum() // 4, 3, _CALIBRATION_BINS))
     parts = np.array_split(np.argsort(scores, kind="stable"), min(bins, len(scores)))
     return (
@@ -115,9 +112,6 @@ def _round_up(value: float) -> float:
     return next((step for step in steps if value <= step), 1.0)
 
 
-_COLUMNS = 5  # charts side by side in a figure
-
-
 def curve_sheets(predictions: Predictions, rules: OperatingPoints, metrics: SplitMetrics) -> dict[str, str]:
     """ROC, precision-recall and calibration curves of all outputs: SVG by file name.
 
@@ -127,24 +121,14 @@ def curve_sheets(predictions: Predictions, rules: OperatingPoints, metrics: Spli
         metrics: of the same images.
     """
     calibrated = predictions.with_probabilities(rules.calibrate(predictions.names, predictions.probabilities))
-    drawn: list[tuple[int, str, FindingMetrics]] = []
+    charts: dict[str, list[ET.Element]] = {"roc.svg": [], "precision-recall.svg": [], "calibration.svg": []}
     for i, name in enumerate(predictions.names):
         of = metrics.findings.get(name, metrics.binary)
-        if of is not None and of.positives and of.negatives:
-            drawn.append((i, title_of(name), of))
-    if not drawn:
-        return {}
-    charts = {
-        "roc.svg": [roc_chart(title, *known(predictions, i), of) for i, title, of in drawn],
-        "precision-recall.svg": [pr_chart(title, *known(predictions, i), of) for i, title, of in drawn],
-        "calibration.svg": [
-            calibration_chart(
-                title,
-                known(predictions, i)[0],
-                known(calibrated, i)[0] if rules.calibration else None,
-                known(predictions, i)[1],
-            )
-            for i, title, _ in drawn
-        ],
-    }
-    return {name: sheet(one, _COLUMNS) for name, one in charts.items()}
+        if of is None or not (of.positives and of.negatives):
+            continue
+        title, (scores, targets) = output_name(name), known(predictions, i)
+        final = known(calibrated, i)[0] if rules.calibration else None
+        charts["roc.svg"].append(roc_chart(title, scores, targets, of))
+        charts["precision-recall.svg"].append(pr_chart(title, scores, targets, of))
+        charts["calibration.svg"].append(calibration_chart(title, scores, final, targets))
+    return {name: sheet(of, _COLUMNS) for name, of in charts.items() if of}

@@ -1,42 +1,43 @@
-"""What a set of shards holds, as SVG: drawn from its columns, never from its images.
+"""Charts of the contents of a set of shards, as SVG files. They need its columns only, not its images.
 
-A file stands alone: it follows the light or dark scheme of whoever shows it.
+The files follow the light or dark color scheme of the viewer.
 """
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import write_text_atomic
-from chexvision.labels import FINDINGS, NO_FINDING, parse_labels
+from chexvision.labels import LabelSpace
 from chexvision.parallel import map_in_order
-from chexvision.shards.columns import ShardPlace
-from chexvision.shards.schema import group_shards, patient_of
+from chexvision.report.svg import INK, MAIN, PAGE, drawing, element, line, rect, rotated, svg_text, text
+from chexvision.shards.columns import ShardPlace, label_texts
+from chexvision.shards.schema import LABEL_COLUMNS, group_shards, patient_of
 
-_COLUMNS = ("filename", "labels", "patient_id", "age", "sex", "view")
-_COLOURS = {"train": "#3b82f6", "validation": "#f59e0b", "test": "#10b981"}
+_COLUMNS = ("filename", *LABEL_COLUMNS, "patient_id", "age", "sex", "view")
+_COLORS = {"train": "#3b82f6", "validation": "#f59e0b", "test": "#10b981"}
 _STYLE = (
-    "svg{color-scheme:light dark}.page{fill:#fff}.ink{fill:#1f2328}.soft{fill:#667085}.grid{stroke:#e4e7ec}"
-    ".cell{fill:#1f6feb}@media(prefers-color-scheme:dark){.page{fill:#15191f}.ink{fill:#e6e9ee}.soft{fill:#98a2b3}"
-    ".grid{stroke:#333a45}.cell{fill:#6aa8ff}}"
+    "svg{color-scheme:light dark}@media(prefers-color-scheme:dark)"
+    "{svg{--page:#15191f;--ink:#e6e9ee;--soft:#98a2b3;--grid:#333a45;--main:#6aa8ff}}"
 )
 _ROW, _BAR, _LEFT, _WIDTH = 12, 9, 150, 760
+_UNKNOWN = "unknown"
 _AGE_BAND = 10
-_MOST = 6  # labels an image; the last bar holds more as well
-_PATIENT_STEPS = ((1, 1), (2, 2), (3, 5), (6, 10), (11, 20), (21, None))
+_LABEL_COUNTS = ("0", "1", "2", "3", "4", "5", "6+")
+_IMAGE_COUNTS = {"1": 1, "2": 2, "3–5": 5, "6–10": 10, "11–20": 20, "21+": 10**9}  # with the largest count of each
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns of one split, a value an image; None where it is not known."""
+    """The columns of one split, one value per image, None where unknown; labels are of `LabelSpace.named`."""
 
     labels: list[tuple[str, ...]]
     patients: list[int]
@@ -45,8 +46,11 @@ class Columns:
     views: list[str | None]
 
 
+Categories: TypeAlias = list[tuple[str, ...]]  # of each image, or of each patient
+
+
 def write_plots(place: ShardPlace, out: Path) -> list[Path]:
-    """Draw all plots of a set of shards into the folder `out`, made if missing.
+    """Write all charts of a set of shards to the folder `out`, which is created if missing.
 
     Raises:
         UsageError: the shards are incomplete, or `out` is a file.
@@ -54,18 +58,9 @@ def write_plots(place: ShardPlace, out: Path) -> list[Path]:
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; name a folder for the plots")
-    splits = read_columns_of(place)
-    drawn = {
-        "prevalence": _prevalence(splits),
-        "co-occurrence": _co_occurrence(splits),
-        "age": _ages(splits),
-        "sex": _shares("Sex", splits, "sexes", ("F", "M")),
-        "view": _shares("View", splits, "views", ("PA", "AP")),
-        "labels-an-image": _label_counts(splits),
-        "images-a-patient": _patient_counts(splits),
-    }
+    splits, space = read_columns_of(place), place.label_space
     paths = []
-    for name, svg in drawn.items():
+    for name, svg in (("co-occurrence", _co_occurrence(splits, space.findings)), *_bar_charts(splits, space)):
         paths.append(out / f"{name}.svg")
         write_text_atomic(paths[-1], svg)
     return paths
@@ -92,12 +87,12 @@ def read_columns_of(place: ShardPlace) -> dict[str, Columns]:
             values += table.column(name).to_pylist() if there else [None] * table.num_rows
         return values
 
-    splits = {}
+    splits, space = {}, place.label_space
     for split, shards in grouped.items():
         names = column(shards, "filename")
         try:
             splits[split] = Columns(
-                labels=[parse_labels(text) for text in column(shards, "labels")],
+                labels=[space.named(space.values(*texts)) for path in shards for texts in label_texts(tables[path])],
                 patients=[
                     patient_of(file) if known is None else known
                     for known, file in zip(column(shards, "patient_id"), names, strict=True)
@@ -111,130 +106,118 @@ def read_columns_of(place: ShardPlace) -> dict[str, Columns]:
     return splits
 
 
-def _prevalence(splits: dict[str, Columns]) -> str:
-    rows = (*FINDINGS, NO_FINDING)
-    values = {}
-    for split, columns in splits.items():
-        counts = Counter(finding for labels in columns.labels for finding in labels or (NO_FINDING,))
-        values[split] = [counts[name] / len(columns.labels) for name in rows]
-    return _bars("Prevalence: share of a split's images", rows, values)
+def _bar_charts(splits: dict[str, Columns], space: LabelSpace) -> Iterator[tuple[str, str]]:
+    """Name and SVG of each bar chart."""
 
+    def bars(heading: str, rows: Sequence[str], categories: Callable[[Columns], Categories]) -> str:
+        shares = {}
+        for split, columns in splits.items():
+            found = categories(columns)
+            counts = Counter(category for several in found for category in several)
+            shares[split] = [counts[row] / len(found) for row in rows]
+        return _bars(heading, rows, shares)
 
-def _ages(splits: dict[str, Columns]) -> str:
+    def of_images(title: str, rows: Sequence[str], categories: Callable[[Columns], Categories]) -> str:
+        return bars(f"{title}: share of a split's images", rows, categories)
+
     oldest = max((age for columns in splits.values() for age in columns.ages if age is not None), default=0)
-    bands = range(0, oldest + 1, _AGE_BAND)
-    values = {}
-    for split, columns in splits.items():
-        counts = Counter(None if age is None else age // _AGE_BAND for age in columns.ages)
-        values[split] = [counts[i] / len(columns.ages) for i in (*range(len(bands)), None)]
-    rows = (*(f"{low}–{low + _AGE_BAND - 1}" for low in bands), "unknown")
-    return _bars("Age in years: share of a split's images", rows, values)
+    ages = [*(_age_band(age) for age in range(0, oldest + 1, _AGE_BAND)), _UNKNOWN]
+    findings = (*space.findings, space.normal)
+    yield "prevalence", of_images("Prevalence", findings, lambda of: of.labels)
+    yield "age", of_images("Age in years", ages, lambda of: [(_age_band(age),) for age in of.ages])
+    yield "sex", of_images("Sex", ("F", "M", _UNKNOWN), lambda of: _either(("F", "M"), of.sexes))
+    yield "view", of_images("View", ("PA", "AP", _UNKNOWN), lambda of: _either(("PA", "AP"), of.views))
+    yield (
+        "labels-per-image",
+        of_images(
+            "Findings per image",
+            _LABEL_COUNTS,
+            lambda of: [(_count({*some} - {space.normal}),) for some in of.labels],
+        ),
+    )
+    yield (
+        "images-per-patient",
+        bars(
+            "Images per patient: share of a split's patients",
+            tuple(_IMAGE_COUNTS),
+            lambda of: [
+                (next(name for name, most in _IMAGE_COUNTS.items() if count <= most),)
+                for count in Counter(of.patients).values()
+            ],
+        ),
+    )
 
 
-def _shares(title: str, splits: dict[str, Columns], field: str, known: tuple[str, ...]) -> str:
-    values = {}
-    for split, columns in splits.items():
-        counts = Counter(value if value in known else "unknown" for value in getattr(columns, field))
-        values[split] = [counts[name] / len(columns.labels) for name in (*known, "unknown")]
-    return _bars(f"{title}: share of a split's images", (*known, "unknown"), values)
+def _age_band(age: int | None) -> str:
+    if age is None:
+        return _UNKNOWN
+    low = age - age % _AGE_BAND
+    return f"{low}–{low + _AGE_BAND - 1}"
 
 
-def _label_counts(splits: dict[str, Columns]) -> str:
-    values = {}
-    for split, columns in splits.items():
-        counts = Counter(min(len(labels), _MOST) for labels in columns.labels)
-        values[split] = [counts[i] / len(columns.labels) for i in range(_MOST + 1)]
-    return _bars("Findings an image: share of a split's images", (*map(str, range(_MOST)), f"{_MOST}+"), values)
+def _count(labels: set[str]) -> str:
+    return _LABEL_COUNTS[min(len(labels), len(_LABEL_COUNTS) - 1)]
 
 
-def _patient_counts(splits: dict[str, Columns]) -> str:
-    rows = [str(low) if low == high else f"{low}–{high}" if high else f"{low}+" for low, high in _PATIENT_STEPS]
-    values = {}
-    for split, columns in splits.items():
-        images = Counter(columns.patients).values()
-        values[split] = [
-            sum(low <= count and (high is None or count <= high) for count in images) / len(images)
-            for low, high in _PATIENT_STEPS
-        ]
-    return _bars("Images a patient: share of a split's patients", rows, values)
+def _either(known: tuple[str, ...], values: list[str | None]) -> Categories:
+    return [(value if value in known else _UNKNOWN,) for value in values]
 
 
-def _co_occurrence(splits: dict[str, Columns]) -> str:
-    """Of the images that show the row's finding, the share that shows the column's too, over all splits."""
+def _co_occurrence(splits: dict[str, Columns], findings: tuple[str, ...]) -> str:
+    """Of the images with the row's finding, the share that also has the column's, over all splits."""
     found = np.array(
-        [[name in labels for name in FINDINGS] for columns in splits.values() for labels in columns.labels], float
+        [[name in labels for name in findings] for columns in splits.values() for labels in columns.labels], float
     )
     together = found.T @ found
-    alone = np.diag(together)
-    shares = together / np.maximum(alone, 1)[:, None]
-    side, top = 36, 150
+    counts = np.diag(together)
+    shares = together / np.maximum(counts, 1)[:, None]
+    side, top, left = 36, 150, _LEFT + 30
     parts = []
-    for i, name in enumerate(FINDINGS):
+    for i, name in enumerate(findings):
         y = top + i * side
-        parts.append(_text(f"{_spoken(name)} ({int(alone[i]):,})", _LEFT + 22, y + 22, "end"))
-        x = _LEFT + 30 + i * side + 22
-        parts.append(
-            f"<text transform='translate({x} {top - 8}) rotate(-50)' font-size='12' class='ink'>"
-            f"{escape(_spoken(name))}</text>"
-        )
-        for j, other in enumerate(FINDINGS):
+        parts.append(_text(f"{name} ({int(counts[i]):,})", _LEFT + 22, y + 22, "end"))
+        parts.append(_text(name, 0, 0, transform=rotated(left + i * side + 22, top - 8, -50)))
+        for j, other in enumerate(findings):
             if i == j or not together[i, j]:
                 continue
-            share = shares[i, j]
-            left = _LEFT + 30 + j * side
-            title = f"{_spoken(other)} in {share:.1%} of {_spoken(name)} ({int(together[i, j]):,} images)"
-            parts.append(
-                f"<g><title>{escape(title)}</title><rect x='{left}' y='{y}' width='{side - 2}' height='{side - 2}' "
-                f"rx='3' class='cell' fill-opacity='{0.06 + 0.7 * min(share / 0.6, 1):.3f}'/>"
-                f"<text x='{left + side / 2 - 1}' y='{y + 21}' font-size='10.5' text-anchor='middle' "
-                f"class='ink'>{100 * share:.0f}</text></g>"
-            )
-    title = "Co-occurrence: % of the row's images that show the column's finding"
-    return _svg(title, _LEFT + 60 + 14 * side, top + 14 * side + 16, parts)
+            share, x = shares[i, j], left + j * side
+            tip = f"{other} in {share:.1%} of {name} ({int(together[i, j]):,} images)"
+            cell = rect(x, y, side - 2, side - 2, MAIN, rx=3, fill_opacity=0.06 + 0.7 * min(share / 0.6, 1))
+            number = text(f"{100 * share:.0f}", x + side / 2 - 1, y + 21, "middle", 10.5, INK)
+            parts.append(element("g", element("title", tip), cell, number))
+    heading = "Co-occurrence: % of the row's images that have the column's finding"
+    return _file(heading, left + 30 + len(findings) * side, top + len(findings) * side + 16, parts)
 
 
-def _bars(title: str, rows: Sequence[str], values: dict[str, list[float]]) -> str:
-    """A group of bars a row, one bar a split, with its share written beside it."""
+def _bars(heading: str, rows: Sequence[str], values: dict[str, list[float]]) -> str:
+    """A group of bars per row, one bar per split, each with its share."""
     group = len(values) * _ROW + 8
     most = max((share for shares in values.values() for share in shares), default=0) or 1
     scale = (_WIDTH - _LEFT - 70) / most
-    parts, x = [], float(_LEFT)
+    height = 68 + len(rows) * group + 6
+    parts, x = [line(_LEFT, 62, _LEFT, height - 8)], _LEFT
     for split in values:
-        parts.append(f"<rect x='{x}' y='42' width='10' height='10' rx='2' fill='{_COLOURS[split]}'/>")
-        parts.append(_text(split, x + 15, 51, "start"))
+        parts += [rect(x, 42, 10, 10, _COLORS[split], rx=2), _text(split, x + 15, 51)]
         x += 35 + 7 * len(split)
     for i, row in enumerate(rows):
         top = 68 + i * group
-        parts.append(_text(_spoken(row), _LEFT - 10, top + group / 2, "end"))
+        parts.append(_text(row, _LEFT - 10, top + group / 2, "end"))
         for j, (split, shares) in enumerate(values.items()):
             y, width = top + j * _ROW, shares[i] * scale
-            parts.append(
-                f"<rect x='{_LEFT}' y='{y}' width='{max(width, 0.5):.1f}' height='{_BAR}' rx='2' "
-                f"fill='{_COLOURS[split]}'/>"
-                f"<text x='{_LEFT + width + 6:.1f}' y='{y + 8}' font-size='10' class='soft'>"
-                f"{_percent(shares[i])}</text>"
-            )
-    height = 68 + len(rows) * group + 6
-    axis = f"<line x1='{_LEFT}' y1='62' x2='{_LEFT}' y2='{height - 8}' class='grid'/>"
-    return _svg(title, _WIDTH, height, [axis, *parts])
+            parts.append(rect(_LEFT, y, max(width, 0.5), _BAR, _COLORS[split], rx=2))
+            parts.append(text(_percent(shares[i]), _LEFT + width + 6, y + 8, size=10))
+    return _file(heading, _WIDTH, height, parts)
 
 
-def _svg(title: str, width: int, height: int, parts: Sequence[str]) -> str:
-    return (
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' width='{width}' height='{height}' "
-        f"role='img' aria-label='{escape(title, quote=True)}' font-family='system-ui, sans-serif'>"
-        f"<style>{_STYLE}</style><rect width='100%' height='100%' class='page'/>"
-        f"<text x='16' y='27' font-size='15' font-weight='600' class='ink'>{escape(title)}</text>"
-        f"{''.join(parts)}</svg>\n"
-    )
+def _file(heading: str, width: float, height: float, parts: Sequence[ET.Element]) -> str:
+    background = rect(0, 0, width, height, PAGE)
+    top = text(heading, 16, 27, size=15, color=INK, font_weight=600)
+    style = element("style", _STYLE)
+    return svg_text(drawing(width, height, [style, background, top, *parts], heading)) + "\n"
 
 
-def _text(text: str, x: float, y: float, anchor: str) -> str:
-    return f"<text x='{x:.1f}' y='{y:.1f}' font-size='12' text-anchor='{anchor}' class='ink'>{escape(text)}</text>"
-
-
-def _spoken(name: str) -> str:
-    return name.replace("_", " ")
+def _text(content: str, x: float, y: float, anchor: str = "start", **attributes: str | float) -> ET.Element:
+    return text(content, x, y, anchor, 12, INK, **attributes)
 
 
 def _percent(share: float) -> str:

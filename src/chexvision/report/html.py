@@ -1,48 +1,39 @@
-"""What an evaluation leaves in its folder: the figures, the predictions, the rules, and a page to read them."""
+"""The folder of an evaluation: metrics, predictions, operating points, and an HTML report of them."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
+from chexvision.artifact.metrics_file import Evaluation
 from chexvision.errors import UsageError
-from chexvision.evaluation.outcome import Evaluation, Outcome
+from chexvision.evaluation.outcome import Outcome
 from chexvision.files.atomic_folder import atomic_folder
 from chexvision.inference.predictions_file import write_predictions
-from chexvision.labels import FINDINGS
+from chexvision.labels import ABNORMAL
 from chexvision.metrics import calibration, thresholds
+from chexvision.metrics.catalog import METRICS
+from chexvision.metrics.estimate import UNDEFINED, Estimate
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.records import FindingMetrics, SplitMetrics
 from chexvision.radiograph import resize_area
-from chexvision.report.charts import (
-    calibration_chart,
-    histogram_chart,
-    known,
-    pr_chart,
-    roc_chart,
-    title_of,
-)
-from chexvision.report.console_tables import conditions
-from chexvision.report.html_tables import (
-    comparison_table,
-    findings_table,
-    literature_table,
-    other_set_table,
-    prior_shift_table,
-    subgroup_table,
-    systems_table,
-    table,
-)
-from chexvision.report.wording import about_means, figure
+from chexvision.report.charts import calibration_chart, histogram_chart, known, pr_chart, roc_chart
+from chexvision.report.evaluation_tables import conditions, metrics_table, sections
+from chexvision.report.svg import interval_bar, svg_text
+from chexvision.report.table import Column, Table, row
+from chexvision.report.wording import number, output_name
+from chexvision.templating import render
 
 _THUMBNAIL = 150  # pixels
 _MISTAKES = 3  # of each kind and output
+_HEADLINES = ("auroc", "auprc", "f1")  # metrics whose means stand at the top
 
 
 def write_report(outcome: Outcome, out: Path) -> None:
@@ -64,136 +55,105 @@ def write_report(outcome: Outcome, out: Path) -> None:
         write_predictions(partial / "predictions.parquet", outcome.main.predictions)
         for number, system in enumerate(outcome.systems[:-1], 1):
             write_predictions(partial / "predictions" / f"{number}.parquet", system.predictions)
-        rules = outcome.main.rules
-        for name, rule in ((thresholds.FILE, rules.thresholds), (calibration.FILE, rules.calibration)):
-            if rule is not None:
-                (partial / name).write_text(rule.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        points = outcome.main.points
+        for name, chosen in ((thresholds.FILE, points.thresholds), (calibration.FILE, points.calibration)):
+            if chosen is not None:
+                (partial / name).write_text(chosen.model_dump_json(indent=1) + "\n", encoding="utf-8")
         (partial / "report.html").write_text(render_report(outcome), encoding="utf-8")
 
 
+@dataclass(frozen=True, slots=True)
+class _Mistake:
+    """An image that the model gets wrong."""
+
+    thumbnail: str  # a data URL
+    filename: str
+    probability: float
+    label: str  # "yes" or "no"
+    findings: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """The section of one output; without charts where the labels are all of one kind."""
+
+    name: str
+    metrics: FindingMetrics
+    charts: list[Markup]
+    mistakes: list[_Mistake]
+
+
 def render_report(outcome: Outcome) -> str:
-    """The page: everything inline, no address outside of it."""
-    found = outcome.evaluation
-    main = found.systems[-1]
-    title = f"{main.name} on {found.split}"
-    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
-    sections = [
-        _head(title, found, main.metrics),
-        "<h2>By finding</h2>",
-        findings_table(main.metrics),
-        _confusion(main.metrics),
-        *([prior_shift_table(main.metrics.prior_shift)] if main.metrics.prior_shift else []),
-        *([systems_table(found)] if len(found.systems) > 1 else []),
-        *[comparison_table(comparison) for comparison in found.comparisons],
-        *(["<h2>Subgroups</h2>"] if found.subgroups else []),
-        *[subgroup_table(attribute) for attribute in found.subgroups],
-        *[other_set_table(other) for other in (found.expert, found.external) if other is not None],
-        *([literature_table(found)] if found.published else []),
-        "<h2>Curves and worst mistakes</h2>",
-        "<p class='soft key'>Rings and upright lines mark the threshold."
-        "<i style='background:var(--main)'></i>negatives<i style='background:var(--other)'></i>positives. "
-        "Calibration: dashed grey before, blue after.</p>",
-        *_findings(outcome, main.metrics),
-        _conditions(found, main.metrics),
-    ]
-    return (
-        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>{escape(title)}</title><style>{style}</style></head>\n<body><main>\n"
-        + "\n".join(sections)
-        + "\n</main></body></html>\n"
-    )
-
-
-def _head(title: str, found: Evaluation, metrics: SplitMetrics) -> str:
+    """The HTML page. It contains everything that it shows and refers to nothing outside."""
+    found, metrics = outcome.evaluation, outcome.evaluation.systems[-1].metrics
     macro, binary = metrics.macro, metrics.binary
-    cards = [
-        (f"macro AUROC over {macro.findings} findings", macro.auroc, macro.auroc_ci),
-        (f"macro AUPRC over {macro.findings} findings", macro.auprc, macro.auprc_ci),
-        ("AUROC normal/abnormal", binary.auroc if binary else None, binary.auroc_ci if binary else None),
-        ("macro F1 at the thresholds", macro.f1, macro.f1_ci),
-    ]
-    boxes = "".join(
-        f"<div class='card'><span class='soft'>{label}</span><b>{figure(value)}</b>"
-        f"<span class='soft'>{f'{ci[0]:.3f} to {ci[1]:.3f}' if ci else 'no interval'}</span></div>"
-        for label, value, ci in cards
-    )
-    warnings = [
-        *(["These images are synthetic: the figures say nothing about patients."] * found.synthetic),
-        *found.notes,
-        *about_means(macro),
-    ]
-    return (
-        f"<h1>{escape(title)}</h1><p class='soft'>{escape(conditions(metrics))}. For research only.</p>"
-        + "".join(f"<p class='card warn'>{escape(text)}</p>" for text in warnings)
-        + f"<div class='heads'>{boxes}</div>"
+    headlines = [(f"macro {METRICS[name].title} over {macro.findings} findings", macro[name]) for name in _HEADLINES]
+    headlines.insert(1, ("AUROC normal/abnormal", binary["auroc"] if binary else UNDEFINED))
+    return render(
+        "chexvision.report",
+        "report.html",
+        found=found,
+        main=found.systems[-1],
+        conditions=conditions(metrics),
+        headlines=headlines,
+        sections=[("By finding", [metrics_table(metrics, found.systems[-1].name)]), *sections(found)],
+        outputs=list(_outputs(outcome, metrics)),
+        provenance=_provenance(found, metrics),
+        bar=_bar,
+        number=number,
     )
 
 
-def _confusion(metrics: SplitMetrics) -> str:
-    at = metrics.binary.decision if metrics.binary else None
-    if at is None:
-        return ""
-    rows = [
-        ["labelled abnormal", f"{at.true_positives:,}", f"{at.false_negatives:,}"],
-        ["labelled normal", f"{at.false_positives:,}", f"{at.true_negatives:,}"],
-    ]
-    return table(["", "called abnormal", "called normal"], rows, f"Normal/abnormal at threshold {at.threshold:.3f}")
+def table_html(table: Table) -> str:
+    """One table of a report."""
+    return render("chexvision.report", "table.html", table=table, bar=_bar)
 
 
-def _findings(outcome: Outcome, metrics: SplitMetrics) -> list[str]:
+def _bar(value: object, bottom: float) -> Markup:
+    """An estimate's interval on a scale from `bottom` to 1; nothing for anything else."""
+    if not isinstance(value, Estimate) or value.value is None or value.interval is None:
+        return Markup()
+    low, high = value.interval
+    return Markup(svg_text(interval_bar(low, value.value, high, bottom, 1.0)))
+
+
+def _outputs(outcome: Outcome, metrics: SplitMetrics) -> Iterator[_Output]:
     raw, calibrated = outcome.main.predictions, outcome.main.calibrated
-    parts = []
+    fitted = outcome.main.points.calibration is not None
     for i, name in enumerate(raw.names):
         of = metrics.findings.get(name, metrics.binary)
         if of is None:
             continue
-        head = (
-            f"<header><h3>{title_of(name)}</h3><span class='soft'>{of.positives:,} positives, {of.negatives:,} "
-            f"negatives · AUROC {figure(of.auroc, of.auroc_ci, too_few=of.too_few)}</span></header>"
-        )
         if not (of.positives and of.negatives):
-            parts.append(
-                f"<section class='card finding'>{head}<p class='soft'>{escape(of.too_few or '')}</p></section>"
-            )
+            yield _Output(output_name(name), of, [], [])
             continue
-        fitted = outcome.main.rules.calibration is not None
-        parts.append(
-            f"<section class='card finding'>{head}{_plots(raw, calibrated, i, of, fitted)}"
-            f"<details><summary>Worst mistakes</summary>{_mistakes(outcome, calibrated, i)}</details></section>"
+        (scores, targets), (final, _) = known(raw, i), known(calibrated, i)
+        charts = (
+            roc_chart("ROC", scores, targets, of),
+            pr_chart("Precision-recall", scores, targets, of),
+            calibration_chart("Calibration", scores, final if fitted else None, targets),
+            histogram_chart("Scores", final, targets, of.decision),
         )
-    return parts
+        svgs = [Markup(svg_text(chart)) for chart in charts]
+        yield _Output(output_name(name), of, svgs, list(_mistakes(outcome, calibrated, i)))
 
 
-def _plots(raw: Predictions, calibrated: Predictions, i: int, of: FindingMetrics, fitted: bool) -> str:
-    scores, targets = known(raw, i)
-    final, _ = known(calibrated, i)
-    charts = [
-        roc_chart("ROC", scores, targets, of),
-        pr_chart("Precision-recall", scores, targets, of),
-        calibration_chart("Calibration", scores, final if fitted else None, targets),
-        histogram_chart("Scores", final, targets, of.decision),
-    ]
-    return f"<div class='plots'>{''.join(charts)}</div>"
-
-
-def _mistakes(outcome: Outcome, calibrated: Predictions, i: int) -> str:
-    """Thumbnails of the negatives that look most positive and of the positives that look least so."""
+def _mistakes(outcome: Outcome, calibrated: Predictions, i: int) -> Iterator[_Mistake]:
+    """The negatives with the highest probabilities and the positives with the lowest."""
     scores, targets = calibrated.probabilities[:, i], calibrated.targets[:, i]
     order = np.argsort(scores, kind="stable")
     negatives = [int(at) for at in order[::-1] if targets[at] == 0][:_MISTAKES]
     positives = [int(at) for at in order if targets[at] == 1][:_MISTAKES]
-    figures = []
-    for at, kind in [*((at, "no") for at in negatives), *((at, "yes") for at in positives)]:
-        named = calibrated.targets[at] == 1
-        labels = [title_of(name) for name, there in zip(FINDINGS, named, strict=False) if there]
-        name = escape(str(calibrated.filenames[at]))
-        figures.append(
-            f"<figure><img src='{_thumbnail(outcome.images[at])}' alt='{name}'><figcaption>"
-            f"<b>{scores[at]:.3f}, label {kind}</b><br>{escape(', '.join(labels) or 'No Finding')}<br>"
-            f"<span>{name}</span></figcaption></figure>"
+    for at in (*negatives, *positives):
+        targets_of = zip(calibrated.names, calibrated.targets[at], strict=True)
+        labels = [name for name, target in targets_of if target == 1 and name != ABNORMAL]
+        yield _Mistake(
+            thumbnail=_thumbnail(outcome.images[at]),
+            filename=str(calibrated.filenames[at]),
+            probability=float(scores[at]),
+            label="yes" if targets[at] == 1 else "no",
+            findings=", ".join(labels) or "No Finding",
         )
-    return f"<div class='mistakes'>{''.join(figures)}</div>"
 
 
 def _thumbnail(image: NDArray[np.uint8]) -> str:
@@ -204,18 +164,18 @@ def _thumbnail(image: NDArray[np.uint8]) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
 
 
-def _conditions(found: Evaluation, metrics: SplitMetrics) -> str:
-    rows: Sequence[Sequence[str]] = [
-        ["data", found.dataset],
-        ["split", f"{found.split}, divided by {found.split_rule or 'the shards'}"],
-        ["images", f"{metrics.images:,} of {metrics.patients:,} patients, names' sha256 {metrics.images_sha256}"],
-        ["thresholds", metrics.thresholds],
-        ["calibration", metrics.calibration],
-        ["intervals", conditions(metrics).split("; ")[-1]],
-        ["precision", found.precision],
-        ["made by", f"chexvision {found.version}"],
-    ]
-    return "<h2>Conditions</h2>" + table(["", ""], rows, None, text_from=1)
+def _provenance(found: Evaluation, metrics: SplitMetrics) -> Table:
+    rows = (
+        row("data", found.dataset),
+        row("split", f"{found.split}, divided by {found.split_rule or 'the shards'}"),
+        row("images", f"{metrics.images:,} of {metrics.patients:,} patients, names' sha256 {metrics.images_sha256}"),
+        row("thresholds", metrics.thresholds),
+        row("calibration", metrics.calibration),
+        row("intervals", conditions(metrics).split("; ")[-1]),
+        row("precision", found.precision or "unknown"),
+        row("made by", f"chexvision {found.version}"),
+    )
+    return Table("", (Column(""), Column("", prose=True)), rows)
 
 
 def refuse_other_content(out: Path) -> None:

@@ -1,35 +1,28 @@
-"""The model card, rendered from ``metrics.json`` and ``run.json``; no figure in it is typed."""
+"""The model card, rendered from ``metrics.json`` and ``run.json`` alone."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from chexvision.artifact.contents import FIGURES, Metrics, RunInfo
-from chexvision.config import DataConfig
+from chexvision.artifact.contents import FIGURES, RunInfo
+from chexvision.artifact.metrics_file import Evaluation
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
-from chexvision.metrics.records import Attribute, FindingMetrics, SplitMetrics
-from chexvision.report.wording import about_means, figure, gap_text, no_mean, prior_shift_text
-from chexvision.shards.split_rule import SplitRecord
+from chexvision.labels import NIH
+from chexvision.metrics.catalog import METRICS
+from chexvision.report.evaluation_tables import literature_table, metrics_table, subgroup_table
+from chexvision.report.table import Column, Table, markdown_table, row
+from chexvision.templating import code, render
 
-_LIMITS = """\
-## Limits
-
-- **For research only. This is not a medical device** and must not be used to diagnose, treat or triage anybody.
-- Its labels were mined from radiology reports by a text program and are noisy: radiologists who look at the same
-  images agree with them clearly less often than their documentation says.
-- Findings are correlated with how and why a picture was taken. A chest drain, for one, gives a treated
-  pneumothorax away; a model may have learned the drain.
-- The images come from one hospital. On pictures from another, expect lower figures.
-- Calibration and thresholds hold for images like those they were chosen on. Where findings are less or more common,
-  probabilities shift with them.
-"""
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 
 def render_card(
-    metrics: Metrics, run: RunInfo, model_name: str, figures: Sequence[str] = (), to: Reference | None = None
+    metrics: Evaluation, run: RunInfo, model_name: str, figures: Sequence[str] = (), to: Reference | None = None
 ) -> str:
     """The README.md of an artifact, with the Hub's metadata on top. It names no path of the machine it was made on.
 
@@ -38,53 +31,56 @@ def render_card(
         run: its ``run.json``.
         model_name: for title and metadata.
         figures: file names in its folder `FIGURES`.
-        to: where it will be published, as far as that is known; see `with_destination`.
+        to: where it will be published, if that is known; see `with_destination`.
     """
-    data = ModelCardData(
+    header = ModelCardData(
         library_name="chexvision",
         pipeline_tag="image-classification",
         license="apache-2.0",
         tags=["chest-x-ray", "radiology", "medical-imaging", run.recipe.model.backbone],
         datasets=_hub_dataset(metrics),
-        metrics=["roc_auc", "average_precision", "f1", "brier_score"],
+        metrics=[metric.hub for metric in METRICS.values() if metric.hub],
         model_name=model_name,
         eval_results=eval_results(metrics),
     )
-    sections = [
-        f"---\n{data.to_yaml()}\n---\n",
-        f"# {model_name}\n",
-        _summary(metrics, run),
-        "## Results\n",
-        _division(metrics.split, run.recipe.data),
-        *[_split_section(name, split, metrics) for name, split in reversed(metrics.splits.items())],
-        *_subgroups(metrics.subgroups),
-        *_published(metrics),
-        *_figures(figures),
-        _use(to, run.provenance.run_id),
-        _LIMITS,
-        _reproduction(metrics, run),
-        _CITATION,
-    ]
-    return "\n".join(sections)
+    test = metrics.splits.get("test")
+    return render(
+        "chexvision.report",
+        "model_card.md",
+        header=header.to_yaml(),
+        name=model_name,
+        metrics=metrics,
+        run=run,
+        recipe=run.recipe,
+        findings=tuple(metrics.metrics.findings),
+        nih=tuple(metrics.metrics.findings) == NIH.findings,
+        data=_data(metrics, run),
+        division=_division(run),
+        limits=list(_limits(run)),
+        splits=[(name, of, metrics_table(of, name)) for name, of in reversed(metrics.splits.items())],
+        subgroups=[subgroup_table(attribute) for attribute in metrics.subgroups],
+        literature=literature_table(metrics.published, test, "this model", metrics.image_size)
+        if test and metrics.published
+        else None,
+        figures=figures,
+        folder=FIGURES,
+        markdown_table=markdown_table,
+        **_use(to, run.provenance.run_id),
+    )
 
 
 def with_destination(card: str, to: Reference, run_id: str) -> str:
     """A rendered card whose commands name the repository that it is now published to; otherwise unchanged."""
-    return _USE_SECTION.sub(lambda _: _use(to, run_id), card, count=1)
+    return _USE_SECTION.sub(lambda _: render("chexvision.report", "use.md", **_use(to, run_id)), card, count=1)
 
 
-def eval_results(metrics: Metrics) -> list[EvalResult]:
+def eval_results(metrics: Evaluation) -> list[EvalResult]:
     """Each split's main figures, as the Hub's model index takes them."""
     reference = parse_reference(metrics.dataset)
     results = []
     for split, of in metrics.splits.items():
-        for kind, name, value in (
-            ("roc_auc", "Macro AUROC", of.macro_auroc),
-            ("roc_auc", "AUROC normal/abnormal", of.binary_auroc),
-            ("average_precision", "Macro AUPRC", of.macro.auprc),
-            ("f1", "Macro F1", of.macro.f1),
-            ("brier_score", "Macro Brier score", of.macro.brier),
-        ):
+        macro = [(m.hub, f"Macro {m.title}", of.macro[m.name].value) for m in METRICS.values() if m.hub]
+        for kind, name, value in (*macro, ("roc_auc", "AUROC normal/abnormal", of.binary_auroc)):
             if value is not None:
                 results.append(
                     EvalResult(
@@ -103,204 +99,43 @@ def eval_results(metrics: Metrics) -> list[EvalResult]:
     return results
 
 
-def _hub_dataset(metrics: Metrics) -> list[str] | None:
+def _hub_dataset(metrics: Evaluation) -> list[str] | None:
     reference = parse_reference(metrics.dataset)
     return [reference.repo_id] if isinstance(reference, RepoRef) else None
 
 
-def _dataset_name(metrics: Metrics) -> str:
+def _dataset_name(metrics: Evaluation) -> str:
     reference = parse_reference(metrics.dataset)
     return reference.repo_id if isinstance(reference, RepoRef) else reference.name
 
 
-def _data(metrics: Metrics, run: RunInfo) -> str:
-    """What it was trained on: a repository at its commit, or a folder by its name and identity alone."""
+def _data(metrics: Evaluation, run: RunInfo) -> Markup:
+    """The training data: a repository at its commit, or a folder by its name and identity alone."""
     reference = parse_reference(metrics.dataset)
     if isinstance(reference, RepoRef):
-        return f"`{reference}`"
-    return f"a local folder `{reference.name}` (identity `{run.dataset_identity}`)"
+        return code(str(reference))
+    return "a local folder " + code(reference.name) + " (identity " + code(run.dataset_identity) + ")"
 
 
-def _summary(metrics: Metrics, run: RunInfo) -> str:
-    recipe = run.recipe
-    start = "ImageNet weights" if recipe.model.pretrained else "random weights"
-    drawn = (
-        "**Trained and measured on synthetic images, not on radiographs.** Its figures show that the pipeline works; "
-        "they say nothing about patients.\n\n"
-    )
-    return (
-        f"{drawn if metrics.synthetic else ''}"
-        f"A `{recipe.model.backbone}` with two heads, trained from {start}: 14 findings of NIH ChestX-ray14, and "
-        f"normal/abnormal. Input: frontal chest radiographs, {recipe.data.image_size}x{recipe.data.image_size} "
-        f"pixels. Trained on {_data(metrics, run)}; the weights are those of epoch {metrics.epoch}, the best by "
-        f"macro AUROC on validation.\n"
-    )
-
-
-def _division(split: SplitRecord, data: DataConfig) -> str:
-    lines = [
-        f"Split: {split.described}. No patient is in two splits: validation and test are of patients "
-        "that training has not seen.\n",
-        "| split | images | patients | images_sha256 |",
-        "| --- | ---: | ---: | --- |",
+def _division(run: RunInfo) -> Table:
+    rows = [
+        row(name, part.images, part.patients, f"{part.images_sha256[:12]}…") for name, part in run.split.parts.items()
     ]
-    for name, part in split.parts.items():
-        lines.append(f"| {name} | {part.images:,} | {part.patients:,} | `{part.images_sha256[:12]}…` |")
+    columns = (Column("split"), Column("images"), Column("patients"), Column("images_sha256", prose=True))
+    return Table("", columns, tuple(rows))
+
+
+def _limits(run: RunInfo) -> Iterator[tuple[str, int]]:
+    """Splits of which the recipe used a part of the patients, and how many images that is at most."""
+    data, parts = run.recipe.data, run.split.parts
     for name, most in (("train", data.max_train_images), ("validation", data.max_validation_images)):
-        if most is not None and name in split.parts and most < split.parts[name].images:
-            lines.append(f"\nOf {name}, whole patients with at most {most:,} images were used.")
-    return "\n".join(lines) + "\n"
+        if most is not None and name in parts and most < parts[name].images:
+            yield name, most
 
 
-def _split_section(name: str, split: SplitMetrics, metrics: Metrics) -> str:
-    how = split.interval
-    intervals = (
-        f" In brackets: {how.level:.0%} intervals by {how.method}, {how.resamples:,} resamples." if how else ""
-    )
-    macro = split.macro
-    mean = figure(macro.auroc, macro.auroc_ci, too_few=no_mean(macro))
-    calls = [macro.f1, macro.precision, macro.recall, macro.specificity]
-    lines = [
-        f"### {name.capitalize()}\n",
-        f"{split.images:,} images of {split.patients:,} patients, split: {metrics.split}, {metrics.image_size} px, "
-        f"one view of each image, epoch {metrics.epoch}. Thresholds: {split.thresholds}. "
-        f"Calibration: {split.calibration}.{intervals}\n",
-        "| | positives | AUROC | AUPRC | threshold | F1 | precision | recall | specificity | Brier | ECE |",
-        f"| ---{' | ---:' * 10} |",
-        f"| **mean of {macro.findings} findings** | | **{mean}** | {figure(macro.auprc, macro.auprc_ci)} | | "
-        + " | ".join(figure(value) for value in (*calls, macro.brier, macro.ece))
-        + " |",
-    ]
-    if split.binary is not None:
-        lines.append(_row("normal/abnormal", split.binary))
-    lines += [_row(finding, of) for finding, of in split.findings.items()]
-    lines += [f"\n{_sentence(said)}" for said in about_means(macro)]
-    if split.prior_shift is not None:
-        lines.append(f"\n{_sentence(prior_shift_text(split.prior_shift))}")
-    at = split.binary.decision if split.binary else None
-    if at is not None:
-        lines.append(
-            f"\nNormal/abnormal at {at.threshold:.3f}: {at.true_positives:,} true and {at.false_positives:,} false "
-            f"positives, {at.true_negatives:,} true and {at.false_negatives:,} false negatives."
-        )
-    return "\n".join(lines) + "\n"
-
-
-def _row(name: str, of: FindingMetrics) -> str:
-    at = of.decision
-    calls = [at.threshold, at.f1, at.precision, at.recall, at.specificity] if at else [None] * 5
-    cells = [figure(of.auroc, of.auroc_ci, too_few=of.too_few), figure(of.auprc, of.auprc_ci)]
-    cells += [figure(value) for value in (*calls, of.brier, of.ece)]
-    return f"| {name} | {of.positives:,} | {' | '.join(cells)} |"
-
-
-def _subgroups(attributes: Sequence[Attribute]) -> list[str]:
-    if not attributes:
-        return []
-    lines = [
-        "### Subgroups of test\n",
-        "| | group | images | patients | macro AUROC | AUROC normal/abnormal | gap |",
-        "| --- | --- | ---: | ---: | ---: | ---: | --- |",
-    ]
-    for attribute in attributes:
-        gap = attribute.gap
-        for group in attribute.groups:
-            first = group is attribute.groups[0]
-            said = gap_text(gap) if gap else "–"
-            binary = figure(group.binary_auroc, group.binary_auroc_ci, too_few=group.binary_too_few)
-            lines.append(
-                f"| {attribute.attribute if first else ''} | {group.group} | {group.images:,} | {group.patients:,} | "
-                f"{figure(group.macro_auroc, group.macro_auroc_ci, too_few=group.note)} | "
-                f"{binary} | {said if first else ''} |"
-            )
-    counts = ", ".join(f"{len(attribute.macro_findings)} by {attribute.attribute}" for attribute in attributes)
-    lines.append(
-        f"\nA group's macro AUROC runs over the findings that every compared group has enough cases of: {counts}. "
-        "Groups of too few images or cases are shown without one and not compared."
-    )
-    return ["\n".join(lines) + "\n"]
-
-
-def _published(metrics: Metrics) -> list[str]:
-    test = metrics.splits.get("test")
-    if test is None or not metrics.published:
-        return []
-    lines = [
-        "### LiteratureComparison published figures\n",
-        "| | macro AUROC | split | pixels | how | comparable |",
-        "| --- | ---: | --- | --- | --- | --- |",
-        f"| **this model** | **{figure(test.macro_auroc, test.macro.auroc_ci)}** | {test.images:,} images | "
-        f"{metrics.image_size} | single model | |",
-    ]
-    for row in metrics.published:
-        of = row.published
-        lines.append(
-            f"| [{of.who}]({of.reference}) | {of.auroc:.3f} | {of.split} | {of.size or '–'} | {of.how} | "
-            f"{'yes' if row.comparable else 'no'}: {row.why} |"
-        )
-    return ["\n".join(lines) + "\n"]
-
-
-def _figures(names: Sequence[str]) -> list[str]:
-    if not names:
-        return []
-    pictures = [f"![{name.removesuffix('.svg').replace('-', ' ')} curves]({FIGURES}/{name})\n" for name in names]
-    return ["### Curves\n", *pictures]
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
-
-
-def _use(to: Reference | None, run_id: str) -> str:
-    """How to use the model: out of its repository, or out of its folder where it is in none."""
-    name, revision = (to.repo_id, run_id) if isinstance(to, RepoRef) else (".", None)
-    where = "" if isinstance(to, RepoRef) else "cd FOLDER  # the one that holds this README.md\n"
-    at = f"@{revision}" if revision else ""
-    named = f', revision="{revision}"' if revision else ""
-    return f"""\
-## Use
-
-```bash
-pip install 'chexvision[train]'
-{where}chexvision predict {name}{at} chest.png
-```
-
-```python
-from chexvision import CheXVision
-
-model = CheXVision.from_pretrained("{name}"{named})
-```
-"""
+def _use(to: Reference | None, run_id: str) -> dict[str, str | None]:
+    """How to use the model: from its repository, or from its folder where it is in none."""
+    return {"repository": to.repo_id if isinstance(to, RepoRef) else None, "run_id": run_id}
 
 
 _USE_SECTION = re.compile(r"^## Use\n.*?(?=\n## )", re.DOTALL | re.MULTILINE)
-
-
-def _reproduction(metrics: Metrics, run: RunInfo) -> str:
-    made = run.provenance
-    hardware = run.hardware
-    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
-    source = f"`{made.source_revision}`{' with uncommitted changes' if made.source_dirty else ''}"
-    bundle = f"`{made.bundle_sha256}`" if made.bundle_sha256 else "none, it was not dispatched"
-    return (
-        "## How it was made\n\n"
-        "| | |\n| --- | --- |\n"
-        f"| run | `{made.run_id}` (in a repository, its tag) |\n"
-        f"| source | {source} |\n"
-        f"| bundle sha256 | {bundle} |\n"
-        f"| data | {_data(metrics, run)} |\n"
-        f"| seed | {run.recipe.training.seed} |\n"
-        f"| hardware | {hardware.processes} x {hardware.device}, {hardware.precision} |\n"
-        f"| training | {run.train_seconds:,.0f} s in optimisation steps, {run.started_at} to {run.finished_at} |\n"
-        f"| versions | {versions} |\n\n"
-        "The whole recipe stands in `run.json`, each epoch's figures in `history.json`.\n"
-    )
-
-
-_CITATION = """\
-## Citation
-
-Wang X, Peng Y, Lu L, Lu Z, Bagheri M, Summers RM. ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks
-on Weakly-Supervised Classification and Localization of Common Thorax Diseases. CVPR 2017.
-"""

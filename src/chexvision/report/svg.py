@@ -1,15 +1,16 @@
-"""Small charts as SVG text. Colours are CSS variables with a value of their own, so they also stand alone."""
+"""Small charts as SVG. Colors are CSS variables with a default, so that a chart also works as a file of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 
 from chexvision.metrics.ranking import Floats
 
+_FONT = "system-ui, sans-serif"
 WIDTH, HEIGHT = 236, 206
 _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 10, 24, 34
 
@@ -18,24 +19,93 @@ SOFT = "var(--soft, #667085)"
 GRID = "var(--grid, #e4e7ec)"
 MAIN = "var(--main, #1f6feb)"
 OTHER = "var(--other, #d97706)"
-_FONT = "font-family='system-ui, sans-serif'"
+PAGE = "var(--page, #fff)"
+
+
+def element(tag: str, *content: ET.Element | str, **attributes: str | float) -> ET.Element:
+    """An SVG element.
+
+    Args:
+        tag: its name.
+        content: elements inside of it, or its text.
+        attributes: underscores in names become dashes; numbers are written with at most 2 decimal places.
+    """
+    made = ET.Element(tag)
+    for name, value in attributes.items():
+        made.set(name.replace("_", "-"), value if isinstance(value, str) else f"{round(value, 2):g}")
+    for part in content:
+        if isinstance(part, str):
+            made.text = part
+        else:
+            made.append(part)
+    return made
+
+
+def drawing(width: float, height: float, parts: Iterable[ET.Element], label: str) -> ET.Element:
+    """An ``<svg>`` of `parts`, which works as a file or within HTML or another SVG."""
+    made = element("svg", *parts, xmlns="http://www.w3.org/2000/svg", width=width, height=height, role="img")
+    made.attrib |= {
+        "viewBox": f"0 0 {width:g} {height:g}",
+        "aria-label": label,
+        "font-family": "system-ui, sans-serif",
+    }
+    return made
+
+
+def svg_text(drawn: ET.Element) -> str:
+    """The text of an SVG file, or of inline SVG in HTML."""
+    return ET.tostring(drawn, encoding="unicode")
+
+
+def line(x1: float, y1: float, x2: float, y2: float, color: str = GRID, dashed: bool = False) -> ET.Element:
+    """A straight line."""
+    made = element("line", x1=x1, y1=y1, x2=x2, y2=y2, stroke=color)
+    return _dashed(made) if dashed else made
+
+
+def text(
+    content: str,
+    x: float,
+    y: float,
+    anchor: str = "start",
+    size: float = 9.5,
+    color: str = SOFT,
+    **attributes: str | float,
+) -> ET.Element:
+    """One line of text."""
+    return element("text", content, x=x, y=y, font_size=size, text_anchor=anchor, fill=color, **attributes)
+
+
+def rotated(x: float, y: float, angle: float) -> str:
+    """The ``transform`` that moves (0, 0) to (x, y), rotated by `angle` degrees."""
+    return f"translate({x:g} {y:g}) rotate({angle:g})"
+
+
+def rect(x: float, y: float, width: float, height: float, color: str, **attributes: str | float) -> ET.Element:
+    """A filled rectangle."""
+    return element("rect", x=x, y=y, width=width, height=height, fill=color, **attributes)
+
+
+def dot(x: float, y: float, radius: float, color: str) -> ET.Element:
+    """A filled circle."""
+    return element("circle", cx=x, cy=y, r=radius, fill=color)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A curve: float[N] each way, its colour, and whether points are marked or the area below is filled."""
+    """A curve: float[N] for each axis, its color, and whether points are marked or the area below is filled."""
 
     x: Floats
     y: Floats
-    colour: str = MAIN
+    color: str = MAIN
     dots: bool = False
     filled: bool = False
     dashed: bool = False
 
 
 def chart(
-    title: str,
-    lines: Sequence[Line],
+    heading: str,
+    curves: Sequence[Line],
     *,
     x_label: str,
     y_label: str,
@@ -45,18 +115,18 @@ def chart(
     marker: tuple[float, float] | None = None,
     rule: float | None = None,
     level: float | None = None,
-) -> str:
-    """One chart with both axes from 0.
+) -> ET.Element:
+    """One chart with both axes starting at 0.
 
     Args:
-        title: above it.
-        lines: what to draw, the last on top.
+        heading: above it.
+        curves: the last one is on top.
         x_label: below.
-        y_label: beside.
+        y_label: left of it.
         x_max: right end.
         y_max: upper end.
-        diagonal: draw x = y.
-        marker: a point to ring, such as where the threshold lies.
+        diagonal: show x = y.
+        marker: a point to circle, such as the threshold.
         rule: x of a vertical line.
         level: y of a horizontal dashed line.
     """
@@ -68,59 +138,49 @@ def chart(
             _TOP + inner_height * (1 - min(max(y / y_max, 0), 1)),
         )
 
-    parts = [f"<text x='{_LEFT}' y='14' font-size='11.5' font-weight='600' fill='{INK}'>{escape(title)}</text>"]
+    parts = [text(heading, _LEFT, 14, size=11.5, color=INK, font_weight=600)]
     for share in (0.0, 0.5, 1.0):
         x, y = at(share * x_max, 0)
-        parts.append(_stroke(x, _TOP, x, y, GRID))
-        parts.append(_text(_tick(share * x_max), x, y + 12, "middle"))
+        parts += [line(x, _TOP, x, y), text(f"{share * x_max:.2g}", x, y + 12, "middle")]
         x, y = at(0, share * y_max)
-        parts.append(_stroke(x, y, WIDTH - _RIGHT, y, GRID))
-        parts.append(_text(_tick(share * y_max), x - 5, y + 3, "end"))
+        parts += [line(x, y, WIDTH - _RIGHT, y), text(f"{share * y_max:.2g}", x - 5, y + 3, "end")]
     if diagonal:
         end = min(x_max, y_max)
-        parts.append(_stroke(*at(0, 0), *at(end, end), SOFT, dashed=True))
+        parts.append(line(*at(0, 0), *at(end, end), SOFT, dashed=True))
     if level is not None:
-        parts.append(_stroke(*at(0, level), *at(x_max, level), SOFT, dashed=True))
-    for line in lines:
-        parts.append(_line([at(float(x), float(y)) for x, y in zip(line.x, line.y, strict=True)], line, at(0, 0)[1]))
+        parts.append(line(*at(0, level), *at(x_max, level), SOFT, dashed=True))
+    for curve in curves:
+        points = [at(float(x), float(y)) for x, y in zip(curve.x, curve.y, strict=True)]
+        parts += _curve(points, curve, at(0, 0)[1])
     if rule is not None and rule <= x_max:
-        parts.append(_stroke(*at(rule, 0), *at(rule, y_max), INK))
+        parts.append(line(*at(rule, 0), *at(rule, y_max), INK))
     if marker is not None:
         x, y = at(*marker)
-        parts.append(f"<circle cx='{x:.1f}' cy='{y:.1f}' r='3.5' fill='none' stroke='{INK}' stroke-width='1.5'/>")
-    parts.append(_text(x_label, _LEFT + inner_width / 2, HEIGHT - 6, "middle"))
-    middle = _TOP + inner_height / 2
-    parts.append(
-        f"<text transform='translate(9 {middle:.0f}) rotate(-90)' font-size='9.5' text-anchor='middle' "
-        f"fill='{SOFT}'>{escape(y_label)}</text>"
-    )
-    return _svg(WIDTH, HEIGHT, parts, title)
+        parts.append(element("circle", cx=x, cy=y, r=3.5, fill="none", stroke=INK, stroke_width=1.5))
+    parts.append(text(x_label, _LEFT + inner_width / 2, HEIGHT - 6, "middle"))
+    parts.append(text(y_label, 0, 0, "middle", transform=rotated(9, _TOP + inner_height / 2, -90)))
+    return drawing(WIDTH, HEIGHT, parts, heading)
 
 
-def interval_bar(low: float, value: float, high: float, bottom: float, top: float) -> str:
+def interval_bar(low: float, value: float, high: float, bottom: float, top: float) -> ET.Element:
     """A dot with its interval on a scale from `bottom` to `top`."""
     width, height = 150, 16
 
     def at(x: float) -> float:
         return 4 + (width - 8) * min(max((x - bottom) / (top - bottom), 0), 1)
 
-    parts = [
-        _stroke(4, height / 2, width - 4, height / 2, GRID),
-        f"<line x1='{at(low):.1f}' y1='8' x2='{at(high):.1f}' y2='8' stroke='{MAIN}' stroke-width='3' "
-        "stroke-opacity='0.45' stroke-linecap='round'/>",
-        f"<circle cx='{at(value):.1f}' cy='8' r='3.5' fill='{MAIN}'/>",
-    ]
-    return _svg(width, height, parts, f"{value:.3f}, {low:.3f} to {high:.3f}")
+    interval = element("line", x1=at(low), y1=8, x2=at(high), y2=8, stroke=MAIN, stroke_width=3, stroke_opacity=0.45)
+    interval.set("stroke-linecap", "round")
+    parts = [line(4, 8, width - 4, 8), interval, dot(at(value), 8, 3.5, MAIN)]
+    return drawing(width, height, parts, f"{value:.3f}, {low:.3f} to {high:.3f}")
 
 
-def sheet(charts: Sequence[str], columns: int) -> str:
-    """Charts side by side as one file with a white background."""
-    rows = -(-len(charts) // columns)
-    parts = ["<rect width='100%' height='100%' fill='#ffffff'/>"]
+def sheet(charts: Sequence[ET.Element], columns: int) -> str:
+    """Charts, which this positions in a grid, as one file with a white background."""
+    width, height = columns * WIDTH, -(-len(charts) // columns) * HEIGHT
     for i, one in enumerate(charts):
-        x, y = (i % columns) * WIDTH, (i // columns) * HEIGHT
-        parts.append(one.replace("<svg ", f"<svg x='{x}' y='{y}' width='{WIDTH}' height='{HEIGHT}' ", 1))
-    return _svg(columns * WIDTH, rows * HEIGHT, parts, "charts") + "\n"
+        one.attrib |= {"x": str(i % columns * WIDTH), "y": str(i // columns * HEIGHT)}
+    return svg_text(drawing(width, height, [rect(0, 0, width, height, "#ffffff"), *charts], "charts")) + "\n"
 
 
 def thinned(x: Floats, y: Floats, points: int = 160) -> tuple[Floats, Floats]:
@@ -132,39 +192,21 @@ def thinned(x: Floats, y: Floats, points: int = 160) -> tuple[Floats, Floats]:
     return x[index], y[index]
 
 
-def _line(points: list[tuple[float, float]], line: Line, floor: float) -> str:
+def _curve(points: list[tuple[float, float]], curve: Line, floor: float) -> list[ET.Element]:
     if not points:
-        return ""
+        return []
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     parts = []
-    if line.filled:
+    if curve.filled:
         corners = f"{points[0][0]:.1f},{floor:.1f} {path} {points[-1][0]:.1f},{floor:.1f}"
-        parts.append(f"<polygon points='{corners}' fill='{line.colour}' fill-opacity='0.18'/>")
-    dash = " stroke-dasharray='3 3'" if line.dashed else ""
-    parts.append(
-        f"<polyline points='{path}' fill='none' stroke='{line.colour}' stroke-width='1.8' "
-        f"stroke-linejoin='round'{dash}/>"
+        parts.append(element("polygon", points=corners, fill=curve.color, fill_opacity=0.18))
+    path_line = element(
+        "polyline", points=path, fill="none", stroke=curve.color, stroke_width=1.8, stroke_linejoin="round"
     )
-    if line.dots:
-        parts += [f"<circle cx='{x:.1f}' cy='{y:.1f}' r='2.4' fill='{line.colour}'/>" for x, y in points]
-    return "".join(parts)
+    parts.append(_dashed(path_line) if curve.dashed else path_line)
+    return parts + [dot(x, y, 2.4, curve.color) for x, y in points if curve.dots]
 
 
-def _svg(width: int, height: int, parts: Sequence[str], label: str) -> str:
-    return (
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' role='img' "
-        f"aria-label='{escape(label, quote=True)}' {_FONT}>{''.join(parts)}</svg>"
-    )
-
-
-def _stroke(x1: float, y1: float, x2: float, y2: float, colour: str, dashed: bool = False) -> str:
-    dash = " stroke-dasharray='3 3'" if dashed else ""
-    return f"<line x1='{x1:.1f}' y1='{y1:.1f}' x2='{x2:.1f}' y2='{y2:.1f}' stroke='{colour}'{dash}/>"
-
-
-def _text(text: str, x: float, y: float, anchor: str) -> str:
-    return f"<text x='{x:.1f}' y='{y:.1f}' font-size='9.5' text-anchor='{anchor}' fill='{SOFT}'>{escape(text)}</text>"
-
-
-def _tick(value: float) -> str:
-    return f"{value:.2g}"
+def _dashed(of: ET.Element) -> ET.Element:
+    of.set("stroke-dasharray", "3 3")
+    return of

@@ -1,22 +1,50 @@
-"""Figures in words, the same in a terminal, a report and a model card."""
+"""Numbers and sentences, the same in a terminal, a report and a model card."""
 
 from __future__ import annotations
 
 from statistics import median
 
 from chexvision.labels import ABNORMAL
-from chexvision.metrics.records import CI, MIN_CASES, Gap, MacroMetrics, PriorShift
+from chexvision.metrics.catalog import METRICS
+from chexvision.metrics.estimate import Estimate
+from chexvision.metrics.records import MIN_CASES, Gap, MacroMetrics, PriorShift
 
 
-def figure(
-    value: float | None, ci: CI = None, digits: int = 3, sign: bool = False, too_few: str | None = None
+def number(
+    of: Estimate | float | None,
+    *,
+    digits: int = 3,
+    signed: bool = False,
+    missing: str | None = None,
+    interval: bool = True,
 ) -> str:
-    """A figure with its interval, such as ``0.841 (0.832–0.850)``; "too few" or a dash where there is none."""
+    """A count, or a measurement with its interval, such as ``0.841 (0.832–0.850)``.
+
+    Args:
+        of: an int gets thousands separators, anything else decimal places.
+        digits: decimal places.
+        signed: whether positive values get a plus sign.
+        missing: why there is no value; it reads "too few" then, and a dash without a reason.
+        interval: whether to show the interval of an estimate.
+    """
+    value, ends = (of.value, of.interval) if isinstance(of, Estimate) else (of, None)
     if value is None:
-        return "–" if too_few is None else "too few"
-    form = f"{'+' if sign else ''}.{digits}f"
-    between = " to " if sign else "–"
-    return f"{value:{form}}" + (f" ({ci[0]:{form}}{between}{ci[1]:{form}})" if ci else "")
+        return "–" if missing is None else "too few"
+    if isinstance(value, int):
+        return f"{value:,}"
+    form = f"{'+' if signed else ''}.{digits}f"
+    to = " to " if signed else "–"
+    return f"{value:{form}}" + (f" ({ends[0]:{form}}{to}{ends[1]:{form}})" if ends and interval else "")
+
+
+def output_name(name: str) -> str:
+    """The name of an output in tables and charts."""
+    return "normal/abnormal" if name == ABNORMAL else name
+
+
+def sentence(text: str) -> str:
+    """`text` with a capital and a full stop."""
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def p_text(value: float | None) -> str:
@@ -41,16 +69,17 @@ def about_means(macro: MacroMetrics) -> list[str]:
     """What a reader must know of the means: findings that they do not run over."""
     said = [left_out(macro)] if macro.left_out else []
     if macro.fewer:
-        counts = ", ".join(f"{name.replace('f1', 'F1')} {n}" for name, n in macro.fewer.items())
+        counts = ", ".join(
+            f"{METRICS[name].title if name in METRICS else name} {n}" for name, n in macro.fewer.items()
+        )
         said.append(f"means over the findings that have the figure: {counts} of {macro.findings}")
     return said
 
 
 def gap_text(gap: Gap) -> str:
     """The gap between two groups, and what its interval and p-value are."""
-    return (
-        f"{gap.best} minus {gap.worst}: {figure(gap.difference, gap.difference_ci, sign=True)}, p = "
-        f"{p_text(gap.p_value)}" + (f", both adjusted for the {gap.pairs} pairs of groups" if gap.pairs > 1 else "")
+    return f"{gap.best} minus {gap.worst}: {number(gap.difference, signed=True)}, p = {p_text(gap.p_value)}" + (
+        f", both adjusted for the {gap.pairs} pairs of groups" if gap.pairs > 1 else ""
     )
 
 

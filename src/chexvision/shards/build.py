@@ -17,7 +17,7 @@ from chexvision import __version__
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import sha256_of
 from chexvision.files.atomic_folder import atomic_folder
-from chexvision.labels import format_labels, parse_labels
+from chexvision.labels import NIH
 from chexvision.nih.metadata import Entry, read_metadata
 from chexvision.nih.sources import Found, Index, find_images, read_images
 from chexvision.parallel import in_rank_order, map_in_order
@@ -39,13 +39,8 @@ from chexvision.shards.manifest import (
     write_manifest,
 )
 from chexvision.shards.schema import SPLITS, Row
-from chexvision.shards.split import (
-    find_official_lists,
-    read_split_table,
-    split_by_patient,
-    split_officially,
-)
-from chexvision.shards.writer import Finished, ShardWriter
+from chexvision.shards.split import split_for_build
+from chexvision.shards.writer import Finished, ShardWriter, WriterOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,42 +58,42 @@ class BuildOptions:
 
 
 class Stopped(ChexError):
-    """A build was asked to end early; the shards that are finished are kept."""
+    """A build was stopped early; its finished shards are kept."""
 
 
 class BuildSession(Protocol):
-    """Who is told how far a build is, and may end it early."""
+    """Receives the progress of a build, and may stop it early."""
 
     def should_stop(self) -> bool:
-        """Asked at each image."""
+        """Called at each image."""
 
     def begins(self, images: int, ledger: Ledger) -> None:
-        """`images` are to be done in all, those of `ledger` are."""
+        """Of `images` in all, those of `ledger` are done."""
 
     def finished(self, ledger: Ledger) -> None:
-        """The last one of its shards is closed and lies in the folder of the unfinished build."""
+        """The last shard of `ledger` is closed; it is in the folder of the unfinished build."""
 
 
 def build_shards(
     images: list[Path], metadata: Path, out: Path, options: BuildOptions, session: BuildSession | None = None
 ) -> Manifest:
-    """Build the shard folder `out`; equal inputs and options give equal bytes, whatever the workers.
+    """Build the shard folder `out`; equal inputs and options give equal bytes for any number of workers.
 
-    Images that cannot be used are named on stderr and in the manifest.
+    Images that cannot be used are listed in the manifest.
 
     Args:
         images: folders in the release's layout, or archives.
         metadata: ``Data_Entry_2017*.csv``, plain or .gz.
         out: the folder to make.
         options: everything else.
-        session: where there is one, finished shards are kept in the folder ``OUT.partial`` if the build is cut,
-            and another call with the same libraries goes on behind them; the bytes are the same. A finished `out`
+        session: with one, finished shards are kept in the folder ``OUT.partial`` if the build is interrupted,
+            and another call with the same libraries continues after them; the bytes are the same. A finished `out`
             is returned as it is.
 
     Raises:
-        UsageError: an input is missing or not what it should be, or `out` may not be replaced.
+        UsageError: an input is missing or not valid, or `out` may not be replaced.
         ChexError: too many images are bad, an archive is damaged, or the disk is full. Without a session
-            nothing is left.
+            no files are left.
         Stopped: the session asked for it.
     """
     if session is None:
@@ -106,7 +101,9 @@ def build_shards(
     entries = read_metadata(metadata)
     index = find_images(images)
     total = len(index.images) + len(index.duplicates)
-    rule, table = _choose_split(images, metadata, options, _patients(index, entries))
+    patients = {entries[found.name].patient_id for found in index.images if found.name in entries}
+    folders = [folder for place in (*images, metadata) for folder in (place, place.parent)]
+    rule, table = split_for_build(options.split, options.seed, folders, patients)
     usable, bad = _sort_out(index, entries, table)
     unusable = len(bad)
     _check_bad(bad, total, options.max_bad)
@@ -115,7 +112,7 @@ def build_shards(
     if built is not None:
         made = (built.source, built.split, built.size, built.encoding, built.images + len(built.bad))
         if made != (source, rule, options.size, options.encoding, total):
-            raise UsageError(f"{out} holds shards of other images or options; name another folder to work in")
+            raise UsageError(f"{out} contains shards of other images or options; name another folder to work in")
         return built
     needed = expected_bytes(len(usable), options.size, options.encoding)
     check = partial(check_replaceable, out, overwrite=options.overwrite)
@@ -151,30 +148,7 @@ class _Item:
     found: Found
     entry: Entry
     split: str
-
-
-def _choose_split(
-    places: list[Path], metadata: Path, options: BuildOptions, patients: set[int]
-) -> tuple[SplitRule, dict[int, str]]:
-    lists = find_official_lists([folder for place in (*places, metadata) for folder in (place, place.parent)])
-    name = options.split or ("official" if lists else "patient")
-    if name == "patient":
-        return SplitRule(name, options.seed), split_by_patient(patients, options.seed)
-    if name == "official":
-        if lists is None:
-            raise UsageError(
-                "--split official needs train_val_list.txt and test_list.txt beside the images; "
-                "put them there or choose --split patient"
-            )
-        return SplitRule(name, options.seed, sha256_of(*lists)), split_officially(*lists, options.seed)
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise UsageError(f"--split {name!r} is neither 'official' nor 'patient' nor a file with patient_id,split")
-    return SplitRule(path.name, options.seed, sha256_of(path)), read_split_table(path)
-
-
-def _patients(index: Index, entries: dict[str, Entry]) -> set[int]:
-    return {entries[found.name].patient_id for found in index.images if found.name in entries}
+    labels: tuple[float, ...]  # `LabelSpace.values`
 
 
 def _sort_out(index: Index, entries: dict[str, Entry], table: dict[int, str]) -> tuple[list[_Item], list[BadImage]]:
@@ -188,12 +162,16 @@ def _sort_out(index: Index, entries: dict[str, Entry], table: dict[int, str]) ->
         entry = entries.get(found.name)
         if entry is None:
             bad.append(BadImage(_text(found.name), "unlabelled: not in the metadata"))
-        elif problem := _label_problem(entry.labels):
-            bad.append(BadImage(found.name, problem))
-        elif entry.patient_id not in table:
+            continue
+        try:
+            labels = NIH.values(entry.labels)
+        except ValueError as error:
+            bad.append(BadImage(found.name, str(error) if entry.labels else "unlabelled: its labels are empty"))
+            continue
+        if entry.patient_id not in table:
             bad.append(BadImage(found.name, f"patient {entry.patient_id} is in no split"))
         else:
-            usable.append(_Item(found, entry, table[entry.patient_id]))
+            usable.append(_Item(found, entry, table[entry.patient_id], labels))
     return usable, bad
 
 
@@ -204,13 +182,13 @@ def _impossible_ages(usable: list[_Item], undecoded: list[BadImage]) -> tuple[Im
 
 
 def _text(name: str) -> str:
-    """A file name as UTF-8 can hold it; Python reads bytes that are none as surrogates."""
+    """A file name as UTF-8; Python reads bytes that are not UTF-8 as surrogates."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _key(source: Source, rule: SplitRule, usable: list[_Item], options: BuildOptions) -> str:
-    """Names all that decides on the shards' bytes, the pixels apart."""
-    decides = [
+    """A digest of everything that determines the shards' bytes, except the pixels."""
+    determining = [
         FORMAT,
         [__version__, pa.__version__, cv2.__version__],
         asdict(source),
@@ -218,7 +196,7 @@ def _key(source: Source, rule: SplitRule, usable: list[_Item], options: BuildOpt
         [options.size, options.encoding, options.shard_bytes],
         sorted((item.found.name, item.split) for item in usable),
     ]
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
 
 
 def _write_shards(
@@ -230,7 +208,7 @@ def _write_shards(
     options: BuildOptions,
     session: BuildSession | None,
 ) -> tuple[tuple[ShardEntry, ...], dict[str, SplitCounts]]:
-    """Write what `folder` lacks, adding images that cannot be used to `bad`."""
+    """Write the shards that `folder` lacks, adding images that cannot be used to `bad`."""
     ledger = open_ledger(folder, key)
     last, left_out = ledger.last, list(ledger.left_out)
     done = [item for item in usable if item.split in last and item.found.name <= last[item.split]]
@@ -249,13 +227,13 @@ def _write_shards(
         session.begins(len(usable), ledger)
     shards = {split: ledger.of(split) for split in SPLITS}
     with (
-        ShardWriter(folder, options.shard_bytes, shards, on_finished) as writer,
+        ShardWriter(folder, WriterOptions(options.shard_bytes, on_finished=on_finished), shards) as writer,
         Progress("building", len(usable), "images", len(done)) as progress,
     ):
         unusable = {one.image.name for one in left_out}
         for item in done:
             if item.found.name not in unusable:
-                writer.count(item.split, item.entry.patient_id, item.entry.labels)
+                writer.count(item.split, item.entry.patient_id, item.labels)
         for item, outcome in _encoded(rest, options, folder / "spill"):
             if session is not None and session.should_stop():
                 raise Stopped(f"the build was stopped; {ledger.rows:,} images are in finished shards")
@@ -269,16 +247,6 @@ def _write_shards(
         return writer.close()
 
 
-def _label_problem(labels: str) -> str | None:
-    if not labels:
-        return "unlabelled: its labels are empty"
-    try:
-        parse_labels(labels)
-    except ValueError as error:
-        return str(error)
-    return None
-
-
 def _check_bad(bad: list[BadImage], total: int, max_bad: float) -> None:
     if len(bad) <= max_bad * total:
         return
@@ -290,7 +258,7 @@ def _check_bad(bad: list[BadImage], total: int, max_bad: float) -> None:
 
 
 def _encoded(items: list[_Item], options: BuildOptions, spill: Path) -> Iterator[tuple[_Item, Row | BadImage]]:
-    """Decode, average and encode on all workers; results come by file name."""
+    """Decode, average and encode on all workers; results are ordered by file name."""
     by_name = sorted(items, key=lambda item: item.found.name)
     ranked = {item.found: (rank, item) for rank, item in enumerate(by_name)}
     sources = ((*ranked[found], load) for found, load in read_images([item.found for item in items]))
@@ -306,7 +274,7 @@ def _encoded(items: list[_Item], options: BuildOptions, spill: Path) -> Iterator
                 Row(
                     image=data,
                     filename=name,
-                    labels=format_labels(parse_labels(entry.labels)),
+                    labels="|".join(NIH.named(item.labels)),
                     patient_id=entry.patient_id,
                     age=entry.age,
                     sex=entry.sex,

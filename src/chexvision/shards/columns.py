@@ -1,12 +1,13 @@
-"""The columns of a shard that others may have made, read and checked."""
+"""The columns of a shard, which may be untrusted, read and checked."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,24 +15,26 @@ from pyarrow import types
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import regular_size
-from chexvision.shards.manifest import Manifest, read_manifest
-from chexvision.shards.schema import COLUMNS, NEEDED_COLUMNS
+from chexvision.labels import LabelSpace
+from chexvision.shards.manifest import Manifest, label_space_of, read_manifest
+from chexvision.shards.schema import LABEL_COLUMNS, NEEDED_COLUMNS, columns_of
 
+_COLUMNS = columns_of(open_labels=True)
 _NEVER_NULL = ("filename", "labels")
 
 
 class BadShard(ChexError):
-    """A shard is not what it must be; the message begins with its name."""
+    """A shard is not valid; the message begins with its name."""
 
 
 def read_columns(source: Path | IO[bytes], columns: Sequence[str], name: str) -> tuple[pa.Schema, pa.Table]:
     """The schema of a shard, and those of the named columns that it has.
 
     Whatever the shard's own types, texts come as strings and `patient_id` as int64. File names and labels are
-    nowhere null.
+    never null.
 
     Args:
-        source: a file, or what reads one by ranges. Its own errors, such as a network's, come through.
+        source: a file, or an object that reads one by ranges. Its own errors, such as a network's, propagate.
         columns: which.
         name: of the shard, for messages.
 
@@ -45,13 +48,19 @@ def read_columns(source: Path | IO[bytes], columns: Sequence[str], name: str) ->
         if not file.metadata.num_rows:
             raise BadShard(f"{name} has no rows; build or fetch it again")
         table = file.read(columns=[column for column in columns if column in schema.names])
-        kinds = {column: kind for column, kind in COLUMNS if kind == pa.string() or column == "patient_id"}
+        kinds = {column: kind for column, kind in _COLUMNS if kind == pa.string() or column == "patient_id"}
         table = table.cast(pa.schema([(field.name, kinds.get(field.name, field.type)) for field in table.schema]))
         table.validate(full=True)  # texts are UTF-8
     for column in _NEVER_NULL:
         if column in table.column_names and (nulls := table.column(column).null_count):
             raise BadShard(f"{name} has {nulls:,} rows without a value in column {column!r}; build it again")
     return schema, table
+
+
+def label_texts(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+    """The texts of each row's labels as arguments of `LabelSpace.values`."""
+    columns = [table.column(name).to_pylist() if name in table.column_names else None for name in LABEL_COLUMNS]
+    return zip(*(column or repeat(None, table.num_rows) for column in columns), strict=True)
 
 
 def encoded_images(column: pa.Array) -> pa.Array:
@@ -61,7 +70,7 @@ def encoded_images(column: pa.Array) -> pa.Array:
 
 @contextmanager
 def opened_shard(source: Path | IO[bytes], name: str, buffer_size: int = 0) -> Iterator[pq.ParquetFile]:
-    """A Parquet file; what Arrow says of its content in the block is raised as `BadShard`.
+    """A Parquet file; Arrow's errors about its content in the block are raised as `BadShard`.
 
     Args:
         source: see `read_columns`, as is `name`.
@@ -71,7 +80,7 @@ def opened_shard(source: Path | IO[bytes], name: str, buffer_size: int = 0) -> I
     try:
         if isinstance(source, Path):
             regular_size(source)
-        # Not read_table, which takes longer to import what is not needed here than to read a shard.
+        # Not read_table: importing what it needs takes longer than reading a shard.
         with pq.ParquetFile(source, pre_buffer=not buffer_size, buffer_size=buffer_size) as file:
             yield file
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -86,14 +95,14 @@ def check_types(schema: pa.Schema, shard: str) -> None:
     for name in NEEDED_COLUMNS:
         if name not in schema.names:
             raise BadShard(f"{shard} has no column {name!r}; shards need {', '.join(NEEDED_COLUMNS)}")
-    for name, kind in COLUMNS:
+    for name, kind in _COLUMNS:
         if schema.names.count(name) > 1:
             raise BadShard(f"{shard} has several columns {name!r}")
         if name not in schema.names:
             continue
         found = schema.field(name).type
-        holds, expected = _EXPECTED.get(name, _TEXT if kind == pa.string() else _NUMBER)
-        if not holds(found):
+        is_valid, expected = _EXPECTED.get(name, _TEXT if kind == pa.string() else _NUMBER)
+        if not is_valid(found):
             raise BadShard(f"{shard} has {found} in column {name!r}, expected {expected}")
 
 
@@ -120,13 +129,13 @@ _TEXT = (_is_text, "text")
 _NUMBER = (_is_number, "a number")
 _EXPECTED: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "image": (_is_image, "bytes of PNG or JPEG, or a struct with them"),
-    "patient_id": (types.is_integer, "a whole number"),
+    "patient_id": (types.is_integer, "an integer"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ShardPlace:
-    """A set of shards in a folder or on the Hub, whole or not.
+    """A set of shards in a folder or on the Hub, complete or not.
 
     Args:
         name: the folder, or ``USER/NAME@sha``.
@@ -142,12 +151,17 @@ class ShardPlace:
     read: Callable[[str, Sequence[str]], tuple[pa.Schema, pa.Table]]
     readers: int
 
+    @property
+    def label_space(self) -> LabelSpace:
+        """The label set."""
+        return label_space_of(self.manifest)
+
 
 def folder_place(folder: Path) -> ShardPlace:
     """The shards in a folder.
 
     Raises:
-        UsageError: there is no such folder.
+        UsageError: the folder does not exist.
         ChexError: the manifest cannot be read.
     """
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""What a set of shards holds, split by split, read from its columns and never from its images."""
+"""The contents of a set of shards, by split, read from its columns and never from its images."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from chexvision.errors import ChexError
-from chexvision.labels import FINDINGS, NO_FINDING, parse_labels
+from chexvision.labels import LabelCounts, LabelSpace
 from chexvision.parallel import map_in_order
-from chexvision.shards.columns import ShardPlace
-from chexvision.shards.schema import group_shards, patient_of
+from chexvision.shards.columns import ShardPlace, label_texts
+from chexvision.shards.schema import LABEL_COLUMNS, group_shards, patient_of
 from chexvision.shards.split import shared_patients
 
-_COLUMNS = ("filename", "labels", "patient_id", "age", "sex", "view")
+_COLUMNS = ("filename", *LABEL_COLUMNS, "patient_id", "age", "sex", "view")
 UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Ages:
-    """Years of age at the time of the picture, over the images where it is known; null where it is of none."""
+    """Years of age at the time of the image, over the images whose age is known; null if none is."""
 
     known: int
     minimum: int | None
@@ -43,7 +43,8 @@ class SplitInfo:
         patients: how many different ones.
         shards: Parquet files.
         bytes: of all of them.
-        findings: images that show each finding, and "No Finding".
+        findings: images on which each finding is present, and normal ones.
+        open_labels: images with an uncertain or unknown label, of the findings that have any.
         ages: of the images.
         sexes: images by "F", "M" or "unknown".
         views: images by "PA", "AP" or "unknown".
@@ -54,6 +55,7 @@ class SplitInfo:
     shards: int
     bytes: int
     findings: dict[str, int]
+    open_labels: dict[str, int]
     ages: Ages
     sexes: dict[str, int]
     views: dict[str, int]
@@ -78,12 +80,12 @@ class SharedInfo:
 
 @dataclass(frozen=True, slots=True)
 class SetInfo:
-    """A set of shards: its name, what its manifest says of its making, its splits and the patients they share."""
+    """A set of shards: its name, how it was made (from its manifest), its splits and the patients they share."""
 
     name: str
     size: int | None  # side of an image in pixels; null without a manifest
     encoding: str | None
-    kind: str | None  # "radiographs" or "drawn"
+    kind: str | None  # "radiographs" or "synthetic"
     split_rule: str | None
     splits: dict[str, SplitInfo]
     shared: tuple[SharedInfo, ...]
@@ -112,7 +114,9 @@ def describe(place: ShardPlace) -> SetInfo:
         of_split = {split: [tables[path] for path in shards] for split, shards in grouped.items()}
         patients = {split: _patients(found) for split, found in of_split.items()}
         splits = {
-            split: _split_info(of_split[split], patients[split], sum(place.sizes[path] for path in shards))
+            split: _split_info(
+                place.label_space, of_split[split], patients[split], sum(place.sizes[path] for path in shards)
+            )
             for split, shards in grouped.items()
         }
     except ValueError as error:
@@ -132,31 +136,29 @@ def describe(place: ShardPlace) -> SetInfo:
 
 
 def _patients(tables: list[pa.Table]) -> NDArray[np.int64]:
-    """The patient of each image, by the file name where its shard does not say."""
+    """The patient of each image, from the file name where its shard has no such column."""
     known: list[int | None] = []
     for table in tables:
-        said = "patient_id" in table.column_names
-        column = table.column("patient_id" if said else "filename").to_pylist()
-        known += column if said else [patient_of(name) for name in column]
+        given = "patient_id" in table.column_names
+        column = table.column("patient_id" if given else "filename").to_pylist()
+        known += column if given else [patient_of(name) for name in column]
     if None in known:
-        raise ValueError(
-            f"{known.count(None):,} images have no patient_id; nobody can tell whether splits share them"
-        )
+        raise ValueError(f"{known.count(None):,} images have no patient_id; whether splits share patients is unknown")
     return np.array(known, np.int64)
 
 
-def _split_info(tables: list[pa.Table], patients: NDArray[np.int64], size: int) -> SplitInfo:
+def _split_info(space: LabelSpace, tables: list[pa.Table], patients: NDArray[np.int64], size: int) -> SplitInfo:
     names = _column(tables, "filename")
-    findings: Counter[str] = Counter()
-    for labels, images in Counter(_column(tables, "labels")).items():
-        for finding in parse_labels(labels) or (NO_FINDING,):
-            findings[finding] += images
+    counts = LabelCounts(space)
+    for texts, images in Counter(texts for table in tables for texts in label_texts(table)).items():
+        counts.add(space.values(*texts), images)
     return SplitInfo(
         images=len(names),
         patients=len(np.unique(patients)),
         shards=len(tables),
         bytes=size,
-        findings={name: findings[name] for name in (*FINDINGS, NO_FINDING)},
+        findings=counts.findings,
+        open_labels=counts.open_labels,
         ages=_ages([age for age in _column(tables, "age") if age is not None and math.isfinite(age)]),
         sexes=_counted(_column(tables, "sex"), ("F", "M"), len(names)),
         views=_counted(_column(tables, "view"), ("PA", "AP"), len(names)),
@@ -164,7 +166,7 @@ def _split_info(tables: list[pa.Table], patients: NDArray[np.int64], size: int) 
 
 
 def _column(tables: list[pa.Table], name: str) -> list[Any]:
-    """A column's values over all shards; none where shards of another maker lack it."""
+    """A column's values over all shards; nothing of shards that lack it."""
     return [value for table in tables if name in table.column_names for value in table.column(name).to_pylist()]
 
 
@@ -182,25 +184,29 @@ def _counted(values: Iterable[str | None], known: tuple[str, ...], images: int) 
 
 
 def lines(info: SetInfo) -> list[str]:
-    """The same as a table to read, one column a split."""
+    """The same as a table to read, one column per split."""
     made = [f"{info.size}² {info.encoding}, {info.kind}, split {info.split_rule}"] if info.size else []
     splits = list(info.splits.values())
     rows: list[tuple[str, list[str]]] = [("", list(info.splits))]
     rows.append(("images", [f"{split.images:,}" for split in splits]))
     rows.append(("patients", [f"{split.patients:,}" for split in splits]))
     rows.append(("shards", [f"{split.shards} ({split.bytes / 10**6:,.1f} MB)" for split in splits]))
-    for finding in (*FINDINGS, NO_FINDING):
+    for finding in splits[0].findings:
         rows.append((finding, [_share(split.findings[finding], split.images) for split in splits]))
+    for finding in splits[0].findings:
+        if any(finding in split.open_labels for split in splits):
+            cells = [_share(split.open_labels.get(finding, 0), split.images) for split in splits]
+            rows.append((f"{finding} uncertain or unknown", cells))
     rows.append(("age", [_age_text(split.ages) for split in splits]))
     for field in ("sexes", "views"):
         for value in getattr(splits[0], field):
             cells = [_share(getattr(split, field)[value], split.images) for split in splits]
             rows.append((f"{'sex' if field == 'sexes' else 'view'} {value}", cells))
-    return [info.name, *made, "", *_aligned(rows), "", *_shared_lines(info)]
+    return [info.name, *made, "", *aligned(rows), "", *_shared_lines(info)]
 
 
 def _shared_lines(info: SetInfo) -> list[str]:
-    """Which splits share patients, and what to do about it."""
+    """Which splits share patients, and how to divide them instead."""
     if not info.shared:
         return ["no patient is in two splits"]
     lines = [
@@ -211,15 +217,16 @@ def _shared_lines(info: SetInfo) -> list[str]:
     return [*lines, "to train on them, divide them by patient: data.split=official (the default), chexnet or patient"]
 
 
-def _share(part: int, whole: int) -> str:
-    return f"{part:,} ({100 * part / max(whole, 1):.1f} %)"
+def _share(part: int, total: int) -> str:
+    return f"{part:,} ({100 * part / max(total, 1):.1f} %)"
 
 
 def _age_text(ages: Ages) -> str:
     return f"{ages.minimum}–{ages.maximum}, median {ages.median:g}" if ages.known else UNKNOWN
 
 
-def _aligned(rows: list[tuple[str, list[str]]]) -> list[str]:
+def aligned(rows: list[tuple[str, list[str]]]) -> list[str]:
+    """A table of text, a line per row, from its first cell and its others, which are aligned to the right."""
     first = max(len(head) for head, _ in rows)
     widths = [max(len(cells[column]) for _, cells in rows) for column in range(len(rows[0][1]))]
     return [

@@ -1,4 +1,4 @@
-"""The shards of an unfinished build that are finished, so that a build that was cut goes on behind them."""
+"""The finished shards of an unfinished build, so that an interrupted build continues after them."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Ledger:
     """``finished.json``.
 
     Args:
-        key: SHA-256 of all that decides on the bytes; a build with another one has no use for these shards.
+        key: SHA-256 of everything that determines the bytes; a build with another key cannot use these shards.
         finished: closed shards, those of a split in order.
-        left_out: images that were met and could not be used.
+        left_out: images so far that could not be used.
     """
 
     key: str
@@ -48,7 +48,7 @@ class Ledger:
 
     @property
     def last(self) -> dict[str, str]:
-        """By split, the name of the last image that is done with; images come by name."""
+        """By split, the name of the last image that is done; images are ordered by name."""
         return {one.shard.split: one.last for one in self.finished}
 
     def save(self, folder: Path) -> None:
@@ -60,16 +60,16 @@ _LEDGER = TypeAdapter(Ledger)
 
 
 def open_ledger(folder: Path, key: str) -> Ledger:
-    """The ledger in `folder`, as far as its shards are whole; every other file in the folder is deleted.
+    """The ledger in `folder` with the shards that are intact; every other file in the folder is deleted.
 
     Args:
         folder: of the unfinished build.
-        key: of the build that is to go on.
+        key: of the build that continues.
     """
     found = _read(folder)
     ledger = found if found is not None and found.key == key else Ledger(key)
-    whole = [one for split in SPLITS for one in _whole(folder, ledger.of(split))]
-    ledger = replace(ledger, finished=tuple(whole))
+    intact = [one for split in SPLITS for one in _intact(folder, ledger.of(split))]
+    ledger = replace(ledger, finished=tuple(intact))
     last = ledger.last
     known = tuple(one for one in ledger.left_out if one.split in last and one.image.name <= last[one.split])
     ledger = replace(ledger, left_out=known)
@@ -83,7 +83,7 @@ def open_ledger(folder: Path, key: str) -> Ledger:
 
 
 def kept_files(folder: Path) -> list[Path]:
-    """The ledger in `folder` and the shards that it names; none where there is no ledger."""
+    """The ledger in `folder` and the shards that it names; none without a ledger."""
     ledger = _read(folder)
     if ledger is None:
         return []
@@ -99,13 +99,15 @@ def _read(folder: Path) -> Ledger | None:
         return None
 
 
-def _whole(folder: Path, shards: tuple[Finished, ...]) -> tuple[Finished, ...]:
-    """Those before the first one that is not there, or not as it was written."""
+def _intact(folder: Path, shards: tuple[Finished, ...]) -> tuple[Finished, ...]:
+    """The shards before the first one that is missing or differs from what was written."""
     for index, one in enumerate(shards):
         path = folder / one.shard.path
         if one.shard.path != unfinished_name(one.shard.split, index):
             return shards[:index]
-        for renamed in path.parent.glob(f"{path.stem}-of-*.parquet"):  # the build was cut in its last moments
+        for renamed in path.parent.glob(
+            f"{path.stem}-of-*.parquet"
+        ):  # the build was interrupted while it renamed them
             renamed.rename(path)
         if not path.is_file() or path.stat().st_size != one.shard.bytes or sha256_of(path) != one.shard.sha256:
             return shards[:index]

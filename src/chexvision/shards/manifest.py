@@ -1,25 +1,26 @@
-"""`manifest.json`: what a shard folder holds, by whom it was made and from what, without any time or path."""
+"""`manifest.json`: what a shard folder contains, which version made it and from what, without any time or path."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import read_regular
+from chexvision.labels import NIH, LabelSpace
 
 MANIFEST_NAME = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 
 Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """A file beside the shards, such as ``boxes.csv``."""
+    """A file next to the shards, such as ``boxes.csv``."""
 
     path: str  # relative to the folder
     sha256: str
@@ -39,29 +40,34 @@ class ShardEntry:
 
 @dataclass(frozen=True, slots=True)
 class SplitCounts:
-    """What a split holds."""
+    """The contents of a split."""
 
     images: Count
     patients: Count
-    findings: dict[str, int]  # images that show each finding, and "No Finding"
+    findings: dict[str, int]  # images on which each finding is present, and normal ones
+    open_labels: dict[str, int] = field(default_factory=dict)  # of each finding, if any: uncertain or unknown
+
+
+def _current_kind(kind: object) -> object:
+    return "synthetic" if kind == "drawn" else kind  # as format 1 has it
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What the shards were made from: radiographs with their metadata, or a drawing seed."""
+    """What the shards were made from: radiographs with their metadata, or a seed."""
 
-    kind: Literal["radiographs", "drawn"]
+    kind: Annotated[Literal["radiographs", "synthetic"], BeforeValidator(_current_kind)]
     metadata: str | None = None  # name of the metadata file
     metadata_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SplitRule:
-    """How patients came to their splits."""
+    """How patients were assigned to splits."""
 
     name: str  # "official", "patient" or a table's file name
     seed: int
-    sha256: str | None = None  # of the table, or of the release's two lists one after the other
+    sha256: str | None = None  # of the table, or of the release's two lists, concatenated
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +80,7 @@ class BadImage:
 
 @dataclass(frozen=True, order=True, slots=True)
 class ImpossibleAge:
-    """An age that nobody can have, as the metadata has it, such as ``411Y`` in the 2017 edition."""
+    """An age that no person can have, as the metadata has it, such as ``411Y`` in the 2017 edition."""
 
     name: str  # of the image
     age: str
@@ -82,7 +88,7 @@ class ImpossibleAge:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """All of `manifest.json`."""
+    """The content of `manifest.json`."""
 
     format: int
     chexvision: str  # the version that made it
@@ -95,6 +101,12 @@ class Manifest:
     files: tuple[FileEntry, ...]
     bad: tuple[BadImage, ...]
     impossible_ages: tuple[ImpossibleAge, ...] = ()  # of images in the shards, where their age is null
+    label_space: LabelSpace = NIH
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the images are synthetic, not taken of patients."""
+        return self.source.kind == "synthetic"
 
     @property
     def images(self) -> int:
@@ -103,7 +115,7 @@ class Manifest:
 
     @property
     def all_files(self) -> tuple[FileEntry | ShardEntry, ...]:
-        """Everything whose hash is known."""
+        """Every file whose hash is known."""
         return (*self.shards, *self.files)
 
 
@@ -117,8 +129,13 @@ _HEAD = TypeAdapter(_Head)
 _LARGEST = 2**28  # bytes
 
 
+def label_space_of(manifest: Manifest | None) -> LabelSpace:
+    """The label set of shards; those without a manifest are of NIH ChestX-ray14."""
+    return NIH if manifest is None else manifest.label_space
+
+
 def difference(entry: FileEntry | ShardEntry, size: int, sha256: str | None) -> str | None:
-    """What a file has that `entry` does not say; None where it is the same."""
+    """How a file differs from `entry`; None where it is the same."""
     if size != entry.bytes:
         return f"{entry.path} has {size} bytes, expected {entry.bytes}"
     if sha256 != entry.sha256:
@@ -132,10 +149,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a shard folder, or None where it has none.
+    """The manifest of a shard folder, of this or the earlier format, or None where it has none.
 
     Raises:
-        ChexError: the file is there and is not a manifest that this version reads.
+        ChexError: the file exists and is not a manifest that this version reads.
     """
     path = folder / MANIFEST_NAME
     try:
@@ -145,9 +162,10 @@ def read_manifest(folder: Path) -> Manifest | None:
     except OSError as error:
         raise ChexError(f"{path} cannot be read: {error.strerror}") from None
     try:
-        if (found := _HEAD.validate_json(text).format) != FORMAT:  # first: another format may have other fields
-            raise ChexError(f"{path} has format {found}, this version reads {FORMAT}; update chexvision")
-        manifest = _ADAPTER.validate_json(text)
+        found = _HEAD.validate_json(text).format  # first: another format may have other fields
+        if not 1 <= found <= FORMAT:
+            raise ChexError(f"{path} has format {found}, this version reads up to {FORMAT}; update chexvision")
+        manifest = replace(_ADAPTER.validate_json(text), format=FORMAT)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -162,7 +180,7 @@ def _check_places(path: Path, manifest: Manifest) -> None:
             raise ChexError(f"{path} names {entry.path!r}, which leads out of its folder")
     for shard in manifest.shards:
         if not PurePosixPath(shard.path).name.startswith(f"{shard.split}-"):
-            raise ChexError(f"{path} says that {shard.path} is of split {shard.split!r}")
+            raise ChexError(f"{path} assigns {shard.path} to split {shard.split!r}")
 
 
 def check_replaceable(out: Path, *, overwrite: bool) -> None:

@@ -1,4 +1,4 @@
-"""What a shard looks like: its columns, its place and name, and how shards are found in a folder."""
+"""What a shard is: its columns, its path and name, and how shards are found in a folder."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
     ("original_width", pa.int64()),
     ("original_height", pa.int64()),
 )
+# Next to `labels`, where not every label is known: see `chexvision.labels.LabelSpace.values`.
+OPEN_COLUMNS = (("uncertain", pa.string()), ("unknown", pa.string()))
+LABEL_COLUMNS = ("labels", "uncertain", "unknown")
 NEEDED_COLUMNS = ("image", "filename", "labels")  # shards of other makers may have only these
 
 _SHARD = re.compile(r"^(train|validation|test)-(\d{5})-of-(\d{5})\.parquet$")
@@ -35,11 +38,11 @@ _SHARD = re.compile(r"^(train|validation|test)-(\d{5})-of-(\d{5})\.parquet$")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image of a shard with what is known about it."""
+    """One image of a shard and its metadata."""
 
-    image: bytes  # an encoded grey picture
+    image: bytes  # an encoded gray image
     filename: str
-    labels: str  # as `chexvision.labels.format_labels` writes them
+    labels: str  # with the next-to-last two, see `chexvision.labels.LabelSpace.values`
     patient_id: int
     age: int | None  # years
     sex: str | None  # "M" or "F"
@@ -47,27 +50,35 @@ class Row:
     follow_up: int | None
     original_width: int | None  # pixels of the detector, before the release's own reduction
     original_height: int | None
+    uncertain: str | None = None
+    unknown: str | None = None
 
 
-def features() -> dict[str, dict[str, str]]:
-    """The columns in the words of the `datasets` library; `image` is decoded on reading."""
+def columns_of(open_labels: bool) -> tuple[tuple[str, pa.DataType], ...]:
+    """The columns of a shard in order, with or without those for uncertain and unknown labels."""
+    after = [name for name, _ in COLUMNS].index("labels") + 1
+    return (*COLUMNS[:after], *OPEN_COLUMNS, *COLUMNS[after:]) if open_labels else COLUMNS
+
+
+def features(open_labels: bool = False) -> dict[str, dict[str, str]]:
+    """The columns as the `datasets` library describes them; `image` is decoded on reading."""
     known: dict[str, dict[str, str]] = {"image": {"_type": "Image"}}
-    for name, kind in COLUMNS[1:]:
+    for name, kind in columns_of(open_labels)[1:]:
         known[name] = {"dtype": str(kind), "_type": "Value"}
     return known
 
 
-def arrow_schema() -> pa.Schema:
-    """The Parquet schema, with the metadata by which `datasets` knows the image column."""
-    huggingface = json.dumps({"info": {"features": features()}}, separators=(",", ":"))
-    return pa.schema(COLUMNS, metadata={"huggingface": huggingface})
+def arrow_schema(open_labels: bool = False) -> pa.Schema:
+    """The Parquet schema, with the metadata by which `datasets` recognizes the image column."""
+    huggingface = json.dumps({"info": {"features": features(open_labels)}}, separators=(",", ":"))
+    return pa.schema(columns_of(open_labels), metadata={"huggingface": huggingface})
 
 
-def to_batch(rows: list[Row]) -> pa.RecordBatch:
-    """Rows as one Arrow record batch in `arrow_schema`."""
+def to_batch(rows: list[Row], schema: pa.Schema) -> pa.RecordBatch:
+    """Rows as one Arrow record batch in `schema`, an `arrow_schema`."""
     images = pa.array([{"bytes": row.image, "path": row.filename} for row in rows], IMAGE_TYPE)
-    others = [pa.array([getattr(row, name) for row in rows], kind) for name, kind in COLUMNS[1:]]
-    return pa.record_batch([images, *others], schema=arrow_schema())
+    others = [pa.array([getattr(row, field.name) for row in rows], field.type) for field in list(schema)[1:]]
+    return pa.record_batch([images, *others], schema=schema)
 
 
 def shard_name(split: str, index: int, count: int) -> str:
@@ -79,10 +90,10 @@ def list_shards(folder: Path) -> dict[str, list[Path]]:
     """The shards of each split below `folder`, in order; splits without shards are left out.
 
     Args:
-        folder: holds ``data/*.parquet``, or the Parquet files themselves.
+        folder: contains ``data/*.parquet``, or the Parquet files themselves.
 
     Raises:
-        UsageError: the folder is missing, holds no shards, lacks some of a split's ``-of-N`` shards, mixes two
+        UsageError: the folder is missing, contains no shards, lacks some of a split's ``-of-N`` shards, mixes two
             generations of them, or one of them is not a regular file.
     """
     if not folder.is_dir():
@@ -103,7 +114,7 @@ def group_shards(names: Iterable[str], where: str) -> dict[str, list[str]]:
 
     Args:
         names: file names, or paths with slashes.
-        where: what holds them, for messages.
+        where: what contains them, for messages.
 
     Raises:
         UsageError: there are no shards, some of a split's ``-of-N`` are missing, or two generations are mixed.

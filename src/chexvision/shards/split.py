@@ -1,4 +1,4 @@
-"""Which patient goes to which split. A patient is never in two."""
+"""Which patient is in which split. No patient is in two."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from itertools import combinations
 from pathlib import Path
 
 from chexvision.errors import UsageError
+from chexvision.files.atomic import sha256_of
 from chexvision.files.tables import csv_rows, read_text
 from chexvision.nih.release import PATIENTS, SPLITS, patient_of, release
+from chexvision.shards.manifest import SplitRule
 
 PATIENT_SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
 VALIDATION_SHARE = 0.05  # of the patients of the release's train_val_list
@@ -37,10 +39,10 @@ def split_by_patient(patients: Iterable[int], seed: int) -> dict[int, str]:
 def split_officially(train_val_list: Path, test_list: Path, seed: int) -> dict[int, str]:
     """The release's own split, with 5 % of the first list's patients as validation.
 
-    With seed 0 and the lists of the whole release this is `official_split`.
+    With seed 0 and the lists of the complete release this is `official_split`.
 
     Raises:
-        UsageError: a list cannot be read, holds something else than file names, or a patient is in both.
+        UsageError: a list cannot be read, contains anything but file names, or a patient is in both.
     """
     train_val = {_patient_in_list(name, train_val_list) for name in _lines(train_val_list)}
     test = {_patient_in_list(name, test_list) for name in _lines(test_list)}
@@ -50,9 +52,9 @@ def split_officially(train_val_list: Path, test_list: Path, seed: int) -> dict[i
 
 
 def official_split(validation_share: float = VALIDATION_SHARE) -> dict[int, str]:
-    """All patients of the release: its own test list, and validation carved by patient from the others.
+    """All patients of the release: its own test list, and validation chosen by patient from the others.
 
-    Depends on nothing but the share. A larger share keeps the validation patients of a smaller one.
+    It depends only on the share. A larger share keeps the validation patients of a smaller one.
 
     Args:
         validation_share: of the patients outside the test list, 0 to 1.
@@ -103,8 +105,39 @@ def read_split_table(path: Path) -> dict[int, str]:
     return table
 
 
+def split_for_build(
+    name: str | None, seed: int, folders: Iterable[Path], patients: Iterable[int]
+) -> tuple[SplitRule, dict[int, str]]:
+    """The rule and the split of each patient of shards that are built.
+
+    Args:
+        name: "official", "patient", the path of a table, or None: official where its lists are found.
+        seed: of the splits that are chosen here.
+        folders: where the release's lists may be.
+        patients: of the images.
+
+    Raises:
+        UsageError: the lists or the table are missing, or cannot be used.
+    """
+    lists = find_official_lists(folders)
+    name = name or ("official" if lists else "patient")
+    if name == "patient":
+        return SplitRule(name, seed), split_by_patient(patients, seed)
+    if name == "official":
+        if lists is None:
+            raise UsageError(
+                "--split official needs train_val_list.txt and test_list.txt next to the images; "
+                "put them there or choose --split patient"
+            )
+        return SplitRule(name, seed, sha256_of(*lists)), split_officially(*lists, seed)
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise UsageError(f"--split {name!r} is neither 'official' nor 'patient' nor a file with patient_id,split")
+    return SplitRule(path.name, seed, sha256_of(path)), read_split_table(path)
+
+
 def find_official_lists(folders: Iterable[Path]) -> tuple[Path, Path] | None:
-    """The release's two lists, where one of `folders` holds both."""
+    """The release's two lists, if one of `folders` contains both."""
     for folder in folders:
         first, second = (folder / name for name in OFFICIAL_LISTS)
         if first.is_file() and second.is_file():

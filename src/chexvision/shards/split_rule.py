@@ -1,4 +1,4 @@
-"""The rule by which a run divides its images, and the record of what came of it. Needs no numpy."""
+"""The rule by which a run divides its images, and the record of its result. Needs no numpy."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class SplitChoice:
         """Read a rule's name or the path of a ``patient_id,split`` table.
 
         Args:
-            text: what was asked for.
+            text: of the recipe or command line.
             validation_share: with "official"; see `SplitChoice`.
-            rules: the names that can be asked for here.
+            rules: the names that are allowed here.
 
         Raises:
-            UsageError: it is neither, or there is no such file.
+            UsageError: it is neither, or the file does not exist.
         """
         try:
             check_split_name(text, rules)
@@ -64,7 +64,7 @@ class SplitChoice:
     def fitting(self, *, synthetic: bool) -> SplitChoice:
         """The rule for shards of radiographs or of synthetic images.
 
-        Synthetic images are in no list of the release's patients, whose numbers they share: with "official", the
+        Synthetic images are not in the release's lists, whose patient numbers they share: with "official", the
         default, they keep the split that they were made with.
 
         Raises:

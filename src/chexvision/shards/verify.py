@@ -1,4 +1,4 @@
-"""Whether a shard folder still holds what its manifest says, and what shards must hold."""
+"""Whether a shard folder still matches its manifest, and whether its shards are valid."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from numpy.typing import NDArray
 from chexvision.errors import UsageError
 from chexvision.files.atomic import sha256_of
 from chexvision.hub.reference import RepoRef
-from chexvision.labels import FINDINGS, NO_FINDING, parse_labels
+from chexvision.labels import LabelCounts, LabelSpace
 from chexvision.parallel import map_in_order
 from chexvision.radiograph import decode_grey
 from chexvision.shards.columns import BadShard, ShardPlace, folder_place, opened_shard
 from chexvision.shards.manifest import Manifest, ShardEntry, SplitCounts, difference
 from chexvision.shards.remote import RemoteFile, fetch_file, hub_place, list_files
-from chexvision.shards.schema import COLUMNS, arrow_schema
+from chexvision.shards.schema import LABEL_COLUMNS, OPEN_COLUMNS, arrow_schema, columns_of
 from chexvision.shards.split import shared_patients
 
 _SHOWN = 3
-_TEXTS = [name for name, _ in COLUMNS if name != "image"]
+_OPEN = OPEN_COLUMNS[0][0]
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that must hold, and what speaks against it."""
+    """One condition, and the problems that violate it."""
 
     name: str
     problems: tuple[str, ...] = ()
@@ -47,24 +47,24 @@ class Check:
 
 @dataclass(slots=True)
 class _Contents:
-    """What the readable shards were found to hold."""
+    """The contents of the readable shards."""
 
     readable: dict[str, int] = field(default_factory=dict)  # rows of each shard, by path
     schema: list[str] = field(default_factory=list)
     rows: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     patients: dict[str, list[int | None]] = field(default_factory=dict)
-    findings: dict[str, Counter[str]] = field(default_factory=dict)
+    counts: dict[str, LabelCounts] = field(default_factory=dict)
     images: Counter[str] = field(default_factory=Counter)
     filenames: Counter[str] = field(default_factory=Counter)
 
 
 def verify_shards(folder: Path, *, sample: int, seed: int, workers: int) -> Iterator[Check]:
-    """Check a shard folder, one `Check` after the other as they are done.
+    """Check a shard folder; yields each `Check` when it is done.
 
     Args:
         folder: with `manifest.json` and ``data/``.
-        sample: how many images to decode, spread over all shards; 0 for all of them.
+        sample: number of images to decode, spread over all shards; 0 for all of them.
         seed: chooses them.
         workers: threads that decode.
 
@@ -76,8 +76,8 @@ def verify_shards(folder: Path, *, sample: int, seed: int, workers: int) -> Iter
     manifest = place.manifest
     if manifest is None:
         raise UsageError(
-            f"{folder} has no manifest.json; build shards with chexvision shards build, or see what these hold with: "
-            f"chexvision shards info {folder}"
+            f"{folder} has no manifest.json; build shards with chexvision shards build, or see what these "
+            f"contain with: chexvision shards info {folder}"
         )
     present = {entry.path for entry in manifest.all_files if (folder / entry.path).is_file()}
     yield Check("files present", tuple(_missing(present, manifest)))
@@ -85,29 +85,29 @@ def verify_shards(folder: Path, *, sample: int, seed: int, workers: int) -> Iter
     yield Check("no further shards", tuple(_extra(data, manifest)))
     altered = _altered(folder, manifest)
     yield Check("hashes", tuple(altered.values()))
-    whole = [entry for entry in manifest.shards if entry.path in present and entry.path not in altered]
-    contents = _read_contents(place, whole)
+    intact = [entry for entry in manifest.shards if entry.path in present and entry.path not in altered]
+    contents = _read_contents(place, intact)
     yield from _check_contents(contents, manifest)
     decoded, problems = _decode_sample(folder, contents.readable, manifest, sample, seed, workers)
     yield Check(f"{decoded} images decode", tuple(problems))
 
 
 def verify_remote(reference: RepoRef) -> Iterator[Check]:
-    """Check a dataset on the Hub against its manifest by what the Hub lists and the shards' columns but the images.
+    """Check a dataset on the Hub against its manifest by the Hub's listing and all columns but the images.
 
     Args:
         reference: pinned to a sha.
 
     Raises:
         UsageError: it has no manifest.
-        ChexError: it cannot be had, or the manifest cannot be read.
+        ChexError: it cannot be fetched, or the manifest cannot be read.
     """
     files = list_files(reference)
     place = hub_place(reference, files)
     manifest = place.manifest
     if manifest is None:
         raise UsageError(
-            f"{reference} has no manifest.json to check it against; see what it holds, and which patients its "
+            f"{reference} has no manifest.json to check it against; see what it contains, and which patients its "
             f"splits share, with: chexvision shards info {reference}"
         )
     yield Check("files present", tuple(_missing(files.keys(), manifest)))
@@ -115,14 +115,14 @@ def verify_remote(reference: RepoRef) -> Iterator[Check]:
     yield Check("no further shards", tuple(_extra(data, manifest)))
     altered = listed_otherwise(reference, files, manifest)
     yield Check("hashes", tuple(altered.values()))
-    whole = [entry for entry in manifest.shards if entry.path in files and entry.path not in altered]
-    yield from _check_contents(_read_contents(place, whole), manifest)
+    intact = [entry for entry in manifest.shards if entry.path in files and entry.path not in altered]
+    yield from _check_contents(_read_contents(place, intact), manifest)
 
 
 def listed_otherwise(reference: RepoRef, files: dict[str, RemoteFile], manifest: Manifest) -> dict[str, str]:
-    """The files of a dataset on the Hub that are others than the manifest's, with what is wrong.
+    """The files of a dataset on the Hub that differ from the manifest, with the problem.
 
-    Small files are not stored by LFS: of them the Hub knows no SHA-256, so they are fetched.
+    Small files are not stored by LFS: the Hub has no SHA-256 of them, so they are fetched.
     """
     altered: dict[str, str] = {}
     for entry in manifest.all_files:
@@ -143,7 +143,9 @@ def _check_contents(contents: _Contents, manifest: Manifest) -> Iterator[Check]:
     yield Check("schema", tuple(contents.schema))
     yield Check("labels", tuple(contents.labels))
     yield Check("counts", tuple(contents.rows + _miscounted(contents, manifest)))
-    yield Check("file names differ", tuple(f"{n} is there {k} times" for n, k in contents.filenames.items() if k > 1))
+    yield Check(
+        "file names are unique", tuple(f"{n} occurs {k} times" for n, k in contents.filenames.items() if k > 1)
+    )
     patients = {split: [patient for patient in of if patient is not None] for split, of in contents.patients.items()}
     yield Check("patients in one split each", tuple(map(str, shared_patients(patients))))
 
@@ -162,7 +164,7 @@ def _extra(data: Iterable[str], manifest: Manifest) -> Iterator[str]:
 
 
 def _altered(folder: Path, manifest: Manifest) -> dict[str, str]:
-    """The files whose bytes are others than the manifest's, with what is wrong."""
+    """The files whose bytes differ from the manifest, with the problem."""
     altered: dict[str, str] = {}
     for entry in manifest.all_files:
         path = folder / entry.path
@@ -182,7 +184,7 @@ def _read_contents(place: ShardPlace, shards: list[ShardEntry]) -> _Contents:
 
     def read(entry: ShardEntry) -> tuple[ShardEntry, pa.Schema, pa.Table] | str:
         try:
-            return entry, *place.read(entry.path, ["filename", "labels", "patient_id"])
+            return entry, *place.read(entry.path, ["filename", *LABEL_COLUMNS, "patient_id"])
         except BadShard as error:
             return str(error)
 
@@ -190,13 +192,15 @@ def _read_contents(place: ShardPlace, shards: list[ShardEntry]) -> _Contents:
         if isinstance(found, str):
             contents.schema.append(found)
         else:
-            _add_shard(contents, *found)
+            _add_shard(contents, place.label_space, *found)
     return contents
 
 
-def _add_shard(contents: _Contents, entry: ShardEntry, schema: pa.Schema, rows: pa.Table) -> None:
-    if not schema.equals(arrow_schema(), check_metadata=True):
-        contents.schema.append(f"{entry.path} has other columns than {', '.join(_TEXTS)} and image")
+def _add_shard(contents: _Contents, space: LabelSpace, entry: ShardEntry, schema: pa.Schema, rows: pa.Table) -> None:
+    open_labels = _OPEN in schema.names
+    if not schema.equals(arrow_schema(open_labels), check_metadata=True):
+        expected = ", ".join(name for name, _ in columns_of(open_labels)[1:])
+        contents.schema.append(f"{entry.path} has other columns than {expected} and image")
         return
     contents.readable[entry.path] = rows.num_rows
     table = rows.to_pydict()
@@ -205,10 +209,11 @@ def _add_shard(contents: _Contents, entry: ShardEntry, schema: pa.Schema, rows: 
     contents.images[entry.split] += len(table["filename"])
     contents.patients.setdefault(entry.split, []).extend(table["patient_id"])
     contents.filenames.update(table["filename"])
-    found = contents.findings.setdefault(entry.split, Counter())
-    for name, labels in zip(table["filename"], table["labels"], strict=True):
+    counts = contents.counts.setdefault(entry.split, LabelCounts(space))
+    texts = [table[name] for name in LABEL_COLUMNS if name in table]
+    for name, *labels in zip(table["filename"], *texts, strict=True):
         try:
-            found.update(parse_labels(labels) or (NO_FINDING,))
+            counts.add(space.values(*labels))
         except ValueError as error:
             contents.labels.append(f"{name}: {error}")
 
@@ -217,14 +222,15 @@ def _miscounted(contents: _Contents, manifest: Manifest) -> list[str]:
     problems = []
     for split in sorted({*manifest.splits, *contents.images}):
         expected = manifest.splits.get(split)
-        found = contents.findings.get(split, Counter())
+        found = contents.counts.get(split, LabelCounts(manifest.label_space))
         counts = SplitCounts(
             images=contents.images[split],
             patients=len(set(contents.patients.get(split, ()))),
-            findings={name: found[name] for name in (*FINDINGS, NO_FINDING)},
+            findings=found.findings,
+            open_labels=found.open_labels,
         )
         if counts != expected:
-            problems.append(f"{split} holds {_differences(counts, expected)}")
+            problems.append(f"{split} has {_differences(counts, expected)}")
     return problems
 
 
@@ -233,6 +239,10 @@ def _differences(counts: SplitCounts, expected: SplitCounts | None) -> str:
         return f"{counts.images} images, expected none"
     pairs = [("images", counts.images, expected.images), ("patients", counts.patients, expected.patients)]
     pairs += [(name, count, expected.findings.get(name, 0)) for name, count in counts.findings.items()]
+    pairs += [
+        (f"uncertain or unknown {name}", counts.open_labels.get(name, 0), expected.open_labels.get(name, 0))
+        for name in counts.findings
+    ]
     return ", ".join(f"{held} {name}, expected {wanted}" for name, held, wanted in pairs if held != wanted)
 
 

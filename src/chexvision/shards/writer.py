@@ -1,9 +1,8 @@
-"""Rows to Parquet shards, hashed while they are written: shared by real and synthetic sets."""
+"""Rows to Parquet shards, hashed while they are written: shared by real and synthetic data sets."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,35 +12,36 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chexvision.errors import UsageError
-from chexvision.labels import FINDINGS, NO_FINDING, parse_labels
+from chexvision.labels import NIH, LabelCounts, LabelSpace
 from chexvision.shards.manifest import ShardEntry, SplitCounts
-from chexvision.shards.schema import COLUMNS, SPLITS, Row, arrow_schema, shard_name, to_batch
+from chexvision.shards.schema import SPLITS, Row, arrow_schema, columns_of, shard_name, to_batch
 
-ROWS_PER_GROUP = 100  # a reader takes a whole row group at a time: about 4 MB of 320² images
-_ROW_OVERHEAD = 512  # bytes that a row may take beside its image
+ROWS_PER_GROUP = 100  # a reader takes one row group at a time: about 4 MB of 320² images
+_ROW_OVERHEAD = 512  # bytes that a row may take besides its image
 _GROUP_OVERHEAD = 8 << 10  # page headers and the row group's part of the footer
 _FILE_OVERHEAD = 32 << 10  # schema and the footer's fixed part
-# Every option that shapes the bytes is written down, so that another release's defaults change nothing.
+_COMPRESSED = [name for name, _ in columns_of(open_labels=True)[1:]]
+# Every option that affects the bytes is explicit, so that another release's defaults change nothing.
 # Encoded images do not shrink further; a compressed page would only cost time on both sides.
 _OPTIONS = {
     "version": "2.6",
     "data_page_version": "1.0",
     "data_page_size": 1 << 20,
     "compression": {
-        **{name: "zstd" for name, _ in COLUMNS[1:]},
+        **dict.fromkeys(_COMPRESSED, "zstd"),
         "image.bytes": "none",
         "image.path": "zstd",
     },
-    "compression_level": {**{name: 3 for name, _ in COLUMNS[1:]}, "image.path": 3},
-    "use_dictionary": ["labels", "sex", "view"],
-    "write_statistics": [name for name, _ in COLUMNS[1:]],
+    "compression_level": dict.fromkeys([*_COMPRESSED, "image.path"], 3),
+    "use_dictionary": ["labels", "uncertain", "unknown", "sex", "view"],
+    "write_statistics": _COMPRESSED,
     "write_page_index": False,
     "store_schema": True,
 }
 
 
 class _HashedFile:
-    """A binary file that only grows and knows the SHA-256 of what it holds."""
+    """A binary file that is only appended to, and the SHA-256 of its content."""
 
     def __init__(self, path: Path) -> None:
         self._file: IO[bytes] = path.open("wb")
@@ -78,21 +78,22 @@ class _HashedFile:
 class _Shard:
     """One open Parquet file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path = path
         self.last = ""
         self.rows = 0
         self.groups = 0
         self._sink = _HashedFile(path)
-        self._parquet = pq.ParquetWriter(self._sink, arrow_schema(), **_OPTIONS)
+        self._parquet = pq.ParquetWriter(self._sink, schema, **_OPTIONS)
+        self._schema = schema
 
     @property
     def expected_bytes(self) -> int:
-        """At most what the file would take if it were closed now."""
+        """An upper bound of the file's size if it were closed now."""
         return self._sink.bytes + self.groups * _GROUP_OVERHEAD + _FILE_OVERHEAD
 
     def write(self, rows: list[Row]) -> None:
-        self._parquet.write_batch(to_batch(rows), row_group_size=len(rows))
+        self._parquet.write_batch(to_batch(rows, self._schema), row_group_size=len(rows))
         self.rows += len(rows)
         self.last = rows[-1].filename
         self.groups += 1
@@ -103,7 +104,7 @@ class _Shard:
         return self._sink.sha256, self._sink.bytes
 
     def abandon(self) -> None:
-        # Arrow writes a footer when it is closed, whatever happened before: into nothing.
+        # Arrow writes a footer when it is closed, whatever happened before: it is discarded.
         self._sink.discard = True
         self._parquet.close()
         self._sink.close()
@@ -111,7 +112,7 @@ class _Shard:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A closed shard, whose name is not the final one while more may come.
+    """A closed shard, whose name is not the final one while more may follow.
 
     Args:
         shard: the file.
@@ -122,55 +123,66 @@ class Finished:
     last: str
 
 
+@dataclass(frozen=True, slots=True)
+class WriterOptions:
+    """How shards are written.
+
+    Args:
+        shard_bytes: the largest size of a shard.
+        label_space: of the labels.
+        open_labels: whether the shards have columns for uncertain and unknown labels.
+        on_finished: called with each shard as it is closed.
+    """
+
+    shard_bytes: int
+    label_space: LabelSpace = NIH
+    open_labels: bool = False
+    on_finished: Callable[[Finished], None] = lambda finished: None
+
+
 class SplitWriter:
     """Writes the shards of one split below `folder`; `close` gives them their final names.
 
     Args:
         folder: the shard folder.
         split: one of `SPLITS`.
-        shard_bytes: the most that a shard takes.
-        finished: its first shards, where they lie in `folder` already; tell `count` of the images in them.
-        on_finished: called with each further shard as it is closed.
+        options: of all splits.
+        finished: its first shards, if `folder` contains them already; call `count` for the images in them.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        split: str,
-        shard_bytes: int,
-        finished: Sequence[Finished] = (),
-        on_finished: Callable[[Finished], None] = lambda finished: None,
-    ) -> None:
+    def __init__(self, folder: Path, split: str, options: WriterOptions, finished: Sequence[Finished] = ()) -> None:
         self._folder = folder
         self._split = split
-        self._limit = shard_bytes
-        self._on_finished = on_finished
+        self._limit = options.shard_bytes
+        self._space = options.label_space
+        self._schema = arrow_schema(options.open_labels)
+        self._on_finished = options.on_finished
         self._pending: list[Row] = []
         self._pending_bytes = 0
         self._open: _Shard | None = None
         self._closed = [one.shard for one in finished]
         self._patients: set[int] = set()
-        self._findings: Counter[str] = Counter()
+        self._counts = LabelCounts(self._space)
 
     def add(self, row: Row) -> None:
         """Append a row; shards and row groups are closed when they are full."""
         size = len(row.image) + _ROW_OVERHEAD
         if size + _GROUP_OVERHEAD + _FILE_OVERHEAD > self._limit:
-            raise UsageError(f"--shard-size {self._limit} bytes cannot hold one image of {len(row.image)} bytes")
+            raise UsageError(f"--shard-size {self._limit} bytes cannot contain one image of {len(row.image)} bytes")
         self._make_room(size)
         self._pending.append(row)
         self._pending_bytes += size
-        self.count(row.patient_id, row.labels)
+        self.count(row.patient_id, self._space.values(row.labels, row.uncertain, row.unknown))
         if len(self._pending) == ROWS_PER_GROUP:
             self._flush()
 
-    def count(self, patient_id: int, labels: str) -> None:
-        """Count an image in; needed only of those in shards that were there before."""
+    def count(self, patient_id: int, values: Sequence[float]) -> None:
+        """Count an image with these `LabelSpace.values`; only for images in shards that were finished before."""
         self._patients.add(patient_id)
-        self._findings.update(parse_labels(labels) or (NO_FINDING,))
+        self._counts.add(values)
 
     def close(self) -> tuple[list[ShardEntry], SplitCounts]:
-        """Finish the last shard and name all of them; afterwards the writer is spent."""
+        """Finish the last shard and name all of them; the writer cannot be used again."""
         self._flush()
         self._finish_shard()
         entries = []
@@ -179,11 +191,11 @@ class SplitWriter:
             (self._folder / shard.path).rename(self._folder / name)
             entries.append(replace(shard, path=name))
         images = sum(entry.rows for entry in entries)
-        findings = {name: self._findings[name] for name in (*FINDINGS, NO_FINDING)}
-        return entries, SplitCounts(images, len(self._patients), findings)
+        counts = self._counts
+        return entries, SplitCounts(images, len(self._patients), counts.findings, counts.open_labels)
 
     def abandon(self) -> None:
-        """Let go of the open file after a failure."""
+        """Close the open file after a failure."""
         if self._open:
             self._open.abandon()
 
@@ -199,7 +211,7 @@ class SplitWriter:
         if self._open is None:
             path = self._folder / unfinished_name(self._split, len(self._closed))
             path.parent.mkdir(exist_ok=True)
-            self._open = _Shard(path)
+            self._open = _Shard(path, self._schema)
         self._open.write(self._pending)
         self._pending, self._pending_bytes = [], 0
 
@@ -214,7 +226,7 @@ class SplitWriter:
 
 
 def unfinished_name(split: str, index: int) -> str:
-    """What a shard is called, in its folder, until it is known how many there are."""
+    """The path of a shard in its folder while the number of shards is unknown."""
     return f"data/{split}-{index:05d}.parquet"
 
 
@@ -224,14 +236,11 @@ class ShardWriter:
     def __init__(
         self,
         folder: Path,
-        shard_bytes: int,
+        options: WriterOptions,
         finished: Mapping[str, Sequence[Finished]] | None = None,
-        on_finished: Callable[[Finished], None] = lambda finished: None,
     ) -> None:
-        there = finished or {}
-        self._splits = {
-            split: SplitWriter(folder, split, shard_bytes, there.get(split, ()), on_finished) for split in SPLITS
-        }
+        before = finished or {}
+        self._splits = {split: SplitWriter(folder, split, options, before.get(split, ())) for split in SPLITS}
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -244,17 +253,17 @@ class ShardWriter:
         """Append a row to one of `SPLITS`."""
         self._splits[split].add(row)
 
-    def count(self, split: str, patient_id: int, labels: str) -> None:
-        """Count an image in that lies in a shard that was there before."""
-        self._splits[split].count(patient_id, labels)
+    def count(self, split: str, patient_id: int, values: Sequence[float]) -> None:
+        """Count an image in a shard that was finished before; see `SplitWriter.count`."""
+        self._splits[split].count(patient_id, values)
 
     def close(self) -> tuple[tuple[ShardEntry, ...], dict[str, SplitCounts]]:
-        """Finish all shards; returns them with the counts of the splits that hold any image."""
+        """Finish all shards; returns them with the counts of the splits that have images."""
         shards: list[ShardEntry] = []
         counts: dict[str, SplitCounts] = {}
         for split, writer in self._splits.items():
-            entries, held = writer.close()
+            entries, of_split = writer.close()
             shards += entries
-            if held.images:
-                counts[split] = held
+            if of_split.images:
+                counts[split] = of_split
         return tuple(shards), counts

@@ -1,7 +1,7 @@
-"""A drawn frontal chest: its measures, its outlines and how they become a grey picture.
+"""A synthetic frontal chest: its measures, its outlines and how they are rendered.
 
-Lengths are shares of the picture's side, x to the right and y down, so that any size draws the same chest.
-`side` is -1 for the lung on the picture's left (the patient's right) and +1 for the other.
+Lengths are fractions of the image's side, x to the right and y down, so that a chest looks the same at any size.
+`side` is -1 for the lung on the left of the image (the patient's right) and +1 for the other.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Chest:
     spine_x: float
     apex_y: float
     wall_x: float  # from the spine to the side wall of a lung at its base
-    dome_y: tuple[float, float]  # top of the diaphragm under the left and the right of the picture
+    dome_y: tuple[float, float]  # top of the diaphragm on the left and on the right of the image
     dome_depth: float  # from a dome's top down to the costophrenic angle; small is flat
-    heart_left: float  # reach of the heart to the picture's left of the spine
+    heart_left: float  # reach of the heart to the left of the spine in the image
     heart_right: float
     lung_density: float
     markings: float  # brightness of the vessels in the lungs
@@ -50,7 +50,7 @@ class Chest:
 
 
 def sample_chest(rng: np.random.Generator, female: bool) -> Chest:
-    """Draw the measures of one patient."""
+    """Sample the measures of one patient."""
     dome = rng.uniform(0.69, 0.73)
     wall_x = rng.uniform(0.315, 0.355) - 0.015 * female
     return Chest(
@@ -132,7 +132,7 @@ def cloud(rng: np.random.Generator, size: int, grain: float) -> Plane:
 
 
 def heart_outline(chest: Chest) -> Points:
-    """The heart: an egg that leans to the picture's right and rests on the diaphragm."""
+    """The heart: an ellipse that leans to the right of the image and rests on the diaphragm."""
     centre = chest.spine_x + (chest.heart_right - chest.heart_left) / 2
     reach = (chest.heart_right + chest.heart_left) / 2
     height = 0.118 + 0.3 * (reach - 0.14)
@@ -141,7 +141,7 @@ def heart_outline(chest: Chest) -> Points:
 
 @dataclass(slots=True)
 class Scene:
-    """What is drawn of one chest so far; signs add to it."""
+    """The layers of one chest before rendering; signs add to them."""
 
     rng: np.random.Generator
     size: int
@@ -149,8 +149,8 @@ class Scene:
     lungs: dict[int, Plane]  # the parts that neither heart nor mediastinum hides
     heart: Plane
     column: Plane  # spine and mediastinum
-    haze: Plane  # density that signs add (negative: take away)
-    vessels: Plane  # how much of the vessels shows, 1 everywhere at first
+    haze: Plane  # density that signs add (negative: remove)
+    vessels: Plane  # visibility of the vessels, initially 1
     boxes: list[tuple[str, float, float, float, float]] = field(default_factory=list)  # x0, y0, x1, y1
 
     @classmethod
@@ -170,12 +170,12 @@ class Scene:
 
 
 def render(scene: Scene, vessel_rng: np.random.Generator) -> Plane:
-    """Compose body, lungs, vessels, heart, bones and the signs into one picture of densities."""
+    """Compose body, lungs, vessels, heart, bones and the signs into one plane of densities."""
     size, chest = scene.size, scene.chest
     rows = np.linspace(0, 1, size, dtype=np.float32)[:, None]
     density = 0.04 + (0.50 + 0.14 * np.clip((rows - 0.70) / 0.2, 0, 1)) * filled(size, _body_outline(chest), 0.012)
     lung_level = chest.lung_density + 0.05 * np.clip(rows - 0.35, 0, 1)
-    # Planes are changed in place: at 320² making a new one takes longer than the arithmetic.
+    # Planes are modified in place: at 320² allocation takes longer than the arithmetic.
     air = scene.air
     to_lung = lung_level - density
     to_lung *= air
@@ -200,9 +200,9 @@ def render(scene: Scene, vessel_rng: np.random.Generator) -> Plane:
 
 
 def _canvas(size: int, blur: float) -> Plane:
-    """An empty plane with as many pixels as are needed for what will be blurred by `blur`."""
+    """An empty plane with as many pixels as a content blurred by `blur` needs."""
     sigma = blur * size
-    # A wide blur leaves nothing that fewer pixels could not hold, and costs a tenth there.
+    # After a wide blur fewer pixels hold the same content, at a tenth of the cost.
     side = size if sigma < 1.5 else size // 2 if sigma < 4 else size // 4
     return np.zeros((side, side), np.float32)
 

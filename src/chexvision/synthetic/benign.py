@@ -1,8 +1,8 @@
-"""What radiographs show whether or not there is a finding.
+"""Structures that radiographs show with or without findings.
 
-Without it a normal image would be the one with nothing in its lungs: normal/abnormal could be told by the presence
-of any shadow at all, without learning a single sign. Nothing here depends on the findings, and each structure
-resembles one of them at a lower density, a smaller size or another place.
+Without them a normal image would have empty lungs, and normal/abnormal could be told from the presence of any shadow
+without learning a single sign. Nothing here depends on the findings, and each structure resembles one of them at a
+lower density, a smaller size or another position.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ def add_benign(rng: np.random.Generator, scene: Scene, normal: Chest, view: str)
     """Add the variation of normal radiographs to `scene`.
 
     Args:
-        rng: of its own, so that the signs of an image do not change what is added here.
+        rng: a separate generator, so that the signs of an image do not change what is added here.
         scene: without signs so far.
-        normal: the chest without the signs that change its shape, which must not move what is added here.
+        normal: the chest before signs changed its shape, which must not affect what is added here.
         view: "AP" images are of patients in bed, most of them with leads on the chest.
     """
     _parenchyma(rng, scene)
@@ -69,7 +69,7 @@ def _scapulae(rng: np.random.Generator, scene: Scene, normal: Chest) -> None:
 
 
 def _nipples(rng: np.random.Generator, scene: Scene, normal: Chest) -> None:
-    """Two faint round shadows at one height; nodules are denser and lie anywhere."""
+    """Two faint round shadows at one height; nodules are denser and can be anywhere."""
     out, height = rng.uniform(0.18, 0.24), rng.uniform(0.58, 0.66)
     for side in SIDES:
         radius = rng.uniform(0.012, 0.018)
@@ -96,7 +96,7 @@ def _scar(rng: np.random.Generator, scene: Scene, normal: Chest) -> None:
 
 
 def _skin_fold(rng: np.random.Generator, scene: Scene, normal: Chest) -> None:
-    """The edge of a fold of skin along the lung; vessels go on beyond it, unlike beyond that of a pneumothorax."""
+    """The edge of a fold of skin along the lung; vessels continue beyond it, unlike in a pneumothorax."""
     side = _side(rng)
     outline = lung_outline(normal, side)
     fold = outline[2:22] - (side * rng.uniform(0.05, 0.10), 0)
@@ -104,7 +104,7 @@ def _skin_fold(rng: np.random.Generator, scene: Scene, normal: Chest) -> None:
 
 
 def _stomach_bubble(rng: np.random.Generator, scene: Scene, normal: Chest) -> None:
-    """Gas under the diaphragm on the picture's right; that of a hernia lies above it, behind the heart."""
+    """Gas under the diaphragm on the right of the image; the gas of a hernia is above it, behind the heart."""
     centre = (normal.spine_x + rng.uniform(0.13, 0.20), normal.dome(1) + rng.uniform(0.10, 0.14))
     outline = ellipse(centre, (rng.uniform(0.04, 0.07), rng.uniform(0.025, 0.04)))
     scene.haze -= rng.uniform(0.08, 0.18) * filled(scene.size, outline, 0.006) * (1 - scene.air)

@@ -1,4 +1,4 @@
-"""Which findings a synthetic image shows: label combinations as often as the release has them."""
+"""Samples the findings of synthetic images with the frequencies of the NIH release."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from chexvision.labels import FINDINGS
+from chexvision.labels import NIH
 
-# The 200 commonest label combinations of Data_Entry_2017_v2020.csv (98.5 % of its 112,120 images) with
-# their counts: A is the first finding of `FINDINGS`, N the last, - is "No Finding".
+# The 200 most frequent label combinations of Data_Entry_2017_v2020.csv (98.5 % of its 112,120 images) with
+# their counts: A is the first finding of `NIH.findings`, N the last, - is "No Finding".
 _COMBINATIONS = """
 -60361 D9547 A4215 C3955 F2705 H2194 E2139 CD1604 AD1350 I1310 AC1167 M1126 B1093 K892 DF829 ACD739 L727
 J628 BC484 DI441 DE420 CH403 CE402 AI398 EF396 DJ392 DH347 HK337 CI337 G322 CM251 CF250 AH241 DM210 BD201
@@ -24,35 +24,35 @@ ACDG18 EJ18 EFH18 ACDK18 CDFM17 DLM16 DFL16 CDL16 FLM16 CDEM16 DEK16 AFI16 ACEFI
 CDEI15 CDFI15 EN15 JM15 AEK15 ACL15 EHM15 CEJ15 ACHK15 ACEF15 BCF15 AGI15 CFH15 BCE14 BM14 CKM13 KL13
 DGI13 DEFI13 ACDEFI13 HKM13 JK13 CDHK12 AFM12 BDI12 ABCDI12 ACEIM11 GM11
 """
-# Hernia stands on 0.2 % of the release: a small set would hold none to learn from or to measure on.
+# 0.2 % of the release show a hernia: a small dataset would have none to train or to evaluate on.
 FLOOR = 0.04
 
 
 def sample_findings(rng: np.random.Generator, images: int) -> list[tuple[str, ...]]:
-    """Draw the findings of `images` pictures, each tuple in canonical order.
+    """Sample the findings of `images` images, each tuple in canonical order.
 
-    Combinations come with the release's frequencies. A finding on fewer than `FLOOR` of the pictures
-    (rounded down) is then added to abnormal ones, so that the share of "No Finding" stays the release's.
+    Combinations have the frequencies of the release. A finding on less than `FLOOR` of the images (rounded down)
+    is then added to abnormal images, so that the share of "No Finding" does not change.
     """
     names, counts = _table()
-    drawn = [set(names[i]) for i in rng.choice(len(names), size=images, p=counts)]
+    sampled = [set(names[i]) for i in rng.choice(len(names), size=images, p=counts)]
     floor = math.floor(FLOOR * images)
-    for finding in FINDINGS:
-        missing = floor - sum(finding in found for found in drawn)
+    for finding in NIH.findings:
+        missing = floor - sum(finding in found for found in sampled)
         if missing > 0:
-            without = [i for i, found in enumerate(drawn) if finding not in found]
-            abnormal = [i for i in without if drawn[i]]
+            without = [i for i, found in enumerate(sampled) if finding not in found]
+            abnormal = [i for i in without if sampled[i]]
             pool = abnormal if len(abnormal) >= missing else without
             for i in rng.choice(pool, size=missing, replace=False):
-                drawn[i].add(finding)
-    return [tuple(finding for finding in FINDINGS if finding in found) for found in drawn]
+                sampled[i].add(finding)
+    return [tuple(finding for finding in NIH.findings if finding in found) for found in sampled]
 
 
 def _table() -> tuple[list[tuple[str, ...]], np.ndarray[tuple[int], np.dtype[np.float64]]]:
     names, counts = [], []
     for entry in _COMBINATIONS.split():
         letters = entry.rstrip("0123456789")
-        names.append(tuple(FINDINGS[ord(letter) - ord("A")] for letter in letters if letter != "-"))
+        names.append(tuple(NIH.findings[ord(letter) - ord("A")] for letter in letters if letter != "-"))
         counts.append(int(entry[len(letters) :]))
     shares = np.asarray(counts, dtype=np.float64)
     return names, shares / shares.sum()

@@ -16,7 +16,7 @@ from chexvision.synthetic.signs import SHADOWS, SHAPES
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Where a finding was drawn: left, top, width and height in pixels of the picture."""
+    """The bounding box of a finding: left, top, width and height in pixels of the image."""
 
     finding: str
     x: float
@@ -28,14 +28,14 @@ class Box:
 def render_radiograph(
     rng: np.random.Generator, chest: Chest, findings: tuple[str, ...], view: str, size: int
 ) -> tuple[Grey, list[Box]]:
-    """Draw one frontal picture uint8[size, size] of `chest` that shows each of `findings`.
+    """Render one frontal image uint8[size, size] of `chest` that shows each of `findings`.
 
     Args:
-        rng: what differs from picture to picture of one patient: pose, exposure, vessels, place of the
-            signs. Equal generators give pictures that differ by the signs alone.
+        rng: source of what differs between the images of one patient: pose, exposure, vessels and the
+            position of the signs. Equal generators give images that differ by the signs alone.
         chest: the patient's measures.
-        findings: names out of `FINDINGS`, in canonical order.
-        view: "PA" or "AP"; the heart casts a larger shadow in the latter, and the lungs are filled less.
+        findings: names from `NIH.findings`, in canonical order.
+        view: "PA" or "AP"; in AP images the heart is larger and the lungs are smaller.
         size: side in pixels.
     """
     film_rng, vessel_rng, sign_rng, benign_rng = rng.spawn(4)
@@ -52,12 +52,12 @@ def render_radiograph(
         SHADOWS[finding](scene)
     pose = _pose(film_rng, size)
     film = _compressed(render(scene, vessel_rng))
-    picture = cv2.warpAffine(film, pose, (size, size), borderMode=cv2.BORDER_REPLICATE)
-    return _exposed(film_rng, np.asarray(picture, np.float32)), _posed_boxes(scene, pose)
+    posed = cv2.warpAffine(film, pose, (size, size), borderMode=cv2.BORDER_REPLICATE)
+    return _exposed(film_rng, np.asarray(posed, np.float32)), _posed_boxes(scene, pose)
 
 
 def _compressed(density: Plane) -> Plane:
-    """Film saturates: densities above 0.7 are squeezed, so that signs on bright ground stay below white."""
+    """Film saturates: densities above 0.7 are compressed, so that signs on bright areas stay below white."""
     over = density - 0.7
     np.maximum(over, 0, out=over)
     over *= 0.5
@@ -72,11 +72,11 @@ def _pose(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
     return np.asarray(pose + shift, np.float64)
 
 
-def _exposed(rng: np.random.Generator, picture: Plane) -> Grey:
+def _exposed(rng: np.random.Generator, plane: Plane) -> Grey:
     gain, offset = rng.uniform(0.9, 1.1), rng.uniform(-0.03, 0.03)
-    noise = rng.standard_normal(picture.shape, dtype=np.float32)
-    noise += 2 * cloud(rng, picture.shape[0], 0.12)
-    grey = cv2.addWeighted(picture, 255 * gain, noise, 255 * 0.006, 255 * offset, dtype=cv2.CV_8U)
+    noise = rng.standard_normal(plane.shape, dtype=np.float32)
+    noise += 2 * cloud(rng, plane.shape[0], 0.12)
+    grey = cv2.addWeighted(plane, 255 * gain, noise, 255 * 0.006, 255 * offset, dtype=cv2.CV_8U)
     return np.asarray(grey, np.uint8)
 
 

@@ -1,7 +1,7 @@
-"""The visible sign of each finding, at a place where a radiologist would look for it.
+"""The visible sign of each finding, where a radiologist would expect it.
 
-A sign either changes the measures of the chest before it is drawn (`SHAPES`) or adds to the scene
-(`SHADOWS`). Each drawing function records the box around what it drew.
+A sign changes the measures of the chest before the scene is composed (`SHAPES`), adds to the scene (`SHADOWS`), or
+both. Each function in `SHADOWS` records the bounding box of its sign.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _pneumonia(scene: Scene) -> None:
 
 
 def _pneumothorax(scene: Scene) -> None:
-    """Black space without vessels over and beside a lung that has drawn back behind a fine line."""
+    """Black space without vessels above and next to a collapsed lung with a fine edge."""
     rng, chest, side = scene.rng, scene.chest, _side(scene)
     outline = lung_outline(chest, side)
     gap = rng.uniform(0.07, 0.11)
@@ -260,7 +260,7 @@ def _side(scene: Scene) -> int:
 
 
 def _place(scene: Scene, side: int, rows: tuple[float, float], out: tuple[float, float]) -> tuple[float, float]:
-    """A point in the lung of `side`: `rows` down the picture, `out` from the spine."""
+    """A point in the lung of `side`: `rows` is the range of y, `out` that of the distance from the spine."""
     x = scene.chest.spine_x + side * scene.rng.uniform(*out)
     return float(x), float(scene.rng.uniform(*rows))
 

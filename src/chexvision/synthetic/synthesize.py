@@ -1,4 +1,4 @@
-"""The embedded default set: synthetic radiographs with the release's label statistics."""
+"""Builds a dataset of synthetic radiographs with the label statistics of the NIH release."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from chexvision import __version__
 from chexvision.errors import UsageError
 from chexvision.files.atomic_folder import atomic_folder
-from chexvision.labels import format_labels
+from chexvision.labels import NIH
 from chexvision.parallel import map_in_order
 from chexvision.progress import Progress
 from chexvision.radiograph import Encoding, encode_grey, expected_bytes
@@ -31,20 +31,20 @@ from chexvision.shards.manifest import (
 )
 from chexvision.shards.schema import SPLITS, Row
 from chexvision.shards.split import split_by_patient
-from chexvision.shards.writer import ShardWriter
+from chexvision.shards.writer import ShardWriter, WriterOptions
 from chexvision.synthetic.anatomy import sample_chest
 from chexvision.synthetic.prevalence import sample_findings
 from chexvision.synthetic.render import Box, render_radiograph
 
 BOXES_NAME = "boxes.csv"
 _BOXES_HEADER = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")  # as in BBox_List_2017.csv
-_PATIENTS, _LABELS, _PICTURES = range(3)  # one random stream for each, so that none disturbs another
+_PATIENTS, _LABELS, _IMAGES = range(3)  # independent random streams
 _SMALLEST = 32
 
 
 @dataclass(frozen=True, slots=True)
 class _Visit:
-    """One picture to draw."""
+    """One image to render."""
 
     patient: int
     follow_up: int
@@ -69,16 +69,16 @@ def synthesize(
     workers: int,
     overwrite: bool,
 ) -> Manifest:
-    """Draw a set of `images` pictures of `size`² into the folder `out`; equal arguments give equal bytes.
+    """Write a dataset of `images` images of `size`² to the folder `out`; equal arguments give equal bytes.
 
     Raises:
-        UsageError: fewer than 3 images, a size below 32, or `out` holds something already.
+        UsageError: fewer than 3 images, a size below 32, or `out` is not empty.
         ChexError: the disk is full.
     """
     if images < 3:
-        raise UsageError(f"--images {images} leaves a split empty; ask for 3 and more")
+        raise UsageError(f"--images {images} leaves a split empty; use 3 or more")
     if size < _SMALLEST:
-        raise UsageError(f"--size {size} is too small to show a nodule; ask for {_SMALLEST} and more")
+        raise UsageError(f"--size {size} is too small to show a nodule; use {_SMALLEST} or more")
     check = partial(check_replaceable, out, overwrite=overwrite)
     needed = expected_bytes(images, size, encoding)
     with atomic_folder(out, check=check, needed_bytes=needed, exit_on_sigterm=True) as folder:
@@ -86,9 +86,12 @@ def synthesize(
         boxes = io.StringIO(newline="")
         table = csv.writer(boxes, lineterminator="\n")
         table.writerow(_BOXES_HEADER)
-        with ShardWriter(folder, shard_bytes) as writer, Progress("drawing", images, "images") as progress:
-            draw = partial(_draw, seed=seed, size=size, encoding=encoding)
-            for split, row, found in map_in_order(draw, visits, workers):
+        with (
+            ShardWriter(folder, WriterOptions(shard_bytes)) as writer,
+            Progress("rendering", images, "images") as progress,
+        ):
+            render = partial(_render, seed=seed, size=size, encoding=encoding)
+            for split, row, found in map_in_order(render, visits, workers):
                 writer.add(split, row)
                 table.writerows(
                     (row.filename, box.finding, *(f"{v:.2f}" for v in (box.x, box.y, box.width, box.height)))
@@ -101,7 +104,7 @@ def synthesize(
         manifest = Manifest(
             format=FORMAT,
             chexvision=__version__,
-            source=Source("drawn"),
+            source=Source("synthetic"),
             split=SplitRule("patient", seed),
             size=size,
             encoding=encoding,
@@ -116,10 +119,10 @@ def synthesize(
 
 
 def plan_visits(images: int, seed: int) -> list[tuple[str, _Visit]]:
-    """Who is drawn: the split, patient, age, sex, view and findings of each picture, by file name.
+    """Sample the split, patient, age, sex, view and findings of each image, sorted by file name.
 
-    As in the release 57 % of the patients come once; the others at most nine times here.
-    Each split gets label combinations of its own draw, so that rare findings are in all of them.
+    As in the release, 57 % of the patients have one image; the others have at most nine here.
+    Label combinations are sampled per split, so that each split has rare findings.
     """
     rng = np.random.default_rng([seed, _PATIENTS])
     visits: list[_Visit] = []
@@ -129,7 +132,7 @@ def plan_visits(images: int, seed: int) -> list[tuple[str, _Visit]]:
         sex = "M" if rng.random() < 0.56 else "F"
         age = int(np.clip(rng.normal(47, 16.5), 1, 95))
         count = 1 if rng.random() < 0.57 else int(min(1 + rng.geometric(0.3), 9))
-        # The last patients come once, so that even a handful of pictures shows enough patients to split.
+        # The last patients have one image, so that even very small datasets have enough patients to split.
         for follow_up in range(min(count, max(1, images - len(visits) - 2))):
             view = "PA" if rng.random() < 0.6 else "AP"
             visits.append(_Visit(patient, follow_up, age + follow_up // 3, sex, view))
@@ -145,15 +148,15 @@ def plan_visits(images: int, seed: int) -> list[tuple[str, _Visit]]:
     ]
 
 
-def _draw(planned: tuple[str, _Visit], seed: int, size: int, encoding: Encoding) -> tuple[str, Row, list[Box]]:
+def _render(planned: tuple[str, _Visit], seed: int, size: int, encoding: Encoding) -> tuple[str, Row, list[Box]]:
     split, visit = planned
     chest = sample_chest(np.random.default_rng([seed, _PATIENTS, visit.patient]), visit.sex == "F")
-    rng = np.random.default_rng([seed, _PICTURES, visit.patient, visit.follow_up])
+    rng = np.random.default_rng([seed, _IMAGES, visit.patient, visit.follow_up])
     grey, boxes = render_radiograph(rng, chest, visit.findings, visit.view, size)
     row = Row(
         image=encode_grey(grey, encoding),
         filename=visit.filename,
-        labels=format_labels(visit.findings),
+        labels=NIH.format(visit.findings),
         patient_id=visit.patient,
         age=visit.age,
         sex=visit.sex,

@@ -1,4 +1,4 @@
-"""The state to resume from: whole or not there, and read without unpickling code."""
+"""The state to resume from: written atomically, and read without unpickling code."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class TrainingState:
 
     Args:
         fingerprint: of recipe and data; a state resumes only the run it was saved by.
-        epoch: 0-based, the one to go on with.
-        step: optimisation steps of that epoch already taken.
+        epoch: 0-based, the one to continue with.
+        step: optimization steps of that epoch already taken.
         loss_sum: of that epoch's images so far.
         grad_norm_sum: of that epoch's steps so far.
         seconds: spent training in that epoch so far.

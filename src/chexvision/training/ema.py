@@ -21,13 +21,13 @@ class MovingAverage:
     torch's `AveragedModel` computes the same, but waits for the device at every step and walks through all modules.
 
     Args:
-        model: what is trained; its tensors are changed in place as long as this is used.
+        model: the trained model; its tensors must be changed in place while this is used.
         decay: how much of the average each step keeps, in (0, 1). The first steps keep less, or the
             random beginning would stay in it for long.
 
     Attributes:
         module: the averaged model.
-        steps: how many updates there were.
+        steps: number of updates.
     """
 
     def __init__(self, model: CheXVision, decay: float) -> None:
@@ -47,11 +47,11 @@ class MovingAverage:
         self.steps += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` takes."""
+        """The state for `load_state_dict`."""
         return {"steps": self.steps, "module": self.module.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved average."""
+        """Continue from a saved average."""
         self.steps = state["steps"]
         self.module.load_state_dict(state["module"])
 

@@ -1,4 +1,4 @@
-"""What an epoch adds up on the device, so that no step waits to read it."""
+"""The sums of an epoch, on the device, so that no step waits to read them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class EpochSums:
         loss: float[], over images.
         grad_norm: float[], over steps, before clipping.
         seconds: spent on steps.
-        waited: seconds of these in which the next batch was not there yet.
+        waited: seconds of these spent waiting for the next batch.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -31,11 +31,11 @@ class EpochSums:
         self.waited = 0.0
 
     def add_norm(self, norm: Tensor) -> None:
-        """Add a step's gradient norm; a step that overflowed in fp16, and was not taken, adds nothing."""
+        """Add a step's gradient norm; a step that overflowed in fp16, and was skipped, adds nothing."""
         self.grad_norm += torch.nan_to_num(norm, nan=0.0, posinf=0.0)
 
     def timed(self, batches: Iterator[MicroBatch]) -> Iterator[MicroBatch]:
-        """`batches`, counting the time until each is there."""
+        """`batches`, counting the time until each is ready."""
         while True:
             asked = time.monotonic()
             batch = next(batches, None)
@@ -45,5 +45,5 @@ class EpochSums:
             yield batch
 
     def wait(self) -> None:
-        """Until the device has done all steps."""
+        """Wait until the device has done all steps."""
         self.loss.item()

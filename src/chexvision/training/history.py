@@ -10,7 +10,7 @@ Weights = Literal["trained", "averaged"]
 
 
 class EpochRecord(BaseModel):
-    """One entry of ``history.json``. Figures of validation unless they say otherwise; null where undefined.
+    """One entry of ``history.json``. Figures of validation unless stated otherwise; null where undefined.
 
     They are those of `weights`: the trained weights, or their moving average where that ranks better.
     """
@@ -33,11 +33,11 @@ class EpochRecord(BaseModel):
     train_seconds: float
     validation_seconds: float
     train_images_per_second: float
-    waited_seconds: float  # of train_seconds, for the next batch; a GPU may still have been busy meanwhile
+    waited_seconds: float  # of train_seconds, for the next batch; a GPU may still have been busy
     grad_norm: float  # mean over the steps, before clipping; one that overflowed in fp16 counts as 0
     loss_scale: float | None  # of fp16, at the end
-    micro_batch_size: int  # images in one forward pass, a process
-    peak_memory_mb: float | None  # of the epoch's tensors on a GPU, a process
+    micro_batch_size: int  # images per forward pass and process
+    peak_memory_mb: float | None  # of the epoch's tensors on a GPU, per process
 
 
 History = list[EpochRecord]
@@ -53,7 +53,7 @@ def read_history(text: str | bytes) -> History:
     """The records of a ``history.json``.
 
     Raises:
-        pydantic.ValidationError: it is none.
+        pydantic.ValidationError: it is not one.
     """
     return _HISTORY.validate_json(text)
 

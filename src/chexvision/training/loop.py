@@ -1,4 +1,4 @@
-"""The training loop: phases of epochs, epochs of optimisation steps, steps of micro-batches."""
+"""The training loop: phases of epochs, epochs of optimization steps, steps of micro-batches."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Training:
         validation: the split that chooses the best epoch.
         accelerator: device, precision and the other processes.
         work: folder that receives the state to resume from and the best weights.
-        reporter: told of progress; give one on the main process only.
+        reporter: receives progress; give one on the main process only.
         should_stop: asked between steps whether to save the state and end early.
 
     Attributes:
@@ -82,10 +82,10 @@ class Training:
         self.reporter = reporter
         self.should_stop = should_stop
         self.model = model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        weights = pos_weight(train.rows.findings, recipe.loss.pos_weight_power, recipe.loss.pos_weight_cap)
+        weights = pos_weight(train.targets[:, :-1], recipe.loss.pos_weight_power, recipe.loss.pos_weight_cap)
         self.loss = DualHeadLoss(recipe.loss, weights).to(accelerator.device)
         self.steps = steps_per_epoch(len(train), recipe.optim.batch_size)
-        self.place = rank_of(accelerator)
+        self.process = rank_of(accelerator)
         self.history: History = []
         self.ema = MovingAverage(self.model, recipe.training.ema_decay) if recipe.training.ema_decay else None
         self.micro_batch_size = recipe.optim.micro_batch_size
@@ -93,13 +93,13 @@ class Training:
         self._sums = EpochSums(accelerator.device)
 
     def run(self) -> bool:
-        """Train to the end, going on from the saved state if there is one.
+        """Train to the end, continuing from the saved state if there is one.
 
         Returns:
             Whether training ended; False if it was stopped early, with its state saved.
 
         Raises:
-            ChexError: the loss is no longer a number, or the saved state is another run's.
+            ChexError: the loss is not finite, or the saved state is another run's.
         """
         state = load_state(self.work / STATE_FILE, self._fingerprint)
         epoch = 0
@@ -142,18 +142,18 @@ class Training:
             optimizer.load_state_dict(state.optimizer)
         if state is not None and state.scaler is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state.scaler)
-        trial = TrialPass(self.model, self.accumulate, self.recipe, self.place.device)
+        trial = TrialPass(self.model, self.accumulate, self.recipe, self.process.device)
         images, batch_size = len(self.train_split), self.recipe.optim.batch_size
-        if self.place.device.type == "cuda":
-            most = max(images_per_pass(images, batch_size, self.micro_batch_size, self.place.world))
+        if self.process.device.type == "cuda":
+            most = max(images_per_pass(images, batch_size, self.micro_batch_size, self.process.world))
             fitting = fit_micro_batch(trial, most, self.accelerator)
             self.micro_batch_size = fitting if fitting < most else self.micro_batch_size
         network: nn.Module = self.model
         if self.recipe.training.compile:
-            usual, _ = images_per_pass(images, batch_size, self.micro_batch_size, self.place.world)
+            usual, _ = images_per_pass(images, batch_size, self.micro_batch_size, self.process.world)
             network = compiled(self.model, trial, usual)
         # Wrapped again in each phase: DDP reads once which parameters require gradients.
-        return wrap_in_ddp(network, self.place), optimizer
+        return wrap_in_ddp(network, self.process), optimizer
 
     def _train_epoch(
         self,
@@ -165,17 +165,17 @@ class Training:
     ) -> bool:
         """Take the epoch's optimization steps; False if stopped before the last.
 
-        A step whose fp16 gradients overflow changes no weights. The schedule and the average count it all the same:
+        A step whose fp16 gradients overflow changes no weights. The schedule and the average count it nevertheless:
         to leave it out, every step would have to wait for the device.
         """
         optim, seed = self.recipe.optim, self.recipe.training.seed
         first_step = 0 if state is None else state.step
-        self._sums = EpochSums(self.place.device)
-        if state is not None and self.place.rank == 0:
+        self._sums = EpochSums(self.process.device)
+        if state is not None and self.process.rank == 0:
             self._sums.loss += state.loss_sum
             self._sums.grad_norm += state.grad_norm_sum
             self._sums.seconds = state.seconds
-        forget_peak_memory(self.place.device)
+        forget_peak_memory(self.process.device)
         began = time.monotonic()
         if self.reporter:
             images, done = len(self.train_split), first_step * optim.batch_size
@@ -183,7 +183,7 @@ class Training:
         network.train()
         optimizer.zero_grad(set_to_none=True)
         batches = training_batches(
-            self.train_split, optim.batch_size, self.micro_batch_size, seed, epoch, self.place, first_step
+            self.train_split, optim.batch_size, self.micro_batch_size, seed, epoch, self.process, first_step
         )
         sampled_for = -1
         with closing(batches):
@@ -192,7 +192,7 @@ class Training:
                     sampled_for = batch.step
                     parameters = sample(self.recipe.augment, batch.step_size, mix_seed(seed, epoch, batch.step))
                     # Dropout follows from the position too: a resumed run needs no generator's state.
-                    torch.manual_seed(mix_seed(seed, epoch, batch.step, self.place.rank))
+                    torch.manual_seed(mix_seed(seed, epoch, batch.step, self.process.rank))
                     for group in optimizer.param_groups:
                         group["lr"] = rates[batch.step]
                 with nullcontext() if batch.last else self.accelerator.no_sync(network):
@@ -205,7 +205,7 @@ class Training:
                         self.ema.update()
                     if self.reporter:
                         self.reporter.step_done(batch.step_size, self._sums.loss)
-                    if batch.step + 1 < self.steps and must_stop(self.place, batch.step, self.should_stop):
+                    if batch.step + 1 < self.steps and must_stop(self.process, batch.step, self.should_stop):
                         self._sums.seconds += time.monotonic() - began
                         self._save(optimizer, epoch, batch.step + 1)
                         return False
@@ -226,7 +226,7 @@ class Training:
             logits = network(images)
         loss: Tensor = (self.loss(logits, batch.targets) * batch.weights).sum()
         # Processes average their gradients; each image must count once in the batch of all of them.
-        self.accelerator.backward(loss * (self.place.world / batch.step_size))
+        self.accelerator.backward(loss * (self.process.world / batch.step_size))
         return loss.detach()
 
     def _end_epoch(self, optimizer: AcceleratedOptimizer, epoch: int, phase: int, rates: list[float]) -> None:
@@ -237,7 +237,7 @@ class Training:
                 f"the training loss of epoch {epoch + 1} is {train_loss}: lower the learning rate "
                 "(training.phases.N.lr) or compute with --set training.precision=fp32"
             )
-        broadcast_buffers(self.place, self.model, *([self.ema.module] if self.ema is not None else []))
+        broadcast_buffers(self.process, self.model, *([self.ema.module] if self.ema is not None else []))
         began = time.monotonic()
         networks: dict[Weights, CheXVision] = {"trained": self.model}
         if self.ema is not None:
@@ -265,7 +265,7 @@ class Training:
             grad_norm=float(self._sums.grad_norm) / self.steps,
             loss_scale=scaler.get_scale() if scaler is not None else None,
             micro_batch_size=self.micro_batch_size,
-            peak_memory_mb=peak_memory_mb(self.place.device),
+            peak_memory_mb=peak_memory_mb(self.process.device),
         )
         self.history.append(record)
         is_best = best_epoch(self.history) is record
@@ -280,7 +280,7 @@ class Training:
         loss_sum = float(reduce(self._sums.loss, "sum"))
         if not self.accelerator.is_main_process:
             return
-        # A phase that is over leaves nothing to its successor's optimiser.
+        # A phase that is over leaves nothing to its successor's optimizer.
         ended = step == 0 and epoch < self.recipe.training.epochs and self.recipe.training.phase_of(epoch)[2] == epoch
         scaler = self.accelerator.scaler
         save_state(

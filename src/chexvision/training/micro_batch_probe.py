@@ -14,7 +14,6 @@ from chexvision.config import Recipe
 from chexvision.data.augment import AugmentParameters, sample
 from chexvision.data.loader import MicroBatch
 from chexvision.errors import ChexError
-from chexvision.metrics.predictions import OUTPUTS
 from chexvision.models.classifier import CheXVision
 
 Accumulate = Callable[[nn.Module, MicroBatch, AugmentParameters], Tensor]
@@ -54,7 +53,7 @@ class TrialPass:
         try:
             batch = MicroBatch(
                 images=torch.zeros((images, size, size), dtype=torch.uint8, device=device),
-                targets=torch.zeros((images, len(OUTPUTS)), device=device),
+                targets=torch.zeros((images, len(self.model.label_space.outputs)), device=device),
                 weights=torch.ones(images, device=device),
                 positions=torch.arange(images),
                 step=0,

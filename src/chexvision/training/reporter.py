@@ -11,7 +11,7 @@ from chexvision.training.history import History
 
 
 class Reporter(Protocol):
-    """What is told of progress. `loss_sum` is on the device: reading it waits for the device."""
+    """What receives progress. `loss_sum` is on the device: reading it waits for the device."""
 
     def resumed(self, history: History) -> None: ...
 
@@ -30,9 +30,9 @@ class ConsoleReporter:
         self._epochs = 0
 
     def resumed(self, history: History) -> None:
-        """Say after which epoch a saved state goes on."""
+        """Print after which epoch a saved state continues."""
         if history:
-            print(f"going on after epoch {history[-1].epoch}", flush=True)
+            print(f"continuing after epoch {history[-1].epoch}", flush=True)
 
     def epoch_begins(self, epoch: int, epochs: int, images: int, done: int) -> None:
         """Start counting the epoch's images, `done` of which were seen before an interruption."""
@@ -46,12 +46,12 @@ class ConsoleReporter:
         if progress is None:
             return
         if progress.due:
-            # Reading the loss waits for the device, so it is read only when somebody will see it.
+            # Reading the loss waits for the device, so it is read only when it is shown.
             progress.note = f"loss {float(loss_sum) / max(1, progress.done + images):.4f}"
         progress.advance(images)
 
     def epoch_done(self, history: History, is_best: bool) -> None:
-        """Say what the last epoch measured."""
+        """Print what the last epoch measured."""
         record = history[-1]
         if self._progress is not None:
             self._progress.__exit__(None, None, None)

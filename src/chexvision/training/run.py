@@ -8,8 +8,10 @@ from pathlib import Path
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
+from chexvision import __version__
 from chexvision.artifact import contents as artifact
-from chexvision.artifact.contents import Metrics, RunInfo
+from chexvision.artifact.contents import RunInfo
+from chexvision.artifact.metrics_file import Conditions, Evaluation
 from chexvision.artifact.store import Publication, open_store
 from chexvision.config import Recipe
 from chexvision.data.dataset import Split, open_split
@@ -17,9 +19,9 @@ from chexvision.data.division import Division, division_of
 from chexvision.data.placement import placed
 from chexvision.data.sizes import preprocessing_of
 from chexvision.data.source import ShardSource, find_shards
-from chexvision.evaluation.attributes import read_groups
-from chexvision.evaluation.final import Final, measure_final
+from chexvision.evaluation.attributes import read_groups, split_rule
 from chexvision.evaluation.overlap import TrainingImages
+from chexvision.evaluation.protocol import evaluate_trained
 from chexvision.files.atomic import write_text_atomic
 from chexvision.files.atomic_folder import atomic_folder
 from chexvision.hub.reference import Reference
@@ -29,7 +31,7 @@ from chexvision.metrics.calibration import FILE as CALIBRATION
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.thresholds import FILE as THRESHOLDS
-from chexvision.models.classifier import CheXVision, build_model
+from chexvision.models.classifier import CheXVision, build_backbone, build_model
 from chexvision.provenance import Provenance, now
 from chexvision.report.charts import curve_sheets
 from chexvision.report.model_card import render_card
@@ -54,7 +56,7 @@ class Outcome:
     finished: bool
     artifact: Path | None = None
     publication: Publication | None = None
-    metrics: Metrics | None = None
+    metrics: Evaluation | None = None
 
 
 def run_training(
@@ -104,21 +106,25 @@ def run_training(
     if not accelerator.is_main_process:
         return Outcome(finished=True)
     groups = read_groups(source, splits["test"].rows) if "test" in splits else None
-    final = measure_final(predictions, groups, source.name)
-    metrics = Metrics(
+    conditions = Conditions(
+        version=__version__,
         dataset=source.name,
+        dataset_identity=source.identity,
         synthetic=source.synthetic,
-        split=division.record,
+        split="test",
+        split_rule=split_rule(source, division.record),
+        division=division.record,
+        precision=accelerator.mixed_precision,
         image_size=recipe.data.image_size,
         epoch=best_epoch(training.history).epoch,
-        splits=final.splits,
-        subgroups=final.subgroups,
-        published=() if source.synthetic else final.published,
     )
+    metrics, points = evaluate_trained(recipe.name, predictions, groups, conditions)
     info = _info(recipe, source, division, provenance, accelerator, training, started_at)
     seen = TrainingImages.of(splits["train"].rows, source)
-    figures = _figures(predictions, final)
-    folder = _assemble(work / "artifact", training, model, metrics, final.rules, figures, info, seen, to)
+    # Where validation itself is measured, nothing calibrates it.
+    applied = OperatingPoints() if metrics.split == "validation" else points
+    figures = curve_sheets(predictions[metrics.split], applied, metrics.metrics)
+    folder = _assemble(work / "artifact", training, model, metrics, points, figures, info, seen, to)
     if progress is not None:
         progress.trained(folder)
     published = open_store(to, private=private).publish(folder, provenance.run_id) if to is not None else None
@@ -132,8 +138,10 @@ def _prepare(
 ) -> tuple[ShardSource, Division, dict[str, Split], CheXVision]:
     """The data, its division, its splits decoded, and the untrained model; the main process fetches first."""
     with accelerator.main_process_first():
-        model = build_model(recipe)  # before the data: a failed download of weights should not cost an hour
+        if recipe.model.pretrained:  # before the data: a failed download of weights should not cost an hour
+            build_backbone(recipe.model.backbone, pretrained=True)
         source = find_shards(data)
+        model = build_model(recipe, source.label_space)
         model.preprocessing = preprocessing_of(source, recipe.data)
         division = division_of(source, recipe.data)
         rows = division.sampled(recipe.data, recipe.training.seed)
@@ -206,19 +214,12 @@ def _predict(
     }
 
 
-def _figures(predictions: dict[str, Predictions], final: Final) -> dict[str, str]:
-    """The curves of test, or of validation, whose probabilities nothing calibrates, where there is no test split."""
-    if "test" in predictions:
-        return curve_sheets(predictions["test"], final.rules, final.splits["test"])
-    return curve_sheets(predictions["validation"], OperatingPoints(), final.splits["validation"])
-
-
 def _assemble(
     folder: Path,
     training: Training,
     model: CheXVision,
-    metrics: Metrics,
-    rules: OperatingPoints,
+    metrics: Evaluation,
+    points: OperatingPoints,
     figures: dict[str, str],
     info: RunInfo,
     seen: TrainingImages,
@@ -228,9 +229,9 @@ def _assemble(
     with atomic_folder(folder) as partial:
         card = render_card(metrics, info, f"CheXVision {info.recipe.name}", sorted(figures), to)
         write_text_atomic(partial / artifact.CARD, card)
-        for name, rule in ((THRESHOLDS, rules.thresholds), (CALIBRATION, rules.calibration)):
-            if rule is not None:
-                write_text_atomic(partial / name, rule.model_dump_json(indent=2) + "\n")
+        for name, chosen in ((THRESHOLDS, points.thresholds), (CALIBRATION, points.calibration)):
+            if chosen is not None:
+                write_text_atomic(partial / name, chosen.model_dump_json(indent=2) + "\n")
         for name, text in figures.items():
             write_text_atomic(partial / artifact.FIGURES / name, text)
         (partial / artifact.HISTORY).write_text(dump_history(training.history), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What an epoch's weights are worth: validation loss and metrics."""
+"""Validation loss and metrics of an epoch's weights."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ class Validation:
 
     @property
     def score(self) -> float:
-        """What it is compared by."""
+        """The value by which epochs are compared."""
         return score(self.metrics.macro_auroc, self.loss)
 
     def figures(self) -> Figures:
-        """As an epoch's record takes them."""
+        """The fields of an epoch's record."""
         return Figures(
             validation_loss=self.loss,
             macro_auroc=self.metrics.macro_auroc,
-            auroc={finding: of.auroc for finding, of in self.metrics.findings.items()},
+            auroc={finding: of["auroc"].value for finding, of in self.metrics.findings.items()},
             binary_auroc=self.metrics.binary_auroc,
             binary_f1=self.metrics.binary_f1,
         )

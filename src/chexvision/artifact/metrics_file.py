@@ -1,0 +1,227 @@
+"""``metrics.json``: what a training run, `evaluate` and `score` measured, in one schema. Needs no numpy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from chexvision.errors import ChexError
+from chexvision.files.json_files import first_problem, read_file
+from chexvision.metrics.catalog import METRICS
+from chexvision.metrics.estimate import Estimate
+from chexvision.metrics.literature import LiteratureComparison
+from chexvision.metrics.records import Attribute, Comparison, Record, SplitMetrics
+from chexvision.shards.split_rule import SplitRecord
+
+RELEASE = "NIH ChestX-ray14"  # the data set of predictions that are scored
+
+
+class Conditions(Record):
+    """Under which everything was measured. Null where unknown or not applicable.
+
+    Args:
+        format: of the file.
+        version: of chexvision.
+        dataset: ``USER/NAME@sha``, the folder's path, or `RELEASE`.
+        dataset_identity: equal for shards of equal names and content.
+        synthetic: whether its images are synthetic, not taken of patients.
+        split: which part of it was measured; "all" for predictions that were not restricted to one.
+        split_rule: how its patients were divided, or the table; what the manifest records of shards as they are.
+        division: the rule that was asked for, and the images of each split.
+        precision: of the computation.
+        image_size: side in pixels, of a training run.
+        epoch: the one whose weights were measured, from 1, of a training run.
+    """
+
+    format: Literal[2] = 2
+    version: str | None = None
+    dataset: str
+    dataset_identity: str | None = None
+    synthetic: bool
+    split: str
+    split_rule: str | None = None
+    division: SplitRecord | None = None
+    precision: str | None = None
+    image_size: int | None = None
+    epoch: int | None = None
+
+
+class SystemResult(Record):
+    """A model, a model over several views, or several models as one.
+
+    Args:
+        name: for tables.
+        members: the models.
+        weights: theirs, in the same order.
+        views: how many of each image were averaged.
+        metrics: on the measured split.
+    """
+
+    name: str
+    members: tuple[str, ...]
+    weights: tuple[float, ...]
+    views: int
+    metrics: SplitMetrics
+
+
+class LabelGap(Record):
+    """The AUROC here and there, or the mean over `targets`; ``difference`` is there minus here.
+
+    `too_few` contains where and why there is none.
+    """
+
+    targets: tuple[str, ...]
+    here: Estimate
+    there: Estimate
+    difference: Estimate
+    too_few: str | None = None
+
+
+class Agreement(Record):
+    """How far the release's own labels agree with other labels of the same images.
+
+    Args:
+        images: with both labels.
+        sensitivity: share of the others' positives that the release names; null with positives of fewer than
+            `MIN_CASES` patients.
+        precision: share of the release's positives that the others confirm; null likewise.
+    """
+
+    images: int
+    sensitivity: float | None
+    precision: float | None
+
+
+class OtherSet(Record):
+    """A model against other labels.
+
+    Args:
+        name: of the set.
+        label_map: the map's name or file.
+        same_images: whether these are our own images under other labels, or another hospital's.
+        metrics: against these labels; unknown ones are masked and counted.
+        macro: mean over the targets that have enough cases on both sides.
+        gaps: by target. Here is the model against our labels, of the same images where `same_images`.
+        agreement: of the labels themselves, where the images are the same.
+    """
+
+    name: str
+    label_map: str
+    same_images: bool
+    metrics: SplitMetrics
+    macro: LabelGap
+    gaps: dict[str, LabelGap]
+    agreement: dict[str, Agreement]
+
+
+class Overlap(Record):
+    """Of the images of one split, those that a model was trained on. Null where the model has no record of them.
+
+    Args:
+        model: its name.
+        split: which images.
+        images: how many there are.
+        patients: how many different ones.
+        trained_images: those that it was trained on.
+        trained_patients: those of whom it was trained on some image.
+    """
+
+    model: str
+    split: str
+    images: int
+    patients: int
+    trained_images: int | None
+    trained_patients: int | None
+
+
+class Evaluation(Conditions):
+    """``metrics.json``. Everything but `systems` and `comparisons` is of the last system.
+
+    Args:
+        systems: at least one; the last one combines all that was asked for.
+        validation: of a training run, on the images that its thresholds and calibration were chosen on: metrics of
+            raw probabilities, with calls at one half.
+        comparisons: each further system with the first.
+        subgroups: by attribute.
+        published: figures of others, and which of them are of the same images.
+        expert: against radiologists' labels.
+        external: on another hospital's images.
+        overlaps: what each model's training shares with the images measured, and with those chosen on.
+        notes: what a reader must know.
+    """
+
+    systems: tuple[SystemResult, ...]
+    validation: SplitMetrics | None = None
+    comparisons: tuple[Comparison, ...] = ()
+    subgroups: tuple[Attribute, ...] = ()
+    published: tuple[LiteratureComparison, ...] = ()
+    expert: OtherSet | None = None
+    external: OtherSet | None = None
+    overlaps: tuple[Overlap, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def metrics(self) -> SplitMetrics:
+        """Of the last system on the measured split."""
+        return self.systems[-1].metrics
+
+    @property
+    def splits(self) -> dict[str, SplitMetrics]:
+        """Of the last system by split."""
+        measured = {self.split: self.metrics}
+        return measured if self.validation is None else {"validation": self.validation, **measured}
+
+
+def read_metrics(path: Path) -> Evaluation:
+    """Read a ``metrics.json`` of this version or an earlier one.
+
+    Raises:
+        ChexError: it cannot be read, or is something else.
+    """
+    try:
+        content = json.loads(read_file(path))
+        if isinstance(content, dict) and "format" not in content:
+            content = _from_format_1(content)
+        return Evaluation.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        raise ChexError(f"{path} cannot be used: {first_problem(error)}") from None
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        raise ChexError(f"{path} is not a metrics.json: {' '.join(str(error).split())[:200]}") from None
+
+
+def _from_format_1(old: dict[str, Any]) -> dict[str, Any]:
+    """The content of a file from before formats were numbered: training, `evaluate` and `score` had one each."""
+    new: dict[str, Any] = _with_estimates(old)
+    new["synthetic"] = new.pop("drawn", new.get("synthetic", False))
+    if "splits" in new:
+        splits = new.pop("splits")
+        new["division"] = new.pop("split")
+        new["split"] = "test" if "test" in splits else "validation"
+        new["systems"] = [_alone("model", splits[new["split"]])]
+        new["validation"] = splits.get("validation")
+    elif "predictions" in new:
+        new |= {"dataset": RELEASE, "split": "all", "systems": [_alone(new.pop("predictions"), new.pop("metrics"))]}
+    return new
+
+
+def _alone(name: str, metrics: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "members": [name], "weights": [1.0], "views": 1, "metrics": metrics}
+
+
+def _with_estimates(old: Any) -> Any:
+    """Values with their interval under ``NAME_ci`` as estimates; those of `METRICS` moved into ``estimates``."""
+    if isinstance(old, list):
+        return [_with_estimates(item) for item in old]
+    if not isinstance(old, dict):
+        return old
+    new = {key: _with_estimates(value) for key, value in old.items() if not key.endswith("_ci")}
+    estimates = {key: {"value": new[key], "interval": old[f"{key}_ci"]} for key in new if f"{key}_ci" in old}
+    if "decision" not in new and "left_out" not in new:
+        return new | estimates
+    if "decision" in new:
+        decision = new["decision"] or {}
+        estimates |= {key: decision.pop(key, {}) for key, metric in METRICS.items() if metric.at_threshold}
+    return {key: value for key, value in new.items() if key not in estimates} | {"estimates": estimates}

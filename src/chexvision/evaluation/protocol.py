@@ -1,0 +1,149 @@
+"""The evaluation protocol, the same at the end of training, in `evaluate` and in `score`.
+
+Operating points are chosen on other images; then the systems are measured, compared with each other, measured on
+groups of patients, and compared with the literature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from chexvision.artifact.metrics_file import Conditions, Evaluation, SystemResult
+from chexvision.metrics.calibration import DEFAULT_METHOD, Method
+from chexvision.metrics.compare import compare
+from chexvision.metrics.literature import compare_with_literature
+from chexvision.metrics.measure import measure
+from chexvision.metrics.operating_points import OperatingPoints, choose_operating_points, refuse_shared
+from chexvision.metrics.predictions import Predictions
+from chexvision.metrics.records import IntervalMethod
+from chexvision.metrics.subgroups import Groups, measure_subgroups
+from chexvision.metrics.thresholds import DEFAULT_RULE
+
+_METHOD = IntervalMethod(resamples=1000, seed=0)
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A model, a model over several views, or several models as one.
+
+    Args:
+        name: for tables.
+        predictions: of the images to measure.
+        validation: of the images to choose operating points on; None takes `points` as they are.
+        points: calibration and thresholds; by default none, which makes calls at 0.5 on raw probabilities.
+        members: the models; by default `name` alone.
+        weights: theirs, in the same order.
+        views: how many of each image were averaged.
+    """
+
+    name: str
+    predictions: Predictions
+    validation: Predictions | None = None
+    points: OperatingPoints = field(default_factory=OperatingPoints)
+    members: tuple[str, ...] = ()
+    weights: tuple[float, ...] = (1.0,)
+    views: int = 1
+
+    @property
+    def calibrated(self) -> Predictions:
+        """The predictions to measure, calibrated."""
+        raw = self.predictions
+        return raw.with_probabilities(self.points.calibrate(raw.names, raw.probabilities))
+
+
+def evaluate_systems(
+    systems: Sequence[System],
+    conditions: Conditions,
+    groups: Groups | None = None,
+    method: IntervalMethod = _METHOD,
+    *,
+    choose_on: str = "validation",
+    rule: str = DEFAULT_RULE,
+    calibration: Method | Literal["none"] = DEFAULT_METHOD,
+) -> tuple[Evaluation, tuple[System, ...]]:
+    """Measure predictions of the same images.
+
+    Args:
+        systems: at least one; the last one is measured by groups and compared with the literature.
+        conditions: of the measured images.
+        groups: of the measured images.
+        method: how to make intervals.
+        choose_on: what to call the split that operating points are chosen on.
+        rule: of `choose_thresholds`.
+        calibration: how to calibrate.
+
+    Returns:
+        What was measured, and the systems with the operating points that were chosen.
+
+    Raises:
+        UsageError: operating points would be chosen on images or patients that they are applied to.
+    """
+    chosen = []
+    for system in systems:
+        if system.validation is not None:
+            refuse_shared(system.validation, system.predictions)
+            points = choose_operating_points(system.validation, conditions.dataset, choose_on, rule, calibration)
+            system = replace(system, points=points)
+        chosen.append(system)
+    results = tuple(_result(system, conditions.split, method) for system in chosen)
+    first, main = chosen[0], chosen[-1]
+    evaluation = Evaluation(
+        **dict(conditions),
+        systems=results,
+        comparisons=tuple(
+            compare(first.predictions, other.predictions, method, (first.name, other.name)) for other in chosen[1:]
+        ),
+        subgroups=measure_subgroups(
+            main.predictions,
+            groups or {},
+            method,
+            main.calibrated.probabilities,
+            main.points.threshold_values(main.predictions.names),
+        ),
+        published=() if conditions.synthetic else compare_with_literature(results[-1].metrics),
+    )
+    return evaluation, tuple(chosen)
+
+
+def evaluate_trained(
+    name: str,
+    predictions: Mapping[str, Predictions],
+    groups: Groups | None,
+    conditions: Conditions,
+    method: IntervalMethod = _METHOD,
+) -> tuple[Evaluation, OperatingPoints]:
+    """Measure a run's best weights on test, or on validation where there is no test split.
+
+    Args:
+        name: of the model.
+        predictions: by split.
+        groups: of the test images.
+        conditions: its `split` is set here.
+        method: how to make intervals.
+
+    Returns:
+        What was measured, and the operating points that were chosen on validation.
+    """
+    validation, test = predictions["validation"], predictions.get("test")
+    if test is None:
+        conditions = conditions.model_copy(update={"split": "validation"})
+        evaluation, _ = evaluate_systems([System(name, validation)], conditions, None, method)
+        evaluation = evaluation.model_copy(update={"validation": evaluation.metrics})
+        points = choose_operating_points(validation, conditions.dataset, "validation", DEFAULT_RULE, DEFAULT_METHOD)
+        return evaluation, points
+    conditions = conditions.model_copy(update={"split": "test"})
+    evaluation, (system,) = evaluate_systems([System(name, test, validation)], conditions, groups, method)
+    raw = measure(validation, method=method)
+    return evaluation.model_copy(update={"validation": raw}), system.points
+
+
+def _result(system: System, split: str, method: IntervalMethod) -> SystemResult:
+    return SystemResult(
+        name=system.name,
+        members=system.members or (system.name,),
+        weights=system.weights,
+        views=system.views,
+        metrics=system.points.measure(system.predictions, split, method),
+    )

@@ -1,0 +1,122 @@
+"""``metrics.json``: unnumbered formats are read, and the same predictions give the values that those files hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from chexvision.artifact.metrics_file import Conditions, Evaluation, read_metrics
+from chexvision.errors import ChexError
+from chexvision.evaluation.external import for_other_labels, measure_other, own_labels
+from chexvision.evaluation.other_labels import OtherLabels
+from chexvision.evaluation.protocol import System, evaluate_systems, evaluate_trained
+from chexvision.metrics.estimate import Estimate
+from chexvision.metrics.predictions import Predictions
+from chexvision.metrics.subgroups import Groups, group_images
+from tests.evaluation.conftest import METHOD, made_up
+
+OLD = Path(__file__).with_name("old_metrics")
+NAMES = ("Mass", "Nodule", "Hernia", "Abnormal")
+CONDITIONS = Conditions(dataset="d", synthetic=False, split="test")
+
+
+@pytest.fixture
+def validation() -> Predictions:
+    of = made_up(400, 150, 0, names=NAMES)
+    names = np.array([f"9{name[1:]}" for name in of.filenames.tolist()])
+    return Predictions(of.names, names, of.patients + 90_000_000, of.probabilities, of.targets)
+
+
+@pytest.fixture
+def test() -> Predictions:
+    of = made_up(600, 250, 1, names=NAMES)
+    of.targets[:, 2] = np.arange(600) < 5  # too few cases
+    return of
+
+
+@pytest.fixture
+def other(test: Predictions) -> Predictions:
+    noise = 0.1 * np.random.default_rng(5).normal(size=test.probabilities.shape)
+    return test.with_probabilities(np.clip(test.probabilities + noise, 0, 1))
+
+
+@pytest.fixture
+def groups(test: Predictions) -> Groups:
+    patients = test.patients.tolist()
+    sex: list[str | None] = ["F" if patient % 2 else "M" for patient in patients]
+    age: list[int | None] = [50 if patient % 3 else 10 for patient in patients]
+    return group_images(sex, age, ["PA"] * 600, [0] * 600)
+
+
+def _numbers(of: Any, at: str = "") -> dict[str, Any]:
+    """Every value of nested records, by its path."""
+    if isinstance(of, dict | list):
+        items = of.items() if isinstance(of, dict) else enumerate(of)
+        return {key: value for name, part in items for key, value in _numbers(part, f"{at}/{name}").items()}
+    return {at: of}
+
+
+def _assert_equal(new: Any, old: Any) -> None:
+    """The same paths with the same values, but for the rounding of another processor's sums."""
+    new, old = (_numbers(json.loads(of.model_dump_json())) for of in (new, old))
+    assert new.keys() == old.keys()
+    for path, value in old.items():
+        expected = pytest.approx(value, rel=1e-6, abs=1e-9) if isinstance(value, float) else value
+        assert new[path] == expected, path
+
+
+def test_a_run_measures_what_it_measured_before(validation: Predictions, test: Predictions, groups: Groups) -> None:
+    old = read_metrics(OLD / "training.json")
+    new, _ = evaluate_trained("model", {"validation": validation, "test": test}, groups, CONDITIONS, METHOD)
+    assert list(old.splits) == ["validation", "test"]
+    for name, split in old.splits.items():
+        _assert_equal(new.splits[name], split)
+    for attribute, before in zip(new.subgroups, old.subgroups, strict=True):
+        _assert_equal(attribute, before)
+    assert new.published[:2] == old.published
+    assert (old.image_size, old.epoch, old.synthetic, old.split) == (320, 7, False, "test")
+    assert old.division is not None and old.division.rule == "official"
+
+
+def test_an_evaluation_measures_what_it_measured_before(
+    validation: Predictions, test: Predictions, other: Predictions, groups: Groups
+) -> None:
+    old = read_metrics(OLD / "evaluation.json")
+    systems = [System("a", test, validation), System("b", other, validation)]
+    new, _ = evaluate_systems(systems, CONDITIONS, groups, METHOD)
+    known = np.where(np.random.default_rng(3).random((600, 2)) < 0.1, np.nan, test.targets[:, [0, 3]])
+    labels = OtherLabels(test.filenames, test.patients, known, ("Mass", "Abnormal"), (("Mass",), ("Abnormal",)))
+    expert = measure_other("experts", "map.yaml", for_other_labels(test, labels), own_labels(test, labels), METHOD)
+    assert old.expert is not None
+    pairs = [*zip(new.systems, old.systems, strict=True), *zip(new.comparisons, old.comparisons, strict=True)]
+    pairs += [*zip(new.subgroups, old.subgroups, strict=True), (expert, old.expert)]
+    for after, before in pairs:
+        _assert_equal(after, before)
+    assert (old.synthetic, old.notes, old.overlaps[0].trained_images) == (True, ("a note",), 3)
+
+
+def test_a_score_is_read() -> None:
+    old = read_metrics(OLD / "score.json")
+    assert (old.systems[0].name, old.metrics.images) == ("p.csv", 600)
+    assert old.metrics.findings["Hernia"]["auroc"] == Estimate()
+    assert old.metrics.findings["Mass"]["f1"].interval is not None
+
+
+def test_what_is_written_is_read_back(validation: Predictions, test: Predictions, tmp_path: Path) -> None:
+    new, _ = evaluate_systems([System("a", test, validation)], CONDITIONS, None, METHOD)
+    (tmp_path / "metrics.json").write_text(new.model_dump_json())
+    assert read_metrics(tmp_path / "metrics.json") == new
+    assert json.loads((tmp_path / "metrics.json").read_text())["format"] == Evaluation.model_fields["format"].default
+
+
+@pytest.mark.parametrize(
+    "content", ['{"format": 3, "dataset": "d"}', "[]", "null", "{", '{"splits": 1}', "{}", "[" * 10**5]
+)
+def test_what_is_something_else_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "metrics.json").write_text(content)
+    with pytest.raises(ChexError, match=r"metrics\.json"):
+        read_metrics(tmp_path / "metrics.json")
