@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
+COMMA := ,
 # The images of Kaggle's sessions, the current and the next one. Each has a virtual environment and a constraints file.
 IMAGES := kaggle kaggle-next
 KERNEL_TESTS := tests/data tests/evaluation tests/hub tests/kernels tests/models tests/runs tests/training \
@@ -21,19 +22,19 @@ define make_venv
 		|| { echo "error: $(PYTHON) is older than 3.11; choose another with: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(1)
 	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	$(1)/bin/uv pip install --quiet --compile-bytecode --python $(1)/bin/python --constraint $(2) --editable '.[train,dev]'
+	$(1)/bin/uv pip install --quiet --compile-bytecode --python $(1)/bin/python --constraint $(2) --editable '.[$(3)]'
 	@touch $(1)/.ready
 endef
 
 $(READY): pyproject.toml constraints.txt
-	$(call make_venv,$(VENV),constraints.txt)
+	$(call make_venv,$(VENV),constraints.txt,train$(COMMA)dev)
 
 $(DOCS_READY): $(READY)
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[train,dev,docs]'
 	@touch $@
 
 $(IMAGES:%=.venv-%/.ready): .venv-%/.ready: pyproject.toml constraints-%.txt
-	$(call make_venv,.venv-$*,constraints-$*.txt)
+	$(call make_venv,.venv-$*,constraints-$*.txt,train$(COMMA)test)
 
 demo: $(READY)  ## synthesize a dataset and train on it as a kernel does; writes demo/model
 	rm -rf demo

@@ -274,7 +274,7 @@ def launch(command: list[str], environment: dict[str, str], secret: str | None) 
 
 
 def ask_to_stop(pid: int, through: bool) -> None:
-    """Send SIGTERM to process `pid` or, where it stands between, `through` it to those it started.
+    """Send SIGTERM to process `pid` or, where it is a launcher, `through` it to those it started.
 
     torchrun passes the signal on, too, but kills after 30 seconds what then still saves or uploads.
     """

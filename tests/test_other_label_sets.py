@@ -185,8 +185,9 @@ def test_a_published_model_carries_its_label_set(published: Path) -> None:
     model = CheXVision.from_pretrained(published)
     assert model.label_space == SMALL
     assert model.multilabel_head.out_features == 3
-    metrics = json.loads((published / "metrics.json").read_text())
-    assert list(metrics["splits"]["test"]["findings"]) == NAMES
+    metrics = (published / "metrics.json").read_text()
+    assert all(f'"{name}"' in metrics for name in NAMES)
+    assert not any(name in metrics for name in NIH.findings)
     assert list(json.loads((published / "history.json").read_text())[0]["auroc"]) == NAMES
     for name in ("thresholds.json", "calibration.json"):
         record = json.loads((published / name).read_text())

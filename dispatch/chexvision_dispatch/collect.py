@@ -92,8 +92,8 @@ def _close(record: RunRecord, progress: RunProgress | None, published: str) -> t
     records.update(record.run_id, lambda known: replace(known, published=published))
     if progress is None:
         return ()
-    told = progress.model_copy(update={"published": published, "note": "", "updated_at": now()})
-    write_text_atomic(kept_dir(record) / PROGRESS_FILE, told.to_json())
+    closed = progress.model_copy(update={"published": published, "note": "", "updated_at": now()})
+    write_text_atomic(kept_dir(record) / PROGRESS_FILE, closed.to_json())
     branch = branch_of(record)
     if branch is None or get_token() is None:
         return ()
@@ -101,7 +101,7 @@ def _close(record: RunRecord, progress: RunProgress | None, published: str) -> t
         # A session without a token left no branch, and one that published has settled its own.
         known = branch.progress()
         if known is not None and (known.published is None or known.state):
-            branch.settle(told)
+            branch.settle(closed)
     except ChexError as error:
         return (f"the branch {branch.name} could not be closed: {error}",)
     return ()

@@ -33,8 +33,8 @@ def make_reachable(view: RunView, target: Target) -> list[str]:
     """Ensure that the run's next session continues from the latest state, before that session is started.
 
     Args:
-        view: how the run stands; its last session has ended.
-        target: where the next session is to run.
+        view: the run's status; its last session has ended.
+        target: where the next session will run.
 
     Returns:
         What the user should know.
@@ -63,7 +63,7 @@ def recover_state(view: RunView, target: Target) -> State:
     """Download the state that a run's last session left, and put it on the run's branch if that is read.
 
     Args:
-        view: how the run stands; its last session has ended, and some session saved a state.
+        view: the run's status; its last session has ended, and some session saved a state.
         target: where it ran.
 
     Raises:
@@ -82,8 +82,8 @@ def is_out_of_reach(view: RunView, target: Target) -> bool:
     """Whether the run's next session would not reach the latest state, so that `make_reachable` refuses.
 
     Args:
-        view: how the run stands; its last session has ended.
-        target: where the next session is to run.
+        view: the run's status; its last session has ended.
+        target: where the next session will run.
 
     Raises:
         ChexError: the target or the Hub does not answer.

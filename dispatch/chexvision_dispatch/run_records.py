@@ -61,7 +61,7 @@ class RunRecord:
         folder: where the script is kept for the run's next session.
         kernel: the folder of ``kernels/`` that it runs.
         private: whether what it makes is visible to its owner alone.
-        options: what the target was told, such as its accelerator; no secret is among them.
+        options: of the target, such as its accelerator; no secret is among them.
         published: where the artifact was published, once that was seen.
         sessions: executions in order; empty while a submission is unanswered.
         script_sha256: of the script; None in records of before it was kept.

@@ -31,11 +31,15 @@ def log(record: RunRecord) -> Iterator[str]:
         UsageError: it has none.
         ChexError: the target does not answer.
     """
+    return target_of(record).log(_last_session(record), follow=False)
+
+
+def _last_session(record: RunRecord) -> Session:
     if not record.sessions:
         raise UsageError(
             f"{record.run_id} has no session yet; start one with: chexvision runs resume {record.run_id}"
         )
-    return target_of(record).log(record.sessions[-1], follow=False)
+    return record.sessions[-1]
 
 
 def pauses_for_time(view: RunView) -> bool:
@@ -51,11 +55,8 @@ def follow(record: RunRecord, write: Callable[[str], object]) -> RunView:
         UsageError: it has no session.
         ChexError: the target refuses; see `Target.log`.
     """
-    if not record.sessions:
-        raise UsageError(
-            f"{record.run_id} has no session yet; start one with: chexvision runs resume {record.run_id}"
-        )
-    for text in until_answered(lambda: target_of(record)).log(record.sessions[-1], follow=True):
+    session = _last_session(record)
+    for text in until_answered(lambda: target_of(record)).log(session, follow=True):
         write(text)
     return until_answered(lambda: poll(record))
 

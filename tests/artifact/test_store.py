@@ -170,7 +170,7 @@ def test_the_wait_that_the_hub_asks_for_is_kept(hub: FakeHub, model: Path, waits
 
 @pytest.mark.parametrize("fault", ["503", "cut in the request"])
 @pytest.mark.parametrize("struck", ["/commit/", "/upload/", "/refs", "/preupload/"])
-def test_when_all_fails_nothing_is_on_main_and_the_artifact_is_whole(
+def test_when_all_fails_nothing_is_on_main_and_the_artifact_is_complete(
     hub: FakeHub, model: Path, waits: list[float], struck: str, fault: str
 ) -> None:
     before = contents(model)
@@ -218,7 +218,7 @@ def test_a_commit_without_its_tag_is_found_behind_others(hub: FakeHub, model: Pa
     assert len(hub.commits(REPO)) == 3
 
 
-def test_a_commit_that_somebody_else_makes_meanwhile_is_kept(hub: FakeHub, model: Path, waits: list[float]) -> None:
+def test_a_concurrent_commit_of_another_user_is_kept(hub: FakeHub, model: Path, waits: list[float]) -> None:
     HubStore(REPO).publish(model, RUN)  # the repository is there, with this very content
     other = artifact(model.with_name("other"), "other")
 
@@ -309,7 +309,7 @@ def test_a_plain_artifact_folder_is_fetched_too(model: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("broken", ["copytree", "write_text_atomic", "Path.replace"])
-def test_a_folder_publication_that_is_cut_is_completed_by_the_next(
+def test_an_interrupted_folder_publication_is_completed_by_the_next(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     store = FolderStore(tmp_path / "store")

@@ -9,6 +9,7 @@ import pytest
 
 from chexvision.cli import main
 from chexvision.provenance import Provenance
+from chexvision.recipes import dump_resolved, load_recipe
 from chexvision.runs.run_progress import read_progress
 
 
@@ -53,3 +54,30 @@ def test_data_that_does_not_fit_the_recipe_is_reported_by_a_dispatched_run(
         assert "image_size" in progress.note
     else:
         assert not Path("work").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "name what to train: --model densenet"),
+        (["--recipe", "recipe.json", "--model", "densenet"], "--recipe is resolved: leave out --model"),
+        (["--recipe", "recipe.json", "--set", "training.seed=1"], "--recipe is resolved: leave out --model"),
+        (["--recipe", "none.json"], "none.json"),
+        (["--recipe", "recipe.json", "--data", "{shards}", "--work", "work"], "data.image_size 320 is above"),
+    ],
+)
+def test_resolved_recipe_is_read_instead_of_a_model(
+    synthetic_shards: Path,
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("recipe.json").write_bytes(dump_resolved(load_recipe("densenet")))
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *(word.format(shards=synthetic_shards) for word in words)])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.json"]

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("packs_stand_in")
 
 @pytest.fixture
 def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_hub: FakeHub) -> Iterator[FakeKaggle]:
-    monkeypatch.setattr("chexvision_dispatch.targets.kaggle_push.POLLS", (0.0, 0.0))
+    monkeypatch.setattr("chexvision_dispatch.targets.kaggle_sessions.POLLS", (0.0, 0.0))
     fake_hub.add_token("hf_secret", "write")
     fake_hub.add_token("hf_attached", "write")
     fake_hub.plant_dataset("chex/xrays", SHA)

@@ -34,7 +34,7 @@ def made_up(
 def synthetic_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from chexvision.synthetic.synthesize import synthesize
 
-    out = tmp_path_factory.mktemp("drawn") / "shards"
+    out = tmp_path_factory.mktemp("synthetic") / "shards"
     synthesize(out, images=150, seed=3, size=32, encoding="png", shard_bytes=10**8, workers=2, overwrite=False)
     return out
 

@@ -1,4 +1,4 @@
-"""Whole evaluations of the smallest models on synthetic shards, as a user types them."""
+"""Complete evaluations of the smallest models on synthetic shards, as a user types them."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ def test_singles_views_and_ensembles_are_all_measured(evaluated: Path) -> None:
     for system in found["systems"]:
         assert system["metrics"]["thresholds"] == "f1 on validation"
         assert system["metrics"]["calibration"] == "platt on validation"
-    assert found["notes"][0].startswith("model0 does not say what it was trained on")
+    assert found["notes"][0].startswith("model0 has no record of its training images")
 
 
-def test_the_report_stands_alone(evaluated: Path) -> None:
+def test_the_report_is_self_contained(evaluated: Path) -> None:
     page = (evaluated / "report.html").read_text()
     assert set(re.findall(r"https?://[^'\"\s<]+", page)) <= {"http://www.w3.org/2000/svg"}
     assert not re.search(r"<(script|link)|(src|href)=['\"](?!data:)|url\(|@import", page)
@@ -101,7 +101,7 @@ def test_predictions_hold_names_patients_probabilities_and_targets(evaluated: Pa
     np.testing.assert_allclose(single[2].probabilities, together, atol=1e-12)
 
 
-def test_probabilities_are_what_the_model_says_of_the_pictures(
+def test_probabilities_are_the_models_for_the_images(
     evaluated: Path, synthetic_shards: Path, tiny_model: Model, tmp_path: Path
 ) -> None:
     """The way from shards and the way from image files end at the same figures."""
@@ -163,7 +163,7 @@ def test_without_thresholds_calls_are_made_at_one_half_in_subgroups_too(
         assert group["specificity"] is not None
 
 
-def test_a_model_brings_its_own_rules_to_evaluate_and_predict(
+def test_evaluate_and_predict_use_a_models_own_operating_points(
     synthetic_shards: Path, evaluated: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = tmp_path / "published"
@@ -299,7 +299,7 @@ def test_the_real_sample_is_evaluated(
     assert "not comparable" in said
 
 
-def test_views_show_the_same_picture_flipped_and_turned() -> None:
+def test_views_are_the_same_image_flipped_and_rotated() -> None:
     images = torch.zeros((1, 64, 64), dtype=torch.uint8)
     images[0, 10:54, 30:34] = 200
     images[0, 10:20, 34:50] = 200
@@ -337,7 +337,7 @@ def test_predictions_come_back_from_their_file(tmp_path: Path) -> None:
         read_predictions(tmp_path / "p.parquet")
 
 
-def test_rules_without_calibration_leave_probabilities_alone() -> None:
+def test_without_calibration_probabilities_are_unchanged() -> None:
     predictions: Predictions = made_up(100, 40)
     assert OperatingPoints().calibrate(predictions.names, predictions.probabilities) is predictions.probabilities
     rules = choose_operating_points(predictions, "d", "validation", "f1", "none")

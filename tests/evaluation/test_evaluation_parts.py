@@ -25,7 +25,7 @@ from chexvision.synthetic.synthesize import synthesize
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Enough patients in train for figures of normal/abnormal in both sexes."""
-    out = tmp_path_factory.mktemp("drawn") / "shards"
+    out = tmp_path_factory.mktemp("synthetic") / "shards"
     synthesize(out, images=300, seed=3, size=32, encoding="png", shard_bytes=10**8, workers=2, overwrite=False)
     return out
 

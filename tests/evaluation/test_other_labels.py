@@ -27,7 +27,7 @@ def _read(path: Path, name: str) -> dict[str, dict[str, float]]:
 
 
 @pytest.mark.parametrize("name", INCLUDED)
-def test_included_maps_are_whole(name: str) -> None:
+def test_included_maps_are_complete(name: str) -> None:
     label_map = read_label_map(name)
     assert label_map.targets
 
@@ -64,7 +64,7 @@ def test_mimic(tmp_path: Path) -> None:
         "10000032,50414267,,,,,,,,,1.0,,,,,\n"
         "10000980,50985099,-1.0,1.0,,,,,,,,0.0,,,,\n"
     )
-    with pytest.raises(UsageError, match=r"needs mimic-cxr-2.0.0-metadata.csv beside"):
+    with pytest.raises(UsageError, match=r"needs mimic-cxr-2.0.0-metadata.csv next to"):
         _read(tmp_path / "mimic-cxr-2.0.0-chexpert.csv", "mimic")
     metadata = (
         "dicom_id,subject_id,study_id,ViewPosition\n"
@@ -134,7 +134,7 @@ def test_tables_of_another_form_are_refused(tmp_path: Path, text: str, message: 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: x\nform: columns\nimage: [i]\ntargets: {Effusio: {any_of: [e]}}\n", "'Effusio' is none of"),
+        ("name: x\nform: columns\nimage: [i]\ntargets: {Effusio: {any_of: [e]}}\n", "'Effusio' is not one of"),
         ("name: x\nform: list\nimage: [i]\ntargets: {}\n", "form: list needs labels"),
         ("name: x\nform: columns\nimage: [i]\ntarget: {}\n", "targets: Field required"),
         ("[", "cannot be read"),
@@ -152,7 +152,7 @@ def test_unknown_label_maps_are_named() -> None:
         read_label_map("chexpart")
 
 
-def test_a_target_of_several_findings_is_answered_by_the_largest() -> None:
+def test_a_target_of_several_findings_takes_the_largest() -> None:
     predictions = made_up(50, 20)
     labels = OtherLabels(
         predictions.filenames,
@@ -168,7 +168,7 @@ def test_a_target_of_several_findings_is_answered_by_the_largest() -> None:
     np.testing.assert_array_equal(ours, either)
 
 
-def test_the_gap_beside_the_internal_figure() -> None:
+def test_the_gap_to_our_own_labels() -> None:
     here, there = made_up(600, 200, 0, names=("Mass", "Nodule")), made_up(500, 200, 1, names=("Mass", "Nodule"))
     rng = np.random.default_rng(0)
     there = there.with_probabilities(rng.random(there.probabilities.shape))

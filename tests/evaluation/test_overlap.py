@@ -92,7 +92,7 @@ def test_patients_of_another_hospital_share_nothing_but_numbers() -> None:
         assert (found.trained_images, found.trained_patients) == (1, patients)
 
 
-def test_drawn_pictures_of_another_set_share_names_and_nothing_else() -> None:
+def test_synthetic_images_of_another_set_share_names_and_nothing_else() -> None:
     rows = rows_of(["00000001_000.png"], [1])
     trained = TrainingImages.of(rows, a_source("a", synthetic=True))
     assert trained.overlap("m", "test", rows, a_source("a", synthetic=True)).trained_images == 1
@@ -200,7 +200,7 @@ def test_damaged_bytes_are_read_or_refused_in_one_line(
         assert "\n" not in str(error)
 
 
-def test_a_model_is_measured_on_its_own_split_and_told_of_on_another(
+def test_a_model_is_measured_on_its_own_split_and_noted_on_another(
     synthetic_shards: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = tmp_path / "model"
@@ -282,8 +282,8 @@ def test_a_comparison_reads_the_metrics_of_its_own_predictions_alone(
 def test_models_of_different_splits_need_one_to_be_named(synthetic_shards: Path, tmp_path: Path) -> None:
     table = tmp_path / "mine.csv"
     source = find_shards(synthetic_shards)
-    everybody = np.unique(np.concatenate([rows.patients for rows in read_rows(source.shards).values()])).tolist()
-    table.write_text("patient_id,split\n" + "".join(f"{p},{('train', 'val', 'test')[p % 3]}\n" for p in everybody))
+    everyone = np.unique(np.concatenate([rows.patients for rows in read_rows(source.shards).values()])).tolist()
+    table.write_text("patient_id,split\n" + "".join(f"{p},{('train', 'val', 'test')[p % 3]}\n" for p in everyone))
     folders = []
     for name, choice in (("a", PATIENT), ("b", SHARDS), ("c", SplitChoice.parse(str(table))), ("d", None)):
         folders.append(tmp_path / name)
@@ -302,7 +302,7 @@ def test_models_of_different_splits_need_one_to_be_named(synthetic_shards: Path,
     assert replace(split_for(["c"], [c], str(table)), table=None).rule == "table"
 
 
-def test_models_of_different_validation_shares_are_told_apart(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_models_of_different_validation_shares_are_distinguished(synthetic_shards: Path, tmp_path: Path) -> None:
     folders = []
     for name, share in (("a", 0.05), ("b", 0.1), ("c", None)):
         folders.append(tmp_path / name)

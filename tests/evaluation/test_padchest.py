@@ -88,7 +88,7 @@ def test_a_tree_is_walked_to_its_leaves() -> None:
 @pytest.mark.parametrize(
     ("tree", "form", "message"),
     [
-        ({"a": ["b"], "b": ["a"]}, "list", "'a' stands below itself"),
+        ({"a": ["b"], "b": ["a"]}, "list", "'a' is below itself"),
         ({"a": ["b"]}, "columns", "tree: is of the labels of form: list"),
     ],
 )
@@ -100,5 +100,5 @@ def test_bad_trees_are_refused(tree: dict[str, list[str]], form: str, message: s
 def test_a_bad_tree_in_a_file_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "map.yaml"
     path.write_text("name: x\nform: list\nlabels: l\nimage: [i]\ntree: {a: [a]}\ntargets: {}\n")
-    with pytest.raises(UsageError, match="'a' stands below itself"):
+    with pytest.raises(UsageError, match="'a' is below itself"):
         read_label_map(str(path))

@@ -72,7 +72,7 @@ def test_prefixes_paths_and_spellings_are_understood(tmp_path: Path, entries: di
     assert found.predictions.targets[0, -1] == float(first.labels != "No Finding")
 
 
-def test_missing_findings_are_said_and_left_out(tmp_path: Path, entries: dict[str, Entry]) -> None:
+def test_missing_findings_are_named_and_left_out(tmp_path: Path, entries: dict[str, Entry]) -> None:
     path = _write(tmp_path / "p.csv", entries, [f"prob_{finding}" for finding in NIH.findings[:13]])
     found = score(path, entries, METHOD)
     assert found.notes == ("no column predicts Hernia: the mean runs without",)
@@ -121,7 +121,7 @@ def test_nan_and_blank_cells_are_refused(tmp_path: Path, entries: dict[str, Entr
             read_submission(path, entries)
 
 
-def test_a_split_must_be_predicted_whole(tmp_path: Path, entries: dict[str, Entry]) -> None:
+def test_a_split_must_be_predicted_completely(tmp_path: Path, entries: dict[str, Entry]) -> None:
     table = tmp_path / "split.csv"
     table.write_text("patient_id,split\n" + "".join(f"{p},{'test' if p > 40 else 'train'}\n" for p in range(1, 81)))
     path = _write(tmp_path / "p.csv", entries, ["Mass", "Nodule"])

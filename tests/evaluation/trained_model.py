@@ -15,7 +15,7 @@ from chexvision.shards.split_rule import SplitChoice
 
 
 def published(folder: Path, shards: Path, choice: SplitChoice, most: int | None = None) -> Path:
-    """Put beside a model what its training leaves: the split, and the images of a sample of train."""
+    """Put next to a model what its training leaves: the split, and the images of a sample of train."""
     source = find_shards(shards)
     rows = read_rows(source.shards, choice)
     TrainingImages.of(sample_patients(rows["train"], most, 0), source).write(folder / TRAINING_IMAGES)

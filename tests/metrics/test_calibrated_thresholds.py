@@ -26,12 +26,12 @@ def validation() -> Predictions:
 
 @pytest.fixture(scope="module")
 def held_out() -> Predictions:
-    whole = shifted(made_up(500, 250, 1))
-    return Predictions(whole.names, np.char.add("t", whole.filenames), *_rest(whole))
+    complete = shifted(made_up(500, 250, 1))
+    return Predictions(complete.names, np.char.add("t", complete.filenames), *_rest(complete))
 
 
-def _rest(whole: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return whole.patients + 1000, whole.probabilities, whole.targets
+def _rest(complete: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return complete.patients + 1000, complete.probabilities, complete.targets
 
 
 def best_f1(scores: np.ndarray, targets: np.ndarray) -> float:

@@ -69,9 +69,9 @@ def test_one_kind_of_image_leaves_probabilities_as_they_are() -> None:
 
 
 def test_unknown_labels_are_left_out() -> None:
-    part, whole = _miscalibrated(0, 2.0, 1.0), _miscalibrated(0, 2.0, 1.0)
-    whole.targets[2000:] = np.nan
-    assert fit_calibration(whole, "platt", WHERE) == fit_calibration(part.take(np.arange(2000)), "platt", WHERE)
+    part, complete = _miscalibrated(0, 2.0, 1.0), _miscalibrated(0, 2.0, 1.0)
+    complete.targets[2000:] = np.nan
+    assert fit_calibration(complete, "platt", WHERE) == fit_calibration(part.take(np.arange(2000)), "platt", WHERE)
 
 
 def test_it_comes_back_from_json() -> None:

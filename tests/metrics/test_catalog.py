@@ -19,7 +19,7 @@ from tests.present import present
 NPV = Metric(
     "npv",
     "NPV",
-    lambda of: of.true_negatives / (of.true_negatives + of.false_negatives),
+    lambda of: of.sums.true_negatives / (of.sums.true_negatives + of.sums.false_negatives),
     digits=2,
     at_threshold=True,
     terminal="NPV",

@@ -34,7 +34,7 @@ def test_only_the_same_images_make_published_figures_comparable(split: str) -> N
     assert not any(row.comparable for row in compare_with_literature(fewer))
 
 
-def test_every_figure_says_where_it_is_from_and_agrees_with_its_findings() -> None:
+def test_every_published_result_has_a_reference_and_agrees_with_its_findings() -> None:
     table = literature_table()
     assert len({of.who for of in table.results}) == len(table.results)
     for of in table.results:

@@ -57,7 +57,7 @@ def _ece(scores: np.ndarray, targets: np.ndarray) -> float:
     return total
 
 
-def test_each_resample_is_the_figure_of_the_drawn_images() -> None:
+def test_each_resample_is_measured_as_its_repeated_images_would_be() -> None:
     predictions = made_up(120, 40)
     draws = resample_patients(len(np.unique(predictions.patients)), METHOD)[:, :5]
     figures = Measure(predictions, thresholds=dict.fromkeys(predictions.names, 0.5)).under(draws)
@@ -76,19 +76,19 @@ def test_each_resample_is_the_figure_of_the_drawn_images() -> None:
 
 
 def test_unknown_labels_are_masked_and_counted() -> None:
-    whole = made_up(200, 80)
-    targets = whole.targets.copy()
+    complete = made_up(200, 80)
+    targets = complete.targets.copy()
     targets[:50, 3] = np.nan
-    metrics = measure(replace(whole, targets=targets))
-    rest = measure(whole.take(np.arange(50, 200)))
-    name = whole.names[3]
+    metrics = measure(replace(complete, targets=targets))
+    rest = measure(complete.take(np.arange(50, 200)))
+    name = complete.names[3]
     assert metrics.findings[name].unknown == 50
     assert metrics.findings[name]["auroc"].value == rest.findings[name]["auroc"].value
     assert metrics.findings[name]["brier"].value == pytest.approx(rest.findings[name]["brier"].value)
     assert metrics.findings[name].decision == rest.findings[name].decision
 
 
-def test_a_finding_without_positives_is_left_out_of_the_mean_which_says_so() -> None:
+def test_a_finding_without_positives_is_left_out_of_the_mean_and_named() -> None:
     predictions = made_up(100, 50)
     predictions.targets[:, 2] = 0
     metrics = measure(predictions, method=METHOD)
@@ -117,7 +117,7 @@ def test_intervals_hold_their_figures() -> None:
     assert metrics.interval == METHOD
 
 
-def test_figures_say_of_which_images_they_are() -> None:
+def test_metrics_identify_their_images() -> None:
     predictions = made_up(50, 20)
     shuffled = predictions.take(np.random.default_rng(0).permutation(50))
     assert measure(predictions).images_sha256 == measure(shuffled).images_sha256

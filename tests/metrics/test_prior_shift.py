@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chexvision.errors import ChexError
-from chexvision.metrics.calibration import read_calibration
+from chexvision.files.json_files import read_record
+from chexvision.metrics.calibration import Calibration
 from chexvision.metrics.operating_points import OperatingPoints, choose_operating_points
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.prior_shift import corrected, estimated_prevalence
@@ -126,7 +127,9 @@ def test_a_prevalence_of_one_kind_of_image_is_not_corrected(
     path = tmp_path / "calibration.json"
     prevalences = {**rules.calibration.prevalences, "Mass": prevalence}
     path.write_text(rules.calibration.model_copy(update={"prevalences": prevalences}).model_dump_json())
-    shift = OperatingPoints(read_calibration(path)).measure(_images(0.2, 1, 5_000, 300), "test", None).prior_shift
+    shift = (
+        OperatingPoints(read_record(path, Calibration)).measure(_images(0.2, 1, 5_000, 300), "test", None).prior_shift
+    )
     assert shift is not None
     assert list(shift.outputs) == ["Effusion", "Abnormal"]
 
@@ -139,7 +142,7 @@ def test_a_prevalence_that_is_not_a_probability_is_refused(
     path = tmp_path / "calibration.json"
     path.write_text(rules.calibration.model_copy(update={"prevalences": {"Mass": prevalence}}).model_dump_json())
     with pytest.raises(ChexError, match=r"calibration.json cannot be used: prevalences.Mass: "):
-        read_calibration(path)
+        read_record(path, Calibration)
 
 
 def test_outputs_with_too_few_cases_are_left_out(rules: OperatingPoints) -> None:
@@ -150,7 +153,7 @@ def test_outputs_with_too_few_cases_are_left_out(rules: OperatingPoints) -> None
     assert list(shift.outputs) == ["Mass", "Abnormal"]
 
 
-def test_where_images_differ_in_more_than_prevalence_the_correction_is_said_not_to_help(
+def test_where_images_differ_in_more_than_prevalence_the_correction_does_not_help(
     rules: OperatingPoints,
 ) -> None:
     """Sicker patients whose images all look sicker: probabilities rise with the prevalence by themselves."""

@@ -63,7 +63,7 @@ def test_a_real_gap_is_found_with_an_interval_above_zero() -> None:
 
 
 def test_a_group_compared_with_its_own_copy_has_no_gap() -> None:
-    """Patients in both groups are drawn together, so their noise cancels."""
+    """Patients in both groups are resampled together, so their noise cancels."""
     predictions = made_up(400, 150)
     twice = np.r_[np.arange(400), np.arange(400)]
     both = predictions.take(twice)

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chexvision.errors import ChexError, UsageError
+from chexvision.files.json_files import read_record
 from chexvision.metrics.measure import measure
 from chexvision.metrics.operating_points import choose_operating_points, refuse_shared
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.records import FindingMetrics
-from chexvision.metrics.thresholds import ChosenOn, choose_thresholds, read_thresholds
+from chexvision.metrics.thresholds import ChosenOn, Thresholds, choose_thresholds
 from tests.evaluation.conftest import METHOD, made_up
 from tests.present import present
 
@@ -67,7 +68,7 @@ def test_unknown_rules_are_refused(rule: str) -> None:
         choose_thresholds(made_up(10, 5), rule, WHERE)
 
 
-def test_rules_refuse_the_images_they_were_chosen_on() -> None:
+def test_operating_points_refuse_the_images_they_were_chosen_on() -> None:
     validation, test = made_up(200, 80, 0), made_up(200, 80, 1)
     rules = choose_operating_points(validation, "d", "validation", "f1", "platt")
     assert rules.measure(test.take(np.arange(150)), "test", METHOD).thresholds == "f1 on validation"
@@ -77,21 +78,21 @@ def test_rules_refuse_the_images_they_were_chosen_on() -> None:
 
 
 def test_images_and_patients_on_both_sides_are_refused() -> None:
-    whole = made_up(200, 80)
-    first, second = whole.take(whole.patients <= 40), whole.take(whole.patients > 40)
+    complete = made_up(200, 80)
+    first, second = complete.take(complete.patients <= 40), complete.take(complete.patients > 40)
     refuse_shared(first, second)
     with pytest.raises(UsageError, match=r"image .* is in the images that thresholds are chosen on"):
-        refuse_shared(first, whole)
-    divided = whole.patients[100]
+        refuse_shared(first, complete)
+    divided = complete.patients[100]
     with pytest.raises(UsageError, match=f"patient {divided} is in"):
-        refuse_shared(whole.take(np.arange(101)), whole.take(np.arange(101, 200)))
+        refuse_shared(complete.take(np.arange(101)), complete.take(np.arange(101, 200)))
 
 
 def test_thresholds_come_back_from_their_file(tmp_path: Path) -> None:
     found = choose_thresholds(made_up(50, 20), "youden", WHERE)
     path = tmp_path / "thresholds.json"
     path.write_text(found.model_dump_json())
-    assert read_thresholds(path) == found
+    assert read_record(path, Thresholds) == found
     path.write_text("{}")
     with pytest.raises(ChexError, match="cannot be used: rule: Field required"):
-        read_thresholds(path)
+        read_record(path, Thresholds)

@@ -84,7 +84,7 @@ def test_a_lack_of_either_kind_leaves_no_figure(kind: int) -> None:
         assert np.isnan(figures[name][2, 0])
 
 
-def test_tables_say_too_few_instead_of_one() -> None:
+def test_tables_contain_too_few_instead_of_one() -> None:
     metrics = measure(_with_cases(4), method=METHOD)
     for row in (
         _row(_printed(metrics_table(metrics, "model")), LACKS),
@@ -98,7 +98,7 @@ def test_tables_say_too_few_instead_of_one() -> None:
     )
 
 
-def test_comparisons_say_too_few() -> None:
+def test_comparisons_contain_too_few() -> None:
     predictions = _with_cases(4)
     found = compare(predictions, predictions.with_probabilities(predictions.probabilities**2), METHOD)
     of = found.outputs[LACKS]
@@ -110,7 +110,7 @@ def test_comparisons_say_too_few() -> None:
     assert "too few" in _html_row(table_html(comparison_table(found)), LACKS)
 
 
-def test_subgroups_say_too_few() -> None:
+def test_subgroups_contain_too_few() -> None:
     predictions = made_up(600, 200)
     sex = np.where(predictions.patients % 2 == 0, "F", "M")
     i = predictions.column("Abnormal")
@@ -127,7 +127,7 @@ def test_subgroups_say_too_few() -> None:
     assert "too few" in _html_row(table_html(subgroup_table(found)), "F")
 
 
-def test_other_sets_say_too_few() -> None:
+def test_other_sets_contain_too_few() -> None:
     here, there = made_up(600, 200, 0), _with_cases(4)
     found = measure_other("elsewhere", "map", there, here, METHOD)
     gap = found.gaps[LACKS]

@@ -308,7 +308,7 @@ def test_refusals_are_distinguished(cli: Cli, kaggle: FakeKaggle, trouble: str, 
 def test_push_whose_answer_was_lost_for_good_is_found_by_resume_and_not_made_twice(
     cli: Cli, kaggle: FakeKaggle, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chexvision_dispatch.targets.kaggle_push.POLLS", (0.0, 0.0))
+    monkeypatch.setattr("chexvision_dispatch.targets.kaggle_sessions.POLLS", (0.0, 0.0))
     kaggle.faults.add("SaveKernel", Fault.lose_answer())
     kaggle.faults.add("GetKernelSessionStatus", Fault.status(503), times=2)
     assert cli(*DISPATCH, *TO).code == 1

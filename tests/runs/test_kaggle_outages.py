@@ -132,7 +132,7 @@ def test_refusal_while_watching_ends_it_at_once(
 def test_auto_resume_starts_the_next_session_once_after_an_outage(
     cli: Cli, kaggle: FakeKaggle, clock: Clock, held_session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chexvision_dispatch.targets.kaggle_push.POLLS", (0.0,))
+    monkeypatch.setattr("chexvision_dispatch.targets.kaggle_sessions.POLLS", (0.0,))
     lay_down(held_session, "paused", stop_reason="time_budget", epoch=1)
     held_session.status = "COMPLETE"
     kaggle.held = False

@@ -12,8 +12,9 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from chexvision.data.dataset import Split
+from chexvision.files.json_files import read_record
 from chexvision.inference.predict_split import as_predictions, predict_split
-from chexvision.metrics.calibration import read_calibration
+from chexvision.metrics.calibration import Calibration
 from chexvision.metrics.estimate import Estimate
 from chexvision.metrics.operating_points import choose_operating_points
 from chexvision.models import CheXVision
@@ -107,7 +108,7 @@ def test_the_best_weights_are_published_and_measured_not_the_last(
         as_predictions(split, probabilities), "d", "validation", "f1", "platt"
     ).calibration
     assert again is not None
-    curves = read_calibration(outcome.artifact / "calibration.json").curves
+    curves = read_record(outcome.artifact / "calibration.json", Calibration).curves
     assert curves.keys() == again.curves.keys() and any(curves.values())
     for name, curve in curves.items():
         expected = again.curves[name]

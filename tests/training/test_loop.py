@@ -67,7 +67,9 @@ def test_a_schedule_that_follows_the_history_resumes_with_the_same_rates(
     assert equal(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
 
 
-def test_a_state_of_before_schedules_could_be_chosen_still_resumes(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_state_of_a_recipe_from_before_its_optional_keys_still_resumes(
+    synthetic_shards: Path, tmp_path: Path
+) -> None:
     training = tiny_training(synthetic_shards, tmp_path)
     added: Any = {
         "data": {"uncertain"},

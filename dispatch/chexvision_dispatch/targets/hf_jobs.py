@@ -22,7 +22,7 @@ from chexvision_dispatch.targets.session_log import session_log
 from chexvision_dispatch.targets.target import GpuHours, Phase, Refused, SessionState, Target, TimeLimit
 
 # Torch with CUDA; what else the bundle needs is installed by the script. Since 2.10 these images have torch in the
-# system's own Python, which pip leaves alone unless told otherwise (PEP 668).
+# system's own Python, which pip does not touch by default (PEP 668).
 IMAGE = "pytorch/pytorch:2.10.0-cuda12.8-cudnn9-runtime"
 PIP_MAY_INSTALL = {"PIP_BREAK_SYSTEM_PACKAGES": "1"}
 _PHASES: dict[str, Phase] = {

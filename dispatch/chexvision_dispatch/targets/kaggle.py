@@ -16,9 +16,9 @@ from chexvision.hub.retry import retried
 from chexvision.layout import shared_dir
 from chexvision.provenance import now
 from chexvision_dispatch.run_records import RunRecord, Session
-from chexvision_dispatch.targets import kaggle_cancel, kaggle_push
 from chexvision_dispatch.targets import kaggle_client as client
 from chexvision_dispatch.targets import kaggle_output as output
+from chexvision_dispatch.targets import kaggle_sessions as sessions
 from chexvision_dispatch.targets.credentials import remembered_dataset
 from chexvision_dispatch.targets.target import GpuHours, Phase, Refused, SessionState, Target, TimeLimit
 
@@ -201,11 +201,11 @@ class Kaggle(Target):
         kernel = json.loads((folder / METADATA_NAME).read_text(encoding="utf-8"))["id"]
         sent = folder / _SENT_NAME
         was_sent = sent.is_file() and sent.read_text(encoding="utf-8") == kernel
-        if was_sent and kaggle_push.is_shown(self._api, kernel):  # a push whose answer was lost did arrive
-            return Session(now(), kernel, kaggle_push.page_of(kernel))
+        if was_sent and sessions.is_shown(self._api, kernel):  # a push whose answer was lost did arrive
+            return Session(now(), kernel, sessions.page_of(kernel))
         sent.write_text(kernel, encoding="utf-8")
         try:
-            return kaggle_push.push(self._api, kernel, folder, self.options.timeout_s)
+            return sessions.push(self._api, kernel, folder, self.options.timeout_s)
         except Refused:
             sent.unlink()
             raise
@@ -246,7 +246,7 @@ class Kaggle(Target):
                 f"{session.handle} was started by another account than {self._user}, and only that one can end it: "
                 f"log in with its token, or end it on {session.page}"
             )
-        kaggle_cancel.cancel(self._api, session, kaggle_session_id)
+        sessions.cancel(self._api, session, kaggle_session_id)
 
     def collect(self, session: Session, folder: Path, names: Sequence[str]) -> Path | None:
         """Download the session's output."""

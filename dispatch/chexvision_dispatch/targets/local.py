@@ -21,7 +21,7 @@ from chexvision.errors import ChexError, UsageError
 from chexvision.provenance import now
 from chexvision_dispatch.run_records import RunRecord, Session
 from chexvision_dispatch.script import SCRIPT_NAME
-from chexvision_dispatch.targets.target import GpuHours, Refused, SessionState, Target, TargetOptions
+from chexvision_dispatch.targets.target import Refused, SessionState, Target, TargetOptions
 
 LOG_NAME = "log.txt"
 EXIT_NAME = "exit-code"  # written when the script ends; missing after a SIGKILL
@@ -78,10 +78,6 @@ class Local(Target):
             raise ValueError("no run_dir")
         self._run_dir = options.run_dir
         self.max_hours = options.max_hours
-
-    def check(self, needs: GpuHours | None) -> list[str]:
-        """Nothing has to be asked."""
-        return []
 
     def start(self, record: RunRecord, folder: Path) -> Session:
         """Start the script. It writes to ``log.txt`` itself and so survives a closed terminal."""

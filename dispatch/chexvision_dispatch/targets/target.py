@@ -155,14 +155,12 @@ class Target(ABC):
 
     def __init__(self, options: TargetOptions, *, dry_run: bool = False) -> None:
         self.options = options
-        self.dry_run = dry_run
 
     @property
     def has_token(self) -> bool:
         """Whether its sessions are given a Hub token."""
         return True
 
-    @abstractmethod
     def check(self, needs: GpuHours | None) -> list[str]:
         """Refuse now what would fail later.
 
@@ -175,6 +173,7 @@ class Target(ABC):
         Raises:
             ChexError: credentials, a quota, a data source or an option is not usable.
         """
+        return []
 
     def prepare(self, record: RunRecord, folder: Path) -> list[str]:
         """Write what the target needs next to the script in `folder` for the run's next session, if anything.

@@ -49,7 +49,7 @@ class RunInfo(Record):
         hardware: of the last session.
         versions: of the packages a result depends on.
         started_at: ISO 8601 in UTC.
-        finished_at: likewise.
+        finished_at: ISO 8601 in UTC.
         train_seconds: spent in optimisation steps, over all sessions.
     """
 

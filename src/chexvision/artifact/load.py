@@ -1,17 +1,18 @@
-"""A published model and what lies beside it, from a folder or the Hub."""
+"""A published model and the files next to it, from a folder or the Hub."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from chexvision.errors import ChexError
+from chexvision.files.json_files import read_record
 from chexvision.hub.reference import Reference
 from chexvision.hub.repo_files import at_commit, model_file
 from chexvision.metrics.calibration import FILE as CALIBRATION_FILE
-from chexvision.metrics.calibration import read_calibration
+from chexvision.metrics.calibration import Calibration
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.thresholds import FILE as THRESHOLDS_FILE
-from chexvision.metrics.thresholds import read_thresholds
+from chexvision.metrics.thresholds import Thresholds
 from chexvision.models.classifier import CheXVision
 
 
@@ -19,17 +20,17 @@ def load_published(reference: Reference) -> tuple[CheXVision, OperatingPoints]:
     """A model with the calibration and thresholds that it was published with, all of one commit.
 
     Raises:
-        ChexError: any of it cannot be had, is damaged, or does not belong together.
+        ChexError: any of it cannot be fetched, is damaged, or does not belong together.
     """
     reference = at_commit(reference)
-    model, rules = load_model(reference), load_operating_points(reference)
-    if rules.calibration is not None:
-        missing = [name for name in model.label_space.outputs if name not in rules.calibration.curves]
+    model, points = load_model(reference), load_operating_points(reference)
+    if points.calibration is not None:
+        missing = [name for name in model.label_space.outputs if name not in points.calibration.curves]
         if missing:
             raise ChexError(
                 f"{CALIBRATION_FILE} of {reference} does not name {missing[0]}: it belongs to another model"
             )
-    return model, rules
+    return model, points
 
 
 def load_model(reference: Reference) -> CheXVision:
@@ -37,7 +38,7 @@ def load_model(reference: Reference) -> CheXVision:
 
     Raises:
         UsageError: there is no such folder, or a revision of a folder is named.
-        ChexError: it cannot be had, or is something else.
+        ChexError: it cannot be fetched, or is something else.
     """
     if isinstance(reference, Path):
         return CheXVision.from_pretrained(reference)
@@ -48,27 +49,19 @@ def load_operating_points(reference: Reference) -> OperatingPoints:
     """The calibration and thresholds that the model was published with, as far as there are any.
 
     Raises:
-        ChexError: they cannot be had, are damaged, or do not fit each other.
+        ChexError: they cannot be fetched, are damaged, or do not fit each other.
     """
-    calibration = artifact_file(reference, CALIBRATION_FILE)
-    thresholds = artifact_file(reference, THRESHOLDS_FILE)
-    rules = OperatingPoints(
-        read_calibration(calibration) if calibration else None, read_thresholds(thresholds) if thresholds else None
+    calibration = model_file(reference, CALIBRATION_FILE)
+    thresholds = model_file(reference, THRESHOLDS_FILE)
+    points = OperatingPoints(
+        read_record(calibration, Calibration) if calibration else None,
+        read_record(thresholds, Thresholds) if thresholds else None,
     )
-    if rules.thresholds is not None:
-        scale = "calibrated" if rules.calibration is not None else "raw"
-        if rules.thresholds.scale != scale:
+    if points.thresholds is not None:
+        scale = "calibrated" if points.calibration is not None else "raw"
+        if points.thresholds.scale != scale:
             raise ChexError(
-                f"the thresholds of {reference} are for {rules.thresholds.scale} probabilities, but there is "
-                f"{'a' if rules.calibration else 'no'} {CALIBRATION_FILE}: its files do not belong together"
+                f"the thresholds of {reference} are for {points.thresholds.scale} probabilities, but there is "
+                f"{'a' if points.calibration else 'no'} {CALIBRATION_FILE}: its files do not belong together"
             )
-    return rules
-
-
-def artifact_file(reference: Reference, name: str) -> Path | None:
-    """A small file of a published model, or None where it was published without.
-
-    Raises:
-        ChexError: the Hub could not be asked.
-    """
-    return model_file(reference, name)
+    return points

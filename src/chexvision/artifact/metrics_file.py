@@ -87,7 +87,7 @@ class Agreement(Record):
         images: with both labels.
         sensitivity: share of the others' positives that the release names; null with positives of fewer than
             `MIN_CASES` patients.
-        precision: share of the release's positives that the others confirm; null likewise.
+        precision: share of the release's positives that the others confirm; null with positives of too few patients.
     """
 
     images: int
@@ -146,7 +146,7 @@ class Evaluation(Conditions):
             raw probabilities, with calls at one half.
         comparisons: each further system with the first.
         subgroups: by attribute.
-        published: figures of others, and which of them are of the same images.
+        published: results of others, and which of them are of the same images.
         expert: against radiologists' labels.
         external: on another hospital's images.
         overlaps: what each model's training shares with the images measured, and with those chosen on.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from chexvision.artifact.contents import RUN, RunInfo, read_run
-from chexvision.artifact.load import artifact_file
+from chexvision.artifact.contents import RUN, read_run
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.reference import Reference
+from chexvision.hub.repo_files import model_file
 from chexvision.shards.split import VALIDATION_SHARE
 from chexvision.shards.split_rule import SHARDS, SplitChoice
 
@@ -16,7 +15,7 @@ from chexvision.shards.split_rule import SHARDS, SplitChoice
 def split_for(names: Sequence[str], references: Sequence[Reference], asked: str | None) -> SplitChoice:
     """The split to measure models on: the one asked for, or else their own.
 
-    A model that does not say how its images were divided takes the shards as they lie.
+    A model without a record of how its images were divided takes the shards' own split.
 
     Args:
         names: what to call each model.
@@ -24,8 +23,8 @@ def split_for(names: Sequence[str], references: Sequence[Reference], asked: str 
         asked: a rule's name or a table's path.
 
     Raises:
-        UsageError: the models have different splits, or one that only a file of their maker's tells.
-        ChexError: a model's record cannot be had.
+        UsageError: the models have different splits, or one by a table that is not published.
+        ChexError: a model's record cannot be fetched.
     """
     if asked is not None:
         return SplitChoice.parse(asked)
@@ -37,25 +36,12 @@ def split_for(names: Sequence[str], references: Sequence[Reference], asked: str 
     return next(iter(known.values()), SHARDS)
 
 
-def run_of(reference: Reference) -> RunInfo | None:
-    """The ``run.json`` of a model; None where it has none, or one that this version cannot read.
-
-    Raises:
-        ChexError: it cannot be had.
-    """
-    path = artifact_file(reference, RUN)
-    return None if path is None else _readable(path)
-
-
-def _readable(path: Path) -> RunInfo | None:
-    try:
-        return read_run(path)
-    except ChexError:
-        return None  # a stranger's file: the model counts as one that does not say
-
-
 def _own(name: str, reference: Reference) -> SplitChoice | None:
-    run = run_of(reference)
+    path = model_file(reference, RUN)
+    try:
+        run = None if path is None else read_run(path)
+    except ChexError:
+        return None  # an untrusted file: the model counts as one without a record
     if run is None:
         return None
     if run.split.rule == "table":

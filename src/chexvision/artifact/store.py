@@ -26,13 +26,13 @@ _LISTED = "- "  # before each file in a publication's commit message
 _REVISIONS = ".revisions"
 _PUBLISHED = "PUBLISHED"
 _LOCK = ".lock"
-_ATTEMPTS = 8  # two minutes: what is published took hours
+_ATTEMPTS = 8  # two minutes: a run took hours
 _COMMITS_BY_OTHERS = 20  # each of them is a run that ended within the same seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """Where an artifact can be had from now on.
+    """Where an artifact is published.
 
     Args:
         address: a web page or a folder.
@@ -51,7 +51,7 @@ class ArtifactStore(Protocol):
     def publish(self, folder: Path, tag: str) -> Publication:
         """Put the files of `folder` into the repository in one step, and tag that.
 
-        Files of earlier publications that `folder` lacks are deleted; those that somebody else put there stay.
+        Files of earlier publications that `folder` lacks are deleted; other people's files stay.
         Publishing the same tag again changes nothing.
 
         Raises:
@@ -106,7 +106,7 @@ class HubStore:
         return Publication(f"{api.endpoint}/{self.repo_id}/tree/{tag}", revision, f"{self.repo_id}@{revision}")
 
     def _publish(self, api: HfApi, folder: Path, tag: str) -> str:
-        """Do what is left to do. Whatever an earlier attempt achieved, answered or not, is found and kept."""
+        """Do what is left to do; what an earlier attempt achieved is kept, also where its response was lost."""
         refs = api.list_repo_refs(self.repo_id)
         tagged = next((ref.target_commit for ref in refs.tags if ref.name == tag), None)
         if tagged is not None:
@@ -122,7 +122,7 @@ class HubStore:
         raise ChexError(f"others committed {_COMMITS_BY_OTHERS} times while it was tried")
 
     def _commit(self, api: HfApi, folder: Path, title: str, before: Sequence[GitCommitInfo]) -> str | None:
-        """One commit of all files on top of the newest one; None where somebody else committed there first."""
+        """One commit of all files on top of the newest one; None where another commit came first."""
         from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
         from huggingface_hub.errors import HfHubHTTPError
 
@@ -148,7 +148,7 @@ class HubStore:
         return str(commit.oid)
 
     def _left_over(self, api: HfApi, files: dict[str, Path], commits: Sequence[GitCommitInfo]) -> list[str]:
-        """The last publication's files that this one lacks, and that nobody replaced since."""
+        """The last publication's files that this one lacks and that were not replaced since."""
         last = next((commit for commit in commits if commit.title.startswith(_TITLE)), None)
         lines = last.message.splitlines() if last is not None else []
         names = {line.removeprefix(_LISTED) for line in lines if line.startswith(_LISTED)} - files.keys()

@@ -7,6 +7,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import chain, islice, repeat
 from pathlib import Path
 
 import torch
@@ -14,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from chexvision.bench.alternatives import PngFiles, write_png_files
 from chexvision.bench.bench_report import Figure, Rate, Report, Row, rate, wait_for
-from chexvision.config import DataConfig, Recipe
+from chexvision.config import AugmentConfig, DataConfig
 from chexvision.data.augment import augment, sample
 from chexvision.data.dataset import Split, open_split, splits_of
 from chexvision.data.loader import Rank, training_batches
@@ -46,12 +48,14 @@ def bench_input(data: Reference, device: torch.device, batch: int, size: int) ->
         source = find_shards(data)
         split, first_batch = _first_batch(source, recipe.data, batch, Path(scratch), device)
         supply = rate(lambda: _drain(split, batch, device))
-        augmented = rate(lambda: _drain_augmented(split, recipe, batch, device))
+        augmented = rate(lambda: _drain(split, batch, device, recipe.augment))
         ours = _figures(len(split), batch, first_batch, supply, augmented)
         files = write_png_files(source, split.rows, Path(scratch))
         plain, changed = (_loader(files, recipe.data, batch, workers, augmented=of) for of in (False, True))
         first_batch = _first_batch_of_files(plain, device)
-        supply, augmented = (rate(_Reading(loader, batch, device)) for loader in (plain, changed))
+        # Any number of epochs, with persistent workers.
+        epochs = (chain.from_iterable(repeat(loader)) for loader in (plain, changed))
+        supply, augmented = (rate(partial(_read, batches, device)) for batches in epochs)
         theirs = _figures(len(split), batch, first_batch, supply, augmented)
     # Seconds: lower is better; images/s: higher is better.
     ratios = {name: ours[name] / theirs[name] if "images/s" in name else theirs[name] / ours[name] for name in ours}
@@ -102,16 +106,11 @@ def _cache_at(folder: Path) -> Iterator[None]:
             os.environ["CHEXVISION_CACHE"] = before
 
 
-def _drain(split: Split, batch: int, device: torch.device) -> int:
-    images = sum(len(part.images) for part in training_batches(split, batch, batch, 0, 0, Rank(device)))
-    wait_for(device)
-    return images
-
-
-def _drain_augmented(split: Split, recipe: Recipe, batch: int, device: torch.device) -> int:
+def _drain(split: Split, batch: int, device: torch.device, augmentation: AugmentConfig | None = None) -> int:
     images = 0
     for part in training_batches(split, batch, batch, 0, 0, Rank(device)):
-        augment(part.images, sample(recipe.augment, len(part.images), part.step))
+        if augmentation is not None:
+            augment(part.images, sample(augmentation, len(part.images), part.step))
         images += len(part.images)
     wait_for(device)
     return images
@@ -138,25 +137,7 @@ def _first_batch_of_files(loader: DataLoader[torch.Tensor], device: torch.device
     return time.perf_counter() - began
 
 
-class _Reading:
-    """Reads some batches per call, over any number of epochs, with persistent workers."""
-
-    def __init__(self, loader: DataLoader[torch.Tensor], batch: int, device: torch.device, batches: int = 4) -> None:
-        self.loader = loader
-        self.device = device
-        self.batches = batches
-        self._epoch = iter(loader)
-
-    def __call__(self) -> int:
-        images = 0
-        for _ in range(self.batches):
-            images += len(self._next().to(self.device, non_blocking=True))
-        wait_for(self.device)
-        return images
-
-    def _next(self) -> torch.Tensor:
-        batch: torch.Tensor | None = next(self._epoch, None)
-        if batch is None:
-            self._epoch = iter(self.loader)
-            return self._next()
-        return batch
+def _read(batches: Iterator[torch.Tensor], device: torch.device) -> int:
+    images = sum(len(batch.to(device, non_blocking=True)) for batch in islice(batches, 4))
+    wait_for(device)
+    return images

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None, cls=GroupWithTargets)
 
 
+_DEFAULT = next(iter(TARGETS))
+
+
 def _known_target(name: str) -> str:
     if name not in TARGETS:
         raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, TARGETS))}.")
@@ -40,7 +43,7 @@ Where = Annotated[
     ),
 ]
 Watch = Annotated[
-    bool | None, typer.Option("--watch/--detach", help="Show the log until it ends. [default: with --on local]")
+    bool | None, typer.Option("--watch/--detach", help="Show the log until it ends. [default: on this machine]")
 ]
 AutoResume = Annotated[
     bool, typer.Option("--auto-resume", help="Watch, and start the next session when one reaches its limit.")
@@ -69,18 +72,18 @@ class Sending:
 def train(
     context: typer.Context,
     model: Model = "",
-    on: Where = "kaggle",
+    on: Where = _DEFAULT,
     data: Annotated[
         str | None,
         typer.Option(
-            help="Dataset USER/NAME[@REVISION], or (--on local) a folder of shards. [default: the recipe's]"
+            help="Dataset USER/NAME[@REVISION], or on this machine a folder of shards. [default: the recipe's]"
         ),
     ] = None,
     to: Annotated[
         str | None,
         typer.Option(
-            help="Where the artifact is published: USER/REPO, or (--on local) a folder. "
-            "[default on Kaggle: <you>/chexvision-<model>; locally: it stays in the run's folder]"
+            help="Where the artifact is published: USER/REPO, or on this machine a folder. "
+            "[default: <you>/chexvision-<model>; on this machine: it stays in the run's folder]"
         ),
     ] = None,
     overrides: Annotated[
@@ -96,7 +99,7 @@ def train(
     dry_run: DryRun = False,
     out: Out = None,
 ) -> None:
-    """Pack this source tree with a recipe and train it on Kaggle's GPUs, or on this machine."""
+    """Pack this source tree with a recipe and train it on free GPUs elsewhere, or on this machine."""
     given = given_options(context)
     if context.invoked_subcommand is not None:
         _refuse_options_before(context.invoked_subcommand, context)
@@ -116,9 +119,9 @@ def train(
 def shards(
     context: typer.Context,
     to: Annotated[str, typer.Option(metavar="USER/NAME", help="The dataset to push to, created if need be.")],
-    on: Where = "kaggle",
+    on: Where = _DEFAULT,
     images: Annotated[
-        Path | None, typer.Option(help="(--on local) Folder of the release: images and Data_Entry_2017*.csv.")
+        Path | None, typer.Option(help="Folder of the release on this machine: images and Data_Entry_2017*.csv.")
     ] = None,
     size: Size = 320,
     split: Annotated[
@@ -133,7 +136,7 @@ def shards(
     dry_run: DryRun = False,
     out: Out = None,
 ) -> None:
-    """Build shards of the NIH release on Kaggle, without a download, and push them to the Hub."""
+    """Build shards of the NIH release where a target has it, without a download, and push them to the Hub."""
     from chexvision_dispatch.build_request import ShardsRequest, building
 
     dataset = dataset_name("--to", to)

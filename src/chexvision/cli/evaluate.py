@@ -1,4 +1,4 @@
-"""`chexvision evaluate`, `compare` and `score`: figures with their uncertainty."""
+"""`chexvision evaluate`, `compare` and `score`: metrics with their uncertainty."""
 
 from __future__ import annotations
 
@@ -122,7 +122,8 @@ def compare(
     results: Annotated[
         list[Path],
         typer.Argument(
-            metavar="A B...", help="Folders of `evaluate`, predictions.parquet, or (with --labels) anybody's CSV."
+            metavar="A B...",
+            help="Folders of `evaluate`, predictions.parquet, or (with --labels) CSV files.",
         ),
     ],
     labels: Annotated[
@@ -141,12 +142,13 @@ def compare(
     from chexvision.metrics.literature import compare_with_literature
     from chexvision.metrics.measure import measure
     from chexvision.metrics.records import IntervalMethod
+    from chexvision.nih.metadata import read_metadata
     from chexvision.report.evaluation_tables import comparison_table, literature_table
     from chexvision.report.table import print_table
 
     if len(results) < 2:
         raise UsageError("name two or more results to compare")
-    entries = _entries(labels) if labels else None
+    entries = read_metadata(labels) if labels else None
     names = short_names([str(path) for path in results])
     predictions = [_predictions(path, entries) for path in results]
     inputs = [_input(path) for path in results]
@@ -168,7 +170,7 @@ def compare(
 
 def score(
     predictions: Annotated[
-        Path, typer.Argument(metavar="PREDICTIONS.csv", help="An image name column and one a finding.")
+        Path, typer.Argument(metavar="PREDICTIONS.csv", help="An image name column and one per finding.")
     ],
     labels: Annotated[Path, typer.Option(help="Data_Entry_2017*.csv, plain or .gz.")],
     split_rule: Annotated[
@@ -177,32 +179,32 @@ def score(
             "--split-rule", metavar="RULE", help="official, chexnet, or a patient_id,split table.", show_default=False
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="With --split-rule: the split that must be predicted whole.")] = "test",
+    split: Annotated[str, typer.Option(help="With --split-rule: the split to predict completely.")] = "test",
     validation: Annotated[
         Path | None,
         typer.Option(help="Predictions of other images, to choose thresholds on.  [default: 0.5 for all]"),
     ] = None,
     rule: Rule = "f1",
     calibration: Annotated[CalibrationMethod, typer.Option(help="Fitted on --validation.")] = "none",
-    out: Annotated[Path | None, typer.Option(help="JSON file for all figures.", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file for all metrics.", show_default=False)] = None,
     resamples: Resamples = 1000,
     seed: Seed = 0,
 ) -> None:
-    """Measure anybody's predictions for the release's images, with intervals."""
+    """Measure any system's predictions for the release's images, with intervals."""
     from chexvision.console import LiteralConsole
     from chexvision.evaluation.score import score as run
     from chexvision.files.atomic import write_text_atomic
     from chexvision.metrics.records import IntervalMethod
     from chexvision.metrics.thresholds import check_rule
-    from chexvision.report.evaluation_tables import literature_table, metrics_table, subgroup_table
-    from chexvision.report.table import print_table
+    from chexvision.nih.metadata import read_metadata
+    from chexvision.report.console_report import print_evaluation
 
     check_rule(rule)
     if validation is None and calibration != "none":
         raise UsageError("--calibration is fitted on other images; name their predictions with --validation")
     found = run(
         predictions,
-        _entries(labels),
+        read_metadata(labels),
         IntervalMethod(resamples=resamples, seed=seed),
         split_rule=split_rule,
         split=split,
@@ -211,20 +213,9 @@ def score(
         calibration=calibration,
     )
     console = LiteralConsole()
-    print_table(console, metrics_table(found.metrics, predictions.name))
-    for attribute in found.subgroups:
-        print_table(console, subgroup_table(attribute))
-    print_table(console, literature_table(found.published, found.metrics, predictions.name))
-    for note in found.notes:
-        console.print(f"note: {note}")
+    print_evaluation(console, found)
     if out is not None:
         write_text_atomic(out, found.model_dump_json(indent=1) + "\n")
-
-
-def _entries(labels: Path) -> dict[str, Entry]:
-    from chexvision.nih.metadata import read_metadata
-
-    return read_metadata(labels)
 
 
 def _predictions(path: Path, entries: dict[str, Entry] | None) -> Predictions:
@@ -241,7 +232,7 @@ def _predictions(path: Path, entries: dict[str, Entry] | None) -> Predictions:
 
 
 def _input(path: Path) -> CompareInput:
-    """What an evaluation says of the images that are compared; nothing where `path` is of something else."""
+    """What an evaluation records of the images that are compared; nothing where `path` is something else."""
     from chexvision.artifact.contents import METRICS
     from chexvision.artifact.metrics_file import read_metrics
     from chexvision.evaluation.outcome import CompareInput
@@ -258,7 +249,7 @@ def _input(path: Path) -> CompareInput:
 
 
 def _notes(results: list[Path], inputs: list[CompareInput]) -> list[str]:
-    """What evaluations say of their models' training on the images that are compared, each note once."""
+    """Notes of the evaluations on their models' training on the images that are compared, each once."""
     from chexvision.evaluation.overlap import notes_of
 
     notes = [

@@ -63,10 +63,9 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show the status of a run: what its target reports, and the run's own curve."""
-    from chexvision_dispatch import run_records as records
     from chexvision_dispatch.view import EXIT_CODES, poll
 
-    record = records.find(run)
+    record = _found(run)
     if not watch:
         _show(poll(record), as_json)
         return
@@ -81,10 +80,9 @@ def logs(
     as_json: Json = False,
 ) -> None:
     """Show what a run's last session wrote; with -f exit with the run's outcome."""
-    from chexvision_dispatch import run_records as records
     from chexvision_dispatch import runs
 
-    record = records.find(run)
+    record = _found(run)
     write = _write_json_line if as_json else _write
     if not follow:
         for text in runs.log(record):
@@ -103,10 +101,9 @@ def wait(
     as_json: Json = False,
 ) -> None:
     """Wait for the end and exit with the run's outcome: 0 complete, 75 paused, 1 failed, 3 not published."""
-    from chexvision_dispatch import run_records as records
     from chexvision_dispatch import runs
 
-    record = records.find(run)
+    record = _found(run)
     view = _attended(record, lambda: runs.attend(record, runs.wait, _say, auto_resume=auto_resume))
     _say_end(view, as_json)
 
@@ -128,12 +125,11 @@ def cancel(
     as_json: Json = False,
 ) -> None:
     """Ask a run to save its state and end."""
-    from chexvision_dispatch import run_records as records
     from chexvision_dispatch import runs
 
     if grace_minutes is not None and (not at_once or not 0 <= grace_minutes < math.inf):
         raise UsageError(f"--grace-minutes {grace_minutes:g} must be 0 or more, and goes with --now")
-    record = records.find(run)
+    record = _found(run)
     if at_once:
         grace_s = 60 * (_GRACE_MINUTES if grace_minutes is None else grace_minutes)
         steps: list[str] = []
@@ -166,10 +162,9 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Resume a run that paused, failed or was killed: the same bundle, from its last state."""
-    from chexvision_dispatch import run_records as records
     from chexvision_dispatch import runs
 
-    record, notes = runs.resume(records.find(run))
+    record, notes = runs.resume(_found(run))
     session = record.sessions[-1]
     if as_json:
         _print_json({"run_id": record.run_id, "session": len(record.sessions), "page": session.page, "notes": notes})
@@ -192,9 +187,8 @@ def collect(
 ) -> None:
     """Download a complete run's artifact, verify and publish it; of a failed run, its state to resume from."""
     from chexvision_dispatch import collect as collecting
-    from chexvision_dispatch import run_records as records
 
-    record = records.find(run)
+    record = _found(run)
     collected = collecting.collect(record, to)
     if as_json:
         folder = str(collected.folder) if collected.folder else None
@@ -216,6 +210,12 @@ def collect(
     typer.echo(
         f"published: {collected.published}" if collected.published else "published nowhere; name a destination: --to"
     )
+
+
+def _found(run: str | None) -> RunRecord:
+    from chexvision_dispatch.run_records import find
+
+    return find(run)
 
 
 def _attended(record: RunRecord, stay: Callable[[], T], left: Callable[[], str] = lambda: _CONTINUES) -> T:

@@ -1,1 +1,1 @@
-"""Models and predictions measured, compared, and set against the literature."""
+"""Evaluation of models and predictions: measured, and compared with each other and the literature."""

@@ -1,4 +1,4 @@
-"""What shards know beside pictures and labels: sex, age, view and follow-up of images, and how they were divided."""
+"""What shards record apart from images and labels: sex, age, view, follow-up, and how images were divided."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _COLUMNS = ("sex", "age", "view", "follow_up")
 
 
 def read_groups(source: ShardSource, rows: Rows) -> Groups:
-    """The groups that each of `rows` belongs to; "" where the shards do not say."""
+    """The groups that each of `rows` belongs to; "" where unknown."""
     paths = [path for files in source.shards.values() for path in files]
     values: dict[str, NDArray[np.object_]] = {name: np.full(len(rows), None, object) for name in _COLUMNS}
     for number in np.unique(rows.shard).tolist():
-        places = np.flatnonzero(rows.shard == number)
-        there = [name for name in _COLUMNS if name in pq.read_schema(paths[number]).names]
-        table = pq.read_table(paths[number], columns=there)
-        for name in there:
+        at = np.flatnonzero(rows.shard == number)
+        present = [name for name in _COLUMNS if name in pq.read_schema(paths[number]).names]
+        table = pq.read_table(paths[number], columns=present)
+        for name in present:
             column = np.array(table.column(name).to_pylist(), object)
-            values[name][places] = column[rows.row[places]]
+            values[name][at] = column[rows.row[at]]
     return group_images(*(values[name].tolist() for name in _COLUMNS))
 
 
 def split_rule(source: ShardSource, split: SplitRecord) -> str | None:
-    """How the images were divided: the rule, a table's name, or for shards as they lie what their manifest says."""
+    """How the images were divided: a rule, a table's name, or what the manifest records of the shards' own split."""
     if split.rule != "shards":
         return str(split)
     first = next(path for files in source.shards.values() for path in files)

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 
 from chexvision import __version__
 from chexvision.artifact.contents import TRAINING_IMAGES
-from chexvision.artifact.load import artifact_file, load_model
+from chexvision.artifact.load import load_model
 from chexvision.artifact.metrics_file import Conditions, Overlap
 from chexvision.artifact.recorded_split import split_for
 from chexvision.data.rows import Rows, read_rows
@@ -22,7 +22,7 @@ from chexvision.evaluation.overlap import TrainingImages, notes_of
 from chexvision.evaluation.protocol import evaluate_systems
 from chexvision.evaluation.systems import EvaluationRun
 from chexvision.hub.reference import Reference
-from chexvision.hub.repo_files import at_commit
+from chexvision.hub.repo_files import at_commit, model_file
 from chexvision.labels import NIH
 from chexvision.models.classifier import CheXVision
 
@@ -45,7 +45,7 @@ def evaluate(
 
     Raises:
         UsageError: a model or split is missing, or thresholds would be chosen on the split they are applied to.
-        ChexError: data or a model cannot be had.
+        ChexError: data or a model cannot be fetched or read.
     """
     if options.choose_on == options.split:
         raise UsageError(
@@ -120,7 +120,7 @@ def _load(reference: Reference, source: ShardSource, accelerator: Accelerator) -
 
 def _overlap(name: str, reference: Reference, split: str, rows: Rows, source: ShardSource) -> Overlap:
     """Which of the rows of a split the model was trained on."""
-    path = artifact_file(reference, TRAINING_IMAGES)
+    path = model_file(reference, TRAINING_IMAGES)
     if path is not None:
         return TrainingImages.read(path).overlap(name, split, rows, source)
     patients = len(np.unique(rows.patients))

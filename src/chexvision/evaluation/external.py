@@ -67,19 +67,19 @@ def measure_other(
     same = there.images_sha256 == here.images_sha256
     # On other patients the two draws must be independent, on the same ones they are paired.
     methods = (method, method if same else method.model_copy(update={"seed": method.seed + 1}))
-    once, drawn, lacks = [], [], []
+    once, resampled, lacks = [], [], []
     for part, how in zip((here, there), methods, strict=True):
         measured = Measure(part, only=("auroc",))
         once.append(measured.once()["auroc"])
         lacks.append(measured.too_few)
-        drawn.append(measured.under(resample_patients(measured.patients, how))["auroc"])
+        resampled.append(measured.under(resample_patients(measured.patients, how))["auroc"])
     columns = macro_columns(there.names, once[0][:, 0] + once[1][:, 0])
 
     gaps = {
         target: _gap(
             (target,),
             [part[i] for part in once],
-            [part[i] for part in drawn],
+            [part[i] for part in resampled],
             method.level,
             [f"{where}: {part[i]}" for where, part in zip(("here", "there"), lacks, strict=True) if part[i]],
         )
@@ -88,7 +88,7 @@ def measure_other(
     macro = _gap(
         tuple(there.names[i] for i in columns),
         [macro_of(part, columns) for part in once],
-        [macro_of(part, columns) for part in drawn],
+        [macro_of(part, columns) for part in resampled],
         method.level,
         [] if columns else ["no target has enough cases on both sides"],
     )

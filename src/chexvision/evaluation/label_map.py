@@ -21,7 +21,7 @@ class Target(Record):
 
     Args:
         any_of: the set's labels, of which one is enough, or one below them in the map's tree.
-        findings: ours; the largest of their probabilities answers for them. Left out where the name is ours.
+        findings: ours; the largest of their probabilities is the target's. Left out where the name is ours.
     """
 
     any_of: tuple[str, ...]
@@ -29,14 +29,14 @@ class Target(Record):
 
 
 class Join(Record):
-    """A second table beside the first, whose rows are matched by equal values in the columns `by`."""
+    """A second table next to the first, whose rows are matched by equal values in the columns `by`."""
 
     file: str
     by: tuple[str, ...]
 
 
 class LabelMap(Record):
-    """Where another set's table says what, and what its labels mean.
+    """The columns of another set's table, and what its labels mean.
 
     Args:
         name: of the set.
@@ -45,15 +45,15 @@ class LabelMap(Record):
         suffix: appended to names without one.
         patient: heads that the column of patients may have; none: every image is a patient of its own.
         patient_pattern: a regular expression whose first group in the image's path is the patient.
-        form: "columns", one a label, or "list", one column that names the labels of an image.
+        form: "columns", one per label, or "list", one column that names the labels of an image.
         labels: that column's head.
         positive: cells that mean yes.
         negative: cells that mean no; everything else is unknown, blanks too.
         normal: the label of images without any finding; there, blanks mean no. One or several spellings.
         also_abnormal: labels that make an image abnormal without being a target.
         unknown_if: labels of a list that leave everything unknown.
-        tree: labels of a list directly below others; a label may stand below several. Whoever names a label implies
-            those above it, and says nothing of those below: a target is positive by a label of its own or below,
+        tree: labels of a list directly below others; a label may be below several. Whoever names a label implies
+            those above it, and leaves open those below: a target is positive by a label of its own or below,
             unknown where only a label above is named, and negative else.
         keep: rows to keep, by column.
         join: a table to match first.
@@ -86,7 +86,7 @@ class LabelMap(Record):
         return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _whole(self) -> LabelMap:
+    def _consistent(self) -> LabelMap:
         if (self.form == "list") != (self.labels is not None):
             raise ValueError("form: list needs labels: the column that names them; form: columns has none")
         if self.tree and self.form != "list":
@@ -98,7 +98,7 @@ class LabelMap(Record):
         for name in self.targets:
             for finding in self.findings_of(name):
                 if finding not in NIH.findings:
-                    raise ValueError(f"target {name!r}: {finding!r} is none of {', '.join(NIH.findings)}")
+                    raise ValueError(f"target {name!r}: {finding!r} is not one of {', '.join(NIH.findings)}")
         return self
 
     def below(self, label: str) -> frozenset[str]:
@@ -115,11 +115,11 @@ class LabelMap(Record):
 
     def _walk(self, label: str, path: tuple[str, ...]) -> list[str]:
         if label in path:
-            raise ValueError(f"tree: {label!r} stands below itself")
+            raise ValueError(f"tree: {label!r} is below itself")
         return [label, *(one for child in self.tree.get(label, ()) for one in self._walk(child, (*path, label)))]
 
     def findings_of(self, target: str) -> tuple[str, ...]:
-        """Our findings that answer for `target`."""
+        """Our findings that `target` is predicted from."""
         return self.targets[target].findings or (target,)
 
 

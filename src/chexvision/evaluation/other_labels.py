@@ -1,4 +1,4 @@
-"""Labels of other people for images, as a table and a label map give them."""
+"""Other people's labels of images, read from a table with a label map."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Row = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class OtherLabels:
-    """What a table says of N images.
+    """The labels of N images in a table.
 
     Args:
         filenames: str[N], paths as the table writes them.
         patients: int64[N].
-        targets: float64[N, K] over `names`: 1, 0, or NaN where the table does not say.
-        names: the map's targets, and `ABNORMAL` where the map can tell.
-        findings: ours that answer for each.
+        targets: float64[N, K] over `names`: 1, 0, or NaN where unknown.
+        names: the map's targets, and `ABNORMAL` where the map defines normal.
+        findings: ours that each is predicted from.
     """
 
     filenames: NDArray[np.str_]
@@ -44,7 +44,7 @@ def read_other_labels(path: Path, label_map: LabelMap) -> OtherLabels:
     """Read another set's table.
 
     Raises:
-        UsageError: it cannot be read, lacks a column that the map names, names an image twice, or says nothing.
+        UsageError: it cannot be read, lacks a column that the map names, names an image twice, or has no label.
     """
     rows = _read_rows(path)
     if label_map.join is not None:
@@ -55,10 +55,11 @@ def read_other_labels(path: Path, label_map: LabelMap) -> OtherLabels:
     if not rows:
         raise UsageError(f"{path} has no row with {' and '.join(f'{k} {v}' for k, v in label_map.keep.items())}")
     images = _images(rows, label_map, path)
-    says = _columns_say(rows, label_map, path) if label_map.form == "columns" else _lists_say(rows, label_map, path)
+    read = _labels_of_columns if label_map.form == "columns" else _labels_of_lists
+    labels = read(rows, label_map, path)
     names = (*label_map.targets, *((ABNORMAL,) if label_map.normal else ()))
-    targets = np.array([[row[name] for name in names] for row in says])
-    kept, targets = _one_row_an_image(images, targets, label_map, path)
+    targets = np.array([[row[name] for name in names] for row in labels])
+    kept, targets = _one_row_per_image(images, targets, label_map, path)
     patients = _patients([rows[i] for i in kept], [images[i] for i in kept], label_map, path)
     findings = tuple(label_map.findings_of(name) if name != ABNORMAL else (ABNORMAL,) for name in names)
     return OtherLabels(np.array([images[i] for i in kept]), patients, targets, names, findings)
@@ -80,10 +81,10 @@ def _joined(rows: list[Row], path: Path, label_map: LabelMap) -> list[Row]:
     join = label_map.join
     if join is None:
         return rows
-    places = [path.with_name(join.file), path.with_name(f"{join.file}.gz")]
-    other = next((place for place in places if place.is_file()), None)
+    candidates = [path.with_name(join.file), path.with_name(f"{join.file}.gz")]
+    other = next((candidate for candidate in candidates if candidate.is_file()), None)
     if other is None:
-        raise UsageError(f"{label_map.name} needs {join.file} beside {path}: it names the images")
+        raise UsageError(f"{label_map.name} needs {join.file} next to {path}: it names the images")
     second = _read_rows(other)
     _need(rows[0], list(join.by), path)
     _need(second[0], list(join.by), other)
@@ -117,44 +118,44 @@ def _images(rows: list[Row], label_map: LabelMap, path: Path) -> list[str]:
     return [name if Path(name).suffix else name + label_map.suffix for name in names]
 
 
-def _columns_say(rows: list[Row], label_map: LabelMap, path: Path) -> list[dict[str, float]]:
+def _labels_of_columns(rows: list[Row], label_map: LabelMap, path: Path) -> list[dict[str, float]]:
     normal = next((head for head in label_map.normal if head in rows[0]), None)
     needed = [label for target in label_map.targets.values() for label in target.any_of]
     _need(rows[0], [*needed, *label_map.also_abnormal, *(label_map.normal[:1] if normal is None else ())], path)
     meaning = dict.fromkeys(label_map.positive, 1.0) | dict.fromkeys(label_map.negative, 0.0)
-    says = []
+    all_found = []
     for row in rows:
         is_normal = normal is not None and meaning.get(row[normal]) == 1
         blank = 0.0 if is_normal else np.nan
-        said = {
+        values = {
             label: meaning.get(row[label], blank if row[label] == "" else np.nan)
             for label in (*needed, *label_map.also_abnormal)
         }
-        found = {name: _any([said[label] for label in target.any_of]) for name, target in label_map.targets.items()}
-        any_positive = any(value == 1 for value in said.values())
+        found = {name: _any([values[label] for label in target.any_of]) for name, target in label_map.targets.items()}
+        any_positive = any(value == 1 for value in values.values())
         denied = normal is not None and meaning.get(row[normal]) == 0
         found[ABNORMAL] = 0.0 if is_normal else 1.0 if any_positive or denied else np.nan
-        says.append(found)
-    return says
+        all_found.append(found)
+    return all_found
 
 
-def _lists_say(rows: list[Row], label_map: LabelMap, path: Path) -> list[dict[str, float]]:
+def _labels_of_lists(rows: list[Row], label_map: LabelMap, path: Path) -> list[dict[str, float]]:
     column = label_map.labels or ""
     _need(rows[0], [column], path)
     own = {name: _lower(_union(label_map.below(x) for x in of.any_of)) for name, of in label_map.targets.items()}
     above = {name: _lower(_union(label_map.above(x) for x in of.any_of)) for name, of in label_map.targets.items()}
-    nothing_said, normal = _lower(label_map.unknown_if), _lower(label_map.normal[:1])
-    says = []
+    all_unknown, normal = _lower(label_map.unknown_if), _lower(label_map.normal[:1])
+    all_found = []
     for row in rows:
         labels = {part.strip().strip("'\"").strip().lower() for part in row[column].strip("[] ").split(",")} - {""}
-        unknown = not labels or bool(labels & nothing_said)
+        unknown = not labels or bool(labels & all_unknown)
         found: dict[str, float] = {}
         for name in label_map.targets:
-            silent = unknown or bool(labels & above[name])
-            found[name] = 1.0 if labels & own[name] else np.nan if silent else 0.0
+            undecided = unknown or bool(labels & above[name])
+            found[name] = 1.0 if labels & own[name] else np.nan if undecided else 0.0
         found[ABNORMAL] = 0.0 if labels == normal else np.nan if unknown else 1.0
-        says.append(found)
-    return says
+        all_found.append(found)
+    return all_found
 
 
 def _union(parts: Iterable[frozenset[str]]) -> frozenset[str]:
@@ -170,7 +171,7 @@ def _any(values: list[float]) -> float:
     return 1.0 if 1.0 in values else float(np.max(values))
 
 
-def _one_row_an_image(
+def _one_row_per_image(
     images: list[str], targets: Floats, label_map: LabelMap, path: Path
 ) -> tuple[list[int], Floats]:
     places: dict[str, list[int]] = defaultdict(list)

@@ -30,10 +30,10 @@ _DAMAGED = (  # what numpy and zipfile raise for files that are damaged or of an
 
 
 def notes_of(overlap: Overlap, use: str) -> list[str]:
-    """What a reader must know of an overlap; `use` says what its images are for, such as "measured here"."""
+    """What a reader must know of an overlap; `use` is what its images are for, such as "measured here"."""
     name, split = overlap.model, overlap.split
     if overlap.trained_images is None:
-        return [f"{name} does not say what it was trained on; its training may have seen the {split} images {use}"]
+        return [f"{name} has no record of its training images; its training may have seen the {split} images {use}"]
     if not overlap.trained_images and not overlap.trained_patients:
         return []
     return [
@@ -96,7 +96,7 @@ class TrainingImages:
 
 
 def _read_arrays(data: bytes) -> Iterator[NDArray[np.uint64]]:
-    """The images and the patients in the bytes of an ``.npz`` file, which may be anybody's."""
+    """The images and the patients in the bytes of an ``.npz`` file, which may be untrusted."""
     with zipfile.ZipFile(io.BytesIO(data)) as members:
         if any(member.file_size > _LARGEST for member in members.infolist()):
             raise ValueError(f"an array of more than {_LARGEST >> 20} MiB")

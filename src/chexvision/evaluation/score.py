@@ -1,4 +1,4 @@
-"""Predictions of any system, measured as our own are."""
+"""Predictions of any system, measured by the same protocol as our own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chexvision.nih.release import release
 from chexvision.shards.split import official_split, read_split_table
 from chexvision.shards.split_rule import SplitChoice
 
-_PUBLIC = ("official", "chexnet")  # the rules that need no shards
+_PUBLIC = ("official", "chexnet")  # the split rules that need no shards
 
 
 def score(
@@ -37,7 +37,7 @@ def score(
         path: CSV, plain or gzip-compressed.
         entries: the release's metadata.
         method: how to make intervals.
-        split_rule: restricts to `split` of "official", "chexnet" or a table's path, which must be predicted whole.
+        split_rule: restricts to `split` of "official", "chexnet" or a table; all of it must be predicted.
         split: which split.
         validation: predictions of other images to choose thresholds on; without them 0.5 for all.
         rule: of `choose_thresholds`.

@@ -1,4 +1,4 @@
-"""Predictions of any system: a CSV of image names and one column per finding, beside the release's labels."""
+"""Predictions of any system: a CSV of image names and one column per finding, matched with the release's labels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from chexvision.nih.metadata import Entry
 _IMAGE_HEADS = ("imageindex", "image", "filename", "imagename", "imageid", "imagepath", "file", "path", "name", "id")
 _PREFIXES = ("prob", "probability", "pred", "prediction", "score", "p")
 _OTHER_NAMES = {"normalabnormal": ABNORMAL, "pleuralthickening": "Pleural_Thickening", "pleuraleffusion": "Effusion"}
-_CLOSE = 0.85  # a column that looks this much like a finding is taken for a misspelling
+_CLOSE = 0.85  # a column this similar to a finding is taken for a misspelling
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def images_of_split(entries: dict[str, Entry], table: dict[int, str], split: str
 
 
 def _columns(heads: list[str], path: Path) -> tuple[int, dict[str, int], tuple[str, ...]]:
-    """Where the image names and each finding's probabilities stand, findings in canonical order."""
+    """The columns of image names and of each finding's probabilities, findings in canonical order."""
     known = {_bare(output): output for output in NIH.outputs} | _OTHER_NAMES
     image: int | None = None
     found: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""A published model's answer for image files, prepared exactly as its training images were."""
+"""A published model's predictions of image files, prepared exactly as its training images were."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def predict_files(
     model: CheXVision,
     paths: Sequence[Path],
     accelerator: Accelerator,
-    rules: OperatingPoints | None = None,
+    points: OperatingPoints | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> list[Prediction]:
     """Predict image files.
@@ -55,19 +55,19 @@ def predict_files(
         model: from `load_model`.
         paths: PNG or JPEG files.
         accelerator: gives device and precision.
-        rules: from `load_operating_points`; without them probabilities are raw and nothing is called.
-        on_batch: told how many more images are done, for a progress bar.
+        points: from `load_operating_points`; without them probabilities are raw and nothing is called.
+        on_batch: called with how many more images are done, for a progress bar.
 
     Raises:
-        UsageError: a file is missing or no image.
+        UsageError: a file is missing or not an image.
     """
     raw = predict_paths(model.to(accelerator.device).eval(), paths, accelerator, _BATCH, on_batch=on_batch)
     names = model.label_space.outputs
-    rules = rules or OperatingPoints()
-    cuts = rules.thresholds.known if rules.thresholds else {}
+    points = points or OperatingPoints()
+    thresholds = points.thresholds.known if points.thresholds else {}
     predictions = []
-    for path, row in zip(paths, rules.calibrate(names, raw).tolist(), strict=True):
+    for path, row in zip(paths, points.calibrate(names, raw).tolist(), strict=True):
         by_name = dict(zip(names, row, strict=True))
-        calls = {name: by_name[name] >= cut for name, cut in cuts.items() if name in by_name}
+        calls = {name: by_name[name] >= threshold for name, threshold in thresholds.items() if name in by_name}
         predictions.append(Prediction(path, by_name.pop(model.label_space.abnormal), by_name, calls))
     return predictions

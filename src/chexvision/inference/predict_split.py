@@ -40,19 +40,19 @@ def predict_split(
         model: in evaluation mode, not wrapped for training in several processes.
         split: what to predict.
         accelerator: gives device, precision and the other processes.
-        batch_size: images a forward pass.
+        batch_size: images per forward pass.
         loss: turns logits and targets into float[B]; taken of the last view.
         views: of each image; probabilities are averaged over them.
-        on_batch: told how many more images are done, for a progress bar.
+        on_batch: called with how many more images are done, for a progress bar.
 
     Returns:
         float[N, K + 1] probabilities (the findings, then normal/abnormal) in the split's order, and the mean loss
         (0 without `loss`).
     """
-    place = Rank(accelerator.device, accelerator.process_index, accelerator.num_processes)
+    rank = Rank(accelerator.device, accelerator.process_index, accelerator.num_processes)
     parts: list[Tensor] = []
     losses: list[Tensor] = []
-    for batch in in_order(split, batch_size, place):
+    for batch in in_order(split, batch_size, rank):
         logits, probabilities = _forward(model, batch.images, accelerator, views)
         if loss is not None:
             losses.append(loss(logits, batch.targets))
@@ -118,9 +118,9 @@ def _forward(
     """The last view's logits, and the probabilities averaged over all views: float[B, K + 1]."""
     total: Tensor | None = None
     for view in views:
-        pictures = model.normalize(view(images))  # in fp32: half precision would move pixels
+        inputs = model.normalize(view(images))  # in fp32: half precision would move pixels
         with accelerator.autocast():
-            logits = model(pictures)
+            logits = model(inputs)
         both = torch.cat([logits["multilabel_logits"], logits["binary_logits"]], dim=1).float().sigmoid()
         total = both if total is None else total + both
     if total is None:

@@ -39,7 +39,7 @@ def prepared(model: CheXVision, paths: Sequence[Path], batch_size: int) -> Itera
     """
     missing = [path for path in paths if not path.exists()]
     if missing:
-        prepare(model, missing[0])  # says what is wrong with it
+        prepare(model, missing[0])  # raises what is wrong with it
     with ThreadPoolExecutor() as pool:
         ahead: deque[list[Future[Grey]]] = deque()
         for first in range(0, len(paths), batch_size):

@@ -1,4 +1,4 @@
-"""Test-time augmentation: what a picture looks like in views that should not change the answer."""
+"""Test-time augmentation: views of an image that should not change the prediction."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable
 from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, rotate
 
-View = Callable[[Tensor], Tensor]  # uint8[B, H, W] to the same pictures seen otherwise, uint8 or float in [0, 255]
+View = Callable[[Tensor], Tensor]  # uint8[B, H, W] to the same images seen otherwise, uint8 or float in [0, 255]
 
 _DEGREES = 7.0
 
 
 def unchanged(images: Tensor) -> Tensor:
-    """The pictures as they are."""
+    """The images as they are."""
     return images
 
 
@@ -23,7 +23,7 @@ def flipped(images: Tensor) -> Tensor:
 
 
 def rotated(degrees: float) -> View:
-    """Turned about the middle, black where the picture ends."""
+    """Rotated about the centre, black where the image ends."""
 
     def view(images: Tensor) -> Tensor:
         turned: Tensor = rotate(images.unsqueeze(1).float(), degrees, interpolation=InterpolationMode.BILINEAR)

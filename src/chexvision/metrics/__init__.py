@@ -1,1 +1,1 @@
-"""Figures of predictions with their uncertainty. Needs numpy alone, and the records not even that."""
+"""Metrics of predictions with their uncertainty. Needs numpy and scipy; the records need neither."""

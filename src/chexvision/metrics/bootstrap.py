@@ -11,10 +11,10 @@ from chexvision.metrics.estimate import UNDEFINED, Estimate, Interval
 from chexvision.metrics.ranking import Floats
 from chexvision.metrics.records import IntervalMethod
 
-Counts: TypeAlias = NDArray[np.float32]  # [P, B]: how often each patient is drawn in each resample
+Counts: TypeAlias = NDArray[np.float32]  # [P, B]: how often each resample contains each patient
 
 BLOCK = 50  # resamples computed together: their counts then fit into the cache
-MIN_DEFINED_SHARE = 0.5  # share of the resamples that must define a figure for it to get an interval
+MIN_DEFINED_SHARE = 0.5  # share of the resamples that must define a value for it to get an interval
 
 
 def patient_index(patients: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
@@ -24,27 +24,27 @@ def patient_index(patients: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
 
 
 def resample_patients(count: int, method: IntervalMethod) -> Counts:
-    """How often each of `count` patients is drawn in each resample: float32[count, resamples].
+    """How often each resample contains each of `count` patients: float32[count, resamples].
 
-    The same `count` and seed give the same draws, so figures of several models or groups are paired.
+    The same `count` and seed give the same resamples, so values of several models or groups are paired.
     """
     rng = np.random.default_rng(method.seed)
-    drawn = np.zeros((count, method.resamples), np.float32)
+    counts = np.zeros((count, method.resamples), np.float32)
     for first in range(0, method.resamples, BLOCK):
         size = min(BLOCK, method.resamples - first)
         chosen = rng.integers(0, count, size=(count, size), dtype=np.int64)
         flat = chosen * size + np.arange(size)
-        drawn[:, first : first + size] = np.bincount(flat.ravel(), minlength=count * size).reshape(count, size)
-    return drawn
+        counts[:, first : first + size] = np.bincount(flat.ravel(), minlength=count * size).reshape(count, size)
+    return counts
 
 
 def interval(values: Floats, level: float, unbiased_for: float | None = None) -> Interval:
-    """The percentile interval of float[B] resampled figures, NaN where a resample does not define it.
+    """The percentile interval of float[B] resampled values, NaN where a resample does not define it.
 
     Args:
-        values: one a resample.
+        values: one per resample.
         level: such as 0.95.
-        unbiased_for: the figure itself, in [0, 1], where resampling shifts it: the interval is moved back by the
+        unbiased_for: the measured value, in [0, 1], where resampling shifts it: the interval is moved back by the
             mean shift.
     """
     defined = values[~np.isnan(values)]

@@ -1,15 +1,13 @@
-"""Probabilities that mean what they say: fitted on one split, applied to another."""
+"""Calibration of probabilities: fitted on one split, applied to another."""
 
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from chexvision.files.json_files import read_record
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.ranking import Floats
 from chexvision.metrics.records import Record
@@ -95,15 +93,6 @@ def fit_calibration(predictions: Predictions, method: Method, chosen_on: ChosenO
         both = 0 < prevalences.get(name, 0) < 1
         curves[name] = _fit(predictions.probabilities[known, i], target[known], method) if both else None
     return Calibration(method=method, chosen_on=chosen_on, curves=curves, prevalences=prevalences)
-
-
-def read_calibration(path: Path) -> Calibration:
-    """Read a ``calibration.json``.
-
-    Raises:
-        ChexError: it is damaged.
-    """
-    return read_record(path, Calibration)
 
 
 def _fit(probabilities: Floats, targets: Floats, method: Method) -> Curve:

@@ -45,48 +45,50 @@ class Metric:
 def _f1(of: Weighted) -> Floats:
     import numpy as np
 
-    f1 = 2 * of.true_positives / (2 * of.true_positives + of.false_positives + of.false_negatives)
-    return np.where(of.true_positives + of.false_negatives > 0, f1, np.nan)
+    tp, fp, fn, *_ = of.sums
+    return np.where(tp + fn > 0, 2 * tp / (2 * tp + fp + fn), np.nan)
 
 
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric("auroc", "AUROC", lambda of: of.auroc, terminal="AUROC", hub="roc_auc"),
-        # Repeated images rank alike.
-        Metric("auprc", "AUPRC", lambda of: of.auprc, shifted=True, terminal="AUPRC", hub="average_precision"),
-        Metric("f1", "F1", _f1, at_threshold=True, terminal="F1", hub="f1"),
-        Metric(
-            "precision",
-            "precision",
-            lambda of: of.true_positives / (of.true_positives + of.false_positives),
-            at_threshold=True,
-        ),
-        Metric(
-            "recall",
-            "recall",
-            lambda of: of.true_positives / (of.true_positives + of.false_negatives),
-            at_threshold=True,
-            terminal="recall",
-        ),
-        Metric(
-            "specificity",
-            "specificity",
-            lambda of: of.true_negatives / (of.true_negatives + of.false_positives),
-            at_threshold=True,
-            terminal="spec.",
-        ),
-        Metric(
-            "brier", "Brier score", lambda of: of.squared_error / of.images, higher_is_better=False, hub="brier_score"
-        ),
-        # A bin's share times its distance is its summed excess over all images; noise adds to a distance.
-        Metric(
-            "ece",
-            "ECE",
-            lambda of: abs(of.bin_excess).sum(axis=1) / of.images,
-            higher_is_better=False,
-            shifted=True,
-            terminal="ECE",
-        ),
-    )
-}
+def _share(part: Floats, other: Floats) -> Floats:
+    return part / (part + other)
+
+
+def _brier(of: Weighted) -> Floats:
+    return of.sums.squared_error / of.sums.images
+
+
+def _ece(of: Weighted) -> Floats:
+    # A bin's share times its distance is its summed excess over all images.
+    ece: Floats = abs(of.sums.bin_excess).sum(axis=1) / of.sums.images
+    return ece
+
+
+_CATALOG = (
+    Metric("auroc", "AUROC", lambda of: of.auroc, terminal="AUROC", hub="roc_auc"),
+    # Repeated images rank alike, which raises the average precision of a resample; noise adds to a distance.
+    Metric("auprc", "AUPRC", lambda of: of.auprc, shifted=True, terminal="AUPRC", hub="average_precision"),
+    Metric("f1", "F1", _f1, at_threshold=True, terminal="F1", hub="f1"),
+    Metric(
+        "precision",
+        "precision",
+        lambda of: _share(of.sums.true_positives, of.sums.false_positives),
+        at_threshold=True,
+    ),
+    Metric(
+        "recall",
+        "recall",
+        lambda of: _share(of.sums.true_positives, of.sums.false_negatives),
+        at_threshold=True,
+        terminal="recall",
+    ),
+    Metric(
+        "specificity",
+        "specificity",
+        lambda of: _share(of.sums.true_negatives, of.sums.false_positives),
+        at_threshold=True,
+        terminal="spec.",
+    ),
+    Metric("brier", "Brier score", _brier, higher_is_better=False, hub="brier_score"),
+    Metric("ece", "ECE", _ece, higher_is_better=False, shifted=True, terminal="ECE"),
+)
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _CATALOG}

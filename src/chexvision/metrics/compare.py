@@ -31,7 +31,7 @@ def compare(
 
     Args:
         first: of the model that is compared with.
-        second: of the other; its images may stand in another order.
+        second: of the other; its images may be in another order.
         method: how to make intervals.
         names: what to call the two.
 
@@ -90,7 +90,7 @@ def _mean_shares(model: Predictions, columns: list[int]) -> Floats:
 
 
 def short_names(texts: Sequence[str]) -> list[str]:
-    """The shortest ends of paths and references that still tell them apart."""
+    """The shortest ends of paths and references that still differ."""
     parts = [[part for part in text.split("/") if part] or [text] for text in texts]
     for length in range(1, max(len(part) for part in parts) + 1):
         names = ["/".join(part[-length:]) for part in parts]
@@ -162,7 +162,7 @@ def contributions(scores: Floats, targets: Floats) -> tuple[float, Floats]:
     known = positive | negative
     among_all = np.zeros(len(scores))
     among_all[known] = rankdata(scores[known])
-    # Mid-ranks: how many of the other kind lie below, ties counted half.
+    # Mid-ranks: how many of the other kind rank below, ties counted half.
     below = (among_all[positive] - rankdata(scores[positive])) / n
     above = 1 - (among_all[negative] - rankdata(scores[negative])) / m
     auroc = float(below.mean())

@@ -1,4 +1,4 @@
-"""Published figures, and which of them were taken of the same images as ours."""
+"""Published results, and which of them are of the same images as ours."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class KnownSplit(Record):
 
 
 class LiteratureComparison(Record):
-    """A published figure compared with one of ours: comparable only on the same images."""
+    """A published result compared with one of ours: comparable only on the same images."""
 
     published: Published
     comparable: bool
@@ -57,7 +57,7 @@ class _Table(Record):
 
 @cache
 def literature_table() -> _Table:
-    """The figures that the project knows of."""
+    """The published results that the project knows of."""
     return _Table.model_validate(yaml.safe_load(_TABLE.read_text(encoding="utf-8")))
 
 
@@ -68,7 +68,7 @@ def split_of(metrics: SplitMetrics) -> str | None:
 
 
 def compare_with_literature(metrics: SplitMetrics) -> tuple[LiteratureComparison, ...]:
-    """All published figures, each with whether it may be compared to `metrics`; none for findings of another set."""
+    """All published results, each with whether it may be compared to `metrics`; none for findings of another set."""
     if not set(metrics.findings) <= set(NIH.findings):
         return ()
     table, ours = literature_table(), split_of(metrics)

@@ -1,4 +1,4 @@
-"""Probabilities beside labels: what every figure is computed from, and ``predictions.parquet``."""
+"""Probabilities and labels of images: what every metric is computed from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chexvision.metrics.ranking import Floats
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What a model says of N images, and what their labels say.
+    """A model's probabilities for N images, and the images' labels.
 
     Args:
         names: what the K columns are about, mostly `LabelSpace.outputs`.
@@ -57,7 +57,7 @@ class Predictions:
         return Predictions(self.names, self.filenames, self.patients, probabilities, self.targets)
 
     def column(self, name: str) -> int:
-        """Where `name` stands among the columns."""
+        """The index of the column `name`."""
         return self.names.index(name)
 
     @property
@@ -67,6 +67,6 @@ class Predictions:
 
 
 def images_sha256(filenames: Iterable[str]) -> str:
-    """Digest of the sorted file names, one a line."""
+    """Digest of the sorted file names, one per line."""
     names = sorted(str(name) for name in filenames)
     return hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest()

@@ -1,7 +1,7 @@
 """Probabilities corrected for findings that are more or less common than where the calibration was fitted.
 
-Where only the prevalence differs, and images with a finding and images without look as they did before, the odds of
-a calibrated probability change by one factor: the new prior odds over the old ones (Elkan, IJCAI 2001). The figures
+Where only the prevalence differs, and images with a finding and images without are like before, the odds of
+a calibrated probability change by one factor: the new prior odds over the old ones (Elkan, IJCAI 2001). The metrics
 after this correction use the prevalence among the labels of the measured images. Whoever has no labels has to
 estimate it, so they are the best that the correction can reach, not what a user gets.
 
@@ -81,10 +81,10 @@ def prior_shift(predictions: Predictions, calibrated: Floats, calibration: Calib
     for i in kept:
         after[:, i] = corrected(calibrated[:, i], calibration.prevalences[names[i]], here[i])
     known = {i: calibrated[~np.isnan(predictions.targets[:, i]), i] for i in kept}
-    figures = [of.once() for of in (before, Measure(predictions, after, only=("brier", "ece")))]
+    values = [of.once() for of in (before, Measure(predictions, after, only=("brier", "ece")))]
 
     def pair(name: str, rows: list[int]) -> tuple[float, float]:
-        first, second = (float(macro_of(of[name], rows)[0]) for of in figures)
+        first, second = (float(macro_of(of[name], rows)[0]) for of in values)
         return first, second
 
     return PriorShift(

@@ -1,4 +1,4 @@
-"""What is measured, as ``metrics.json`` and its like record it: every figure with its conditions."""
+"""What is measured, as ``metrics.json`` records it: every value with its conditions."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from chexvision.metrics.catalog import METRICS
 from chexvision.metrics.estimate import UNDEFINED, Estimate
 
-MIN_CASES = 10  # patients with a positive image, and with a negative one, below which there are no figures
+MIN_CASES = 10  # patients with a positive image, and with a negative one, below which nothing is estimated
 
 
 def reason_if_few(positive_patients: int, negative_patients: int, fewest: int = MIN_CASES) -> str | None:
-    """Why an output has no figures, or None where it has enough cases.
+    """Why an output has no estimates, or None where it has enough cases.
 
-    Cases are patients, because figures are resampled over patients: ten images of one patient are one case.
+    Cases are patients, because patients are resampled: ten images of one patient are one case.
     """
     if min(positive_patients, negative_patients) >= fewest:
         return None
@@ -108,7 +108,7 @@ class OutputShift(Record):
         predicted: mean calibrated probability here, before any correction.
         implied: prevalence that the probabilities imply without the labels, if images differ in prevalence alone.
         brier: Brier score before and after the odds are corrected for the prevalence here.
-        ece: expected calibration error, likewise.
+        ece: expected calibration error, before and after.
     """
 
     calibrated_on: float
@@ -125,9 +125,9 @@ class OutputShift(Record):
 
 
 class PriorShift(Record):
-    """Prevalences here and where the calibration was fitted, and figures after a correction for the difference.
+    """Prevalences here and where the calibration was fitted, and metrics after a correction for the difference.
 
-    The correction uses the labels of the measured images, so its figures are the best it can reach. Outputs without
+    The correction uses the labels of the measured images, so its metrics are the best it can reach. Outputs without
     calibration or with too few cases are left out.
 
     Args:
@@ -135,7 +135,7 @@ class PriorShift(Record):
         outputs: by name.
         macro_findings: how many findings the means run over.
         macro_brier: mean Brier score over the findings, before and after.
-        macro_ece: mean expected calibration error, likewise.
+        macro_ece: mean expected calibration error, before and after.
     """
 
     calibrated_on: str
@@ -151,12 +151,12 @@ class PriorShift(Record):
 
 
 class SplitMetrics(Record):
-    """All figures of one set of images.
+    """All metrics of one set of images.
 
     Args:
         images: how many.
         patients: how many.
-        images_sha256: of the sorted file names, one a line: equal for equal sets of images.
+        images_sha256: of the sorted file names, one per line: equal for equal sets of images.
         thresholds: where the thresholds come from, in words.
         calibration: what was done to the probabilities before Brier score, calibration error and decisions.
         interval: how the intervals were made; null where there are none.
@@ -194,7 +194,7 @@ class SplitMetrics(Record):
 
 
 class GroupFinding(Record):
-    """Of one finding within a group; `too_few` says why there is no AUROC, if there is none."""
+    """Of one finding within a group; `too_few` is why there is no AUROC, if there is none."""
 
     positives: int
     auroc: Estimate
@@ -208,9 +208,9 @@ class Group(Record):
         group: such as "F" or "40-59".
         macro_auroc: over the findings that all compared groups of the attribute have enough cases of.
         binary_auroc: of normal/abnormal.
-        binary_too_few: why there are no figures of normal/abnormal, if there are none.
+        binary_too_few: why there are no estimates of normal/abnormal, if there are none.
         recall: of normal/abnormal at its threshold.
-        specificity: likewise.
+        specificity: of normal/abnormal at its threshold.
         note: why it is not compared, if it is not.
     """
 
@@ -237,7 +237,7 @@ class Gap(Record):
         worst: group with the lowest.
         difference: between the two; its interval is simultaneous over all pairs of groups, and null where too few
             resamples define it.
-        p_value: of the hypothesis that the two do not differ, adjusted for all pairs; null likewise.
+        p_value: of the hypothesis that the two do not differ, adjusted for all pairs; null with the interval.
         pairs: how many pairs of groups were compared.
     """
 
@@ -274,8 +274,8 @@ class Difference(Record):
         difference: second - first, its interval of the paired bootstrap over patients.
         p_delong: of DeLong's test, which takes images for independent.
         p_delong_holm: the same, adjusted by Holm's method for the tests of all outputs; null for their mean.
-        p_patients: likewise, with several images of a patient allowed for (Obuchowski 1997).
-        p_patients_holm: the same, adjusted likewise.
+        p_patients: of the same test with patients as clusters (Obuchowski 1997).
+        p_patients_holm: the same, adjusted by Holm's method.
         too_few: why all of these are null, if they are; see `MIN_CASES`.
     """
 

@@ -1,4 +1,4 @@
-"""The same figures by sex, age, view and follow-up, and how far apart the groups are.
+"""The same metrics by sex, age, view and follow-up, and how far apart the groups are.
 
 The gap is between the groups with the highest and the lowest macro AUROC, which are found on the same data. An
 interval for these two as if they had been named before excludes zero in a quarter to a third of all data sets without
@@ -62,7 +62,7 @@ def measure_subgroups(
     Args:
         predictions: all images.
         groups: from `group_images`, for the same images.
-        method: how to make intervals; all groups share the drawn patients.
+        method: how to make intervals; all groups share the resampled patients.
         calibrated: float[N, K], what calls are made on, if not the raw probabilities.
         thresholds: by name.
     """
@@ -77,7 +77,7 @@ def measure_subgroups(
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """A group's predictions, figures once and resampled, cases (int[K, 2]) and why a column has no figures."""
+    """A group's predictions, values once and resampled, cases (int[K, 2]) and why a column has no values."""
 
     part: Predictions
     once: Values
@@ -116,8 +116,8 @@ def _measure(
         chosen = of == name
         part = predictions.take(chosen)
         # The same draws for every group, so that a patient in two of them counts alike in both.
-        drawn = draws[np.unique(index[chosen])]
-        measured[name] = _figures(part, None if calibrated is None else calibrated[chosen], thresholds, drawn)
+        counts = draws[np.unique(index[chosen])]
+        measured[name] = _values(part, None if calibrated is None else calibrated[chosen], thresholds, counts)
     findings = Measure(predictions, only=()).too_few
     total = sum(name != ABNORMAL and why is None for name, why in zip(predictions.names, findings, strict=True))
     notes = {name: group.note(total) for name, group in measured.items()}
@@ -173,20 +173,20 @@ def _group(name: str, measured: _Measured, columns: list[int], note: str | None,
     )
 
 
-def _figures(
+def _values(
     part: Predictions, calibrated: Floats | None, thresholds: Mapping[str, float] | None, draws: Counts
 ) -> _Measured:
-    """The figures of a group; calls of normal/abnormal alone, in its row."""
+    """The values of a group; those at thresholds for normal/abnormal alone."""
     areas = Measure(part, only=("auroc",))
     once, resampled = areas.once(), areas.under(draws)
     if ABNORMAL in part.names:
         i = part.column(ABNORMAL)
-        cut = None if thresholds is None else {k: v for k, v in thresholds.items() if k == ABNORMAL}
+        threshold = None if thresholds is None else {k: v for k, v in thresholds.items() if k == ABNORMAL}
         alone = Predictions(
             (ABNORMAL,), part.filenames, part.patients, part.probabilities[:, [i]], part.targets[:, [i]]
         )
         calls = Measure(
-            alone, None if calibrated is None else calibrated[:, [i]], cut, only=("recall", "specificity")
+            alone, None if calibrated is None else calibrated[:, [i]], threshold, only=("recall", "specificity")
         )
         once |= calls.once()
         resampled |= calls.under(draws)
@@ -198,12 +198,12 @@ def _gap(measured: dict[str, _Measured], columns: list[int], level: float) -> Ga
         return None
     names = list(measured)
     macro = np.array([macro_of(group.once["auroc"], columns)[0] for group in measured.values()])
-    drawn = np.stack([macro_of(group.resampled["auroc"], columns) for group in measured.values()])
+    resampled = np.stack([macro_of(group.resampled["auroc"], columns) for group in measured.values()])
     # A resample of m cases varies by (m - 1) / m too little.
     cases = np.array([group.cases[columns].min() for group in measured.values()])
-    drawn = macro[:, None] + (drawn - macro[:, None]) * np.sqrt(cases / (cases - 1))[:, None]
+    resampled = macro[:, None] + (resampled - macro[:, None]) * np.sqrt(cases / (cases - 1))[:, None]
     worst, *_, best = np.argsort(macro, kind="stable").tolist()
-    ends, p_value = _of_all_pairs(macro, drawn, (best, worst), level)
+    ends, p_value = _of_all_pairs(macro, resampled, (best, worst), level)
     return Gap(
         best=names[best],
         worst=names[worst],
@@ -213,20 +213,22 @@ def _gap(measured: dict[str, _Measured], columns: list[int], level: float) -> Ga
     )
 
 
-def _of_all_pairs(macro: Floats, drawn: Floats, pair: tuple[int, int], level: float) -> tuple[Interval, float | None]:
+def _of_all_pairs(
+    macro: Floats, resampled: Floats, pair: tuple[int, int], level: float
+) -> tuple[Interval, float | None]:
     """The simultaneous interval of one pair's difference, and its p-value adjusted for all pairs.
 
     Args:
         macro: float64[G], measured.
-        drawn: float64[G, B], resampled; NaN where a resample does not define it.
+        resampled: float64[G, B], NaN where a resample does not define it.
         pair: which two groups, the higher one first.
         level: of the interval.
     """
     first, second = np.triu_indices(len(macro), 1)
-    deviations = drawn - macro[:, None]
+    deviations = resampled - macro[:, None]
     pairs = deviations[first] - deviations[second]
     pairs = pairs[:, ~np.isnan(pairs).any(axis=0)]
-    if pairs.shape[1] < MIN_DEFINED_SHARE * drawn.shape[1]:
+    if pairs.shape[1] < MIN_DEFINED_SHARE * resampled.shape[1]:
         return None, None
     errors = pairs.std(axis=1, ddof=1)[:, None]
     largest = np.divide(np.abs(pairs), errors, out=np.zeros_like(pairs), where=errors > 0).max(axis=0)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from chexvision.errors import UsageError
-from chexvision.files.json_files import read_record
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.ranking import Floats
 from chexvision.metrics.records import Record
@@ -33,7 +31,7 @@ class Thresholds(Record):
     """``thresholds.json``: a probability at or above its threshold is called positive.
 
     Args:
-        rule: what was sought: "f1", "youden", "sensitivity=0.9", "specificity=0.95".
+        rule: the criterion: "f1", "youden", "sensitivity=0.9", "specificity=0.95".
         scale: whether they are for calibrated probabilities or raw ones.
         chosen_on: where.
         values: by name; null where the images held only one kind.
@@ -69,7 +67,7 @@ def choose_thresholds(
         scale: whether `predictions` are calibrated.
 
     Raises:
-        UsageError: there is no such rule.
+        UsageError: the rule is unknown.
     """
     check_rule(rule)
     columns = zip(predictions.names, predictions.probabilities.T, predictions.targets.T, strict=True)
@@ -88,15 +86,6 @@ def check_rule(rule: str) -> None:
     """Raise UsageError unless `rule` is one that `choose_thresholds` takes."""
     if rule not in ("f1", "youden") and not _RULE.match(rule):
         raise UsageError(f"unknown threshold rule {rule!r}; write f1, youden, sensitivity=0.9 or specificity=0.95")
-
-
-def read_thresholds(path: Path) -> Thresholds:
-    """Read a ``thresholds.json``.
-
-    Raises:
-        ChexError: it is damaged.
-    """
-    return read_record(path, Thresholds)
 
 
 def _choose(scores: Floats, targets: Floats, rule: str) -> float | None:
@@ -122,6 +111,6 @@ def _choose(scores: Floats, targets: Floats, rule: str) -> float | None:
         if not len(reached):
             return float(np.nextafter(score[0], np.inf))
         best = int(reached[-1])
-    cuts = score[last]
+    distinct = score[last]
     # Halfway to the next lower score: there a slightly different rounding calls nothing else.
-    return float((cuts[best] + cuts[best + 1]) / 2) if best + 1 < len(cuts) else float(cuts[best])
+    return float((distinct[best] + distinct[best + 1]) / 2) if best + 1 < len(distinct) else float(distinct[best])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import cached_property
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +86,21 @@ class Measure:
         )
 
 
+class Sums(NamedTuple):
+    """Weights summed over images, float64[K, B] each. The first four are 0 without a threshold.
+
+    `bin_excess`, float64[K, ECE_BINS, B], is by how much labels exceed probabilities in bins of equal width.
+    """
+
+    true_positives: Floats
+    false_positives: Floats
+    false_negatives: Floats
+    true_negatives: Floats
+    squared_error: Floats
+    images: Floats
+    bin_excess: Floats
+
+
 class Weighted:
     """K outputs under B weightings of the patients; what no metric asks for is not computed.
 
@@ -112,37 +127,14 @@ class Weighted:
         """Average precision: float64[K, B]."""
         return self._areas[1]
 
-    @property
-    def true_positives(self) -> Floats:
-        """Weight of the images of each kind: float64[K, B], 0 without a threshold; likewise the next three."""
-        return self._sums[:, 0]
-
-    @property
-    def false_positives(self) -> Floats:
-        return self._sums[:, 1]
-
-    @property
-    def false_negatives(self) -> Floats:
-        return self._sums[:, 2]
-
-    @property
-    def true_negatives(self) -> Floats:
-        return self._sums[:, 3]
-
-    @property
-    def squared_error(self) -> Floats:
-        """Sum over the images whose label is known: float64[K, B]."""
-        return self._sums[:, 4]
-
-    @property
-    def images(self) -> Floats:
-        """Weight of the images whose label is known: float64[K, B]."""
-        return self._sums[:, 5]
-
-    @property
-    def bin_excess(self) -> Floats:
-        """By how much labels exceed probabilities, summed in bins of equal width: float64[K, ECE_BINS, B]."""
-        return self._sums[:, 6:]
+    @cached_property
+    def sums(self) -> Sums:
+        """Sums over the images whose label is known."""
+        patients, outputs, parts = self._measure.sums.shape
+        sums = self._measure.sums.reshape(patients, -1).T @ self._counts.astype(np.float64)
+        sums = sums.reshape(outputs, parts, -1)
+        tp, fp, fn, tn, squared_error, images = (sums[:, i] for i in range(6))
+        return Sums(tp, fp, fn, tn, squared_error, images, sums[:, 6:])
 
     @cached_property
     def _blocks(self) -> list[Floats]:
@@ -154,13 +146,6 @@ class Weighted:
         areas = [[ranking.areas(block) for block in self._blocks] for ranking in self._measure.rankings]
         auroc, auprc = (np.stack([np.concatenate([area[i] for area in of]) for of in areas]) for i in (0, 1))
         return auroc, auprc
-
-    @cached_property
-    def _sums(self) -> Floats:
-        """float64[K, 6 + ECE_BINS, B]."""
-        patients, outputs, parts = self._measure.sums.shape
-        sums = self._measure.sums.reshape(patients, -1).T @ self._counts.astype(np.float64)
-        return np.asarray(sums.reshape(outputs, parts, -1), np.float64)
 
 
 def _cases(targets: Floats, index: NDArray[np.int64], patients: int) -> NDArray[np.int64]:

@@ -152,7 +152,7 @@ def _mistakes(outcome: Outcome, calibrated: Predictions, i: int) -> Iterator[_Mi
             filename=str(calibrated.filenames[at]),
             probability=float(scores[at]),
             label="yes" if targets[at] == 1 else "no",
-            findings=", ".join(labels) or "No Finding",
+            findings=", ".join(labels) or "no known finding",
         )
 
 

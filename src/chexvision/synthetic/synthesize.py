@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -137,14 +137,13 @@ def plan_visits(images: int, seed: int) -> list[tuple[str, _Visit]]:
             view = "PA" if rng.random() < 0.6 else "AP"
             visits.append(_Visit(patient, follow_up, age + follow_up // 3, sex, view))
     table = split_by_patient(range(1, patient + 1), seed)
+    splits = [table[visit.patient] for visit in visits]
     findings: dict[str, Iterator[tuple[str, ...]]] = {}
     for number, split in enumerate(SPLITS):
-        held = sum(table[visit.patient] == split for visit in visits)
+        held = splits.count(split)
         findings[split] = iter(sample_findings(np.random.default_rng([seed, _LABELS, number]), held))
     return [
-        (split, _Visit(v.patient, v.follow_up, v.age, v.sex, v.view, next(findings[split])))
-        for v in visits
-        for split in (table[v.patient],)
+        (split, replace(visit, findings=next(findings[split]))) for split, visit in zip(splits, visits, strict=True)
     ]
 
 

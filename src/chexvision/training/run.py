@@ -1,4 +1,4 @@
-"""A whole run: find the data, train, measure the best weights, assemble the artifact, publish it."""
+"""A complete run: find the data, train, measure the best weights, assemble the artifact, publish it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def run_training(
 ) -> Outcome:
     """Train a recipe and leave the complete artifact in ``work/artifact``.
 
-    Every process of a run in several calls this. A run that was stopped goes on if it is called again with the
+    Every process of a run in several calls this. A run that was stopped continues when it is called again with the
     same `work`.
 
     Args:
@@ -80,7 +80,7 @@ def run_training(
         work: folder of this run's state, history and artifact.
         provenance: which run this is.
         to: where to publish, if anywhere.
-        progress: of the session that says when to end early.
+        progress: of the session, which decides when to end early.
         private: whether a repository that has to be created is seen by its owner alone.
 
     Raises:
@@ -203,7 +203,7 @@ class _Reporter(ConsoleReporter):
 def _predict(
     training: Training, model: CheXVision, splits: dict[str, Split], accelerator: Accelerator, batch_size: int
 ) -> dict[str, Predictions]:
-    """What the best epoch's weights, which `model` holds afterwards, say of validation and test."""
+    """Predictions of validation and test by the best epoch's weights, which `model` holds afterwards."""
     accelerator.wait_for_everyone()
     model.load_state_dict(load_file(training.work / BEST_FILE))
     model.eval()
@@ -225,7 +225,7 @@ def _assemble(
     seen: TrainingImages,
     to: Reference | None,
 ) -> Path:
-    """Write all files of the artifact beside `folder`, then give them its name."""
+    """Write all files of the artifact into `folder`, which appears complete or not at all."""
     with atomic_folder(folder) as partial:
         card = render_card(metrics, info, f"CheXVision {info.recipe.name}", sorted(figures), to)
         write_text_atomic(partial / artifact.CARD, card)

@@ -1,4 +1,4 @@
-"""Pushing a kernel to Kaggle once, also where the answer is lost."""
+"""Starting a session on Kaggle once, also where the answer is lost, and ending one at once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chexvision.errors import ChexError
+from chexvision.hub.retry import retried
 from chexvision.provenance import now
 from chexvision_dispatch.run_records import Session
 from chexvision_dispatch.targets import kaggle_client as client
@@ -102,3 +103,45 @@ def _refusal(reason: str) -> type[Refused]:
 def page_of(kernel: str) -> str:
     """The address of a kernel."""
     return f"https://www.kaggle.com/code/{kernel}"
+
+
+def cancel(api: Any, session: Session, session_id: int | None) -> None:
+    """Cancel a session by its own id, which only the session itself knows. Its output may be lost.
+
+    The `kaggle` package has no function for this, but its SDK has a request.
+
+    Args:
+        api: logged in with the account that started it.
+        session: the session.
+        session_id: the number in its ``KAGGLE_CONTAINER_NAME``.
+
+    Raises:
+        ChexError: the id is not known, or Kaggle refuses or does not answer; the page to end it on is named.
+    """
+    from requests import RequestException
+
+    by_hand = f"end it on {session.page}"
+    if session_id is None:
+        raise ChexError(
+            "the id of the session is not known: only the session itself can report it, on the run's branch, once it "
+            f"has begun and if it has a Hub token; {by_hand}"
+        )
+    try:
+        refusal = retried(lambda: _request_end(api, session_id), what=f"ending {session.handle}", attempts=4)
+    except RequestException as error:
+        # Kaggle's own message gives the reason: the credentials are accepted, that session cannot be ended.
+        if client.status_of(error) in (400, 403, 404):
+            raise ChexError(f"Kaggle does not end session {session_id}: {error}; {by_hand}") from None
+        failure = client.explained(error, f"while ending session {session_id}")
+        raise ChexError(f"{failure}; or {by_hand}") from error
+    if refusal:
+        raise ChexError(f"Kaggle did not end session {session_id}: {refusal.rstrip('. ')}; {by_hand}")
+
+
+def _request_end(api: Any, session_id: int) -> str:
+    from kagglesdk.kernels.types.kernels_api_service import ApiCancelKernelSessionRequest
+
+    request = ApiCancelKernelSessionRequest()
+    request.kernel_session_id = session_id
+    with api.build_kaggle_client() as kaggle:
+        return str(kaggle.kernels.kernels_api_client.cancel_kernel_session(request).error_message)
