@@ -163,7 +163,7 @@ def _resume(record: RunRecord) -> tuple[RunRecord, list[str]]:
     notes += make_reachable(view, target)
     branch = branch_of(record)
     if branch is not None and has_hub_token():
-        branch.forget_stop()
+        branch.withdraw_stop_request()
     notes += target.prepare(record, folder)
     try:
         session = target.start(record, folder)
@@ -267,7 +267,7 @@ def _leave_stop_request(record: RunRecord, target: Target) -> str:
         why = "its sessions have no Hub token to read one with"
     if branch is None or why:
         raise _Unreachable(f"{target.name} forwards no stop request to a session, and {why}")
-    branch.ask_to_stop(now())
+    branch.request_stop(now())
     return (
         f"left a stop request on {branch.repo_id}, branch {branch.name}: a session with a Hub token polls it every "
         "minute, saves its state and ends"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from chexvision.config import Recipe
 from chexvision.errors import ChexError, UsageError
+from chexvision.files.atomic_folder import atomic_folder
 from chexvision.hub.hub_errors import NotAllowed
 from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision.hub.repository import create_repository
@@ -175,14 +175,9 @@ def write(prepared: Prepared, target: Target, folder: Path) -> list[str]:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not empty; name a new folder")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
-    try:
+    with atomic_folder(folder) as partial:
         (partial / SCRIPT_NAME).write_text(prepared.script, encoding="utf-8")
         notes = target.prepare(prepared.record, partial)
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return notes
 
 

@@ -13,8 +13,8 @@ from chexvision.foreign import printable
 class LiteralConsole(Console):
     """A rich console that takes every string as it is.
 
-    Finding names, file names and notes come from models, data sets and folders of others: markup, emoji codes and
-    terminal escape sequences in them are shown, never interpreted. Styles are given beside the text (``style=``).
+    Finding names, file names and notes come from other people's models, datasets and folders: markup, emoji codes and
+    terminal escape sequences in them are shown, never interpreted. Styles are given separately (``style=``).
 
     Args:
         options: of `rich.console.Console`.

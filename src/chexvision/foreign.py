@@ -1,4 +1,4 @@
-"""Text that others wrote, made safe to show and to use as a file name."""
+"""Untrusted text, made safe to print and to use as a file name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ _UNSAFE = frozenset('/\\:*?"<>|')  # separators, and what Windows refuses
 
 
 def printable(text: str) -> str:
-    """`text` on one line, with all that could steer a terminal or break its encoding escaped.
+    """`text` on one line, with everything escaped that could control a terminal or break its encoding.
 
     These are control characters, surrogates, separators other than the space, and marks that change the direction
     of writing.

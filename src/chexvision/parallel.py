@@ -1,4 +1,4 @@
-"""Work on many images at once, results in order, few of them in memory."""
+"""Work on many images in parallel: results in order, few of them in memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def usable_cores() -> int:
 
 
 def map_in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
-    """`map` over threads: OpenCV and numpy let go of the interpreter while they work.
+    """`map` over threads: OpenCV and numpy release the GIL while they work.
 
     At most ``4 * workers`` items are under way or wait for their turn. Leaving the iterator early drops
     what has not begun.

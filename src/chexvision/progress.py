@@ -1,4 +1,4 @@
-"""How far a long piece of work is: a bar in a terminal, now and then a plain line in a log."""
+"""Progress of a long task: a bar in a terminal, a plain line every half minute in a log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chexvision.console import LiteralConsole
 from chexvision.foreign import printable
 
 _SECONDS_BETWEEN_LINES = 30.0
-_SECONDS_BETWEEN_NOTES = 0.5  # beside a bar
+_SECONDS_BETWEEN_NOTES = 0.5  # next to a bar
 
 
 class Progress:
@@ -39,11 +39,11 @@ class Progress:
         self.note = ""
         self._first = done
         self._stream = stream if stream is not None else sys.stderr
-        self._began = self._said = time.monotonic()
+        self._began = self._shown = time.monotonic()
         self._bar: Bar | None = None
 
     def __enter__(self) -> Progress:
-        self._began = self._said = time.monotonic()
+        self._began = self._shown = time.monotonic()
         if self._stream.isatty():
             columns = [
                 TextColumn("{task.description}", markup=False),
@@ -66,21 +66,21 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Units a second since the beginning."""
+        """Units per second since the beginning."""
         return (self.done - self._first) / max(1e-9, time.monotonic() - self._began)
 
     @property
     def due(self) -> bool:
-        """Whether something will be shown now; what is dear to find out for `note` is found out then."""
+        """Whether an update will be shown now; compute an expensive `note` only then."""
         wait = _SECONDS_BETWEEN_LINES if self._bar is None else _SECONDS_BETWEEN_NOTES
-        return time.monotonic() - self._said >= wait
+        return time.monotonic() - self._shown >= wait
 
     def advance(self, units: int) -> None:
         """Count `units` more."""
         self.done += units
         due = self.due
         if due:
-            self._said = time.monotonic()
+            self._shown = time.monotonic()
         if self._bar is not None:
             rate = f"{self.rate:,.0f} {self.unit}/s"
             self._bar.update(self._task, completed=self.done, rate=rate, note=self.note)
@@ -96,10 +96,10 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 12s, 3m05s, 2h10m."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    """Seconds as text: 12s, 3m05s, 2h10m."""
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{rounded}s"
+    if rounded < 3600:
+        return f"{rounded // 60}m{rounded % 60:02d}s"
+    return f"{rounded // 3600}h{rounded % 3600 // 60:02d}m"

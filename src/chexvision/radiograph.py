@@ -1,6 +1,6 @@
-"""Raw image bytes to one 8-bit grey radiograph: the one place where pixels are first touched.
+"""Raw image bytes to one 8-bit grey radiograph: the only place where images are decoded.
 
-Shards, the decode-once arrays and `predict` all go through here, so a picture means the same everywhere.
+Shards, the decode-once arrays and `predict` all go through here, so an image means the same everywhere.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ Grey: TypeAlias = NDArray[np.uint8]  # [H, W]
 PIXEL_MEAN = 0.449
 PIXEL_STD = 0.226
 
-# A detector has 20 million; a few kilobytes can stand for a picture that fills the memory.
+# A detector has 20 million; a few kilobytes can encode an image that fills the memory.
 MOST_PIXELS = 100_000_000
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_SIGNATURE = b"\xff\xd8\xff"
 _JPEG_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 
-# OpenCV's own pool fights with ours: every caller here runs one image a thread.
+# OpenCV's own pool fights with ours: every caller here runs one image per thread.
 cv2.setNumThreads(1)
 
 
@@ -66,9 +66,9 @@ def decode_grey(data: bytes) -> Grey:
 
 
 def _check_png(data: bytes) -> tuple[int, int]:
-    """Width and height; raises ValueError unless every chunk up to IEND is whole and has its checksum.
+    """Width and height; raises ValueError unless every chunk up to IEND is complete and has its checksum.
 
-    OpenCV fills what is missing of a cut PNG with black and says nothing; of damage it is_main on stderr.
+    OpenCV silently fills the missing part of a truncated PNG with black, and prints about damage to stderr.
     """
     start, kind = len(_PNG_SIGNATURE), b""
     while kind != b"IEND":
@@ -85,7 +85,7 @@ def _check_png(data: bytes) -> tuple[int, int]:
 
 
 def _check_jpeg(data: bytes) -> tuple[int, int]:
-    """Width and height; raises ValueError where the end, or the frame header that tells them, is missing."""
+    """Width and height; raises ValueError where the end, or the frame header that contains them, is missing."""
     if b"\xff\xd9" not in data[-64:]:
         raise ValueError("truncated JPEG")
     at = 2
@@ -110,7 +110,7 @@ def resize_area(grey: Grey, size: int) -> Grey:
 
 
 def make_clahe(clip_limit: float, tiles: int) -> cv2.CLAHE:
-    """Contrast-limited adaptive histogram equalisation on a `tiles`² grid; one object a thread."""
+    """Contrast-limited adaptive histogram equalisation on a `tiles`² grid; one object per thread."""
     return cv2.createCLAHE(clipLimit=clip_limit, tileGridSize=(tiles, tiles))
 
 
@@ -142,5 +142,5 @@ def encode_grey(grey: Grey, encoding: Encoding) -> bytes:
 
 
 def expected_bytes(images: int, size: int, encoding: Encoding) -> int:
-    """About what `images` of `size`² take: 0.42 (png) or 0.25 bytes a pixel on the release, and some room."""
+    """About what `images` of `size`² take: 0.42 (png) or 0.25 bytes per pixel on the release, and some room."""
     return round(images * (size * size * (0.5 if encoding == "png" else 0.3) + 512))

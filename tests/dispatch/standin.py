@@ -75,7 +75,7 @@ from chexvision.artifact.contents import REQUIRED
 from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision.runs.branch import RunBranch
 from chexvision.artifact.store import open_store
-from chexvision.training.training_session import TrainingSession
+from chexvision.training.training_session import TrainingProgress
 
 def train(option):
     work, run_id = Path(option("--work")), json.loads(Path(option("--provenance")).read_text())["run_id"]
@@ -92,9 +92,10 @@ def train(option):
         state.with_suffix(".new").write_text(json.dumps(learned))
         state.with_suffix(".new").replace(state)
 
-    with TrainingSession(work, run_id, max_hours=hours, branch=branch) as session:
+    progress = TrainingProgress(work, run_id, max_hours=hours, branch=branch)
+    with progress.session as session:
         for epoch in range(len(learned) + 1, epochs + 1):
-            session.epoch_begins(epochs)
+            progress.epoch_begins(epochs)
             print("epoch", epoch, flush=True)
             while gate and not (Path(gate) / str(epoch)).exists() and not session.should_stop():
                 time.sleep(0.01)
@@ -105,14 +106,14 @@ def train(option):
             learned.append(epoch)
             save()
             (work / "best.safetensors").write_text(f"weights {epoch}")
-            session.epoch_done([SimpleNamespace(epoch=epoch, train_loss=1 / epoch, validation_loss=1 / epoch,
+            progress.epoch_done([SimpleNamespace(epoch=epoch, train_loss=1 / epoch, validation_loss=1 / epoch,
                 macro_auroc=0.5 + 0.01 * epoch, train_seconds=1.0, validation_seconds=0.1) for epoch in learned])
         artifact = work / "artifact"
         artifact.mkdir(exist_ok=True)
         for name in REQUIRED:
             (artifact / name).write_text(json.dumps({"name": name, "learned": learned}))
         (artifact / "README.md").write_text("# Model\\n\\n## Use\\n\\nin this folder\\n\\n## Limits\\n")
-        session.trained(artifact)
+        progress.trained(artifact)
         session.published(open_store(to, private=private).publish(artifact, run_id).reference if to else None)
     print("trained")
 """

@@ -16,7 +16,7 @@ from chexvision.hub.lfs_storage import LfsStorage
 from chexvision.hub.repository import create_repository
 from chexvision.runs.branch import RunBranch
 from chexvision.runs.run_progress import PROGRESS_FILE, RunProgress
-from chexvision.runs.uploader import Sender
+from chexvision.runs.uploader import Uploader
 from tests.fakes.faults import Fault
 from tests.fakes.fixtures import HUB_TOKEN, hub_here
 from tests.fakes.hub import FakeHub
@@ -145,14 +145,14 @@ def test_token_that_may_not_delete_is_reported_once_and_the_run_continues(
 ) -> None:
     hub.faults.add("/lfs-files", Fault.status(403), times=99)
     branch = RunBranch(REPO, "r")
-    sender = Sender(branch, tmp_path)
+    uploader = Uploader(branch, tmp_path)
     for number in range(3):
         (tmp_path / "state.pt").unlink(missing_ok=True)
         (tmp_path / "state.pt").write_bytes(b"%d" % number * 500)
-        sender.put(PROGRESS, {"state.pt": tmp_path / "state.pt"}, f"Epoch {number}")
+        uploader.enqueue(PROGRESS, {"state.pt": tmp_path / "state.pt"}, f"Epoch {number}")
         while hub_state(hub) != b"%d" % number * 500:
             time.sleep(0.01)
-    sender.close()
+    uploader.close()
     warned = capsys.readouterr().err
     assert warned.count("WARNING") == 1
     assert f"delete them on https://huggingface.co/{REPO}/settings, List LFS files" in warned
@@ -193,4 +193,12 @@ def test_branch_whose_contents_are_all_in_use_asks_for_no_list_of_them(hub: Fake
     branch = RunBranch(REPO, "r")
     branch.send(state(0), "Epoch 1")
     assert LfsStorage(REPO, "model").free(HfApi(token=HUB_TOKEN), branch.name, ()) == 0
+    assert not any("/lfs-files" in record.path for record in hub.requests)
+
+
+def test_progress_alone_asks_for_no_list_of_large_files(hub: FakeHub) -> None:
+    branch = RunBranch(REPO, "run-1")
+    for number in (1, 2):
+        branch.send({"progress.json": b'{"epoch": %d}' % number}, f"Epoch {number}")
+        branch.free_storage()
     assert not any("/lfs-files" in record.path for record in hub.requests)

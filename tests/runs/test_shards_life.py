@@ -163,7 +163,7 @@ def test_killed_session_costs_no_finished_shard(
     resumed = cli("runs", "resume")
     assert resumed.code == 0, resumed.err
     assert kaggle.sessions[1].wait().status == "COMPLETE", kaggle.sessions[1].text
-    assert f"going on behind {done} of 40 images" in kaggle.sessions[1].text
+    assert f"continuing after {done} of 40 images" in kaggle.sessions[1].text
     assert fetched(fake_hub)
     assert on_the_hub(fake_hub) == whole
     assert len(fake_hub.commits(DATA, repo_type="dataset")) == 2

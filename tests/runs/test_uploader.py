@@ -9,7 +9,7 @@ from pathlib import Path
 from chexvision.errors import ChexError
 from chexvision.runs.branch import RunBranch
 from chexvision.runs.run_progress import PROGRESS_FILE, RunProgress
-from chexvision.runs.uploader import Sender
+from chexvision.runs.uploader import Uploader
 
 PROGRESS = RunProgress(run_id="r", status="training", session=1, updated_at="2026-01-01T00:00:00+00:00")
 
@@ -39,13 +39,13 @@ class Branch(RunBranch):
         self.freed += 1
 
 
-def put(sender: Sender, work: Path, **files: bytes) -> None:
+def put(uploader: Uploader, work: Path, **files: bytes) -> None:
     paths = {}
     for name, content in files.items():
         paths[name] = work / name
         paths[name].unlink(missing_ok=True)  # what is replaced is a new file, as the real ones are
         paths[name].write_bytes(content)
-    sender.put(PROGRESS, paths, "files")
+    uploader.enqueue(PROGRESS, paths, "files")
 
 
 def links(work: Path) -> list[str]:
@@ -54,29 +54,29 @@ def links(work: Path) -> list[str]:
 
 def test_what_is_overtaken_is_left_out_and_the_bytes_are_those_of_its_moment(tmp_path: Path) -> None:
     branch = Branch()
-    sender = Sender(branch, tmp_path)
-    put(sender, tmp_path, state=b"1")
+    uploader = Uploader(branch, tmp_path)
+    put(uploader, tmp_path, state=b"1")
     assert branch.asked.acquire(timeout=30)  # the first one is being sent
-    put(sender, tmp_path, state=b"2", best=b"2")
-    put(sender, tmp_path, state=b"3")
+    put(uploader, tmp_path, state=b"2", best=b"2")
+    put(uploader, tmp_path, state=b"3")
     branch.gate.release(9)
-    sender.close()
+    uploader.close()
     assert branch.arrived == [{"state": b"1"}, {"state": b"3", "best": b"2"}]
     assert links(tmp_path) == []
 
 
 def test_what_could_not_be_sent_goes_along_with_the_next_and_keeps_no_old_copies(tmp_path: Path) -> None:
     branch = Branch(failures=3)
-    sender = Sender(branch, tmp_path)
-    put(sender, tmp_path, shard=b"one", ledger=b"1")
+    uploader = Uploader(branch, tmp_path)
+    put(uploader, tmp_path, shard=b"one", ledger=b"1")
     for number in (2, 3, 4):
         assert branch.asked.acquire(timeout=30)
-        put(sender, tmp_path, ledger=b"%d" % number)
+        put(uploader, tmp_path, ledger=b"%d" % number)
         branch.gate.release()
     assert branch.asked.acquire(timeout=30)
     assert len(links(tmp_path)) == 2  # one of each name
     branch.gate.release()
-    sender.close()
+    uploader.close()
     assert branch.arrived == [{"shard": b"one", "ledger": b"4"}]
 
 
@@ -84,7 +84,7 @@ def test_links_of_a_session_that_was_killed_are_removed(tmp_path: Path) -> None:
     work = tmp_path / "work"
     (work / ".sending-old").mkdir(parents=True)
     (work / ".sending-old" / "1-state.pt").write_bytes(b"x")
-    sender = Sender(Branch(), work)
+    uploader = Uploader(Branch(), work)
     assert not (work / ".sending-old").exists()
-    sender.close(drop=True)
+    uploader.close(drop=True)
     assert list(work.iterdir()) == []

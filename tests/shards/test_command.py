@@ -158,7 +158,7 @@ def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path: Path) -> None
             _wait_for_a_shard(tmp_path, process)
         finally:
             process.kill()
-    assert beside(tmp_path) == [".out.building", ".out.lock"]
+    assert beside(tmp_path) == [".out.lock", ".out.partial"]
     assert run("synthesize", "--out", tmp_path / "out", "--images", 12, "--size", 48) == 0
     assert beside(tmp_path) == ["out"]
 
@@ -170,7 +170,7 @@ def test_a_build_that_runs_is_left_alone_by_another(tmp_path: Path, capsys: pyte
             _wait_for_a_shard(tmp_path, process)
             assert run("synthesize", "--out", tmp_path / "out", "--images", 12, "--size", 48) == 1
             assert f"{tmp_path / 'out'} is being made by another command" in capsys.readouterr().err
-            assert any(os.path.getsize(path) for path in tmp_path.glob(".out.building/data/*"))  # noqa: PTH202
+            assert any(os.path.getsize(path) for path in tmp_path.glob(".out.partial/data/*"))  # noqa: PTH202
             assert process.poll() is None
         finally:
             process.kill()
@@ -192,6 +192,6 @@ def test_a_set_that_was_being_replaced_when_the_build_was_killed_comes_back(
 
 def _wait_for_a_shard(folder: Path, process: subprocess.Popen[Any]) -> None:
     deadline = time.monotonic() + 60
-    while not any(os.path.getsize(path) for path in folder.glob(".out.building/data/*")):  # noqa: PTH202
+    while not any(os.path.getsize(path) for path in folder.glob(".out.partial/data/*")):  # noqa: PTH202
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)

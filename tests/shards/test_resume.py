@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.radiograph import decode_grey
-from chexvision.runs.build_session import ShardsSession, build_and_push
+from chexvision.runs.build_session import BuildProgress, build_and_push
+from chexvision.runs.run_progress import read_progress
+from chexvision.runs.session import Session
 from chexvision.shards import build
-from chexvision.shards.build import Stopped, build_shards
+from chexvision.shards.build import BuildOptions, Stopped, build_shards
 from chexvision.shards.ledger import LEDGER_NAME, Ledger
 from tests.shards.conftest import Release, options, tree
 
@@ -182,12 +184,14 @@ def test_killed_process_leaves_its_finished_shards(release: Release, whole: dict
         assert killed.poll() is None
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    done = json.loads(progress.read_text())["images_done"]
+    # The ledger may name one shard more than the progress, which is written after it.
+    finished = json.loads((work / "shards.partial" / LEDGER_NAME).read_text())["finished"]
+    done = sum(entry["shard"]["rows"] for entry in finished)
     blocked.unlink()
     blocked.write_bytes(release.files[release.names[30]])
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
-    assert f"going on behind {done} of 40 images in finished shards" in again.stdout
+    assert f"continuing after {done} of 40 images in finished shards" in again.stdout
     assert tree(work / "shards") == whole
     told = json.loads(progress.read_text())
     assert (told["status"], told["session"], told["images_done"]) == ("complete", 2, 39)
@@ -195,34 +199,38 @@ def test_killed_process_leaves_its_finished_shards(release: Release, whole: dict
 
 def test_time_budget_pauses_with_finished_shards(release: Release, tmp_path: Path, whole: dict[str, bytes]) -> None:
     chosen = options(shard_bytes=SMALL, max_bad=0.5)
-    with ShardsSession(tmp_path, "shards-1", max_hours=1e-9) as session:
-        assert build_and_push([release.root], release.metadata, chosen, session) == (None, None)
+    progress = BuildProgress(tmp_path, "shards-1", max_hours=1e-9)
+    with progress.session as session:
+        assert build_and_push([release.root], release.metadata, chosen, progress) == (None, None)
     assert session.progress.status == "paused"
     assert "time budget" in session.progress.note
-    with ShardsSession(tmp_path, "shards-1") as session:
-        build_and_push([release.root], release.metadata, chosen, session)
+    built(release, tmp_path, chosen)
     assert tree(tmp_path / "shards") == whole
+
+
+def built(release: Release, work: Path, chosen: BuildOptions) -> Session:
+    progress = BuildProgress(work, "shards-1")
+    with progress.session as session:
+        build_and_push([release.root], release.metadata, chosen, progress)
+    return session
 
 
 def test_finished_set_is_not_built_again_and_not_taken_for_another(release: Release, tmp_path: Path) -> None:
     chosen = options(shard_bytes=SMALL)
-    for _ in range(2):
-        with ShardsSession(tmp_path, "shards-1") as session:
-            build_and_push([release.root], release.metadata, chosen, session)
-    assert session.progress.session == 2
+    sessions = [built(release, tmp_path, chosen) for _ in range(2)]
+    assert sessions[1].progress.session == 2
     release.metadata.write_text(release.metadata.read_text().replace("Hernia", "Mass"))
     for other in (options(size=40), chosen):  # another size, other labels
-        with (
-            pytest.raises(UsageError, match="contains shards of other images or options"),
-            ShardsSession(tmp_path, "shards-1") as session,
-        ):
-            build_and_push([release.root], release.metadata, other, session)
+        with pytest.raises(UsageError, match="contains shards of other images or options"):
+            built(release, tmp_path, other)
 
 
 def test_failed_build_keeps_finished_shards_and_reports_the_reason(release: Release, tmp_path: Path) -> None:
     release.put(release.names[38], b"no picture")
-    with pytest.raises(ChexError, match="1 of 40 images are bad"), ShardsSession(tmp_path, "shards-1") as session:
-        build_and_push([release.root], release.metadata, options(shard_bytes=SMALL), session)
-    assert session.progress.status == "failed"
-    assert session.progress.images_done > 0
-    assert f"shards.partial/{LEDGER_NAME}" in session.progress.state
+    with pytest.raises(ChexError, match="1 of 40 images are bad"):
+        built(release, tmp_path, options(shard_bytes=SMALL))
+    told = read_progress(tmp_path)
+    assert told is not None
+    assert told.status == "failed"
+    assert told.images_done > 0
+    assert f"shards.partial/{LEDGER_NAME}" in told.state

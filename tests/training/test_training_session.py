@@ -16,7 +16,7 @@ from chexvision.runs.branch import RunBranch
 from chexvision.runs.run_progress import PROGRESS_FILE, RunProgress, read_progress
 from chexvision.training.history import EpochRecord, History
 from chexvision.training.reporter import ConsoleReporter
-from chexvision.training.training_session import BEST_FILE, STATE_FILE, TrainingSession
+from chexvision.training.training_session import BEST_FILE, STATE_FILE, TrainingProgress
 from tests.fakes.hub import FakeHub
 from tests.training.runs import tiny_training
 
@@ -28,15 +28,15 @@ def test_an_epoch_that_a_killed_session_did_not_report_is_reported_by_the_next(
 ) -> None:
     killed = tiny_training(synthetic_shards, tmp_path)
     killed.run()
-    session = TrainingSession(tmp_path, "run-1")
-    session.epoch_begins(3)
-    session.epoch_done(killed.history[:-1])
+    progress = TrainingProgress(tmp_path, "run-1")
+    progress.epoch_begins(3)
+    progress.epoch_done(killed.history[:-1])
 
     resumed = tiny_training(synthetic_shards, tmp_path)
     resumed.reporter = ConsoleReporter()
     resumed.run()
     assert capsys.readouterr().out == "continuing after epoch 3\n"
-    session.resumed(resumed.history)
+    progress.resumed(resumed.history)
     told = read_progress(tmp_path, "run-1")
     assert told is not None, (tmp_path / PROGRESS_FILE).read_text()
     assert (told.epoch, [point.epoch for point in told.points]) == (3, [1, 2, 3])
@@ -72,13 +72,13 @@ def test_state_goes_to_the_branch_at_most_every_half_hour_and_at_a_pause(
             (tmp_path / name).write_bytes(content)
         return b"state %d" % epoch
 
-    session = TrainingSession(tmp_path, "run-1", branch=RunBranch(REPO, "run-1"))
-    with session:
+    progress = TrainingProgress(tmp_path, "run-1", branch=RunBranch(REPO, "run-1"))
+    with progress.session as session:
         for epoch, minutes, state in ((1, 5, 1), (2, 20, 1), (3, 34, 1), (4, 36, 4), (5, 50, 4)):
             clock[0] = 60.0 * minutes
-            session.epoch_begins(9)
+            progress.epoch_begins(9)
             saved(epoch)
-            session.epoch_done(cast(History, [record(number) for number in range(1, epoch + 1)]))
+            progress.epoch_done(cast(History, [record(number) for number in range(1, epoch + 1)]))
             while committed()[0] != epoch:
                 time.sleep(0.01)
             assert committed() == (epoch, state, b"state %d" % state)
@@ -93,15 +93,13 @@ def test_state_goes_to_the_branch_at_most_every_half_hour_and_at_a_pause(
 def test_session_that_fails_leaves_its_last_state_on_the_branch(
     tmp_path: Path, fake_hub: FakeHub, clock: list[float]
 ) -> None:
-    with (
-        pytest.raises(ZeroDivisionError),
-        TrainingSession(tmp_path, "run-1", branch=RunBranch(REPO, "run-1")) as session,
-    ):
-        session.epoch_begins(9)
+    progress = TrainingProgress(tmp_path, "run-1", branch=RunBranch(REPO, "run-1"))
+    with pytest.raises(ZeroDivisionError), progress.session:
+        progress.epoch_begins(9)
         for epoch in (1, 2):
             (tmp_path / STATE_FILE).unlink(missing_ok=True)
             (tmp_path / STATE_FILE).write_bytes(b"state %d" % epoch)
-            session.epoch_done(cast(History, [record(number) for number in range(1, epoch + 1)]))
+            progress.epoch_done(cast(History, [record(number) for number in range(1, epoch + 1)]))
         raise ZeroDivisionError
     files = fake_hub.commits(REPO, "run/run-1")[0].files
     told = RunProgress.model_validate_json(files[PROGRESS_FILE])
@@ -113,13 +111,13 @@ def test_session_begins_with_the_epochs_of_its_state_not_with_those_that_were_lo
     left = {"run_id": "run-1", "status": "training", "session": 1, "updated_at": "", "epoch": 3, "saved_epoch": 1}
     (tmp_path / PROGRESS_FILE).write_text(json.dumps({**left, "points": points, "state": [STATE_FILE]}))
     (tmp_path / STATE_FILE).touch()
-    progress = TrainingSession(tmp_path, "run-1").progress
+    progress = TrainingProgress(tmp_path, "run-1").session.progress
     assert (progress.session, progress.epoch, [point.epoch for point in progress.points]) == (2, 1, [1])
 
 
 def test_one_stop_request_may_arrive_twice(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A terminal signals every process of a command, and a launcher passes the signal on once more."""
-    with TrainingSession(tmp_path, "run-1") as session:
+    with TrainingProgress(tmp_path, "run-1").session as session:
         assert not session.should_stop()
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -135,8 +133,8 @@ def test_a_second_stop_request_ends_at_once(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys, time\n"
         "from pathlib import Path\n"
-        "from chexvision.training.training_session import TrainingSession\n"
-        "with TrainingSession(Path(sys.argv[1]), 'run-1'):\n"
+        "from chexvision.training.training_session import TrainingProgress\n"
+        "with TrainingProgress(Path(sys.argv[1]), 'run-1').session:\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    began = time.monotonic()\n"
         "    time.monotonic = lambda: began + 3\n"
@@ -162,7 +160,7 @@ def test_session_on_kaggle_tells_its_id(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, session_id: int | None
 ) -> None:
     monkeypatch.setenv("KAGGLE_CONTAINER_NAME", name)
-    with TrainingSession(tmp_path, "run-1"):
+    with TrainingProgress(tmp_path, "run-1").session:
         told = read_progress(tmp_path)
     assert told is not None
     assert told.kaggle_session_id == session_id
@@ -172,7 +170,7 @@ def test_session_on_kaggle_tells_its_id(
     ("error", "reason"), [(ValueError("no image"), "error"), (ConnectionError("reset"), "transient_error")]
 )
 def test_session_that_fails_tells_whether_that_may_pass(tmp_path: Path, error: Exception, reason: str) -> None:
-    with pytest.raises(type(error)), TrainingSession(tmp_path, "run-1"):
+    with pytest.raises(type(error)), TrainingProgress(tmp_path, "run-1").session:
         raise error
     told = read_progress(tmp_path)
     assert told is not None
@@ -182,7 +180,7 @@ def test_session_that_fails_tells_whether_that_may_pass(tmp_path: Path, error: E
 def test_session_that_another_process_paused_at_the_limit_says_time_budget(tmp_path: Path) -> None:
     """Processes begin seconds apart, and the first to reach the limit stops all of them."""
     for hours, reason in ((1 / 60, "time_budget"), (1.0, "signal")):
-        with TrainingSession(tmp_path, "run-1", max_hours=hours) as session:
+        with TrainingProgress(tmp_path, "run-1", max_hours=hours).session as session:
             assert not session.should_stop()
             session.paused()
         told = read_progress(tmp_path)
@@ -207,16 +205,14 @@ def test_complete_session_that_cannot_publish_says_so_on_the_branch_with_its_sta
 ) -> None:
     artifact = tmp_path / "artifact"
     artifact.mkdir()
-    with (
-        pytest.raises(ZeroDivisionError),
-        TrainingSession(tmp_path, "run-1", branch=RunBranch(REPO, "run-1")) as session,
-    ):
+    progress = TrainingProgress(tmp_path, "run-1", branch=RunBranch(REPO, "run-1"))
+    with pytest.raises(ZeroDivisionError), progress.session:
         (tmp_path / STATE_FILE).write_bytes(b"state 1")
-        session.epoch_begins(1)
-        session.epoch_done(cast(History, [record(1)]))
+        progress.epoch_begins(1)
+        progress.epoch_done(cast(History, [record(1)]))
         (tmp_path / STATE_FILE).unlink()
         (tmp_path / STATE_FILE).write_bytes(b"state 2")
-        session.trained(artifact)
+        progress.trained(artifact)
         raise ZeroDivisionError("no publication")
     files = fake_hub.commits(REPO, "run/run-1")[0].files
     told = RunProgress.model_validate_json(files[PROGRESS_FILE])

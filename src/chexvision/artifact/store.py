@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from chexvision.artifact.contents import REQUIRED
 from chexvision.errors import ChexError, PublishError
 from chexvision.files.atomic import write_text_atomic
+from chexvision.files.atomic_folder import atomic_folder
 from chexvision.hub.hub_errors import call_hub, hub_error
 from chexvision.hub.reference import Reference, RepoRef
 from chexvision.hub.repository import create_repository
@@ -169,7 +169,7 @@ class HubStore:
             snapshot = call_hub(
                 lambda: snapshot_download(self.repo_id, revision=revision), "fetching all files", reference
             )
-            shutil.copytree(snapshot, partial)
+            shutil.copytree(snapshot, partial, dirs_exist_ok=True)
 
         return _fetched(out, str(reference), download)
 
@@ -211,15 +211,8 @@ class FolderStore:
             return []
 
     def _add(self, folder: Path, tag: str) -> None:
-        revision = self.folder / _REVISIONS / tag
-        partial = revision.with_name(f".{tag}.partial")
-        for left_over in (partial, revision):
-            shutil.rmtree(left_over, ignore_errors=True)
-        try:
-            shutil.copytree(folder, partial)
-            partial.rename(revision)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        with atomic_folder(self.folder / _REVISIONS / tag) as partial:
+            shutil.copytree(folder, partial, dirs_exist_ok=True)
 
     def _show(self, published: list[str]) -> None:
         """Make the folder's own files those of the last revision, in place of those of the others."""
@@ -253,7 +246,7 @@ class FolderStore:
         source = self.folder if wanted is None else self.folder / _REVISIONS / wanted
         if not source.is_dir():
             raise ChexError(f"no artifact at {source}; check the path")
-        return _fetched(out, str(source), lambda partial: shutil.copytree(source, partial))
+        return _fetched(out, str(source), lambda partial: shutil.copytree(source, partial, dirs_exist_ok=True))
 
 
 def _blob(file: object) -> str | None:
@@ -267,19 +260,12 @@ def _remove_empty(folder: Path, root: Path) -> None:
 
 
 def _fetched(out: Path, name: str, fill: Callable[[Path], object]) -> Path:
-    """Fill a folder next to `out`, check that it is an artifact, and only then rename it."""
+    """Fill the new folder `out`, which appears only if it is an artifact."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ChexError(f"{out} exists and is not empty; choose another --out")
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with atomic_folder(out) as partial:
         fill(partial)
         missing = [file for file in REQUIRED if not (partial / file).is_file()]
         if missing:
             raise ChexError(f"{name} is not a CheXVision model: it has no {missing[0]}")
-        if out.is_dir():
-            out.rmdir()
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return out

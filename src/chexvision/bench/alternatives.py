@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Generator
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +20,6 @@ from chexvision.bench.bench_report import wait_for
 from chexvision.config import ClaheConfig
 from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
-from chexvision.models.densenet import DenseBlock
 from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD, decode_grey, make_clahe, resize_area
 from chexvision.shards.columns import encoded_images, opened_shard
 
@@ -94,21 +92,6 @@ class PngFiles(torch.utils.data.Dataset[Tensor]):
             return torch.from_numpy(grey[None])
         image: Tensor = self.transforms(grey[:, :, None])
         return image
-
-
-def as_published(model: nn.Module) -> nn.Module:
-    """`model` with the dense blocks of torchvision, which keep each concatenated map; the weights are the same."""
-    for module in model.modules():
-        if isinstance(module, DenseBlock):
-            module.forward = partial(_torchvisions_forward, module)  # type: ignore[method-assign]
-    return model
-
-
-def _torchvisions_forward(block: DenseBlock, x: Tensor) -> Tensor:
-    maps = [x]
-    for layer in block.values():
-        maps.append(layer(maps))
-    return torch.cat(maps, 1)
 
 
 def usual_steps(

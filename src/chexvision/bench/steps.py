@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from chexvision.bench.alternatives import as_published, usual_steps
+from chexvision.bench.alternatives import usual_steps
 from chexvision.bench.bench_report import Figure, Report, Row, rate, wait_for
 from chexvision.config import Recipe
 from chexvision.data.augment import augment, sample
@@ -56,7 +56,7 @@ def bench_step(
     splits = _splits(data, recipe)
     peak = _Peak(accelerator.device)
     usual = usual_steps(
-        as_published(build_model(recipe)),
+        build_model(recipe),
         np.asarray(splits["train"].images),
         splits["train"].targets,
         accelerator,

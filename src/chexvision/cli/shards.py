@@ -116,7 +116,7 @@ def _build_in(
     """Build in a session, which may be interrupted and continued later."""
     from chexvision.provenance import Provenance, new_run_id
     from chexvision.runs.branch import RunBranch
-    from chexvision.runs.build_session import ShardsSession, build_and_push
+    from chexvision.runs.build_session import BuildProgress, build_and_push
     from chexvision.runs.run_progress import read_progress
 
     if max_hours is not None and max_hours <= 0:
@@ -128,10 +128,11 @@ def _build_in(
         run_id = begun.run_id if begun is not None else new_run_id("shards")
     dataset = dataset_name("--to", to) if to is not None else None
     branch = RunBranch(dataset.repo_id, run_id, repo_type="dataset", private=private) if dataset else None
-    with ShardsSession(work, run_id, max_hours=max_hours, branch=branch) as session:
-        manifest, pushed = build_and_push(images, metadata, options, session, dataset, private=private)
+    progress = BuildProgress(work, run_id, max_hours=max_hours, branch=branch)
+    with progress.session:
+        manifest, pushed = build_and_push(images, metadata, options, progress, dataset, private=private)
     if manifest is not None:
-        _show_built(manifest, session.out)
+        _show_built(manifest, progress.out)
     if pushed is not None:
         typer.echo(f"published: {pushed}")
 

@@ -82,20 +82,20 @@ def train(
     if isinstance(destination, RepoRef):
         branch = RunBranch(destination.repo_id, made.run_id, private=private)
 
-    from chexvision.training.training_session import TrainingSession
+    from chexvision.training.training_session import TrainingProgress
 
-    session = TrainingSession(folder, made.run_id, max_hours=max_hours, branch=branch)
+    progress = TrainingProgress(folder, made.run_id, max_hours=max_hours, branch=branch)
     try:
         _check_data(source, recipe.data)
     except Exception as error:
         if provenance is not None:  # dispatched: the laptop reads that another session would fail as well
-            session.fail(error)
+            progress.session.fail(error)
         raise
     # Before torch is imported: a token that may not write is found out at once.
-    with session:
+    with progress.session:
         from chexvision.training.run import run_training
 
-        outcome = run_training(recipe, source, folder, made, destination, session, private=private)
+        outcome = run_training(recipe, source, folder, made, destination, progress, private=private)
     _print(outcome)
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
 from chexvision.errors import ChexError
+from chexvision.files.atomic_folder import atomic_folder, locked
 from chexvision.layout import cache_dir
 from chexvision.parallel import usable_cores
 from chexvision.preprocessing import Preprocessing
@@ -60,20 +61,14 @@ def decoded_images(
     found = _open_verified(folder, shape)
     if found is not None:
         return found
-    if folder.exists():
-        shutil.rmtree(folder)  # it failed its verification
-    _check_space(folder, shape)
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
-    try:
-        _decode_into(partial, source, rows, shape, preprocessing, on_decoded)
-        try:
-            partial.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process finished the same array first
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.with_name(f"{folder.name}.decoding")):
+        found = _open_verified(folder, shape)  # another process may have decoded the same images meanwhile
+        if found is not None:
+            return found
+        _check_space(folder, shape)
+        with atomic_folder(folder) as partial:
+            _decode_into(partial, source, rows, shape, preprocessing, on_decoded)
     array: NDArray[np.uint8] = np.load(folder / "images.npy", mmap_mode="r")
     return array
 
@@ -103,7 +98,6 @@ def _open_verified(folder: Path, shape: tuple[int, int, int]) -> NDArray[np.uint
 
 def _check_space(folder: Path, shape: tuple[int, int, int]) -> None:
     needed = int(np.prod(shape, dtype=np.int64))
-    folder.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder.parent).free
     if free < needed + 64 * 2**20:
         raise ChexError(

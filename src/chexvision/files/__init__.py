@@ -1,1 +1,1 @@
-"""Files and folders that are whole or not there, and reading those that others wrote."""
+"""Files and folders that appear complete or not at all, and untrusted files read with bounds."""

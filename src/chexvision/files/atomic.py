@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and what is in them."""
+"""Files that appear complete or not at all, and bounded reads and hashes of files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; it becomes `path` when the block ends well and is gone otherwise."""
+    """A path next to `path` to write to; it replaces `path` when the block succeeds and is removed otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -26,13 +26,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_text_atomic(path: Path, text: str) -> None:
-    """Write UTF-8 `text` to `path`, whole or not at all."""
+    """Write UTF-8 `text` to `path`, completely or not at all."""
     with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def read_regular(path: Path, at_most: int) -> bytes:
-    """The bytes of a file that others may have made: a FIFO would block, a device or a huge file fill the memory.
+    """The bytes of an untrusted file: a FIFO would block, a device or a huge file fill the memory.
 
     Args:
         path: the file; symbolic links are followed.

@@ -1,4 +1,4 @@
-"""SHA-256 of large files, remembered as long as they do not change."""
+"""SHA-256 of large files, cached until they change."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _MEGABYTE = 10**6
 
 
 class Hashes:
-    """What files were found to hold. A file counts as unchanged while its inode, size and times stay.
+    """The cached hashes of files. A file counts as unchanged while its inode, size and times stay.
 
-    The times only say when to read a file again; they are no part of what is returned.
+    The times only decide when to read a file again; they are not part of what is returned.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Hashes:
         return digest
 
     def of_all(self, paths: Iterable[Path], what: str) -> list[str]:
-        """The same of many files on all cores, with a progress bar called `what`; they are remembered."""
+        """The same of many files on all cores, with a progress bar called `what`; they are cached."""
         paths = list(paths)
         total = round(sum(path.stat().st_size for path in paths) / _MEGABYTE)
         hashes, done = [], 0
@@ -55,11 +55,11 @@ class Hashes:
         return hashes
 
     def save(self) -> None:
-        """Remember what was found for the next time."""
+        """Write the cache."""
         if not self._found:
             return
         with self._lock:
-            # Read again: another process may have saved meanwhile.
+            # Read again: another process may have saved in between.
             known = {**self._read(), **self._found}
             self._known = {name: of for name, of in sorted(known.items()) if Path(name).exists()}
             self._found = {}
@@ -69,7 +69,7 @@ class Hashes:
         try:
             return {str(name): list(of) for name, of in json.loads(self._file.read_text(encoding="utf-8")).items()}
         except (OSError, ValueError, TypeError, AttributeError):
-            return {}  # only a memory: the files are read again
+            return {}  # only a cache: the files are read again
 
 
 def _state(path: Path) -> list[Any]:

@@ -1,4 +1,4 @@
-"""JSON files that others wrote, read with bounds and validated."""
+"""Untrusted JSON files, read with bounds and validated."""
 
 from __future__ import annotations
 

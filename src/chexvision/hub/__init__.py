@@ -1,1 +1,1 @@
-"""The Hugging Face Hub's wire: references, retries, accounts, repositories."""
+"""The Hugging Face Hub: references, retries, error translation, tokens, repositories."""

@@ -1,4 +1,4 @@
-"""A Hub token and what it may do: this machine's own, or one that is meant for sessions."""
+"""A Hub token and what it may do: this machine's own, or one for sessions."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 from chexvision.hub.hub_errors import hub_error
 
 NEW_TOKEN_PAGE = "https://huggingface.co/settings/tokens/new?tokenType=fineGrained"
-# Both are of a login, not of a form: they last an hour to 30 days, and whoever has stored them refreshes them.
+# Both come from a login: they last an hour to 30 days, and the machine that stores them refreshes them.
 _OF_A_LOGIN = ("hf_oauth_", "hf_jwt_")
 
 
 def is_oauth(value: str) -> bool:
-    """Whether a token is of a login, such as `hf auth login` with the browser: a copy of it soon ends."""
+    """Whether a token comes from a login, such as `hf auth login` with the browser: a copy of it soon expires."""
     return value.startswith(_OF_A_LOGIN)
 
 
 @dataclass(frozen=True, slots=True)
 class HubToken:
-    """A token that the Hub accepts. The value is in no text that the object gives of itself.
+    """A token that the Hub accepts. Its value is in neither the `repr` nor the `str`.
 
     Args:
         value: the token.
-        user: whose it is.
-        role: "write", "read", "fineGrained", or "oauth" where the Hub tells no role.
+        user: its owner.
+        role: "write", "read", "fineGrained", or "oauth" where the Hub reports no role.
         writable: what a fine-grained one may write to.
     """
 
@@ -35,7 +35,7 @@ class HubToken:
 
     @property
     def may_write(self) -> bool:
-        """Whether it may write anything. What a login may do the Hub does not tell; `hf auth login` asks for it."""
+        """Whether it may write anything. A login, whose rights the Hub does not report, requests that."""
         return self.role in ("write", "admin", "oauth") or bool(self.writable)
 
     def __str__(self) -> str:
@@ -77,7 +77,7 @@ def ask_about(value: str, name: str, remedy: str) -> HubToken:
         remedy: what to do where the Hub does not accept it.
 
     Raises:
-        ChexError: it does not, or does not answer. The value is not in the message.
+        ChexError: it does not, or does not answer. The value is never in the message.
     """
     from huggingface_hub import HfApi
 

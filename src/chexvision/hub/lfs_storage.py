@@ -1,8 +1,8 @@
-"""What a branch stored in LFS and nothing refers to any more, deleted for good.
+"""Permanent deletion of LFS files that a branch stored and no reference needs any more.
 
-Neither a replaced file nor a deleted branch frees storage on the Hub: a content stays, and counts, until it is
-permanently deleted. That breaks every commit that refers to it, wherever it is, so that each reference is looked at
-first: a published model may be, byte for byte, a state's best weights.
+Neither replacing a file nor deleting a branch frees storage on the Hub: an LFS file counts until it is permanently
+deleted. That breaks every commit that refers to it, on any branch, so that all references are checked first: a
+published model may be, byte for byte, a state's best weights.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class LfsStorage:
         self._held: dict[str, frozenset[str]] = {}  # by commit; what a commit refers to never changes
 
     def free(self, api: HfApi, branch: str, uploaded: Iterable[str]) -> int:
-        """Delete what `branch` referred to once, or what was uploaded for it, and what no reference holds now.
+        """Delete what `branch` once referred to, or what was uploaded for it, and no reference needs now.
 
-        Kept is what the newest commit of any branch or tag refers to, and any commit of the main branch, which
-        others may have pinned.
+        What the newest commit of any branch or tag refers to is kept, and what any commit of the main branch does,
+        since commits may be pinned.
 
         Args:
             api: the client.

@@ -26,7 +26,7 @@ class RepoRef:
 
     @property
     def is_pinned(self) -> bool:
-        """Whether the revision is a full commit sha, which names the same bytes for ever."""
+        """Whether the revision is a full commit sha, which always names the same bytes."""
         return self.revision is not None and _SHA.fullmatch(self.revision) is not None
 
 

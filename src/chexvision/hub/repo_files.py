@@ -1,4 +1,4 @@
-"""Single files of a published model: in a folder, or on the Hub by way of its cache."""
+"""Single files of a published model: in a folder, or on the Hub through its cache."""
 
 from __future__ import annotations
 

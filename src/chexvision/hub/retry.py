@@ -1,4 +1,4 @@
-"""The one place that decides which failures of a remote call pass by themselves, and how long to wait for that."""
+"""The one place that decides which failures of a remote call are transient, and how long to wait before a retry."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ T = TypeVar("T")
 
 FIRST_WAIT = 1.0  # seconds; each further one is twice as long
 LONGEST_WAIT = 60.0
-LONGEST_ASKED = 15 * 60.0  # a server that asks for more is not waited for: the Hub's limits are per 5 minutes
+LONGEST_ASKED = 15 * 60.0  # no retry where a server asks for more: the Hub's limits are per 5 minutes
 
 sleep: Callable[[float], None] = time.sleep
 clock: Callable[[], float] = time.monotonic
 jitter = random.Random()
 
-# Each generation of the Hub's client brings another HTTP library, so errors are known by their names: the bases
+# Each generation of the Hub's client uses another HTTP library, so errors are recognized by name: the bases
 # that httpx, requests and urllib3 give to connection failures.
 _CONNECTION_ERRORS = {
     "ConnectionError",
@@ -34,9 +34,9 @@ _CONNECTION_ERRORS = {
     "ProtocolError",
     "HTTPException",
 }
-_XET_FAILED = "Data processing error"  # all that hf_xet's own RuntimeError says of its transfers at the front
+_XET_FAILED = "Data processing error"  # how hf_xet's own RuntimeError about a transfer begins
 _OWN_FAULT = {"OfflineModeIsEnabled", "LocalProtocolError", "UnsupportedProtocol", "SSLCertVerificationError"}
-_PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524}
+_TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524}
 _RESET = re.compile(r"\bt=(\d+)")
 
 
@@ -45,7 +45,7 @@ _single_attempt: ContextVar[bool] = ContextVar("single_attempt", default=False)
 
 @contextmanager
 def single_attempt() -> Iterator[None]:
-    """Within it `retried` calls once and says nothing: for a caller that itself calls again until it succeeds."""
+    """Within it `retried` calls once and prints nothing: for a caller that has its own retry loop."""
     token = _single_attempt.set(True)
     try:
         yield
@@ -54,15 +54,15 @@ def single_attempt() -> Iterator[None]:
 
 
 def retried(call: Callable[[], T], *, what: str, attempts: int = 6) -> T:
-    """Call until it succeeds, waiting longer each time, as long as it fails for reasons that pass.
+    """Call until it succeeds, waiting longer each time, as long as its failures are transient.
 
     Args:
-        call: something that may be called again after it failed half-way.
+        call: something that may be called again after it failed halfway.
         what: what it does, for the line on stderr before each wait, such as "publishing to USER/REPO".
         attempts: how often to call at most.
 
     Raises:
-        Exception: what the last call raised, or the first one that will not pass.
+        Exception: what the last call raised, or the first failure that is not transient.
     """
     for attempt in range(1, 1 if _single_attempt.get() else attempts):
         try:
@@ -81,16 +81,16 @@ def retried(call: Callable[[], T], *, what: str, attempts: int = 6) -> T:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same call may well succeed in a while: 429, 5xx, a cut connection, a timeout.
+    """Whether the same call may succeed later: 429, 5xx, a cut connection, a timeout.
 
-    The error's whole chain of causes is looked at, since clients wrap what the wire did.
+    All causes of the error are inspected, since clients wrap the errors of their HTTP library.
     """
     chain = list(_chain(error))
     if any(type(link).__name__ in _OWN_FAULT for link in chain):
         return False
     status = status_of(error)
     if status is not None:
-        return status in _PASSING_STATUS
+        return status in _TRANSIENT_STATUS
     return any(_is_connection_error(link) for link in chain)
 
 
@@ -101,7 +101,7 @@ def status_of(error: BaseException) -> int | None:
 
 
 def reason(error: BaseException) -> str:
-    """An error in a few words on one line."""
+    """An error as a short text on one line."""
     chain = list(_chain(error))
     status = status_of(error)
     said = next(filter(None, (getattr(link, "server_message", None) for link in chain)), None)
@@ -111,13 +111,13 @@ def reason(error: BaseException) -> str:
 
 
 def _wait_after(error: Exception, attempt: int) -> float | None:
-    """Seconds until the next attempt; None where there is no point in one."""
+    """Seconds until the next attempt; None where another one would fail too."""
     if not is_transient(error):
         return None
     asked = asked_wait(error)
     if asked is not None:
         return asked if asked <= LONGEST_ASKED else None
-    # Half of it at random: runs that failed together should not come back together.
+    # Half of it at random: runs that failed together should not retry together.
     longest = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (attempt - 1))
     return longest * (0.5 + jitter.random() / 2)
 
@@ -140,7 +140,7 @@ def asked_wait(error: BaseException) -> float | None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, and what it came from."""
+    """The error and its causes."""
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:

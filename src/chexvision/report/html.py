@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from chexvision.artifact.metrics_file import Evaluation
 from chexvision.errors import UsageError
 from chexvision.evaluation.outcome import Outcome
+from chexvision.files.atomic_folder import atomic_folder
 from chexvision.inference.predictions_file import write_predictions
 from chexvision.labels import ABNORMAL
 from chexvision.metrics import calibration, thresholds
@@ -50,10 +50,7 @@ def write_report(outcome: Outcome, out: Path) -> None:
         UsageError: the folder holds something else.
     """
     refuse_other_content(out)
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with atomic_folder(out) as partial:
         (partial / "metrics.json").write_text(outcome.evaluation.model_dump_json(indent=1) + "\n", encoding="utf-8")
         write_predictions(partial / "predictions.parquet", outcome.main.predictions)
         for number, system in enumerate(outcome.systems[:-1], 1):
@@ -63,11 +60,6 @@ def write_report(outcome: Outcome, out: Path) -> None:
             if chosen is not None:
                 (partial / name).write_text(chosen.model_dump_json(indent=1) + "\n", encoding="utf-8")
         (partial / "report.html").write_text(render_report(outcome), encoding="utf-8")
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""A run while it lasts: its sessions, its branch on the Hub, progress, and what it resumes from."""
+"""A run in progress: its sessions, its branch on the Hub, its progress, and the state it resumes from."""

@@ -35,7 +35,7 @@ class RunBranch:
         run_id: the run.
         token: of the Hub; the user's own where left out.
         repo_type: "model", or "dataset" for a run that builds shards.
-        private: whether a repository that has to be created is seen by its owner alone.
+        private: whether a repository that has to be created is visible to its owner alone.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class RunBranch:
         self.name = f"run/{run_id}"
         self._ready = False
         self._storage = LfsStorage(repo_id, repo_type)
-        self._uploaded: set[str] = set()  # sha256 of all that was sent, whether its commit succeeded or not
+        self._uploaded: set[str] = set()  # sha256 of what may be in LFS, whether its commit succeeded or not
         self._may_delete = True
 
     def send(self, files: Mapping[str, Path | bytes], message: str, without: Iterable[str] = ()) -> str:
@@ -73,9 +73,11 @@ class RunBranch:
         api = HfApi(token=self.token)
 
         def commit() -> str:
-            # Operations are made again each time: the client marks those it has uploaded.
+            # New operations for each attempt: the client marks those it has uploaded.
             added = [CommitOperationAdd(name, content) for name, content in sorted(files.items())]
-            self._uploaded |= {operation.upload_info.sha256.hex() for operation in added}
+            # JSON is stored in git itself.
+            large = [operation for operation in added if not operation.path_in_repo.endswith(".json")]
+            self._uploaded |= {operation.upload_info.sha256.hex() for operation in large}
             operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = [
                 *added,
                 *(CommitOperationDelete(name) for name in sorted(without)),
@@ -85,17 +87,17 @@ class RunBranch:
             )
             return str(commit.oid)
 
-        return self._asked(commit, "saving to the branch")
+        return self._call(commit, "saving to the branch")
 
     def _make_ready(self) -> None:
-        """See that the repository and the branch exist; once, since each commit would ask again."""
+        """Create the repository and the branch where they are missing; checked once, not at each commit."""
         from huggingface_hub import HfApi
 
         if self._ready:
             return
         create_repository(self.repo_id, self.repo_type, token=self.token, private=self.private)
         api = HfApi(token=self.token)
-        self._asked(
+        self._call(
             lambda: api.create_branch(self.repo_id, branch=self.name, repo_type=self.repo_type, exist_ok=True),
             "creating the branch",
         )
@@ -104,7 +106,7 @@ class RunBranch:
     def free_storage(self) -> None:
         """Delete the contents of states that were replaced from the Hub's storage, unless something else holds them.
 
-        A token that may not do that is told so once; from then on nothing is tried.
+        Where the token may not do that, it is reported once and not tried again.
 
         Raises:
             NotAllowed: the token may not delete contents.
@@ -116,7 +118,8 @@ class RunBranch:
             return
         api = HfApi(token=self.token)
         try:
-            self._sought(lambda: self._storage.free(api, self.name, self._uploaded), "freeing storage")
+            self._find(lambda: self._storage.free(api, self.name, self._uploaded), "freeing storage")
+            self._uploaded.clear()
         except NotAllowed as error:
             self._may_delete = False
             where = self.repo_id if self.repo_type == "model" else f"{self.repo_type}s/{self.repo_id}"
@@ -126,9 +129,9 @@ class RunBranch:
             ) from error
 
     def settle(self, progress: RunProgress) -> None:
-        """Leave nothing but the last progress, and free the storage of all states. May be called again.
+        """Keep nothing but the last progress, and free the storage of all states. May be called again.
 
-        Whenever this is cut, the branch says already what became of the run.
+        The progress is committed first, so that the branch has the outcome even if this is interrupted.
 
         Raises:
             ChexError: it could not be done.
@@ -137,10 +140,10 @@ class RunBranch:
 
         api = HfApi(token=self.token)
         own = self._files(api, self.name) - self._files(api, "main") - {PROGRESS_FILE}
-        told = progress.model_copy(update={"state": ()}).to_json().encode()
-        self.send({PROGRESS_FILE: told}, f"Progress of {self.run_id}", without=own)
+        reported = progress.model_copy(update={"state": ()}).to_json().encode()
+        self.send({PROGRESS_FILE: reported}, f"Progress of {self.run_id}", without=own)
         self.free_storage()
-        self._asked(
+        self._call(
             lambda: api.super_squash_history(
                 self.repo_id,
                 branch=self.name,
@@ -153,7 +156,7 @@ class RunBranch:
     def _files(self, api: HfApi, revision: str) -> set[str]:
         """The paths of all files at a revision; none where there is no such branch."""
         return set(
-            self._sought(
+            self._find(
                 lambda: api.list_repo_files(self.repo_id, revision=revision, repo_type=self.repo_type),
                 f"listing {revision}",
             )
@@ -161,33 +164,33 @@ class RunBranch:
         )
 
     def progress(self) -> RunProgress | None:
-        """What the run last said; None where it has not said anything yet.
+        """What the run reported last; None where it has not reported anything yet.
 
         Raises:
-            ChexError: the Hub does not answer, or keeps the repository from the token.
+            ChexError: the Hub does not answer, or hides the repository from the token.
         """
         with tempfile.TemporaryDirectory() as folder:
-            if not self.bring([PROGRESS_FILE], Path(folder)):
+            if not self.download([PROGRESS_FILE], Path(folder)):
                 return None
             return read_progress(Path(folder), self.run_id)
 
-    def bring(self, names: Iterable[str], folder: Path) -> list[str]:
-        """Download those of `names` that are there into `folder`, each whole or not at all; returns their names.
+    def download(self, names: Iterable[str], folder: Path) -> list[str]:
+        """Download those of `names` that exist into `folder`, each complete or not at all; returns their names.
 
         Raises:
-            ChexError: the Hub does not answer, or keeps the repository from the token.
+            ChexError: the Hub does not answer, or hides the repository from the token.
         """
         from huggingface_hub import HfApi, hf_hub_download
 
         api = HfApi(token=self.token)
-        sha = self._sought(
+        sha = self._find(
             lambda: api.repo_info(self.repo_id, revision=self.name, repo_type=self.repo_type).sha,
             "reading the branch",
         )
         if sha is None:
             return []
-        brought = []
-        with tempfile.TemporaryDirectory(dir=folder) as aside:
+        downloaded = []
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
             for name in names:
                 download = partial(
                     hf_hub_download,
@@ -195,17 +198,17 @@ class RunBranch:
                     name,
                     revision=sha,
                     repo_type=self.repo_type,
-                    local_dir=aside,
+                    local_dir=temporary,
                     token=self.token,
                 )
-                path = self._sought(download, f"fetching {name}")
+                path = self._find(download, f"fetching {name}")
                 if path is not None:
                     (folder / name).parent.mkdir(parents=True, exist_ok=True)
                     shutil.move(path, folder / name)
-                    brought.append(name)
-        return brought
+                    downloaded.append(name)
+        return downloaded
 
-    def ask_to_stop(self, when: str) -> None:
+    def request_stop(self, when: str) -> None:
         """Leave a stop request: the run is to save its state and end.
 
         Raises:
@@ -213,8 +216,8 @@ class RunBranch:
         """
         self.send({STOP_FILE: f'{{"asked_at": "{when}"}}\n'.encode()}, f"Ask {self.run_id} to stop")
 
-    def is_asked_to_stop(self) -> bool:
-        """Whether somebody left a stop request. Not retried: it is asked every minute anyway.
+    def stop_requested(self) -> bool:
+        """Whether there is a stop request. Not retried: it is polled every minute anyway.
 
         Raises:
             Exception: what the Hub's client raised.
@@ -223,43 +226,42 @@ class RunBranch:
 
         api = HfApi(token=self.token)
         return bool(
-            self._found(
-                lambda: api.file_exists(self.repo_id, STOP_FILE, revision=self.name, repo_type=self.repo_type)
-            )
+            _found(lambda: api.file_exists(self.repo_id, STOP_FILE, revision=self.name, repo_type=self.repo_type))
         )
 
-    def forget_stop(self) -> None:
+    def withdraw_stop_request(self) -> None:
         """Withdraw the stop request, for the run's next session.
 
         Raises:
             ChexError: it could not be done.
         """
-        if self._asked(self.is_asked_to_stop, "reading the branch"):
-            self.send({}, f"Let {self.run_id} go on", without=[STOP_FILE])
+        if self._call(self.stop_requested, "reading the branch"):
+            self.send({}, f"Let {self.run_id} continue", without=[STOP_FILE])
 
     def published_at(self) -> str | None:
         """The commit that the run's tag names, where it was published.
 
         Raises:
-            ChexError: the Hub does not answer, or keeps the repository from the token.
+            ChexError: the Hub does not answer, or hides the repository from the token.
         """
         from huggingface_hub import HfApi
 
         api = HfApi(token=self.token)
-        refs = self._sought(lambda: api.list_repo_refs(self.repo_id, repo_type=self.repo_type), "reading the tags")
+        refs = self._find(lambda: api.list_repo_refs(self.repo_id, repo_type=self.repo_type), "reading the tags")
         return next((tag.target_commit for tag in refs.tags if tag.name == self.run_id), None) if refs else None
 
-    def _found(self, call: Callable[[], T]) -> T | None:
+    def _find(self, call: Callable[[], T], what: str) -> T | None:
         """What `call` returns; None where there is no such repository, branch or file."""
-        from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+        return self._call(lambda: _found(call), what)
 
-        try:
-            return call()
-        except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError):
-            return None
-
-    def _sought(self, call: Callable[[], T], what: str) -> T | None:
-        return self._asked(lambda: self._found(call), what)
-
-    def _asked(self, call: Callable[[], T], what: str) -> T:
+    def _call(self, call: Callable[[], T], what: str) -> T:
         return call_hub(call, what, RepoRef(self.repo_id), self.repo_type)
+
+
+def _found(call: Callable[[], T]) -> T | None:
+    from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        return call()
+    except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError):
+        return None

@@ -1,4 +1,4 @@
-"""A session that builds shards: its progress is images, its state the shards that are finished."""
+"""The progress of a session that builds shards: its position is images, its state the finished shards."""
 
 from __future__ import annotations
 
@@ -8,80 +8,102 @@ from pathlib import Path
 
 from chexvision.hub.reference import RepoRef
 from chexvision.runs.branch import RunBranch
+from chexvision.runs.run_progress import RunProgress
 from chexvision.runs.session import Session
 from chexvision.shards.build import BuildOptions, Stopped, build_shards
 from chexvision.shards.ledger import LEDGER_NAME, Ledger, kept_files
-from chexvision.shards.manifest import Manifest
+from chexvision.shards.manifest import Manifest, ShardEntry
 from chexvision.shards.push import push_shards
 
 
-class ShardsSession(Session):
-    """A `Session` around building; see there for its arguments. The shards end in ``WORK/shards``."""
+class BuildState:
+    """The shards that are built below a folder, finished or complete; a `ResumableWork`."""
 
-    def __init__(
-        self, work: Path, run_id: str, *, max_hours: float | None = None, branch: RunBranch | None = None
-    ) -> None:
-        self.out = work / "shards"
-        self._partial = work / "shards.partial"
-        self._began = time.monotonic()
-        self._done_before = 0
-        super().__init__(work, run_id, max_hours=max_hours, branch=branch)
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.out = folder / "shards"
+        self._partial = folder / "shards.partial"
 
     def state_files(self) -> Mapping[str, Path]:
-        """The finished shards with their ledger, or the whole set once it is built."""
+        """The finished shards with their ledger, or the complete set once it is built."""
         built = sorted(path for path in self.out.rglob("*") if path.is_file())
         return self._named(built or kept_files(self._partial))
 
     def unsent_files(self) -> Mapping[str, Path]:
-        """None: each shard is handed on when it is finished."""
+        """None: each shard is enqueued when it is finished."""
         return {}
 
-    def so_far(self) -> str:
+    def with_files(self, progress: RunProgress, files: Mapping[str, Path]) -> RunProgress:
+        """The progress as it is: it counts finished shards only."""
+        return progress
+
+    def position(self, progress: RunProgress) -> str:
         """The images in finished shards."""
-        return f"with {self.progress.images_done:,} of {self.progress.images or 0:,} images in finished shards"
+        return f"with {progress.images_done:,} of {progress.images or 0:,} images in finished shards"
+
+    def files_of(self, shard: ShardEntry) -> Mapping[str, Path]:
+        """A finished shard, and the ledger that names it."""
+        return self._named([self._partial / shard.path, self._partial / LEDGER_NAME])
+
+    def _named(self, paths: list[Path]) -> dict[str, Path]:
+        return {path.relative_to(self._folder).as_posix(): path for path in paths}
+
+
+class BuildProgress:
+    """Reports building to its `session`; see `Session` for the arguments. The shards end in ``FOLDER/shards``."""
+
+    def __init__(
+        self, folder: Path, run_id: str, *, max_hours: float | None = None, branch: RunBranch | None = None
+    ) -> None:
+        self._state = BuildState(folder)
+        self.out = self._state.out
+        self.session = Session(folder, run_id, self._state, max_hours=max_hours, branch=branch)
+        self._began = time.monotonic()
+        self._done_before = 0
+
+    def should_stop(self) -> bool:
+        """Whether to end with the finished shards kept."""
+        return self.session.should_stop()
 
     def begins(self, images: int, ledger: Ledger) -> None:
-        """Building begins, behind the shards of `ledger`."""
+        """Building begins after the shards of `ledger`."""
         self._began, self._done_before = time.monotonic(), ledger.rows
-        self.tell(status="building", images=images, images_done=ledger.rows)
+        self.session.update(status="building", images=images, images_done=ledger.rows)
         if ledger.finished:
-            print(f"going on behind {ledger.rows:,} of {images:,} images in finished shards", flush=True)
+            print(f"continuing after {ledger.rows:,} of {images:,} images in finished shards", flush=True)
             # The branch may lack some: they may come from an earlier session's output.
-            self.hand_on(self.state_files(), "Finished shards")
+            self.session.enqueue(self._state.state_files(), "Finished shards")
 
     def finished(self, ledger: Ledger) -> None:
         """The last shard of `ledger` is finished."""
         rate = (ledger.rows - self._done_before) / max(time.monotonic() - self._began, 1e-9)
-        left = ((self.progress.images or 0) - ledger.rows) / rate
-        self.tell(images_done=ledger.rows, seconds_left=round(max(left, 0.0), 1))
+        left = ((self.session.progress.images or 0) - ledger.rows) / rate
+        self.session.update(images_done=ledger.rows, seconds_left=round(max(left, 0.0), 1))
         shard = ledger.finished[-1].shard
-        files = [self._partial / shard.path, self._partial / LEDGER_NAME]
-        self.hand_on(self._named(files), f"{shard.rows:,} images of {shard.split}")
-
-    def _named(self, paths: list[Path]) -> dict[str, Path]:
-        return {path.relative_to(self.work).as_posix(): path for path in paths}
+        self.session.enqueue(self._state.files_of(shard), f"{shard.rows:,} images of {shard.split}")
 
     def built(self, manifest: Manifest) -> None:
-        """All shards are whole; whether they are pushed shows next."""
-        self.tell(status="complete", images=manifest.images, images_done=manifest.images, seconds_left=0.0)
+        """All shards are complete; whether they are pushed is reported next."""
+        images = manifest.images
+        self.session.update(status="complete", images=images, images_done=images, seconds_left=0.0)
 
 
 def build_and_push(
     images: list[Path],
     metadata: Path,
     options: BuildOptions,
-    session: ShardsSession,
+    progress: BuildProgress,
     to: RepoRef | None = None,
     *,
     private: bool = False,
 ) -> tuple[Manifest | None, RepoRef | None]:
-    """Build shards into the session's folder, behind those that are finished, and push them.
+    """Build shards into the run's folder, after those that are finished, and push them.
 
     Args:
         images: see `build_shards`, as for `metadata` and `options`.
         metadata: the release's.
         options: how to build.
-        session: which is open.
+        progress: of a session that is open.
         to: the dataset to push to, if any.
         private: see `push_shards`.
 
@@ -90,14 +112,14 @@ def build_and_push(
 
     Raises:
         ChexError: see `build_shards`.
-        PublishError: the set is whole but could not be pushed.
+        PublishError: the set is complete but could not be pushed.
     """
     try:
-        manifest = build_shards(images, metadata, session.out, options, session)
+        manifest = build_shards(images, metadata, progress.out, options, progress)
     except Stopped:
-        session.paused()
+        progress.session.paused()
         return None, None
-    session.built(manifest)
-    pushed = push_shards(session.out, to.repo_id, private=private) if to is not None else None
-    session.published(str(pushed) if pushed is not None else None)
+    progress.built(manifest)
+    pushed = push_shards(progress.out, to.repo_id, private=private) if to is not None else None
+    progress.session.published(str(pushed) if pushed is not None else None)
     return manifest, pushed

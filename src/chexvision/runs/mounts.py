@@ -6,7 +6,7 @@ from pathlib import Path
 
 from chexvision.errors import ChexError
 
-# Below the input folder; the newest first. Owners that are organizations lie one level deeper.
+# Below the input folder; the newest first. Datasets of organizations are one level deeper.
 _DATASET = ("datasets/{dataset}", "datasets/organizations/{dataset}", "{slug}")
 # The same and the outputs of kernels. No pattern lists a data source itself, which may hold 100,000 files.
 _SOURCES = ("datasets/*/*", "datasets/organizations/*/*", "notebooks/*/*", "*")
@@ -15,7 +15,7 @@ _SOURCES = ("datasets/*/*", "datasets/organizations/*/*", "notebooks/*/*", "*")
 def attached_files(input_dir: Path, name: str) -> list[Path]:
     """The files called `name` at the top of an attached dataset or kernel output, each once, sorted.
 
-    A link that leads out of its data source is left out.
+    Links that lead out of their data source are left out.
     """
     found: dict[Path, Path] = {}
     for pattern in _SOURCES:
@@ -38,5 +38,5 @@ def attached_dataset(input_dir: Path, dataset: str) -> Path:
             return folder
     raise ChexError(
         f"the Kaggle dataset {dataset} is not attached to this session: there is no folder "
-        f"{' or '.join(map(str, tried))}; look whether it is still public, then dispatch again"
+        f"{' or '.join(map(str, tried))}; check whether it is still public, then dispatch again"
     )

@@ -1,4 +1,4 @@
-"""``progress.json``: what a run says of itself."""
+"""``progress.json``: the progress of a run."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class EpochPoint(_Record):
 
 
 class RunProgress(_Record):
-    """``progress.json``: what a run says of itself.
+    """``progress.json``: the progress of a run.
 
     Args:
-        run_id: whose it is.
+        run_id: the run.
         status: "starting" until a session computes, then "training" or, of shards, "building"; "paused" with a
-            state to resume from; "complete" once the artifact is whole, published or not.
+            state to resume from; "complete" once the artifact is complete, published or not.
         session: number of the session that wrote this, from 1.
         epoch: epochs that ended.
-        saved_epoch: epochs that the state beside this file has seen, where they are fewer than `epoch`: the branch
+        saved_epoch: epochs that the state next to this file has seen, where they are fewer than `epoch`: the branch
             gets a state less often than progress. Null where the state is up to date.
         epochs: epochs of the recipe; null until training begins.
         best_epoch: the one with the best macro AUROC so far.
@@ -47,13 +47,13 @@ class RunProgress(_Record):
         seconds_left: an estimate for what is left to compute; null where nothing was timed yet.
         updated_at: ISO 8601 in UTC.
         note: why the run paused or failed, for people.
-        stop_reason: the same for programs; null while the session goes on, and where the run is complete.
+        stop_reason: the same as a code; null while the session runs, and where the run is complete.
             "transient_error" is a service that did not answer, "not_allowed" a token that may not write.
         kaggle_session_id: what Kaggle's `CancelKernelSession` ends this session by; null elsewhere.
         points: of the epochs that ended.
-        state: the files that a next session goes on from, by their path in the run's folder.
+        state: the files that a next session resumes from, by their path in the run's folder.
         artifact: sha256 of every file of the complete artifact, by name.
-        published: where it can be had, ``USER/NAME@<sha>`` or a folder; null where it was not published.
+        published: where it is, ``USER/NAME@<sha>`` or a folder; null where it was not published.
     """
 
     run_id: str
@@ -95,7 +95,7 @@ class RunProgress(_Record):
 
 
 def read_progress(folder: Path, run_id: str | None = None) -> RunProgress | None:
-    """The progress that lies in `folder`; None where there is none, or none of run `run_id` where one is named."""
+    """The progress in `folder`; None where there is none, or none of run `run_id` where one is named."""
     try:
         progress = RunProgress.model_validate_json((folder / PROGRESS_FILE).read_bytes())
     except (OSError, ValidationError):

@@ -19,14 +19,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SessionToken:
-    """A Hub token and where it came from. The value is in no text that the object gives of itself."""
+    """A Hub token and where it came from. The value is not in its `repr`."""
 
     value: str = field(repr=False)
     source: str
 
 
 def session_token(input_dir: Path) -> SessionToken | None:
-    """Look for the session's Hub token.
+    """Find the session's Hub token.
 
     Args:
         input_dir: where data sources are mounted; one of them may hold ``hf_token.txt``.
@@ -35,7 +35,7 @@ def session_token(input_dir: Path) -> SessionToken | None:
         The first token found; None where there is none at all.
 
     Raises:
-        ChexError: a place that was meant to hold a token holds something else.
+        ChexError: a source that should hold a token holds something else.
     """
     for variable in _VARIABLES:
         if os.environ.get(variable, "").strip():
@@ -63,5 +63,5 @@ def _kaggle_secret() -> str | None:
 def _checked(text: str, source: str) -> SessionToken:
     value = text.strip()
     if not value or len(value.split()) != 1 or not value.isprintable():
-        raise ChexError(f"{source} must hold a Hub token and nothing else; put one there or take it away")
+        raise ChexError(f"{source} must hold a Hub token and nothing else; put one there or remove it")
     return SessionToken(value, source)

@@ -1,4 +1,4 @@
-"""Files to a run's branch while the run goes on."""
+"""Uploads to a run's branch in the background."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from chexvision.runs.run_progress import PROGRESS_FILE, RunProgress
 _LINKS = ".sending-"
 
 
-class Sender:
-    """Sends the newest progress and files to a branch from a thread of its own.
+class Uploader:
+    """Sends the newest progress and files to a branch from its own thread.
 
-    What is overtaken before its turn is left out; what could not be sent goes along with the next.
+    What is replaced before its turn is left out; what could not be sent is sent with the next.
 
     Args:
         branch: the run's branch.
@@ -40,20 +40,20 @@ class Sender:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def put(self, progress: RunProgress, files: Mapping[str, Path], message: str) -> None:
-        """Send `progress` and `files`, by their names on the branch, as they lie there now."""
-        # Links keep the bytes of this very moment: what takes their place is written to a new file and renamed.
+    def enqueue(self, progress: RunProgress, files: Mapping[str, Path], message: str) -> None:
+        """Send `progress` and `files`, by their names on the branch, as they are on disk now."""
+        # Hard links keep the bytes of this moment: a replacement is written to a new file and renamed.
         links = {name: self._link(path) for name, path in files.items()}
         with self._changed:
-            overtaken = [self._files[name] for name in links if name in self._files]
+            replaced = [self._files[name] for name in links if name in self._files]
             self._files |= links
             self._next = progress, message
             self._changed.notify_all()
-        for path in overtaken:
+        for path in replaced:
             path.unlink()
 
     def close(self, *, drop: bool = False) -> None:
-        """Return once everything is sent, or was tried; with `drop` what still waits is left out."""
+        """Return once everything was sent or tried; with `drop` what is still waiting is left out."""
         with self._changed:
             self._closed = True
             if drop:
@@ -75,7 +75,7 @@ class Sender:
                 if files:
                     self._free_storage()
             except ChexError as error:
-                print(f"WARNING: {error}; it is all in the run's folder, too", file=sys.stderr, flush=True)
+                print(f"WARNING: {error}; everything is in the run's folder, too", file=sys.stderr, flush=True)
                 with self._changed:
                     waiting = files | self._files
                     files = {name: path for name, path in files.items() if waiting[name] != path}

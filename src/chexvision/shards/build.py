@@ -16,7 +16,7 @@ import pyarrow as pa
 from chexvision import __version__
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import sha256_of
-from chexvision.files.atomic_folder import check_replaceable, staged_folder
+from chexvision.files.atomic_folder import atomic_folder
 from chexvision.labels import NIH
 from chexvision.nih.metadata import Entry, read_metadata
 from chexvision.nih.sources import Found, Index, find_images, read_images
@@ -34,6 +34,7 @@ from chexvision.shards.manifest import (
     Source,
     SplitCounts,
     SplitRule,
+    check_replaceable,
     read_manifest,
     write_manifest,
 )
@@ -114,7 +115,9 @@ def build_shards(
             raise UsageError(f"{out} contains shards of other images or options; name another folder to work in")
         return built
     needed = expected_bytes(len(usable), options.size, options.encoding)
-    with staged_folder(out, overwrite=options.overwrite, needed_bytes=needed, kept=session is not None) as folder:
+    check = partial(check_replaceable, out, overwrite=options.overwrite)
+    kept = session is not None
+    with atomic_folder(out, check=check, needed_bytes=needed, exit_on_sigterm=not kept, kept=kept) as folder:
         key = _key(source, rule, usable, options)
         shards, splits = _write_shards(folder, key, usable, bad, total, options, session)
         if not shards:

@@ -1,4 +1,4 @@
-"""The shards of a pinned dataset, fetched into the Hub's cache and checked against what they must be."""
+"""The shards of a pinned dataset, fetched into the Hub's cache and checked against their hashes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MEGABYTE = 10**6
 
 @dataclass(frozen=True, slots=True)
 class _Expected:
-    """A shard, and what its bytes must be; `sha256` is None where nobody knows."""
+    """A shard, and what its bytes must be; `sha256` is None where it is unknown."""
 
     path: str
     bytes: int
@@ -31,10 +31,10 @@ class _Expected:
 
 
 def download_shards(reference: RepoRef) -> Path:
-    """Fetch what the cache lacks of a dataset's shards, several at a time, and check all of them once.
+    """Fetch the shards that the cache lacks, several at a time, and check all of them once.
 
-    A shard whose bytes are wrong is fetched once more. What was found right is not hashed again as long as its
-    file has the same size and time of change.
+    A shard whose bytes are wrong is fetched once more. A shard that was right is not hashed again as long as
+    its file keeps its size and modification time.
 
     Args:
         reference: pinned to a sha.
@@ -44,13 +44,13 @@ def download_shards(reference: RepoRef) -> Path:
 
     Raises:
         UsageError: the dataset has no shards, or lacks some of a split.
-        ChexError: it cannot be had, or a shard is not what the manifest, or else the Hub's listing, says.
+        ChexError: it cannot be fetched, or a shard differs from the manifest or, without one, from the Hub's listing.
     """
     known = {shard.path: shard for shard in _expected(reference)}
     grouped = group_shards(known, str(reference))
     expected = [known[path] for paths in grouped.values() for path in paths]
     hashes = Hashes()
-    places: dict[str, Path] = {}
+    paths_of: dict[str, Path] = {}
     with without_client_bars(), ThreadPoolExecutor(_AT_ONCE) as pool:
         try:
             total = round(sum(shard.bytes for shard in expected) / _MEGABYTE)
@@ -58,32 +58,32 @@ def download_shards(reference: RepoRef) -> Path:
             with Progress(f"fetching {reference.repo_id}", total, "MB") as progress:
                 done = 0
                 for job in as_completed(jobs):
-                    places[jobs[job].path] = job.result()
+                    paths_of[jobs[job].path] = job.result()
                     done += jobs[job].bytes
                     progress.advance(round(done / _MEGABYTE) - progress.done)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
             hashes.save()
-    path, place = next(iter(places.items()))
-    return place.parents[len(PurePosixPath(path).parts) - 1]
+    path, local = next(iter(paths_of.items()))
+    return local.parents[len(PurePosixPath(path).parts) - 1]
 
 
 def cached_shards(reference: RepoRef) -> bool:
-    """Whether all shards of a dataset are in the Hub's cache, right or not; the network is not asked.
+    """Whether all shards of a dataset are in the Hub's cache, right or not; without a request.
 
     Args:
         reference: pinned to a sha.
     """
     from huggingface_hub import try_to_load_from_cache
 
-    def place(path: str) -> Path | None:
+    def cached(path: str) -> Path | None:
         found = try_to_load_from_cache(reference.repo_id, path, revision=reference.revision, repo_type="dataset")
         return Path(found) if isinstance(found, str) else None
 
-    manifest_file = place(MANIFEST_NAME)
+    manifest_file = cached(MANIFEST_NAME)
     manifest = read_manifest(manifest_file.parent) if manifest_file is not None else None
     paths = [shard.path for shard in (manifest.shards if manifest is not None else _Listing(reference).read())]
-    return bool(paths) and all(place(path) is not None for path in paths)
+    return bool(paths) and all(cached(path) is not None for path in paths)
 
 
 def _expected(reference: RepoRef) -> list[_Expected]:
@@ -103,7 +103,7 @@ def _expected(reference: RepoRef) -> list[_Expected]:
 
 
 def _fetch_right(reference: RepoRef, shard: _Expected, hashes: Hashes) -> Path:
-    """The shard's place in the cache, its bytes being right."""
+    """The shard's path in the cache, once its bytes are right."""
     path = _fetch(reference, shard.path, again=False)
     if _problem(path, shard, hashes) is None:
         return path
@@ -118,12 +118,12 @@ def _fetch_right(reference: RepoRef, shard: _Expected, hashes: Hashes) -> Path:
 
 
 def _fetch(reference: RepoRef, path: str, *, again: bool) -> Path:
-    place = fetch_file(reference, path, again=again)
-    if place is None:
+    local = fetch_file(reference, path, again=again)
+    if local is None:
         raise ChexError(
             f"dataset {reference} lacks {path}, which its manifest names; push it again with chexvision shards push"
         )
-    return place
+    return local
 
 
 def _problem(path: Path, shard: _Expected, hashes: Hashes) -> str | None:
@@ -136,7 +136,7 @@ def _problem(path: Path, shard: _Expected, hashes: Hashes) -> str | None:
 
 
 class _Listing:
-    """Which shards a dataset without a manifest has at a sha, kept so that it can be used offline too."""
+    """Which shards a dataset without a manifest has at a sha, cached so that it can be used offline too."""
 
     def __init__(self, reference: RepoRef) -> None:
         self._file = cache_dir() / "listings" / f"{reference.repo_id.replace('/', '--')}--{reference.revision}.json"
@@ -146,7 +146,7 @@ class _Listing:
         try:
             return [_Expected(**shard) for shard in json.loads(self._file.read_text(encoding="utf-8"))]
         except (OSError, ValueError, TypeError):
-            return []  # only a memory: the Hub is asked again
+            return []  # only a cache: the Hub is asked again
 
     def save(self, listing: list[_Expected]) -> None:
         write_text_atomic(self._file, json.dumps([asdict(shard) for shard in listing], indent=1) + "\n")

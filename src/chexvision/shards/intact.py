@@ -15,8 +15,8 @@ _ADVICE = "`chexvision shards verify` lists all differences; build or fetch the 
 def shard_hashes(paths: list[Path], where: str, manifest: Manifest | None) -> list[str]:
     """SHA-256 of each shard, equal to the manifest's where there is one.
 
-    Names and sizes are compared first. Reading a file for its hash costs a second per gigabyte or less where the
-    disk is fast, and only once: it is remembered until the file changes.
+    Names and sizes are compared first. Reading a file for its hash takes a second per gigabyte or less on a
+    fast disk, and only once: it is cached until the file changes.
 
     Args:
         paths: all shards of a folder.

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
-from chexvision.errors import ChexError
+from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import read_regular
 from chexvision.labels import NIH, LabelSpace
 
@@ -181,3 +181,17 @@ def _check_places(path: Path, manifest: Manifest) -> None:
     for shard in manifest.shards:
         if not PurePosixPath(shard.path).name.startswith(f"{shard.split}-"):
             raise ChexError(f"{path} assigns {shard.path} to split {shard.split!r}")
+
+
+def check_replaceable(out: Path, *, overwrite: bool) -> None:
+    """Raise UsageError where `out` exists and is neither empty nor a shard folder to overwrite."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UsageError(f"--out {out} is a file; name a folder")
+    if not any(out.iterdir()):
+        return
+    if not (out / MANIFEST_NAME).is_file():
+        raise UsageError(f"--out {out} is not empty and holds no shards; name another folder")
+    if not overwrite:
+        raise UsageError(f"--out {out} already holds shards; add --overwrite to replace them")

@@ -28,10 +28,10 @@ _COMMITS_BY_OTHERS = 20
 
 
 def push_shards(folder: Path, repo_id: str, *, private: bool) -> RepoRef:
-    """Upload a shard folder as a dataset; call again to go on after a failure.
+    """Upload a shard folder as a dataset; call again to continue after a failure.
 
-    The folder is verified first. Contents that the Hub has already are not sent again, be it from an earlier
-    call that broke off. Then one commit makes the dataset exactly this set: shards of an earlier set go. In the
+    The folder is verified first. Contents that the Hub has already are not sent again, for example by an earlier call
+    that failed. Then one commit makes the dataset exactly this set: shards of an earlier set go. In the
     end, sizes and hashes on the Hub are compared with the manifest.
 
     Args:
@@ -44,7 +44,7 @@ def push_shards(folder: Path, repo_id: str, *, private: bool) -> RepoRef:
 
     Raises:
         UsageError: there is no shard folder, or the dataset is public where it was to be private.
-        ChexError: the folder is not what its manifest says.
+        ChexError: the folder differs from its manifest.
         PublishError: the upload failed; nothing of it shows on the main branch.
     """
     from huggingface_hub import HfApi
@@ -127,7 +127,7 @@ def _complete(api: HfApi, folder: Path, dataset: RepoRef, manifest: Manifest) ->
         except HfHubHTTPError as error:
             if status_of(error) not in (409, 412):
                 raise
-    raise PublishError(f"others committed to {dataset} {_COMMITS_BY_OTHERS} times meanwhile; call again")
+    raise PublishError(f"others committed to {dataset} {_COMMITS_BY_OTHERS} times in between; call again")
 
 
 def _operations(
@@ -157,7 +157,7 @@ def _holds(held: dict[str, RemoteFile], shard: ShardEntry) -> bool:
 
 
 def _check(pushed: RepoRef, manifest: Manifest) -> None:
-    """Raise PublishError where the Hub does not hold what the manifest says."""
+    """Raise PublishError where the Hub's files differ from the manifest."""
     files = list_files(pushed)
     problems = [f"{entry.path} is missing" for entry in manifest.all_files if entry.path not in files]
     problems += listed_otherwise(pushed, files, manifest).values()

@@ -62,7 +62,7 @@ def fetch_file(reference: RepoRef, path: str, *, again: bool = False) -> Path | 
         again: fetch it again even if the cache has it.
 
     Raises:
-        ChexError: it cannot be had.
+        ChexError: it cannot be fetched.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import RemoteEntryNotFoundError
@@ -84,7 +84,7 @@ def fetch_manifest(reference: RepoRef) -> Manifest | None:
     """The manifest of a pinned dataset; None where it has none.
 
     Raises:
-        ChexError: it cannot be had, or not be read.
+        ChexError: it cannot be fetched, or not be read.
     """
     path = fetch_file(reference, MANIFEST_NAME)
     return None if path is None else read_manifest(path.parent)
@@ -95,10 +95,10 @@ def hub_place(reference: RepoRef, files: dict[str, RemoteFile]) -> ShardPlace:
 
     Args:
         reference: pinned to a sha.
-        files: what `list_files` says of it.
+        files: what `list_files` returned for it.
 
     Raises:
-        ChexError: the manifest cannot be had, or not be read.
+        ChexError: the manifest cannot be fetched, or not be read.
     """
     from huggingface_hub import HfFileSystem
 
@@ -124,7 +124,7 @@ def first_shard(reference: RepoRef) -> Iterator[IO[bytes]]:
 
     Raises:
         UsageError: the dataset has no shards.
-        ChexError: it cannot be had.
+        ChexError: it cannot be fetched.
     """
     from huggingface_hub import HfFileSystem
 
@@ -141,7 +141,7 @@ def first_shard(reference: RepoRef) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def without_client_bars() -> Iterator[None]:
-    """Silence the client's bars for each file while there is one for all of them."""
+    """Silence the client's bars per file while there is one bar for all."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     if are_progress_bars_disabled():

@@ -14,13 +14,21 @@ import numpy as np
 
 from chexvision import __version__
 from chexvision.errors import UsageError
-from chexvision.files.atomic_folder import staged_folder
+from chexvision.files.atomic_folder import atomic_folder
 from chexvision.labels import NIH
 from chexvision.parallel import map_in_order
 from chexvision.progress import Progress
 from chexvision.radiograph import Encoding, encode_grey, expected_bytes
 from chexvision.shards.dataset_card import write_card
-from chexvision.shards.manifest import FORMAT, FileEntry, Manifest, Source, SplitRule, write_manifest
+from chexvision.shards.manifest import (
+    FORMAT,
+    FileEntry,
+    Manifest,
+    Source,
+    SplitRule,
+    check_replaceable,
+    write_manifest,
+)
 from chexvision.shards.schema import SPLITS, Row
 from chexvision.shards.split import split_by_patient
 from chexvision.shards.writer import ShardWriter, WriterOptions
@@ -71,7 +79,9 @@ def synthesize(
         raise UsageError(f"--images {images} leaves a split empty; use 3 or more")
     if size < _SMALLEST:
         raise UsageError(f"--size {size} is too small to show a nodule; use {_SMALLEST} or more")
-    with staged_folder(out, overwrite=overwrite, needed_bytes=expected_bytes(images, size, encoding)) as folder:
+    check = partial(check_replaceable, out, overwrite=overwrite)
+    needed = expected_bytes(images, size, encoding)
+    with atomic_folder(out, check=check, needed_bytes=needed, exit_on_sigterm=True) as folder:
         visits = plan_visits(images, seed)
         boxes = io.StringIO(newline="")
         table = csv.writer(boxes, lineterminator="\n")

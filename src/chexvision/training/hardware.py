@@ -1,4 +1,4 @@
-"""What this machine computes with: device, precision, processes, and settings worth having on it."""
+"""The hardware of this process: device, precision, processes, and settings for speed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from chexvision.artifact.contents import Hardware
 from chexvision.data.loader import Rank
 from chexvision.errors import UsageError
 
-# The other processes wait while the first downloads and decodes; ten minutes, the usual, end a run on a slow network.
+# The others wait while the first downloads and decodes: the default of ten minutes ends a run on a slow network.
 _PROCESS_GROUP_TIMEOUT = timedelta(hours=1)
 _MIXED_PRECISION = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
 _RECORDED_PACKAGES = (
@@ -50,10 +50,10 @@ def start_accelerator(precision: str, *, keep_freed_memory: bool = True) -> Acce
     if not cuda and keep_freed_memory:
         _keep_freed_memory()
     torch.backends.cudnn.benchmark = True
-    # A process may ask again in another precision: `evaluate` after training, one benchmark after another.
+    # A process may start another precision, as benchmarks do. Accelerate has no public way to allow that.
     AcceleratorState._reset_state()
-    patience = InitProcessGroupKwargs(timeout=_PROCESS_GROUP_TIMEOUT)
-    return Accelerator(cpu=not cuda, mixed_precision=_MIXED_PRECISION[chosen], kwargs_handlers=[patience])
+    timeout = InitProcessGroupKwargs(timeout=_PROCESS_GROUP_TIMEOUT)
+    return Accelerator(cpu=not cuda, mixed_precision=_MIXED_PRECISION[chosen], kwargs_handlers=[timeout])
 
 
 def rank_of(accelerator: Accelerator) -> Rank:
@@ -83,17 +83,17 @@ def package_versions() -> dict[str, str]:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
-            versions[package] = "unknown"  # another build of it, such as opencv-python, provides the module
+            versions[package] = "unknown"  # another build, such as opencv-python, provides the module
     return versions
 
 
 def peak_memory_mb(device: torch.device) -> float | None:
-    """The most memory that tensors on a GPU have taken since `forget_peak_memory`, in 10^6 bytes."""
+    """Peak memory of tensors on a GPU since `forget_peak_memory`, in 10^6 bytes."""
     return torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else None
 
 
 def forget_peak_memory(device: torch.device) -> None:
-    """Begin anew: what a trial, or cudnn's search for the fastest kernels, took is not what training takes."""
+    """Reset the peak: memory of the micro-batch probe and of cudnn's kernel search is not training's."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
@@ -106,7 +106,7 @@ def _best_precision(cuda: bool) -> str:
 
 
 def cpu_name() -> str:
-    """What the processor calls itself."""
+    """The model name of the processor."""
     return _cpu_info("model name") or platform.processor() or platform.machine()
 
 
@@ -121,13 +121,13 @@ def _cpu_info(key: str) -> str:
 
 
 def release_freed_memory() -> None:
-    """Let glibc hand freed memory back to the system once, so that a process's size is what it holds."""
+    """Let glibc return freed memory to the system once, so that the process's size is what it uses."""
     if (libc := _glibc()) is not None:
         libc.malloc_trim(0)
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep the activations' buffers: handing them back at every step costs a CPU time."""
+    """Let glibc keep the activations' buffers: returning them at every step costs CPU time."""
     if (libc := _glibc()) is not None:
         m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
         libc.mallopt(m_mmap_max, 0)
@@ -136,5 +136,5 @@ def _keep_freed_memory() -> None:
 
 
 def _glibc() -> ctypes.CDLL | None:
-    """The C library, where it is glibc: macOS, Windows and musl know nothing of these calls."""
+    """The C library, where it is glibc: macOS, Windows and musl do not have these calls."""
     return ctypes.CDLL(None) if sys.platform.startswith("linux") and platform.libc_ver()[0] == "glibc" else None

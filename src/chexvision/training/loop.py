@@ -40,7 +40,7 @@ from chexvision.training.history import (
 from chexvision.training.loss import DualHeadLoss, pos_weight
 from chexvision.training.micro_batch_probe import TrialPass, compiled, fit_micro_batch
 from chexvision.training.optimizer import Position, learning_rate, make_optimizer
-from chexvision.training.processes import in_all_processes, must_stop, share_buffers
+from chexvision.training.processes import broadcast_buffers, must_stop, wrap_in_ddp
 from chexvision.training.reporter import Reporter
 from chexvision.training.training_session import BEST_FILE, STATE_FILE
 from chexvision.training.validation import validate
@@ -153,7 +153,7 @@ class Training:
             usual, _ = images_per_pass(images, batch_size, self.micro_batch_size, self.process.world)
             network = compiled(self.model, trial, usual)
         # Wrapped again in each phase: DDP reads once which parameters require gradients.
-        return in_all_processes(network, self.process), optimizer
+        return wrap_in_ddp(network, self.process), optimizer
 
     def _train_epoch(
         self,
@@ -237,7 +237,7 @@ class Training:
                 f"the training loss of epoch {epoch + 1} is {train_loss}: lower the learning rate "
                 "(training.phases.N.lr) or compute with --set training.precision=fp32"
             )
-        share_buffers(self.process, self.model, *([self.ema.module] if self.ema is not None else []))
+        broadcast_buffers(self.process, self.model, *([self.ema.module] if self.ema is not None else []))
         began = time.monotonic()
         networks: dict[Weights, CheXVision] = {"trained": self.model}
         if self.ema is not None:

@@ -1,4 +1,4 @@
-"""Before the first step: find how many images fit into one pass, and compile the network for so many."""
+"""The micro-batch probe: how many images fit into one pass, found before the first step; and compilation for it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from chexvision.models.classifier import CheXVision
 
 Accumulate = Callable[[nn.Module, MicroBatch, AugmentParameters], Tensor]
 
-# How libraries beside torch's allocator say that memory is out: CUDA itself, cuBLAS and cuDNN.
-_SAY_SO = ("out of memory", "ALLOC_FAILED")
+# How libraries other than torch's allocator report that memory is out: CUDA itself, cuBLAS and cuDNN.
+_OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED")
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class TrialPass:
                     buffer.copy_(value)
 
     def _beyond_the_pass(self) -> int:
-        """Bytes that a GPU holds in training besides one pass, so that what fits now fits later."""
+        """Bytes that a GPU holds in training in addition to one pass, so that what fits now fits later."""
         if self.device.type != "cuda":
             return 0
         learning = sum(one.numel() for one in self.model.parameters() if one.requires_grad)
@@ -91,10 +91,10 @@ def compiled(model: CheXVision, trial: Callable[[int, nn.Module], None], images:
     network: nn.Module = torch.compile(model)  # type: ignore[assignment]
     try:
         trial(images, network)
-    # Compilers fail in ways of their own: no C compiler, an unsupported device, an error of the backend.
+    # Compilers fail in many ways: no C compiler, an unsupported device, an error of the backend.
     except Exception as error:  # noqa: BLE001
         what = " ".join(str(error).split())
-        _log.warning("torch.compile failed (%s: %.200s); going on without it", type(error).__name__, what)
+        _log.warning("torch.compile failed (%s: %.200s); continuing without it", type(error).__name__, what)
         return model
     return network
 
@@ -117,7 +117,9 @@ def fit_micro_batch(attempt: Callable[[int], None], size: int, accelerator: Acce
         try:
             attempt(size)
         except RuntimeError as error:
-            if not isinstance(error, torch.OutOfMemoryError) and not any(say in str(error) for say in _SAY_SO):
+            if not isinstance(error, torch.OutOfMemoryError) and not any(
+                text in str(error) for text in _OUT_OF_MEMORY
+            ):
                 raise
             fits = False
         if not fits and accelerator.device.type == "cuda":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from chexvision.evaluation.attributes import read_groups, split_rule
 from chexvision.evaluation.overlap import TrainingImages
 from chexvision.evaluation.protocol import evaluate_trained
 from chexvision.files.atomic import write_text_atomic
+from chexvision.files.atomic_folder import atomic_folder
 from chexvision.hub.reference import Reference
 from chexvision.hub.repo_files import CONFIG, WEIGHTS
 from chexvision.inference.predict_split import as_predictions, predict_split
@@ -39,7 +39,7 @@ from chexvision.training.hardware import describe, package_versions, rank_of, st
 from chexvision.training.history import History, best_epoch, dump_history
 from chexvision.training.loop import Training
 from chexvision.training.reporter import ConsoleReporter
-from chexvision.training.training_session import BEST_FILE, TrainingSession
+from chexvision.training.training_session import BEST_FILE, TrainingProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def run_training(
     work: Path,
     provenance: Provenance,
     to: Reference | None = None,
-    session: TrainingSession | None = None,
+    progress: TrainingProgress | None = None,
     *,
     private: bool = False,
 ) -> Outcome:
@@ -80,7 +80,7 @@ def run_training(
         work: folder of this run's state, history and artifact.
         provenance: which run this is.
         to: where to publish, if anywhere.
-        session: decides when to end early, and records progress.
+        progress: of the session, which decides when to end early.
         private: whether a repository that has to be created is seen by its owner alone.
 
     Raises:
@@ -89,16 +89,16 @@ def run_training(
     """
     started_at = now()
     accelerator = start_accelerator(recipe.training.precision)
-    reporter = _Reporter(session) if accelerator.is_main_process else None
-    should_stop = session.should_stop if session is not None else lambda: False
+    reporter = _Reporter(progress) if accelerator.is_main_process else None
+    should_stop = progress.session.should_stop if progress is not None else lambda: False
     source, division, splits, model = _prepare(recipe, data, accelerator)
     training = Training(
         recipe, model, splits["train"], splits["validation"], accelerator, work, reporter, should_stop
     )
     if not training.run():
         accelerator.end_training()
-        if session is not None:
-            session.paused()
+        if progress is not None:
+            progress.session.paused()
         return Outcome(finished=False)
     predictions = _predict(training, model, splits, accelerator, recipe.optim.micro_batch_size)
     # Here, where all processes are: one that exits inside its group may abort, and end the one that publishes.
@@ -125,11 +125,11 @@ def run_training(
     applied = OperatingPoints() if metrics.split == "validation" else points
     figures = curve_sheets(predictions[metrics.split], applied, metrics.metrics)
     folder = _assemble(work / "artifact", training, model, metrics, points, figures, info, seen, to)
-    if session is not None:
-        session.trained(folder)
+    if progress is not None:
+        progress.trained(folder)
     published = open_store(to, private=private).publish(folder, provenance.run_id) if to is not None else None
-    if session is not None:
-        session.published(published.reference if published is not None else None)
+    if progress is not None:
+        progress.session.published(published.reference if published is not None else None)
     return Outcome(True, folder, published, metrics)
 
 
@@ -180,24 +180,24 @@ def _info(
 class _Reporter(ConsoleReporter):
     """Reports to the console, and to the session where there is one."""
 
-    def __init__(self, session: TrainingSession | None) -> None:
+    def __init__(self, progress: TrainingProgress | None) -> None:
         super().__init__()
-        self._session = session
+        self._run = progress
 
     def resumed(self, history: History) -> None:
         super().resumed(history)
-        if self._session is not None:
-            self._session.resumed(history)
+        if self._run is not None:
+            self._run.resumed(history)
 
     def epoch_begins(self, epoch: int, epochs: int, images: int, done: int) -> None:
         super().epoch_begins(epoch, epochs, images, done)
-        if self._session is not None:
-            self._session.epoch_begins(epochs)
+        if self._run is not None:
+            self._run.epoch_begins(epochs)
 
     def epoch_done(self, history: History, is_best: bool) -> None:
         super().epoch_done(history, is_best)
-        if self._session is not None:
-            self._session.epoch_done(history)
+        if self._run is not None:
+            self._run.epoch_done(history)
 
 
 def _predict(
@@ -225,25 +225,20 @@ def _assemble(
     seen: TrainingImages,
     to: Reference | None,
 ) -> Path:
-    """Write all files of the artifact next to `folder`, then rename them."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    card = render_card(metrics, info, f"CheXVision {info.recipe.name}", sorted(figures), to)
-    write_text_atomic(partial / artifact.CARD, card)
-    for name, chosen in ((THRESHOLDS, points.thresholds), (CALIBRATION, points.calibration)):
-        if chosen is not None:
-            write_text_atomic(partial / name, chosen.model_dump_json(indent=2) + "\n")
-    for name, text in figures.items():
-        write_text_atomic(partial / artifact.FIGURES / name, text)
-    (partial / artifact.HISTORY).write_text(dump_history(training.history), encoding="utf-8")
-    write_text_atomic(partial / artifact.METRICS, metrics.model_dump_json(indent=2) + "\n")
-    write_text_atomic(partial / artifact.RUN, info.model_dump_json(indent=2) + "\n")
-    seen.write(partial / artifact.TRAINING_IMAGES)
-    model.to("cpu").save_pretrained(partial)  # the card is there already, so the mixin writes none of its own
-    # safetensors makes its file readable by its owner alone.
-    (partial / WEIGHTS).chmod((partial / CONFIG).stat().st_mode)
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial.rename(folder)
+    """Write all files of the artifact into `folder`, which appears complete or not at all."""
+    with atomic_folder(folder) as partial:
+        card = render_card(metrics, info, f"CheXVision {info.recipe.name}", sorted(figures), to)
+        write_text_atomic(partial / artifact.CARD, card)
+        for name, chosen in ((THRESHOLDS, points.thresholds), (CALIBRATION, points.calibration)):
+            if chosen is not None:
+                write_text_atomic(partial / name, chosen.model_dump_json(indent=2) + "\n")
+        for name, text in figures.items():
+            write_text_atomic(partial / artifact.FIGURES / name, text)
+        (partial / artifact.HISTORY).write_text(dump_history(training.history), encoding="utf-8")
+        write_text_atomic(partial / artifact.METRICS, metrics.model_dump_json(indent=2) + "\n")
+        write_text_atomic(partial / artifact.RUN, info.model_dump_json(indent=2) + "\n")
+        seen.write(partial / artifact.TRAINING_IMAGES)
+        model.to("cpu").save_pretrained(partial)  # the card is there already, so the mixin writes none of its own
+        # safetensors makes its file readable by its owner alone.
+        (partial / WEIGHTS).chmod((partial / CONFIG).stat().st_mode)
     return folder

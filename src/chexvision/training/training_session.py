@@ -1,4 +1,4 @@
-"""A session that trains: its progress is epochs, its state the files that the loop saves."""
+"""The progress of a training session: its position is epochs, its state the files that the loop saves."""
 
 from __future__ import annotations
 
@@ -17,76 +17,94 @@ if TYPE_CHECKING:
 
 STATE_FILE = "state.pt"
 BEST_FILE = "best.safetensors"  # may be missing: before the first epoch ends there are no best weights
-# Between uploads of the state: each is some 100 MB, and a killed session costs no more than this.
+# Between uploads of the state: each is some 100 MB, and a killed session loses no more than this.
 UPLOAD_SECONDS = 30 * 60.0
 
 
-class TrainingSession(Session):
-    """A `Session` around training; see there for its arguments."""
+class TrainingState:
+    """The state that training saves in a folder, and which epoch of it was uploaded last; a `ResumableWork`."""
 
-    def __init__(
-        self, work: Path, run_id: str, *, max_hours: float | None = None, branch: RunBranch | None = None
-    ) -> None:
-        super().__init__(work, run_id, max_hours=max_hours, branch=branch)
-        self._seconds: list[float] = []
-        self._handed_at: float | None = None
-        self._handed_epoch = self.progress.epoch
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._uploaded_at: float | None = None
+        self.uploaded_epoch = 0
+
+    @property
+    def upload_due(self) -> bool:
+        """Whether the last upload, if any, was long enough ago."""
+        return self._uploaded_at is None or time.monotonic() - self._uploaded_at >= UPLOAD_SECONDS
 
     def state_files(self) -> Mapping[str, Path]:
         """The saved state and the best weights; nothing without a state."""
-        if not (self.work / STATE_FILE).is_file():
+        if not (self._folder / STATE_FILE).is_file():
             return {}
-        return {name: self.work / name for name in (STATE_FILE, BEST_FILE) if (self.work / name).is_file()}
+        return {name: self._folder / name for name in (STATE_FILE, BEST_FILE) if (self._folder / name).is_file()}
 
-    def so_far(self) -> str:
+    def unsent_files(self) -> Mapping[str, Path]:
+        """All of them. Best weights that did not change are not uploaded again: the Hub has their contents."""
+        return self.state_files()
+
+    def with_files(self, progress: RunProgress, files: Mapping[str, Path]) -> RunProgress:
+        """The progress with the epoch of the state on the branch, where that is behind."""
+        if STATE_FILE in files:
+            self._uploaded_at, self.uploaded_epoch = time.monotonic(), progress.epoch
+        behind = self.uploaded_epoch < progress.epoch
+        return progress.model_copy(update={"saved_epoch": self.uploaded_epoch if behind else None})
+
+    def position(self, progress: RunProgress) -> str:
         """The epochs that ended."""
-        return f"after epoch {self.progress.epoch}"
+        return f"after epoch {progress.epoch}"
+
+
+class TrainingProgress:
+    """Reports training to its `session`; see `Session` for the arguments."""
+
+    def __init__(
+        self, folder: Path, run_id: str, *, max_hours: float | None = None, branch: RunBranch | None = None
+    ) -> None:
+        self._state = TrainingState(folder)
+        self.session = Session(folder, run_id, self._state, max_hours=max_hours, branch=branch)
+        self._state.uploaded_epoch = self.session.progress.epoch
+        self._seconds: list[float] = []
 
     def epoch_begins(self, epochs: int) -> None:
         """Training is about to begin an epoch of a recipe of `epochs`."""
-        if self.progress.status != "training" or self.progress.epochs != epochs:
-            self.tell(status="training", epochs=epochs)
+        progress = self.session.progress
+        if progress.status != "training" or progress.epochs != epochs:
+            self.session.update(status="training", epochs=epochs)
 
     def epoch_done(self, history: History) -> None:
-        """An epoch, the last of `history`, ended, and its state is saved in `work`."""
+        """An epoch, the last of `history`, ended, and its state is saved."""
         record = history[-1]
         self._seconds.append(record.train_seconds + record.validation_seconds)
-        left = (self.progress.epochs or record.epoch) - record.epoch
-        self._tell_epochs(history, round(left * sum(self._seconds) / len(self._seconds), 1))
-        due = self._handed_at is None or time.monotonic() - self._handed_at >= UPLOAD_SECONDS
-        self.hand_on(self.state_files() if due else {}, f"Epoch {record.epoch}")
-
-    def handed(self, files: Mapping[str, Path]) -> RunProgress:
-        """See `Session.handed`. Best weights that did not change are not sent again: the Hub has their contents."""
-        if STATE_FILE in files:
-            self._handed_at, self._handed_epoch = time.monotonic(), self.progress.epoch
-        behind = self._handed_epoch < self.progress.epoch
-        return self.progress.model_copy(update={"saved_epoch": self._handed_epoch if behind else None})
+        left = (self.session.progress.epochs or record.epoch) - record.epoch
+        self._update(history, round(left * sum(self._seconds) / len(self._seconds), 1))
+        self.session.enqueue(self._state.state_files() if self._state.upload_due else {}, f"Epoch {record.epoch}")
 
     def resumed(self, history: History) -> None:
-        """Training goes on from a state of these epochs; a session that was killed may not have told of the last."""
+        """Training continues from a state of these epochs; a killed session may not have reported the last."""
         if history:
-            self._tell_epochs(history, self.progress.seconds_left)
+            self._update(history, self.session.progress.seconds_left)
 
-    def _tell_epochs(self, history: History, seconds_left: float | None) -> None:
+    def trained(self, artifact: Path) -> None:
+        """The artifact is complete; whether it is published is reported next."""
+        hashes = {
+            path.relative_to(artifact).as_posix(): sha256_of(path)
+            for path in sorted(artifact.rglob("*"))
+            if path.is_file()
+        }
+        self.session.update(status="complete", seconds_left=0.0, artifact=hashes)
+
+    def _update(self, history: History, seconds_left: float | None) -> None:
         scored = [(one.macro_auroc, -one.epoch) for one in history if one.macro_auroc is not None]
         best = max(scored, default=None)
-        self.tell(
+        self.session.update(
             epoch=history[-1].epoch,
             points=tuple(map(_point, history)),
             best_macro_auroc=best[0] if best else None,
             best_epoch=-best[1] if best else None,
             seconds_left=seconds_left,
         )
-
-    def trained(self, artifact: Path) -> None:
-        """The artifact is whole; whether it is published shows next."""
-        hashes = {
-            path.relative_to(artifact).as_posix(): sha256_of(path)
-            for path in sorted(artifact.rglob("*"))
-            if path.is_file()
-        }
-        self.tell(status="complete", seconds_left=0.0, artifact=hashes)
 
 
 def _point(record: EpochRecord) -> EpochPoint:
