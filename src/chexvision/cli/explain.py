@@ -33,8 +33,8 @@ def explain(
     from chexvision.hub.reference import parse_reference
 
     reference = parse_reference(model)
-    loaded, rules = load_published(reference)
-    explained = explain_files(loaded, images, out, findings or (), 3 if top is None else top, rules)
+    loaded, points = load_published(reference)
+    explained = explain_files(loaded, images, out, findings or (), 3 if top is None else top, points)
     for one in explained:
         where = "nothing raises it" if one.peak is None else f"maximum at x {one.peak[0]}, y {one.peak[1]}"
         typer.echo(f"{out / one.overlay}  {one.probability:.3f}  {one.method}, {where}")

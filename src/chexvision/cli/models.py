@@ -50,13 +50,13 @@ def predict(
 
     reference = parse_reference(model)
     accelerator = start_accelerator(precision)
-    loaded, rules = load_published(reference)
+    loaded, points = load_published(reference)
     with Progress("predicting", len(images), "images") as progress:
-        predictions = predict_files(loaded, images, accelerator, rules, progress.advance)
+        predictions = predict_files(loaded, images, accelerator, points, progress.advance)
     if explain is not None:
         from chexvision.explain.image_maps import explain_files
 
-        for one in explain_files(loaded, images, explain, rules=rules):
+        for one in explain_files(loaded, images, explain, points=points):
             typer.echo(f"{explain / one.overlay}", err=True)
     if as_json:
         import json

@@ -74,7 +74,7 @@ def explain_files(
     out: Path,
     findings: Sequence[str] = (),
     top: int = 3,
-    rules: OperatingPoints | None = None,
+    points: OperatingPoints | None = None,
 ) -> list[Explained]:
     """Write ``<image>-<finding>.png`` for each image to `out`, and ``explain.json`` about all of them.
 
@@ -84,7 +84,7 @@ def explain_files(
         out: folder; made if missing, files of the same names in it are replaced.
         findings: what to explain; the `top` most probable findings of each image where empty.
         top: how many, from 1.
-        rules: of `chexvision.artifact.load.load_operating_points`; its calibration is applied to the probabilities.
+        points: of `chexvision.artifact.load.load_operating_points`; its calibration is applied to the probabilities.
 
     Raises:
         UsageError: a finding is unknown, a file is missing or not an image, or two share a name. Nothing is
@@ -100,17 +100,17 @@ def explain_files(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device)
     names = model.label_space.outputs
-    rules = rules or OperatingPoints()
+    points = points or OperatingPoints()
 
     def choose(probabilities: Tensor) -> Tensor:
         if named:
             return torch.tensor([named] * len(probabilities))
-        return torch.from_numpy(_calibrated(rules, names, probabilities)[:, :-1]).topk(top, dim=1).indices
+        return torch.from_numpy(_calibrated(points, names, probabilities)[:, :-1]).topk(top, dim=1).indices
 
     explained: list[Explained] = []
     for number, images in enumerate(batches):
         maps = explain_batch(model, model.normalize(torch.from_numpy(images).to(device)), choose)
-        probabilities = _calibrated(rules, names, maps.probabilities)
+        probabilities = _calibrated(points, names, maps.probabilities)
         for i, path in enumerate(paths[number * _BATCH : (number + 1) * _BATCH]):
             for j, output in enumerate(maps.outputs[i].tolist()):
                 chance = float(probabilities[i, output])
@@ -121,8 +121,8 @@ def explain_files(
     return explained
 
 
-def _calibrated(rules: OperatingPoints, names: tuple[str, ...], probabilities: Tensor) -> Floats:
-    return rules.calibrate(names, probabilities.double().cpu().numpy())
+def _calibrated(points: OperatingPoints, names: tuple[str, ...], probabilities: Tensor) -> Floats:
+    return points.calibrate(names, probabilities.double().cpu().numpy())
 
 
 def _write_overlay(path: Path, out: Path, finding: str, probability: float, cam: Tensor, method: str) -> Explained:
