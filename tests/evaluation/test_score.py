@@ -179,7 +179,7 @@ def test_the_command_prints_a_table_and_writes_json_without_torch(tmp_path: Path
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "160 images of 80 patients" in done.stdout
-    assert "left out of the mean" in done.stdout
+    assert "Left out of the mean" in done.stdout
     found = json.loads(out.read_text())
     assert found["systems"][0]["metrics"]["interval"]["resamples"] == 100
     bad = subprocess.run(

@@ -12,7 +12,7 @@ from tests.explain.trained import trained_model, untrained_model
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Small networks are slower on several threads, the more so beside other tests."""
+    """Small networks are slower on several threads, the more so with other tests in parallel."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

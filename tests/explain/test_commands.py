@@ -33,27 +33,27 @@ def chexvision(*words: object) -> int:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    """A picture twice as high as wide."""
+def radiograph(tmp_path: Path) -> Path:
+    """An image twice as high as wide."""
     path = tmp_path / "00000001_000.png"
     cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (200, 100), dtype=np.uint8))
     return path
 
 
 @pytest.fixture(scope="session")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("drawn") / "shards"
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("synthetic") / "shards"
     synthesize(folder, images=60, seed=4, size=96, encoding="png", shard_bytes=2**28, workers=2, overwrite=False)
     return folder
 
 
-def test_explain_draws_the_most_probable_findings_at_the_pictures_own_aspect(
-    model_folder: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_explain_shows_the_most_probable_findings_in_the_aspect_ratio_of_the_image(
+    model_folder: Path, radiograph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert chexvision("explain", model_folder, picture, "--out", out, "--top", 2) == 0
+    assert chexvision("explain", model_folder, radiograph, "--out", out, "--top", 2) == 0
     summary = json.loads((out / "explain.json").read_text())
-    assert chexvision("predict", model_folder, picture, "--json") == 0
+    assert chexvision("predict", model_folder, radiograph, "--json") == 0
     lines = capsys.readouterr().out.splitlines()
     predicted = json.loads("\n".join(lines[lines.index("[") :]))[0]["findings"]
     best = sorted(predicted, key=predicted.__getitem__, reverse=True)[:2]
@@ -62,7 +62,7 @@ def test_explain_draws_the_most_probable_findings_at_the_pictures_own_aspect(
     assert {path.name for path in out.iterdir()} == {"explain.json", *(f"00000001_000-{name}.png" for name in best)}
     with Image.open(out / summary[0]["overlay"]) as overlay:
         pixels = np.asarray(overlay.convert("RGB")).astype(int)
-    # Left of the middle the picture is grey, 320 wide and 640 high; right of it there is colour.
+    # Left of the middle the image is grey, 320 wide and 640 high; right of it there is colour.
     left, right = (pixels[46:686, x : x + 320] for x in (16, 352))
     assert np.array_equal(left[..., 0], left[..., 2]) and left.std() > 5
     assert bool((abs(right[..., 0] - right[..., 2]) > 20).any())
@@ -71,10 +71,10 @@ def test_explain_draws_the_most_probable_findings_at_the_pictures_own_aspect(
 
 
 def test_explain_takes_findings_by_name_and_normal_abnormal(
-    model_folder: Path, picture: Path, tmp_path: Path
+    model_folder: Path, radiograph: Path, tmp_path: Path
 ) -> None:
     words = ("--finding", "hernia", "--finding", "Abnormal", "--finding", "Hernia")
-    assert chexvision("explain", model_folder, picture, "--out", tmp_path / "out", *words) == 0
+    assert chexvision("explain", model_folder, radiograph, "--out", tmp_path / "out", *words) == 0
     names = [one["finding"] for one in json.loads((tmp_path / "out" / "explain.json").read_text())]
     assert names == ["Hernia", "Abnormal"]
 
@@ -89,38 +89,41 @@ def test_explain_takes_findings_by_name_and_normal_abnormal(
         (("--top", "3", "--finding", "Mass"), "exclude each other"),
     ],
 )
-def test_what_cannot_be_explained_is_one_line_and_nothing_is_written(
+def test_invalid_requests_report_one_line_and_write_nothing(
     model_folder: Path,
-    picture: Path,
+    radiograph: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     words: tuple[str, ...],
     message: str,
 ) -> None:
-    assert chexvision("explain", model_folder, picture, "--out", tmp_path / "out", *words) == 2
+    assert chexvision("explain", model_folder, radiograph, "--out", tmp_path / "out", *words) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_two_images_of_one_name_and_a_file_that_is_none_are_refused(
-    model_folder: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_duplicate_names_and_files_that_are_not_images_are_refused(
+    model_folder: Path, radiograph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = tmp_path / "other" / picture.name
+    other = tmp_path / "other" / radiograph.name
     other.parent.mkdir()
-    other.write_bytes(picture.read_bytes())
+    other.write_bytes(radiograph.read_bytes())
     text = tmp_path / "text.png"
-    text.write_text("no picture")
-    for images, message in (((picture, other), "share their overlays' names"), ((picture, text), "text.png: not a")):
+    text.write_text("not an image")
+    for images, message in (
+        ((radiograph, other), "share their overlays' names"),
+        ((radiograph, text), "text.png: not a"),
+    ):
         assert chexvision("explain", model_folder, *images, "--out", tmp_path / "out") == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_predict_explains_the_three_most_probable_findings(
-    model_folder: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model_folder: Path, radiograph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert chexvision("predict", model_folder, picture, "--json", "--explain", tmp_path / "out") == 0
+    assert chexvision("predict", model_folder, radiograph, "--json", "--explain", tmp_path / "out") == 0
     predicted = json.loads(capsys.readouterr().out)[0]["findings"]
     best = sorted(predicted, key=predicted.__getitem__, reverse=True)[:3]
     assert [one["finding"] for one in json.loads((tmp_path / "out" / "explain.json").read_text())] == best
@@ -133,14 +136,14 @@ def test_real_radiographs_are_explained(model_folder: Path, real_data: Path, tmp
         assert overlay.size == (2 * 640 + 48, 640 + 90)
 
 
-def test_drawn_shards_are_audited_with_the_boxes_beside_them(
-    model_folder: Path, drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_synthetic_shards_are_audited_with_the_boxes_next_to_them(
+    model_folder: Path, synthetic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    words = ("audit", model_folder, "--data", drawn, "--split", "all", "--out", out, "--resamples", 200)
+    words = ("audit", model_folder, "--data", synthetic, "--split", "all", "--out", out, "--resamples", 200)
     assert chexvision(*words) == 0
     audit = json.loads((out / "audit.json").read_text())
-    with (drawn / "boxes.csv").open(newline="") as file:
+    with (synthetic / "boxes.csv").open(newline="") as file:
         boxed = {(row[0], row[1]) for row in csv.reader(file)} - {("Image Index", "Finding Label")}
     assert {(case["image"], case["finding"]) for case in audit["cases"]} == boxed
     for name, of in audit["findings"].items():
@@ -161,19 +164,21 @@ def test_drawn_shards_are_audited_with_the_boxes_beside_them(
 
 
 def test_an_audit_follows_the_split_that_the_model_was_trained_with(
-    model_folder: Path, drawn: Path, tmp_path: Path
+    model_folder: Path, synthetic: Path, tmp_path: Path
 ) -> None:
     own = SplitChoice("patient")
-    rows = {split: read_rows(find_shards(drawn).shards, SplitChoice.parse(split)) for split in ("patient", "shards")}
+    rows = {
+        split: read_rows(find_shards(synthetic).shards, SplitChoice.parse(split)) for split in ("patient", "shards")
+    }
     model = tmp_path / "model"
     shutil.copytree(model_folder, model)
-    published(model, drawn, own)
+    published(model, synthetic, own)
     audited = {}
     for split, words in (("patient", ()), ("shards", ("--split-rule", "shards"))):
         out = tmp_path / split
-        assert chexvision("audit", model, "--data", drawn, "--out", out, "--resamples", 200, *words) == 0
+        assert chexvision("audit", model, "--data", synthetic, "--out", out, "--resamples", 200, *words) == 0
         audit = json.loads((out / "audit.json").read_text())
-        assert audit["conditions"]["images"] == f"{drawn.resolve()}, test by {split}"
+        assert audit["conditions"]["images"] == f"{synthetic.resolve()}, test by {split}"
         division = record_split(SplitChoice.parse(split), rows[split])
         assert audit["conditions"]["division"] == json.loads(division.model_dump_json())
         audited[split] = {case["image"] for case in audit["cases"]}
@@ -181,26 +186,26 @@ def test_an_audit_follows_the_split_that_the_model_was_trained_with(
     assert audited["patient"] != audited["shards"]
 
 
-def test_drawn_shards_on_the_hub_bring_their_boxes(model_folder: Path, drawn: Path, tmp_path: Path) -> None:
+def test_synthetic_shards_on_the_hub_bring_their_boxes(model_folder: Path, synthetic: Path, tmp_path: Path) -> None:
     with hub_here(tmp_path / "hub", FakeHub):
-        pushed = push_shards(drawn, "chex/drawn", private=False)
+        pushed = push_shards(synthetic, "chex/synthetic", private=False)
         words = ("--split", "all", "--resamples", 200)
         assert chexvision("audit", model_folder, "--data", pushed, "--out", tmp_path / "hub-data", *words) == 0
-    assert chexvision("audit", model_folder, "--data", drawn, "--out", tmp_path / "folder", *words) == 0
+    assert chexvision("audit", model_folder, "--data", synthetic, "--out", tmp_path / "folder", *words) == 0
     there, here = (json.loads((tmp_path / name / "audit.json").read_text()) for name in ("hub-data", "folder"))
     assert there["cases"] == here["cases"]
     assert there["conditions"]["images"] == f"{pushed}, all"
     assert there["conditions"]["division"] is None
 
 
-def test_boxes_of_ones_own_need_nothing_from_the_hub(
-    model_folder: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_local_box_list_downloads_nothing_from_the_hub(
+    model_folder: Path, synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with hub_here(tmp_path / "hub", FakeHub) as hub:
-        pushed = push_shards(drawn, "chex/drawn", private=False)
+        pushed = push_shards(synthetic, "chex/synthetic", private=False)
         find_shards(pushed)
         asked = len(hub.requests)
-        words = ("--split", "all", "--resamples", 200, "--boxes", drawn / "boxes.csv", "--box-side", 96)
+        words = ("--split", "all", "--resamples", 200, "--boxes", synthetic / "boxes.csv", "--box-side", 96)
         assert chexvision("audit", model_folder, "--data", pushed, "--out", tmp_path / "out", *words) == 0
         assert not any("boxes.csv" in request.path for request in hub.requests[asked:])
 
@@ -228,20 +233,20 @@ def test_real_radiographs_are_audited_with_the_releases_boxes(
         ((), "--images or shards with --data"),
         (("--data", "SHARDS", "--images", "SHARDS"), "one of the two"),
         (("--data", "SHARDS", "--split", "tset"), "--split 'tset' is not a split"),
-        (("--data", "SHARDS", "--box-side", "40"), "beyond a picture of 40x40"),
+        (("--data", "SHARDS", "--box-side", "40"), "beyond an image of 40x40"),
         (("--images", "SHARDS"), "name a list such as BBox_List_2017.csv with --boxes"),
         (("--images", "SHARDS", "--boxes", "SHARDS/boxes.csv"), "no PNG or JPEG in"),
     ],
 )
-def test_an_audit_that_cannot_be_is_one_line_and_nothing_is_written(
+def test_invalid_audits_report_one_line_and_write_nothing(
     model_folder: Path,
-    drawn: Path,
+    synthetic: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     words: tuple[str, ...],
     message: str,
 ) -> None:
-    named = [word.replace("SHARDS", str(drawn)) for word in words]
+    named = [word.replace("SHARDS", str(synthetic)) for word in words]
     assert chexvision("audit", model_folder, "--out", tmp_path / "out", *named) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1

@@ -23,7 +23,7 @@ def _always(*outputs: int) -> Callable[[Tensor], Tensor]:
     return lambda probabilities: torch.tensor([outputs] * len(probabilities))
 
 
-def test_a_trained_model_points_into_the_drawn_finding_and_an_untrained_one_does_not(
+def test_a_trained_model_points_at_the_synthetic_finding_and_an_untrained_one_does_not(
     trained: CheXVision, untrained: CheXVision
 ) -> None:
     subjects = drawn_subjects(90, seed=9)  # others than it was trained on, one finding each
@@ -53,7 +53,7 @@ def test_without_a_hidden_layer_the_map_is_the_heads_weighting_of_the_features(t
 
 @pytest.mark.parametrize("backbone", sorted({"densenet121", "se_resnet34"} & BACKBONES.keys()))
 @pytest.mark.parametrize(("side", "method", "cells"), [(96, "LayerCAM", 12), (224, "Grad-CAM", 7)])
-def test_a_last_map_that_is_too_coarse_gives_way_to_a_finer_one(
+def test_a_finer_map_is_used_where_the_last_one_is_too_coarse(
     backbone: str, side: int, method: str, cells: int
 ) -> None:
     model = CheXVision(backbone=backbone).eval()
@@ -62,7 +62,7 @@ def test_a_last_map_that_is_too_coarse_gives_way_to_a_finer_one(
     assert cells >= FEWEST_CELLS
 
 
-def test_a_picture_too_small_for_any_map_is_explained_by_the_finest() -> None:
+def test_an_image_too_small_for_any_map_is_explained_by_the_finest() -> None:
     model = CheXVision(backbone="se_resnet34").eval()
     assert explain_batch(model, _images(1, 24), _always(0)).maps.shape[2:] == (6, 6)
 

@@ -22,12 +22,12 @@ def _spot(row: int, column: int, size: int = 8) -> Heat:
     return heat
 
 
-def test_a_map_that_is_the_box_agrees_wholly() -> None:
+def test_a_map_equal_to_the_box_agrees_fully() -> None:
     measured = agreement(box_mask(QUARTER, GRID).astype(np.float32), Target.of(QUARTER))
     assert (measured.pointing, measured.iou, measured.energy) == (1, 1, 1)
 
 
-def test_a_map_beside_the_box_agrees_in_nothing_but_may_point_within_the_tolerance() -> None:
+def test_a_map_next_to_the_box_has_no_overlap_but_may_point_within_the_tolerance() -> None:
     for distance, hit in ((14, 1), (17, 0)):
         measured = agreement(_spot(10, GRID // 2 + distance), Target.of(QUARTER))
         assert (measured.pointing, measured.iou, measured.energy) == (hit, 0, 0)
@@ -44,7 +44,7 @@ def test_a_corner_marker_lies_outside_the_chest_and_a_lung_inside() -> None:
     assert agreement(_spot(100, 70), Target.of(QUARTER)).outside == 0
 
 
-def test_the_chest_region_holds_the_boxes_of_the_release(real_data: Path) -> None:
+def test_the_chest_region_contains_the_boxes_of_the_release(real_data: Path) -> None:
     boxes = [box for of in read_boxes(real_data / "BBox_List_2017.csv.gz", 1024).values() for box in of]
     region = chest_region(GRID)
     masks = [box_mask((box,), GRID) for box in boxes]
@@ -54,8 +54,8 @@ def test_the_chest_region_holds_the_boxes_of_the_release(real_data: Path) -> Non
 
 
 @pytest.mark.parametrize("box", [Box(0.1, 0.2, 0.5, 0.5), Box(0.6, 0.7, 0.65, 0.8)])
-def test_the_random_baseline_is_the_mean_over_all_places(box: Box) -> None:
-    """Counted place by place, on every 8th row and column."""
+def test_the_random_baseline_is_the_mean_over_all_shifts(box: Box) -> None:
+    """Counted shift by shift, on every 8th row and column."""
     target = Target.of((box,))
     heat = _spot(50, 60, 20)
     heat[57, 71] = 1.2
@@ -99,7 +99,7 @@ def test_several_boxes_of_a_finding_are_one_target(tmp_path: Path) -> None:
         (HEAD + "a.png,Mass,1,1,0,2\n", "is empty"),
         (HEAD + "a.png,Mass,1,1,nan,2\n", "is empty"),
         (HEAD + "a.png,Mass\n", "unknown finding ''"),
-        (HEAD + "a.png,Mass,1000,1,200,2\n", "beyond a picture of 1024x1024 pixels.*--box-side"),
+        (HEAD + "a.png,Mass,1000,1,200,2\n", "beyond an image of 1024x1024 pixels.*--box-side"),
     ],
 )
 def test_a_bad_box_list_is_named(tmp_path: Path, text: str, message: str) -> None:

@@ -36,7 +36,7 @@ def small_backbone(pretrained: bool) -> nn.Module:
 
 
 def drawn_subjects(count: int, seed: int) -> list[Subject]:
-    """Pictures of one finding each, of different patients."""
+    """Images of one finding each, of different patients."""
     subjects = []
     for i in range(count):
         finding = TAUGHT[i % len(TAUGHT)]
@@ -54,7 +54,7 @@ def untrained_model() -> CheXVision:
 
 
 def trained_model() -> CheXVision:
-    """Trained on 480 pictures of one finding each, with a cross-entropy for every finding."""
+    """Trained on 480 images of one finding each, with a cross-entropy for every finding."""
     subjects = drawn_subjects(480, seed=1)
     images = torch.from_numpy(np.stack([subject.pixels for subject in subjects]))
     targets = torch.tensor([[float(name in subject.boxes) for name in NIH.findings] for subject in subjects])

@@ -1,4 +1,4 @@
-"""The card says what the records say."""
+"""The card contains what the records contain."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_subgroups_literature_and_charts_are_there(metrics: Evaluation, info: Ru
     assert "### Subgroups of test" in text
     assert "| sex | images |" in text and "\n| F | " in text
     assert "CheXNet" in text
-    assert "no: its division was not published" in text
+    assert "no, its division was not published" in text
     assert "](figures/roc.svg)" in text
 
 
@@ -177,7 +177,7 @@ def test_text_of_others_is_escaped(metrics: Evaluation, info: RunInfo) -> None:
     assert not re.search(r"(?<!\\)(<img|\[a\]|\|`)", re.sub(r"``.*?``", "", text.split("---\n", 2)[2]))
 
 
-def test_too_few_cases_are_said(info: RunInfo) -> None:
+def test_too_few_cases_are_reported(info: RunInfo) -> None:
     validation, test = _of_other_patients(made_up(200, 80, 0)), made_up(200, 80, 1)
     test.targets[:, test.column("Hernia")] = 0
     test.targets[:3, test.column("Hernia")] = 1
@@ -188,7 +188,7 @@ def test_too_few_cases_are_said(info: RunInfo) -> None:
     assert "Left out of the mean, too few cases (fewer than 10 patients with or without it): " in text
 
 
-def test_figures_are_files_that_stand_alone() -> None:
+def test_charts_are_self_contained_files() -> None:
     test = made_up(600, 250, 1)
     validation = _of_other_patients(made_up(400, 150, 0))
     metrics, points = evaluate_trained("densenet", {"validation": validation, "test": test}, None, CONDITIONS)
@@ -207,7 +207,7 @@ def test_a_run_without_test_images_still_gets_operating_points() -> None:
     assert found.subgroups == ()
 
 
-def test_the_split_is_told_with_its_images(metrics: Evaluation, info: RunInfo) -> None:
+def test_the_split_is_described_with_its_images(metrics: Evaluation, info: RunInfo) -> None:
     text = render_card(metrics, info, "CheXVision densenet")
     assert re.search(
         r"Split: the release's official test list[,;] validation (is )?5 % of the other patients\. ", text
@@ -239,7 +239,7 @@ def test_records_of_an_earlier_version_are_read(info: RunInfo, tmp_path: Path, t
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"recipe": 3}', "[" * 100_000, "null"])
-def test_what_is_no_record_is_one_line(tmp_path: Path, text: str) -> None:
+def test_an_invalid_record_is_reported_in_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(ChexError, match="is not a run's record") as error:
         read_run(tmp_path / "run.json")
@@ -258,9 +258,7 @@ def test_what_is_no_record_is_one_line(tmp_path: Path, text: str) -> None:
         ({"rule": "table", "table_sha256": "d" * 64}, "rule table needs table and table_sha256"),
     ],
 )
-def test_a_split_that_cannot_be_is_refused(
-    info: RunInfo, tmp_path: Path, changed: dict[str, object], problem: str
-) -> None:
+def test_an_invalid_split_is_refused(info: RunInfo, tmp_path: Path, changed: dict[str, object], problem: str) -> None:
     run = json.loads(info.model_dump_json())
     run["split"] |= changed
     (tmp_path / "run.json").write_text(json.dumps(run))

@@ -1,4 +1,4 @@
-"""Numbers that would be wrong without anybody noticing: they are refused, or said to be of fewer findings."""
+"""Numbers that would be wrong without notice: they are refused, or reported to be of fewer findings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.evaluation.conftest import METHOD, made_up
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -0.1, 1.5])
-def test_probabilities_that_are_none_are_refused_by_image_and_name(value: float) -> None:
+def test_invalid_probabilities_are_refused_by_image_and_name(value: float) -> None:
     predictions = made_up(50, 20)
     probabilities = predictions.probabilities.copy()
     probabilities[7, 4] = value
@@ -49,7 +49,7 @@ def test_damaged_predictions_are_refused(tmp_path: Path, column: str, row: int, 
         read_predictions(path)
 
 
-def test_a_mean_over_fewer_findings_says_so() -> None:
+def test_a_mean_over_fewer_findings_is_reported() -> None:
     predictions = made_up(400, 150)
     low = dict.fromkeys(predictions.names, 0.3) | {"Mass": 1.1}  # no call: precision is 0 / 0
     del low["Hernia"]  # no threshold: no calls at all
@@ -57,7 +57,7 @@ def test_a_mean_over_fewer_findings_says_so() -> None:
     assert macro.findings == 14
     assert macro.fewer == {"f1": 13, "precision": 12, "recall": 13, "specificity": 13}
     assert about_means(macro) == [
-        "means over the findings that have the figure: F1 13, precision 12, recall 13, specificity 13 of 14"
+        "means over the findings that have the metric: F1 13, precision 12, recall 13, specificity 13 of 14"
     ]
     assert measure(predictions).macro.fewer == {}
 

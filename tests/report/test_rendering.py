@@ -113,3 +113,10 @@ def test_ordinary_text_is_written_as_it_is_in_markdown(text: str) -> None:
 )
 def test_code_spans_end_where_they_should(text: str, expected: str) -> None:
     assert code(text) == expected
+
+
+def test_long_names_wrap_on_a_console_and_nothing_is_cut() -> None:
+    names = "r" * 100, "c" * 100
+    shown = on_console(Table("", (Column(""), Column(names[1])), (row(names[0], 0.5),)), width=80)
+    assert "…" not in shown and "0.500" in shown
+    assert (shown.count("r"), shown.count("c")) == (100, 100)

@@ -1,4 +1,4 @@
-"""`chexvision explain` and `chexvision audit`: where a model looks, and whether that is where the finding is."""
+"""`chexvision explain` and `chexvision audit`: regions that raise a finding, and how they agree with boxes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def explain(
         int | None, typer.Option(help="Or each image's most probable findings, this many.  [default: 3]")
     ] = None,
 ) -> None:
-    """Draw where a model sees findings: one overlay an image and finding. Research only."""
+    """Show which regions raise a finding: one overlay per image and finding. Research only."""
     if findings and top is not None:
         raise UsageError("--finding and --top exclude each other; leave one out")
 
@@ -33,10 +33,10 @@ def explain(
     from chexvision.hub.reference import parse_reference
 
     reference = parse_reference(model)
-    loaded, rules = load_published(reference)
-    explained = explain_files(loaded, images, out, findings or (), 3 if top is None else top, rules)
+    loaded, points = load_published(reference)
+    explained = explain_files(loaded, images, out, findings or (), 3 if top is None else top, points)
     for one in explained:
-        where = "nothing raises it" if one.peak is None else f"strongest at x {one.peak[0]}, y {one.peak[1]}"
+        where = "nothing raises it" if one.peak is None else f"maximum at x {one.peak[0]}, y {one.peak[1]}"
         typer.echo(f"{out / one.overlay}  {one.probability:.3f}  {one.method}, {where}")
     typer.echo(f"{out / SUMMARY_NAME}")
 
@@ -63,20 +63,20 @@ def audit(
     ] = None,
     boxes: Annotated[
         Path | None,
-        typer.Option("--boxes", help="BBox_List_2017.csv, plain or .gz.  [default: boxes.csv beside --data]"),
+        typer.Option("--boxes", help="BBox_List_2017.csv, plain or .gz.  [default: boxes.csv of --data]"),
     ] = None,
     box_side: Annotated[
         int | None,
         typer.Option(
             "--box-side",
             min=1,
-            help="Side of the pictures behind the boxes.  [default: 1024; drawn: theirs]",
+            help="Side of the images behind the boxes.  [default: 1024; synthetic: theirs]",
         ),
     ] = None,
     resamples: Annotated[int, typer.Option("--resamples", min=100, help="Of the bootstrap over patients.")] = 1000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")] = 0,
 ) -> None:
-    """Measure how well a model's maps agree with boxes around the findings, and draw the best and the worst."""
+    """Measure how well a model's maps agree with boxes around the findings, and show the best and the worst."""
     if bool(images) == (data is not None):
         raise UsageError("name radiographs with --images or shards with --data, one of the two")
     if images and (split is not None or split_rule is not None):

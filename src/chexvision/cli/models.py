@@ -35,7 +35,7 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     explain: Annotated[
         Path | None,
-        typer.Option("--explain", metavar="DIR", help="Draw where each image's 3 most probable findings are seen."),
+        typer.Option("--explain", metavar="DIR", help="Write overlays of each image's 3 most probable findings."),
     ] = None,
     precision: Annotated[
         Precision, typer.Option(help="To compute in; auto is faster, fp32 the same on every machine.")
@@ -50,35 +50,29 @@ def predict(
 
     reference = parse_reference(model)
     accelerator = start_accelerator(precision)
-    loaded, rules = load_published(reference)
+    loaded, points = load_published(reference)
     with Progress("predicting", len(images), "images") as progress:
-        predictions = predict_files(loaded, images, accelerator, rules, progress.advance)
+        predictions = predict_files(loaded, images, accelerator, points, progress.advance)
     if explain is not None:
         from chexvision.explain.image_maps import explain_files
 
-        for one in explain_files(loaded, images, explain, rules=rules):
+        for one in explain_files(loaded, images, explain, points=points):
             typer.echo(f"{explain / one.overlay}", err=True)
     if as_json:
         import json
 
         typer.echo(json.dumps([prediction.as_dict() for prediction in predictions], indent=2, allow_nan=False))
         return
-    from rich.table import Table
-
     from chexvision.console import LiteralConsole
+    from chexvision.report.table import Column, Table, print_table, row
 
     console = LiteralConsole()
+    notes = ("* reaches the model's threshold",) if any(of.calls for of in predictions) else ()
     for group in _fitting(predictions, console.width):
-        table = Table(title="Probabilities (research only, not a diagnosis)", title_justify="left")
-        table.add_column("")
-        for prediction in group:
-            table.add_column(prediction.image.name, justify="right")
-        table.add_row("abnormal", *(_cell(p, "Abnormal", p.abnormal) for p in group), style="bold")
-        for finding in group[0].findings:
-            table.add_row(finding, *(_cell(p, finding, p.findings[finding]) for p in group))
-        if any(p.calls for p in group):
-            table.caption, table.caption_justify = "* reaches the model's threshold", "left"
-        console.print(table)
+        rows = [row("abnormal", *(_cell(of, "Abnormal", of.abnormal) for of in group), emphasis=True)]
+        rows += [row(name, *(_cell(of, name, of.findings[name]) for of in group)) for name in group[0].findings]
+        columns = (Column(""), *(Column(of.image.name) for of in group))
+        print_table(console, Table("Probabilities (research only, not a diagnosis)", columns, tuple(rows), notes))
 
 
 def _cell(prediction: Prediction, name: str, probability: float) -> str:

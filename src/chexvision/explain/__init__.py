@@ -1,1 +1,1 @@
-"""Where a model looks: Grad-CAM, overlays, and an audit against drawn boxes."""
+"""Which regions raise a finding's logit: Grad-CAM, overlays, and an audit against annotated boxes."""

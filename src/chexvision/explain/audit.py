@@ -1,4 +1,4 @@
-"""The audit: do a model's maps lie where people, or the drawing, put the boxes?"""
+"""The audit: do a model's maps agree with the boxes of annotators, or of the synthetic images?"""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _BATCH = 8
 
 
 class Figure(Estimate):
-    """A mean over cases, and what a map without knowledge would get; null where no case defines it.
+    """A mean over cases, and that of an uninformative map; null where no case defines it.
 
     Args:
         value: of the model, with its interval.
-        random: of the same maps moved to any place, exactly.
-        centre: of a Gaussian in the picture's centre.
+        random: of the same maps at a random position, exactly.
+        centre: of a Gaussian in the image's center.
         gain: `value` less the larger of `random` and `centre`, case means.
     """
 
@@ -89,7 +89,7 @@ class Conditions(Record):
     grid: int = GRID
     pointing_tolerance: int = TOLERANCE
     iou_threshold: str = "Otsu's, of each map"
-    chest: str = "a rounded rectangle, the same for every picture; see docs/explain.md"
+    chest: str = "a rounded rectangle, the same for every image; see docs/explain.md"
     interval: IntervalMethod
 
 
@@ -136,12 +136,12 @@ class Case:
 def explain_subjects(
     model: CheXVision, subjects: Sequence[Subject], advance: Callable[[int], None] = lambda _: None
 ) -> tuple[list[Case], str]:
-    """Explain every boxed finding of every image, and say by which method.
+    """Explain every boxed finding of every image, and return the method.
 
     Args:
         model: on the device to use; it finds all of the subjects' findings.
         subjects: at least one.
-        advance: told how many more images are done.
+        advance: called with the number of further images that are done.
     """
     device = next(model.parameters()).device
     centre = centre_map()
@@ -152,7 +152,7 @@ def explain_subjects(
         pixels = torch.from_numpy(np.stack([subject.pixels for subject in batch])).to(device)
         outputs = [[model.findings.index(finding) for finding in subject.boxes] for subject in batch]
         most = max(len(row) for row in outputs)
-        # Shorter rows are filled up with their first output, whose further maps nobody looks at.
+        # Shorter rows are filled up with their first output, whose repeated maps are not used.
         wanted = torch.tensor([row + row[:1] * (most - len(row)) for row in outputs])
         maps = explain_batch(model, model.normalize(pixels), lambda _, wanted=wanted: wanted)  # type: ignore[misc]
         method = maps.method
@@ -190,28 +190,28 @@ def summarise(cases: Sequence[Case], conditions: Conditions, findings: Sequence[
 def _audit(cases: Sequence[Case], method: IntervalMethod) -> FindingAudit:
     patients = np.array([case.subject.patient for case in cases], np.int64)
     index, count = patient_index(patients)
-    draws = resample_patients(count, method).astype(np.float64)
+    resampled_counts = resample_patients(count, method).astype(np.float64)
     figures = {}
     for name in MEASURES:
         values, random, centre = (
             np.array([getattr(of, name) for of in group], np.float64)
             for group in zip(*((case.measured, case.random, case.centre) for case in cases), strict=True)
         )
-        figures[name] = _figure(values, random, centre, index, draws, method.level)
+        figures[name] = _figure(values, random, centre, index, resampled_counts, method.level)
     empty = sum(bool(np.isnan(case.measured.outside)) for case in cases)
     return FindingAudit(cases=len(cases), patients=count, empty=empty, **figures)
 
 
 def _figure(
-    values: Floats, random: Floats, centre: Floats, index: NDArray[np.int64], draws: Floats, level: float
+    values: Floats, random: Floats, centre: Floats, index: NDArray[np.int64], resampled_counts: Floats, level: float
 ) -> Figure:
-    """The mean of float[N] values with its interval; `index` says whose each is among the rows of `draws`."""
+    """The mean of float[N] values with its interval; `index` is the row of each in `resampled_counts`."""
     known = ~np.isnan(values)
     if not known.any():
         return Figure()
-    sums = np.bincount(index[known], values[known], len(draws)) @ draws
+    sums = np.bincount(index[known], values[known], len(resampled_counts)) @ resampled_counts
     with np.errstate(divide="ignore", invalid="ignore"):
-        resampled = sums / (np.bincount(index[known], minlength=len(draws)) @ draws)
+        resampled = sums / (np.bincount(index[known], minlength=len(resampled_counts)) @ resampled_counts)
     value, by_chance, central = (float(of[known].mean()) for of in (values, random, centre))
     return Figure(
         value=value,

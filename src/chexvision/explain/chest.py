@@ -1,9 +1,9 @@
 """The part of a frontal radiograph where lungs and mediastinum lie, estimated by its geometry alone.
 
-Markers, labels and the edges of the exposed field lie around it. The outline is the same for every picture: a
-rounded rectangle that holds 98 % of the area of the 984 boxes of the release on 65 % of the picture. A threshold on
-grey values finds the lungs of few of the release's pictures, because the air around the body and the exposure vary.
-A chest that is small in its picture, turned or cut is not followed: the share outside is a sign, not a measurement.
+Markers, labels and the edges of the exposed field lie around it. The outline is the same for every image: a rounded
+rectangle with 98 % of the area of the release's 984 boxes on 65 % of the image. A threshold on grey values finds the
+lungs in few of the release's images, because the air around the body and the exposure vary. The outline does not
+follow a chest that is small, rotated or cropped: the share outside is an indication, not a measurement.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-CENTRE = (0.5, 0.48)  # shares of the picture: x, y
+CENTRE = (0.5, 0.48)  # shares of the image: x, y
 REACH = 0.42  # from the centre to each side
 _ROUNDING = 4  # exponent of the superellipse
 

@@ -1,9 +1,9 @@
-"""Which places of an image raise a finding's logit: Grad-CAM, or LayerCAM where the last map is too coarse.
+"""Which regions of an image raise a finding's logit: Grad-CAM, or LayerCAM where the last map is too coarse.
 
 Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks", ICCV 2017;
 Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization", IEEE TIP 2021.
 
-Written out here because it is a few lines on a feature map that our models hand over anyway: the libraries for it
+Written out here because it is a few lines on a feature map that our models return anyway: the libraries for it
 bring plotting and an OpenCV build that clashes with the one this package uses, and none chooses the map by its size.
 """
 
@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from chexvision.errors import ChexError
 from chexvision.models.classifier import CheXVision
 
-# DenseNet at 224², as the literature uses it, ends in 7x7 cells. A 96² picture would end in 3x3: no place at all.
+# DenseNet at 224², as the literature uses it, ends in 7x7 cells. A 96² image would end in 3x3, which locates nothing.
 FEWEST_CELLS = 7
 
 
 @dataclass(frozen=True, slots=True)
 class Maps:
-    """What a model says of B images, and where it sees it.
+    """The outputs of a model for B images, and maps of the regions that raise them.
 
     Args:
         probabilities: float[B, K + 1]: the findings in the model's order, then normal/abnormal.
@@ -45,7 +45,7 @@ class Maps:
 def explain_batch(model: CheXVision, images: Tensor, choose: Callable[[Tensor], Tensor]) -> Maps:
     """Classify images and explain some outputs of each, with one forward pass.
 
-    The last feature map is explained by Grad-CAM. Where it has fewer than `FEWEST_CELLS` cells a side, LayerCAM
+    The last feature map is explained by Grad-CAM. Where it has fewer than `FEWEST_CELLS` cells per side, LayerCAM
     explains the deepest one among the backbone's children that has them. Computed in fp32, in evaluation mode;
     equal inputs give equal maps.
 
@@ -65,7 +65,7 @@ def explain_batch(model: CheXVision, images: Tensor, choose: Callable[[Tensor], 
         torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
         _recorded(model.backbone) as recorded,
     ):
-        # With an input that takes gradients the maps do too, in a model whose weights are frozen as well.
+        # With an input that requires gradients the maps do too, even if the model's weights are frozen.
         last = model.backbone(images.float().detach().requires_grad_())
         pooled = model.neck(model.pool(last).flatten(1))
         logits = torch.cat([model.multilabel_head(pooled), model.binary_head(pooled)], dim=1)

@@ -24,7 +24,7 @@ from chexvision.models.classifier import CheXVision
 from chexvision.radiograph import decode_grey
 
 SUMMARY_NAME = "explain.json"
-_BATCH = 8  # the whole network's feature maps are held for each
+_BATCH = 8  # the feature maps of the complete network are held for each
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,10 @@ class Explained:
     Args:
         image: the file that was explained.
         finding: of the model's findings, or `ABNORMAL`.
-        probability: what the model gives it, in [0, 1].
+        probability: of the finding, in [0, 1].
         overlay: the PNG's name in the folder.
         method: "Grad-CAM" or "LayerCAM".
-        peak: x and y of the strongest place in pixels of the image; None where nothing raises the logit.
+        peak: x and y of the maximum in pixels of the image; None where nothing raises the logit.
     """
 
     image: str
@@ -74,9 +74,9 @@ def explain_files(
     out: Path,
     findings: Sequence[str] = (),
     top: int = 3,
-    rules: OperatingPoints | None = None,
+    points: OperatingPoints | None = None,
 ) -> list[Explained]:
-    """Draw ``<image>-<finding>.png`` for each image into `out`, and ``explain.json`` about all of them.
+    """Write ``<image>-<finding>.png`` for each image to `out`, and ``explain.json`` about all of them.
 
     Args:
         model: what to explain, on a GPU where there is one.
@@ -84,7 +84,7 @@ def explain_files(
         out: folder; made if missing, files of the same names in it are replaced.
         findings: what to explain; the `top` most probable findings of each image where empty.
         top: how many, from 1.
-        rules: of `chexvision.artifact.load.load_operating_points`; its calibration is applied to the probabilities.
+        points: of `chexvision.artifact.load.load_operating_points`; its calibration is applied to the probabilities.
 
     Raises:
         UsageError: a finding is unknown, a file is missing or not an image, or two share a name. Nothing is
@@ -100,44 +100,44 @@ def explain_files(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device)
     names = model.label_space.outputs
-    rules = rules or OperatingPoints()
+    points = points or OperatingPoints()
 
     def choose(probabilities: Tensor) -> Tensor:
         if named:
             return torch.tensor([named] * len(probabilities))
-        return torch.from_numpy(_calibrated(rules, names, probabilities)[:, :-1]).topk(top, dim=1).indices
+        return torch.from_numpy(_calibrated(points, names, probabilities)[:, :-1]).topk(top, dim=1).indices
 
     explained: list[Explained] = []
     for number, images in enumerate(batches):
         maps = explain_batch(model, model.normalize(torch.from_numpy(images).to(device)), choose)
-        probabilities = _calibrated(rules, names, maps.probabilities)
+        probabilities = _calibrated(points, names, maps.probabilities)
         for i, path in enumerate(paths[number * _BATCH : (number + 1) * _BATCH]):
             for j, output in enumerate(maps.outputs[i].tolist()):
                 chance = float(probabilities[i, output])
-                explained.append(_draw(path, out, names[output], chance, maps.maps[i, j], maps.method))
+                explained.append(_write_overlay(path, out, names[output], chance, maps.maps[i, j], maps.method))
     write_text_atomic(
         out / SUMMARY_NAME, json.dumps([asdict(one) for one in explained], indent=2, allow_nan=False) + "\n"
     )
     return explained
 
 
-def _calibrated(rules: OperatingPoints, names: tuple[str, ...], probabilities: Tensor) -> Floats:
-    return rules.calibrate(names, probabilities.double().cpu().numpy())
+def _calibrated(points: OperatingPoints, names: tuple[str, ...], probabilities: Tensor) -> Floats:
+    return points.calibrate(names, probabilities.double().cpu().numpy())
 
 
-def _draw(path: Path, out: Path, finding: str, probability: float, cam: Tensor, method: str) -> Explained:
+def _write_overlay(path: Path, out: Path, finding: str, probability: float, cam: Tensor, method: str) -> Explained:
     grey = decode_grey(path.read_bytes())
     heat = enlarge(cam[None, None].cpu(), *grey.shape)[0, 0].numpy()
     peak: tuple[int, int] | None = None
     if heat.max() > 0:
         row, column = np.unravel_index(int(heat.argmax()), heat.shape)
         peak = int(column), int(row)
-    note = f"{method}: places that raise the logit" if peak else f"{method}: nothing here raises the logit"
-    picture = render_overlay(
+    note = f"{method}: regions that raise the logit" if peak else f"{method}: nothing here raises the logit"
+    image = render_overlay(
         grey, heat, f"{finding}  {probability:.3f}", printable(path.name), f"{note} · research only"
     )
     overlay = _overlay_name(path, finding)
-    write_png(out / overlay, picture)
+    write_png(out / overlay, image)
     return Explained(str(path), finding, probability, overlay, method, peak)
 
 
@@ -151,7 +151,7 @@ def _check_names(paths: Sequence[Path], findings: Sequence[str]) -> None:
         if paths.count(path) > 1:
             raise UsageError(f"{path} is named twice")
         for finding in findings:
-            # Some file systems do not tell capitals from small letters.
+            # Some file systems ignore case.
             other = seen.setdefault(_overlay_name(path, finding).casefold(), path)
             if other != path:
                 raise UsageError(

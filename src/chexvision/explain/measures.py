@@ -13,7 +13,7 @@ from chexvision.explain.overlay import Heat
 from chexvision.nih.boxes import Box, box_mask
 
 GRID = 224  # maps are measured on a grid of this side
-TOLERANCE = 15  # pixels of the grid that the strongest place may lie beside a box: Zhang et al., IJCV 2018
+TOLERANCE = 15  # pixels of the grid that the maximum may lie outside a box: Zhang et al., IJCV 2018
 MEASURES = ("pointing", "iou", "energy", "outside")
 _CENTRE_SIGMA = 0.25  # of the side
 _OUTSIDE = ~chest_region(GRID)
@@ -24,8 +24,8 @@ class Agreement:
     """A map's agreement with the boxes, all in [0, 1].
 
     Args:
-        pointing: 1 if the strongest place lies in a box or within `TOLERANCE` of one.
-        iou: of the boxes and the places above Otsu's threshold of the map.
+        pointing: 1 if the maximum lies in a box or within `TOLERANCE` of one.
+        iou: of the boxes and the pixels above Otsu's threshold of the map.
         energy: share of the map's sum that lies in the boxes.
         outside: share of the map's sum outside the chest region; NaN for a map without any.
     """
@@ -50,7 +50,7 @@ class Target:
 
 
 def agreement(heat: Heat, target: Target) -> Agreement:
-    """Measure a map float[GRID, GRID], at least 0. A map of zeros points nowhere."""
+    """Measure a map float[GRID, GRID], at least 0. A map of zeros misses."""
     total = float(heat.sum())
     if total <= 0:
         return Agreement(0.0, 0.0, 0.0, float("nan"))
@@ -65,13 +65,13 @@ def agreement(heat: Heat, target: Target) -> Agreement:
 
 
 def random_agreement(heat: Heat, target: Target) -> Agreement:
-    """What to expect of the same map moved to any place, wrapped around the edges: the exact mean over all places."""
+    """The expectation for the same map at a random position, wrapped at the edges: the exact mean over all shifts."""
     if heat.sum() <= 0:
         return Agreement(0.0, 0.0, 0.0, float("nan"))
     inside, near = target.inside, target.near
     chosen = otsu_mask(heat)
     spectra = np.fft.rfft2(inside), np.fft.rfft2(chosen).conj()
-    shared = np.rint(np.fft.irfft2(spectra[0] * spectra[1], s=inside.shape))  # pixels in common at each place
+    shared = np.rint(np.fft.irfft2(spectra[0] * spectra[1], s=inside.shape))  # pixels in common for each shift
     iou = shared / (inside.sum() + chosen.sum() - shared)
     return Agreement(
         pointing=float(near.mean()),

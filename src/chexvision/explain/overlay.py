@@ -1,4 +1,4 @@
-"""Pictures for people: a heat map over a radiograph, and sheets of many of them."""
+"""Images of heat maps over radiographs, and sheets of many of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from chexvision.radiograph import Grey
 
 Heat = NDArray[np.float32]  # [H, W] in [0, 1]
 
-_PANEL = 640  # longest side of a picture in an overlay
+_PANEL = 640  # longest side of an image in an overlay
 _MARGIN, _HEADER, _FOOTER = 16, 46, 44
 _STRONGEST = 0.6  # opacity of the heat map where it is 1
 _GROUND, _INK, _FAINT = (17, 19, 23), (240, 242, 245), (160, 166, 175)
@@ -24,14 +24,14 @@ _BAR = 180
 
 
 def render_overlay(grey: Grey, heat: Heat, title: str, subtitle: str, note: str) -> Image.Image:
-    """The radiograph as it is and under its heat map, side by side at its own aspect, with a legend.
+    """The radiograph as it is and under its heat map, side by side in its own aspect ratio, with a legend.
 
     Args:
-        grey: uint8[H, W], the original picture.
-        heat: float[h, w] in [0, 1] over the whole picture.
+        grey: uint8[H, W], the original image.
+        heat: float[h, w] in [0, 1] over the complete image.
         title: what is explained, with its probability.
-        subtitle: which picture.
-        note: under the pictures, beside the colour bar.
+        subtitle: which image.
+        note: below the images, next to the color bar.
     """
     scale = _PANEL / max(grey.shape)
     height, width = (max(1, round(side * scale)) for side in grey.shape)
@@ -53,7 +53,7 @@ def render_overlay(grey: Grey, heat: Heat, title: str, subtitle: str, note: str)
 
 
 def render_tile(grey: Grey, heat: Heat, boxes: Sequence[Box], lines: Sequence[str], side: int = 224) -> Image.Image:
-    """A square picture under its heat map with outlined boxes and lines of text below."""
+    """A square image under its heat map with outlined boxes and lines of text below."""
     shown = _resized(grey, side, side)
     tile = Image.new("RGB", (side, side + 18 * len(lines) + 6), _GROUND)
     tile.paste(Image.fromarray(blend(shown, heat)), (0, 0))
@@ -88,22 +88,22 @@ def render_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], caption: str
 
 
 def blend(grey: Grey, heat: Heat) -> NDArray[np.uint8]:
-    """uint8[H, W, 3], RGB: the picture, more covered by colour where the heat map is higher."""
+    """uint8[H, W, 3], RGB: the image, more covered by color where the heat map is higher."""
     height, width = grey.shape
     enlarged = np.clip(cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR), 0, 1)
     opacity = (_STRONGEST * enlarged)[:, :, None]
-    colours = _colours(np.round(255 * enlarged).astype(np.uint8))
-    return np.round(grey[:, :, None] * (1 - opacity) + colours * opacity).astype(np.uint8)
+    colors = _colors(np.round(255 * enlarged).astype(np.uint8))
+    return np.round(grey[:, :, None] * (1 - opacity) + colors * opacity).astype(np.uint8)
 
 
-def write_png(path: Path, picture: Image.Image) -> None:
-    """Write a picture, whole or not at all."""
+def write_png(path: Path, image: Image.Image) -> None:
+    """Write an image atomically."""
     with atomic_path(path) as partial:
-        picture.save(partial, format="PNG")
+        image.save(partial, format="PNG")
 
 
-def _colours(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    # The scale's last tenth darkens again: the strongest place would look like a hole.
+def _colors(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    # The scale's last tenth darkens again: the maximum would look like a hole.
     bright = np.round(0.9 * levels.astype(np.float32)).astype(np.uint8)
     return np.asarray(cv2.cvtColor(cv2.applyColorMap(bright, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB), np.uint8)
 
@@ -114,13 +114,13 @@ def _resized(grey: Grey, width: int, height: int) -> Grey:
     return np.asarray(resized, np.uint8)
 
 
-def _draw_bar(picture: Image.Image, pen: ImageDraw.ImageDraw, middle: int) -> None:
-    right = picture.width - _MARGIN
+def _draw_bar(image: Image.Image, pen: ImageDraw.ImageDraw, middle: int) -> None:
+    right = image.width - _MARGIN
     font = ImageFont.load_default(14)
     pen.text((right, middle), "most", _FAINT, font, anchor="rm")
     right -= 42
     ramp = np.tile(np.linspace(0, 255, _BAR).astype(np.uint8), (12, 1))
-    picture.paste(Image.fromarray(_colours(ramp)), (right - _BAR, middle - 6))
+    image.paste(Image.fromarray(_colors(ramp)), (right - _BAR, middle - 6))
     pen.text((right - _BAR - 8, middle), "none", _FAINT, font, anchor="rm")
 
 

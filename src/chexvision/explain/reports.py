@@ -38,16 +38,16 @@ def run_audit(
     resamples: int,
     seed: int,
 ) -> Audit:
-    """Audit a model and write what was found into the folder `out`.
+    """Audit a model and write the results to the folder `out`.
 
     Args:
         model: a folder or a Hub repository.
-        folders: of radiographs; looked at without `data`.
+        folders: of radiographs; used without `data`.
         data: shards.
         split: of the shards, or "all".
         split_rule: how to divide them, as `SplitChoice.parse` takes it; None for the model's own split.
-        boxes: a box list; the one beside the shards if None.
-        box_side: of the square pictures whose pixels the boxes count; the synthetic shards' side or the release's if
+        boxes: a box list; the one next to the shards if None.
+        box_side: of the square images that the boxes are measured on; the synthetic shards' side or the release's if
             None.
         out: made if missing.
         resamples: of the bootstrap over patients.
@@ -55,15 +55,15 @@ def run_audit(
 
     Raises:
         UsageError: there is no box list, it does not fit, or none of the images has a box.
-        ChexError: the model or the shards cannot be had.
+        ChexError: the model or the shards cannot be loaded.
     """
     source = find_shards(data) if data is not None else None
-    beside = _boxes_beside(data, source, fetch=boxes is None) if source is not None else None
-    path = boxes or beside
+    own = _own_boxes(data, source, fetch=boxes is None) if source is not None else None
+    path = boxes or own
     if path is None or (not path.exists() and boxes is None):
-        raise UsageError("no boxes beside these images; name a list such as BBox_List_2017.csv with --boxes")
-    drawn_side = boxes_side(source) if source is not None and path == beside else None
-    read = read_boxes(path, box_side or drawn_side or RELEASE_SIDE)
+        raise UsageError("these images come without boxes; name a list such as BBox_List_2017.csv with --boxes")
+    own_side = boxes_side(source) if source is not None and path == own else None
+    read = read_boxes(path, box_side or own_side or RELEASE_SIDE)
     loaded = load_model(model)
     division = None
     if source is None:
@@ -91,8 +91,8 @@ def run_audit(
     return audit
 
 
-def _boxes_beside(data: Reference | None, source: ShardSource, *, fetch: bool) -> Path | None:
-    """Where the box list lies beside shards, if there is one; of a set on the Hub it is fetched here alone."""
+def _own_boxes(data: Reference | None, source: ShardSource, *, fetch: bool) -> Path | None:
+    """The path of the box list next to shards, if there is one; for shards on the Hub, it alone is downloaded."""
     if fetch and isinstance(data, RepoRef):
         return fetch_file(data, BOXES_NAME)
     return shard_folder(source) / BOXES_NAME

@@ -22,19 +22,19 @@ from chexvision.shards.schema import SPLITS, patient_of
 from chexvision.shards.split_rule import SplitChoice, SplitRecord
 
 
-def subjects_of_files(model: CheXVision, places: Sequence[Path], boxes: Boxes) -> list[Subject]:
+def subjects_of_files(model: CheXVision, folders: Sequence[Path], boxes: Boxes) -> list[Subject]:
     """The boxed images among the PNG and JPEG files below folders, in the order of their names.
 
     Raises:
-        UsageError: a place is not a folder, a boxed image cannot be read, or none is there.
+        UsageError: one is not a folder, a boxed image cannot be read, or none is there.
     """
-    for place in places:
-        if not place.is_dir():
-            raise UsageError(f"--images {place} is not a folder; unpack archives first")
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"--images {folder} is not a folder; unpack archives first")
     by_image = _by_image(boxes, model)
     files = {
         found.name: found.container / found.member
-        for found in find_images(list(places)).images
+        for found in find_images(list(folders)).images
         if found.container.is_dir()
     }
     chosen = sorted(files.keys() & by_image.keys())
@@ -60,7 +60,7 @@ def subjects_of_shards(
         model: what is to explain them.
         source: the shards.
         split: which images.
-        choice: how they are divided; looked at unless `split` is "all".
+        choice: how they are divided; not used if `split` is "all".
         boxes: of all images.
 
     Raises:
@@ -83,13 +83,13 @@ def subjects_of_shards(
 
 
 def boxes_side(source: ShardSource) -> int | None:
-    """The side of the pictures that the boxes beside synthetic shards are measured on; None for other shards."""
+    """The side of the images that the boxes next to synthetic shards are measured on; None for other shards."""
     manifest = read_manifest(shard_folder(source)) if source.synthetic else None
     return manifest.size if manifest else None
 
 
 def shard_folder(source: ShardSource) -> Path:
-    """The folder that holds the shards' manifest and what lies beside it."""
+    """The folder of the shards' manifest."""
     first = next(path for paths in source.shards.values() for path in paths)
     return first.parent.parent if first.parent.name == "data" else first.parent
 

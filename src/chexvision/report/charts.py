@@ -112,22 +112,22 @@ def _round_up(value: float) -> float:
     return next((step for step in steps if value <= step), 1.0)
 
 
-def curve_sheets(predictions: Predictions, rules: OperatingPoints, metrics: SplitMetrics) -> dict[str, str]:
+def curve_sheets(predictions: Predictions, points: OperatingPoints, metrics: SplitMetrics) -> dict[str, str]:
     """ROC, precision-recall and calibration curves of all outputs: SVG by file name.
 
     Args:
         predictions: raw.
-        rules: what calibrates them.
+        points: what calibrates them.
         metrics: of the same images.
     """
-    calibrated = predictions.with_probabilities(rules.calibrate(predictions.names, predictions.probabilities))
+    calibrated = predictions.with_probabilities(points.calibrate(predictions.names, predictions.probabilities))
     charts: dict[str, list[ET.Element]] = {"roc.svg": [], "precision-recall.svg": [], "calibration.svg": []}
     for i, name in enumerate(predictions.names):
         of = metrics.findings.get(name, metrics.binary)
         if of is None or not (of.positives and of.negatives):
             continue
         title, (scores, targets) = output_name(name), known(predictions, i)
-        final = known(calibrated, i)[0] if rules.calibration else None
+        final = known(calibrated, i)[0] if points.calibration else None
         charts["roc.svg"].append(roc_chart(title, scores, targets, of))
         charts["precision-recall.svg"].append(pr_chart(title, scores, targets, of))
         charts["calibration.svg"].append(calibration_chart(title, scores, final, targets))

@@ -257,7 +257,7 @@ def literature_table(
     own = (metrics.macro["auroc"], f"{metrics.images:,} images", _pixels(image_size))
     rows = [row(name, *own, "", "", "", emphasis=True)]
     for comparison in sorted(published, key=lambda comparison: not comparison.comparable):
-        of, why = comparison.published, f"{'yes' if comparison.comparable else 'no'}: {comparison.why}"
+        of, why = comparison.published, f"{'yes' if comparison.comparable else 'no'}, {comparison.why}"
         rows.append(row(of.who, of.auroc, of.split, _pixels(of.size), of.how, why, of.reference))
     return Table("Macro AUROC and published results", columns, tuple(rows))
 

@@ -52,9 +52,9 @@ def drawing(width: float, height: float, parts: Iterable[ET.Element], label: str
     return made
 
 
-def svg_text(drawn: ET.Element) -> str:
+def svg_text(root: ET.Element) -> str:
     """The text of an SVG file, or of inline SVG in HTML."""
-    return ET.tostring(drawn, encoding="unicode")
+    return ET.tostring(root, encoding="unicode")
 
 
 def line(x1: float, y1: float, x2: float, y2: float, color: str = GRID, dashed: bool = False) -> ET.Element:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from markupsafe import Markup
     from rich.console import Console
 
+_LONGEST_HEAD = 24  # characters; a column with a longer head, such as a file name, gives way on a console
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -94,7 +96,8 @@ def print_table(console: Console, table: Table) -> None:
     grid = RichTable(title=table.title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
     for i, column in shown:
         head = column.head if column.short is None else column.short
-        grid.add_column(head, justify="right" if i else "left", no_wrap=bool(i), overflow="fold")
+        wraps = not i or len(head) > _LONGEST_HEAD
+        grid.add_column(head, justify="right" if i else "left", no_wrap=not wraps, overflow="fold")
     for one in table.rows:
         cells = [one.cells[i].text(interval=column.intervals and column.console == "same") for i, column in shown]
         grid.add_row(*cells, style="bold" if one.emphasis else None)

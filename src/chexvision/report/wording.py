@@ -57,34 +57,29 @@ def no_mean(macro: MacroMetrics) -> str | None:
     return None if macro.findings else "no finding has enough cases"
 
 
-def left_out(macro: MacroMetrics) -> str:
-    """Which findings a mean does not run over, and why."""
-    return (
-        f"left out of the mean, too few cases (fewer than {MIN_CASES} patients with or without it): "
-        f"{', '.join(macro.left_out)}"
-    )
-
-
 def about_means(macro: MacroMetrics) -> list[str]:
-    """What a reader must know of the means: findings that they do not run over."""
-    said = [left_out(macro)] if macro.left_out else []
+    """The findings that the means do not run over, and why."""
+    notes = []
+    if macro.left_out:
+        few = f"too few cases (fewer than {MIN_CASES} patients with or without it)"
+        notes.append(f"left out of the mean, {few}: {', '.join(macro.left_out)}")
     if macro.fewer:
         counts = ", ".join(
             f"{METRICS[name].title if name in METRICS else name} {n}" for name, n in macro.fewer.items()
         )
-        said.append(f"means over the findings that have the figure: {counts} of {macro.findings}")
-    return said
+        notes.append(f"means over the findings that have the metric: {counts} of {macro.findings}")
+    return notes
 
 
 def gap_text(gap: Gap) -> str:
-    """The gap between two groups, and what its interval and p-value are."""
+    """The gap between two groups with its interval and p-value."""
     return f"{gap.best} minus {gap.worst}: {number(gap.difference, signed=True)}, p = {p_text(gap.p_value)}" + (
         f", both adjusted for the {gap.pairs} pairs of groups" if gap.pairs > 1 else ""
     )
 
 
 def prior_shift_text(shift: PriorShift) -> str:
-    """How prevalences differ from where probabilities were calibrated, and what correcting for it changes."""
+    """How prevalences differ from those of the calibration, and what a correction for it changes."""
     ratios = sorted(of.ratio for name, of in shift.outputs.items() if name != ABNORMAL)
     return (
         f"prevalence here is {ratios[0]:.2f} to {ratios[-1]:.2f} times that on {shift.calibrated_on}, where "
