@@ -7,8 +7,9 @@ DOCS_READY := $(VENV)/.docs-ready
 COMMA := ,
 # The images of Kaggle's sessions, the current and the next one. Each has a virtual environment and a constraints file.
 IMAGES := kaggle kaggle-next
-KERNEL_TESTS := tests/data tests/evaluation tests/hub tests/kernels tests/models tests/runs tests/training \
-	tests/dispatch/test_entry.py tests/dispatch/test_mounts.py tests/dispatch/test_token.py tests/shards/test_resume.py
+KERNEL_TESTS := tests/artifact tests/data tests/evaluation tests/hub tests/inference tests/kernels tests/metrics \
+	tests/models tests/runs tests/training tests/dispatch/test_entry.py tests/dispatch/test_mounts.py \
+	tests/shards/test_resume.py
 
 .PHONY: help install demo test test-kaggle $(IMAGES:%=test-%-image) lint format docs clean
 
