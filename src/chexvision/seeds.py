@@ -6,7 +6,7 @@ _MASK = (1 << 64) - 1
 
 
 def mix_seed(*numbers: int) -> int:
-    """Mix several numbers into one 63-bit seed; neighbouring numbers give unrelated seeds.
+    """Mix several numbers into one 63-bit seed; neighboring numbers give unrelated seeds.
 
     Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014 (splitmix64).
     """

@@ -14,6 +14,7 @@ from huggingface_hub import HfApi
 
 from chexvision.artifact.store import FolderStore, HubStore
 from chexvision.errors import ChexError, PublishError
+from chexvision.files.atomic_folder import locked
 from tests.fakes.faults import Fault
 from tests.fakes.fixtures import FAULTS, HUB_TOKEN, hub_here
 from tests.fakes.hub import FakeHub
@@ -330,6 +331,16 @@ def test_an_interrupted_folder_publication_is_completed_by_the_next(
     store.publish(model, RUN)
     assert contents(tmp_path / "store") == contents(model) == contents(store.fetch(None, tmp_path / "after"))
     assert not list((tmp_path / "store").rglob("*.partial"))
+
+
+def test_a_revision_that_another_process_makes_is_a_failed_publication(model: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    (store / ".revisions").mkdir(parents=True)
+    with (
+        locked(store / ".revisions" / f".{RUN}.lock"),
+        pytest.raises(PublishError, match=f"by another command.*chexvision runs collect {RUN}"),
+    ):
+        FolderStore(store).publish(model, RUN)
 
 
 def test_processes_that_publish_to_a_folder_at_once_all_land(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from chexvision.errors import ChexError
 from chexvision.evaluation.external import for_other_labels, measure_other, own_labels
 from chexvision.evaluation.other_labels import OtherLabels
 from chexvision.evaluation.protocol import System, evaluate_systems, evaluate_trained
+from chexvision.labels import NIH
 from chexvision.metrics.estimate import Estimate
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.subgroups import Groups, group_images
@@ -22,6 +23,7 @@ from tests.evaluation.conftest import METHOD, made_up
 OLD = Path(__file__).with_name("old_metrics")
 NAMES = ("Mass", "Nodule", "Hernia", "Abnormal")
 CONDITIONS = Conditions(dataset="d", synthetic=False, split="test")
+NO_SYSTEM = '{"format": 2, "dataset": "d", "synthetic": false, "split": "test", "systems": []}'
 
 
 @pytest.fixture
@@ -106,6 +108,30 @@ def test_a_score_is_read() -> None:
     assert old.metrics.findings["Mass"]["f1"].interval is not None
 
 
+def test_an_old_file_without_intervals_is_read(tmp_path: Path) -> None:
+    def bare(of: Any) -> Any:
+        if isinstance(of, dict):
+            return {key: bare(value) for key, value in of.items() if not key.endswith("_ci")}
+        return [bare(one) for one in of] if isinstance(of, list) else of
+
+    old = json.loads((OLD / "training.json").read_text())
+    content = {key: bare(value) if key == "splits" else value for key, value in old.items()}
+    (tmp_path / "metrics.json").write_text(json.dumps(content))
+    found, full = (read_metrics(path).metrics for path in (tmp_path / "metrics.json", OLD / "training.json"))
+    for of, before in ((found.macro, full.macro), (found.findings["Mass"], full.findings["Mass"])):
+        assert {name: one.value for name, one in of.estimates.items()} == {
+            name: one.value for name, one in before.estimates.items()
+        }
+        assert {one.interval for one in of.estimates.values()} == {None}
+
+
+def test_validation_is_not_compared_with_results_on_test_images(validation: Predictions) -> None:
+    names = (*NIH.findings[:3], "Abnormal")
+    of = Predictions(names, validation.filenames, validation.patients, validation.probabilities, validation.targets)
+    found, _ = evaluate_trained("model", {"validation": of}, None, CONDITIONS, METHOD)
+    assert (found.split, found.published) == ("validation", ())
+
+
 def test_what_is_written_is_read_back(validation: Predictions, test: Predictions, tmp_path: Path) -> None:
     new, _ = evaluate_systems([System("a", test, validation)], CONDITIONS, None, METHOD)
     (tmp_path / "metrics.json").write_text(new.model_dump_json())
@@ -114,7 +140,7 @@ def test_what_is_written_is_read_back(validation: Predictions, test: Predictions
 
 
 @pytest.mark.parametrize(
-    "content", ['{"format": 3, "dataset": "d"}', "[]", "null", "{", '{"splits": 1}', "{}", "[" * 10**5]
+    "content", ['{"format": 3, "dataset": "d"}', "[]", "null", "{", '{"splits": 1}', "{}", "[" * 10**5, NO_SYSTEM]
 )
 def test_what_is_something_else_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "metrics.json").write_text(content)

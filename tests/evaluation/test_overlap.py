@@ -254,6 +254,22 @@ EVALUATION = json.dumps(json.loads((_OLD / "evaluation.json").read_text()) | {"o
 TRAINING = (_OLD / "training.json").read_text()
 
 
+@pytest.mark.parametrize("metrics", ['{"format": 3, "split": "test", "overlaps": []}', "[not JSON"])
+def test_a_comparison_notes_metrics_that_it_cannot_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], metrics: str
+) -> None:
+    (tmp_path / "metrics.json").write_text(metrics)
+    write_predictions(tmp_path / "predictions.parquet", made_up(60, 40, names=("Egret", "Heron", "Abnormal")))
+    with pytest.raises(SystemExit):
+        main(["compare", *[str(tmp_path)] * 2, "--resamples", "100", "--out", str(tmp_path / "compared.json")])
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("metrics.json cannot be read (") == 1
+    assert said.count("): whether its models were trained on these images is unknown") == 1
+    assert "published results" not in said  # there are none for these labels
+    compared = json.loads((tmp_path / "compared.json").read_text())
+    assert (compared["format"], compared["inputs"][0]["overlaps"]) == (2, [])
+
+
 @pytest.mark.parametrize(
     ("metrics", "given", "notes"),
     [

@@ -8,7 +8,7 @@ import pytest
 
 from chexvision.errors import UsageError
 from chexvision.explain.chest import chest_region
-from chexvision.explain.measures import GRID, Target, agreement, centre_map, otsu_mask, random_agreement
+from chexvision.explain.measures import GRID, BoxMasks, agreement, center_map, otsu_mask, random_agreement
 from chexvision.explain.overlay import Heat
 from chexvision.nih.boxes import Box, box_mask, read_boxes
 
@@ -23,25 +23,25 @@ def _spot(row: int, column: int, size: int = 8) -> Heat:
 
 
 def test_a_map_equal_to_the_box_agrees_fully() -> None:
-    measured = agreement(box_mask(QUARTER, GRID).astype(np.float32), Target.of(QUARTER))
+    measured = agreement(box_mask(QUARTER, GRID).astype(np.float32), BoxMasks.of(QUARTER))
     assert (measured.pointing, measured.iou, measured.energy) == (1, 1, 1)
 
 
 def test_a_map_next_to_the_box_has_no_overlap_but_may_point_within_the_tolerance() -> None:
     for distance, hit in ((14, 1), (17, 0)):
-        measured = agreement(_spot(10, GRID // 2 + distance), Target.of(QUARTER))
+        measured = agreement(_spot(10, GRID // 2 + distance), BoxMasks.of(QUARTER))
         assert (measured.pointing, measured.iou, measured.energy) == (hit, 0, 0)
 
 
 def test_an_empty_map_misses_and_has_no_share_outside() -> None:
-    measured = agreement(np.zeros((GRID, GRID), np.float32), Target.of(QUARTER))
+    measured = agreement(np.zeros((GRID, GRID), np.float32), BoxMasks.of(QUARTER))
     assert (measured.pointing, measured.iou, measured.energy) == (0, 0, 0)
     assert np.isnan(measured.outside)
 
 
 def test_a_corner_marker_lies_outside_the_chest_and_a_lung_inside() -> None:
-    assert agreement(_spot(4, GRID - 14), Target.of(QUARTER)).outside == 1
-    assert agreement(_spot(100, 70), Target.of(QUARTER)).outside == 0
+    assert agreement(_spot(4, GRID - 14), BoxMasks.of(QUARTER)).outside == 1
+    assert agreement(_spot(100, 70), BoxMasks.of(QUARTER)).outside == 0
 
 
 def test_the_chest_region_contains_the_boxes_of_the_release(real_data: Path) -> None:
@@ -56,7 +56,7 @@ def test_the_chest_region_contains_the_boxes_of_the_release(real_data: Path) -> 
 @pytest.mark.parametrize("box", [Box(0.1, 0.2, 0.5, 0.5), Box(0.6, 0.7, 0.65, 0.8)])
 def test_the_random_baseline_is_the_mean_over_all_shifts(box: Box) -> None:
     """Counted shift by shift, on every 8th row and column."""
-    target = Target.of((box,))
+    target = BoxMasks.of((box,))
     heat = _spot(50, 60, 20)
     heat[57, 71] = 1.2
     expected = random_agreement(heat, target)
@@ -68,9 +68,9 @@ def test_the_random_baseline_is_the_mean_over_all_shifts(box: Box) -> None:
 
 
 def test_the_centre_baseline_points_to_the_centre() -> None:
-    heat = centre_map()
-    assert agreement(heat, Target.of((Box(0.45, 0.45, 0.55, 0.55),))).pointing == 1
-    assert agreement(heat, Target.of((Box(0.0, 0.0, 0.3, 0.3),))).pointing == 0
+    heat = center_map()
+    assert agreement(heat, BoxMasks.of((Box(0.45, 0.45, 0.55, 0.55),))).pointing == 1
+    assert agreement(heat, BoxMasks.of((Box(0.0, 0.0, 0.3, 0.3),))).pointing == 0
     assert 0.1 < otsu_mask(heat).mean() < 0.5
 
 

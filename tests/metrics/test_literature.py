@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chexvision.labels import NIH
-from chexvision.metrics.literature import compare_with_literature, literature_table
+from chexvision.metrics.literature import compare_with_literature, published_results
 from chexvision.metrics.measure import measure
 from chexvision.metrics.predictions import images_sha256
 from chexvision.metrics.records import SplitMetrics
@@ -17,7 +17,7 @@ from tests.evaluation.conftest import made_up
 
 
 def _metrics_of(split: str) -> SplitMetrics:
-    known = literature_table().splits[split]
+    known = published_results().splits[split]
     return measure(made_up()).model_copy(update=known.model_dump())
 
 
@@ -35,7 +35,7 @@ def test_only_the_same_images_make_published_figures_comparable(split: str) -> N
 
 
 def test_every_published_result_has_a_reference_and_agrees_with_its_findings() -> None:
-    table = literature_table()
+    table = published_results()
     assert len({of.who for of in table.results}) == len(table.results)
     for of in table.results:
         assert of.reference.startswith("https://")
@@ -53,5 +53,5 @@ def test_digests_are_those_of_the_releases_own_images(split: str, name: str, rea
         patients = {row[0] for row in csv.reader(handle) if row[1] == "test"}
     with gzip.open(real_data / "Data_Entry_2017_v2020.csv.gz", "rt") as handle:
         images = [row["Image Index"] for row in csv.DictReader(handle) if row["Patient ID"] in patients]
-    known = literature_table().splits[split]
+    known = published_results().splits[split]
     assert (len(images), images_sha256(images)) == (known.images, known.images_sha256)

@@ -135,6 +135,15 @@ def test_a_config_of_format_1_is_of_the_findings_that_it_names(tmp_path: Path) -
         assert torch.equal(model(images)["multilabel_logits"], loaded(images)["multilabel_logits"])
 
 
+def test_a_config_of_format_1_may_name_a_finding_as_the_normal_label(tmp_path: Path) -> None:
+    CheXVision(backbone="se_resnet34", hidden_features=0).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["label_space"]
+    names = [*NIH.findings[:13], "No Finding"]
+    (tmp_path / "config.json").write_text(json.dumps(config | {"format": 1, "findings": names}))
+    assert CheXVision.from_pretrained(tmp_path).findings == tuple(names)
+
+
 def test_images_are_normalized_by_the_models_own_mean_and_deviation() -> None:
     model = CheXVision(backbone="se_resnet34", preprocessing=Preprocessing(mean=0.25, std=0.5))
     images = torch.tensor([[[0, 255]]], dtype=torch.uint8)

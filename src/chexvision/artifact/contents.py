@@ -50,7 +50,7 @@ class RunInfo(Record):
         versions: of the packages a result depends on.
         started_at: ISO 8601 in UTC.
         finished_at: ISO 8601 in UTC.
-        train_seconds: spent in optimisation steps, over all sessions.
+        train_seconds: spent in optimization steps, over all sessions.
     """
 
     provenance: Provenance

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from chexvision.errors import ChexError
 from chexvision.files.json_files import first_problem, read_file
@@ -153,7 +153,7 @@ class Evaluation(Conditions):
         notes: what a reader must know.
     """
 
-    systems: tuple[SystemResult, ...]
+    systems: Annotated[tuple[SystemResult, ...], Field(min_length=1)]
     validation: SplitMetrics | None = None
     comparisons: tuple[Comparison, ...] = ()
     subgroups: tuple[Attribute, ...] = ()
@@ -218,7 +218,12 @@ def _with_estimates(old: Any) -> Any:
     if not isinstance(old, dict):
         return old
     new = {key: _with_estimates(value) for key, value in old.items() if not key.endswith("_ci")}
-    estimates = {key: {"value": new[key], "interval": old[f"{key}_ci"]} for key in new if f"{key}_ci" in old}
+    measured = METRICS.keys() if old.keys() & {"decision", "left_out", "true_positives"} else set[str]()
+    estimates = {
+        key: {"value": new[key], "interval": old.get(f"{key}_ci")}
+        for key in new
+        if f"{key}_ci" in old or key in measured
+    }
     if "decision" not in new and "left_out" not in new:
         return new | estimates
     if "decision" in new:

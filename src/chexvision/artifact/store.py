@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from chexvision.artifact.contents import REQUIRED
 from chexvision.errors import ChexError, PublishError
 from chexvision.files.atomic import write_text_atomic
-from chexvision.files.atomic_folder import atomic_folder
+from chexvision.files.atomic_folder import atomic_folder, locked
 from chexvision.hub.hub_errors import call_hub, hub_error
 from chexvision.hub.reference import Reference, RepoRef
 from chexvision.hub.repository import create_repository
@@ -186,18 +186,16 @@ class FolderStore:
         self.folder = folder
 
     def publish(self, folder: Path, tag: str) -> Publication:
-        from filelock import FileLock
-
         try:
             (self.folder / _REVISIONS).mkdir(parents=True, exist_ok=True)
-            with FileLock(self.folder / _REVISIONS / _LOCK):
+            with locked(self.folder / _REVISIONS / _LOCK):
                 published = self._published()
                 if tag not in published:
                     self._add(folder, tag)
                     published.append(tag)
                     write_text_atomic(self.folder / _REVISIONS / _PUBLISHED, "\n".join([*published, ""]))
                 self._show(published)
-        except OSError as error:
+        except (OSError, ChexError) as error:
             raise PublishError(
                 f"could not publish to {self.folder}: {reason(error)}; the artifact is complete in {folder}: fix "
                 f"that, then publish it with: chexvision runs collect {tag}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -151,20 +152,22 @@ def compare(
     entries = read_metadata(labels) if labels else None
     names = short_names([str(path) for path in results])
     predictions = [_predictions(path, entries) for path in results]
-    inputs = [_input(path) for path in results]
+    inputs, notes = zip(*map(_input, results), strict=True)
     method = IntervalMethod(resamples=resamples, seed=seed)
     console = LiteralConsole()
     comparisons = []
     for name, other in zip(names[1:], predictions[1:], strict=True):
         comparisons.append(run(predictions[0], other, method, (names[0], name)))
         print_table(console, comparison_table(comparisons[-1]))
-    for note in _notes(results, inputs):
+    for note in dict.fromkeys(chain(*notes)):
         console.print(f"note: {note}")
     for name, of in zip(names, predictions, strict=True):
         metrics = measure(of)
-        print_table(console, literature_table(compare_with_literature(metrics), metrics, name))
+        published = compare_with_literature(metrics)
+        if published:
+            print_table(console, literature_table(published, metrics, name))
     if out is not None:
-        made = Comparisons(inputs=tuple(inputs), comparisons=tuple(comparisons))
+        made = Comparisons(inputs=inputs, comparisons=tuple(comparisons))
         write_text_atomic(out, made.model_dump_json(indent=1) + "\n")
 
 
@@ -231,32 +234,22 @@ def _predictions(path: Path, entries: dict[str, Entry] | None) -> Predictions:
     return read_submission(path, entries).predictions
 
 
-def _input(path: Path) -> CompareInput:
-    """What an evaluation records of the images that are compared; nothing where `path` is something else."""
+def _input(path: Path) -> tuple[CompareInput, list[str]]:
+    """What an evaluation records of the images that are compared, and notes on its models' training on them."""
     from chexvision.artifact.contents import METRICS
     from chexvision.artifact.metrics_file import read_metrics
     from chexvision.evaluation.outcome import CompareInput
+    from chexvision.evaluation.overlap import notes_of
 
     # Only `evaluate` writes these two next to each other; a metrics.json next to another file is of something else.
     folder = path if path.is_dir() else path.parent if path.name == "predictions.parquet" else None
     if folder is None or not (folder / METRICS).is_file():
-        return CompareInput()
+        return CompareInput(), []
     try:
         found = read_metrics(folder / METRICS)
-    except ChexError:
-        return CompareInput()  # of something else: unrelated to these predictions
-    return CompareInput(split=found.split, division=found.division, overlaps=found.overlaps)
-
-
-def _notes(results: list[Path], inputs: list[CompareInput]) -> list[str]:
-    """Notes of the evaluations on their models' training on the images that are compared, each once."""
-    from chexvision.evaluation.overlap import notes_of
-
-    notes = [
-        note
-        for path, found in zip(results, inputs, strict=True)
-        for of in found.overlaps
-        if of.split == found.split
-        for note in notes_of(of, f"of {path}")
-    ]
-    return list(dict.fromkeys(notes))
+    except ChexError as error:
+        why = str(error).removeprefix(f"{folder / METRICS} ")
+        unknown = "whether its models were trained on these images is unknown"
+        return CompareInput(), [f"{folder / METRICS} cannot be read ({why}): {unknown}"]
+    notes = [note for of in found.overlaps if of.split == found.split for note in notes_of(of, f"of {path}")]
+    return CompareInput(split=found.split, division=found.division, overlaps=found.overlaps), notes

@@ -13,7 +13,7 @@ from chexvision.cli.names import Model, Preset
 if TYPE_CHECKING:
     from chexvision.config import DataConfig
     from chexvision.hub.reference import Reference
-    from chexvision.training.run import Outcome
+    from chexvision.training.run import TrainingOutcome
 
 
 def train(
@@ -99,8 +99,8 @@ def train(
     _print(outcome)
 
 
-def _print(outcome: Outcome) -> None:
-    """Print the figures of a finished run, and where its artifact is."""
+def _print(outcome: TrainingOutcome) -> None:
+    """Print the metrics of a finished run, and where its artifact is."""
     if outcome.artifact is not None and outcome.metrics is not None:
         for name, split in outcome.metrics.splits.items():
             auroc = "–" if split.macro_auroc is None else f"{split.macro_auroc:.4f}"

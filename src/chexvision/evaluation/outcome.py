@@ -62,13 +62,15 @@ class CompareInput(Record):
 
 
 class Comparisons(Record):
-    """The JSON of ``compare --out``.
+    """The JSON of ``compare --out``. Format 1 had no such key.
 
     Args:
+        format: of the file.
         inputs: what was compared, in the order of the command.
         comparisons: each further one with the first.
     """
 
+    format: Literal[2] = 2
     inputs: tuple[CompareInput, ...]
     comparisons: tuple[Comparison, ...]
 

@@ -130,7 +130,7 @@ def evaluate_trained(
     if test is None:
         conditions = conditions.model_copy(update={"split": "validation"})
         evaluation, _ = evaluate_systems([System(name, validation)], conditions, None, method)
-        evaluation = evaluation.model_copy(update={"validation": evaluation.metrics})
+        evaluation = evaluation.model_copy(update={"validation": evaluation.metrics, "published": ()})
         points = choose_operating_points(validation, conditions.dataset, "validation", DEFAULT_RULE, DEFAULT_METHOD)
         return evaluation, points
     conditions = conditions.model_copy(update={"split": "test"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,10 +15,10 @@ from chexvision.explain.measures import (
     GRID,
     MEASURES,
     TOLERANCE,
-    Agreement,
-    Target,
+    BoxMasks,
+    MapAgreement,
     agreement,
-    centre_map,
+    center_map,
     random_agreement,
 )
 from chexvision.explain.overlay import Heat
@@ -33,7 +34,7 @@ from chexvision.shards.split_rule import SplitRecord
 _BATCH = 8
 
 
-class Figure(Estimate):
+class MapEstimate(Estimate):
     """A mean over cases, and that of an uninformative map; null where no case defines it.
 
     Args:
@@ -49,15 +50,15 @@ class Figure(Estimate):
 
 
 class FindingAudit(Record):
-    """Of one finding, or of all. See `chexvision.explain.measures.Agreement` for the four figures."""
+    """Of one finding, or of all. See `chexvision.explain.measures.MapAgreement` for the four measures."""
 
     cases: int
     patients: int
     empty: int  # maps of zeros: nothing raises the logit
-    pointing: Figure
-    iou: Figure
-    energy: Figure
-    outside: Figure
+    pointing: MapEstimate
+    iou: MapEstimate
+    energy: MapEstimate
+    outside: MapEstimate
 
 
 class CaseRecord(Record):
@@ -72,8 +73,8 @@ class CaseRecord(Record):
     outside: float | None
 
 
-class Conditions(Record):
-    """Under which the figures were taken.
+class AuditConditions(Record):
+    """Under which the maps were measured.
 
     Args:
         images: folders, or the shards and which split of them.
@@ -94,10 +95,10 @@ class Conditions(Record):
 
 
 class Audit(Record):
-    """``audit.json``. In format 1, which had no such key, `interval` of a `Figure` was named ``ci``."""
+    """``audit.json``. In format 1, which had no such key, `interval` of a `MapEstimate` was named ``ci``."""
 
-    format: int = 2
-    conditions: Conditions
+    format: Literal[2] = 2
+    conditions: AuditConditions
     overall: FindingAudit
     findings: dict[str, FindingAudit]
     cases: tuple[CaseRecord, ...]
@@ -128,9 +129,9 @@ class Case:
     finding: str
     probability: float  # raw
     heat: Heat  # float[GRID, GRID]
-    measured: Agreement
-    random: Agreement
-    centre: Agreement
+    measured: MapAgreement
+    random: MapAgreement
+    center: MapAgreement
 
 
 def explain_subjects(
@@ -144,7 +145,7 @@ def explain_subjects(
         advance: called with the number of further images that are done.
     """
     device = next(model.parameters()).device
-    centre = centre_map()
+    center = center_map()
     cases: list[Case] = []
     method = ""
     for first in range(0, len(subjects), _BATCH):
@@ -160,7 +161,7 @@ def explain_subjects(
         chances = maps.probabilities.gather(1, maps.outputs).tolist()
         for i, subject in enumerate(batch):
             for j, (finding, boxes) in enumerate(subject.boxes.items()):
-                heat, target = heats[i, j], Target.of(boxes)
+                heat, target = heats[i, j], BoxMasks.of(boxes)
                 cases.append(
                     Case(
                         subject,
@@ -169,15 +170,15 @@ def explain_subjects(
                         heat,
                         agreement(heat, target),
                         random_agreement(heat, target),
-                        agreement(centre, target),
+                        agreement(center, target),
                     )
                 )
         advance(len(batch))
     return cases, method
 
 
-def summarise(cases: Sequence[Case], conditions: Conditions, findings: Sequence[str]) -> Audit:
-    """All figures of the cases; findings without a case are left out."""
+def summarize(cases: Sequence[Case], conditions: AuditConditions, findings: Sequence[str]) -> Audit:
+    """All measurements of the cases; findings without a case are left out."""
     by_finding = {name: [case for case in cases if case.finding == name] for name in findings}
     return Audit(
         conditions=conditions,
@@ -191,29 +192,29 @@ def _audit(cases: Sequence[Case], method: IntervalMethod) -> FindingAudit:
     patients = np.array([case.subject.patient for case in cases], np.int64)
     index, count = patient_index(patients)
     resampled_counts = resample_patients(count, method).astype(np.float64)
-    figures = {}
+    estimates = {}
     for name in MEASURES:
-        values, random, centre = (
+        values, random, center = (
             np.array([getattr(of, name) for of in group], np.float64)
-            for group in zip(*((case.measured, case.random, case.centre) for case in cases), strict=True)
+            for group in zip(*((case.measured, case.random, case.center) for case in cases), strict=True)
         )
-        figures[name] = _figure(values, random, centre, index, resampled_counts, method.level)
+        estimates[name] = _estimate(values, random, center, index, resampled_counts, method.level)
     empty = sum(bool(np.isnan(case.measured.outside)) for case in cases)
-    return FindingAudit(cases=len(cases), patients=count, empty=empty, **figures)
+    return FindingAudit(cases=len(cases), patients=count, empty=empty, **estimates)
 
 
-def _figure(
-    values: Floats, random: Floats, centre: Floats, index: NDArray[np.int64], resampled_counts: Floats, level: float
-) -> Figure:
+def _estimate(
+    values: Floats, random: Floats, center: Floats, index: NDArray[np.int64], resampled_counts: Floats, level: float
+) -> MapEstimate:
     """The mean of float[N] values with its interval; `index` is the row of each in `resampled_counts`."""
     known = ~np.isnan(values)
     if not known.any():
-        return Figure()
+        return MapEstimate()
     sums = np.bincount(index[known], values[known], len(resampled_counts)) @ resampled_counts
     with np.errstate(divide="ignore", invalid="ignore"):
         resampled = sums / (np.bincount(index[known], minlength=len(resampled_counts)) @ resampled_counts)
-    value, by_chance, central = (float(of[known].mean()) for of in (values, random, centre))
-    return Figure(
+    value, by_chance, central = (float(of[known].mean()) for of in (values, random, center))
+    return MapEstimate(
         value=value,
         interval=interval(resampled, level),
         random=by_chance,

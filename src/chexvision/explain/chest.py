@@ -11,13 +11,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-CENTRE = (0.5, 0.48)  # shares of the image: x, y
-REACH = 0.42  # from the centre to each side
+CENTER = (0.5, 0.48)  # shares of the image: x, y
+REACH = 0.42  # from the center to each side
 _ROUNDING = 4  # exponent of the superellipse
 
 
 def chest_region(side: int) -> NDArray[np.bool_]:
-    """bool[side, side]: the pixels whose centre lies in the region."""
-    centres = (np.arange(side) + 0.5) / side
-    x, y = np.meshgrid(centres - CENTRE[0], centres - CENTRE[1])
+    """bool[side, side]: the pixels whose center lies in the region."""
+    centers = (np.arange(side) + 0.5) / side
+    x, y = np.meshgrid(centers - CENTER[0], centers - CENTER[1])
     return np.asarray((x / REACH) ** _ROUNDING + (y / REACH) ** _ROUNDING <= 1, np.bool_)

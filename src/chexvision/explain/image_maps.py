@@ -81,7 +81,7 @@ def explain_files(
     Args:
         model: what to explain, on a GPU where there is one.
         paths: PNG or JPEG radiographs of any size.
-        out: folder; made if missing, files of the same names in it are replaced.
+        out: folder; created if missing, files of the same names in it are replaced.
         findings: what to explain; the `top` most probable findings of each image where empty.
         top: how many, from 1.
         points: of `chexvision.artifact.load.load_operating_points`; its calibration is applied to the probabilities.

@@ -15,12 +15,12 @@ from chexvision.nih.boxes import Box, box_mask
 GRID = 224  # maps are measured on a grid of this side
 TOLERANCE = 15  # pixels of the grid that the maximum may lie outside a box: Zhang et al., IJCV 2018
 MEASURES = ("pointing", "iou", "energy", "outside")
-_CENTRE_SIGMA = 0.25  # of the side
+_CENTER_SIGMA = 0.25  # of the side
 _OUTSIDE = ~chest_region(GRID)
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class MapAgreement:
     """A map's agreement with the boxes, all in [0, 1].
 
     Args:
@@ -37,26 +37,26 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class BoxMasks:
     """The boxes of one finding as bool[GRID, GRID]: within them, and within `TOLERANCE` of them."""
 
     inside: NDArray[np.bool_]
     near: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, boxes: tuple[Box, ...]) -> Target:
+    def of(cls, boxes: tuple[Box, ...]) -> BoxMasks:
         """The masks of some boxes."""
         return cls(box_mask(boxes, GRID), box_mask(boxes, GRID, TOLERANCE / GRID))
 
 
-def agreement(heat: Heat, target: Target) -> Agreement:
+def agreement(heat: Heat, target: BoxMasks) -> MapAgreement:
     """Measure a map float[GRID, GRID], at least 0. A map of zeros misses."""
     total = float(heat.sum())
     if total <= 0:
-        return Agreement(0.0, 0.0, 0.0, float("nan"))
+        return MapAgreement(0.0, 0.0, 0.0, float("nan"))
     inside, near = target.inside, target.near
     chosen = otsu_mask(heat)
-    return Agreement(
+    return MapAgreement(
         pointing=float(near.flat[int(heat.argmax())]),
         iou=float((chosen & inside).sum() / (chosen | inside).sum()),
         energy=float(heat[inside].sum() / total),
@@ -64,16 +64,16 @@ def agreement(heat: Heat, target: Target) -> Agreement:
     )
 
 
-def random_agreement(heat: Heat, target: Target) -> Agreement:
+def random_agreement(heat: Heat, target: BoxMasks) -> MapAgreement:
     """The expectation for the same map at a random position, wrapped at the edges: the exact mean over all shifts."""
     if heat.sum() <= 0:
-        return Agreement(0.0, 0.0, 0.0, float("nan"))
+        return MapAgreement(0.0, 0.0, 0.0, float("nan"))
     inside, near = target.inside, target.near
     chosen = otsu_mask(heat)
     spectra = np.fft.rfft2(inside), np.fft.rfft2(chosen).conj()
     shared = np.rint(np.fft.irfft2(spectra[0] * spectra[1], s=inside.shape))  # pixels in common for each shift
     iou = shared / (inside.sum() + chosen.sum() - shared)
-    return Agreement(
+    return MapAgreement(
         pointing=float(near.mean()),
         iou=float(iou.mean()),
         energy=float(inside.mean()),
@@ -81,10 +81,10 @@ def random_agreement(heat: Heat, target: Target) -> Agreement:
     )
 
 
-def centre_map() -> Heat:
-    """A map that always points to the centre: a Gaussian of a quarter of the side."""
-    centres = (np.arange(GRID) + 0.5) / GRID - 0.5
-    row = np.exp(-0.5 * (centres / _CENTRE_SIGMA) ** 2)
+def center_map() -> Heat:
+    """A map that always points to the center: a Gaussian of a quarter of the side."""
+    centers = (np.arange(GRID) + 0.5) / GRID - 0.5
+    row = np.exp(-0.5 * (centers / _CENTER_SIGMA) ** 2)
     return np.outer(row, row).astype(np.float32)
 
 

@@ -10,7 +10,7 @@ from chexvision.artifact.load import load_model
 from chexvision.artifact.recorded_split import split_for
 from chexvision.data.source import ShardSource, find_shards
 from chexvision.errors import UsageError
-from chexvision.explain.audit import Audit, Conditions, explain_subjects, summarise
+from chexvision.explain.audit import Audit, AuditConditions, explain_subjects, summarize
 from chexvision.explain.sheet import write_sheet
 from chexvision.explain.subjects import boxes_side, shard_folder, subjects_of_files, subjects_of_shards
 from chexvision.files.atomic import sha256_of, write_text_atomic
@@ -49,7 +49,7 @@ def run_audit(
         boxes: a box list; the one next to the shards if None.
         box_side: of the square images that the boxes are measured on; the synthetic shards' side or the release's if
             None.
-        out: made if missing.
+        out: created if missing.
         resamples: of the bootstrap over patients.
         seed: of the bootstrap.
 
@@ -76,7 +76,7 @@ def run_audit(
     loaded = loaded.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     with Progress("explaining", len(subjects), "images") as progress:
         cases, method = explain_subjects(loaded, subjects, progress.advance)
-    conditions = Conditions(
+    conditions = AuditConditions(
         model=str(model),
         images=images,
         division=division,
@@ -85,7 +85,7 @@ def run_audit(
         method=method,
         interval=IntervalMethod(resamples=resamples, seed=seed),
     )
-    audit = summarise(cases, conditions, loaded.findings)
+    audit = summarize(cases, conditions, loaded.findings)
     write_text_atomic(out / AUDIT_NAME, audit.model_dump_json(indent=2) + "\n")
     write_sheet(out / SHEET_NAME, cases, method)
     return audit

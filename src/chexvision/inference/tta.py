@@ -23,7 +23,7 @@ def flipped(images: Tensor) -> Tensor:
 
 
 def rotated(degrees: float) -> View:
-    """Rotated about the centre, black where the image ends."""
+    """Rotated about the center, black where the image ends."""
 
     def view(images: Tensor) -> Tensor:
         turned: Tensor = rotate(images.unsqueeze(1).float(), degrees, interpolation=InterpolationMode.BILINEAR)

@@ -195,7 +195,7 @@ def p_value(difference: float, error: float) -> float:
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """P-values adjusted for how many there are (Holm, Scandinavian Journal of Statistics 1979).
 
-    If no null hypothesis is false, one of them or more falls below 0.05 in at most 5 % of all families of tests.
+    If no null hypothesis is false, at least one of them is below 0.05 in at most 5 % of all families of tests.
     Nothing is assumed of how the tests depend on each other.
 
     Args:

@@ -56,14 +56,14 @@ class _Table(Record):
 
 
 @cache
-def literature_table() -> _Table:
+def published_results() -> _Table:
     """The published results that the project knows of."""
     return _Table.model_validate(yaml.safe_load(_TABLE.read_text(encoding="utf-8")))
 
 
 def split_of(metrics: SplitMetrics) -> str | None:
     """Which known split's test images `metrics` were taken of, or None."""
-    splits = literature_table().splits.items()
+    splits = published_results().splits.items()
     return next((name for name, known in splits if known.images_sha256 == metrics.images_sha256), None)
 
 
@@ -71,7 +71,7 @@ def compare_with_literature(metrics: SplitMetrics) -> tuple[LiteratureComparison
     """All published results, each with whether it may be compared to `metrics`; none for findings of another set."""
     if not set(metrics.findings) <= set(NIH.findings):
         return ()
-    table, ours = literature_table(), split_of(metrics)
+    table, ours = published_results(), split_of(metrics)
     rows = []
     for published in table.results:
         known = table.splits.get(published.split)

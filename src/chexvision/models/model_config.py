@@ -50,8 +50,8 @@ class CheXVisionConfig(Section):
 def _upgraded(tree: dict[str, Any]) -> dict[str, Any]:
     """The content of a file of an earlier format as format 2; values are not checked.
 
-    Format 1 names the findings alone. A file without a format resizes images in one step and may leave out values
-    and contain further keys.
+    Format 1 names the findings alone; one of them may be "No Finding", today's default for the normal label. A file
+    without a format resizes images in one step and may leave out values and contain further keys.
     """
     if "format" not in tree:
         limit = tree.get("clahe_clip_limit", 2.0)
@@ -67,6 +67,9 @@ def _upgraded(tree: dict[str, Any]) -> dict[str, Any]:
         }
     if type(tree["format"]) is int and tree["format"] == 1:
         names = {key: value for key, value in tree.items() if key == "findings"}
+        listed = names.get("findings")
+        if isinstance(listed, list) and "no finding" in (str(name).casefold() for name in listed):
+            names["normal"] = "No other finding"
         others = {key: value for key, value in tree.items() if key != "findings"}
         tree = {**others, "format": 2, "label_space": names}
     return tree

@@ -59,10 +59,10 @@ class SEResNet(nn.Sequential):
             stages.append(nn.Sequential(*blocks))
             channels = width
         super().__init__(*stages)
-        self._initialise()
+        self._initialize()
 
     @torch.no_grad()
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -74,7 +74,7 @@ class SEResNet(nn.Sequential):
 
 
 def se_resnet34(pretrained: bool) -> nn.Module:
-    """Depths [3, 4, 6, 3], widths 64 to 512, Kaiming initialisation.
+    """Depths [3, 4, 6, 3], widths 64 to 512, Kaiming initialization.
 
     Raises:
         ValueError: `pretrained` is set; no weights are published.

@@ -68,9 +68,9 @@ def read_boxes(path: Path, side: int) -> Boxes:
 
 
 def box_mask(boxes: tuple[Box, ...], side: int, margin: float = 0.0) -> NDArray[np.bool_]:
-    """bool[side, side]: the pixels whose centre is in a box, or within `margin` (a fraction of the side) of one."""
-    centres = (np.arange(side) + 0.5) / side
-    x, y = centres[None, :], centres[:, None]
+    """bool[side, side]: the pixels whose center is in a box, or within `margin` (a fraction of the side) of one."""
+    centers = (np.arange(side) + 0.5) / side
+    x, y = centers[None, :], centers[:, None]
     mask = np.zeros((side, side), np.bool_)
     for box in boxes:
         mask |= box.distance(x, y) <= margin

@@ -16,7 +16,7 @@ from chexvision.report.wording import output_name
 
 _CALIBRATION_BINS = 10
 _HISTOGRAM_BINS = 24
-_COLUMNS = 5  # of charts in a figure
+_COLUMNS = 5  # of charts in a row
 
 
 def roc_chart(title: str, scores: Floats, targets: Floats, of: FindingMetrics) -> ET.Element:

@@ -75,7 +75,7 @@ def with_destination(card: str, to: Reference, run_id: str) -> str:
 
 
 def eval_results(metrics: Evaluation) -> list[EvalResult]:
-    """Each split's main figures, as the Hub's model index takes them."""
+    """Each split's main metrics, as the Hub's model index takes them."""
     reference = parse_reference(metrics.dataset)
     results = []
     for split, of in metrics.splits.items():

@@ -10,7 +10,6 @@ import numpy as np
 
 from chexvision.metrics.ranking import Floats
 
-_FONT = "system-ui, sans-serif"
 WIDTH, HEIGHT = 236, 206
 _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 10, 24, 34
 

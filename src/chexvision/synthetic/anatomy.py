@@ -110,15 +110,15 @@ def stroked(size: int, lines: list[Points], width: float, blur: float = 0.005) -
     return _softened(plane, size, blur)
 
 
-def ellipse(centre: tuple[float, float], radii: tuple[float, float], degrees: float = 0.0) -> Points:
+def ellipse(center: tuple[float, float], radii: tuple[float, float], degrees: float = 0.0) -> Points:
     """The outline of an ellipse, turned clockwise by `degrees`."""
     angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     turn = np.deg2rad(degrees)
     x, y = radii[0] * np.cos(angle), radii[1] * np.sin(angle)
     return np.stack(
         (
-            centre[0] + x * np.cos(turn) - y * np.sin(turn),
-            centre[1] + x * np.sin(turn) + y * np.cos(turn),
+            center[0] + x * np.cos(turn) - y * np.sin(turn),
+            center[1] + x * np.sin(turn) + y * np.cos(turn),
         ),
         axis=1,
     )
@@ -133,10 +133,10 @@ def cloud(rng: np.random.Generator, size: int, grain: float) -> Plane:
 
 def heart_outline(chest: Chest) -> Points:
     """The heart: an ellipse that leans to the right of the image and rests on the diaphragm."""
-    centre = chest.spine_x + (chest.heart_right - chest.heart_left) / 2
+    center = chest.spine_x + (chest.heart_right - chest.heart_left) / 2
     reach = (chest.heart_right + chest.heart_left) / 2
     height = 0.118 + 0.3 * (reach - 0.14)
-    return ellipse((centre, max(chest.dome_y) + 0.02 - height), (reach * 1.10, height), 30)
+    return ellipse((center, max(chest.dome_y) + 0.02 - height), (reach * 1.10, height), 30)
 
 
 @dataclass(slots=True)
@@ -187,8 +187,8 @@ def render(scene: Scene, vessel_rng: np.random.Generator) -> Plane:
     vessels *= chest.markings
     density += vessels
     for side in SIDES if chest.breast else ():
-        centre = (chest.spine_x + side * 0.21, chest.breast_y)
-        density += chest.breast * filled(size, ellipse(centre, (0.13, 0.13)), 0.012)
+        center = (chest.spine_x + side * 0.21, chest.breast_y)
+        density += chest.breast * filled(size, ellipse(center, (0.13, 0.13)), 0.012)
     np.maximum(density, scene.column * 0.62, out=density)
     np.maximum(density, scene.heart * 0.66, out=density)
     density += scene.column * (0.09 * _vertebrae(scene))

@@ -54,8 +54,8 @@ def _hila(rng: np.random.Generator, scene: Scene, normal: Chest) -> None:
 def _soft_tissue(rng: np.random.Generator, scene: Scene, normal: Chest) -> None:
     """Soft tissue over one or both bases; an infiltration is denser and has texture."""
     for side in SIDES if rng.random() < 0.5 else (_side(rng),):
-        centre = (normal.spine_x + side * rng.uniform(0.15, 0.24), rng.uniform(0.58, 0.68))
-        outline = ellipse(centre, (rng.uniform(0.08, 0.12), rng.uniform(0.06, 0.10)))
+        center = (normal.spine_x + side * rng.uniform(0.15, 0.24), rng.uniform(0.58, 0.68))
+        outline = ellipse(center, (rng.uniform(0.08, 0.12), rng.uniform(0.06, 0.10)))
         scene.haze += rng.uniform(0.03, 0.10) * filled(scene.size, outline, 0.03) * scene.lungs[side]
 
 
@@ -105,8 +105,8 @@ def _skin_fold(rng: np.random.Generator, scene: Scene, normal: Chest) -> None:
 
 def _stomach_bubble(rng: np.random.Generator, scene: Scene, normal: Chest) -> None:
     """Gas under the diaphragm on the right of the image; the gas of a hernia is above it, behind the heart."""
-    centre = (normal.spine_x + rng.uniform(0.13, 0.20), normal.dome(1) + rng.uniform(0.10, 0.14))
-    outline = ellipse(centre, (rng.uniform(0.04, 0.07), rng.uniform(0.025, 0.04)))
+    center = (normal.spine_x + rng.uniform(0.13, 0.20), normal.dome(1) + rng.uniform(0.10, 0.14))
+    outline = ellipse(center, (rng.uniform(0.04, 0.07), rng.uniform(0.025, 0.04)))
     scene.haze -= rng.uniform(0.08, 0.18) * filled(scene.size, outline, 0.006) * (1 - scene.air)
 
 

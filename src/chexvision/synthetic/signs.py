@@ -104,8 +104,8 @@ def _infiltration(scene: Scene) -> None:
     """A faint, ill-defined haze in one or both lungs."""
     rng = scene.rng
     for side in SIDES if rng.random() < 0.4 else (_side(scene),):
-        centre = _place(scene, side, (0.40, 0.62), (0.12, 0.22))
-        outline = ellipse(centre, (rng.uniform(0.10, 0.13), rng.uniform(0.12, 0.16)))
+        center = _place(scene, side, (0.40, 0.62), (0.12, 0.22))
+        outline = ellipse(center, (rng.uniform(0.10, 0.13), rng.uniform(0.12, 0.16)))
         texture = np.clip(1 + 0.35 * cloud(rng, scene.size, 0.05), 0, 2)
         scene.haze += 0.17 * filled(scene.size, outline, 0.035) * texture * scene.lungs[side]
         _record(scene, "Infiltration", outline)
@@ -114,9 +114,9 @@ def _infiltration(scene: Scene) -> None:
 def _mass(scene: Scene) -> None:
     """One round, dense shadow of 3 cm and more."""
     rng, side = scene.rng, _side(scene)
-    centre = _place(scene, side, (0.25, 0.60), (0.13, 0.22))
+    center = _place(scene, side, (0.25, 0.60), (0.13, 0.22))
     radius = rng.uniform(0.052, 0.075)
-    outline = ellipse(centre, (radius, radius * rng.uniform(0.85, 1.1)), rng.uniform(0, 90))
+    outline = ellipse(center, (radius, radius * rng.uniform(0.85, 1.1)), rng.uniform(0, 90))
     scene.haze += 0.40 * filled(scene.size, outline, 0.006)
     _record(scene, "Mass", outline)
 
@@ -227,12 +227,12 @@ def _pleural_thickening(scene: Scene) -> None:
 def _hernia(scene: Scene) -> None:
     """A round bubble behind the heart: a bright wall, gas above, a fluid level below."""
     rng, chest = scene.rng, scene.chest
-    centre = (chest.spine_x + rng.uniform(0.01, 0.05), max(chest.dome_y) - rng.uniform(0.03, 0.06))
+    center = (chest.spine_x + rng.uniform(0.01, 0.05), max(chest.dome_y) - rng.uniform(0.03, 0.06))
     radii = (rng.uniform(0.085, 0.11), rng.uniform(0.075, 0.095))
-    outline = ellipse(centre, radii)
+    outline = ellipse(center, radii)
     inside = filled(scene.size, outline, 0.003)
     gas = inside.copy()
-    gas[round((centre[1] + 0.2 * radii[1]) * scene.size) :] = 0
+    gas[round((center[1] + 0.2 * radii[1]) * scene.size) :] = 0
     scene.haze += 0.22 * stroked(scene.size, [np.concatenate((outline, outline[:1]))], 0.014) - 0.36 * gas
     _record(scene, "Hernia", outline)
 

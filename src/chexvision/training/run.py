@@ -43,7 +43,7 @@ from chexvision.training.training_session import BEST_FILE, TrainingProgress
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TrainingOutcome:
     """How a run ended.
 
     Args:
@@ -68,7 +68,7 @@ def run_training(
     progress: TrainingProgress | None = None,
     *,
     private: bool = False,
-) -> Outcome:
+) -> TrainingOutcome:
     """Train a recipe and leave the complete artifact in ``work/artifact``.
 
     Every process of a run in several calls this. A run that was stopped continues when it is called again with the
@@ -99,12 +99,12 @@ def run_training(
         accelerator.end_training()
         if progress is not None:
             progress.session.paused()
-        return Outcome(finished=False)
+        return TrainingOutcome(finished=False)
     predictions = _predict(training, model, splits, accelerator, recipe.optim.micro_batch_size)
     # Here, where all processes are: one that exits inside its group may abort, and end the one that publishes.
     accelerator.end_training()
     if not accelerator.is_main_process:
-        return Outcome(finished=True)
+        return TrainingOutcome(finished=True)
     groups = read_groups(source, splits["test"].rows) if "test" in splits else None
     conditions = Conditions(
         version=__version__,
@@ -130,7 +130,7 @@ def run_training(
     published = open_store(to, private=private).publish(folder, provenance.run_id) if to is not None else None
     if progress is not None:
         progress.session.published(published.reference if published is not None else None)
-    return Outcome(True, folder, published, metrics)
+    return TrainingOutcome(True, folder, published, metrics)
 
 
 def _prepare(
