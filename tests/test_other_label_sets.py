@@ -30,6 +30,7 @@ from chexvision.shards.manifest import read_manifest, write_manifest
 from chexvision.shards.schema import arrow_schema
 from chexvision.shards.verify import verify_shards
 from chexvision.training.run import run_training
+from chexvision.training.training_session import TrainingProgress
 from tests.label_sets import SMALL, write_small_shards
 from tests.training.runs import TINY, figures, tiny_training, weights
 
@@ -50,7 +51,8 @@ def published(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     recipe = load_recipe("scratch", overrides=[*TINY, AS_THEY_ARE, "data.uncertain=smooth"])
     provenance = Provenance(run_id="small-1", source_revision="0", source_dirty=False)
-    outcome = run_training(recipe, shards, folder / "work", provenance, folder / "model")
+    progress = TrainingProgress(folder / "work", provenance.run_id)
+    outcome = run_training(recipe, shards, folder / "work", provenance, progress, folder / "model")
     assert outcome.finished and outcome.metrics is not None
     assert outcome.metrics.published == ()
     return folder / "model"

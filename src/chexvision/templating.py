@@ -33,9 +33,11 @@ def escape_markdown(text: str) -> str:
 
 
 def code(text: str) -> Markup:
-    """A Markdown code span of `text`, whatever backticks it contains."""
+    """A Markdown code span of `text`, whatever it contains."""
     from markupsafe import Markup
 
+    if "|" in text:  # within a table only escaping keeps it in its cell, and a code span has no escapes
+        return Markup(f"<code>{escape_markdown(text)}</code>")
     text = printable(text)
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     padding = " " if text.startswith("`") or text.endswith("`") else ""

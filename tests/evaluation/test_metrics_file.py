@@ -15,8 +15,8 @@ from chexvision.evaluation.external import for_other_labels, measure_other, own_
 from chexvision.evaluation.other_labels import OtherLabels
 from chexvision.evaluation.protocol import System, evaluate_systems, evaluate_trained
 from chexvision.labels import NIH
-from chexvision.metrics.estimate import Estimate
 from chexvision.metrics.predictions import Predictions
+from chexvision.metrics.records import Estimate
 from chexvision.metrics.subgroups import Groups, group_images
 from tests.evaluation.conftest import METHOD, made_up
 

@@ -11,7 +11,7 @@ from chexvision.artifact.metrics_file import Conditions, Evaluation, read_metric
 from chexvision.console import LiteralConsole
 from chexvision.evaluation.protocol import System, evaluate_systems
 from chexvision.metrics.catalog import METRICS, Metric
-from chexvision.report.console_report import print_evaluation
+from chexvision.report.evaluation_tables import print_evaluation
 from chexvision.report.model_card import eval_results
 from tests.evaluation.conftest import METHOD, made_up
 from tests.present import present

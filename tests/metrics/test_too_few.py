@@ -12,16 +12,15 @@ from rich.console import Console
 from chexvision.evaluation.external import measure_other
 from chexvision.metrics.catalog import METRICS
 from chexvision.metrics.compare import compare
-from chexvision.metrics.estimate import Estimate
 from chexvision.metrics.measure import measure
 from chexvision.metrics.predictions import Predictions
-from chexvision.metrics.records import MIN_CASES, reason_if_few
+from chexvision.metrics.records import MIN_CASES, Estimate, reason_if_few
 from chexvision.metrics.subgroups import measure_subgroups
 from chexvision.metrics.weighted import Measure
 from chexvision.report.evaluation_tables import comparison_table, metrics_table, other_set_tables, subgroup_table
-from chexvision.report.html import table_html
 from chexvision.report.table import Table, print_table
 from tests.evaluation.conftest import METHOD, made_up
+from tests.report.tables import table_html
 
 LACKS = "Hernia"
 

@@ -57,7 +57,7 @@ def test_a_mean_over_fewer_findings_is_reported() -> None:
     assert macro.findings == 14
     assert macro.fewer == {"f1": 13, "precision": 12, "recall": 13, "specificity": 13}
     assert about_means(macro) == [
-        "means over the findings that have the metric: F1 13, precision 12, recall 13, specificity 13 of 14"
+        "Means over the findings that have the metric: F1 13, precision 12, recall 13, specificity 13 of 14."
     ]
     assert measure(predictions).macro.fewer == {}
 

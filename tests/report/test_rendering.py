@@ -10,13 +10,13 @@ from html.parser import HTMLParser
 import pytest
 
 from chexvision.console import LiteralConsole
-from chexvision.metrics.estimate import Estimate
 from chexvision.metrics.measure import measure
+from chexvision.metrics.records import Estimate
 from chexvision.report.evaluation_tables import metrics_table
-from chexvision.report.html import table_html
 from chexvision.report.table import Cell, Column, Table, markdown_table, print_table, row
 from chexvision.templating import code, escape_markdown
 from tests.evaluation.conftest import METHOD, made_up
+from tests.report.tables import table_html
 
 HOSTILE = "<img src=x onerror=alert(1)> | **b** [a](javascript:x) `c` _d_ \x1b[2J\n# e {{ 7 * 7 }}"
 
@@ -83,6 +83,12 @@ def test_what_is_missing_has_a_reason() -> None:
     assert "title='3 patients'>too few</td>" in table_html(table)
     assert in_markdown(table)[2] == ["Mass", "too few"]
     assert "too few" in on_console(table)
+
+
+def test_code_with_a_bar_stays_in_its_cell() -> None:
+    line = f"| {code('a|`b')} |"
+    assert [cell for cell in re.split(r"(?<!\\)\|", line) if cell.strip()] == [r" <code>a\|\`b</code> "]
+    assert code("a`b") == "``a`b``"
 
 
 @pytest.mark.parametrize("prose", [False, True])

@@ -15,14 +15,15 @@ from chexvision.data.dataset import Split
 from chexvision.files.json_files import read_record
 from chexvision.inference.predict_split import as_predictions, predict_split
 from chexvision.metrics.calibration import Calibration
-from chexvision.metrics.estimate import Estimate
 from chexvision.metrics.operating_points import choose_operating_points
+from chexvision.metrics.records import Estimate
 from chexvision.models import CheXVision
 from chexvision.provenance import Provenance
 from chexvision.recipes import load_recipe
 from chexvision.training import loop
 from chexvision.training.loss import DualHeadLoss
 from chexvision.training.run import run_training
+from chexvision.training.training_session import TrainingProgress
 from chexvision.training.validation import Validation, validate
 from tests.training.runs import TINY, tiny_training, weights
 
@@ -96,7 +97,9 @@ def test_the_best_weights_are_published_and_measured_not_the_last(
 ) -> None:
     seen = scripted([0.2, 0.1, 0.3, 0.9, 0.4, 0.1])
     recipe = load_recipe("scratch", overrides=[*TINY, "optim.micro_batch_size=24"])
-    outcome = run_training(recipe, synthetic_shards, tmp_path, Provenance.here("scratch"))
+    provenance = Provenance.here("scratch")
+    progress = TrainingProgress(tmp_path, provenance.run_id)
+    outcome = run_training(recipe, synthetic_shards, tmp_path, provenance, progress)
     assert outcome.artifact is not None and outcome.metrics is not None
     assert equal(load_file(outcome.artifact / "model.safetensors"), seen[3])
     assert outcome.metrics.epoch == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from chexvision.errors import ChexError
+from chexvision.files.atomic import write_text_atomic
 from chexvision.files.json_files import read_record
 from chexvision.hub.reference import Reference
 from chexvision.hub.repo_files import at_commit, model_file
@@ -43,6 +44,13 @@ def load_model(reference: Reference) -> CheXVision:
     if isinstance(reference, Path):
         return CheXVision.from_pretrained(reference)
     return CheXVision.from_pretrained(reference.repo_id, revision=reference.revision)
+
+
+def save_operating_points(points: OperatingPoints, folder: Path) -> None:
+    """Write what `load_operating_points` reads."""
+    for name, chosen in ((THRESHOLDS_FILE, points.thresholds), (CALIBRATION_FILE, points.calibration)):
+        if chosen is not None:
+            write_text_atomic(folder / name, chosen.model_dump_json(indent=2) + "\n")
 
 
 def load_operating_points(reference: Reference) -> OperatingPoints:

@@ -11,9 +11,8 @@ from pydantic import Field, ValidationError
 from chexvision.errors import ChexError
 from chexvision.files.json_files import first_problem, read_file
 from chexvision.metrics.catalog import METRICS
-from chexvision.metrics.estimate import Estimate
 from chexvision.metrics.literature import LiteratureComparison
-from chexvision.metrics.records import Attribute, Comparison, Record, SplitMetrics
+from chexvision.metrics.records import Attribute, Comparison, Estimate, Record, SplitMetrics
 from chexvision.shards.split_rule import SplitRecord
 
 RELEASE = "NIH ChestX-ray14"  # the data set of predictions that are scored

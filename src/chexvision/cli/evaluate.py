@@ -95,7 +95,7 @@ def evaluate(
     from chexvision.evaluation.evaluate import evaluate as run
     from chexvision.evaluation.outcome import Options
     from chexvision.metrics.compare import short_names
-    from chexvision.report.console_report import print_evaluation
+    from chexvision.report.evaluation_tables import print_evaluation
     from chexvision.report.html import refuse_other_content, write_report
     from chexvision.training.hardware import start_accelerator
 
@@ -200,7 +200,7 @@ def score(
     from chexvision.metrics.records import IntervalMethod
     from chexvision.metrics.thresholds import check_rule
     from chexvision.nih.metadata import read_metadata
-    from chexvision.report.console_report import print_evaluation
+    from chexvision.report.evaluation_tables import print_evaluation
 
     check_rule(rule)
     if validation is None and calibration != "none":

@@ -60,8 +60,9 @@ def predict(
             typer.echo(f"{explain / one.overlay}", err=True)
     if as_json:
         import json
+        from dataclasses import asdict
 
-        typer.echo(json.dumps([prediction.as_dict() for prediction in predictions], indent=2, allow_nan=False))
+        typer.echo(json.dumps([asdict(of) for of in predictions], indent=2, allow_nan=False, default=str))
         return
     from chexvision.console import LiteralConsole
     from chexvision.report.table import Column, Table, print_table, row

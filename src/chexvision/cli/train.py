@@ -95,7 +95,7 @@ def train(
     with progress.session:
         from chexvision.training.run import run_training
 
-        outcome = run_training(recipe, source, folder, made, destination, progress, private=private)
+        outcome = run_training(recipe, source, folder, made, progress, destination, private=private)
     _print(outcome)
 
 

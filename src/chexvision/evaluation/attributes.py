@@ -6,6 +6,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from chexvision import __version__
+from chexvision.artifact.metrics_file import Conditions
 from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
 from chexvision.metrics.subgroups import Groups, group_images
@@ -29,8 +31,32 @@ def read_groups(source: ShardSource, rows: Rows) -> Groups:
     return group_images(*(values[name].tolist() for name in _COLUMNS))
 
 
-def split_rule(source: ShardSource, split: SplitRecord) -> str | None:
-    """How the images were divided: a rule, a table's name, or what the manifest records of the shards' own split."""
+def conditions_of(
+    source: ShardSource,
+    split: str,
+    division: SplitRecord,
+    precision: str,
+    *,
+    image_size: int | None = None,
+    epoch: int | None = None,
+) -> Conditions:
+    """Of measurements on a split of shards."""
+    return Conditions(
+        version=__version__,
+        dataset=source.name,
+        dataset_identity=source.identity,
+        synthetic=source.synthetic,
+        split=split,
+        split_rule=_split_rule(source, division),
+        division=division,
+        precision=precision,
+        image_size=image_size,
+        epoch=epoch,
+    )
+
+
+def _split_rule(source: ShardSource, split: SplitRecord) -> str | None:
+    """A rule, a table's name, or what the manifest records of the shards' own split."""
     if split.rule != "shards":
         return str(split)
     first = next(path for files in source.shards.values() for path in files)

@@ -7,16 +7,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from accelerate import Accelerator
 
-from chexvision import __version__
 from chexvision.artifact.contents import TRAINING_IMAGES
 from chexvision.artifact.load import load_model
-from chexvision.artifact.metrics_file import Conditions, Overlap
+from chexvision.artifact.metrics_file import Overlap
 from chexvision.artifact.recorded_split import split_for
 from chexvision.data.rows import Rows, read_rows
 from chexvision.data.source import ShardSource, find_shards
 from chexvision.data.splits import record_split
 from chexvision.errors import UsageError
-from chexvision.evaluation.attributes import read_groups, split_rule
+from chexvision.evaluation.attributes import conditions_of, read_groups
 from chexvision.evaluation.outcome import Options, Outcome
 from chexvision.evaluation.overlap import TrainingImages, notes_of
 from chexvision.evaluation.protocol import evaluate_systems
@@ -66,17 +65,7 @@ def evaluate(
         for name, reference in zip(models, references, strict=True)
     ]
     run = EvaluationRun(source, rows, options, accelerator, tuple(models), tuple(references), tuple(loaded))
-    division = record_split(choice, rows)
-    conditions = Conditions(
-        version=__version__,
-        dataset=source.name,
-        dataset_identity=source.identity,
-        synthetic=source.synthetic,
-        split=options.split,
-        split_rule=split_rule(source, division),
-        division=division,
-        precision=accelerator.mixed_precision,
-    )
+    conditions = conditions_of(source, options.split, record_split(choice, rows), accelerator.mixed_precision)
     evaluation, systems = evaluate_systems(
         run.systems(splits),
         conditions,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chexvision.artifact.metrics_file import Agreement, LabelGap, OtherSet
 from chexvision.evaluation.other_labels import OtherLabels
@@ -24,19 +25,21 @@ def for_other_labels(
         labels: what to predict.
         probabilities: float64[N, K + 1] to use instead of the raw ones.
     """
-    scores = predictions.probabilities if probabilities is None else probabilities
-    columns = [[predictions.column(finding) for finding in findings] for findings in labels.findings]
-    grouped = np.stack([scores[:, index].max(axis=1) for index in columns], axis=1)
-    return Predictions(labels.names, labels.filenames, labels.patients, grouped, labels.targets)
+    scores = _grouped(predictions, labels, predictions.probabilities if probabilities is None else probabilities)
+    return Predictions(labels.names, labels.filenames, labels.patients, scores, labels.targets)
 
 
 def own_labels(predictions: Predictions, labels: OtherLabels) -> Predictions:
     """The model against our own labels, grouped as `labels` groups them: one finding of a target is enough."""
-    columns = [[predictions.column(finding) for finding in findings] for findings in labels.findings]
-    scores = np.stack([predictions.probabilities[:, index].max(axis=1) for index in columns], axis=1)
-    parts = [predictions.targets[:, index] for index in columns]
-    targets = np.stack([np.where((part == 1).any(axis=1), 1, part.max(axis=1)) for part in parts], axis=1)
+    scores, ours = _grouped(predictions, labels, predictions.probabilities), predictions.targets
+    targets = np.where(_grouped(predictions, labels, ours == 1), 1, _grouped(predictions, labels, ours))
     return Predictions(labels.names, predictions.filenames, predictions.patients, scores, targets)
+
+
+def _grouped(of: Predictions, labels: OtherLabels, values: NDArray[np.generic]) -> Floats:
+    """The largest of `values`, [N, K + 1], over the findings of each target."""
+    columns = [[of.column(finding) for finding in findings] for findings in labels.findings]
+    return np.stack([values[:, index].max(axis=1) for index in columns], axis=1)
 
 
 def measure_other(

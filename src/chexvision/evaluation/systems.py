@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from chexvision.hub.reference import Reference
 from chexvision.inference.ensemble import average, fit_weights
 from chexvision.inference.predict_split import as_predictions, predict_paths, predict_split
 from chexvision.inference.tta import PLAIN, TTA, View
+from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions
 from chexvision.models.classifier import CheXVision
 from chexvision.progress import Progress
@@ -73,10 +74,28 @@ class EvaluationRun:
 
     def _together(self, alone: list[list[Predictions]], tta: bool) -> list[System]:
         """A system per model, and their ensemble where there are several."""
-        made = [self._alone(i, parts, tta) for i, parts in enumerate(alone)]
+        made = []
+        for name, reference, parts in zip(self.names, self.references, alone, strict=True):
+            points = load_operating_points(reference) if self.options.choose_on == "model" else OperatingPoints()
+            if self.options.choose_on == "model" and points.thresholds is None:
+                raise UsageError(f"{name} was published without thresholds; give --choose-on validation or none")
+            made.append(_system(name, parts, tta, points, (name,)))
         if len(alone) > 1:
-            made.append(self._ensemble(alone, tta))
+            weights = self._weights(alone)
+            parts = [average(members, weights) for members in zip(*alone, strict=True)]
+            made.append(
+                _system(f"ensemble of {len(alone)}", parts, tta, OperatingPoints(), self.names, tuple(weights))
+            )
         return made
+
+    def _weights(self, alone: list[list[Predictions]]) -> list[float]:
+        """Of the ensemble's members."""
+        fitted = self.options.weights == "validation"
+        if fitted and len(alone[0]) == 1:
+            raise UsageError("--weights validation needs a split to fit them on; give --choose-on validation")
+        if self.options.choose_on == "model":
+            raise UsageError("an ensemble has no thresholds of its own; give --choose-on validation or none")
+        return fit_weights([parts[1] for parts in alone]) if fitted else [1 / len(alone)] * len(alone)
 
     def images(self, model: CheXVision, name: str) -> NDArray[np.uint8]:
         """The images of split `name` as `model` takes them: uint8[N, H, W], memory-mapped."""
@@ -178,34 +197,22 @@ class EvaluationRun:
         share = 1 / len(TTA)
         return [average(pair, (share, 1 - share)) for pair in zip(plain, others, strict=True)]
 
-    def _ensemble(self, alone: list[list[Predictions]], tta: bool) -> System:
-        weights = [1 / len(alone)] * len(alone)
-        if self.options.weights == "validation":
-            if len(alone[0]) == 1:
-                raise UsageError("--weights validation needs a split to fit them on; give --choose-on validation")
-            weights = fit_weights([parts[1] for parts in alone])
-        if self.options.choose_on == "model":
-            raise UsageError("an ensemble has no thresholds of its own; give --choose-on validation or none")
-        parts = [average(members, weights) for members in zip(*alone, strict=True)]
-        system = self._system(f"ensemble of {len(alone)}", parts, tta)
-        return replace(system, members=self.names, weights=tuple(weights))
 
-    def _alone(self, i: int, parts: list[Predictions], tta: bool) -> System:
-        """Model `i` by itself."""
-        system = self._system(self.names[i], parts, tta)
-        if self.options.choose_on == "model":
-            system = replace(system, points=load_operating_points(self.references[i]))
-            if system.points.thresholds is None:
-                raise UsageError(
-                    f"{system.name} was published without thresholds; give --choose-on validation or none"
-                )
-        return replace(system, members=(self.names[i],))
-
-    def _system(self, name: str, parts: list[Predictions], tta: bool) -> System:
-        measured, *validation = parts
-        return System(
-            f"{name}{' + TTA' if tta else ''}",
-            measured,
-            validation[0] if validation else None,
-            views=len(TTA) if tta else 1,
-        )
+def _system(
+    name: str,
+    parts: list[Predictions],
+    tta: bool,
+    points: OperatingPoints,
+    members: tuple[str, ...],
+    weights: tuple[float, ...] = (1.0,),
+) -> System:
+    measured, *validation = parts
+    return System(
+        f"{name}{' + TTA' if tta else ''}",
+        measured,
+        validation[0] if validation else None,
+        points,
+        members,
+        weights,
+        len(TTA) if tta else 1,
+    )

@@ -23,9 +23,8 @@ from chexvision.explain.measures import (
 )
 from chexvision.explain.overlay import Heat
 from chexvision.metrics.bootstrap import interval, patient_index, resample_patients
-from chexvision.metrics.estimate import Estimate
 from chexvision.metrics.ranking import Floats
-from chexvision.metrics.records import IntervalMethod, Record
+from chexvision.metrics.records import Estimate, IntervalMethod, Record
 from chexvision.models.classifier import CheXVision
 from chexvision.nih.boxes import Box
 from chexvision.radiograph import Grey

@@ -32,15 +32,6 @@ class Prediction:
     findings: dict[str, float]
     calls: dict[str, bool] = field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, object]:
-        """For JSON."""
-        return {
-            "image": str(self.image),
-            "abnormal": self.abnormal,
-            "findings": self.findings,
-            "calls": self.calls,
-        }
-
 
 def predict_files(
     model: CheXVision,

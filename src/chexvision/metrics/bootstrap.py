@@ -7,9 +7,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from chexvision.metrics.estimate import UNDEFINED, Estimate, Interval
 from chexvision.metrics.ranking import Floats
-from chexvision.metrics.records import IntervalMethod
+from chexvision.metrics.records import UNDEFINED, Estimate, Interval, IntervalMethod
 
 Counts: TypeAlias = NDArray[np.float32]  # [P, B]: how often each resample contains each patient
 

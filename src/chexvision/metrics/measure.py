@@ -8,18 +8,18 @@ import numpy as np
 
 from chexvision.labels import ABNORMAL
 from chexvision.metrics.bootstrap import estimate, resample_patients
-from chexvision.metrics.estimate import Estimate
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.ranking import Floats
 from chexvision.metrics.records import (
     MIN_CASES,
     Decision,
+    Estimate,
     FindingMetrics,
     IntervalMethod,
     MacroMetrics,
     SplitMetrics,
 )
-from chexvision.metrics.weighted import Measure, Values
+from chexvision.metrics.weighted import Measure
 
 FIXED = 0.5  # the threshold where none was chosen
 
@@ -50,11 +50,25 @@ def measure(
     measured = Measure(predictions, calibrated, thresholds, fewest=fewest)
     values = measured.once()
     resampled = measured.under(resample_patients(measured.patients, method)) if method else None
+    columns = macro_columns(predictions.names, values["auroc"][:, 0])
+
+    def estimates(of: list[int]) -> dict[str, Estimate]:
+        """Of the means over some columns."""
+        return {
+            name: estimate(
+                macro_of(value, of)[0],
+                macro_of(resampled[name], of) if resampled else None,
+                method.level if method else None,
+                shifted=method is not None and name in method.shifted,
+            )
+            for name, value in values.items()
+        }
+
     by_name = {
-        name: _finding(measured, i, thresholds.get(name), _estimates(_rows(values, i), _rows(resampled, i), method))
-        for i, name in enumerate(predictions.names)
+        name: _finding(measured, i, thresholds.get(name), estimates([i])) for i, name in enumerate(predictions.names)
     }
     binary = by_name.pop(ABNORMAL, None)
+    defined = {name: int((~np.isnan(of[columns, 0])).sum()) for name, of in values.items()}
     return SplitMetrics(
         images=len(predictions),
         patients=measured.patients,
@@ -62,7 +76,12 @@ def measure(
         thresholds=rule,
         calibration=calibration,
         interval=method,
-        macro=_macro(predictions.names, values, resampled, method),
+        macro=MacroMetrics(
+            findings=len(columns),
+            left_out=tuple(name for i, name in enumerate(predictions.names) if name in by_name and i not in columns),
+            fewer={name: count for name, count in defined.items() if count < len(columns)},
+            estimates=estimates(columns) if columns else {},
+        ),
         binary=binary,
         findings=by_name,
     )
@@ -81,26 +100,7 @@ def macro_of(values: Floats, columns: list[int]) -> Floats:
         return np.asarray(np.where(defined, chosen, 0).sum(axis=0) / defined.sum(axis=0), np.float64)
 
 
-def _rows(values: Values | None, i: int) -> Values | None:
-    """Of column `i`, float64[B] by name."""
-    return None if values is None else {name: of[i] for name, of in values.items()}
-
-
-def _estimates(values: Values | None, resampled: Values | None, method: IntervalMethod | None) -> dict[str, Estimate]:
-    """Of float64[1] and float64[B] by name."""
-    return {
-        name: estimate(
-            value[0],
-            resampled[name] if resampled else None,
-            method.level if method else None,
-            shifted=method is not None and name in method.shifted,
-        )
-        for name, value in (values or {}).items()
-    }
-
-
 def _finding(measured: Measure, i: int, threshold: float | None, estimates: dict[str, Estimate]) -> FindingMetrics:
-    """What was measured of column `i`."""
     decision = None
     if threshold is not None:
         tp, fp, fn, tn = measured.totals()[i].tolist()
@@ -118,22 +118,4 @@ def _finding(measured: Measure, i: int, threshold: float | None, estimates: dict
         too_few=measured.too_few[i],
         decision=decision,
         estimates=estimates,
-    )
-
-
-def _macro(
-    names: tuple[str, ...], values: Values, resampled: Values | None, method: IntervalMethod | None
-) -> MacroMetrics:
-    columns = macro_columns(names, values["auroc"][:, 0])
-    left_out = tuple(name for i, name in enumerate(names) if name != ABNORMAL and i not in columns)
-    if not columns:
-        return MacroMetrics(findings=0, left_out=left_out)
-    means = {name: macro_of(of, columns) for name, of in values.items()}
-    draws = {name: macro_of(of, columns) for name, of in resampled.items()} if resampled else None
-    defined = {name: int((~np.isnan(of[columns, 0])).sum()) for name, of in values.items()}
-    return MacroMetrics(
-        findings=len(columns),
-        left_out=left_out,
-        fewer={name: count for name, count in defined.items() if count < len(columns)},
-        estimates=_estimates(means, draws, method),
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from chexvision.metrics.catalog import METRICS
-from chexvision.metrics.estimate import UNDEFINED, Estimate
 
 MIN_CASES = 10  # patients with a positive image, and with a negative one, below which nothing is estimated
 
@@ -25,6 +26,19 @@ def reason_if_few(positive_patients: int, negative_patients: int, fewest: int = 
 
 class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Interval: TypeAlias = tuple[float, float] | None  # both ends; None where too few resamples define the value
+
+
+class Estimate(Record):
+    """A value and its interval, both null where undefined; the interval is null too where none was asked for."""
+
+    value: float | None = None
+    interval: Interval = None
+
+
+UNDEFINED = Estimate()
 
 
 class IntervalMethod(Record):

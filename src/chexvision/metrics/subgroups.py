@@ -22,11 +22,20 @@ from numpy.typing import NDArray
 
 from chexvision.labels import ABNORMAL
 from chexvision.metrics.bootstrap import MIN_DEFINED_SHARE, Counts, estimate, patient_index, resample_patients
-from chexvision.metrics.estimate import UNDEFINED, Estimate, Interval
 from chexvision.metrics.measure import macro_of
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.ranking import Floats
-from chexvision.metrics.records import MIN_CASES, Attribute, Gap, Group, GroupFinding, IntervalMethod
+from chexvision.metrics.records import (
+    MIN_CASES,
+    UNDEFINED,
+    Attribute,
+    Estimate,
+    Gap,
+    Group,
+    GroupFinding,
+    Interval,
+    IntervalMethod,
+)
 from chexvision.metrics.weighted import Measure, Values
 
 MIN_IMAGES = 100  # a smaller group is shown, but not compared

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from chexvision.labels import ABNORMAL
 from chexvision.metrics.catalog import METRICS, Metric
 from chexvision.metrics.records import Attribute, Comparison, Difference, Estimates, PriorShift, SplitMetrics
-from chexvision.report.table import Cell, Column, Row, Table, row
-from chexvision.report.wording import about_means, gap_text, no_mean, output_name, p_text, prior_shift_text, sentence
+from chexvision.report.table import Cell, Column, Row, Table, print_table, row
+from chexvision.report.wording import about_means, gap_text, no_mean, output_name, p_text, prior_shift_text
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from chexvision.artifact.metrics_file import Evaluation, OtherSet
     from chexvision.metrics.literature import LiteratureComparison
 
@@ -61,7 +63,7 @@ def _column(metric: Metric, bar_from: float | None) -> Column:
 
 def _notes(metrics: SplitMetrics) -> Iterator[str]:
     """What to know of the metrics of one set of images."""
-    yield from map(sentence, about_means(metrics.macro))
+    yield from about_means(metrics.macro)
     at = metrics.binary.decision if metrics.binary else None
     if at is not None:
         yield (
@@ -69,7 +71,7 @@ def _notes(metrics: SplitMetrics) -> Iterator[str]:
             f"positives, {at.true_negatives:,} true and {at.false_negatives:,} false negatives."
         )
     if metrics.prior_shift is not None:
-        yield sentence(prior_shift_text(metrics.prior_shift))
+        yield prior_shift_text(metrics.prior_shift)
     unknown = sum(of.unknown for of in metrics.findings.values())
     if unknown:
         yield f"{unknown:,} unknown labels are masked."
@@ -91,6 +93,19 @@ def sections(found: Evaluation) -> Iterator[tuple[str, list[Table]]]:
             yield other.name, other_set_tables(other)
     if found.published:
         yield "Comparison with the literature", [literature_table(found.published, main.metrics, main.name)]
+
+
+def print_evaluation(console: Console, found: Evaluation) -> None:
+    """The metrics of every system, then all that was compared, and notes."""
+    for system in found.systems:
+        print_table(console, metrics_table(system.metrics, system.name))
+    for _, tables in sections(found):
+        for table in tables:
+            print_table(console, table)
+    if found.synthetic:
+        console.print("These images are synthetic: the results say nothing about patients.")
+    for note in found.notes:
+        console.print(f"note: {note}")
 
 
 def prior_shift_table(shift: PriorShift) -> Table:

@@ -12,17 +12,16 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from chexvision.artifact.load import save_operating_points
 from chexvision.artifact.metrics_file import Evaluation
 from chexvision.errors import UsageError
 from chexvision.evaluation.outcome import Outcome
 from chexvision.files.atomic_folder import atomic_folder
 from chexvision.inference.predictions_file import write_predictions
 from chexvision.labels import ABNORMAL
-from chexvision.metrics import calibration, thresholds
 from chexvision.metrics.catalog import METRICS
-from chexvision.metrics.estimate import UNDEFINED, Estimate
 from chexvision.metrics.predictions import Predictions
-from chexvision.metrics.records import FindingMetrics, SplitMetrics
+from chexvision.metrics.records import UNDEFINED, Estimate, FindingMetrics, SplitMetrics
 from chexvision.radiograph import resize_area
 from chexvision.report.charts import calibration_chart, histogram_chart, known, pr_chart, roc_chart
 from chexvision.report.evaluation_tables import conditions, metrics_table, sections
@@ -55,10 +54,7 @@ def write_report(outcome: Outcome, out: Path) -> None:
         write_predictions(partial / "predictions.parquet", outcome.main.predictions)
         for number, system in enumerate(outcome.systems[:-1], 1):
             write_predictions(partial / "predictions" / f"{number}.parquet", system.predictions)
-        points = outcome.main.points
-        for name, chosen in ((thresholds.FILE, points.thresholds), (calibration.FILE, points.calibration)):
-            if chosen is not None:
-                (partial / name).write_text(chosen.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        save_operating_points(outcome.main.points, partial)
         (partial / "report.html").write_text(render_report(outcome), encoding="utf-8")
 
 
@@ -99,17 +95,12 @@ def render_report(outcome: Outcome) -> str:
         sections=[("By finding", [metrics_table(metrics, found.systems[-1].name)]), *sections(found)],
         outputs=list(_outputs(outcome, metrics)),
         provenance=_provenance(found, metrics),
-        bar=_bar,
+        bar=bar,
         number=number,
     )
 
 
-def table_html(table: Table) -> str:
-    """One table of a report."""
-    return render("chexvision.report", "table.html", table=table, bar=_bar)
-
-
-def _bar(value: object, bottom: float) -> Markup:
+def bar(value: object, bottom: float) -> Markup:
     """An estimate's interval on a scale from `bottom` to 1; nothing for anything else."""
     if not isinstance(value, Estimate) or value.value is None or value.interval is None:
         return Markup()

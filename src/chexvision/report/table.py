@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from chexvision.metrics.estimate import Estimate
+from chexvision.metrics.records import Estimate
 from chexvision.report.wording import number
 from chexvision.templating import escape_markdown
 

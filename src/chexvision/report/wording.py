@@ -6,8 +6,7 @@ from statistics import median
 
 from chexvision.labels import ABNORMAL
 from chexvision.metrics.catalog import METRICS
-from chexvision.metrics.estimate import Estimate
-from chexvision.metrics.records import MIN_CASES, Gap, MacroMetrics, PriorShift
+from chexvision.metrics.records import MIN_CASES, Estimate, Gap, MacroMetrics, PriorShift
 
 
 def number(
@@ -42,11 +41,6 @@ def output_name(name: str) -> str:
     return "normal/abnormal" if name == ABNORMAL else name
 
 
-def sentence(text: str) -> str:
-    """`text` with a capital and a full stop."""
-    return f"{text[0].upper()}{text[1:]}."
-
-
 def p_text(value: float | None) -> str:
     """A p-value for a table."""
     return "–" if value is None else "<0.0001" if value < 0.0001 else f"{value:.4f}"
@@ -62,12 +56,12 @@ def about_means(macro: MacroMetrics) -> list[str]:
     notes = []
     if macro.left_out:
         few = f"too few cases (fewer than {MIN_CASES} patients with or without it)"
-        notes.append(f"left out of the mean, {few}: {', '.join(macro.left_out)}")
+        notes.append(f"Left out of the mean, {few}: {', '.join(macro.left_out)}.")
     if macro.fewer:
         counts = ", ".join(
             f"{METRICS[name].title if name in METRICS else name} {n}" for name, n in macro.fewer.items()
         )
-        notes.append(f"means over the findings that have the metric: {counts} of {macro.findings}")
+        notes.append(f"Means over the findings that have the metric: {counts} of {macro.findings}.")
     return notes
 
 
@@ -82,10 +76,10 @@ def prior_shift_text(shift: PriorShift) -> str:
     """How prevalences differ from those of the calibration, and what a correction for it changes."""
     ratios = sorted(of.ratio for name, of in shift.outputs.items() if name != ABNORMAL)
     return (
-        f"prevalence here is {ratios[0]:.2f} to {ratios[-1]:.2f} times that on {shift.calibrated_on}, where "
+        f"Prevalence here is {ratios[0]:.2f} to {ratios[-1]:.2f} times that on {shift.calibrated_on}, where "
         f"probabilities were calibrated (median {median(ratios):.2f}, {shift.macro_findings} findings); with odds "
         "corrected for the prevalence among the labels here (Elkan 2001), mean ECE is "
         f"{shift.macro_ece[1]:.4f} instead of {shift.macro_ece[0]:.4f}, mean Brier score "
         f"{shift.macro_brier[1]:.4f} instead of {shift.macro_brier[0]:.4f}"
-        + ("" if shift.helps else ": the correction does not help, images here differ in more than prevalence")
+        + ("." if shift.helps else ": the correction does not help, images here differ in more than prevalence.")
     )

@@ -8,10 +8,10 @@ from pathlib import Path
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from chexvision import __version__
 from chexvision.artifact import contents as artifact
 from chexvision.artifact.contents import RunInfo
-from chexvision.artifact.metrics_file import Conditions, Evaluation
+from chexvision.artifact.load import save_operating_points
+from chexvision.artifact.metrics_file import Evaluation
 from chexvision.artifact.store import Publication, open_store
 from chexvision.config import Recipe
 from chexvision.data.dataset import Split, open_split
@@ -19,7 +19,7 @@ from chexvision.data.division import Division, division_of
 from chexvision.data.placement import placed
 from chexvision.data.sizes import preprocessing_of
 from chexvision.data.source import ShardSource, find_shards
-from chexvision.evaluation.attributes import read_groups, split_rule
+from chexvision.evaluation.attributes import conditions_of, read_groups
 from chexvision.evaluation.overlap import TrainingImages
 from chexvision.evaluation.protocol import evaluate_trained
 from chexvision.files.atomic import write_text_atomic
@@ -27,10 +27,8 @@ from chexvision.files.atomic_folder import atomic_folder
 from chexvision.hub.reference import Reference
 from chexvision.hub.repo_files import CONFIG, WEIGHTS
 from chexvision.inference.predict_split import as_predictions, predict_split
-from chexvision.metrics.calibration import FILE as CALIBRATION
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions
-from chexvision.metrics.thresholds import FILE as THRESHOLDS
 from chexvision.models.classifier import CheXVision, build_backbone, build_model
 from chexvision.provenance import Provenance, now
 from chexvision.report.charts import curve_sheets
@@ -64,8 +62,8 @@ def run_training(
     data: Reference,
     work: Path,
     provenance: Provenance,
+    progress: TrainingProgress,
     to: Reference | None = None,
-    progress: TrainingProgress | None = None,
     *,
     private: bool = False,
 ) -> TrainingOutcome:
@@ -79,8 +77,8 @@ def run_training(
         data: a folder of shards, or a Hub dataset pinned to a sha.
         work: folder of this run's state, history and artifact.
         provenance: which run this is.
-        to: where to publish, if anywhere.
         progress: of the session, which decides when to end early.
+        to: where to publish, if anywhere.
         private: whether a repository that has to be created is seen by its owner alone.
 
     Raises:
@@ -90,15 +88,12 @@ def run_training(
     started_at = now()
     accelerator = start_accelerator(recipe.training.precision)
     reporter = _Reporter(progress) if accelerator.is_main_process else None
-    should_stop = progress.session.should_stop if progress is not None else lambda: False
     source, division, splits, model = _prepare(recipe, data, accelerator)
-    training = Training(
-        recipe, model, splits["train"], splits["validation"], accelerator, work, reporter, should_stop
-    )
+    stop = progress.session.should_stop
+    training = Training(recipe, model, splits["train"], splits["validation"], accelerator, work, reporter, stop)
     if not training.run():
         accelerator.end_training()
-        if progress is not None:
-            progress.session.paused()
+        progress.session.paused()
         return TrainingOutcome(finished=False)
     predictions = _predict(training, model, splits, accelerator, recipe.optim.micro_batch_size)
     # Here, where all processes are: one that exits inside its group may abort, and end the one that publishes.
@@ -106,30 +101,35 @@ def run_training(
     if not accelerator.is_main_process:
         return TrainingOutcome(finished=True)
     groups = read_groups(source, splits["test"].rows) if "test" in splits else None
-    conditions = Conditions(
-        version=__version__,
-        dataset=source.name,
-        dataset_identity=source.identity,
-        synthetic=source.synthetic,
-        split="test",
-        split_rule=split_rule(source, division.record),
-        division=division.record,
-        precision=accelerator.mixed_precision,
+    conditions = conditions_of(
+        source,
+        "test",
+        division.record,
+        accelerator.mixed_precision,
         image_size=recipe.data.image_size,
         epoch=best_epoch(training.history).epoch,
     )
     metrics, points = evaluate_trained(recipe.name, predictions, groups, conditions)
-    info = _info(recipe, source, division, provenance, accelerator, training, started_at)
+    info = RunInfo(
+        provenance=provenance,
+        recipe=recipe,
+        dataset=source.name,
+        dataset_identity=source.identity,
+        split=division.record,
+        hardware=describe(accelerator),
+        versions=package_versions(),
+        started_at=started_at,
+        finished_at=now(),
+        train_seconds=round(sum(record.train_seconds for record in training.history), 1),
+    )
     seen = TrainingImages.of(splits["train"].rows, source)
     # Where validation itself is measured, nothing calibrates it.
     applied = OperatingPoints() if metrics.split == "validation" else points
     figures = curve_sheets(predictions[metrics.split], applied, metrics.metrics)
     folder = _assemble(work / "artifact", training, model, metrics, points, figures, info, seen, to)
-    if progress is not None:
-        progress.trained(folder)
+    progress.trained(folder)
     published = open_store(to, private=private).publish(folder, provenance.run_id) if to is not None else None
-    if progress is not None:
-        progress.session.published(published.reference if published is not None else None)
+    progress.session.published(published.reference if published is not None else None)
     return TrainingOutcome(True, folder, published, metrics)
 
 
@@ -154,50 +154,24 @@ def _prepare(
     return source, division, splits, model
 
 
-def _info(
-    recipe: Recipe,
-    source: ShardSource,
-    division: Division,
-    provenance: Provenance,
-    accelerator: Accelerator,
-    training: Training,
-    started_at: str,
-) -> RunInfo:
-    return RunInfo(
-        provenance=provenance,
-        recipe=recipe,
-        dataset=source.name,
-        dataset_identity=source.identity,
-        split=division.record,
-        hardware=describe(accelerator),
-        versions=package_versions(),
-        started_at=started_at,
-        finished_at=now(),
-        train_seconds=round(sum(record.train_seconds for record in training.history), 1),
-    )
-
-
 class _Reporter(ConsoleReporter):
-    """Reports to the console, and to the session where there is one."""
+    """Reports to the console and to the session."""
 
-    def __init__(self, progress: TrainingProgress | None) -> None:
+    def __init__(self, progress: TrainingProgress) -> None:
         super().__init__()
         self._run = progress
 
     def resumed(self, history: History) -> None:
         super().resumed(history)
-        if self._run is not None:
-            self._run.resumed(history)
+        self._run.resumed(history)
 
     def epoch_begins(self, epoch: int, epochs: int, images: int, done: int) -> None:
         super().epoch_begins(epoch, epochs, images, done)
-        if self._run is not None:
-            self._run.epoch_begins(epochs)
+        self._run.epoch_begins(epochs)
 
     def epoch_done(self, history: History, is_best: bool) -> None:
         super().epoch_done(history, is_best)
-        if self._run is not None:
-            self._run.epoch_done(history)
+        self._run.epoch_done(history)
 
 
 def _predict(
@@ -229,9 +203,7 @@ def _assemble(
     with atomic_folder(folder) as partial:
         card = render_card(metrics, info, f"CheXVision {info.recipe.name}", sorted(figures), to)
         write_text_atomic(partial / artifact.CARD, card)
-        for name, chosen in ((THRESHOLDS, points.thresholds), (CALIBRATION, points.calibration)):
-            if chosen is not None:
-                write_text_atomic(partial / name, chosen.model_dump_json(indent=2) + "\n")
+        save_operating_points(points, partial)
         for name, text in figures.items():
             write_text_atomic(partial / artifact.FIGURES / name, text)
         (partial / artifact.HISTORY).write_text(dump_history(training.history), encoding="utf-8")
