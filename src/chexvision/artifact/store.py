@@ -191,7 +191,8 @@ class FolderStore:
             with locked(self.folder / _REVISIONS / _LOCK):
                 published = self._published()
                 if tag not in published:
-                    self._add(folder, tag)
+                    with atomic_folder(self.folder / _REVISIONS / tag) as partial:
+                        shutil.copytree(folder, partial, dirs_exist_ok=True)
                     published.append(tag)
                     write_text_atomic(self.folder / _REVISIONS / _PUBLISHED, "\n".join([*published, ""]))
                 self._show(published)
@@ -207,10 +208,6 @@ class FolderStore:
             return (self.folder / _REVISIONS / _PUBLISHED).read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
             return []
-
-    def _add(self, folder: Path, tag: str) -> None:
-        with atomic_folder(self.folder / _REVISIONS / tag) as partial:
-            shutil.copytree(folder, partial, dirs_exist_ok=True)
 
     def _show(self, published: list[str]) -> None:
         """Make the folder's own files those of the last revision, in place of those of the others."""

@@ -25,6 +25,7 @@ class ShardSource:
         identity: equal for shards of equal names and content, in any folder.
         synthetic: whether the images are synthetic, not taken of patients.
         label_space: of the labels.
+        manifest: theirs, if they have one.
     """
 
     name: str
@@ -32,6 +33,7 @@ class ShardSource:
     identity: str
     synthetic: bool
     label_space: LabelSpace = NIH
+    manifest: Manifest | None = None
 
 
 def find_shards(reference: Reference) -> ShardSource:
@@ -50,7 +52,7 @@ def find_shards(reference: Reference) -> ShardSource:
 def _source(name: str, folder: Path) -> ShardSource:
     shards, manifest = list_shards(folder), read_manifest(folder)
     synthetic = manifest is not None and manifest.synthetic
-    return ShardSource(name, shards, _identity(shards, name, manifest), synthetic, label_space_of(manifest))
+    return ShardSource(name, shards, _identity(shards, name, manifest), synthetic, label_space_of(manifest), manifest)
 
 
 def check_named(reference: Reference) -> None:

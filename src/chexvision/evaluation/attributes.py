@@ -11,7 +11,6 @@ from chexvision.artifact.metrics_file import Conditions
 from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
 from chexvision.metrics.subgroups import Groups, group_images
-from chexvision.shards.manifest import read_manifest
 from chexvision.shards.split_rule import SplitRecord
 
 _COLUMNS = ("sex", "age", "view", "follow_up")
@@ -40,25 +39,17 @@ def conditions_of(
     image_size: int | None = None,
     epoch: int | None = None,
 ) -> Conditions:
-    """Of measurements on a split of shards."""
+    """Of measurements on a split of shards. Of the shards' own split, the manifest names the rule."""
+    own = source.manifest.split.name if source.manifest else None
     return Conditions(
         version=__version__,
         dataset=source.name,
         dataset_identity=source.identity,
         synthetic=source.synthetic,
         split=split,
-        split_rule=_split_rule(source, division),
+        split_rule=own if division.rule == "shards" else str(division),
         division=division,
         precision=precision,
         image_size=image_size,
         epoch=epoch,
     )
-
-
-def _split_rule(source: ShardSource, split: SplitRecord) -> str | None:
-    """A rule, a table's name, or what the manifest records of the shards' own split."""
-    if split.rule != "shards":
-        return str(split)
-    first = next(path for files in source.shards.values() for path in files)
-    manifest = read_manifest(first.parent) or read_manifest(first.parent.parent)
-    return manifest.split.name if manifest else None

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chexvision.errors import UsageError
-from chexvision.evaluation.label_map import LabelMap
+from chexvision.evaluation.label_map import Join, LabelMap
 from chexvision.files.tables import csv_rows
 from chexvision.labels import ABNORMAL
 from chexvision.metrics.ranking import Floats
@@ -48,7 +48,7 @@ def read_other_labels(path: Path, label_map: LabelMap) -> OtherLabels:
     """
     rows = _read_rows(path)
     if label_map.join is not None:
-        rows = _joined(rows, path, label_map)
+        rows = _joined(rows, path, label_map.name, label_map.join)
     _need(rows[0], [*label_map.keep], path)
     for column, values in label_map.keep.items():
         rows = [row for row in rows if row[column] in values]
@@ -77,14 +77,11 @@ def _read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def _joined(rows: list[Row], path: Path, label_map: LabelMap) -> list[Row]:
-    join = label_map.join
-    if join is None:
-        return rows
+def _joined(rows: list[Row], path: Path, name: str, join: Join) -> list[Row]:
     candidates = [path.with_name(join.file), path.with_name(f"{join.file}.gz")]
     other = next((candidate for candidate in candidates if candidate.is_file()), None)
     if other is None:
-        raise UsageError(f"{label_map.name} needs {join.file} next to {path}: it names the images")
+        raise UsageError(f"{name} needs {join.file} next to {path}: it names the images")
     second = _read_rows(other)
     _need(rows[0], list(join.by), path)
     _need(second[0], list(join.by), other)
@@ -142,8 +139,10 @@ def _labels_of_columns(rows: list[Row], label_map: LabelMap, path: Path) -> list
 def _labels_of_lists(rows: list[Row], label_map: LabelMap, path: Path) -> list[dict[str, float]]:
     column = label_map.labels or ""
     _need(rows[0], [column], path)
-    own = {name: _lower(_union(label_map.below(x) for x in of.any_of)) for name, of in label_map.targets.items()}
-    above = {name: _lower(_union(label_map.above(x) for x in of.any_of)) for name, of in label_map.targets.items()}
+    own, above = (
+        {name: _lower(x for label in of.any_of for x in tree(label)) for name, of in label_map.targets.items()}
+        for tree in (label_map.below, label_map.above)
+    )
     all_unknown, normal = _lower(label_map.unknown_if), _lower(label_map.normal[:1])
     all_found = []
     for row in rows:
@@ -156,10 +155,6 @@ def _labels_of_lists(rows: list[Row], label_map: LabelMap, path: Path) -> list[d
         found[ABNORMAL] = 0.0 if labels == normal else np.nan if unknown else 1.0
         all_found.append(found)
     return all_found
-
-
-def _union(parts: Iterable[frozenset[str]]) -> frozenset[str]:
-    return frozenset[str]().union(*parts)
 
 
 def _lower(labels: Iterable[str]) -> set[str]:

@@ -87,7 +87,16 @@ def evaluate_systems(
             points = choose_operating_points(system.validation, conditions.dataset, choose_on, rule, calibration)
             system = replace(system, points=points)
         chosen.append(system)
-    results = tuple(_result(system, conditions.split, method) for system in chosen)
+    results = tuple(
+        SystemResult(
+            name=system.name,
+            members=system.members or (system.name,),
+            weights=system.weights,
+            views=system.views,
+            metrics=system.points.measure(system.predictions, conditions.split, method),
+        )
+        for system in chosen
+    )
     first, main = chosen[0], chosen[-1]
     evaluation = Evaluation(
         **dict(conditions),
@@ -137,13 +146,3 @@ def evaluate_trained(
     evaluation, (system,) = evaluate_systems([System(name, test, validation)], conditions, groups, method)
     raw = measure(validation, method=method)
     return evaluation.model_copy(update={"validation": raw}), system.points
-
-
-def _result(system: System, split: str, method: IntervalMethod) -> SystemResult:
-    return SystemResult(
-        name=system.name,
-        members=system.members or (system.name,),
-        weights=system.weights,
-        views=system.views,
-        metrics=system.points.measure(system.predictions, split, method),
-    )

@@ -9,7 +9,7 @@ from chexvision import __version__
 from chexvision.artifact.metrics_file import RELEASE, Conditions, Evaluation
 from chexvision.errors import UsageError
 from chexvision.evaluation.protocol import System, evaluate_systems
-from chexvision.evaluation.submission import images_of_split, read_submission, restrict
+from chexvision.evaluation.submission import read_submission, restrict
 from chexvision.metrics.calibration import Method
 from chexvision.metrics.records import IntervalMethod
 from chexvision.nih.metadata import Entry
@@ -50,7 +50,8 @@ def score(
     notes = []
     choice = None if split_rule is None else SplitChoice.parse(split_rule, rules=_PUBLIC)
     if choice is not None:
-        wanted = images_of_split(entries, _patients(choice), split)
+        table = _patients(choice)
+        wanted = {name for name, entry in entries.items() if table.get(entry.patient_id) == split}
         if not wanted:
             raise UsageError(f"{split_rule} has no {split} patient among the labels")
         left = len(scored.predictions)

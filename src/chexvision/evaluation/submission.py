@@ -106,11 +106,6 @@ def restrict(scored: Scored, wanted: set[str], what: str) -> Scored:
     return Scored(scored.predictions.take(chosen), groups, scored.missing, scored.ignored)
 
 
-def images_of_split(entries: dict[str, Entry], table: dict[int, str], split: str) -> set[str]:
-    """The images of a split of a ``patient_id,split`` table."""
-    return {name for name, entry in entries.items() if table.get(entry.patient_id) == split}
-
-
 def _columns(heads: list[str], path: Path) -> tuple[int, dict[str, int], tuple[str, ...]]:
     """The columns of image names and of each finding's probabilities, findings in canonical order."""
     known = {_bare(output): output for output in NIH.outputs} | _OTHER_NAMES

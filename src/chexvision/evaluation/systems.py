@@ -74,28 +74,41 @@ class EvaluationRun:
 
     def _together(self, alone: list[list[Predictions]], tta: bool) -> list[System]:
         """A system per model, and their ensemble where there are several."""
-        made = []
-        for name, reference, parts in zip(self.names, self.references, alone, strict=True):
-            points = load_operating_points(reference) if self.options.choose_on == "model" else OperatingPoints()
-            if self.options.choose_on == "model" and points.thresholds is None:
-                raise UsageError(f"{name} was published without thresholds; give --choose-on validation or none")
-            made.append(_system(name, parts, tta, points, (name,)))
+        groups: list[tuple[tuple[str, ...], tuple[float, ...], list[Predictions]]]
+        groups = [((name,), (1.0,), parts) for name, parts in zip(self.names, alone, strict=True)]
         if len(alone) > 1:
             weights = self._weights(alone)
-            parts = [average(members, weights) for members in zip(*alone, strict=True)]
-            made.append(
-                _system(f"ensemble of {len(alone)}", parts, tta, OperatingPoints(), self.names, tuple(weights))
+            groups.append((self.names, weights, [average(of, weights) for of in zip(*alone, strict=True)]))
+        return [
+            System(
+                name=(members[0] if len(members) == 1 else f"ensemble of {len(members)}") + (" + TTA" if tta else ""),
+                predictions=parts[0],
+                validation=parts[1] if len(parts) > 1 else None,
+                points=self._points(members),
+                members=members,
+                weights=weights,
+                views=len(TTA) if tta else 1,
             )
-        return made
+            for members, weights, parts in groups
+        ]
 
-    def _weights(self, alone: list[list[Predictions]]) -> list[float]:
-        """Of the ensemble's members."""
-        fitted = self.options.weights == "validation"
-        if fitted and len(alone[0]) == 1:
+    def _weights(self, alone: list[list[Predictions]]) -> tuple[float, ...]:
+        if self.options.weights == "equal":
+            return (1 / len(alone),) * len(alone)
+        if len(alone[0]) == 1:
             raise UsageError("--weights validation needs a split to fit them on; give --choose-on validation")
-        if self.options.choose_on == "model":
+        return tuple(fit_weights([parts[1] for parts in alone]))
+
+    def _points(self, members: tuple[str, ...]) -> OperatingPoints:
+        """Those that a model was published with, where these are wanted."""
+        if self.options.choose_on != "model":
+            return OperatingPoints()
+        if len(members) > 1:
             raise UsageError("an ensemble has no thresholds of its own; give --choose-on validation or none")
-        return fit_weights([parts[1] for parts in alone]) if fitted else [1 / len(alone)] * len(alone)
+        points = load_operating_points(self.references[self.names.index(members[0])])
+        if points.thresholds is None:
+            raise UsageError(f"{members[0]} was published without thresholds; give --choose-on validation or none")
+        return points
 
     def images(self, model: CheXVision, name: str) -> NDArray[np.uint8]:
         """The images of split `name` as `model` takes them: uint8[N, H, W], memory-mapped."""
@@ -196,23 +209,3 @@ class EvaluationRun:
         others = self._predict(i, splits, TTA[1:])
         share = 1 / len(TTA)
         return [average(pair, (share, 1 - share)) for pair in zip(plain, others, strict=True)]
-
-
-def _system(
-    name: str,
-    parts: list[Predictions],
-    tta: bool,
-    points: OperatingPoints,
-    members: tuple[str, ...],
-    weights: tuple[float, ...] = (1.0,),
-) -> System:
-    measured, *validation = parts
-    return System(
-        f"{name}{' + TTA' if tta else ''}",
-        measured,
-        validation[0] if validation else None,
-        points,
-        members,
-        weights,
-        len(TTA) if tta else 1,
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -183,7 +183,18 @@ def summarize(cases: Sequence[Case], conditions: AuditConditions, findings: Sequ
         conditions=conditions,
         overall=_audit(cases, conditions.interval),
         findings={name: _audit(of, conditions.interval) for name, of in by_finding.items() if of},
-        cases=tuple(_records(cases)),
+        cases=tuple(
+            CaseRecord(
+                image=case.subject.name,
+                finding=case.finding,
+                probability=case.probability,
+                pointing=bool(case.measured.pointing),
+                iou=case.measured.iou,
+                energy=case.measured.energy,
+                outside=None if np.isnan(case.measured.outside) else case.measured.outside,
+            )
+            for case in cases
+        ),
     )
 
 
@@ -220,17 +231,3 @@ def _estimate(
         centre=central,
         gain=value - max(by_chance, central),
     )
-
-
-def _records(cases: Sequence[Case]) -> Iterator[CaseRecord]:
-    for case in cases:
-        measured = case.measured
-        yield CaseRecord(
-            image=case.subject.name,
-            finding=case.finding,
-            probability=case.probability,
-            pointing=bool(measured.pointing),
-            iou=measured.iou,
-            energy=measured.energy,
-            outside=None if np.isnan(measured.outside) else measured.outside,
-        )

@@ -12,7 +12,7 @@ from chexvision.data.source import ShardSource, find_shards
 from chexvision.errors import UsageError
 from chexvision.explain.audit import Audit, AuditConditions, explain_subjects, summarize
 from chexvision.explain.sheet import write_sheet
-from chexvision.explain.subjects import boxes_side, shard_folder, subjects_of_files, subjects_of_shards
+from chexvision.explain.subjects import shard_folder, subjects_of_files, subjects_of_shards
 from chexvision.files.atomic import sha256_of, write_text_atomic
 from chexvision.hub.reference import Reference, RepoRef
 from chexvision.metrics.records import IntervalMethod
@@ -62,8 +62,9 @@ def run_audit(
     path = boxes or own
     if path is None or (not path.exists() and boxes is None):
         raise UsageError("these images come without boxes; name a list such as BBox_List_2017.csv with --boxes")
-    own_side = boxes_side(source) if source is not None and path == own else None
-    read = read_boxes(path, box_side or own_side or RELEASE_SIDE)
+    # Boxes next to synthetic shards are measured on images of the shards' side.
+    synthetic = source.manifest if source is not None and source.synthetic and path == own else None
+    read = read_boxes(path, box_side or (synthetic.size if synthetic else RELEASE_SIDE))
     loaded = load_model(model)
     division = None
     if source is None:

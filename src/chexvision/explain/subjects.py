@@ -17,7 +17,6 @@ from chexvision.inference.prepare import prepare
 from chexvision.models.classifier import CheXVision
 from chexvision.nih.boxes import Box, Boxes
 from chexvision.nih.sources import find_images
-from chexvision.shards.manifest import read_manifest
 from chexvision.shards.schema import SPLITS, patient_of
 from chexvision.shards.split_rule import SplitChoice, SplitRecord
 
@@ -80,12 +79,6 @@ def subjects_of_shards(
     facts = zip(boxed.filenames.tolist(), boxed.patients.tolist(), pixels, strict=True)
     subjects = [Subject(file, patient, grey, by_image[file]) for file, patient, grey in facts]
     return subjects, record_split(choice, divided) if divided else None
-
-
-def boxes_side(source: ShardSource) -> int | None:
-    """The side of the images that the boxes next to synthetic shards are measured on; None for other shards."""
-    manifest = read_manifest(shard_folder(source)) if source.synthetic else None
-    return manifest.size if manifest else None
 
 
 def shard_folder(source: ShardSource) -> Path:

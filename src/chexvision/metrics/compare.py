@@ -61,6 +61,11 @@ def compare(
         )
 
     outputs = [difference([i], measured[0].too_few[i]) for i in range(len(first.names))]
+    delong, patients = holm([of.p_delong for of in outputs]), holm([of.p_patients for of in outputs])
+    adjusted = [
+        of.model_copy(update={"p_delong_holm": a, "p_patients_holm": b})
+        for of, a, b in zip(outputs, delong, patients, strict=True)
+    ]
     return Comparison(
         first=names[0],
         second=names[1],
@@ -70,17 +75,8 @@ def compare(
         interval=method,
         macro=difference(columns, None if columns else "no finding has enough cases"),
         macro_findings=len(columns),
-        outputs=dict(zip(first.names, _adjusted(outputs), strict=True)),
+        outputs=dict(zip(first.names, adjusted, strict=True)),
     )
-
-
-def _adjusted(outputs: list[Difference]) -> list[Difference]:
-    """With p-values adjusted for the tests of all outputs."""
-    delong, patients = holm([of.p_delong for of in outputs]), holm([of.p_patients for of in outputs])
-    return [
-        of.model_copy(update={"p_delong_holm": a, "p_patients_holm": b})
-        for of, a, b in zip(outputs, delong, patients, strict=True)
-    ]
 
 
 def _mean_shares(model: Predictions, columns: list[int]) -> Floats:
@@ -123,7 +119,7 @@ def _aligned(first: Predictions, second: Predictions, names: tuple[str, str]) ->
     common = tuple(name for name in first.names if name in second.names)
     if not common:
         raise UsageError(f"{names[0]} and {names[1]} predict nothing in common")
-    first, second = _columns(first, common), _columns(second, common)
+    first, second = first.select(common), second.select(common)
     if not np.array_equal(first.targets, second.targets, equal_nan=True):
         row = int(np.flatnonzero((first.targets != second.targets).any(axis=1))[0])
         raise UsageError(f"{names[0]} and {names[1]} have different labels, first for {first.filenames[row]}")
@@ -134,11 +130,6 @@ def _first_of_patient(patients: NDArray[np.int64]) -> NDArray[np.int64]:
     """For int64[N], where each image's patient occurs first: the same whatever numbers patients have."""
     _, first, index = np.unique(patients, return_index=True, return_inverse=True)
     return np.asarray(first[index], np.int64)
-
-
-def _columns(model: Predictions, names: tuple[str, ...]) -> Predictions:
-    index = [model.column(name) for name in names]
-    return Predictions(names, model.filenames, model.patients, model.probabilities[:, index], model.targets[:, index])
 
 
 def contributions(scores: Floats, targets: Floats) -> tuple[float, Floats]:

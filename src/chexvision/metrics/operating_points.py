@@ -47,8 +47,11 @@ class OperatingPoints:
             UsageError: it was chosen on them.
         """
         for chosen in (self.calibration, self.thresholds):
-            if chosen is not None:
-                refuse_chosen_on(chosen.chosen_on, predictions, split)
+            if chosen is not None and chosen.chosen_on.images_sha256 == predictions.images_sha256:
+                raise UsageError(
+                    f"thresholds and calibration were chosen on the very images that they would be applied to, the "
+                    f"{split} split; choose them on another split"
+                )
         calibrated = self.calibrate(predictions.names, predictions.probabilities)
         measured = measure(
             predictions,
@@ -83,15 +86,6 @@ def choose_operating_points(
     raw = predictions.probabilities
     calibrated = predictions.with_probabilities(fitted.apply(predictions.names, raw) if fitted else raw)
     return OperatingPoints(fitted, choose_thresholds(calibrated, rule, chosen_on, "calibrated" if fitted else "raw"))
-
-
-def refuse_chosen_on(chosen_on: ChosenOn, predictions: Predictions, split: str) -> None:
-    """Raise UsageError if `predictions` are of the images that something was chosen on."""
-    if chosen_on.images_sha256 == predictions.images_sha256:
-        raise UsageError(
-            f"thresholds and calibration were chosen on the very images that they would be applied to, the "
-            f"{split} split; choose them on another split"
-        )
 
 
 def refuse_shared(chosen: Predictions, applied: Predictions) -> None:

@@ -52,6 +52,11 @@ class Predictions:
             self.names, self.filenames[index], self.patients[index], self.probabilities[index], self.targets[index]
         )
 
+    def select(self, names: tuple[str, ...]) -> Predictions:
+        """The columns `names`, in their order."""
+        index = [self.column(name) for name in names]
+        return Predictions(names, self.filenames, self.patients, self.probabilities[:, index], self.targets[:, index])
+
     def with_probabilities(self, probabilities: Floats) -> Predictions:
         """The same images with other probabilities, float64[N, K]."""
         return Predictions(self.names, self.filenames, self.patients, probabilities, self.targets)

@@ -191,9 +191,7 @@ def _values(
     if ABNORMAL in part.names:
         i = part.column(ABNORMAL)
         threshold = None if thresholds is None else {k: v for k, v in thresholds.items() if k == ABNORMAL}
-        alone = Predictions(
-            (ABNORMAL,), part.filenames, part.patients, part.probabilities[:, [i]], part.targets[:, [i]]
-        )
+        alone = part.select((ABNORMAL,))
         calls = Measure(
             alone, None if calibrated is None else calibrated[:, [i]], threshold, only=("recall", "specificity")
         )

@@ -50,7 +50,8 @@ class Measure:
     ) -> None:
         self.predictions = predictions
         self.index, self.patients = patient_index(predictions.patients)
-        self.cases = _cases(predictions.targets, self.index, self.patients)
+        columns = predictions.targets.T
+        self.cases = np.array([[len(np.unique(self.index[of == kind])) for kind in (1, 0)] for of in columns])
         self.too_few = tuple(reason_if_few(positive, negative, fewest) for positive, negative in self.cases.tolist())
         self.only = [name for name in METRICS if only is None or name in only]
         self._probabilities = predictions.probabilities if calibrated is None else calibrated
@@ -80,10 +81,39 @@ class Measure:
 
     @cached_property
     def sums(self) -> Floats:
-        """What adds up over a patient's images, see `_patient_sums`."""
-        return _patient_sums(
-            self._probabilities, self.predictions.targets, self._thresholds, self.index, self.patients
-        )
+        """Per patient, output and quantity, what adds up over images: float64[P, K, 6 + ECE_BINS].
+
+        True and false positives, false and true negatives, squared error, images with a known label; then for each
+        bin of probability by how much its images' labels exceed their probabilities.
+        """
+        targets = self.predictions.targets
+        known = ~np.isnan(targets)
+        positive = targets == 1
+        with np.errstate(invalid="ignore"):
+            called = self._probabilities >= self._thresholds
+        decided = known & ~np.isnan(self._thresholds)
+        rows = np.broadcast_to(self.index[:, None], targets.shape)
+        outputs = targets.shape[1]
+        cell = rows * outputs + np.arange(outputs)  # which patient and output
+        truth = np.where(known, targets, 0)
+
+        def total(weights: Floats | NDArray[np.bool_]) -> Floats:
+            return np.asarray(
+                np.bincount(cell.ravel(), weights.ravel().astype(np.float64), self.patients * outputs), np.float64
+            )
+
+        sums = np.empty((self.patients * outputs, 6 + ECE_BINS))
+        sums[:, 0] = total(decided & positive & called)
+        sums[:, 1] = total(decided & ~positive & called)
+        sums[:, 2] = total(decided & positive & ~called)
+        sums[:, 3] = total(decided & ~positive & ~called)
+        sums[:, 4] = total(np.where(known, (self._probabilities - truth) ** 2, 0))
+        sums[:, 5] = total(known)
+        bins = np.minimum((self._probabilities * ECE_BINS).astype(np.int64), ECE_BINS - 1)
+        cell_bin = (cell * ECE_BINS + bins).ravel()
+        excess = np.where(known, truth - self._probabilities, 0).ravel()
+        sums[:, 6:] = np.bincount(cell_bin, excess, self.patients * outputs * ECE_BINS).reshape(-1, ECE_BINS)
+        return sums.reshape(self.patients, outputs, -1)
 
 
 class Sums(NamedTuple):
@@ -146,49 +176,3 @@ class Weighted:
         areas = [[ranking.areas(block) for block in self._blocks] for ranking in self._measure.rankings]
         auroc, auprc = (np.stack([np.concatenate([area[i] for area in of]) for of in areas]) for i in (0, 1))
         return auroc, auprc
-
-
-def _cases(targets: Floats, index: NDArray[np.int64], patients: int) -> NDArray[np.int64]:
-    """Patients with a positive and with a negative image of each of K outputs: int64[K, 2]."""
-    counts = np.empty((targets.shape[1], 2), np.int64)
-    for i, target in enumerate(targets.T):
-        for j, kind in enumerate((1, 0)):
-            counts[i, j] = np.count_nonzero(np.bincount(index[target == kind], minlength=patients))
-    return counts
-
-
-def _patient_sums(
-    probabilities: Floats, targets: Floats, thresholds: Floats, index: NDArray[np.int64], patients: int
-) -> Floats:
-    """Per patient, output and quantity, what adds up over images: float64[P, K, 6 + ECE_BINS].
-
-    True and false positives, false and true negatives, squared error, images with a known label; then for each
-    bin of probability by how much its images' labels exceed their probabilities.
-    """
-    known = ~np.isnan(targets)
-    positive = targets == 1
-    with np.errstate(invalid="ignore"):
-        called = probabilities >= thresholds
-    decided = known & ~np.isnan(thresholds)
-    rows = np.broadcast_to(index[:, None], targets.shape)
-    outputs = targets.shape[1]
-    cell = rows * outputs + np.arange(outputs)  # which patient and output
-    truth = np.where(known, targets, 0)
-
-    def total(weights: Floats | NDArray[np.bool_]) -> Floats:
-        return np.asarray(
-            np.bincount(cell.ravel(), weights.ravel().astype(np.float64), patients * outputs), np.float64
-        )
-
-    sums = np.empty((patients * outputs, 6 + ECE_BINS))
-    sums[:, 0] = total(decided & positive & called)
-    sums[:, 1] = total(decided & ~positive & called)
-    sums[:, 2] = total(decided & positive & ~called)
-    sums[:, 3] = total(decided & ~positive & ~called)
-    sums[:, 4] = total(np.where(known, (probabilities - truth) ** 2, 0))
-    sums[:, 5] = total(known)
-    bins = np.minimum((probabilities * ECE_BINS).astype(np.int64), ECE_BINS - 1)
-    cell_bin = (cell * ECE_BINS + bins).ravel()
-    excess = np.where(known, truth - probabilities, 0).ravel()
-    sums[:, 6:] = np.bincount(cell_bin, excess, patients * outputs * ECE_BINS).reshape(-1, ECE_BINS)
-    return sums.reshape(patients, outputs, -1)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,7 +21,7 @@ from chexvision.inference.predictions_file import write_predictions
 from chexvision.labels import ABNORMAL
 from chexvision.metrics.catalog import METRICS
 from chexvision.metrics.predictions import Predictions
-from chexvision.metrics.records import UNDEFINED, Estimate, FindingMetrics, SplitMetrics
+from chexvision.metrics.records import UNDEFINED, Estimate, SplitMetrics
 from chexvision.radiograph import resize_area
 from chexvision.report.charts import calibration_chart, histogram_chart, known, pr_chart, roc_chart
 from chexvision.report.evaluation_tables import conditions, metrics_table, sections
@@ -58,27 +58,6 @@ def write_report(outcome: Outcome, out: Path) -> None:
         (partial / "report.html").write_text(render_report(outcome), encoding="utf-8")
 
 
-@dataclass(frozen=True, slots=True)
-class _Mistake:
-    """An image that the model gets wrong."""
-
-    thumbnail: str  # a data URL
-    filename: str
-    probability: float
-    label: str  # "yes" or "no"
-    findings: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Output:
-    """The section of one output; without charts where the labels are all of one kind."""
-
-    name: str
-    metrics: FindingMetrics
-    charts: list[Markup]
-    mistakes: list[_Mistake]
-
-
 def render_report(outcome: Outcome) -> str:
     """The HTML page. It contains everything that it shows and refers to nothing outside."""
     found, metrics = outcome.evaluation, outcome.evaluation.systems[-1].metrics
@@ -108,15 +87,17 @@ def bar(value: object, bottom: float) -> Markup:
     return Markup(svg_text(interval_bar(low, value.value, high, bottom, 1.0)))
 
 
-def _outputs(outcome: Outcome, metrics: SplitMetrics) -> Iterator[_Output]:
+def _outputs(outcome: Outcome, metrics: SplitMetrics) -> Iterator[dict[str, Any]]:
+    """The section of each output; without charts where the labels are all of one kind."""
     raw, calibrated = outcome.main.predictions, outcome.main.calibrated
     fitted = outcome.main.points.calibration is not None
     for i, name in enumerate(raw.names):
         of = metrics.findings.get(name, metrics.binary)
         if of is None:
             continue
+        output = {"name": output_name(name), "metrics": of}
         if not (of.positives and of.negatives):
-            yield _Output(output_name(name), of, [], [])
+            yield output | {"charts": [], "mistakes": []}
             continue
         (scores, targets), (final, _) = known(raw, i), known(calibrated, i)
         charts = (
@@ -126,10 +107,10 @@ def _outputs(outcome: Outcome, metrics: SplitMetrics) -> Iterator[_Output]:
             histogram_chart("Scores", final, targets, of.decision),
         )
         svgs = [Markup(svg_text(chart)) for chart in charts]
-        yield _Output(output_name(name), of, svgs, list(_mistakes(outcome, calibrated, i)))
+        yield output | {"charts": svgs, "mistakes": list(_mistakes(outcome, calibrated, i))}
 
 
-def _mistakes(outcome: Outcome, calibrated: Predictions, i: int) -> Iterator[_Mistake]:
+def _mistakes(outcome: Outcome, calibrated: Predictions, i: int) -> Iterator[dict[str, Any]]:
     """The negatives with the highest probabilities and the positives with the lowest."""
     scores, targets = calibrated.probabilities[:, i], calibrated.targets[:, i]
     order = np.argsort(scores, kind="stable")
@@ -138,13 +119,13 @@ def _mistakes(outcome: Outcome, calibrated: Predictions, i: int) -> Iterator[_Mi
     for at in (*negatives, *positives):
         targets_of = zip(calibrated.names, calibrated.targets[at], strict=True)
         labels = [name for name, target in targets_of if target == 1 and name != ABNORMAL]
-        yield _Mistake(
-            thumbnail=_thumbnail(outcome.images[at]),
-            filename=str(calibrated.filenames[at]),
-            probability=float(scores[at]),
-            label="yes" if targets[at] == 1 else "no",
-            findings=", ".join(labels) or "no known finding",
-        )
+        yield {
+            "thumbnail": _thumbnail(outcome.images[at]),
+            "filename": str(calibrated.filenames[at]),
+            "probability": float(scores[at]),
+            "label": "yes" if targets[at] == 1 else "no",
+            "findings": ", ".join(labels) or "no known finding",
+        }
 
 
 def _thumbnail(image: NDArray[np.uint8]) -> str:

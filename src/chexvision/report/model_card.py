@@ -33,12 +33,13 @@ def render_card(
         figures: file names in its folder `FIGURES`.
         to: where it will be published, if that is known; see `with_destination`.
     """
+    dataset = parse_reference(metrics.dataset)
     header = ModelCardData(
         library_name="chexvision",
         pipeline_tag="image-classification",
         license="apache-2.0",
         tags=["chest-x-ray", "radiology", "medical-imaging", run.recipe.model.backbone],
-        datasets=_hub_dataset(metrics),
+        datasets=[dataset.repo_id] if isinstance(dataset, RepoRef) else None,
         metrics=[metric.hub for metric in METRICS.values() if metric.hub],
         model_name=model_name,
         eval_results=eval_results(metrics),
@@ -86,7 +87,7 @@ def eval_results(metrics: Evaluation) -> list[EvalResult]:
                     EvalResult(
                         task_type="image-classification",
                         dataset_type=reference.repo_id if isinstance(reference, RepoRef) else "local",
-                        dataset_name=_dataset_name(metrics),
+                        dataset_name=reference.repo_id if isinstance(reference, RepoRef) else reference.name,
                         # The Hub merges results that differ in nothing but their split's name.
                         dataset_config=f"{split}, {metrics.image_size} px",
                         dataset_split=split,
@@ -97,16 +98,6 @@ def eval_results(metrics: Evaluation) -> list[EvalResult]:
                     )
                 )
     return results
-
-
-def _hub_dataset(metrics: Evaluation) -> list[str] | None:
-    reference = parse_reference(metrics.dataset)
-    return [reference.repo_id] if isinstance(reference, RepoRef) else None
-
-
-def _dataset_name(metrics: Evaluation) -> str:
-    reference = parse_reference(metrics.dataset)
-    return reference.repo_id if isinstance(reference, RepoRef) else reference.name
 
 
 def _data(metrics: Evaluation, run: RunInfo) -> Markup:
