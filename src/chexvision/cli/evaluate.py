@@ -26,7 +26,7 @@ SplitRule = Annotated[
     typer.Option(
         "--split-rule",
         metavar="RULE",
-        help="official, chexnet, patient, shards, or a patient_id,split table.  [default: the models' own]",
+        help="official, chexnet, patient, shards, or a patient_id,split table.  [default: each model's own]",
     ),
 ]
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from chexvision.cli.evaluate import Resamples, Seed, SplitRule
 from chexvision.errors import UsageError
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder, or USER/REPO[@REV] on the Hub.")]
@@ -53,14 +54,7 @@ def audit(
     split: Annotated[
         str | None, typer.Option("--split", help="Of --data: train, validation, test, all.  [default: test]")
     ] = None,
-    split_rule: Annotated[
-        str | None,
-        typer.Option(
-            "--split-rule",
-            metavar="RULE",
-            help="official, chexnet, patient, shards, or a patient_id,split table.  [default: the model's own]",
-        ),
-    ] = None,
+    split_rule: SplitRule = None,
     boxes: Annotated[
         Path | None,
         typer.Option("--boxes", help="BBox_List_2017.csv, plain or .gz.  [default: boxes.csv of --data]"),
@@ -73,8 +67,8 @@ def audit(
             help="Side of the images behind the boxes.  [default: 1024; synthetic: theirs]",
         ),
     ] = None,
-    resamples: Annotated[int, typer.Option("--resamples", min=100, help="Of the bootstrap over patients.")] = 1000,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")] = 0,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
 ) -> None:
     """Measure how well a model's maps agree with boxes around the findings, and show the best and the worst."""
     if bool(images) == (data is not None):

@@ -9,6 +9,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from chexvision.errors import UsageError
+from chexvision.files.json_files import first_problem
 from chexvision.labels import NIH
 from chexvision.metrics.records import Record
 
@@ -139,7 +140,4 @@ def read_label_map(name: str) -> LabelMap:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"label map {path} cannot be read: {error}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(
-            f"label map {path}: {'.'.join(str(part) for part in first['loc']) or 'the file'}: {first['msg']}"
-        ) from None
+        raise UsageError(f"label map {path}: {first_problem(error)}") from None

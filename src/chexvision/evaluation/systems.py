@@ -65,11 +65,13 @@ class EvaluationRun:
         Raises:
             UsageError: thresholds or weights are asked for that nothing can be chosen on.
         """
-        made: list[System] = []
         alone = [self._predict(i, splits) for i in range(len(self.models))]
-        made += self._together(alone, False)
+        made = self._together(alone, False)
         if self.options.tta:
-            made += self._together([self._more_views(i, parts, splits) for i, parts in enumerate(alone)], True)
+            share = 1 / len(TTA)  # of the view as it is, which is known already
+            others = [self._predict(i, splits, TTA[1:]) for i in range(len(self.models))]
+            pairs = [zip(*of, strict=True) for of in zip(alone, others, strict=True)]
+            made += self._together([[average(pair, (share, 1 - share)) for pair in of] for of in pairs], True)
         return tuple(made)
 
     def _together(self, alone: list[list[Predictions]], tta: bool) -> list[System]:
@@ -203,9 +205,3 @@ class EvaluationRun:
                 )
             found.append(as_predictions(split, probabilities))
         return found
-
-    def _more_views(self, i: int, plain: list[Predictions], splits: list[str]) -> list[Predictions]:
-        """The mean over all views, of which the plain one is known already."""
-        others = self._predict(i, splits, TTA[1:])
-        share = 1 / len(TTA)
-        return [average(pair, (share, 1 - share)) for pair in zip(plain, others, strict=True)]

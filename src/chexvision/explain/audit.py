@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from chexvision.explain.gradcam import enlarge, explain_batch
 from chexvision.explain.measures import (
@@ -23,7 +22,6 @@ from chexvision.explain.measures import (
 )
 from chexvision.explain.overlay import Heat
 from chexvision.metrics.bootstrap import interval, patient_index, resample_patients
-from chexvision.metrics.ranking import Floats
 from chexvision.metrics.records import Estimate, IntervalMethod, Record
 from chexvision.models.classifier import CheXVision
 from chexvision.nih.boxes import Box
@@ -199,35 +197,29 @@ def summarize(cases: Sequence[Case], conditions: AuditConditions, findings: Sequ
 
 
 def _audit(cases: Sequence[Case], method: IntervalMethod) -> FindingAudit:
-    patients = np.array([case.subject.patient for case in cases], np.int64)
-    index, count = patient_index(patients)
-    resampled_counts = resample_patients(count, method).astype(np.float64)
-    estimates = {}
-    for name in MEASURES:
+    index, patients = patient_index(np.array([case.subject.patient for case in cases], np.int64))
+    draws = resample_patients(patients, method).astype(np.float64)
+
+    def mean(name: str) -> MapEstimate:
+        """Of a measure over the cases that define it."""
         values, random, center = (
             np.array([getattr(of, name) for of in group], np.float64)
             for group in zip(*((case.measured, case.random, case.center) for case in cases), strict=True)
         )
-        estimates[name] = _estimate(values, random, center, index, resampled_counts, method.level)
+        known = ~np.isnan(values)
+        if not known.any():
+            return MapEstimate()
+        sums = np.bincount(index[known], values[known], patients) @ draws
+        with np.errstate(divide="ignore", invalid="ignore"):
+            resampled = sums / (np.bincount(index[known], minlength=patients) @ draws)
+        value, by_chance, central = (float(of[known].mean()) for of in (values, random, center))
+        return MapEstimate(
+            value=value,
+            interval=interval(resampled, method.level),
+            random=by_chance,
+            centre=central,
+            gain=value - max(by_chance, central),
+        )
+
     empty = sum(bool(np.isnan(case.measured.outside)) for case in cases)
-    return FindingAudit(cases=len(cases), patients=count, empty=empty, **estimates)
-
-
-def _estimate(
-    values: Floats, random: Floats, center: Floats, index: NDArray[np.int64], resampled_counts: Floats, level: float
-) -> MapEstimate:
-    """The mean of float[N] values with its interval; `index` is the row of each in `resampled_counts`."""
-    known = ~np.isnan(values)
-    if not known.any():
-        return MapEstimate()
-    sums = np.bincount(index[known], values[known], len(resampled_counts)) @ resampled_counts
-    with np.errstate(divide="ignore", invalid="ignore"):
-        resampled = sums / (np.bincount(index[known], minlength=len(resampled_counts)) @ resampled_counts)
-    value, by_chance, central = (float(of[known].mean()) for of in (values, random, center))
-    return MapEstimate(
-        value=value,
-        interval=interval(resampled, level),
-        random=by_chance,
-        centre=central,
-        gain=value - max(by_chance, central),
-    )
+    return FindingAudit(cases=len(cases), patients=patients, empty=empty, **{name: mean(name) for name in MEASURES})

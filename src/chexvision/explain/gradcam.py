@@ -94,10 +94,8 @@ def enlarge(maps: Tensor, height: int, width: int) -> Tensor:
 
 def _explained(maps: list[Tensor]) -> Tensor:
     """The deepest map with enough cells; the finest one where none has."""
-    for features in reversed(maps):
-        if min(features.shape[2:]) >= FEWEST_CELLS:
-            return features
-    return max(maps, key=lambda features: min(features.shape[2:]))
+    enough = (features for features in reversed(maps) if min(features.shape[2:]) >= FEWEST_CELLS)
+    return next(enough, max(maps, key=lambda features: min(features.shape[2:])))
 
 
 @contextmanager

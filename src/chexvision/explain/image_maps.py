@@ -48,12 +48,8 @@ class Explained:
     peak: tuple[int, int] | None
 
 
-def find_outputs(model: CheXVision, names: Sequence[str]) -> list[int]:
-    """The outputs of a model by name, whatever the case of the letters.
-
-    Raises:
-        UsageError: the model has no such output; the message names the nearest.
-    """
+def _find_outputs(model: CheXVision, names: Sequence[str]) -> list[int]:
+    """The outputs of a model by name, whatever the case of the letters; the message of an error names the nearest."""
     known = model.label_space.outputs
     folded = {name.casefold(): i for i, name in enumerate(known)}
     outputs: list[int] = []
@@ -90,7 +86,7 @@ def explain_files(
         UsageError: a finding is unknown, a file is missing or not an image, or two share a name. Nothing is
             written then.
     """
-    named = find_outputs(model, findings)
+    named = _find_outputs(model, findings)
     if not 1 <= top <= len(model.findings):
         raise UsageError(f"--top {top} is not possible; the model has {len(model.findings)} findings")
     _check_names(paths, model.label_space.outputs)
@@ -102,15 +98,18 @@ def explain_files(
     names = model.label_space.outputs
     points = points or OperatingPoints()
 
+    def calibrated(probabilities: Tensor) -> Floats:
+        return points.calibrate(names, probabilities.double().cpu().numpy())
+
     def choose(probabilities: Tensor) -> Tensor:
         if named:
             return torch.tensor([named] * len(probabilities))
-        return torch.from_numpy(_calibrated(points, names, probabilities)[:, :-1]).topk(top, dim=1).indices
+        return torch.from_numpy(calibrated(probabilities)[:, :-1]).topk(top, dim=1).indices
 
     explained: list[Explained] = []
     for number, images in enumerate(batches):
         maps = explain_batch(model, model.normalize(torch.from_numpy(images).to(device)), choose)
-        probabilities = _calibrated(points, names, maps.probabilities)
+        probabilities = calibrated(maps.probabilities)
         for i, path in enumerate(paths[number * _BATCH : (number + 1) * _BATCH]):
             for j, output in enumerate(maps.outputs[i].tolist()):
                 chance = float(probabilities[i, output])
@@ -119,10 +118,6 @@ def explain_files(
         out / SUMMARY_NAME, json.dumps([asdict(one) for one in explained], indent=2, allow_nan=False) + "\n"
     )
     return explained
-
-
-def _calibrated(points: OperatingPoints, names: tuple[str, ...], probabilities: Tensor) -> Floats:
-    return points.calibrate(names, probabilities.double().cpu().numpy())
 
 
 def _write_overlay(path: Path, out: Path, finding: str, probability: float, cam: Tensor, method: str) -> Explained:

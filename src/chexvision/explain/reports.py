@@ -8,7 +8,7 @@ import torch
 
 from chexvision.artifact.load import load_model
 from chexvision.artifact.recorded_split import split_for
-from chexvision.data.source import ShardSource, find_shards
+from chexvision.data.source import find_shards
 from chexvision.errors import UsageError
 from chexvision.explain.audit import Audit, AuditConditions, explain_subjects, summarize
 from chexvision.explain.sheet import write_sheet
@@ -58,7 +58,11 @@ def run_audit(
         ChexError: the model or the shards cannot be loaded.
     """
     source = find_shards(data) if data is not None else None
-    own = _own_boxes(data, source, fetch=boxes is None) if source is not None else None
+    own: Path | None = None
+    if boxes is None and isinstance(data, RepoRef):
+        own = fetch_file(data, BOXES_NAME)  # the list alone
+    elif source is not None:
+        own = shard_folder(source) / BOXES_NAME
     path = boxes or own
     if path is None or (not path.exists() and boxes is None):
         raise UsageError("these images come without boxes; name a list such as BBox_List_2017.csv with --boxes")
@@ -90,10 +94,3 @@ def run_audit(
     write_text_atomic(out / AUDIT_NAME, audit.model_dump_json(indent=2) + "\n")
     write_sheet(out / SHEET_NAME, cases, method)
     return audit
-
-
-def _own_boxes(data: Reference | None, source: ShardSource, *, fetch: bool) -> Path | None:
-    """The path of the box list next to shards, if there is one; for shards on the Hub, it alone is downloaded."""
-    if fetch and isinstance(data, RepoRef):
-        return fetch_file(data, BOXES_NAME)
-    return shard_folder(source) / BOXES_NAME

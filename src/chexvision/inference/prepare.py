@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from chexvision.errors import UsageError
 from chexvision.files.atomic import read_regular
 from chexvision.models.classifier import CheXVision
 from chexvision.nih.sources import LARGEST
+from chexvision.parallel import map_in_order, usable_cores
 from chexvision.radiograph import Grey, decode_grey
 
 
@@ -32,7 +33,7 @@ def prepare(model: CheXVision, path: Path) -> Grey:
 
 
 def prepared(model: CheXVision, paths: Sequence[Path], batch_size: int) -> Iterator[NDArray[np.uint8]]:
-    """Image files in batches of at most `batch_size`: uint8[B, S, S], the next one decoded while one is used.
+    """Image files in batches of at most `batch_size`: uint8[B, S, S], further ones decoded while one is used.
 
     Raises:
         UsageError: a file is missing, which is seen before the first batch, or is not an image.
@@ -40,11 +41,6 @@ def prepared(model: CheXVision, paths: Sequence[Path], batch_size: int) -> Itera
     missing = [path for path in paths if not path.exists()]
     if missing:
         prepare(model, missing[0])  # raises what is wrong with it
-    with ThreadPoolExecutor() as pool:
-        ahead: deque[list[Future[Grey]]] = deque()
-        for first in range(0, len(paths), batch_size):
-            ahead.append([pool.submit(prepare, model, path) for path in paths[first : first + batch_size]])
-            if len(ahead) > 1:
-                yield np.stack([one.result() for one in ahead.popleft()])
-        while ahead:
-            yield np.stack([one.result() for one in ahead.popleft()])
+    images = map_in_order(partial(prepare, model), paths, usable_cores())
+    while batch := list(islice(images, batch_size)):
+        yield np.stack(batch)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from chexvision.errors import UsageError
-from chexvision.metrics.bootstrap import estimate, resample_patients
+from chexvision.metrics.bootstrap import estimate, patient_index, resample_patients
 from chexvision.metrics.measure import macro_columns, macro_of
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.ranking import Floats
@@ -171,8 +171,7 @@ def standard_error(shares: Floats, patients: NDArray[np.int64] | None = None) ->
         patients: int[N]; adds up each patient's first. None takes images for independent.
     """
     if patients is not None:
-        _, index = np.unique(patients, return_inverse=True)
-        return math.sqrt(float((np.bincount(index.reshape(-1), shares) ** 2).sum()))
+        shares = np.asarray(np.bincount(patient_index(patients)[0], shares), np.float64)
     return math.sqrt(float((shares**2).sum()))
 
 

@@ -61,17 +61,13 @@ def published_results() -> _Table:
     return _Table.model_validate(yaml.safe_load(_TABLE.read_text(encoding="utf-8")))
 
 
-def split_of(metrics: SplitMetrics) -> str | None:
-    """Which known split's test images `metrics` were taken of, or None."""
-    splits = published_results().splits.items()
-    return next((name for name, known in splits if known.images_sha256 == metrics.images_sha256), None)
-
-
 def compare_with_literature(metrics: SplitMetrics) -> tuple[LiteratureComparison, ...]:
     """All published results, each with whether it may be compared to `metrics`; none for findings of another set."""
     if not set(metrics.findings) <= set(NIH.findings):
         return ()
-    table, ours = published_results(), split_of(metrics)
+    table = published_results()
+    same = (name for name, known in table.splits.items() if known.images_sha256 == metrics.images_sha256)
+    ours = next(same, None)
     rows = []
     for published in table.results:
         known = table.splits.get(published.split)

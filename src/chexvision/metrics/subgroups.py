@@ -223,13 +223,9 @@ def _gap(measured: dict[str, _Measured], columns: list[int], level: float) -> Ga
 def _of_all_pairs(
     macro: Floats, resampled: Floats, pair: tuple[int, int], level: float
 ) -> tuple[Interval, float | None]:
-    """The simultaneous interval of one pair's difference, and its p-value adjusted for all pairs.
+    """The simultaneous interval of one pair's difference, the higher group first, and its p-value for all pairs.
 
-    Args:
-        macro: float64[G], measured.
-        resampled: float64[G, B], NaN where a resample does not define it.
-        pair: which two groups, the higher one first.
-        level: of the interval.
+    Macro AUROCs are float64[G], and float64[G, B] with NaN where a resample does not define one.
     """
     first, second = np.triu_indices(len(macro), 1)
     deviations = resampled - macro[:, None]

@@ -70,15 +70,13 @@ def choose_thresholds(
         UsageError: the rule is unknown.
     """
     check_rule(rule)
-    columns = zip(predictions.names, predictions.probabilities.T, predictions.targets.T, strict=True)
+    columns = [*zip(predictions.names, predictions.probabilities.T, predictions.targets.T, strict=True)]
     return Thresholds(
         rule=rule,
         scale=scale,
         chosen_on=chosen_on,
         values={name: _choose(scores, targets, rule) for name, scores, targets in columns},
-        positives={
-            name: int((t == 1).sum()) for name, t in zip(predictions.names, predictions.targets.T, strict=True)
-        },
+        positives={name: int((targets == 1).sum()) for name, _, targets in columns},
     )
 
 

@@ -54,11 +54,11 @@ def write_plots(place: ShardPlace, out: Path) -> list[Path]:
 
     Raises:
         UsageError: the shards are incomplete, or `out` is a file.
-        ChexError: a shard cannot be read.
+        ChexError: a shard cannot be read, or a label or file name is of other data.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; name a folder for the plots")
-    splits, space = read_columns_of(place), place.label_space
+    splits, space = _read_columns(place), place.label_space
     paths = []
     for name, svg in (("co-occurrence", _co_occurrence(splits, space.findings)), *_bar_charts(splits, space)):
         paths.append(out / f"{name}.svg")
@@ -66,14 +66,8 @@ def write_plots(place: ShardPlace, out: Path) -> list[Path]:
     return paths
 
 
-def read_columns_of(place: ShardPlace) -> dict[str, Columns]:
-    """The columns of every split, read from a folder or over the network.
-
-    Raises:
-        UsageError: a split lacks some of its shards.
-        ChexError: a shard cannot be read, a label is not a finding, or a file name has no patient where the column is
-            missing.
-    """
+def _read_columns(place: ShardPlace) -> dict[str, Columns]:
+    """The columns of every split, read from a folder or over the network."""
     grouped = group_shards(place.sizes, place.name)
     paths = [path for shards in grouped.values() for path in shards]
     tables = dict(
@@ -132,7 +126,9 @@ def _bar_charts(splits: dict[str, Columns], space: LabelSpace) -> Iterator[tuple
         of_images(
             "Findings per image",
             _LABEL_COUNTS,
-            lambda of: [(_count({*some} - {space.normal}),) for some in of.labels],
+            lambda of: [
+                (_LABEL_COUNTS[min(len({*some} - {space.normal}), len(_LABEL_COUNTS) - 1)],) for some in of.labels
+            ],
         ),
     )
     yield (
@@ -153,10 +149,6 @@ def _age_band(age: int | None) -> str:
         return _UNKNOWN
     low = age - age % _AGE_BAND
     return f"{low}–{low + _AGE_BAND - 1}"
-
-
-def _count(labels: set[str]) -> str:
-    return _LABEL_COUNTS[min(len(labels), len(_LABEL_COUNTS) - 1)]
 
 
 def _either(known: tuple[str, ...], values: list[str | None]) -> Categories:
