@@ -149,7 +149,7 @@ def test_a_dispatched_run_appears_on_the_hub_in_one_tagged_commit(
         assert not any(record.leaked for record in kaggle.requests)
 
 
-def test_without_a_token_the_session_leaves_the_whole_artifact(
+def test_without_a_token_the_session_output_holds_the_complete_artifact(
     fake_hub: FakeHub, kaggle: FakeKaggle, synthetic_shards: Path, tmp_path: Path
 ) -> None:
     api = HfApi()

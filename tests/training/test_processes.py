@@ -44,7 +44,7 @@ def saved(work: Path) -> dict[str, Any]:
     return state
 
 
-def test_two_processes_take_the_steps_of_one_and_measure_the_same(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_steps_and_metrics_of_one(synthetic_shards: Path, tmp_path: Path) -> None:
     """With norms held and no dropout the two must agree; validation covers each image once."""
     frozen = "training.phases=[{epochs: 2, lr: 1e-2, min_lr: 1e-5, warmup_epochs: 0, freeze_backbone: true}]"
     for count in (1, 2):
@@ -60,7 +60,7 @@ def test_two_processes_take_the_steps_of_one_and_measure_the_same(synthetic_shar
         assert torch.allclose(value, weights(tmp_path / "2")[name], atol=1e-5), name
 
 
-def test_two_processes_train_with_norms_and_dropout_too(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_two_processes_train_with_norms_and_dropout(synthetic_shards: Path, tmp_path: Path) -> None:
     run_processes(2, synthetic_shards, tmp_path)
     state = saved(tmp_path)
     history = read_history(str(state["history"]))
@@ -78,7 +78,7 @@ def test_two_processes_train_with_norms_and_dropout_too(synthetic_shards: Path, 
         assert again.metrics.macro_auroc == pytest.approx(auroc, abs=1e-3)
 
 
-def test_a_process_killed_in_mid_epoch_loses_nothing_but_that_epoch(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_a_process_killed_mid_epoch_loses_only_that_epoch(synthetic_shards: Path, tmp_path: Path) -> None:
     whole = tiny_training(synthetic_shards, tmp_path / "whole")
     assert whole.run()
     work = tmp_path / "killed"
@@ -99,7 +99,7 @@ def test_a_process_killed_in_mid_epoch_loses_nothing_but_that_epoch(synthetic_sh
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_the_command_in_two_processes_leaves_one_whole_artifact(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_train_in_two_processes_writes_one_complete_artifact(synthetic_shards: Path, tmp_path: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     quick = ["data.image_size=32", "data.max_train_images=40", "training.phases.0.epochs=1"]
     settings = [word for setting in quick for word in ("--set", setting)]
