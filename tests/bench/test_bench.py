@@ -71,7 +71,11 @@ def test_both_alternatives_supply_the_same_images(synthetic_shards: Path, tmp_pa
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_step_is_compared_with_a_baseline_loop(
-    synthetic_shards: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, compiled: bool
+    synthetic_shards: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    compiled: bool,
 ) -> None:
     backends: list[object] = []
 
@@ -81,7 +85,9 @@ def test_step_is_compared_with_a_baseline_loop(
         return network
 
     monkeypatch.setattr(torch, "compile", traced_only)
-    words = ["--size", 32, "--batch", 4, "--accumulate", 2, "--model", "densenet", *["--compile"][: int(compiled)]]
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text("extends: scratch\nmodel: {backbone: tiny}\n")
+    words = ["--size", 32, "--batch", 4, "--accumulate", 2, "--model", recipe, *["--compile"][: int(compiled)]]
     figures = bench(capsys, "step", "--data", synthetic_shards, *words)
     assert len(backends) == int(compiled)
     ours, theirs = figures["training loop"], figures["PyTorch's defaults, no augmentation"]
