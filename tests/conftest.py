@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 # Tests run in parallel, one per core: more threads would only compete.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell that runs a command in the background has it ignore SIGINT, and so would every process that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["tests.fakes.fixtures"]
 

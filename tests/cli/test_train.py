@@ -17,7 +17,7 @@ from chexvision.runs.run_progress import read_progress
     ("data", "message"),
     [("chex/xrays@main", "is not pinned: name its 40-digit commit sha"), ("./nowhere", "nowhere")],
 )
-def test_data_that_names_no_shards_leaves_nothing_behind(
+def test_a_data_option_without_shards_writes_nothing(
     data: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -66,7 +66,7 @@ def test_data_that_does_not_fit_the_recipe_is_reported_by_a_dispatched_run(
         (["--recipe", "recipe.json", "--data", "{shards}", "--work", "work"], "data.image_size 320 is above"),
     ],
 )
-def test_resolved_recipe_is_read_instead_of_a_model(
+def test_a_resolved_recipe_file_replaces_the_model_option(
     synthetic_shards: Path,
     words: list[str],
     message: str,

@@ -37,12 +37,12 @@ def test_plain_normalises_grey() -> None:
     assert torch.allclose(value, torch.full_like(value, (1 - PIXEL_MEAN) / PIXEL_STD))
 
 
-def test_a_flip_is_the_mirrored_image() -> None:
+def test_flip_mirrors_the_image() -> None:
     images = pictures()
     assert torch.allclose(augment(images, sample(only(hflip=1.0), 4, seed=1)), plain(images.flip(2)), atol=1e-4)
 
 
-def test_a_rotation_is_opencvs_rotation() -> None:
+def test_rotation_matches_opencv() -> None:
     images = pictures(1, 65)
     parameters = sample(only(rotate_degrees=15.0), 1, seed=3)
     angle = float(torch.rad2deg(torch.atan2(parameters.affine[0, 1, 0], parameters.affine[0, 0, 0])))
@@ -54,7 +54,7 @@ def test_a_rotation_is_opencvs_rotation() -> None:
     assert (ours - theirs)[inner, inner].abs().max() < 0.05
 
 
-def test_blur_is_a_gaussian_of_its_own_for_each_image() -> None:
+def test_each_image_is_blurred_with_its_own_gaussian() -> None:
     images = pictures(3, 48)
     images[:, 20:28, 20:28] = 255
     parameters = sample(only(), 3, seed=1)
@@ -87,7 +87,7 @@ def test_brightness_and_contrast_stay_within_white_and_black() -> None:
     assert means.std() > 0.1  # every image its own
 
 
-def test_every_image_draws_its_own_and_the_same_seed_draws_the_same() -> None:
+def test_parameters_are_sampled_per_image_and_repeat_with_the_seed() -> None:
     first, again, other = (sample(RECIPE, 96, seed) for seed in (7, 7, 8))
     assert torch.equal(first.affine, again.affine) and torch.equal(first.erase, again.erase)
     assert not torch.equal(first.affine, other.affine)
@@ -96,7 +96,7 @@ def test_every_image_draws_its_own_and_the_same_seed_draws_the_same() -> None:
     assert 1 <= int((first.blur_sigma > 0).sum()) <= 25
 
 
-def test_a_part_of_a_batch_is_changed_as_within_the_whole() -> None:
+def test_a_micro_batch_is_augmented_as_in_the_full_batch() -> None:
     images = pictures(6)
     parameters = sample(RECIPE, 6, seed=4)
     whole = augment(images, parameters)

@@ -32,7 +32,7 @@ def spread_over(values: np.ndarray, low: float, high: float) -> bool:
     return within and bool(values.min() < low + margin and values.max() > high - margin)
 
 
-def test_translation_is_a_share_of_the_side() -> None:
+def test_translation_is_a_fraction_of_the_side_length() -> None:
     image = torch.zeros((COUNT, 41, 41), dtype=torch.uint8)
     image[:, 20, 20] = 255
     shown = pixels(augment(image, sample(only(translate=0.25), COUNT, seed=1))).numpy()
@@ -42,26 +42,26 @@ def test_translation_is_a_share_of_the_side() -> None:
         assert spread_over(shift, -0.25 * 41, 0.25 * 41)
 
 
-def test_scale_enlarges_and_shrinks_both_sides_alike() -> None:
+def test_scale_is_isotropic_in_both_directions() -> None:
     matrix = linear(sample(only(scale=0.2), COUNT, seed=1))
     assert spread_over(matrix[:, 0, 0], 0.8, 1.2)
     np.testing.assert_allclose(matrix, matrix[:, :1, :1] * np.eye(2), atol=1e-6)
 
 
-def test_shear_slants_upright_lines_by_its_degrees() -> None:
+def test_shear_is_in_degrees() -> None:
     matrix = linear(sample(only(shear_degrees=20.0), COUNT, seed=1))
     upright = matrix @ [0.0, 1.0]
     assert spread_over(np.degrees(np.arctan2(upright[:, 0], upright[:, 1])), -20, 20)
     np.testing.assert_allclose(matrix @ [1.0, 0.0], np.tile([1.0, 0.0], (COUNT, 1)), atol=1e-6)
 
 
-def test_rotation_turns_by_its_degrees_either_way() -> None:
+def test_rotation_is_in_degrees_in_both_directions() -> None:
     matrix = linear(sample(only(rotate_degrees=15.0), COUNT, seed=1))
     assert spread_over(np.degrees(np.arctan2(matrix[:, 1, 0], matrix[:, 0, 0])), -15, 15)
     np.testing.assert_allclose(matrix @ matrix.transpose(0, 2, 1), np.tile(np.eye(2), (COUNT, 1, 1)), atol=1e-6)
 
 
-def test_the_recipes_warp_is_opencvs() -> None:
+def test_the_recipes_affine_warp_matches_opencv() -> None:
     """All geometry together; both take output to input coordinates, OpenCV in pixels."""
     size, count = 65, 8
     images = pictures(count, size)
@@ -110,7 +110,7 @@ def test_contrast_does_not_change_how_much_brightness_is_added() -> None:
 
 
 @pytest.mark.parametrize(("key", "share"), [("hflip", 0.3), ("blur", 0.3), ("erase", 0.3)])
-def test_a_probability_is_the_share_of_images_that_are_changed(key: str, share: float) -> None:
+def test_a_probability_is_the_fraction_of_augmented_images(key: str, share: float) -> None:
     parameters = sample(only(**{key: share}), 2000, seed=1)
     changed = {
         "hflip": parameters.affine[:, 0, 0] < 0,

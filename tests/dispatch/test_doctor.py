@@ -25,7 +25,7 @@ def _obey_permissions() -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl is Linux's")
 @pytest.mark.parametrize("kind", ["read only", "closed", "a file"])
-def test_doctor_finishes_with_a_home_that_cannot_be_written_to(kind: str, tmp_path: Path) -> None:
+def test_doctor_finishes_with_a_read_only_home(kind: str, tmp_path: Path) -> None:
     home = tmp_path / "not-a-home"
     if kind == "a file":
         home.write_text("")

@@ -86,7 +86,9 @@ def test_the_report_is_self_contained(evaluated: Path) -> None:
         assert word in page
 
 
-def test_predictions_hold_names_patients_probabilities_and_targets(evaluated: Path, synthetic_shards: Path) -> None:
+def test_predictions_contain_names_patients_probabilities_and_targets(
+    evaluated: Path, synthetic_shards: Path
+) -> None:
     found = read_predictions(evaluated / "predictions.parquet")
     rows = pq.read_table(
         synthetic_shards / "data" / "test-00000-of-00001.parquet", columns=["filename", "patient_id"]
@@ -101,7 +103,7 @@ def test_predictions_hold_names_patients_probabilities_and_targets(evaluated: Pa
     np.testing.assert_allclose(single[2].probabilities, together, atol=1e-12)
 
 
-def test_probabilities_are_the_models_for_the_images(
+def test_shards_and_image_files_give_the_same_probabilities(
     evaluated: Path, synthetic_shards: Path, tiny_model: Model, tmp_path: Path
 ) -> None:
     """The way from shards and the way from image files end at the same figures."""
@@ -116,7 +118,7 @@ def test_probabilities_are_the_models_for_the_images(
         np.testing.assert_allclose(found.probabilities[i], [*one.findings.values(), one.abnormal], atol=2e-5)
 
 
-def test_compare_reads_what_evaluate_wrote(
+def test_compare_reads_the_output_of_evaluate(
     evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "comparison.json"
@@ -131,7 +133,7 @@ def test_compare_reads_what_evaluate_wrote(
     assert (code, error) == (2, "error: name two or more results to compare\n")
 
 
-def test_thresholds_never_see_the_split_they_are_applied_to(
+def test_thresholds_are_not_chosen_on_the_evaluated_split(
     synthetic_shards: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["evaluate", tiny_model(0), "--data", synthetic_shards, "--out", tmp_path / "o", "--resamples", "100"]
@@ -147,7 +149,7 @@ def test_thresholds_never_see_the_split_they_are_applied_to(
     assert found["systems"][0]["metrics"]["thresholds"] == "fixed at 0.5"
 
 
-def test_without_thresholds_calls_are_made_at_one_half_in_subgroups_too(
+def test_without_thresholds_decisions_use_one_half_in_subgroups_too(
     synthetic_shards: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["evaluate", tiny_model(0), "--data", synthetic_shards, "--out", tmp_path / "o", "--resamples", "100"]
@@ -204,7 +206,7 @@ def test_evaluate_and_predict_use_a_models_own_operating_points(
         (["--data", "user/name"], "is not pinned"),
     ],
 )
-def test_bad_requests_are_one_line_and_leave_nothing(
+def test_invalid_requests_are_one_line_errors_and_write_nothing(
     words: list[str],
     message: str,
     synthetic_shards: Path,
@@ -312,7 +314,7 @@ def test_views_are_the_same_image_flipped_and_rotated() -> None:
     assert torch.allclose(left.flip(-1), TTA[3](images.flip(-1)) / 255, atol=1e-4)
 
 
-def test_fitted_weights_prefer_the_model_that_knows() -> None:
+def test_fitted_weights_prefer_the_better_model() -> None:
     knows = made_up(800, 400, 0)
     rng = np.random.default_rng(0)
     guesses = knows.with_probabilities(rng.random(knows.probabilities.shape))
@@ -325,7 +327,7 @@ def test_fitted_weights_prefer_the_model_that_knows() -> None:
     np.testing.assert_allclose(mean.probabilities, 0.25 * guesses.probabilities + 0.75 * knows.probabilities)
 
 
-def test_predictions_come_back_from_their_file(tmp_path: Path) -> None:
+def test_predictions_round_trip_through_their_file(tmp_path: Path) -> None:
     predictions = made_up(30, 10)
     predictions.targets[3, 4] = np.nan
     write_predictions(tmp_path / "p.parquet", predictions)

@@ -40,7 +40,7 @@ def evaluated(shards: Path, tiny_model: Callable[[int], Path], tmp_path_factory:
     return out
 
 
-def test_a_comparison_is_what_the_other_has_more_than_the_first(evaluated: Path) -> None:
+def test_a_difference_is_second_minus_first(evaluated: Path) -> None:
     found = json.loads((evaluated / "metrics.json").read_text())
     first, *others = found["systems"]
     assert [one["second"] for one in found["comparisons"]] == [other["name"] for other in others]
@@ -52,7 +52,7 @@ def test_a_comparison_is_what_the_other_has_more_than_the_first(evaluated: Path)
         assert comparison["outputs"]["Abnormal"]["difference"]["value"] == pytest.approx(difference, abs=1e-9)
 
 
-def test_calls_in_groups_are_made_on_calibrated_probabilities(evaluated: Path, shards: Path) -> None:
+def test_subgroup_decisions_use_calibrated_probabilities(evaluated: Path, shards: Path) -> None:
     found = json.loads((evaluated / "metrics.json").read_text())
     predictions, rules = read_predictions(evaluated / "predictions.parquet"), load_operating_points(evaluated)
     assert rules.thresholds is not None

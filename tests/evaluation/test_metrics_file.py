@@ -71,7 +71,9 @@ def _assert_equal(new: Any, old: Any) -> None:
         assert new[path] == expected, path
 
 
-def test_a_run_measures_what_it_measured_before(validation: Predictions, test: Predictions, groups: Groups) -> None:
+def test_metrics_of_a_run_match_the_earlier_format(
+    validation: Predictions, test: Predictions, groups: Groups
+) -> None:
     old = read_metrics(OLD / "training.json")
     new, _ = evaluate_trained("model", {"validation": validation, "test": test}, groups, CONDITIONS, METHOD)
     assert list(old.splits) == ["validation", "test"]
@@ -84,7 +86,7 @@ def test_a_run_measures_what_it_measured_before(validation: Predictions, test: P
     assert old.division is not None and old.division.rule == "official"
 
 
-def test_an_evaluation_measures_what_it_measured_before(
+def test_metrics_of_an_evaluation_match_the_earlier_format(
     validation: Predictions, test: Predictions, other: Predictions, groups: Groups
 ) -> None:
     old = read_metrics(OLD / "evaluation.json")
@@ -101,7 +103,7 @@ def test_an_evaluation_measures_what_it_measured_before(
     assert (old.synthetic, old.notes, old.overlaps[0].trained_images) == (True, ("a note",), 3)
 
 
-def test_a_score_is_read() -> None:
+def test_a_score_file_of_the_earlier_format_is_read() -> None:
     old = read_metrics(OLD / "score.json")
     assert (old.systems[0].name, old.metrics.images) == ("p.csv", 600)
     assert old.metrics.findings["Hernia"]["auroc"] == Estimate()
@@ -132,7 +134,7 @@ def test_validation_is_not_compared_with_results_on_test_images(validation: Pred
     assert (found.split, found.published) == ("validation", ())
 
 
-def test_what_is_written_is_read_back(validation: Predictions, test: Predictions, tmp_path: Path) -> None:
+def test_metrics_round_trip_through_their_file(validation: Predictions, test: Predictions, tmp_path: Path) -> None:
     new, _ = evaluate_systems([System("a", test, validation)], CONDITIONS, None, METHOD)
     (tmp_path / "metrics.json").write_text(new.model_dump_json())
     assert read_metrics(tmp_path / "metrics.json") == new
@@ -142,7 +144,7 @@ def test_what_is_written_is_read_back(validation: Predictions, test: Predictions
 @pytest.mark.parametrize(
     "content", ['{"format": 3, "dataset": "d"}', "[]", "null", "{", '{"splits": 1}', "{}", "[" * 10**5, NO_SYSTEM]
 )
-def test_what_is_something_else_is_refused(tmp_path: Path, content: str) -> None:
+def test_other_json_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "metrics.json").write_text(content)
     with pytest.raises(ChexError, match=r"metrics\.json"):
         read_metrics(tmp_path / "metrics.json")

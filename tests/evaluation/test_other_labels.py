@@ -168,7 +168,7 @@ def test_a_target_of_several_findings_takes_the_largest() -> None:
     np.testing.assert_array_equal(ours, either)
 
 
-def test_the_gap_to_our_own_labels() -> None:
+def test_the_gap_to_the_original_labels() -> None:
     here, there = made_up(600, 200, 0, names=("Mass", "Nodule")), made_up(500, 200, 1, names=("Mass", "Nodule"))
     rng = np.random.default_rng(0)
     there = there.with_probabilities(rng.random(there.probabilities.shape))

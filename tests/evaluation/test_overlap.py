@@ -54,7 +54,7 @@ def evaluate(out: Path, *words: object) -> dict[str, object]:
     return found
 
 
-def test_overlap_counts_images_and_patients_by_name_whatever_the_encoding() -> None:
+def test_overlap_counts_images_and_patients_by_name_for_any_encoding() -> None:
     source, other = a_source("a", synthetic=False), a_source("b", synthetic=False)
     trained = TrainingImages.of(
         rows_of(["00000001_000.png", "00000001_001.png", "00000002_000.png"], [1, 1, 2]), source
@@ -69,7 +69,7 @@ def test_overlap_counts_images_and_patients_by_name_whatever_the_encoding() -> N
     assert notes_of(apart, "measured here") == []
 
 
-def test_patients_of_the_release_are_known_by_file_name_whatever_their_numbers() -> None:
+def test_patients_of_the_release_are_identified_by_file_name() -> None:
     names = list(release().filenames([1, 2, 3]))
     trained = TrainingImages.of(rows_of(names, [int(name[:8]) for name in names]), a_source("a", synthetic=False))
     renumbered = rows_of(["00000001_001.png", "00000002_000.png", "00000004_000.png"], [70, 80, 1])
@@ -77,7 +77,7 @@ def test_patients_of_the_release_are_known_by_file_name_whatever_their_numbers()
     assert (found.trained_images, found.patients, found.trained_patients) == (2, 3, 2)
 
 
-def test_patients_of_another_hospital_share_nothing_but_numbers() -> None:
+def test_equal_patient_numbers_of_another_hospital_are_not_an_overlap() -> None:
     names = list(release().filenames(range(1, 201)))
     trained = TrainingImages.of(rows_of(names, [int(name[:8]) for name in names]), a_source("nih", synthetic=False))
     theirs = rows_of([f"scan{i}.png" for i in range(1, 201)], list(range(1, 201)))
@@ -92,7 +92,7 @@ def test_patients_of_another_hospital_share_nothing_but_numbers() -> None:
         assert (found.trained_images, found.trained_patients) == (1, patients)
 
 
-def test_synthetic_images_of_another_set_share_names_and_nothing_else() -> None:
+def test_equal_names_of_other_synthetic_images_are_not_an_overlap() -> None:
     rows = rows_of(["00000001_000.png"], [1])
     trained = TrainingImages.of(rows, a_source("a", synthetic=True))
     assert trained.overlap("m", "test", rows, a_source("a", synthetic=True)).trained_images == 1
@@ -101,7 +101,7 @@ def test_synthetic_images_of_another_set_share_names_and_nothing_else() -> None:
         assert (found.trained_images, found.trained_patients) == (0, 0)
 
 
-def test_the_file_comes_back_and_is_the_same_bytes_twice(tmp_path: Path) -> None:
+def test_the_file_round_trips_and_is_reproducible(tmp_path: Path) -> None:
     rows = rows_of([f"{i}.png" for i in range(50)], list(range(50)))
     trained = TrainingImages.of(rows, a_source("a", synthetic=False))
     for name in ("a.npz", "b.npz"):
@@ -159,7 +159,7 @@ NO_LISTS = {
 
 
 @pytest.mark.parametrize("kind", NO_LISTS)
-def test_a_file_that_is_something_else_is_one_line(tmp_path: Path, kind: str) -> None:
+def test_a_file_of_another_kind_is_a_one_line_error(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "t.npz"
     path.write_bytes(NO_LISTS[kind])
     with pytest.raises(ChexError, match="does not list training images") as error:
@@ -200,7 +200,7 @@ def test_damaged_bytes_are_read_or_refused_in_one_line(
         assert "\n" not in str(error)
 
 
-def test_a_model_is_measured_on_its_own_split_and_noted_on_another(
+def test_an_overlap_is_noted_only_on_a_split_other_than_the_models(
     synthetic_shards: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = tmp_path / "model"

@@ -145,7 +145,7 @@ def test_a_split_must_be_predicted_completely(tmp_path: Path, entries: dict[str,
         ("./typo", "there is no such file; or name one of official, chexnet"),
     ],
 )
-def test_only_rules_that_need_no_shards_are_suggested(
+def test_only_split_rules_that_need_no_shards_are_suggested(
     tmp_path: Path, entries: dict[str, Entry], rule: str, message: str
 ) -> None:
     path = _write(tmp_path / "p.csv", entries, ["Mass"])
@@ -154,7 +154,7 @@ def test_only_rules_that_need_no_shards_are_suggested(
     assert "patient" not in str(error.value)
 
 
-def test_thresholds_come_from_other_images_only(tmp_path: Path, entries: dict[str, Entry]) -> None:
+def test_thresholds_are_chosen_on_other_images(tmp_path: Path, entries: dict[str, Entry]) -> None:
     items = list(entries.items())
     heads = [f"prob_{finding}" for finding in NIH.findings]
     test = _write(tmp_path / "test.csv", dict(items[:80]), heads)

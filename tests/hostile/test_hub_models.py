@@ -74,7 +74,7 @@ def unreachable(hub: FakeHub) -> None:
 
 @pytest.mark.parametrize("named", ["tag", "sha", "main"])
 @pytest.mark.parametrize("why", ["unreachable", "offline"])
-def test_a_calibration_that_is_not_cached_is_an_error_and_not_left_out(
+def test_an_uncached_calibration_is_an_error_and_not_ignored(
     hub: FakeHub, image: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     named: str, why: str,
 ) -> None:  # fmt: skip
@@ -96,7 +96,7 @@ def test_a_calibration_that_is_not_cached_is_an_error_and_not_left_out(
     assert "Traceback" not in error
 
 
-def test_a_completely_cached_model_predicts_the_same_without_the_hub(
+def test_a_completely_cached_model_predicts_the_same_offline(
     hub: FakeHub, image: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     HubStore(REPO).publish(artifact(tmp_path / "artifact", intercept=-3.0), "v1")
@@ -109,7 +109,7 @@ def test_a_completely_cached_model_predicts_the_same_without_the_hub(
     assert json.loads(raw[1])[0]["abnormal"] > 2 * json.loads(online[1])[0]["abnormal"]
 
 
-def test_a_model_published_without_calibration_predicts_offline_once_the_hub_said_so(
+def test_a_model_without_calibration_predicts_offline_after_one_online_load(
     hub: FakeHub, image: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     HubStore(REPO).publish(artifact(tmp_path / "artifact", intercept=None), "v1")
@@ -119,7 +119,7 @@ def test_a_model_published_without_calibration_predicts_offline_once_the_hub_sai
     assert online[0] == 0
 
 
-def test_weights_and_calibration_are_of_one_commit(hub: FakeHub, tmp_path: Path) -> None:
+def test_weights_and_calibration_are_from_one_commit(hub: FakeHub, tmp_path: Path) -> None:
     HubStore(REPO).publish(artifact(tmp_path / "first", intercept=-1.0), "first")
     reference = at_commit(RepoRef(REPO))
     HubStore(REPO).publish(artifact(tmp_path / "second", intercept=-2.0), "second")
@@ -142,7 +142,7 @@ def test_weights_and_calibration_are_of_one_commit(hub: FakeHub, tmp_path: Path)
         ("chex/empty", "has no config.json"),
     ],
 )
-def test_what_the_hub_does_not_have_is_one_line(
+def test_missing_hub_models_are_one_line_errors(
     hub: FakeHub, image: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, message: str
 ) -> None:
     HubStore(REPO).publish(artifact(tmp_path / "artifact", intercept=None), "v1")
@@ -199,7 +199,9 @@ def test_pulling_a_repository_with_hostile_file_names_writes_nothing_outside(
         assert not (work / "model").exists()
 
 
-def test_the_library_refuses_a_revision_of_a_folder_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_revision_of_a_local_folder_is_refused_by_the_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     artifact(tmp_path / "chex" / "model", intercept=None)
     for name in (REPO, f"./{REPO}", tmp_path / REPO):

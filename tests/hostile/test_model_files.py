@@ -291,7 +291,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_model_is_one_line_and_writes_nothing(name: str, room: Path, refuses: Refuses) -> None:
+def test_a_hostile_model_is_a_one_line_error_and_writes_nothing(name: str, room: Path, refuses: Refuses) -> None:
     change, message = HOSTILE[name]
     change(room / "model")
     assert message in refuses("explain", "model", "chest.png", "--out", "out")
@@ -302,14 +302,16 @@ MODELS = [name for name in HOSTILE if "thresholds" not in name and "calibration"
 
 
 @pytest.mark.parametrize("name", MODELS[::6])
-def test_evaluation_and_audit_refuse_it_too(name: str, room: Path, synthetic_shards: Path, refuses: Refuses) -> None:
+def test_evaluate_and_audit_refuse_hostile_models(
+    name: str, room: Path, synthetic_shards: Path, refuses: Refuses
+) -> None:
     change, message = HOSTILE[name]
     change(room / "model")
     for command in ("evaluate", "audit"):
         assert message in refuses(command, "model", "--data", str(synthetic_shards), "--out", "out")
 
 
-def test_the_model_itself_is_taken(room: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_unmodified_model_is_accepted(room: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["predict", "model", "chest.png", "--json"])
     assert ended.value.code == 0
@@ -334,7 +336,7 @@ REFERENCES: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_a_hostile_reference_is_one_line(name: str, room: Path, refuses: Refuses) -> None:
+def test_a_hostile_reference_is_a_one_line_error(name: str, room: Path, refuses: Refuses) -> None:
     (room / "chex").mkdir()
     (room / "model").rename(room / "chex" / "model")
     (room / "model").symlink_to(room / "chex" / "model")
@@ -383,7 +385,7 @@ IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_a_hostile_image_is_one_line(name: str, room: Path, refuses: Refuses) -> None:
+def test_a_hostile_image_is_a_one_line_error(name: str, room: Path, refuses: Refuses) -> None:
     make, message = IMAGES[name]
     make(room / "bad.png")
     assert message in refuses("predict", "model", "chest.png", "bad.png")
@@ -391,7 +393,7 @@ def test_a_hostile_image_is_one_line(name: str, room: Path, refuses: Refuses) ->
 
 
 @pytest.mark.parametrize("stem", ["[red]x[bold]", "a\x1b[2Jb", "two\nlines", "..", "a:b*c?", "\udcff", "é" * 120])
-def test_any_image_name_becomes_a_safe_file_and_literal_text(
+def test_any_image_name_becomes_a_safe_file_name_and_escaped_text(
     stem: str, room: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     image = room / f"{stem}.png"

@@ -42,7 +42,7 @@ RECIPES: dict[str, tuple[str | bytes, str]] = {
 
 
 @pytest.mark.parametrize(("command", "name"), [*(("dispatch", name) for name in RECIPES), ("train", "alias bomb")])
-def test_a_recipe_that_cannot_be_is_refused(command: str, name: str, tmp_path: Path, refuses: Refuses) -> None:
+def test_an_invalid_recipe_is_refused(command: str, name: str, tmp_path: Path, refuses: Refuses) -> None:
     content, message = RECIPES[name]
     recipe = tmp_path / "recipe.yaml"
     recipe.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -69,5 +69,5 @@ def test_a_recipe_that_is_not_a_file_is_refused(kind: str, tmp_path: Path, refus
      "training.seed=" + "9" * 5000, "training.phases.99.lr=1", "training.phases.²=1", "=1", "a..b=1"],
     ids=["alias", "python object", "deep", "huge", "no such phase", "superscript", "no key", "no part"],
 )  # fmt: skip
-def test_an_override_that_cannot_be_is_refused(override: str, refuses: Refuses) -> None:
+def test_an_invalid_override_is_refused(override: str, refuses: Refuses) -> None:
     refuses("dispatch", "--model", "densenet", "--set", override, "--on", "local", "--dry-run", codes=(2,))

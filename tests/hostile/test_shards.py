@@ -117,7 +117,7 @@ def train(shards: Path) -> list[object]:
 
 
 @pytest.mark.parametrize("name", SHARDS)
-def test_a_shard_that_cannot_be_is_refused(name: str, shards: Path, refuses: Refuses) -> None:
+def test_an_invalid_shard_is_refused(name: str, shards: Path, refuses: Refuses) -> None:
     make, message = SHARDS[name]
     (shards / "data" / TRAIN).unlink()
     make(shards / "data" / TRAIN)
@@ -125,7 +125,7 @@ def test_a_shard_that_cannot_be_is_refused(name: str, shards: Path, refuses: Ref
         assert message in refuses(*command)
 
 
-def test_an_image_name_that_is_there_twice_is_refused(shards: Path, refuses: Refuses) -> None:
+def test_a_duplicate_image_name_is_refused(shards: Path, refuses: Refuses) -> None:
     names = ["00000001_000.png", "00000001_001.png", "00000001_000.png"]
     write(shards / "data" / TRAIN, columns(filename=names))
     assert "more than once, the first is 00000001_000.png" in refuses(*train(shards), codes=(1,))
@@ -197,14 +197,14 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_a_folder_that_is_not_its_manifests_is_refused(name: str, own: Path, refuses: Refuses) -> None:
+def test_a_folder_that_does_not_match_its_manifest_is_refused(name: str, own: Path, refuses: Refuses) -> None:
     change, message = FOLDERS[name]
     change(own)
     assert message in refuses(*train(own))
     refuses("shards", "verify", own, "--sample", 1)
 
 
-def test_a_further_shard_is_refused(own: Path, refuses: Refuses) -> None:
+def test_an_unlisted_shard_is_refused(own: Path, refuses: Refuses) -> None:
     """A complete set, with one more split than the manifest has."""
     found = json.loads((own / "manifest.json").read_text())
     found["shards"] = [shard for shard in found["shards"] if shard["split"] != "test"]
@@ -219,7 +219,7 @@ def test_a_manifest_that_is_a_fifo_is_refused(own: Path, refuses: Refuses) -> No
         assert "a FIFO, not a regular file" in refuses(*command, codes=(1,))
 
 
-def test_a_manifest_with_the_hash_of_something_else_is_refused(own: Path, refuses: Refuses) -> None:
+def test_a_manifest_with_a_wrong_hash_is_refused(own: Path, refuses: Refuses) -> None:
     path = own / "data" / TRAIN
     path.write_bytes(b"not a shard")
     shard_entry(bytes=11, sha256=hashlib.sha256(b"not a shard").hexdigest(), rows=10**15)(own)

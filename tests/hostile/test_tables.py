@@ -49,7 +49,7 @@ MADE = {name: (make, message) for name, make, message in ANY}
     ("used_as", "name"),
     [*(("predictions", name) for name in MADE), *((use, name) for use in USES for name in ("fifo", "long field"))],
 )
-def test_what_is_not_a_table_is_refused(
+def test_a_file_that_is_not_a_table_is_refused(
     used_as: str, name: str, nih: Release, tmp_path: Path, refuses: Refuses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tables, "LARGEST", 2**24)
@@ -87,7 +87,7 @@ def test_what_is_not_a_table_is_refused(
         ("", "predicts no image"),
     ],
 )
-def test_predictions_that_cannot_be_are_refused(
+def test_invalid_predictions_are_refused(
     row: str, message: str, nih: Release, tmp_path: Path, refuses: Refuses
 ) -> None:
     table = tmp_path / "predictions.csv"
@@ -107,7 +107,7 @@ def test_predictions_that_cannot_be_are_refused(
         ('"Mass,0,1', "cells"),
     ],
 )
-def test_metadata_that_cannot_be_is_refused(cells: str, message: str, nih: Release, refuses: Refuses) -> None:
+def test_invalid_metadata_is_refused(cells: str, message: str, nih: Release, refuses: Refuses) -> None:
     nih.metadata.write_text(f"{HEAD_2020}\n{nih.names[0]},{cells}\n")
     line = refuses("shards", "build", "--images", nih.root, "--metadata", nih.metadata, "--out", "out", codes=(2,))
     assert message in line and "line 2" in line
@@ -124,7 +124,7 @@ def test_metadata_that_cannot_be_is_refused(cells: str, message: str, nih: Relea
         ("patient_id,split\n", "names no patient"),
     ],
 )
-def test_split_tables_that_cannot_be_are_refused(
+def test_invalid_split_tables_are_refused(
     text: str, message: str, nih: Release, tmp_path: Path, refuses: Refuses
 ) -> None:
     table = tmp_path / "table.csv"

@@ -40,7 +40,7 @@ def _auroc(members: list[Predictions], weights: list[float]) -> float:
 
 
 @pytest.mark.parametrize("shift", [0.0, 2.5])
-def test_fitted_weights_are_near_the_best_ones_for_other_images(shift: float) -> None:
+def test_fitted_weights_are_nearly_optimal_on_other_images(shift: float) -> None:
     """A shift of all logits, as training with a large `pos_weight` leaves it, does not mislead them."""
     (better, worse), (other_better, other_worse) = _members(0), _members(1)
     weights = fit_weights([_shifted(better, shift), worse])
@@ -50,13 +50,13 @@ def test_fitted_weights_are_near_the_best_ones_for_other_images(shift: float) ->
     assert _auroc(other, weights) > best - 0.004
 
 
-def test_a_members_calibration_does_not_decide_its_weight() -> None:
+def test_ensemble_weights_do_not_depend_on_member_calibration() -> None:
     better, worse = _members()
     honest, shifted = fit_weights([better, worse]), fit_weights([_shifted(better, 2.5), worse])
     assert shifted == pytest.approx(honest, abs=0.1)
 
 
-def test_the_calibration_is_of_the_weighted_mean() -> None:
+def test_calibration_is_fitted_on_the_weighted_mean() -> None:
     members = [_shifted(member, 2.0) for member in _members()]
     mean = average(members, fit_weights(members))
     rules = choose_operating_points(mean, "d", "validation", "f1", "platt")
@@ -66,7 +66,7 @@ def test_the_calibration_is_of_the_weighted_mean() -> None:
     assert rules.thresholds.scale == "calibrated"
 
 
-def test_the_gradient_is_that_of_the_loss() -> None:
+def test_the_gradient_matches_the_loss() -> None:
     predictions = made_up(80, 40, names=NAMES)
     predictions.targets[:20, 1] = np.nan
     loss = _CalibratedLoss([predictions, made_up(80, 40, 1, names=NAMES)])
@@ -76,7 +76,7 @@ def test_the_gradient_is_that_of_the_loss() -> None:
         assert check_grad(lambda x: loss(x)[0], lambda x: loss(x)[1], x) < 1e-5
 
 
-def test_outputs_of_one_kind_are_left_out_and_nothing_else_is_fitted_on() -> None:
+def test_outputs_with_one_class_are_left_out_of_the_fit() -> None:
     better, worse = _members()
     for member in (better, worse):
         member.targets[:, 2] = 0

@@ -40,7 +40,7 @@ def best_f1(scores: np.ndarray, targets: np.ndarray) -> float:
     return float((2 * hits / (calls.sum(axis=1) + targets.sum())).max())
 
 
-def test_chosen_thresholds_are_the_best_for_calibrated_probabilities(validation: Predictions) -> None:
+def test_chosen_thresholds_are_optimal_for_calibrated_probabilities(validation: Predictions) -> None:
     rules = choose_operating_points(validation, "d", "validation", "f1", "platt")
     assert rules.thresholds is not None and rules.thresholds.scale == "calibrated"
     calibrated = rules.calibrate(validation.names, validation.probabilities)
@@ -51,7 +51,7 @@ def test_chosen_thresholds_are_the_best_for_calibrated_probabilities(validation:
         assert reached == pytest.approx(best_f1(calibrated[:, i], targets)), name
 
 
-def test_without_calibration_they_are_for_raw_probabilities(validation: Predictions) -> None:
+def test_without_calibration_thresholds_apply_to_raw_probabilities(validation: Predictions) -> None:
     rules = choose_operating_points(validation, "d", "validation", "f1", "none")
     assert rules.thresholds is not None and rules.thresholds.scale == "raw"
     cut = rules.thresholds.known["Mass"]
@@ -60,7 +60,9 @@ def test_without_calibration_they_are_for_raw_probabilities(validation: Predicti
     assert reached == pytest.approx(best_f1(validation.probabilities[:, i], validation.targets[:, i]))
 
 
-def test_calibration_changes_no_call_on_other_images(validation: Predictions, held_out: Predictions) -> None:
+def test_calibration_does_not_change_decisions_on_other_images(
+    validation: Predictions, held_out: Predictions
+) -> None:
     """It keeps the order, so the best cut on calibrated probabilities makes the calls of the best cut on raw ones."""
     found = {
         how: choose_operating_points(validation, "d", "validation", "f1", how).measure(held_out, "test", None)
@@ -78,9 +80,7 @@ def test_calibration_changes_no_call_on_other_images(validation: Predictions, he
         assert of["auroc"].value == raw["auroc"].value
 
 
-def test_a_runs_final_figures_apply_what_validation_chose_to_test(
-    validation: Predictions, held_out: Predictions
-) -> None:
+def test_final_metrics_apply_thresholds_of_validation_to_test(validation: Predictions, held_out: Predictions) -> None:
     """Also in subgroups: their recall is that of calls on calibrated probabilities."""
     half = np.array(["F", "M"])[np.arange(len(held_out)) % 2]
     conditions = Conditions(dataset="d", synthetic=False, split="test")

@@ -61,7 +61,7 @@ def test_a_new_metric_is_in_files_tables_and_cards(found: Evaluation, tmp_path: 
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_every_metric_of_perfect_predictions_is_best(name: str) -> None:
+def test_every_metric_is_optimal_for_perfect_predictions(name: str) -> None:
     predictions = made_up()
     perfect = predictions.with_probabilities(predictions.targets)
     conditions = Conditions(dataset="d", synthetic=False, split="test")

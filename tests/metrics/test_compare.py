@@ -21,7 +21,7 @@ def _better(predictions: Predictions) -> Predictions:
     return predictions.with_probabilities(1 / (1 + np.exp(-logits)))
 
 
-def test_differences_are_second_less_first_whatever_the_order_of_images() -> None:
+def test_differences_are_second_minus_first_for_any_image_order() -> None:
     first = made_up()
     second = _better(first).take(np.random.default_rng(0).permutation(len(first)))
     found = compare(first, second, METHOD, ("a", "b"))
@@ -51,7 +51,7 @@ def test_a_model_does_not_differ_from_itself() -> None:
     assert found.macro.p_delong == 1
 
 
-def test_pairing_makes_intervals_of_similar_models_narrow() -> None:
+def test_pairing_narrows_intervals_of_similar_models() -> None:
     first = made_up()
     nearly = first.with_probabilities(np.clip(first.probabilities + 0.01 * first.targets, 0, 1))
     found = compare(first, nearly, METHOD)
@@ -61,7 +61,7 @@ def test_pairing_makes_intervals_of_similar_models_narrow() -> None:
     assert found.macro.difference.interval[1] - found.macro.difference.interval[0] < 0.2 * (alone[1] - alone[0])
 
 
-def test_chance_differences_are_called_significant_as_often_as_they_should() -> None:
+def test_the_false_positive_rate_matches_the_significance_level() -> None:
     values = []
     for seed in range(120):
         rng = np.random.default_rng(seed)
@@ -92,7 +92,7 @@ def test_different_images_or_labels_are_refused_by_name() -> None:
         compare(first, other, METHOD)
 
 
-def test_patients_may_have_other_numbers_in_the_second() -> None:
+def test_patient_numbers_may_differ_between_the_two() -> None:
     first = made_up(300, 100)
     second = _better(first)
     expected = compare(first, second, METHOD)
@@ -102,7 +102,7 @@ def test_patients_may_have_other_numbers_in_the_second() -> None:
 
 
 @pytest.mark.parametrize("kind", ["one more patient", "as many patients"])
-def test_other_patients_of_the_same_images_are_refused(kind: str) -> None:
+def test_another_grouping_of_images_by_patient_is_refused(kind: str) -> None:
     first = made_up(300, 100)
     patients = first.patients.copy()
     row = int(np.flatnonzero(patients[1:] == patients[:-1])[3]) + 1  # a later image of some patient
@@ -112,6 +112,6 @@ def test_other_patients_of_the_same_images_are_refused(kind: str) -> None:
         compare(first, replace(first, patients=patients), METHOD, ("a", "b"))
 
 
-def test_names_are_as_short_as_they_can_be() -> None:
+def test_system_names_are_shortened_to_the_distinct_parts() -> None:
     assert short_names(["runs/a/artifact", "runs/b/artifact"]) == ["a/artifact", "b/artifact"]
     assert short_names(["user/one@v1", "user/two"]) == ["one@v1", "two"]

@@ -38,7 +38,7 @@ def test_the_published_example_of_correlated_curves() -> None:
         assert compare(cancer(values, popind), kg, METHOD).macro.p_delong == pytest.approx(p, abs=5e-5)
 
 
-def test_the_mean_over_findings_has_the_variance_of_its_definition() -> None:
+def test_the_variance_of_the_mean_over_findings_matches_its_definition() -> None:
     """Over both models and findings: the variance of a signed mean of placements of all patients."""
     first, second = related()
     found = compare(first, second, METHOD).macro
@@ -68,7 +68,7 @@ def test_the_p_value_agrees_with_the_paired_bootstrap() -> None:
     assert error < 0.6 * (alone[1] - alone[0]) / (2 * 1.96)  # uncorrelated models would give 1.4
 
 
-def test_copies_of_an_image_make_no_difference_significant() -> None:
+def test_copies_of_an_image_do_not_make_a_difference_significant() -> None:
     first, second = related()
     rows = np.repeat(np.arange(len(first)), 9)
     names = np.array([f"{i:08d}_{k:03d}.png" for i, k in zip(rows, np.tile(np.arange(9), len(first)), strict=True)])

@@ -27,7 +27,7 @@ from tests.present import all_present
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 17]))
 @settings(max_examples=25, deadline=None)
-def test_all_figures_agree_with_scikit_learn(seed: int, digits: int) -> None:
+def test_all_metrics_agree_with_scikit_learn(seed: int, digits: int) -> None:
     predictions = made_up(80, 40, seed, names=("Mass", "Nodule"))
     predictions = predictions.with_probabilities(predictions.probabilities.round(digits))
     metrics = measure(predictions, thresholds={"Mass": 0.4, "Nodule": 0.6}, fewest=1)
@@ -101,7 +101,7 @@ def test_a_finding_without_positives_is_left_out_of_the_mean_and_named() -> None
     assert metrics.macro["auroc"].value == pytest.approx(np.mean(all_present(others)))
 
 
-def test_intervals_hold_their_figures() -> None:
+def test_intervals_contain_their_estimates() -> None:
     metrics = measure(made_up(500, 200), method=METHOD)
     for of in (*metrics.findings.values(), metrics.binary):
         assert of is not None

@@ -39,7 +39,7 @@ def rules() -> OperatingPoints:
 
 @given(st.floats(1e-6, 1 - 1e-6), st.floats(0.01, 0.99), st.floats(0.01, 0.99))
 @settings(max_examples=50, deadline=None)
-def test_a_correction_multiplies_the_odds_and_can_be_undone(probability: float, before: float, after: float) -> None:
+def test_a_correction_multiplies_the_odds_and_is_invertible(probability: float, before: float, after: float) -> None:
     p = np.array([probability])
     changed = corrected(p, before, after)
     odds = changed / (1 - changed) / (p / (1 - p))
@@ -59,7 +59,7 @@ def test_the_prevalence_is_estimated_without_labels(rules: OperatingPoints, prev
         assert found == pytest.approx(test.targets[:, i].mean(), rel=0.1, abs=0.011)
 
 
-def test_the_estimate_is_where_the_steps_of_em_end(rules: OperatingPoints) -> None:
+def test_the_estimate_is_the_fixed_point_of_em(rules: OperatingPoints) -> None:
     test = _images(0.2, 2, 100_000)
     p, before = rules.calibrate(NAMES, test.probabilities)[:, 0], 0.08
     prevalence = before
@@ -68,7 +68,7 @@ def test_the_estimate_is_where_the_steps_of_em_end(rules: OperatingPoints) -> No
     assert estimated_prevalence(p, before) == pytest.approx(prevalence, abs=1e-6)
 
 
-def test_correction_repairs_calibration_where_only_the_prevalence_differs(rules: OperatingPoints) -> None:
+def test_correction_restores_calibration_if_only_the_prevalence_differs(rules: OperatingPoints) -> None:
     test = _images(0.24, 1, 100_000)
     shift = rules.measure(test, "test", METHOD).prior_shift
     assert shift is not None
@@ -99,7 +99,7 @@ def test_the_implied_prevalence_uses_no_labels(rules: OperatingPoints) -> None:
         assert shifts[0].outputs[name].implied == shifts[1].outputs[name].implied
 
 
-def test_equal_prevalence_leaves_calibration_nearly_as_it_is(rules: OperatingPoints) -> None:
+def test_equal_prevalence_hardly_changes_calibration(rules: OperatingPoints) -> None:
     shift = rules.measure(_images(0.08, 3, 100_000), "test", METHOD).prior_shift
     assert shift is not None
     for of in shift.outputs.values():
@@ -113,16 +113,14 @@ def test_without_calibration_nothing_is_corrected() -> None:
     assert without.measure(_images(0.2, 1, 5_000, 300), "test", None).prior_shift is None
 
 
-def test_a_calibration_of_an_earlier_version_is_read_and_corrects_nothing(rules: OperatingPoints) -> None:
+def test_a_calibration_of_an_earlier_version_is_read_without_a_correction(rules: OperatingPoints) -> None:
     assert rules.calibration is not None
     before = rules.calibration.model_copy(update={"prevalences": {}})
     assert OperatingPoints(before).measure(_images(0.2, 1, 5_000, 300), "test", None).prior_shift is None
 
 
 @pytest.mark.parametrize("prevalence", [0, 1, 1e-320, 1e-6, 1 - 1e-6])
-def test_a_prevalence_of_one_kind_of_image_is_not_corrected(
-    rules: OperatingPoints, prevalence: float, tmp_path: Path
-) -> None:
+def test_a_prevalence_of_0_or_1_is_not_corrected(rules: OperatingPoints, prevalence: float, tmp_path: Path) -> None:
     assert rules.calibration is not None
     path = tmp_path / "calibration.json"
     prevalences = {**rules.calibration.prevalences, "Mass": prevalence}
@@ -153,7 +151,7 @@ def test_outputs_with_too_few_cases_are_left_out(rules: OperatingPoints) -> None
     assert list(shift.outputs) == ["Mass", "Abnormal"]
 
 
-def test_where_images_differ_in_more_than_prevalence_the_correction_does_not_help(
+def test_the_correction_does_not_help_under_covariate_shift(
     rules: OperatingPoints,
 ) -> None:
     """Sicker patients whose images all look sicker: probabilities rise with the prevalence by themselves."""

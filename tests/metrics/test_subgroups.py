@@ -14,7 +14,7 @@ from chexvision.metrics.weighted import Measure
 from tests.evaluation.conftest import METHOD, made_up
 
 
-def test_images_fall_into_bands() -> None:
+def test_ages_are_grouped_into_bands() -> None:
     groups = group_images(["F", "M", None], [0, 39, 95], ["PA", "AP", None], [0, 3, 7])
     assert groups["sex"].tolist() == ["F", "M", ""]
     assert groups["age"].tolist() == ["0-17", "18-39", "80+"]
@@ -22,7 +22,7 @@ def test_images_fall_into_bands() -> None:
     assert groups["follow-up"].tolist() == ["first", "1-4", "5+"]
 
 
-def test_a_group_is_measured_as_if_it_were_alone() -> None:
+def test_a_group_is_measured_like_a_separate_data_set() -> None:
     predictions = made_up(600, 200)
     sex = np.where(predictions.patients % 2 == 0, "F", "M")
     (found,) = measure_subgroups(predictions, {"sex": sex}, METHOD, thresholds={"Abnormal": 0.4})
@@ -37,7 +37,7 @@ def test_a_group_is_measured_as_if_it_were_alone() -> None:
         assert group.findings["Mass"].auroc.value == pytest.approx(alone.findings["Mass"]["auroc"].value)
 
 
-def test_all_groups_share_the_draws_of_all_patients() -> None:
+def test_all_groups_share_the_same_patient_resamples() -> None:
     predictions = made_up(600, 200)
     sex = np.where(np.arange(600) % 3 == 0, "F", "M")
     (found,) = measure_subgroups(predictions, {"sex": sex}, METHOD)
@@ -49,7 +49,7 @@ def test_all_groups_share_the_draws_of_all_patients() -> None:
         assert group.findings["Mass"].auroc.interval == pytest.approx(interval(masked[i], METHOD.level))
 
 
-def test_a_real_gap_is_found_with_an_interval_above_zero() -> None:
+def test_a_true_gap_has_an_interval_above_zero() -> None:
     predictions = made_up(1200, 600)
     view = np.where(predictions.patients % 2 == 0, "AP", "PA")
     worse = predictions.probabilities.copy()
@@ -84,7 +84,7 @@ def test_small_groups_are_noted_and_not_compared() -> None:
     assert found.gap is None
 
 
-def test_findings_that_one_group_lacks_are_left_out_for_all() -> None:
+def test_findings_missing_in_one_group_are_left_out_for_all() -> None:
     predictions = made_up(600, 200)
     sex = np.where(predictions.patients % 2 == 0, "F", "M")
     predictions.targets[sex == "F", 0] = 0
@@ -98,7 +98,7 @@ def test_an_attribute_with_one_group_is_left_out() -> None:
     assert measure_subgroups(made_up(100, 40), {"view": np.full(100, "PA")}, METHOD) == ()
 
 
-def test_a_group_with_few_cases_does_not_shorten_the_mean_of_the_others() -> None:
+def test_a_group_with_few_cases_does_not_reduce_the_findings_of_the_others() -> None:
     predictions = made_up(900, 300)
     age = np.where(predictions.patients % 5 == 0, "80+", np.where(predictions.patients % 2 == 0, "40-59", "60-79"))
     for i in range(9):

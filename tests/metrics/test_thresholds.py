@@ -28,7 +28,7 @@ def _at(predictions: Predictions, cut: float) -> FindingMetrics:
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 17]))
 @settings(max_examples=40, deadline=None)
-def test_no_other_threshold_does_better(seed: int, digits: int) -> None:
+def test_no_other_threshold_is_better(seed: int, digits: int) -> None:
     predictions = made_up(40, 20, seed, names=("Mass",))
     predictions = predictions.with_probabilities(predictions.probabilities.round(digits))
     if not 0 < predictions.targets.sum() < 40:
@@ -53,7 +53,7 @@ def test_no_other_threshold_does_better(seed: int, digits: int) -> None:
     assert recall == max(recall for _, recall, specificity in everywhere if specificity >= 0.8)
 
 
-def test_a_finding_with_one_kind_of_image_has_no_threshold() -> None:
+def test_a_finding_with_one_class_has_no_threshold() -> None:
     predictions = made_up(30, 10, names=("Mass", "Nodule"))
     predictions.targets[:, 1] = 0
     found = choose_thresholds(predictions, "f1", WHERE)
@@ -63,7 +63,7 @@ def test_a_finding_with_one_kind_of_image_has_no_threshold() -> None:
 
 
 @pytest.mark.parametrize("rule", ["f2", "sensitivity", "sensitivity=1.2", "specificity=x", ""])
-def test_unknown_rules_are_refused(rule: str) -> None:
+def test_unknown_threshold_rules_are_refused(rule: str) -> None:
     with pytest.raises(UsageError, match="unknown threshold rule"):
         choose_thresholds(made_up(10, 5), rule, WHERE)
 
@@ -77,7 +77,7 @@ def test_operating_points_refuse_the_images_they_were_chosen_on() -> None:
         rules.measure(shuffled, "validation", METHOD)
 
 
-def test_images_and_patients_on_both_sides_are_refused() -> None:
+def test_images_and_patients_shared_by_both_splits_are_refused() -> None:
     complete = made_up(200, 80)
     first, second = complete.take(complete.patients <= 40), complete.take(complete.patients > 40)
     refuse_shared(first, second)
@@ -88,7 +88,7 @@ def test_images_and_patients_on_both_sides_are_refused() -> None:
         refuse_shared(complete.take(np.arange(101)), complete.take(np.arange(101, 200)))
 
 
-def test_thresholds_come_back_from_their_file(tmp_path: Path) -> None:
+def test_thresholds_round_trip_through_their_file(tmp_path: Path) -> None:
     found = choose_thresholds(made_up(50, 20), "youden", WHERE)
     path = tmp_path / "thresholds.json"
     path.write_text(found.model_dump_json())

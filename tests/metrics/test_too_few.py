@@ -53,7 +53,7 @@ def _html_row(page: str, name: str) -> str:
     return next(row for row in page.split("<tr") if f">{name}<" in row)
 
 
-def test_one_case_more_makes_the_difference() -> None:
+def test_metrics_appear_at_the_minimum_number_of_cases() -> None:
     below, enough = measure(_with_cases(MIN_CASES - 1), method=METHOD), measure(_with_cases(MIN_CASES), method=METHOD)
     assert (below.macro.findings, enough.macro.findings) == (13, 14)
     assert below.macro.left_out == (LACKS,)
@@ -66,7 +66,7 @@ def test_one_case_more_makes_the_difference() -> None:
     assert enough.findings[LACKS].too_few is None
 
 
-def test_ten_images_of_one_patient_are_one_case() -> None:
+def test_cases_are_counted_by_patient() -> None:
     of = measure(_with_cases(3, images=4)).findings[LACKS]
     assert (of.positives, of.positive_patients) == (12, 3)
     assert of["auroc"].value is None
@@ -75,7 +75,7 @@ def test_ten_images_of_one_patient_are_one_case() -> None:
 
 
 @pytest.mark.parametrize("kind", [0, 1])
-def test_a_lack_of_either_kind_leaves_no_figure(kind: int) -> None:
+def test_too_few_positives_or_negatives_give_no_metric(kind: int) -> None:
     predictions = made_up(300, 100)
     predictions.targets[:, 2] = kind
     figures = Measure(predictions, thresholds={predictions.names[2]: 0.5}).once()
@@ -83,7 +83,7 @@ def test_a_lack_of_either_kind_leaves_no_figure(kind: int) -> None:
         assert np.isnan(figures[name][2, 0])
 
 
-def test_tables_contain_too_few_instead_of_one() -> None:
+def test_tables_show_too_few_instead_of_a_metric() -> None:
     metrics = measure(_with_cases(4), method=METHOD)
     for row in (
         _row(_printed(metrics_table(metrics, "model")), LACKS),
@@ -97,7 +97,7 @@ def test_tables_contain_too_few_instead_of_one() -> None:
     )
 
 
-def test_comparisons_contain_too_few() -> None:
+def test_comparisons_show_too_few() -> None:
     predictions = _with_cases(4)
     found = compare(predictions, predictions.with_probabilities(predictions.probabilities**2), METHOD)
     of = found.outputs[LACKS]
@@ -109,7 +109,7 @@ def test_comparisons_contain_too_few() -> None:
     assert "too few" in _html_row(table_html(comparison_table(found)), LACKS)
 
 
-def test_subgroups_contain_too_few() -> None:
+def test_subgroups_show_too_few() -> None:
     predictions = made_up(600, 200)
     sex = np.where(predictions.patients % 2 == 0, "F", "M")
     i = predictions.column("Abnormal")
@@ -126,7 +126,7 @@ def test_subgroups_contain_too_few() -> None:
     assert "too few" in _html_row(table_html(subgroup_table(found)), "F")
 
 
-def test_other_sets_contain_too_few() -> None:
+def test_external_sets_show_too_few() -> None:
     here, there = made_up(600, 200, 0), _with_cases(4)
     found = measure_other("elsewhere", "map", there, here, METHOD)
     gap = found.gaps[LACKS]

@@ -35,7 +35,7 @@ def altered(predictions: Predictions) -> Predictions:
     return predictions.with_probabilities(np.where(np.isnan(predictions.targets), other, predictions.probabilities))
 
 
-def test_what_is_altered_are_many_probabilities() -> None:
+def test_altered_predictions_differ_in_many_probabilities() -> None:
     first = masked(0)
     assert 200 < int((altered(first).probabilities != first.probabilities).sum()) < 500
 

@@ -45,7 +45,7 @@ def test_a_comparison() -> None:
     assert rows["mean"].split()[3:] == shown(found.macro, "<0.0001")
 
 
-def test_the_adjusted_p_value_is_the_one_of_patients() -> None:
+def test_the_adjusted_p_value_is_that_of_the_patient_level_test() -> None:
     first = made_up()
     noise = np.random.default_rng(0).normal(size=first.probabilities.shape)
     logits = np.log(first.probabilities / (1 - first.probabilities)) + 0.3 * noise

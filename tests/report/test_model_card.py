@@ -93,7 +93,7 @@ def test_every_finding_has_a_row_with_interval_and_threshold(metrics: Evaluation
     assert "bootstrap over patients, 1,000 resamples" in section
 
 
-def test_validation_is_measured_without_what_was_chosen_on_it(metrics: Evaluation, info: RunInfo) -> None:
+def test_validation_metrics_use_no_thresholds_or_calibration_chosen_on_it(metrics: Evaluation, info: RunInfo) -> None:
     text = render_card(metrics, info, "CheXVision densenet")
     section = text[text.index("### Validation") :]
     assert "Thresholds: fixed at 0.5. Calibration: none." in section
@@ -108,7 +108,7 @@ def test_subgroups_literature_and_charts_are_there(metrics: Evaluation, info: Ru
     assert "](figures/roc.svg)" in text
 
 
-def test_the_hub_reads_the_results_from_it(metrics: Evaluation, info: RunInfo) -> None:
+def test_the_hub_client_parses_the_results(metrics: Evaluation, info: RunInfo) -> None:
     data = ModelCard(render_card(metrics, info, "CheXVision densenet")).data
     assert isinstance(data, ModelCardData)
     results = present(data.eval_results)
@@ -141,7 +141,7 @@ def test_without_a_repository_commands_name_the_cards_own_folder(
 
 
 @pytest.mark.parametrize("before", [None, RepoRef("other/model")])
-def test_a_card_that_is_published_later_is_as_if_the_repository_had_been_known(
+def test_a_card_published_later_equals_one_made_with_a_known_repository(
     before: RepoRef | None, metrics: Evaluation, info: RunInfo
 ) -> None:
     to, run_id = RepoRef("chex/model"), info.provenance.run_id
@@ -169,7 +169,7 @@ def test_calibration_under_other_prevalences_and_references_are_there(metrics: E
     assert "p = " in text
 
 
-def test_text_of_others_is_escaped(metrics: Evaluation, info: RunInfo) -> None:
+def test_untrusted_text_is_escaped(metrics: Evaluation, info: RunInfo) -> None:
     hostile = "<img src=x>|[a](javascript:x)`"
     split = info.split.model_copy(update={"rule": "table", "table": hostile, "table_sha256": "d" * 64})
     run = info.model_copy(update={"versions": {"torch": hostile}, "dataset_identity": hostile, "split": split})

@@ -75,5 +75,5 @@ def test_one_positive_finding_is_enough_even_where_another_is_unknown() -> None:
     assert np.isnan(found[1::2]).all()
 
 
-def test_impossible_ages_are_in_no_group() -> None:
+def test_impossible_ages_are_in_no_age_group() -> None:
     assert group_images(["F"] * 3, [414, -1, 85], ["PA"] * 3, [0] * 3)["age"].tolist() == ["", "", "80+"]

@@ -78,7 +78,7 @@ def test_all_renderers_show_the_same_values() -> None:
                 assert cell.text(interval=column.intervals and column.console == "same") in of_console
 
 
-def test_what_is_missing_has_a_reason() -> None:
+def test_missing_values_show_a_reason() -> None:
     table = Table("t", (Column(""), Column("AUROC")), (row("Mass", Cell(Estimate(), missing="3 patients")),))
     assert "title='3 patients'>too few</td>" in table_html(table)
     assert in_markdown(table)[2] == ["Mass", "too few"]
@@ -92,7 +92,7 @@ def test_code_with_a_bar_stays_in_its_cell() -> None:
 
 
 @pytest.mark.parametrize("prose", [False, True])
-def test_text_of_others_stays_text(prose: bool) -> None:
+def test_untrusted_text_is_not_interpreted(prose: bool) -> None:
     table = Table(HOSTILE, (Column(""), Column(HOSTILE, prose=prose)), (row(HOSTILE, HOSTILE),), (HOSTILE,))
     html = in_html(table)
     assert html.tags == {"div", "table", "caption", "thead", "tr", "th", "tbody", "td", "p"}
@@ -110,18 +110,18 @@ def test_text_of_others_stays_text(prose: bool) -> None:
     "text",
     ["f1 on validation", "Pleural_Thickening", "DenseNet-121, 5 % (n = 3)", "https://arxiv.org/abs/1705.02315"],
 )
-def test_ordinary_text_is_written_as_it_is_in_markdown(text: str) -> None:
+def test_ordinary_text_is_unchanged_in_markdown(text: str) -> None:
     assert escape_markdown(text) == text
 
 
 @pytest.mark.parametrize(
     ("text", "expected"), [("a_b", "`a_b`"), ("`", "`` ` ``"), ("a``b", "```a``b```"), ("a\nb", r"`a\nb`")]
 )
-def test_code_spans_end_where_they_should(text: str, expected: str) -> None:
+def test_code_spans_are_closed_correctly(text: str, expected: str) -> None:
     assert code(text) == expected
 
 
-def test_long_names_wrap_on_a_console_and_nothing_is_cut() -> None:
+def test_long_names_wrap_on_a_console_without_truncation() -> None:
     names = "r" * 100, "c" * 100
     shown = on_console(Table("", (Column(""), Column(names[1])), (row(names[0], 0.5),)), width=80)
     assert "…" not in shown and "0.500" in shown

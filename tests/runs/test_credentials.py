@@ -27,7 +27,7 @@ OAUTH = "hf_oauth_eyJhbGciOiJFZERTQSJ9.x"
 SCOPED = "hf_of_one_repository"
 
 
-def test_synced_token_reaches_the_next_session_and_is_forgotten_again(
+def test_synced_token_reaches_the_next_session_and_can_be_removed(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: object, tmp_path: object
 ) -> None:
     kaggle.session_secrets = {}
@@ -73,7 +73,7 @@ def oauth(fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("oauth")
-def test_oauth_token_is_not_copied_and_the_way_to_a_session_token_is_shown(cli: Cli, kaggle: FakeKaggle) -> None:
+def test_oauth_token_is_not_copied_and_the_steps_to_a_session_token_are_shown(cli: Cli, kaggle: FakeKaggle) -> None:
     refused = cli("credentials", "sync", "--yes")
     assert refused.code == 1
     assert "of chex, from a browser login (OAuth), which expires after 30 days" in refused.err
@@ -122,14 +122,14 @@ def test_file_that_holds_no_token_for_sessions_is_refused(
     assert kaggle.datasets.known == {}
 
 
-def test_standard_input_cannot_hold_a_token_and_an_answer(cli: Cli, kaggle: FakeKaggle) -> None:
+def test_token_from_standard_input_needs_the_yes_option(cli: Cli, kaggle: FakeKaggle) -> None:
     refused = cli("credentials", "sync", "--token-file", "-")
     assert refused.code == 2
     assert "add --yes" in refused.err
 
 
 @pytest.mark.usefixtures("oauth")
-def test_session_token_is_typed_without_being_shown(checkout: Path, kaggle: FakeKaggle) -> None:
+def test_session_token_is_typed_without_echo(checkout: Path, kaggle: FakeKaggle) -> None:
     env = kaggle.subprocess_env()
     env["PYTHONPATH"] = os.pathsep.join([str(checkout / "src"), str(checkout / "dispatch"), env["PYTHONPATH"]])
     start = (
@@ -156,7 +156,7 @@ def test_session_token_is_typed_without_being_shown(checkout: Path, kaggle: Fake
 
 
 @pytest.mark.usefixtures("oauth")
-def test_whole_way_with_an_oauth_login_a_token_for_one_repository_and_a_private_destination(
+def test_oauth_login_with_a_token_for_one_private_repository_end_to_end(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path, tmp_path: Path
 ) -> None:
     kaggle.session_secrets = {}
@@ -197,7 +197,7 @@ def test_public_dataset_of_that_name_gets_no_token(cli: Cli, kaggle: FakeKaggle,
     assert "is PUBLIC" in cli("credentials", "status").out
 
 
-def test_without_an_answer_nothing_is_sent(cli: Cli, kaggle: FakeKaggle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_confirmation_nothing_is_sent(cli: Cli, kaggle: FakeKaggle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     refused = cli("credentials", "sync")
     assert refused.code == 2
@@ -205,7 +205,7 @@ def test_without_an_answer_nothing_is_sent(cli: Cli, kaggle: FakeKaggle, monkeyp
     assert kaggle.datasets.known == {}
 
 
-def test_doctor_finds_everything_in_order(cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub) -> None:
+def test_doctor_passes_if_everything_is_set_up(cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub) -> None:
     from huggingface_hub import HfApi
 
     from chexvision.recipes import load_recipe

@@ -31,7 +31,7 @@ def report(session: Session) -> None:
 
 
 @pytest.mark.parametrize("hub", ["read-only token", "down"])
-def test_now_ends_a_session_although_no_stop_request_can_be_left(
+def test_cancel_now_ends_a_session_even_if_no_stop_request_can_be_sent(
     cli: Cli, fake_hub: FakeHub, held_session: Session, monkeypatch: pytest.MonkeyPatch, hub: str
 ) -> None:
     report(held_session)
@@ -48,7 +48,7 @@ def test_now_ends_a_session_although_no_stop_request_can_be_left(
     assert f"{RECORD.run_id} is cancelled" in ended.err
 
 
-def test_no_stop_request_is_left_for_a_session_that_does_not_read_it(
+def test_no_stop_request_is_sent_to_a_session_that_does_not_read_it(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, held_session: Session
 ) -> None:
     held_session.status = "RUNNING"
@@ -69,7 +69,7 @@ def test_no_stop_request_is_left_for_a_session_that_does_not_read_it(
     assert ("model", "chex/model") not in fake_hub.repos
 
 
-def test_ctrl_c_while_it_ends_says_that_the_stop_request_stays(
+def test_ctrl_c_during_cancel_reports_that_the_stop_request_stays(
     fake_hub: FakeHub, typed: Typed, held_session: Session
 ) -> None:
     report(held_session)

@@ -84,7 +84,7 @@ def test_state_in_the_output_of_a_killed_session_is_refused_collected_and_resume
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
-def test_state_that_an_earlier_session_left_is_gone_on_from(
+def test_state_of_an_earlier_session_is_resumed(
     cli: Cli, kaggle: FakeKaggle, held_session: Session, epoch: int
 ) -> None:
     """No session has a Hub token; the second one was given the state of the first, and failed after epoch `epoch`."""
@@ -108,7 +108,7 @@ def test_state_that_an_earlier_session_left_is_gone_on_from(
     assert kaggle.sessions[2].request["kernelDataSources"] == [held_session.ref]
 
 
-def test_output_that_is_further_than_the_branch_is_brought_there(
+def test_output_ahead_of_the_branch_is_uploaded_to_it(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
 ) -> None:
     cli(*DISPATCH, *TO)
@@ -153,9 +153,7 @@ def test_session_of_another_account_is_not_attached(cli: Cli, kaggle: FakeKaggle
     assert not target.passes_files_on(records.Session(own.started_at, own.handle.replace("chex/", "other/", 1)))
 
 
-def test_state_that_is_lost_is_reported_before_the_run_begins_again(
-    cli: Cli, kaggle: FakeKaggle, held_session: Session
-) -> None:
+def test_lost_state_is_reported_before_the_run_restarts(cli: Cli, kaggle: FakeKaggle, held_session: Session) -> None:
     lay_down(held_session, "training", epoch=4, state=("state.pt",))
     held_session.status = "ERROR"
     assert cli("runs", "wait").code == 1  # brings what the session said
@@ -167,7 +165,7 @@ def test_state_that_is_lost_is_reported_before_the_run_begins_again(
     assert len(kaggle.sessions) == 1
 
 
-def test_cancel_now_leaves_it_to_a_session_that_ends_by_itself(
+def test_cancel_now_waits_for_a_session_that_ends_by_itself(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
 ) -> None:
     cli(*DISPATCH, *TO)
@@ -181,7 +179,9 @@ def test_cancel_now_leaves_it_to_a_session_that_ends_by_itself(
     assert not any("CancelKernelSession" in request.path for request in kaggle.requests)
 
 
-def test_cancel_now_ends_a_session_that_does_not(cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path) -> None:
+def test_cancel_now_ends_a_session_that_does_not_stop_by_itself(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
+) -> None:
     kaggle.session_env["CHEXVISION_POLL_SECONDS"] = "3600"
     cli(*DISPATCH, *TO)
     let(gate, 1)
@@ -204,7 +204,7 @@ def test_cancel_now_ends_a_session_that_does_not(cli: Cli, kaggle: FakeKaggle, f
     assert "epoch 1\n" not in kaggle.sessions[1].text
 
 
-def test_cancel_now_names_the_page_of_a_session_whose_id_nobody_knows(
+def test_cancel_now_names_the_page_of_a_session_with_an_unknown_id(
     cli: Cli, kaggle: FakeKaggle, held_session: Session
 ) -> None:
     held_session.status = "RUNNING"
@@ -214,7 +214,7 @@ def test_cancel_now_names_the_page_of_a_session_whose_id_nobody_knows(
     assert f"end it on https://www.kaggle.com/code/{held_session.ref}" in refused.err
 
 
-def test_cancel_now_that_kaggle_denies_quotes_it(held_session: Session) -> None:
+def test_refused_cancel_now_quotes_kaggle(held_session: Session) -> None:
     target = Kaggle(KaggleOptions(timeout_hours=1))
     (session,) = records.find(None).sessions
     with pytest.raises(Exception, match=r"does not end session 7: Permission 'kernelSessions\.cancel' was denied"):
@@ -231,7 +231,9 @@ def test_grace_without_now_is_refused(cli: Cli, kaggle: FakeKaggle) -> None:
         assert "must be 0 or more, and goes with --now" in refused.err
 
 
-def test_auto_resume_goes_by_the_reason_not_by_the_words(cli: Cli, kaggle: FakeKaggle, held_session: Session) -> None:
+def test_auto_resume_uses_the_reason_code_and_not_the_message(
+    cli: Cli, kaggle: FakeKaggle, held_session: Session
+) -> None:
     lay_down(held_session, "paused", stop_reason="stop_requested", note="its time budget was used up")
     held_session.status = "COMPLETE"
     assert cli("runs", "wait", "--auto-resume").code == 75
@@ -254,7 +256,7 @@ def test_auto_resume_goes_by_the_reason_not_by_the_words(cli: Cli, kaggle: FakeK
         (None, ("Segmentation fault\n",), "chexvision runs resume"),
     ],
 )
-def test_resume_is_suggested_where_it_can_help(
+def test_resume_is_suggested_for_resumable_runs(
     cli: Cli, held_session: Session, progress: dict[str, Any] | None, lines: tuple[str, ...], following: str
 ) -> None:
     session = held_session
@@ -266,7 +268,7 @@ def test_resume_is_suggested_where_it_can_help(
     assert shown.startswith(f"next   {following}")
 
 
-def test_collect_is_suggested_where_no_session_can_be_given_the_state(cli: Cli, held_session: Session) -> None:
+def test_collect_is_suggested_if_the_state_cannot_be_attached(cli: Cli, held_session: Session) -> None:
     records.update(RECORD.run_id, lambda known: replace(known, to=None))
     lay_down(held_session, "training", epoch=2, state=("state.pt",))
     (held_session.working / "state.pt").write_text("[1, 2]")
@@ -296,7 +298,7 @@ def test_run_is_resumed_although_the_kernel_of_an_earlier_session_was_deleted(
     assert kaggle.sessions[1].request.get("kernelDataSources", []) == []
 
 
-def test_outage_is_not_taken_for_a_deleted_kernel(kaggle: FakeKaggle, held_session: Session) -> None:
+def test_outage_is_not_mistaken_for_a_deleted_kernel(kaggle: FakeKaggle, held_session: Session) -> None:
     target = Kaggle(KaggleOptions(timeout_hours=1))
     (session,) = records.find(None).sessions
     kaggle.faults.add("GetKernelSessionStatus", Fault.status(503), times=3)
@@ -307,7 +309,9 @@ def test_outage_is_not_taken_for_a_deleted_kernel(kaggle: FakeKaggle, held_sessi
         target.state(session)
 
 
-def test_refused_push_is_not_taken_for_one_that_arrived(cli: Cli, kaggle: FakeKaggle, held_session: Session) -> None:
+def test_refused_push_is_not_mistaken_for_a_successful_one(
+    cli: Cli, kaggle: FakeKaggle, held_session: Session
+) -> None:
     """Kaggle refuses the title since another kernel has it, which is then there when resume looks."""
     lay_down(held_session, "paused")
     held_session.status = "COMPLETE"
@@ -320,7 +324,7 @@ def test_refused_push_is_not_taken_for_one_that_arrived(cli: Cli, kaggle: FakeKa
     assert len(records.find(None).sessions) == 1
 
 
-def test_id_of_the_session_before_is_not_taken_for_that_of_the_last(held_session: Session) -> None:
+def test_id_of_the_previous_session_is_not_mistaken_for_the_current_one(held_session: Session) -> None:
     """By a clock that is behind, the session before told of itself after the last one was started."""
     add_earlier_session("chex/deleted")
     session_id = FIRST_SESSION_ID + 1

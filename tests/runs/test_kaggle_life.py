@@ -30,7 +30,7 @@ def status(cli: Cli, *words: str) -> dict[str, Any]:
     return found
 
 
-def test_whole_life_with_the_laptop_killed_at_each_step(
+def test_complete_run_with_each_command_killed_midway(
     cli: Cli, typed: Typed, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
 ) -> None:
     kaggle.hold()
@@ -83,7 +83,7 @@ def test_curve_and_progress_show_while_it_trains(cli: Cli, kaggle: FakeKaggle, f
     kaggle.sessions[0].wait()
 
 
-def test_logs_survive_a_dropped_stream_without_a_line_lost_or_doubled(
+def test_logs_survive_a_dropped_stream_without_lost_or_duplicate_lines(
     cli: Cli, kaggle: FakeKaggle, gate: Path
 ) -> None:
     cli(*DISPATCH, *TO)
@@ -94,7 +94,7 @@ def test_logs_survive_a_dropped_stream_without_a_line_lost_or_doubled(
     assert result.out == kaggle.sessions[0].text
 
 
-def test_cancel_leaves_a_stop_request_that_pauses_the_run_and_resume_removes_it(
+def test_cancel_sends_a_stop_request_that_pauses_the_run_and_resume_removes_it(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
 ) -> None:
     cli(*DISPATCH, *TO)
@@ -122,7 +122,7 @@ def test_cancel_leaves_a_stop_request_that_pauses_the_run_and_resume_removes_it(
     assert json.loads(model)["learned"] == [1, 2, 3]
 
 
-def test_session_killed_without_warning_costs_only_the_epoch_under_way(
+def test_killed_session_loses_only_the_current_epoch(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
 ) -> None:
     cli(*DISPATCH, *TO)
@@ -196,7 +196,7 @@ def test_altered_output_is_refused_and_nothing_is_published(
     assert fake_hub.tags("chex/model") == {}
 
 
-def test_output_that_is_cut_is_fetched_again(cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path) -> None:
+def test_truncated_output_is_fetched_again(cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path) -> None:
     kaggle.session_secrets = {}
     cli(*DISPATCH, *TO)
     let(gate, 1, 2, 3)
@@ -206,9 +206,7 @@ def test_output_that_is_cut_is_fetched_again(cli: Cli, kaggle: FakeKaggle, fake_
     assert rule.fired == 2
 
 
-def test_output_with_a_name_that_leads_out_of_its_folder_is_refused(
-    cli: Cli, kaggle: FakeKaggle, gate: Path, tmp_path: Path
-) -> None:
+def test_output_name_outside_its_folder_is_refused(cli: Cli, kaggle: FakeKaggle, gate: Path, tmp_path: Path) -> None:
     kaggle.session_secrets = {}
     cli(*DISPATCH, *TO)
     let(gate, 1, 2, 3)
@@ -218,7 +216,7 @@ def test_output_with_a_name_that_leads_out_of_its_folder_is_refused(
     assert list(tmp_path.rglob("escaped")) == []
 
 
-def test_token_that_may_not_write_ends_the_session_before_the_first_epoch(
+def test_read_only_token_ends_the_session_before_the_first_epoch(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub
 ) -> None:
     fake_hub.add_token("hf_reads", "read")
@@ -242,7 +240,7 @@ def test_session_that_ends_before_it_can_report_is_explained_by_its_log(cli: Cli
     assert "https://huggingface.co/settings/tokens" in line
 
 
-def test_auto_resume_goes_through_as_many_sessions_as_it_takes(
+def test_auto_resume_starts_sessions_until_the_run_completes(
     cli: Cli, kaggle: FakeKaggle, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chexvision_dispatch.targets.target.MARGIN_SHARE", 0.96)
@@ -257,7 +255,7 @@ def test_auto_resume_goes_through_as_many_sessions_as_it_takes(
     assert len(kaggle.sessions) == 2
 
 
-def test_auto_resume_ends_when_sessions_are_too_short_to_get_anywhere(
+def test_auto_resume_ends_if_sessions_make_no_progress(
     cli: Cli, kaggle: FakeKaggle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chexvision_dispatch.targets.target.MARGIN_SHARE", 0.995)
@@ -268,7 +266,7 @@ def test_auto_resume_ends_when_sessions_are_too_short_to_get_anywhere(
     assert len(kaggle.sessions) == 3
 
 
-def test_session_without_gpu_and_internet_fails_with_what_to_do(cli: Cli, kaggle: FakeKaggle) -> None:
+def test_session_without_gpu_and_internet_fails_with_advice(cli: Cli, kaggle: FakeKaggle) -> None:
     kaggle.phone_verified = False
     sent = cli(*DISPATCH, *TO)
     assert "note   chex has never run a session with a GPU" in sent.out
@@ -305,7 +303,7 @@ def test_refusals_are_distinguished(cli: Cli, kaggle: FakeKaggle, trouble: str, 
     assert "Traceback" not in result.err
 
 
-def test_push_whose_answer_was_lost_for_good_is_found_by_resume_and_not_made_twice(
+def test_push_with_a_lost_response_is_found_by_resume_and_not_repeated(
     cli: Cli, kaggle: FakeKaggle, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chexvision_dispatch.targets.kaggle_sessions.POLLS", (0.0, 0.0))
@@ -319,7 +317,7 @@ def test_push_whose_answer_was_lost_for_good_is_found_by_resume_and_not_made_twi
     assert cli("runs", "wait").code == 0
 
 
-def test_artifact_that_could_not_be_published_is_distinguished_and_collected_later(
+def test_unpublished_artifact_is_reported_and_collected_later(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
 ) -> None:
     rule = fake_hub.faults.add(r"POST /api/models/chex/model/commit/main", Fault.status(400), times=99)
@@ -375,7 +373,7 @@ def test_private_folder_is_refused(cli: Cli, kaggle: FakeKaggle, shards: Path) -
     assert "--private is for a repository on the Hub" in refused.err
 
 
-def test_machine_whose_token_may_not_create_the_destination_leaves_it_to_the_session(
+def test_destination_is_left_to_the_session_if_the_local_token_may_not_create_it(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_hub.add_token("hf_reads", "read")
@@ -388,7 +386,7 @@ def test_machine_whose_token_may_not_create_the_destination_leaves_it_to_the_ses
     assert list(fake_hub.tags("chex/model")) == [records.find(None).run_id]
 
 
-def test_session_whose_token_is_for_another_repository_says_what_to_do(
+def test_session_with_a_token_for_another_repository_fails_with_advice(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_hub.add_token("hf_scoped", "fineGrained", {"model/chex/model": ["repo.write"]})

@@ -67,7 +67,7 @@ def outage_lines(err: str) -> list[str]:
 
 
 @pytest.mark.parametrize("words", [["wait"], ["status", "--watch"], ["wait", "--auto-resume"], ["logs", "-f"]])
-def test_ten_minutes_of_503_while_watching_are_one_line(
+def test_ten_minutes_of_http_503_while_watching_print_one_line(
     cli: Cli, kaggle: FakeKaggle, clock: Clock, held_session: Session, words: list[str]
 ) -> None:
     write_lines(held_session, "epoch 1\n", "epoch 2\n", "epoch 3\n")
@@ -117,7 +117,7 @@ def test_other_transient_failures_are_waited_out_as_well(
         (["logs", "-f"], 404, "Kaggle shows chex no kernel"),
     ],
 )
-def test_refusal_while_watching_ends_it_at_once(
+def test_refusal_while_watching_ends_the_command_at_once(
     cli: Cli, kaggle: FakeKaggle, clock: Clock, held_session: Session, words: list[str], status: int, message: str
 ) -> None:
     held_session.status = "RUNNING"
@@ -183,9 +183,7 @@ def test_auto_resume_waits_some_minutes_for_other_sessions_to_end(
         assert 300 < clock.now < 600
 
 
-def test_outcome_that_cannot_be_read_yet_is_not_taken_for_complete(
-    cli: Cli, kaggle: FakeKaggle, held_session: Session
-) -> None:
+def test_unreadable_outcome_is_not_reported_as_complete(cli: Cli, kaggle: FakeKaggle, held_session: Session) -> None:
     """Kaggle says COMPLETE of a session that paused; what the session said itself is in its output."""
     held_session.status = "COMPLETE"
     rule = kaggle.faults.add("ListKernelSessionOutput", Fault.status(503), times=100)
@@ -197,7 +195,7 @@ def test_outcome_that_cannot_be_read_yet_is_not_taken_for_complete(
     assert json.loads(cli("runs", "status", "--json").out)["status"] == "paused"
 
 
-def test_connection_that_falls_silent_is_given_up_and_no_line_is_lost(
+def test_silent_connection_is_reopened_without_losing_lines(
     cli: Cli, kaggle: FakeKaggle, held_session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chexvision_dispatch.targets.kaggle_http.TIMEOUT", (5.0, 0.3))
@@ -215,7 +213,7 @@ def test_connection_that_falls_silent_is_given_up_and_no_line_is_lost(
 
 
 @pytest.mark.parametrize(("status", "follow"), [("RUNNING", []), ("COMPLETE", []), ("RUNNING", ["-f"])])
-def test_log_is_whole_lines_of_utf_8(
+def test_log_lines_are_complete_utf_8(
     cli: Cli,
     kaggle: FakeKaggle,
     held_session: Session,

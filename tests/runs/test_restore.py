@@ -31,11 +31,9 @@ def restored(tmp_path: Path, fake_hub: FakeHub, branch_progress: bytes) -> bytes
     return (work / "state.pt").read_bytes()
 
 
-def test_branch_whose_progress_is_ahead_of_its_state_is_measured_by_the_state(
-    tmp_path: Path, fake_hub: FakeHub
-) -> None:
+def test_branch_is_ranked_by_its_state_and_not_by_its_progress(tmp_path: Path, fake_hub: FakeHub) -> None:
     assert restored(tmp_path, fake_hub, progress(8, saved_epoch=5)) == b"attached"
 
 
-def test_branch_with_the_furthest_state_is_taken(tmp_path: Path, fake_hub: FakeHub) -> None:
+def test_branch_with_the_latest_state_is_resumed(tmp_path: Path, fake_hub: FakeHub) -> None:
     assert restored(tmp_path, fake_hub, progress(8, saved_epoch=7)) == b"of the branch"

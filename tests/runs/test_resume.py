@@ -71,7 +71,7 @@ def learned(run: Path) -> tuple[bytes, list[dict[str, object]]]:
     return (artifact / "model.safetensors").read_bytes(), figures(history)
 
 
-def test_run_killed_in_mid_epoch_and_then_paused_ends_like_one_that_was_never_cut(command: Words) -> None:
+def test_run_killed_mid_epoch_and_then_paused_equals_an_uninterrupted_run(command: Words) -> None:
     epochs = 25
     whole = command("--run-dir", "whole", epochs=epochs)
     out, err = whole.communicate(timeout=120)

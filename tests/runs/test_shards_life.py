@@ -122,7 +122,7 @@ def test_built_and_pushed_in_one_commit_without_a_gpu(
 
 
 @pytest.mark.parametrize(("nested", "organizations"), [(False, ()), (True, ())], ids=["flat", "owner"])
-def test_release_is_found_where_kaggle_mounted_it_before(
+def test_release_is_found_in_the_earlier_mount_layout(
     cli: Cli,
     kaggle: FakeKaggle,
     fake_hub: FakeHub,
@@ -147,7 +147,7 @@ def test_release_that_is_not_attached_is_named(cli: Cli, kaggle: FakeKaggle, rel
     assert "error: the Kaggle dataset nih-chest-xrays/data is not attached to this session" in session.text
 
 
-def test_killed_session_costs_no_finished_shard(
+def test_killed_session_keeps_finished_shards(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, whole: dict[str, bytes]
 ) -> None:
     build_that_waits(cli, kaggle, release)
@@ -169,7 +169,7 @@ def test_killed_session_costs_no_finished_shard(
     assert len(fake_hub.commits(DATA, repo_type="dataset")) == 2
 
 
-def test_stop_request_pauses_behind_the_last_finished_shard(
+def test_stop_request_pauses_after_the_last_finished_shard(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, whole: dict[str, bytes]
 ) -> None:
     go = build_that_waits(cli, kaggle, release)
@@ -188,7 +188,7 @@ def test_stop_request_pauses_behind_the_last_finished_shard(
     assert fake_hub.stored_bytes(DATA, "dataset") == sum(entry.size for entry in pushed if entry.lfs)
 
 
-def test_without_a_token_the_set_is_collected_and_pushed_from_here(
+def test_without_a_token_the_dataset_is_collected_and_pushed_locally(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, whole: dict[str, bytes]
 ) -> None:
     kaggle.session_secrets = {}
@@ -203,7 +203,7 @@ def test_without_a_token_the_set_is_collected_and_pushed_from_here(
     assert not any(b"hf_right" in body.data for body in kaggle.bodies)
 
 
-def test_what_was_to_be_private_never_reaches_a_public_dataset(
+def test_private_build_is_not_pushed_to_a_public_dataset(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     HfApi().create_repo(DATA, repo_type="dataset")
@@ -218,7 +218,7 @@ def test_what_was_to_be_private_never_reaches_a_public_dataset(
     assert "status failed" in cli("runs", "status").out
 
 
-def test_stop_request_that_a_private_build_would_not_read_makes_no_public_dataset(
+def test_stop_request_for_a_private_build_creates_no_public_dataset(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release
 ) -> None:
     kaggle.hold()
@@ -230,7 +230,7 @@ def test_stop_request_that_a_private_build_would_not_read_makes_no_public_datase
     kaggle.sessions[0].wait()
 
 
-def test_resumed_session_that_fails_at_once_is_not_taken_for_paused(
+def test_resumed_session_that_fails_at_once_is_not_reported_as_paused(
     cli: Cli, fake_hub: FakeHub, release: Release, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_right")
@@ -245,13 +245,13 @@ def test_resumed_session_that_fails_at_once_is_not_taken_for_paused(
     assert "is failed" in failed.err
 
 
-def test_options_before_the_word_shards_are_not_ignored(cli: Cli, kaggle: FakeKaggle) -> None:
+def test_options_before_the_shards_subcommand_are_refused(cli: Cli, kaggle: FakeKaggle) -> None:
     refused = cli("dispatch", "--dry-run", "shards", "--to", DATA)
     assert refused.code == 2
     assert "write --dry-run behind shards" in refused.err
 
 
-def test_push_that_fails_for_good_is_distinguished_and_collected_later(
+def test_failed_push_is_reported_and_collected_later(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, whole: dict[str, bytes]
 ) -> None:
     rule = fake_hub.faults.add(f"POST /api/datasets/{DATA}/commit/main", Fault.status(400), times=99)
@@ -264,7 +264,7 @@ def test_push_that_fails_for_good_is_distinguished_and_collected_later(
     assert on_the_hub(fake_hub) == whole
 
 
-def test_same_kernel_runs_on_this_machine(
+def test_shards_are_built_with_the_same_kernel_locally(
     cli: Cli, fake_hub: FakeHub, release: Release, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_right")
@@ -283,7 +283,7 @@ def test_same_kernel_runs_on_this_machine(
         (["--to", DATA, "--split", "none.csv"], "is neither 'official' nor 'patient' nor a file"),
     ],
 )
-def test_bad_input_is_one_line_before_anything_is_sent(
+def test_invalid_input_is_a_one_line_error_before_any_request(
     cli: Cli, kaggle: FakeKaggle, words: list[str], message: str
 ) -> None:
     refused = cli("dispatch", "shards", *words)

@@ -51,12 +51,12 @@ def test_build_prints_a_table_and_verify_agrees(
     assert said.err.startswith(f"error: {out} failed 2 checks: files present, counts")
 
 
-def test_synthesize_draws_what_verify_accepts(tmp_path: Path) -> None:
+def test_synthesized_shards_verify(tmp_path: Path) -> None:
     assert run("synthesize", "--out", tmp_path / "drawn", "--images", 12, "--seed", 1, "--size", 48) == 0
     assert run("verify", tmp_path / "drawn") == 0
 
 
-def test_bad_input_is_one_line_and_leaves_nothing(
+def test_invalid_input_is_a_one_line_error_and_leaves_nothing(
     release: Release, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     release.put(release.names[3], b"broken")
@@ -118,12 +118,12 @@ def test_sizes_are_read(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "MB", "-1MB", "1TB!", "nan", "inf", "0"])
-def test_a_text_that_is_not_a_size_is_refused(text: str) -> None:
+def test_invalid_sizes_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is not a size"):
         parse_bytes(text)
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_a_one_line_error_and_leaves_nothing(tmp_path: Path) -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
@@ -151,7 +151,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, number: signal.Signal
     assert beside(tmp_path) == []
 
 
-def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_build_are_removed_by_the_next(tmp_path: Path) -> None:
     words = [*COMMAND, "synthesize", "--out", str(tmp_path / "out"), "--images", "100000", "--size", "64"]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
@@ -163,7 +163,7 @@ def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path: Path) -> None
     assert beside(tmp_path) == ["out"]
 
 
-def test_a_build_that_runs_is_left_alone_by_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_running_build_is_not_disturbed_by_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [*COMMAND, "synthesize", "--out", str(tmp_path / "out"), "--images", "100000", "--size", "64"]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
@@ -176,7 +176,7 @@ def test_a_build_that_runs_is_left_alone_by_another(tmp_path: Path, capsys: pyte
             process.kill()
 
 
-def test_a_set_that_was_being_replaced_when_the_build_was_killed_comes_back(
+def test_a_data_set_is_restored_if_the_build_was_killed_while_replacing_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The kill came between the two renames: the old set is moved away, the new one is not in its place."""

@@ -84,7 +84,7 @@ def test_stopped_build_continues_and_gives_the_same_bytes(
     assert not (tmp_path / "shards.partial").exists()
 
 
-def test_as_many_sessions_as_there_are_shards_give_the_same_bytes(
+def test_one_session_per_shard_gives_the_same_bytes(
     release: Release, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "shards"
@@ -96,7 +96,7 @@ def test_as_many_sessions_as_there_are_shards_give_the_same_bytes(
     assert tree(out) == whole
 
 
-def test_session_that_finishes_no_shard_keeps_those_of_the_one_before(
+def test_session_without_a_finished_shard_keeps_earlier_shards(
     release: Release, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "shards"
@@ -110,7 +110,7 @@ def test_session_that_finishes_no_shard_keeps_those_of_the_one_before(
     assert tree(out) == whole
 
 
-def test_build_that_fails_in_its_last_moments_keeps_all_shards(
+def test_build_that_fails_at_its_end_keeps_all_shards(
     release: Release, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -126,9 +126,7 @@ def test_build_that_fails_in_its_last_moments_keeps_all_shards(
 
 
 @pytest.mark.parametrize("damage", ["altered", "missing", "ledger", "stray"])
-def test_shard_that_is_not_as_it_was_written_is_built_again(
-    release: Release, whole: dict[str, bytes], tmp_path: Path, damage: str
-) -> None:
+def test_modified_shard_is_rebuilt(release: Release, whole: dict[str, bytes], tmp_path: Path, damage: str) -> None:
     out, partial = tmp_path / "shards", tmp_path / "shards.partial"
     with pytest.raises(Stopped):
         go_on(release, out, Watch(4))
@@ -157,7 +155,7 @@ def test_shards_built_with_other_options_are_not_reused(release: Release, tmp_pa
     assert tree(out) == tree(tmp_path / "other")
 
 
-def test_ledger_from_elsewhere_cannot_name_files_outside(release: Release, tmp_path: Path) -> None:
+def test_ledger_entries_outside_the_folder_are_ignored(release: Release, tmp_path: Path) -> None:
     out, partial = tmp_path / "shards", tmp_path / "shards.partial"
     with pytest.raises(Stopped):
         go_on(release, out, Watch(2))
@@ -170,7 +168,7 @@ def test_ledger_from_elsewhere_cannot_name_files_outside(release: Release, tmp_p
     assert outside.is_file()
 
 
-def test_killed_process_leaves_its_finished_shards(release: Release, whole: dict[str, bytes], tmp_path: Path) -> None:
+def test_killed_process_keeps_its_finished_shards(release: Release, whole: dict[str, bytes], tmp_path: Path) -> None:
     blocked = release.path(release.names[30])
     blocked.unlink()
     os.mkfifo(blocked)  # reading it blocks until something is written
@@ -215,7 +213,7 @@ def built(release: Release, work: Path, chosen: BuildOptions) -> Session:
     return session
 
 
-def test_finished_set_is_not_built_again_and_not_taken_for_another(release: Release, tmp_path: Path) -> None:
+def test_finished_data_set_is_not_rebuilt_or_mistaken_for_another(release: Release, tmp_path: Path) -> None:
     chosen = options(shard_bytes=SMALL)
     sessions = [built(release, tmp_path, chosen) for _ in range(2)]
     assert sessions[1].progress.session == 2

@@ -92,7 +92,7 @@ def test_a_resumed_run_keeps_the_best_weights_of_the_session_before(
     assert len(seen) == 6 and equal(weights(tmp_path), seen[0])
 
 
-def test_the_best_weights_are_published_and_measured_not_the_last(
+def test_the_best_weights_are_evaluated_and_published_not_the_last(
     scripted: Scripted, synthetic_shards: Path, tmp_path: Path
 ) -> None:
     seen = scripted([0.2, 0.1, 0.3, 0.9, 0.4, 0.1])

@@ -31,7 +31,7 @@ def adam_steps(work: Path) -> set[int]:
     return {int(of["step"]) for of in saved["optimizer"]["state"].values()}
 
 
-def test_steps_that_overflow_change_no_weights_while_schedule_and_average_go_on(
+def test_overflowing_steps_change_no_weights_but_advance_schedule_and_average(
     synthetic_shards: Path, tmp_path: Path
 ) -> None:
     training = fp16_training(synthetic_shards, tmp_path, ONE_EPOCH, scaler={"init_scale": 2.0**60})
@@ -48,7 +48,7 @@ def test_steps_that_overflow_change_no_weights_while_schedule_and_average_go_on(
             assert torch.equal(value, before[name]), name
 
 
-def test_an_overflow_costs_one_step_and_no_more(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_an_overflow_skips_exactly_one_step(synthetic_shards: Path, tmp_path: Path) -> None:
     scaler = {"init_scale": 2.0**60, "backoff_factor": 2.0**-55}
     training = fp16_training(synthetic_shards, tmp_path, ONE_EPOCH, scaler=scaler)
     before = {name: value.clone() for name, value in training.model.named_parameters()}
@@ -78,7 +78,7 @@ def test_gradients_are_unscaled_once_before_they_are_clipped_in_every_phase(
         assert (one.loss_scale, other.loss_scale) == (None, 1024.0)
 
 
-def test_a_resumed_run_has_the_scalers_state(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_restores_the_scaler(synthetic_shards: Path, tmp_path: Path) -> None:
     scaler = {"init_scale": 2.0**8, "growth_interval": 4}
     whole = fp16_training(synthetic_shards, tmp_path / "whole", scaler=scaler)
     assert whole.run()

@@ -30,7 +30,7 @@ def test_a_seeded_run_repeats_exactly_and_another_seed_does_not(synthetic_shards
     assert not equal(runs["first"][1], runs["other"][1])
 
 
-def test_a_run_stopped_anywhere_continues_as_if_it_never_was(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_a_run_stopped_at_any_step_resumes_to_identical_results(synthetic_shards: Path, tmp_path: Path) -> None:
     whole = tiny_training(synthetic_shards, tmp_path / "whole")
     assert whole.run()
     assert whole.steps > 3
@@ -47,7 +47,7 @@ def test_a_run_stopped_anywhere_continues_as_if_it_never_was(synthetic_shards: P
 
 
 @pytest.mark.parametrize("schedule", ["plateau", "step"])
-def test_a_schedule_that_follows_the_history_resumes_with_the_same_rates(
+def test_a_plateau_schedule_resumes_with_the_same_rates(
     synthetic_shards: Path, tmp_path: Path, schedule: str
 ) -> None:
     still = (
@@ -67,9 +67,7 @@ def test_a_schedule_that_follows_the_history_resumes_with_the_same_rates(
     assert equal(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
 
 
-def test_state_of_a_recipe_from_before_its_optional_keys_still_resumes(
-    synthetic_shards: Path, tmp_path: Path
-) -> None:
+def test_state_of_a_recipe_without_newer_optional_keys_still_resumes(synthetic_shards: Path, tmp_path: Path) -> None:
     training = tiny_training(synthetic_shards, tmp_path)
     added: Any = {
         "data": {"uncertain"},
@@ -93,7 +91,7 @@ def test_a_split_table_may_be_in_another_folder_in_each_session(synthetic_shards
     assert of("/tmp/bundle-1/mine.csv") == of("/tmp/bundle-2/mine.csv") != of("/tmp/bundle-1/other.csv")
 
 
-def test_micro_batches_take_the_steps_of_the_whole_batch(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_micro_batches_give_the_gradients_of_the_effective_batch(synthetic_shards: Path, tmp_path: Path) -> None:
     """Gradients of an effective batch, its last and shorter group included, do not depend on how it is cut.
 
     Norm layers see micro-batches, so they are held (frozen) here; dropout is off.
@@ -113,7 +111,7 @@ def test_micro_batches_take_the_steps_of_the_whole_batch(synthetic_shards: Path,
         assert torch.allclose(value, results[1][1][name], atol=2e-5), name
 
 
-def test_a_frozen_phase_leaves_the_backbone_alone(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_a_frozen_phase_does_not_change_the_backbone(synthetic_shards: Path, tmp_path: Path) -> None:
     frozen = "training.phases=[{epochs: 1, lr: 1e-2, min_lr: 1e-5, warmup_epochs: 0, freeze_backbone: true}]"
     training = tiny_training(synthetic_shards, tmp_path, frozen)
     before = {name: value.clone() for name, value in training.model.state_dict().items()}
@@ -129,7 +127,7 @@ def test_training_stops_when_patience_runs_out(synthetic_shards: Path, tmp_path:
     assert [record.epoch for record in training.history] == [1, 2, 3]
 
 
-def test_the_history_says_what_was_measured_with_which_rate(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_the_history_records_metrics_and_learning_rates(synthetic_shards: Path, tmp_path: Path) -> None:
     training = tiny_training(synthetic_shards, tmp_path)
     training.run()
     assert [(record.epoch, record.phase) for record in training.history] == [(1, 1), (2, 2), (3, 2)]
@@ -142,13 +140,13 @@ def test_the_history_says_what_was_measured_with_which_rate(synthetic_shards: Pa
         assert record.train_images_per_second > 0
 
 
-def test_a_loss_that_is_no_number_ends_the_run_with_advice(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_a_nan_loss_ends_the_run_with_advice(synthetic_shards: Path, tmp_path: Path) -> None:
     wild = "training.phases=[{epochs: 2, lr: 1e30, min_lr: 0, warmup_epochs: 0, freeze_backbone: false}]"
     with pytest.raises(ChexError, match=r"training loss of epoch \d is (nan|inf): lower the learning rate"):
         tiny_training(synthetic_shards, tmp_path, wild).run()
 
 
-def test_the_state_of_another_run_is_refused_and_a_damaged_one_too(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_foreign_and_damaged_states_are_refused(synthetic_shards: Path, tmp_path: Path) -> None:
     tiny_training(synthetic_shards, tmp_path, should_stop=lambda: True).run()
     with pytest.raises(ChexError, match="another recipe"):
         tiny_training(synthetic_shards, tmp_path, "training.seed=9").run()
@@ -157,7 +155,7 @@ def test_the_state_of_another_run_is_refused_and_a_damaged_one_too(synthetic_sha
         tiny_training(synthetic_shards, tmp_path).run()
 
 
-def test_a_state_that_holds_code_is_not_run(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_code_in_a_state_file_is_not_executed(synthetic_shards: Path, tmp_path: Path) -> None:
     import pickle
 
     class Evil:
@@ -170,7 +168,7 @@ def test_a_state_that_holds_code_is_not_run(synthetic_shards: Path, tmp_path: Pa
     assert not (tmp_path / "ran").exists()
 
 
-def test_the_saved_state_holds_the_history(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_the_saved_state_contains_the_history(synthetic_shards: Path, tmp_path: Path) -> None:
     training = tiny_training(synthetic_shards, tmp_path)
     training.run()
     saved = torch.load(tmp_path / STATE_FILE, weights_only=True)

@@ -30,7 +30,7 @@ def small_se_resnet(pretrained: bool) -> nn.Module:
 
 @settings(max_examples=60, deadline=None)
 @given(images=st.integers(1, 40), batch=st.integers(1, 20), micro=st.integers(2, 9), world=st.integers(1, 3))
-def test_no_pass_has_fewer_than_two_images(images: int, batch: int, micro: int, world: int) -> None:
+def test_every_micro_batch_has_at_least_two_images(images: int, batch: int, micro: int, world: int) -> None:
     split = numbered(images)
     counted = np.zeros(images)
     for rank in range(world):
@@ -53,7 +53,7 @@ def test_a_last_step_of_one_small_image_trains_an_se_resnet(synthetic_shards: Pa
     assert all(bool(buffer.isfinite().all()) for buffer in training.model.buffers())
 
 
-def test_one_small_image_a_pass_is_refused_before_anything_runs() -> None:
+def test_micro_batches_of_one_small_image_are_refused_at_the_start() -> None:
     small = ["data.image_size=32", "optim.micro_batch_size=1"]
     with pytest.raises(
         UsageError, match=r"micro_batch_size 1 with data\.image_size 32 .* set optim\.micro_batch"

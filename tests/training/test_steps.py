@@ -43,7 +43,7 @@ def test_every_parameter_group_follows_the_schedule(synthetic_shards: Path, tmp_
     assert [group["lr"] for group in saved["optimizer"]["param_groups"]] == [rate, rate]
 
 
-def test_a_parameter_without_decay_moves_by_the_rate_of_its_step(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_a_parameter_without_decay_moves_by_the_learning_rate(synthetic_shards: Path, tmp_path: Path) -> None:
     """Adam's first step changes a weight by just the rate, whatever its gradient; norms and biases are group two."""
     training = tiny_training(synthetic_shards, tmp_path, UNFROZEN, should_stop=lambda: True)
     before = {name: value.detach().clone() for name, value in training.model.named_parameters()}
@@ -53,7 +53,7 @@ def test_a_parameter_without_decay_moves_by_the_rate_of_its_step(synthetic_shard
     assert float(change) == pytest.approx(rate, rel=1e-3)
 
 
-def test_gradients_are_clipped_and_recorded_as_they_were_before(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_gradient_norms_are_recorded_before_clipping(synthetic_shards: Path, tmp_path: Path) -> None:
     """Adam undoes a scale of the gradients, but not below its epsilon."""
     settings = [UNFROZEN, "optim.weight_decay=0"]
     free = tiny_training(synthetic_shards, tmp_path / "free", *settings, "optim.clip_norm=1000")
@@ -63,7 +63,7 @@ def test_gradients_are_clipped_and_recorded_as_they_were_before(synthetic_shards
     assert clipped.history[0].grad_norm > 0.05
 
 
-def test_positives_weigh_by_their_share_of_the_training_split(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_pos_weight_is_computed_on_the_training_split(synthetic_shards: Path, tmp_path: Path) -> None:
     training = tiny_training(synthetic_shards, tmp_path, "loss.pos_weight_power=0.7", "loss.pos_weight_cap=30")
     of_train, of_validation = (
         pos_weight(split.rows.findings, 0.7, 30) for split in (training.train_split, training.validation_split)
@@ -72,9 +72,7 @@ def test_positives_weigh_by_their_share_of_the_training_split(synthetic_shards: 
     torch.testing.assert_close(training.loss.positive_weights, of_train)
 
 
-def test_loss_and_norm_are_means_over_images_and_steps_whatever_the_last_step_holds(
-    synthetic_shards: Path, tmp_path: Path
-) -> None:
+def test_loss_is_a_mean_over_images_and_grad_norm_over_steps(synthetic_shards: Path, tmp_path: Path) -> None:
     """With weights that do not move: each image counts once, and an image that only fills up a pass not at all."""
     still = ["training.phases=[{epochs: 1, lr: 1e-30, min_lr: 0, warmup_epochs: 0, freeze_backbone: true}]"]
     still += [f"augment.{key}=0" for key in ("hflip", "rotate_degrees", "translate", "shear_degrees", "scale")]
@@ -92,7 +90,7 @@ def test_loss_and_norm_are_means_over_images_and_steps_whatever_the_last_step_ho
             assert training.history[0].grad_norm == pytest.approx(whole.history[0].grad_norm, rel=0.3)
 
 
-def test_a_resumed_run_continues_with_the_micro_batch_that_fitted(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_the_probed_micro_batch(synthetic_shards: Path, tmp_path: Path) -> None:
     first = tiny_training(synthetic_shards, tmp_path, should_stop=lambda: True)
     first.micro_batch_size = 4  # as after running out of memory
     assert not first.run()
@@ -101,7 +99,7 @@ def test_a_resumed_run_continues_with_the_micro_batch_that_fitted(synthetic_shar
     assert {record.micro_batch_size for record in resumed.history} == {4}
 
 
-def test_the_average_is_moved_once_a_step_after_the_weights(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_the_average_is_updated_once_per_step_after_the_weights(synthetic_shards: Path, tmp_path: Path) -> None:
     stopped = tiny_training(synthetic_shards, tmp_path, UNFROZEN, should_stop=lambda: True)
     assert not stopped.run()
     assert stopped.ema is not None and stopped.ema.steps == 1
@@ -111,7 +109,7 @@ def test_the_average_is_moved_once_a_step_after_the_weights(synthetic_shards: Pa
         assert torch.equal(average, weight), name  # the first average keeps nothing of the random beginning
 
 
-def test_an_average_continues_from_its_saved_state() -> None:
+def test_the_average_resumes_from_its_saved_state() -> None:
     from tests.training.test_ema import tiny
 
     model = tiny()
@@ -125,7 +123,7 @@ def test_an_average_continues_from_its_saved_state() -> None:
         assert torch.equal(value, second.module.state_dict()[name]), name
 
 
-def test_the_history_holds_what_the_kept_weights_reach_on_validation(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_the_history_records_the_validation_score_of_the_kept_weights(synthetic_shards: Path, tmp_path: Path) -> None:
     """In evaluation mode: neither dropout nor the norms' batch statistics have a part in it."""
     training = tiny_training(synthetic_shards, tmp_path, "model.dropout=0.5", "optim.micro_batch_size=5")
     assert training.run()
@@ -145,7 +143,7 @@ def test_the_history_holds_what_the_kept_weights_reach_on_validation(synthetic_s
     assert best.auroc == {name: pytest.approx(of["auroc"].value, abs=1e-6) for name, of in metrics.findings.items()}
 
 
-def test_every_epoch_trains_in_training_mode(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_every_epoch_starts_in_training_mode(synthetic_shards: Path, tmp_path: Path) -> None:
     """Validation leaves the network in evaluation mode, where norms do not move and nothing is dropped."""
     phase = "training.phases=[{epochs: 2, lr: 1e-3, min_lr: 0, warmup_epochs: 0, freeze_backbone: false}]"
     training = tiny_training(synthetic_shards, tmp_path, phase, "optim.batch_size=999", "optim.micro_batch_size=999")

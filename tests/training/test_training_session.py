@@ -23,7 +23,7 @@ from tests.training.runs import tiny_training
 REPO = "chex/model"
 
 
-def test_an_epoch_that_a_killed_session_did_not_report_is_reported_by_the_next(
+def test_an_unreported_epoch_of_a_killed_session_is_reported_by_the_next(
     synthetic_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     killed = tiny_training(synthetic_shards, tmp_path)
@@ -57,7 +57,7 @@ def record(epoch: int) -> EpochRecord:
     return cast(EpochRecord, SimpleNamespace(epoch=epoch, train_seconds=1.0, validation_seconds=1.0, **scores))
 
 
-def test_state_goes_to_the_branch_at_most_every_half_hour_and_at_a_pause(
+def test_state_is_uploaded_at_most_every_half_hour_and_at_a_pause(
     tmp_path: Path, fake_hub: FakeHub, clock: list[float]
 ) -> None:
     def committed() -> tuple[int, int, bytes]:
@@ -90,9 +90,7 @@ def test_state_goes_to_the_branch_at_most_every_half_hour_and_at_a_pause(
     assert fake_hub.stored_bytes(REPO) == len(b"state 5") + len(b"best")
 
 
-def test_session_that_fails_leaves_its_last_state_on_the_branch(
-    tmp_path: Path, fake_hub: FakeHub, clock: list[float]
-) -> None:
+def test_failed_session_uploads_its_last_state(tmp_path: Path, fake_hub: FakeHub, clock: list[float]) -> None:
     progress = TrainingProgress(tmp_path, "run-1", branch=RunBranch(REPO, "run-1"))
     with pytest.raises(ZeroDivisionError), progress.session:
         progress.epoch_begins(9)
@@ -106,7 +104,7 @@ def test_session_that_fails_leaves_its_last_state_on_the_branch(
     assert (told.status, told.state_epoch, files[STATE_FILE]) == ("failed", 2, b"state 2")
 
 
-def test_session_begins_with_the_epochs_of_its_state_not_with_those_that_were_lost(tmp_path: Path) -> None:
+def test_session_reports_the_epochs_of_its_state_not_lost_ones(tmp_path: Path) -> None:
     points = [{"epoch": epoch, "train_loss": 1, "validation_loss": 1, "macro_auroc": 0.5} for epoch in (1, 2, 3)]
     left = {"run_id": "run-1", "status": "training", "session": 1, "updated_at": "", "epoch": 3, "saved_epoch": 1}
     (tmp_path / PROGRESS_FILE).write_text(json.dumps({**left, "points": points, "state": [STATE_FILE]}))
@@ -115,7 +113,7 @@ def test_session_begins_with_the_epochs_of_its_state_not_with_those_that_were_lo
     assert (progress.session, progress.epoch, [point.epoch for point in progress.points]) == (2, 1, [1])
 
 
-def test_one_stop_request_may_arrive_twice(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_one_stop_signal_may_arrive_twice(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A terminal signals every process of a command, and a launcher passes the signal on once more."""
     with TrainingProgress(tmp_path, "run-1").session as session:
         assert not session.should_stop()
@@ -156,7 +154,7 @@ def test_a_second_stop_request_ends_at_once(tmp_path: Path) -> None:
         ("", None),
     ],
 )
-def test_session_on_kaggle_tells_its_id(
+def test_session_on_kaggle_reports_its_id(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, session_id: int | None
 ) -> None:
     monkeypatch.setenv("KAGGLE_CONTAINER_NAME", name)
@@ -169,7 +167,7 @@ def test_session_on_kaggle_tells_its_id(
 @pytest.mark.parametrize(
     ("error", "reason"), [(ValueError("no image"), "error"), (ConnectionError("reset"), "transient_error")]
 )
-def test_session_that_fails_tells_whether_that_may_pass(tmp_path: Path, error: Exception, reason: str) -> None:
+def test_failed_session_reports_whether_the_error_is_transient(tmp_path: Path, error: Exception, reason: str) -> None:
     with pytest.raises(type(error)), TrainingProgress(tmp_path, "run-1").session:
         raise error
     told = read_progress(tmp_path)
@@ -177,7 +175,7 @@ def test_session_that_fails_tells_whether_that_may_pass(tmp_path: Path, error: E
     assert (told.status, told.stop_reason) == ("failed", reason)
 
 
-def test_session_that_another_process_paused_at_the_limit_says_time_budget(tmp_path: Path) -> None:
+def test_session_paused_by_another_rank_reports_time_budget(tmp_path: Path) -> None:
     """Processes begin seconds apart, and the first to reach the limit stops all of them."""
     for hours, reason in ((1 / 60, "time_budget"), (1.0, "signal")):
         with TrainingProgress(tmp_path, "run-1", max_hours=hours).session as session:
@@ -200,7 +198,7 @@ def test_progress_with_impossible_numbers_is_not_read(tmp_path: Path, changed: d
     assert read_progress(tmp_path) is None
 
 
-def test_complete_session_that_cannot_publish_says_so_on_the_branch_with_its_state(
+def test_complete_session_that_cannot_publish_reports_it_and_uploads_its_state(
     tmp_path: Path, fake_hub: FakeHub
 ) -> None:
     artifact = tmp_path / "artifact"
