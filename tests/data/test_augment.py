@@ -32,7 +32,7 @@ def test_no_augmentation_leaves_images_unchanged() -> None:
     assert changed.stride()[1] == 0  # three channels, one in memory
 
 
-def test_plain_normalises_grey() -> None:
+def test_plain_normalizes_grey() -> None:
     value = plain(torch.full((1, 2, 2), 255, dtype=torch.uint8))
     assert torch.allclose(value, torch.full_like(value, (1 - PIXEL_MEAN) / PIXEL_STD))
 

@@ -67,7 +67,7 @@ def test_the_random_baseline_is_the_mean_over_all_shifts(box: Box) -> None:
     assert np.mean([one.pointing for one in moved]) == pytest.approx(expected.pointing, rel=0.1)
 
 
-def test_the_centre_baseline_points_to_the_centre() -> None:
+def test_the_center_baseline_points_to_the_center() -> None:
     heat = center_map()
     assert agreement(heat, BoxMasks.of((Box(0.45, 0.45, 0.55, 0.55),))).pointing == 1
     assert agreement(heat, BoxMasks.of((Box(0.0, 0.0, 0.3, 0.3),))).pointing == 0

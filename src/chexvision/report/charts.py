@@ -101,10 +101,7 @@ def _reliability(scores: Floats, targets: Floats) -> tuple[Floats, Floats]:
     # Few positives do not support many bins.
     bins = int(np.clip(targets.sum() // 4, 3, _CALIBRATION_BINS))
     parts = np.array_split(np.argsort(scores, kind="stable"), min(bins, len(scores)))
-    return (
-        np.array([scores[part].mean() for part in parts]),
-        np.array([targets[part].mean() for part in parts]),
-    )
+    return np.array([scores[part].mean() for part in parts]), np.array([targets[part].mean() for part in parts])
 
 
 def _round_up(value: float) -> float:
