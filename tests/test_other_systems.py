@@ -1,4 +1,4 @@
-"""What Linux alone offers is missing elsewhere: cores of a process, /proc, control groups, glibc's allocator."""
+"""Features that only Linux has: cores of a process, /proc, control groups, glibc's allocator."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from chexvision.training import hardware
 
 @pytest.fixture
 def mac(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As Python on macOS: no affinity, no /proc, no control group, no SC_AVPHYS_PAGES, no glibc."""
+    """Simulates Python on macOS: no affinity, no /proc, no control group, no SC_AVPHYS_PAGES, no glibc."""
     for name in ("sched_getaffinity", "sched_setaffinity"):
         monkeypatch.delattr(os, name, raising=False)
     ask = os.sysconf
@@ -72,7 +72,7 @@ def test_a_container_without_permission_to_reset_the_peak_reports_none(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "status").write_text("VmRSS:\t1000 kB\nVmHWM:\t2000 kB\n")
-    (tmp_path / "clear_refs").mkdir()  # opening it for writing fails, as without the right to
+    (tmp_path / "clear_refs").mkdir()  # opening it for writing fails, as without permission
     monkeypatch.setattr(step, "_STATUS", tmp_path / "status")
     assert step._Peak(torch.device("cpu")).figure() == {}
 

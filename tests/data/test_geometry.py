@@ -1,4 +1,4 @@
-"""What augmentation does to a radiograph, against OpenCV and against the units that a recipe is written in."""
+"""Augmentation of a radiograph compared with OpenCV and with the units of the recipe."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from chexvision.data.augment import AugmentParameters, augment, sample
 from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD
 from chexvision.recipes import load_recipe
-from tests.data.test_augment import only, pictures
+from tests.data.test_augment import only, smooth_images
 
 COUNT = 256
 
 
 def pixels(changed: torch.Tensor) -> torch.Tensor:
-    """What the network gets, float[B, 3, H, W], as grey values in [0, 1]: float[B, H, W]."""
+    """The network's input, float[B, 3, H, W], as gray values in [0, 1]: float[B, H, W]."""
     return changed[:, 0] * PIXEL_STD + PIXEL_MEAN
 
 
@@ -62,9 +62,9 @@ def test_rotation_is_in_degrees_in_both_directions() -> None:
 
 
 def test_the_recipes_affine_warp_matches_opencv() -> None:
-    """All geometry together; both take output to input coordinates, OpenCV in pixels."""
+    """All geometry together; both map output to input coordinates, OpenCV in pixels."""
     size, count = 65, 8
-    images = pictures(count, size)
+    images = smooth_images(count, size)
     recipe = load_recipe("densenet").augment
     geometry = {
         key: getattr(recipe, key) for key in ("hflip", "rotate_degrees", "translate", "shear_degrees", "scale")

@@ -1,4 +1,4 @@
-"""`chexvision dispatch` as it is typed: what it refuses, what it writes, what it keeps to itself."""
+"""The command `chexvision dispatch`: what it refuses, what it writes, and what it keeps secret."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.dispatch.standin import Cli
 from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle
 
-# Stands for an environment without the `train` extra.
+# Simulates an environment without the `train` extra.
 WITHOUT_TRAIN = """
 import sys
 
@@ -80,7 +80,7 @@ def written() -> dict[str, Any]:
 def test_invalid_dispatches_are_refused_before_any_request(
     cli: Cli, fake_hub: FakeHub, fake_kaggle: FakeKaggle, tmp_path: Path, words: list[str], message: str
 ) -> None:
-    fake_kaggle.requests.clear()  # importing the client, which the fixture does, is a request
+    fake_kaggle.requests.clear()  # the fixture imports the client, which sends a request
     result = cli("dispatch", *words)
     assert result.code == 2
     assert message in result.err
@@ -120,13 +120,13 @@ def test_dry_run_reads_the_user_from_the_credentials(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
 ) -> None:
     if place == "variable":
-        monkeypatch.setenv("KAGGLE_USERNAME", "somebody")
+        monkeypatch.setenv("KAGGLE_USERNAME", "alice")
     else:
         (tmp_path / "home" / ".kaggle").mkdir()
-        (tmp_path / "home" / ".kaggle" / "kaggle.json").write_text('{"username": "somebody", "key": "x"}')
+        (tmp_path / "home" / ".kaggle" / "kaggle.json").write_text('{"username": "alice", "key": "x"}')
     result = cli("dispatch", "--model", "densenet", "--dry-run", "--out", "kernel")
     assert "user name" not in result.out
-    assert written()["id"].startswith("somebody/chexvision-")
+    assert written()["id"].startswith("alice/chexvision-")
 
 
 def test_nonempty_folder_is_unchanged(cli: Cli, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ class DummyOptions(TargetOptions):
 
 
 class Dummy(Target):
-    """A target of one file: it runs nothing and keeps its option."""
+    """A target in one file: it runs nothing and records its option."""
 
     name = "dummy"
     Options = DummyOptions

@@ -1,4 +1,4 @@
-"""The real `kaggle` client against a Kaggle on the loopback, which runs what is pushed."""
+"""The real `kaggle` client against a fake Kaggle on the loopback that runs pushed kernels."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def test_kaggles_own_image_is_pinned(cli: Cli, kaggle: FakeKaggle, image: str) -
         "gcr.io/kaggle-private-byod/python:latest",
         f"gcr.io/kaggle-private-byod/python@sha256:{'0a' * 31}",
         f"gcr.io/kaggle-private-byod/python@sha256:{'0a' * 32}\n",
-        f"gcr.io/somebody-else/python@sha256:{'0a' * 32}",
+        f"gcr.io/other-project/python@sha256:{'0a' * 32}",
     ],
 )
 def test_image_that_is_not_kaggles_is_refused(cli: Cli, kaggle: FakeKaggle, image: str) -> None:
@@ -309,7 +309,9 @@ def test_legacy_key_alone_is_enough(cli: Cli, kaggle: FakeKaggle, monkeypatch: p
     assert len(kaggle.sessions) == 1
 
 
-@pytest.mark.parametrize("fault", [Fault.lose_answer(), Fault.cut(10), Fault.cut(0)], ids=["lost", "cut", "empty"])
+@pytest.mark.parametrize(
+    "fault", [Fault.lose_response(), Fault.disconnect(10), Fault.disconnect(0)], ids=["lost", "disconnect", "empty"]
+)
 def test_push_whose_response_was_lost_is_found_and_not_repeated(cli: Cli, kaggle: FakeKaggle, fault: Fault) -> None:
     kaggle.faults.add("SaveKernel", fault)
     result = cli(*PUSH)
@@ -318,7 +320,9 @@ def test_push_whose_response_was_lost_is_found_and_not_repeated(cli: Cli, kaggle
     assert f"page   https://www.kaggle.com/code/{kaggle.sessions[0].ref}" in result.out
 
 
-@pytest.mark.parametrize("fault", [Fault.cut(10, during="request"), Fault.status(503)], ids=["cut", "503"])
+@pytest.mark.parametrize(
+    "fault", [Fault.disconnect(10, during="request"), Fault.status(503)], ids=["disconnect", "503"]
+)
 def test_push_that_never_arrived_fails_after_a_check_and_is_recorded(
     cli: Cli, kaggle: FakeKaggle, fault: Fault
 ) -> None:

@@ -1,4 +1,4 @@
-"""Names made exact before anything is sent, with the real Hub client against a Hub on the loopback."""
+"""References are resolved before anything is sent, with the real Hub client against a fake Hub on the loopback."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_failing_hub_is_an_error_with_a_workaround(fake_hub: FakeHub, dataset: s
 
 
 def test_dropped_hub_connection_is_an_error_with_a_workaround(fake_hub: FakeHub, dataset: str) -> None:
-    fake_hub.faults.add("xrays", Fault.lose_answer(), times=99)
+    fake_hub.faults.add("xrays", Fault.lose_response(), times=99)
     with pytest.raises(ChexError, match=r"name the commit: chex/xrays@<40-hex sha>"):
         pinned_data("chex/xrays", folders=False)
 

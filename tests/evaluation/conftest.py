@@ -1,4 +1,4 @@
-"""Synthetic shards with the smallest models, and predictions made of numbers."""
+"""Synthetic shards with the smallest models, and generated predictions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ METHOD = IntervalMethod(resamples=200, seed=0)
 def made_up(
     images: int = 400, patients: int = 150, seed: int = 0, effect: float = 0.6, names: tuple[str, ...] = NIH.outputs
 ) -> Predictions:
-    """Predictions that know something, several images of a patient resembling each other."""
+    """Informative predictions in which the images of a patient are correlated."""
     rng = np.random.default_rng(seed)
     patient = np.sort(rng.integers(0, patients, images))
     targets = (rng.random((images, len(names))) < 0.25).astype(np.float64)

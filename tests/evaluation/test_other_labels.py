@@ -1,4 +1,4 @@
-"""Other people's labels: each included map reads a table as its makers publish it; unknown is not negative."""
+"""External labels: each included map reads a table as published; unknown is not negative."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAN = float("nan")
 
 
 def _read(path: Path, name: str) -> dict[str, dict[str, float]]:
-    """What a table says, by image and target; what it does not say is left out."""
+    """The labels of a table, by image and target; unknown ones are left out."""
     found = read_other_labels(path, read_label_map(name))
     return {
         image: {target: value for target, value in zip(found.names, row, strict=True) if not np.isnan(value)}

@@ -1,4 +1,4 @@
-"""PadChest's labels stand in a tree: a label implies those above it, and leaves open those below."""
+"""PadChest's labels form a tree: a label implies its ancestors and leaves its descendants unknown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chexvision.evaluation.other_labels import read_other_labels
 
 
 def _says(folder: Path, *labels: str) -> dict[str, float | None]:
-    """What an image with these labels is, by target; None where the map cannot tell."""
+    """The value of each target for an image with these labels; None if unknown."""
     listed = ", ".join(f"'{label}'" for label in labels)
     table = folder / "labels.csv"
     table.write_text(f'ImageID,PatientID,Projection,Labels\na.png,8,PA,"[{listed}]"\n')

@@ -1,4 +1,4 @@
-"""Predictions of any system: many spellings are understood, everything doubtful is named and refused."""
+"""Predictions of any system: many spellings are accepted, ambiguous input is named and refused."""
 
 from __future__ import annotations
 

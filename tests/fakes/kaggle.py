@@ -1,4 +1,4 @@
-"""A Kaggle on the loopback, for the real `kaggle` package to talk to; what is pushed really runs.
+"""A fake Kaggle on the loopback for the real `kaggle` package; pushed kernels really run.
 
     with FakeKaggle(tmp_path / "kaggle", session_env=hub.env) as kaggle:
         kaggle.environment(monkeypatch)
@@ -6,7 +6,7 @@
         api.authenticate()
         api.kernels_push(str(folder))
         assert kaggle.sessions[0].wait().status == "COMPLETE"
-        # the command as a user types it, in a process of its own
+        # a command line in its own process
         subprocess.run(["chexvision", "runs", "status"], env=kaggle.subprocess_env(), check=True)
 
 A session's root is `root/sessions/<n>`: the script is its `kaggle/src/script.py` and starts in
@@ -23,7 +23,7 @@ session would have to ask torch, which takes seconds here). Outputs and logs are
 has ended; while it runs, its log can only be streamed.
 
 Without `phone_verified` pushes are accepted and the quota shows 30 hours, but sessions get neither GPU nor internet,
-as instructlab/instructlab#355 and fastai/course-v3#347 tell of accounts whose phone number is not verified.
+as instructlab/instructlab#355 and fastai/course-v3#347 report for accounts without a verified phone number.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class FakeKaggle(KaggleKernels):
         super().close()
 
     def environment(self, monkeypatch: pytest.MonkeyPatch, *, token: str | None = None) -> None:
-        """Send the `kaggle` of this very process here until the test ends, with the user's token or another.
+        """Connect the `kaggle` of this process to this server until the test ends, with the user's token or another.
 
         An empty `token` leaves no credentials at all.
         """
@@ -151,7 +151,7 @@ class FakeKaggle(KaggleKernels):
         for name, value in self._client_env(token).items():
             monkeypatch.setenv(name, value)
         monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.PROD, self.url)
-        # Imported before, the package has already settled on a folder; imported now, it settles on this one.
+        # The package fixes its folder at import: remove it if it was imported before, so that it uses this one.
         from kaggle.api.kaggle_api_extended import KaggleApi
 
         monkeypatch.setattr(KaggleApi, "config_dir", str(self.home / ".kaggle"))
@@ -159,7 +159,7 @@ class FakeKaggle(KaggleKernels):
         monkeypatch.setattr(KaggleApi, "config_values", {})
 
     def subprocess_env(self, *, token: str | None = None, base: Mapping[str, str] | None = None) -> dict[str, str]:
-        """A whole environment that sends the `kaggle` of another process here; `token` as above."""
+        """A complete environment that connects the `kaggle` of another process; `token` as above."""
         env = {k: v for k, v in (base or os.environ).items() if not k.startswith("KAGGLE_")}
         paths = [str(self.site_dir), *filter(None, [env.get("PYTHONPATH")])]
         env |= {"PYTHONPATH": os.pathsep.join(paths), "FAKE_KAGGLE_ENDPOINT": self.url}

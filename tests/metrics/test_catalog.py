@@ -1,4 +1,4 @@
-"""A metric is one entry of the catalog: records, files, tables and cards take it from there."""
+"""A metric is one entry of the catalog, which records, files, tables and cards use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paired comparisons: the same images, in any order, or none at all."""
+"""Paired comparisons need the same images, in any order."""
 
 from __future__ import annotations
 

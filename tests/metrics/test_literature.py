@@ -1,4 +1,4 @@
-"""Published figures carry their conditions, and are comparable on the same images alone."""
+"""Published results record their conditions, and are comparable only on the same images."""
 
 from __future__ import annotations
 

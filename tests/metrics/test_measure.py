@@ -1,4 +1,4 @@
-"""Figures agree with scikit-learn, unknown labels count nowhere, and undefined ones stay out of the mean."""
+"""Metrics agree with scikit-learn, ignore unknown labels, and are left out of the mean if undefined."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def test_all_metrics_agree_with_scikit_learn(seed: int, digits: int) -> None:
     predictions = made_up(80, 40, seed, names=("Mass", "Nodule"))
     predictions = predictions.with_probabilities(predictions.probabilities.round(digits))
     metrics = measure(predictions, thresholds={"Mass": 0.4, "Nodule": 0.6}, fewest=1)
-    for i, (name, cut) in enumerate((("Mass", 0.4), ("Nodule", 0.6))):
+    for i, (name, threshold) in enumerate((("Mass", 0.4), ("Nodule", 0.6))):
         of, scores, targets = metrics.findings[name], predictions.probabilities[:, i], predictions.targets[:, i]
         assert of.decision is not None
-        calls = scores >= cut
+        calls = scores >= threshold
         assert of["auroc"].value == pytest.approx(roc_auc_score(targets, scores), abs=1e-12)
         assert of["auprc"].value == pytest.approx(average_precision_score(targets, scores), abs=1e-12)
         assert of["brier"].value == pytest.approx(brier_score_loss(targets, scores), abs=1e-12)

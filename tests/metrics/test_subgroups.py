@@ -1,4 +1,4 @@
-"""Groups are measured over the same findings and the same draws, and small ones say that they are small."""
+"""Groups are measured on the same findings and resamples, and small groups have a note."""
 
 from __future__ import annotations
 

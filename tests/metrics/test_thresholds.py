@@ -1,4 +1,4 @@
-"""Thresholds do what their rule says, on the images they are chosen on, and refuse to be applied there."""
+"""Thresholds meet their rule on the images they are chosen on, and cannot be applied to these."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.present import present
 WHERE = ChosenOn(dataset="d", split="validation", images=1, images_sha256="0")
 
 
-def _at(predictions: Predictions, cut: float) -> FindingMetrics:
-    return measure(predictions, thresholds={"Mass": cut}, fewest=1).findings["Mass"]
+def _at(predictions: Predictions, threshold: float) -> FindingMetrics:
+    return measure(predictions, thresholds={"Mass": threshold}, fewest=1).findings["Mass"]
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 17]))
@@ -70,11 +70,11 @@ def test_unknown_threshold_rules_are_refused(rule: str) -> None:
 
 def test_operating_points_refuse_the_images_they_were_chosen_on() -> None:
     validation, test = made_up(200, 80, 0), made_up(200, 80, 1)
-    rules = choose_operating_points(validation, "d", "validation", "f1", "platt")
-    assert rules.measure(test.take(np.arange(150)), "test", METHOD).thresholds == "f1 on validation"
+    points = choose_operating_points(validation, "d", "validation", "f1", "platt")
+    assert points.measure(test.take(np.arange(150)), "test", METHOD).thresholds == "f1 on validation"
     shuffled = validation.take(np.random.default_rng(0).permutation(200))
     with pytest.raises(UsageError, match="chosen on the very images"):
-        rules.measure(shuffled, "validation", METHOD)
+        points.measure(shuffled, "validation", METHOD)
 
 
 def test_images_and_patients_shared_by_both_splits_are_refused() -> None:

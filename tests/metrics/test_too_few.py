@@ -1,4 +1,4 @@
-"""With too few cases there is no figure but a reason, in every table and file alike."""
+"""With too few cases there is a reason instead of a metric, in every table and file."""
 
 from __future__ import annotations
 

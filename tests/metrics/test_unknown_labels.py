@@ -1,4 +1,4 @@
-"""Unknown labels in every figure: whatever a model says where the label is unknown changes nothing, bit for bit."""
+"""Predictions for unknown labels change no metric, bit for bit."""
 
 from __future__ import annotations
 

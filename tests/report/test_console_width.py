@@ -1,4 +1,4 @@
-"""Tables fit a terminal of 80 columns: no figure is cut, whatever its size."""
+"""Tables fit a terminal of 80 columns without truncated numbers."""
 
 from __future__ import annotations
 

@@ -129,14 +129,14 @@ def test_commands_name_the_repository_that_it_is_published_to(metrics: Evaluatio
     assert f'from_pretrained("chex/model", revision="{info.provenance.run_id}")' in text
 
 
-@pytest.mark.parametrize("to", [None, Path("/home/somebody/model")])
+@pytest.mark.parametrize("to", [None, Path("/home/alice/model")])
 def test_without_a_repository_commands_name_the_cards_own_folder(
     to: Path | None, metrics: Evaluation, info: RunInfo
 ) -> None:
     text = render_card(metrics, info, "CheXVision densenet", to=to)
     assert "chexvision predict . chest.png" in text
     assert 'from_pretrained(".")' in text
-    assert "/home/somebody" not in text
+    assert "/home/alice" not in text
     assert "USER" not in text
 
 
@@ -153,7 +153,7 @@ def test_a_card_published_later_equals_one_made_with_a_known_repository(
 
 
 def test_a_local_dataset_is_named_without_its_path(metrics: Evaluation, info: RunInfo) -> None:
-    folder = "/kaggle/working/somebody/shards"
+    folder = "/kaggle/working/alice/shards"
     text = render_card(
         metrics.model_copy(update={"dataset": folder}), info.model_copy(update={"dataset": folder}), "CheXVision"
     )

@@ -1,4 +1,4 @@
-"""Numbers that would be wrong without notice: they are refused, or reported to be of fewer findings."""
+"""Values that would silently be wrong are refused, or reported with the number of findings."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def test_damaged_predictions_are_refused(tmp_path: Path, column: str, row: int, 
 
 def test_a_mean_over_fewer_findings_is_reported() -> None:
     predictions = made_up(400, 150)
-    low = dict.fromkeys(predictions.names, 0.3) | {"Mass": 1.1}  # no call: precision is 0 / 0
-    del low["Hernia"]  # no threshold: no calls at all
+    low = dict.fromkeys(predictions.names, 0.3) | {"Mass": 1.1}  # no positive decision: precision is 0 / 0
+    del low["Hernia"]  # no threshold: no decisions
     macro = measure(predictions, thresholds=low, method=METHOD).macro
     assert macro.findings == 14
     assert macro.fewer == {"f1": 13, "precision": 12, "recall": 13, "specificity": 13}

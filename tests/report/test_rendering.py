@@ -1,4 +1,4 @@
-"""One table, three renderers: the same values everywhere, and nothing in other people's text is interpreted."""
+"""Three renderers of one table: the same values, and untrusted text is not interpreted."""
 
 from __future__ import annotations
 

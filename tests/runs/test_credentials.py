@@ -66,7 +66,7 @@ def test_token_that_may_not_write_is_not_sent(
 
 @pytest.fixture
 def oauth(fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This machine logged in with the browser; a token for one repository was made beside that."""
+    """This machine has an OAuth login, and a separate token for one repository."""
     fake_hub.add_token(OAUTH, "oauth")
     fake_hub.add_token(SCOPED, "fineGrained", {"model/chex/model": ["repo.content.read", "repo.write"]})
     monkeypatch.setenv("HF_TOKEN", OAUTH)
@@ -143,7 +143,7 @@ def test_session_token_is_typed_without_echo(checkout: Path, kaggle: FakeKaggle)
     )  # fmt: skip
     os.close(theirs)
     seen = ""
-    with suppress(OSError):  # how a terminal ends
+    with suppress(OSError):  # as a terminal closes
         while piece := os.read(ours, 4096).decode():
             seen += piece
             if "token: " in seen and "created" not in seen and SCOPED not in seen and not seen.endswith("\n"):

@@ -1,4 +1,4 @@
-"""`--on hf-jobs` with the real client: what it asks of the Hub, and the command it asks for, run here."""
+"""`--on hf-jobs` with the real client: the job request, and its command, run locally."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WORDS = ["dispatch", "--on", "hf-jobs", "--model", "densenet", "--data", f"chex/
 
 
 def carry_out(job: Job, root: Path) -> subprocess.CompletedProcess[str]:
-    """Run a job's command as its machine would: its environment and secrets, nothing of ours."""
+    """Run a job's command with only the environment and secrets of the job."""
     env = {"PATH": os.environ["PATH"], "HOME": str(root), "CHEXVISION_ROOT": str(root), "STANDIN_EPOCHS": "2"}
     env |= {"HF_HUB_DISABLE_XET": "1", **job.spec["environment"], **job.spec["secrets"]}
     program, *words = job.spec["command"]

@@ -1,4 +1,4 @@
-"""The life of a run on Kaggle, with the real clients: followed, cut, resumed, collected, published."""
+"""Runs on Kaggle with the real clients: followed, interrupted, resumed, collected, published."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_complete_run_with_each_command_killed_midway(
     assert seen["status"] == "complete"
     assert [point["macro_auroc"] for point in seen["progress"]["points"]] == [0.51, 0.52, 0.53]
     assert fake_hub.tags("chex/model")[run_id] in seen["published"]
-    assert len(fake_hub.commits("chex/model")) == 2  # the Hub's own first one, and the publication
+    assert len(fake_hub.commits("chex/model")) == 2  # the initial commit and the publication
     branch = fake_hub.commits("chex/model", f"run/{run_id}")
     assert "progress.json" in branch[0].files
     assert not any("state.pt" in commit.files for commit in branch)
@@ -88,7 +88,7 @@ def test_logs_survive_a_dropped_stream_without_lost_or_duplicate_lines(
 ) -> None:
     cli(*DISPATCH, *TO)
     let(gate, 1, 2, 3)
-    kaggle.faults.add("logs/stream", Fault.cut(300), times=2)
+    kaggle.faults.add("logs/stream", Fault.disconnect(300), times=2)
     result = cli("runs", "logs", "-f")
     assert result.code == 0, result.err
     assert result.out == kaggle.sessions[0].text
@@ -201,7 +201,7 @@ def test_truncated_output_is_fetched_again(cli: Cli, kaggle: FakeKaggle, fake_hu
     cli(*DISPATCH, *TO)
     let(gate, 1, 2, 3)
     kaggle.sessions[0].wait()
-    rule = kaggle.faults.add("GET /outputs/.*safetensors", Fault.cut(5), times=2)
+    rule = kaggle.faults.add("GET /outputs/.*safetensors", Fault.disconnect(5), times=2)
     assert cli("runs", "collect").code == 0
     assert rule.fired == 2
 
@@ -244,7 +244,7 @@ def test_auto_resume_starts_sessions_until_the_run_completes(
     cli: Cli, kaggle: FakeKaggle, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chexvision_dispatch.targets.target.MARGIN_SHARE", 0.96)
-    kaggle.session_secrets, kaggle.nested_inputs = {}, False  # an output is found where Kaggle mounted it before, too
+    kaggle.session_secrets, kaggle.nested_inputs = {}, False  # an output is found in the earlier mount layout, too
     cli(*DISPATCH, *TO, "--timeout-hours", "0.03")
     let(gate, 1)
     kaggle.sessions[0].wait()
@@ -307,7 +307,7 @@ def test_push_with_a_lost_response_is_found_by_resume_and_not_repeated(
     cli: Cli, kaggle: FakeKaggle, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chexvision_dispatch.targets.kaggle_sessions.POLLS", (0.0, 0.0))
-    kaggle.faults.add("SaveKernel", Fault.lose_answer())
+    kaggle.faults.add("SaveKernel", Fault.lose_response())
     kaggle.faults.add("GetKernelSessionStatus", Fault.status(503), times=2)
     assert cli(*DISPATCH, *TO).code == 1
     assert "status unsent" in cli("runs", "status").out

@@ -67,7 +67,7 @@ def test_other_errors_are_not_mistaken_for_out_of_memory() -> None:
 def test_augmentation_runs_in_fp32_in_the_probe_and_in_training(
     synthetic_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half precision moves pixels, and on a GPU blurring in it ends in an error."""
+    """Half precision changes pixels, and blurring in it fails on a GPU."""
     training = tiny_training(synthetic_shards, tmp_path, "training.precision=bf16")
     seen: list[bool] = []
 
@@ -93,7 +93,7 @@ def test_the_probe_does_not_change_the_model(synthetic_shards: Path, tmp_path: P
 def test_a_compiled_network_shares_the_weights_and_gives_the_same_loss(
     synthetic_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Traced and run by torch itself: generating code would need a C compiler, and half a minute.
+    # Traced and run eagerly: code generation would need a C compiler and half a minute.
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     training = tiny_training(synthetic_shards, tmp_path)
     network = compiled(training.model, trial_of(training), 4)
