@@ -192,5 +192,5 @@ def test_shards_that_are_too_large_for_any_model_are_refused(tmp_path: Path) -> 
     png = cv2.imencode(".png", np.zeros((side, side), np.uint8))[1].tobytes()
     table = pa.table({"image": [png], "filename": ["a.png"], "labels": ["Mass"], "patient_id": [1]})
     pq.write_table(table, tmp_path / "data" / "train-00000-of-00001.parquet")
-    with pytest.raises(UsageError, match=f"{side} pixels a side, more than 4096"):
+    with pytest.raises(UsageError, match=f"{side} pixels per side, more than 4096"):
         check_image_size(tmp_path, data_config(64))

@@ -242,7 +242,7 @@ def test_a_manifest_with_paths_outside_the_folder_is_refused(
     evil = tmp_path / "evil"
     (evil / "data").mkdir(parents=True)
     (evil / "manifest.json").write_text(text.replace(f"data/{first_shard(small_shards)}", "../../outside.parquet"))
-    with pytest.raises(ChexError, match="which leads out of its folder"):
+    with pytest.raises(ChexError, match="which is outside its folder"):
         find_shards(uploaded(evil))
 
 
@@ -282,5 +282,5 @@ def test_a_full_disk_is_a_one_line_error(hub: FakeHub, small_shards: Path, tmp_p
     sha = str(uploaded(small_shards).revision)
     full = run(hub, tmp_path / "home", sha, limit=40_000)
     assert full.returncode == 1
-    assert full.stderr.startswith(f"error: the disk of {tmp_path}/home/hub is full; free some room, or set HF_HOME")
+    assert full.stderr.startswith(f"error: the disk of {tmp_path}/home/hub is full; free some space, or set HF_HOME")
     assert full.stderr.count("\n") == 1

@@ -109,7 +109,7 @@ def test_dry_run_writes_the_folder_and_sends_nothing(cli: Cli, fake_kaggle: Fake
 def test_dry_run_without_credentials_marks_the_missing_user_name(cli: Cli) -> None:
     result = cli("dispatch", "--model", "densenet", "--dry-run", "--out", "kernel")
     assert result.code == 0
-    assert "your Kaggle user name is not written down here" in result.out
+    assert "your Kaggle user name is not configured here" in result.out
     assert json.loads(Path("kernel/kernel-metadata.json").read_text())["id"].startswith(
         "USERNAME/chexvision-densenet-"
     )
@@ -253,7 +253,7 @@ def test_a_new_target_needs_one_class_and_one_registry_line(
 def test_target_options_before_a_subcommand_are_refused(cli: Cli) -> None:
     result = cli("dispatch", "--token-dataset", "a/b", "shards", "--to", "chex/x")
     assert result.code == 2
-    assert "write --token-dataset behind shards" in result.err
+    assert "write --token-dataset after shards" in result.err
 
 
 def test_help_lists_every_target_option_and_shared_options_have_one_type(cli: Cli) -> None:

@@ -207,7 +207,7 @@ def test_without_a_token_training_continues_unpublished_and_reports_it(kernel: P
     placed = kernel("chex/model")
     code, out = placed.run()
     assert code == 0
-    assert "WARNING: no Hub token in this session: nothing goes to chex/model" in out
+    assert "WARNING: no Hub token in this session: nothing is sent to chex/model" in out
     assert "--to" not in placed.seen["argv"]
 
 
@@ -356,7 +356,7 @@ def test_installed_packages_are_not_reinstalled(
 def test_torch_out_of_range_is_an_error_and_never_installed(
     entry: ModuleType, tmp_path: Path, requirement: str
 ) -> None:
-    with pytest.raises(SystemExit, match=f"lacks {requirement}, which is never installed over"):
+    with pytest.raises(SystemExit, match=f"lacks {requirement}, which is never replaced"):
         entry.install_missing([requirement, "no-such-distribution"], tmp_path)
 
 

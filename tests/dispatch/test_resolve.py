@@ -53,7 +53,7 @@ def test_sha_is_left_to_the_session_if_the_hub_is_unreachable(fake_hub: FakeHub,
     fake_hub.faults.add("xrays", Fault.status(503), times=99)
     [note] = confirmed(f"chex/xrays@{dataset}")
     assert "the Hub did not answer (HTTP 503" in note
-    assert note.endswith(f"whether there is chex/xrays@{dataset} shows when the session begins")
+    assert note.endswith(f"the session checks whether chex/xrays@{dataset} exists")
 
 
 def test_local_folder_needs_no_request(fake_hub: FakeHub, tmp_path: Path) -> None:

@@ -229,7 +229,7 @@ def test_another_folder_is_not_overwritten(
     words = ["--data", synthetic_shards, "--out", tmp_path, "--resamples", "100"]
     code, _, error = _run(capsys, "evaluate", tiny_model(0), *words)
     assert code == 2
-    assert "holds something else than an evaluation" in error
+    assert "contains something other than an evaluation" in error
     assert (tmp_path / "mine.txt").read_text() == "x"
 
 

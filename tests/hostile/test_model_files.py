@@ -281,7 +281,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "a calibration of nothing": (curve(), "expected slope and intercept, or knots"),
     "a calibration with only a slope": (curve(slope=1.0), "expected slope and intercept, or knots"),
     "a calibration of unequal knots": (curve(x=[0, 1], y=[0]), "of one length"),
-    "a calibration with decreasing knots": (curve(x=[0, 1], y=[1, 0]), "do not rise"),
+    "a calibration with decreasing knots": (curve(x=[0, 1], y=[1, 0]), "do not increase"),
     "a calibration beyond 1": (curve(x=[0, 1], y=[0, 7]), "less than or equal to 1"),
     "a calibration of other findings": (record("calibration.json", curves={"Mass": None}), "another model"),
     "an unknown calibration": (record("calibration.json", method="magic"), "method"),

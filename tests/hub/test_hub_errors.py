@@ -100,6 +100,6 @@ def test_uncached_files_are_reported_offline(repo: FakeHub, monkeypatch: pytest.
 
 
 def test_a_full_disk_names_the_cache_and_own_errors_pass_through() -> None:
-    assert "is full; free some room, or set HF_HOME" in str(hub_error(OSError(errno.ENOSPC, "full"), "x"))
+    assert "is full; free some space, or set HF_HOME" in str(hub_error(OSError(errno.ENOSPC, "full"), "x"))
     own = ChexError("ours")
     assert hub_error(own, "x") is own

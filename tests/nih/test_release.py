@@ -92,5 +92,5 @@ def test_a_damaged_package_is_a_one_line_error(
     data = lzma.compress(b"x" * 2 * PATIENTS) if isinstance(content, str) else content
     (tmp_path / "release.xz").write_bytes(data)
     monkeypatch.setattr(module, "__file__", str(tmp_path / "release.py"))
-    with pytest.raises(ChexError, match="install chexvision again"):
+    with pytest.raises(ChexError, match="reinstall chexvision"):
         release.__wrapped__()

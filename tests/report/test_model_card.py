@@ -104,7 +104,7 @@ def test_subgroups_literature_and_charts_are_there(metrics: Evaluation, info: Ru
     assert "### Subgroups of test" in text
     assert "| sex | images |" in text and "\n| F | " in text
     assert "CheXNet" in text
-    assert "no, its division was not published" in text
+    assert "no, its split was not published" in text
     assert "](figures/roc.svg)" in text
 
 

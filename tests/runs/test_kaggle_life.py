@@ -212,7 +212,7 @@ def test_output_name_outside_its_folder_is_refused(cli: Cli, kaggle: FakeKaggle,
     let(gate, 1, 2, 3)
     kaggle.sessions[0].wait().extra_files["artifact/../../../escaped"] = b"x"
     refused = cli("runs", "collect")
-    assert "which leads out of its folder" in refused.err
+    assert "which is outside its folder" in refused.err
     assert list(tmp_path.rglob("escaped")) == []
 
 

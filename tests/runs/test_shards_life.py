@@ -248,7 +248,7 @@ def test_resumed_session_that_fails_at_once_is_not_reported_as_paused(
 def test_options_before_the_shards_subcommand_are_refused(cli: Cli, kaggle: FakeKaggle) -> None:
     refused = cli("dispatch", "--dry-run", "shards", "--to", DATA)
     assert refused.code == 2
-    assert "write --dry-run behind shards" in refused.err
+    assert "write --dry-run after shards" in refused.err
 
 
 def test_failed_push_is_reported_and_collected_later(
@@ -278,7 +278,7 @@ def test_shards_are_built_with_the_same_kernel_locally(
     [
         (["--to", "nih320"], "--to nih320 is not a dataset's name; write USER/NAME"),
         (["--to", DATA, "--on", "hf-jobs"], "--on hf-jobs has no copy of the release"),
-        (["--to", DATA, "--images", "here"], "--images is a folder of this machine; kaggle has the release"),
+        (["--to", DATA, "--images", "here"], "--images is a folder on this machine; kaggle has the release"),
         (["--to", DATA, "--on", "local"], "on this machine name the folder of the release: --images DIR"),
         (["--to", DATA, "--split", "none.csv"], "is neither 'official' nor 'patient' nor a file"),
     ],

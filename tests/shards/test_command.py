@@ -131,7 +131,7 @@ def test_a_full_disk_is_a_one_line_error_and_leaves_nothing(tmp_path: Path) -> N
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, preexec_fn=limit, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        f"error: the disk of {tmp_path} is full; free some room or choose another --out"
+        f"error: the disk of {tmp_path} is full; free some space or choose another --out"
     ]
     assert siblings(tmp_path) == []
 

@@ -100,9 +100,7 @@ def test_an_interrupted_push_continues_where_it_was(hub: FakeHub, small: Path) -
     rule.fired = 0
     passed = itertools.count()
     rule.match = lambda line: line.startswith("PUT /upload/") and next(passed) >= 3
-    with pytest.raises(
-        ChexError, match=r"could not push to chex/synthetic: .*what has been uploaded is not sent twice"
-    ):
+    with pytest.raises(ChexError, match=r"could not push to chex/synthetic: .*uploaded files are not sent twice"):
         push_shards(small, DATA, private=False)
     assert list(remote(hub)) == []
     before = uploads(hub)
@@ -166,7 +164,7 @@ def test_a_read_only_token_is_a_one_line_error(
 ) -> None:
     hub.add_token("hf_reader", "read")
     monkeypatch.setenv("HF_TOKEN", "hf_reader")
-    with pytest.raises(ChexError, match=r"may not create .*HTTP 403.*; then call again") as error:
+    with pytest.raises(ChexError, match=r"may not create .*HTTP 403.*; then run the command again") as error:
         push_shards(small, DATA, private=False)
     assert "hf_reader" not in str(error.value)
     assert waits == []
@@ -180,7 +178,9 @@ def test_files_missing_on_the_hub_after_a_push_are_reported(hub: FakeHub, small:
         return False
 
     hub.faults.add(lose, Fault.status(500))
-    with pytest.raises(ChexError, match=r"is not what was pushed: data/test-00000-of-00001.parquet is missing"):
+    with pytest.raises(
+        ChexError, match=r"differs from the pushed folder: data/test-00000-of-00001.parquet is missing"
+    ):
         push_shards(small, DATA, private=False)
 
 
