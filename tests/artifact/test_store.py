@@ -222,7 +222,7 @@ def test_a_concurrent_commit_of_another_user_is_kept(hub: FakeHub, model: Path, 
     HubStore(REPO).publish(model, RUN)  # the repository already has this content
     other = artifact(model.with_name("other"), "other")
 
-    def intrude(line: str) -> bool:
+    def commit_concurrently(line: str) -> bool:
         if "/commit/" in line and len(hub.commits(REPO)) == 2:
             repo = hub.repos["model", REPO]
             head: Commit = repo.history("main")[0]
@@ -230,7 +230,7 @@ def test_a_concurrent_commit_of_another_user_is_kept(hub: FakeHub, model: Path, 
             repo.branches["main"] = repo.commit(head.sha, "by hand", "", {**head.entries, entry.path: entry}).sha
         return False
 
-    hub.faults.add(intrude, Fault.status(500))
+    hub.faults.add(commit_concurrently, Fault.status(500))
     HubStore(REPO).publish(other, "other")
     assert titles(hub)[:3] == ["Publish run other", "by hand", f"Publish run {RUN}"]
     assert published(hub) == {**contents(other), "notes.md": b"by hand"}

@@ -52,7 +52,7 @@ def entry() -> ModuleType:
 
 
 @pytest.fixture(autouse=True)
-def own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def isolated_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A state folder and a working directory of the test, without credentials."""
     from huggingface_hub import constants
 

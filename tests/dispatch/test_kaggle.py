@@ -28,7 +28,7 @@ def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_hub: FakeHub) -
     monkeypatch.setattr("chexvision_dispatch.targets.kaggle_sessions.POLLS", (0.0, 0.0))
     fake_hub.add_token("hf_secret", "write")
     fake_hub.add_token("hf_attached", "write")
-    fake_hub.plant_dataset("chex/xrays", SHA)
+    fake_hub.add_dataset_at("chex/xrays", SHA)
     secrets = {"HF_TOKEN": "hf_secret"}
     with FakeKaggle(tmp_path / "kaggle", dataset_polls=0, secrets=secrets, session_env=fake_hub.env) as fake:
         fake.environment(monkeypatch)

@@ -16,7 +16,7 @@ from chexvision.metrics.records import IntervalMethod
 METHOD = IntervalMethod(resamples=200, seed=0)
 
 
-def made_up(
+def random_predictions(
     images: int = 400, patients: int = 150, seed: int = 0, effect: float = 0.6, names: tuple[str, ...] = NIH.outputs
 ) -> Predictions:
     """Informative predictions in which the images of a patient are correlated."""
@@ -62,5 +62,5 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path
 
 
 def image_index(predictions: Predictions) -> NDArray[np.int64]:
-    """Every image as a patient of its own."""
+    """Every image as a separate patient."""
     return np.arange(len(predictions), dtype=np.int64)

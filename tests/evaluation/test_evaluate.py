@@ -26,7 +26,7 @@ from chexvision.labels import NIH
 from chexvision.metrics.operating_points import OperatingPoints, choose_operating_points
 from chexvision.metrics.predictions import Predictions
 from chexvision.training.hardware import start_accelerator
-from tests.evaluation.conftest import made_up
+from tests.evaluation.conftest import random_predictions
 from tests.present import decoded
 
 Model = Callable[[int], Path]
@@ -43,7 +43,7 @@ def _run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, 
 
 @pytest.fixture(scope="module")
 def evaluated(synthetic_shards: Path, tiny_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two models with views, alone and together."""
+    """Two models with views, individually and as an ensemble."""
     out = tmp_path_factory.mktemp("evaluation") / "out"
     words = ["evaluate", tiny_model(0), tiny_model(1), "--data", synthetic_shards, "--out", out, "--tta"]
     words += ["--weights", "validation", "--resamples", "100", "--precision", "fp32"]
@@ -315,7 +315,7 @@ def test_views_are_the_same_image_flipped_and_rotated() -> None:
 
 
 def test_fitted_weights_prefer_the_better_model() -> None:
-    knows = made_up(800, 400, 0)
+    knows = random_predictions(800, 400, 0)
     rng = np.random.default_rng(0)
     guesses = knows.with_probabilities(rng.random(knows.probabilities.shape))
     weights = fit_weights([guesses, knows])
@@ -328,7 +328,7 @@ def test_fitted_weights_prefer_the_better_model() -> None:
 
 
 def test_predictions_round_trip_through_their_file(tmp_path: Path) -> None:
-    predictions = made_up(30, 10)
+    predictions = random_predictions(30, 10)
     predictions.targets[3, 4] = np.nan
     write_predictions(tmp_path / "p.parquet", predictions)
     again = read_predictions(tmp_path / "p.parquet")
@@ -340,7 +340,7 @@ def test_predictions_round_trip_through_their_file(tmp_path: Path) -> None:
 
 
 def test_without_calibration_probabilities_are_unchanged() -> None:
-    predictions: Predictions = made_up(100, 40)
+    predictions: Predictions = random_predictions(100, 40)
     assert OperatingPoints().calibrate(predictions.names, predictions.probabilities) is predictions.probabilities
     points = choose_operating_points(predictions, "d", "validation", "f1", "none")
     assert points.thresholds is not None

@@ -17,7 +17,7 @@ from chexvision.evaluation.protocol import System, evaluate_systems, evaluate_tr
 from chexvision.metrics.estimate import Estimate
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.subgroups import Groups, group_images
-from tests.evaluation.conftest import METHOD, made_up
+from tests.evaluation.conftest import METHOD, random_predictions
 
 OLD = Path(__file__).with_name("old_metrics")
 NAMES = ("Mass", "Nodule", "Hernia", "Abnormal")
@@ -26,14 +26,14 @@ CONDITIONS = Conditions(dataset="d", synthetic=False, split="test")
 
 @pytest.fixture
 def validation() -> Predictions:
-    of = made_up(400, 150, 0, names=NAMES)
+    of = random_predictions(400, 150, 0, names=NAMES)
     names = np.array([f"9{name[1:]}" for name in of.filenames.tolist()])
     return Predictions(of.names, names, of.patients + 90_000_000, of.probabilities, of.targets)
 
 
 @pytest.fixture
 def test() -> Predictions:
-    of = made_up(600, 250, 1, names=NAMES)
+    of = random_predictions(600, 250, 1, names=NAMES)
     of.targets[:, 2] = np.arange(600) < 5  # too few cases
     return of
 

@@ -28,7 +28,7 @@ from chexvision.evaluation.overlap import TrainingImages, notes_of
 from chexvision.inference.predictions_file import write_predictions
 from chexvision.nih.release import release
 from chexvision.shards.split_rule import SHARDS, SplitChoice
-from tests.evaluation.conftest import made_up
+from tests.evaluation.conftest import random_predictions
 from tests.evaluation.trained_model import published
 
 Model = Callable[[int], Path]
@@ -271,7 +271,7 @@ def test_a_comparison_reads_the_metrics_of_its_own_predictions_alone(
     """A model compared with itself has each note once; a metrics.json of a training run has none."""
     (tmp_path / "metrics.json").write_text(metrics)
     for name in ("predictions.parquet", "other.parquet"):
-        write_predictions(tmp_path / name, made_up(60, 40))
+        write_predictions(tmp_path / name, random_predictions(60, 40))
     with pytest.raises(SystemExit) as ended:
         main(["compare", *[str(tmp_path / given)] * 2, "--resamples", "100"])
     said = capsys.readouterr()

@@ -7,9 +7,9 @@
         assert hub.read("chex/model", "a.txt") == b"hello"
         subprocess.run(command, env={**os.environ, **hub.env, "HF_TOKEN": "hf_x"}, check=True)
 
-Models, datasets and Spaces of one user; contents travel by LFS over HTTP (`HF_HUB_DISABLE_XET=1`). Like the
-real one it sends LFS files from a storage host of its own, where the token must not be sent, and small files
-of public repositories by way of `/api/resolve-cache`. It departs from it in one thing: a 401 about a missing
+Models, datasets and Spaces of one user; contents are sent by LFS over HTTP (`HF_HUB_DISABLE_XET=1`). Like the
+real one it sends LFS files from a separate storage host, where the token must not be sent, and small files
+of public repositories by way of `/api/resolve-cache`. One difference: a 401 about a missing
 repository carries `X-Error-Code`, because clients recognise the bare one by `https://` only.
 """
 
@@ -119,7 +119,7 @@ class FakeHub(HubApi, HubJobs):
             for c in self.repos[repo_type, repo].history(revision)
         ]
 
-    def plant_dataset(self, repo: str, sha: str) -> None:
+    def add_dataset_at(self, repo: str, sha: str) -> None:
         """A dataset without shards whose only commit has the given sha."""
         planted = Repo("dataset", repo, private=False, blobs=self.blobs)
         planted.initialize()

@@ -33,7 +33,7 @@ class Token:
         return "repo.write" in self.scopes.get(repo, ()) or self.may_create(namespace)
 
     def may_create(self, namespace: str) -> bool:
-        """Whether it may create repositories: a right over a whole namespace, never over one repository.
+        """Whether it may create repositories: a permission for a namespace, never for one repository.
 
         Source: a token with write access to a repository gets 403 from /api/repos/create, whether the repository
         exists or not (github.com/huggingface/huggingface_hub/issues/2955; `create_repo` of the client, which after

@@ -10,7 +10,7 @@
         subprocess.run(["chexvision", "runs", "status"], env=kaggle.subprocess_env(), check=True)
 
 A session's root is `root/sessions/<n>`: the script is its `kaggle/src/script.py` and starts in
-`kaggle/working` or wherever `starts_in` says. What is attached is mounted as `nested_inputs` says:
+`kaggle/working` or the folder `starts_in`. Sources are mounted by `nested_inputs`:
 
     nested (today)   input/datasets/<owner>/<slug>, input/notebooks/<owner>/<slug> for a kernel's output and
                      input/datasets/organizations/<owner>/<slug> for datasets of `organizations`
@@ -89,7 +89,7 @@ class FakeKaggle(KaggleKernels):
         starts_in: The folder below `kaggle` that scripts start in, "working" or the read-only "src"; public sources
             name either.
         phone_verified: Whether sessions get the GPU and the internet that they ask for.
-        dataset_polls: How often a new dataset's status says that it is not ready.
+        dataset_polls: How often a new dataset's status is "not ready".
         record_bodies: Keep the bodies of requests in `bodies`, introspection apart.
     """
 

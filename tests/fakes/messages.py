@@ -16,7 +16,7 @@ class Record:
     """One request as the server saw it; token values are never kept.
 
     `auth` says whether credentials were sent, `right_token` whether they were valid, `leaked` whether a
-    known secret stood in the address or in a header other than `Authorization`. `status` is None when the
+    known secret was in the address or in a header other than `Authorization`. `status` is None when the
     connection was closed before a response.
     """
 

@@ -106,7 +106,7 @@ def content(name: str, text: str | bytes) -> Change:
     return change
 
 
-def gone(name: str) -> Change:
+def deleted(name: str) -> Change:
     return lambda model: (model / name).unlink()
 
 
@@ -235,8 +235,8 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "a config.json of 20 megabytes": (content("config.json", b" " * (20 * 2**20)), "more than 16 MiB"),
     "a config.json that is a folder": (folder("config.json"), "not a regular file"),
     "a config.json that is a pipe": (pipe("config.json"), "not a regular file"),
-    "no config.json": (gone("config.json"), "has no config.json"),
-    "no weights": (gone("model.safetensors"), "has no model.safetensors; pickled weights are never loaded"),
+    "no config.json": (deleted("config.json"), "has no config.json"),
+    "no weights": (deleted("model.safetensors"), "has no model.safetensors; pickled weights are never loaded"),
     "additional pickled weights": (add_pickled_weights, "pickled weights are never loaded"),
     "pickled weights under the name": (pickled, "not a complete safetensors file"),
     "truncated weights": (truncate, "not a complete safetensors file"),
@@ -272,7 +272,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "thresholds that are a folder": (folder("thresholds.json"), "not a regular file"),
     "thresholds that are a pipe": (pipe("thresholds.json"), "not a regular file"),
     "thresholds of another scale": (record("thresholds.json", scale="raw"), "do not belong together"),
-    "calibrated thresholds without calibration": (gone("calibration.json"), "do not belong together"),
+    "calibrated thresholds without calibration": (deleted("calibration.json"), "do not belong together"),
     "a calibration that reverses the order": (curve(slope=-1.0, intercept=0.0), "slope"),
     "a calibration that is infinite": (
         content("calibration.json", '{"method": "platt", "curves": {"Mass": {"slope": 1e999, "intercept": 0}}}'),

@@ -12,7 +12,7 @@ from chexvision.metrics.calibration import logit, sigmoid
 from chexvision.metrics.measure import measure
 from chexvision.metrics.operating_points import choose_operating_points
 from chexvision.metrics.predictions import Predictions
-from tests.evaluation.conftest import made_up
+from tests.evaluation.conftest import random_predictions
 
 NAMES = ("Effusion", "Mass", "Nodule")
 
@@ -67,9 +67,9 @@ def test_calibration_is_fitted_on_the_weighted_mean() -> None:
 
 
 def test_the_gradient_matches_the_loss() -> None:
-    predictions = made_up(80, 40, names=NAMES)
+    predictions = random_predictions(80, 40, names=NAMES)
     predictions.targets[:20, 1] = np.nan
-    loss = _CalibratedLoss([predictions, made_up(80, 40, 1, names=NAMES)])
+    loss = _CalibratedLoss([predictions, random_predictions(80, 40, 1, names=NAMES)])
     rng = np.random.default_rng(0)
     for _ in range(3):
         x = np.r_[rng.dirichlet([1, 1]), rng.normal(scale=0.3, size=2 * loss.outputs)]

@@ -10,7 +10,7 @@ from chexvision.artifact.metrics_file import Conditions
 from chexvision.evaluation.protocol import evaluate_trained
 from chexvision.metrics.operating_points import choose_operating_points
 from chexvision.metrics.predictions import Predictions
-from tests.evaluation.conftest import METHOD, made_up
+from tests.evaluation.conftest import METHOD, random_predictions
 
 
 def shifted(predictions: Predictions) -> Predictions:
@@ -21,12 +21,12 @@ def shifted(predictions: Predictions) -> Predictions:
 
 @pytest.fixture(scope="module")
 def validation() -> Predictions:
-    return shifted(made_up(600, 250, 0))
+    return shifted(random_predictions(600, 250, 0))
 
 
 @pytest.fixture(scope="module")
 def held_out() -> Predictions:
-    complete = shifted(made_up(500, 250, 1))
+    complete = shifted(random_predictions(500, 250, 1))
     return Predictions(complete.names, np.char.add("t", complete.filenames), *_rest(complete))
 
 

@@ -8,7 +8,7 @@ import pytest
 from chexvision.metrics.compare import compare, p_value
 from chexvision.metrics.measure import measure
 from chexvision.metrics.predictions import Predictions
-from tests.evaluation.conftest import METHOD, made_up
+from tests.evaluation.conftest import METHOD, random_predictions
 from tests.metrics.test_delong import _PATIENTS, _placements
 
 
@@ -19,7 +19,7 @@ def cancer(scores: np.ndarray, popind: np.ndarray) -> Predictions:
 
 def related(seed: int = 0) -> tuple[Predictions, Predictions]:
     """Two models with correlated errors; one image per patient."""
-    first = made_up(300, 300, seed, names=("Mass", "Nodule"))
+    first = random_predictions(300, 300, seed, names=("Mass", "Nodule"))
     noise = np.random.default_rng(seed + 1).normal(size=first.probabilities.shape)
     logits = np.log(first.probabilities / (1 - first.probabilities)) + 0.5 * noise
     return first, first.with_probabilities(1 / (1 + np.exp(-logits)))

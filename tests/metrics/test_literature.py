@@ -13,12 +13,12 @@ from chexvision.metrics.literature import compare_with_literature, literature_ta
 from chexvision.metrics.measure import measure
 from chexvision.metrics.predictions import images_sha256
 from chexvision.metrics.records import SplitMetrics
-from tests.evaluation.conftest import made_up
+from tests.evaluation.conftest import random_predictions
 
 
 def _metrics_of(split: str) -> SplitMetrics:
     known = literature_table().splits[split]
-    return measure(made_up()).model_copy(update=known.model_dump())
+    return measure(random_predictions()).model_copy(update=known.model_dump())
 
 
 @pytest.mark.parametrize("split", ["official", "chexnet"])

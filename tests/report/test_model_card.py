@@ -25,7 +25,7 @@ from chexvision.recipes import load_recipe
 from chexvision.report.charts import curve_sheets
 from chexvision.report.model_card import render_card, with_destination
 from chexvision.shards.split_rule import SplitPart, SplitRecord
-from tests.evaluation.conftest import made_up
+from tests.evaluation.conftest import random_predictions
 from tests.present import present
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -54,10 +54,10 @@ CONDITIONS = Conditions(
 
 @pytest.fixture(scope="module")
 def metrics() -> Evaluation:
-    test = made_up(600, 250, 1)
+    test = random_predictions(600, 250, 1)
     sex: list[str | None] = ["F" if patient % 2 else "M" for patient in test.patients.tolist()]
     groups = group_images(sex, [50] * 600, ["PA"] * 600, [0] * 600)
-    validation = _of_other_patients(made_up(400, 150, 0))
+    validation = _of_other_patients(random_predictions(400, 150, 0))
     return evaluate_trained("densenet", {"validation": validation, "test": test}, groups, CONDITIONS)[0]
 
 
@@ -178,7 +178,7 @@ def test_untrusted_text_is_escaped(metrics: Evaluation, info: RunInfo) -> None:
 
 
 def test_too_few_cases_are_reported(info: RunInfo) -> None:
-    validation, test = _of_other_patients(made_up(200, 80, 0)), made_up(200, 80, 1)
+    validation, test = _of_other_patients(random_predictions(200, 80, 0)), random_predictions(200, 80, 1)
     test.targets[:, test.column("Hernia")] = 0
     test.targets[:3, test.column("Hernia")] = 1
     metrics, _ = evaluate_trained("densenet", {"validation": validation, "test": test}, None, CONDITIONS)
@@ -189,8 +189,8 @@ def test_too_few_cases_are_reported(info: RunInfo) -> None:
 
 
 def test_charts_are_self_contained_files() -> None:
-    test = made_up(600, 250, 1)
-    validation = _of_other_patients(made_up(400, 150, 0))
+    test = random_predictions(600, 250, 1)
+    validation = _of_other_patients(random_predictions(400, 150, 0))
     metrics, points = evaluate_trained("densenet", {"validation": validation, "test": test}, None, CONDITIONS)
     figures = curve_sheets(test, points, metrics.metrics)
     assert sorted(figures) == ["calibration.svg", "precision-recall.svg", "roc.svg"]
@@ -200,7 +200,7 @@ def test_charts_are_self_contained_files() -> None:
 
 
 def test_a_run_without_test_images_still_gets_operating_points() -> None:
-    found, points = evaluate_trained("densenet", {"validation": made_up(200, 80)}, None, CONDITIONS)
+    found, points = evaluate_trained("densenet", {"validation": random_predictions(200, 80)}, None, CONDITIONS)
     assert list(found.splits) == ["validation"]
     assert found.metrics.thresholds == "fixed at 0.5"
     assert points.thresholds is not None

@@ -15,13 +15,13 @@ from chexvision.provenance import now
 from chexvision.runs.run_progress import RunProgress
 from chexvision_dispatch import run_records as records
 from chexvision_dispatch.view import target_of
-from tests.dispatch.conftest import checkout, cli, own_world, packs_stand_in, shards
+from tests.dispatch.conftest import checkout, cli, isolated_environment, packs_stand_in, shards
 from tests.dispatch.standin import RECORD
 from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle
 from tests.fakes.kaggle_session import Session
 
-__all__ = ["checkout", "cli", "own_world", "packs_stand_in", "shards"]
+__all__ = ["checkout", "cli", "isolated_environment", "packs_stand_in", "shards"]
 
 SHA = "44443e6ee968b3c6094b63f14a27698c40b50680"
 DISPATCH = ["dispatch", "--model", "densenet", "--data", f"chex/xrays@{SHA}"]
@@ -29,10 +29,10 @@ Typed = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture(autouse=True)
-def _data_set(own_world: None, request: pytest.FixtureRequest) -> None:
+def _data_set(isolated_environment: None, request: pytest.FixtureRequest) -> None:
     """The dataset that `DISPATCH` names, on the fake Hub."""
     if "fake_hub" in request.fixturenames:
-        request.getfixturevalue("fake_hub").plant_dataset("chex/xrays", SHA)
+        request.getfixturevalue("fake_hub").add_dataset_at("chex/xrays", SHA)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def write_progress(session: Session, status: str, **progress: object) -> None:
     (session.working / "progress.json").write_text(text)
 
 
-def let(gate: Path, *epochs: int) -> None:
+def end_epochs(gate: Path, *epochs: int) -> None:
     """Let these epochs end."""
     for epoch in epochs:
         (gate / str(epoch)).touch()

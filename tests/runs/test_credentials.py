@@ -19,7 +19,7 @@ from chexvision_dispatch import run_records as records
 from tests.dispatch.standin import Cli
 from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle
-from tests.runs.conftest import DISPATCH, let
+from tests.runs.conftest import DISPATCH, end_epochs
 
 pytestmark = pytest.mark.usefixtures("packs_stand_in")
 REF = "chex/chexvision-hub-token"
@@ -40,7 +40,7 @@ def test_synced_token_reaches_the_next_session_and_can_be_removed(
     assert f"updated the private dataset {REF}" in cli("credentials", "sync", "--yes").out
     shown = cli("credentials", "status")
     assert f"yes Kaggle token dataset       {REF}, private, ready" in shown.out
-    let(gate, 1, 2, 3)  # type: ignore[arg-type]
+    end_epochs(gate, 1, 2, 3)  # type: ignore[arg-type]
     cli(*DISPATCH, "--to", "chex/model")
     session = kaggle.sessions[0].wait()
     assert "Hub token: from the attached file" in session.text
@@ -162,7 +162,7 @@ def test_oauth_login_with_a_token_for_one_private_repository_end_to_end(
     kaggle.session_secrets = {}
     (tmp_path / "token").write_text(SCOPED)
     assert cli("credentials", "sync", "--yes", "--token-file", str(tmp_path / "token")).code == 0
-    let(gate, 1, 2, 3)
+    end_epochs(gate, 1, 2, 3)
     dispatched = cli(*DISPATCH, "--to", "chex/model", "--private")
     assert dispatched.code == 0, dispatched.err
     session = kaggle.sessions[0].wait()

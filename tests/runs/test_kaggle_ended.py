@@ -22,7 +22,7 @@ from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle
 from tests.fakes.kaggle_kernels import FIRST_SESSION_ID
 from tests.fakes.kaggle_session import Session
-from tests.runs.conftest import DISPATCH, let, write_progress
+from tests.runs.conftest import DISPATCH, end_epochs, write_progress
 
 pytestmark = pytest.mark.usefixtures("packs_stand_in")
 TO = ["--to", "chex/model"]
@@ -46,7 +46,7 @@ def test_state_in_the_output_of_a_killed_session_is_refused_collected_and_resume
     """Without a Hub token the state is only in the output, and Kaggle does not attach the output of an ERROR."""
     kaggle.session_secrets = {}
     cli(*DISPATCH, *TO)
-    let(gate, 1)
+    end_epochs(gate, 1)
     kaggle.sessions[0].wait_for_text("epoch 2\n")
     kill(kaggle.sessions[0])
     run_id = records.find(None).run_id
@@ -76,7 +76,7 @@ def test_state_in_the_output_of_a_killed_session_is_refused_collected_and_resume
     assert (
         "continuing from the state after epoch 1, copied from the session's output to the run's branch" in resumed.out
     )
-    let(gate, 2, 3)
+    end_epochs(gate, 2, 3)
     second = kaggle.sessions[1].wait()
     assert (second.status, "epoch 1\n" in second.text) == ("COMPLETE", False), second.text
     assert json.loads(fake_hub.read("chex/model", "model.safetensors", run_id))["learned"] == [1, 2, 3]
@@ -112,11 +112,11 @@ def test_output_ahead_of_the_branch_is_uploaded_to_it(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
 ) -> None:
     cli(*DISPATCH, *TO)
-    let(gate, 1)
+    end_epochs(gate, 1)
     kaggle.sessions[0].wait_for_text("epoch 2\n")
     wait_for_state(fake_hub, kaggle.sessions[0])
     rule = fake_hub.faults.add("POST /api/models/chex/model/commit/run", Fault.status(400), times=99)
-    let(gate, 2)
+    end_epochs(gate, 2)
     kaggle.sessions[0].wait_for_text("epoch 3\n")
     kill(kaggle.sessions[0])
     rule.times = 0
@@ -125,7 +125,7 @@ def test_output_ahead_of_the_branch_is_uploaded_to_it(
     assert f"next   chexvision runs resume {records.find(None).run_id}" in collected.out
     resumed = cli("runs", "resume")
     assert "note   continuing from the state after epoch 2, on the run's branch" in resumed.out
-    let(gate, 3)
+    end_epochs(gate, 3)
     assert kaggle.sessions[1].wait().status == "COMPLETE"
     assert "epoch 2\n" not in kaggle.sessions[1].text
 
@@ -169,7 +169,7 @@ def test_cancel_now_waits_for_a_session_that_ends_by_itself(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
 ) -> None:
     cli(*DISPATCH, *TO)
-    let(gate, 1)
+    end_epochs(gate, 1)
     kaggle.sessions[0].wait_for_text("epoch 2\n")
     ended = cli("runs", "cancel", "--now")
     assert ended.code == 0, ended.err
@@ -184,7 +184,7 @@ def test_cancel_now_ends_a_session_that_does_not_stop_by_itself(
 ) -> None:
     kaggle.session_env["CHEXVISION_POLL_SECONDS"] = "3600"
     cli(*DISPATCH, *TO)
-    let(gate, 1)
+    end_epochs(gate, 1)
     kaggle.sessions[0].wait_for_text("epoch 2\n")
     wait_for_state(fake_hub, kaggle.sessions[0])
     ended = cli("runs", "cancel", "--now", "--grace-minutes", "0")
@@ -199,7 +199,7 @@ def test_cancel_now_ends_a_session_that_does_not_stop_by_itself(
     resumed = cli("runs", "resume")
     assert resumed.code == 0, resumed.err
     assert kaggle.sessions[1].request.get("kernelDataSources", []) == []
-    let(gate, 2, 3)
+    end_epochs(gate, 2, 3)
     assert kaggle.sessions[1].wait().status == "COMPLETE"
     assert "epoch 1\n" not in kaggle.sessions[1].text
 

@@ -49,17 +49,17 @@ def complete(session: Session) -> None:
     session.status = "COMPLETE"
 
 
-def strike(kaggle: FakeKaggle, clock: Clock, action: Fault, first: str = "GetKernelSessionStatus") -> Rule:
+def fail_requests(kaggle: FakeKaggle, clock: Clock, action: Fault, first: str = "GetKernelSessionStatus") -> Rule:
     """Every request fails for `OUTAGE_S` once the first one that contains `first` was answered."""
     seen: list[str] = []
 
-    def struck(line: str) -> bool:
+    def applies(line: str) -> bool:
         strikes = bool(seen) and clock.now < OUTAGE_S
         if first in line:
             seen.append(line)
         return strikes
 
-    return kaggle.faults.add(struck, action, times=100_000)
+    return kaggle.faults.add(applies, action, times=100_000)
 
 
 def outage_lines(err: str) -> list[str]:
@@ -79,7 +79,7 @@ def test_ten_minutes_of_http_503_while_watching_print_one_line(
 
     clock.after = after_outage
     kaggle.faults.add("logs/stream", Fault.disconnect(150))
-    rule = strike(kaggle, clock, Fault.status(503))
+    rule = fail_requests(kaggle, clock, Fault.status(503))
     result = cli("runs", *words)
     assert result.code == 0, result.err
     assert OUTAGE_S <= clock.now < OUTAGE_S + 150
@@ -106,7 +106,7 @@ def test_other_transient_failures_are_waited_out_as_well(
 ) -> None:
     held_session.status = "RUNNING"
     clock.after = lambda: complete(held_session)
-    strike(kaggle, clock, action)
+    fail_requests(kaggle, clock, action)
     result = cli("runs", "wait")
     assert result.code == 0, result.err
     assert clock.now >= OUTAGE_S
@@ -143,7 +143,7 @@ def test_auto_resume_starts_the_next_session_once_after_an_outage(
     held_session.status = "COMPLETE"
     kaggle.held = False
     kaggle.faults.add("SaveKernel", Fault.status(503))
-    strike(kaggle, clock, Fault.status(503), first="SaveKernel")
+    fail_requests(kaggle, clock, Fault.status(503), first="SaveKernel")
     result = cli("runs", "wait", "--auto-resume")
     assert result.code == 0, result.err
     assert clock.now >= OUTAGE_S

@@ -136,7 +136,7 @@ def test_push_deletes_earlier_shards_and_keeps_other_files(hub: FakeHub, small: 
 def test_a_shard_added_by_another_client_during_the_push_is_deleted(
     hub: FakeHub, small: Path, waits: list[float]
 ) -> None:
-    def intrude(line: str) -> bool:
+    def commit_concurrently(line: str) -> bool:
         repo = hub.repos.get(("dataset", DATA))
         if repo and "/commit/" in line and len(repo.history("main")) == 1:
             head = repo.history("main")[0]
@@ -144,7 +144,7 @@ def test_a_shard_added_by_another_client_during_the_push_is_deleted(
             repo.branches["main"] = repo.commit(head.sha, "other", "", {**head.entries, entry.path: entry}).sha
         return False
 
-    hub.faults.add(intrude, Fault.status(500))
+    hub.faults.add(commit_concurrently, Fault.status(500))
     pushed = push_shards(small, DATA, private=False)
     assert [record.status for record in hub.requests if "/commit/" in record.path] == [412, 200]
     assert remote(hub) == local(small)

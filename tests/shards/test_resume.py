@@ -24,7 +24,7 @@ from chexvision.shards.build import BuildOptions, Stopped, build_shards
 from chexvision.shards.ledger import LEDGER_NAME, Ledger
 from tests.shards.conftest import Release, options, tree
 
-SMALL = 45_000  # bytes of a shard: two images' worth above what a Parquet file takes by itself
+SMALL = 45_000  # bytes of a shard: two images plus the overhead of a Parquet file
 
 
 class Watch:
