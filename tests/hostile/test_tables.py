@@ -81,7 +81,7 @@ def test_a_file_that_is_not_a_table_is_refused(
         ("{name},=cmd|' /C calc'!A0", "is not a probability"),
         ("{name},\x1b[31m0.5", "is not a probability"),
         ("{name}," + "9" * 100_000, "outside [0, 1]"),
-        ("{name},0.5\n{name},0.5", "second time"),
+        ("{name},0.5\n{name},0.5", "predicted twice"),
         ("../../../etc/passwd,0.5", "not an image of the labels"),
         (",0.5", "not an image of the labels"),
         ("", "predicts no image"),

@@ -193,7 +193,7 @@ def test_public_dataset_of_that_name_gets_no_token(cli: Cli, kaggle: FakeKaggle,
     kaggle.add_dataset(REF, gate)  # type: ignore[arg-type]
     refused = cli("credentials", "sync", "--yes")
     assert refused.code == 1
-    assert "is public, must not contain a token" in refused.err
+    assert "is public and must not contain a token" in refused.err
     assert "is PUBLIC" in cli("credentials", "status").out
 
 
