@@ -28,7 +28,7 @@ def real_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_caches(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees what another test, or the user, decoded or dispatched before."""
+    """Caches and run records of other tests and of the user are hidden from each test."""
     folder = tmp_path_factory.mktemp("caches")
     monkeypatch.setenv("CHEXVISION_CACHE", str(folder / "cache"))
     monkeypatch.setenv("CHEXVISION_STATE", str(folder / "state"))

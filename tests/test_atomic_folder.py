@@ -1,4 +1,4 @@
-"""A folder appears complete or not at all, whatever ends the process that makes it."""
+"""A folder is created completely or not at all, even if the process is killed."""
 
 from __future__ import annotations
 

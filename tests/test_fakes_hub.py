@@ -33,8 +33,8 @@ from tests.fakes.hub import FakeHub
 
 TOKEN = "hf_right"
 REPO = "chex/model"
-retries_cuts = pytest.mark.skipif(
-    huggingface_hub.__version__.startswith("1."), reason="huggingface_hub 1.x gives up on a cut connection"
+retries_disconnects = pytest.mark.skipif(
+    huggingface_hub.__version__.startswith("1."), reason="huggingface_hub 1.x gives up on a closed connection"
 )
 
 
@@ -349,7 +349,7 @@ def test_gitignored_file_is_not_committed(hub: FakeHub, api: HfApi) -> None:
     [
         Fault.status(503),
         Fault.status(429, retry_after=1),
-        pytest.param(Fault.cut(5, during="request"), marks=retries_cuts),
+        pytest.param(Fault.disconnect(5, during="request"), marks=retries_disconnects),
     ],
 )
 def test_client_retries_preupload(hub: FakeHub, api: HfApi, fault: Fault) -> None:
@@ -359,15 +359,15 @@ def test_client_retries_preupload(hub: FakeHub, api: HfApi, fault: Fault) -> Non
     assert hub.read(REPO, "a.txt") == b"1"
 
 
-@retries_cuts
+@retries_disconnects
 def test_client_retries_an_interrupted_upload(hub: FakeHub, api: HfApi) -> None:
-    rule = hub.faults.add(r"PUT /upload/", Fault.cut(100, during="request"))
+    rule = hub.faults.add(r"PUT /upload/", Fault.disconnect(100, during="request"))
     commit(api, add("w.safetensors", b"w" * 900))
     assert rule.fired == 1
     assert hub.read(REPO, "w.safetensors") == b"w" * 900
 
 
-@pytest.mark.parametrize(("fault", "landed"), [(Fault.status(503), False), (Fault.lose_answer(), True)])
+@pytest.mark.parametrize(("fault", "landed"), [(Fault.status(503), False), (Fault.lose_response(), True)])
 def test_client_does_not_retry_a_commit(hub: FakeHub, api: HfApi, fault: Fault, landed: bool) -> None:
     hub.faults.add(r"POST .*/commit/", fault)
     with pytest.raises(Exception) as error:
@@ -377,12 +377,12 @@ def test_client_does_not_retry_a_commit(hub: FakeHub, api: HfApi, fault: Fault, 
     assert sum("/commit/" in r.path for r in hub.requests) == 1
 
 
-@retries_cuts
+@retries_disconnects
 def test_interrupted_download_is_resumed(hub: FakeHub, api: HfApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100)  # what is lost at most
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100)  # the most that is lost
     content = bytes(i % 251 for i in range(900))
     commit(api, add("w.safetensors", content))
-    rule = hub.faults.add(lambda line: line.startswith("GET /cdn/"), Fault.cut(after_bytes=300))
+    rule = hub.faults.add(lambda line: line.startswith("GET /cdn/"), Fault.disconnect(after_bytes=300))
     assert Path(hf_hub_download(REPO, "w.safetensors", endpoint=hub.url)).read_bytes() == content
     assert rule.fired == 1
     assert [r.status for r in hub.requests if r.path.startswith("/cdn/")] == [None, 206]

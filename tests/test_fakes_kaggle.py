@@ -291,7 +291,7 @@ def test_interrupted_output_download_is_an_error_and_leaves_an_empty_file(
 ) -> None:
     push("open('w.bin', 'wb').write(b'w' * 5000)")
     kaggle.sessions[0].wait()
-    kaggle.faults.add(r"GET /outputs/1\?name=w\.bin", Fault.cut(after_bytes=1000))
+    kaggle.faults.add(r"GET /outputs/1\?name=w\.bin", Fault.disconnect(after_bytes=1000))
     with pytest.raises(requests.RequestException):
         api.kernels_output(REF, str(tmp_path))
     assert (tmp_path / "w.bin").stat().st_size == 0
@@ -335,7 +335,7 @@ def test_third_gpu_session_is_refused(kaggle: FakeKaggle, push: Push) -> None:
 
 
 def test_lost_response_leaves_the_kernel_running(kaggle: FakeKaggle, api: Any, push: Push) -> None:
-    rule = kaggle.faults.add("SaveKernel", Fault.lose_answer())
+    rule = kaggle.faults.add("SaveKernel", Fault.lose_response())
     with pytest.raises(requests.ConnectionError):
         push(WAITING)
     assert rule.fired == 1
@@ -387,7 +387,7 @@ def test_private_dataset_becomes_ready_and_reaches_the_session(
     assert "not allowed" in refused.error
 
 
-@pytest.mark.parametrize("fault", [Fault.lose_answer(), Fault.cut(10, during="request"), Fault.status(503)])
+@pytest.mark.parametrize("fault", [Fault.lose_response(), Fault.disconnect(10, during="request"), Fault.status(503)])
 def test_client_retries_the_upload_of_a_file(kaggle: FakeKaggle, api: Any, tmp_path: Path, fault: Fault) -> None:
     rule = kaggle.faults.add(r"PUT /blobs/", fault)
     assert api.dataset_create_new(make_dataset(tmp_path / "dataset", "t" * 5000), quiet=True).status == "ok"

@@ -1,4 +1,4 @@
-"""Text of strangers: what is shown steers no terminal, what becomes a file name stays in its folder."""
+"""Untrusted text: it cannot control the terminal, and file names made of it stay in their folder."""
 
 from __future__ import annotations
 

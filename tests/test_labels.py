@@ -51,7 +51,7 @@ def test_a_label_that_is_not_in_the_set_is_refused(text: str) -> None:
 def test_uncertain_and_unknown_labels_are_read(
     texts: tuple[str, ...], values: tuple[float, ...], named: tuple[str, ...]
 ) -> None:
-    assert repr(SMALL.values(*texts)) == repr(tuple(map(float, values)))  # equal where NaN is
+    assert repr(SMALL.values(*texts)) == repr(tuple(map(float, values)))  # equal including NaN
     assert SMALL.named(SMALL.values(*texts)) == named
 
 

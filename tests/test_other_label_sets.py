@@ -1,4 +1,4 @@
-"""A data set with findings of its own, some labels uncertain or unknown: from shards to an evaluated model."""
+"""A data set with other findings and uncertain or unknown labels, from shards to an evaluated model."""
 
 from __future__ import annotations
 

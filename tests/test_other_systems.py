@@ -1,4 +1,4 @@
-"""What Linux alone offers is missing elsewhere: cores of a process, /proc, control groups, glibc's allocator."""
+"""Features that only Linux has: cores of a process, /proc, control groups, glibc's allocator."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from chexvision.training import hardware
 
 
 @pytest.fixture
-def mac(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As Python on macOS: no affinity, no /proc, no control group, no SC_AVPHYS_PAGES, no glibc."""
+def macos(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Simulates Python on macOS: no affinity, no /proc, no control group, no SC_AVPHYS_PAGES, no glibc."""
     for name in ("sched_getaffinity", "sched_setaffinity"):
         monkeypatch.delattr(os, name, raising=False)
     ask = os.sysconf
@@ -36,21 +36,21 @@ def mac(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(step, "_STATUS", tmp_path / "proc" / "status")
 
 
-@pytest.mark.usefixtures("mac")
+@pytest.mark.usefixtures("macos")
 def test_free_memory_and_cores_are_found_on_macos() -> None:
     assert 0 < placement._free_memory() <= psutil.virtual_memory().total
     assert usable_cores() == os.cpu_count()
     assert this_machine()["cores"] == os.cpu_count()
 
 
-@pytest.mark.usefixtures("mac")
+@pytest.mark.usefixtures("macos")
 def test_step_benchmark_on_macos_omits_the_unknown_peak() -> None:
     assert step._Peak(torch.device("cpu")).figure() == {}
     hardware._keep_freed_memory()
     wait_for(torch.device("cpu"))
 
 
-@pytest.mark.usefixtures("mac")
+@pytest.mark.usefixtures("macos")
 def test_workers_are_refused_in_one_line_on_macos(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["bench", "input", "--data", str(tmp_path), "--workers", "1"])
@@ -60,7 +60,7 @@ def test_workers_are_refused_in_one_line_on_macos(capsys: pytest.CaptureFixture[
     )
 
 
-@pytest.mark.usefixtures("mac")
+@pytest.mark.usefixtures("macos")
 def test_radiograph_benchmark_runs_on_macos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["bench", "shards", "--data", str(tmp_path)])
@@ -72,7 +72,7 @@ def test_a_container_without_permission_to_reset_the_peak_reports_none(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "status").write_text("VmRSS:\t1000 kB\nVmHWM:\t2000 kB\n")
-    (tmp_path / "clear_refs").mkdir()  # opening it for writing fails, as without the right to
+    (tmp_path / "clear_refs").mkdir()  # opening it for writing fails, as without permission
     monkeypatch.setattr(step, "_STATUS", tmp_path / "status")
     assert step._Peak(torch.device("cpu")).figure() == {}
 

@@ -15,7 +15,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time in seconds, which passes only when a test says so."""
+    """The time in seconds, which advances only when a test sets it."""
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
@@ -44,7 +44,7 @@ def test_earlier_items_count_but_not_in_the_rate(clock: list[float]) -> None:
 
 
 def test_a_note_is_computed_at_most_twice_per_second(clock: list[float]) -> None:
-    """Finding it out may wait for the device, so no step does it for nothing."""
+    """Computing it may synchronize with the device, so it is computed only when shown."""
     asked = 0
     with Progress("epoch 1/9", 1000, "images", stream=Terminal()) as progress:
         for _ in range(100):

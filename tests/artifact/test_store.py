@@ -1,4 +1,4 @@
-"""A publication ends in one commit and one tag whatever happens to its requests, in a repository and in a folder."""
+"""A publication makes one commit and one tag even when requests fail, in a repository and in a folder."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_retry_after_of_the_hub_is_respected(hub: FakeHub, model: Path, waits: l
     assert waits == [200]
 
 
-@pytest.mark.parametrize("fault", ["503", "cut in the request"])
+@pytest.mark.parametrize("fault", ["503", "disconnect in the request"])
 @pytest.mark.parametrize("struck", ["/commit/", "/upload/", "/refs", "/preupload/"])
 def test_permanent_failure_leaves_main_unchanged_and_the_local_artifact_complete(
     hub: FakeHub, model: Path, waits: list[float], struck: str, fault: str
@@ -214,16 +214,16 @@ def test_a_token_for_one_repository_publishes_there(hub: FakeHub, model: Path, t
 def test_an_untagged_commit_is_found_among_older_commits(hub: FakeHub, model: Path, tmp_path: Path) -> None:
     landed = HubStore(REPO).publish(model, RUN).revision
     HubStore(REPO).publish(artifact(tmp_path / "later", "later"), "later")
-    del hub.repos["model", REPO].tags[RUN]  # as if the first process had been killed before it could tag
+    del hub.repos["model", REPO].tags[RUN]  # as if the first process had been killed before tagging
     assert HubStore(REPO).publish(model, RUN).revision == landed
     assert len(hub.commits(REPO)) == 3
 
 
 def test_a_concurrent_commit_of_another_user_is_kept(hub: FakeHub, model: Path, waits: list[float]) -> None:
-    HubStore(REPO).publish(model, RUN)  # the repository is there, with this very content
+    HubStore(REPO).publish(model, RUN)  # the repository already has this content
     other = artifact(model.with_name("other"), "other")
 
-    def intrude(line: str) -> bool:
+    def commit_concurrently(line: str) -> bool:
         if "/commit/" in line and len(hub.commits(REPO)) == 2:
             repo = hub.repos["model", REPO]
             head: Commit = repo.history("main")[0]
@@ -231,7 +231,7 @@ def test_a_concurrent_commit_of_another_user_is_kept(hub: FakeHub, model: Path, 
             repo.branches["main"] = repo.commit(head.sha, "by hand", "", {**head.entries, entry.path: entry}).sha
         return False
 
-    hub.faults.add(intrude, Fault.status(500))
+    hub.faults.add(commit_concurrently, Fault.status(500))
     HubStore(REPO).publish(other, "other")
     assert titles(hub)[:3] == ["Publish run other", "by hand", f"Publish run {RUN}"]
     assert published(hub) == {**contents(other), "notes.md": b"by hand"}
@@ -317,14 +317,14 @@ def test_an_interrupted_folder_publication_is_completed_by_the_next(
     first = artifact(tmp_path / "first", "first")
     store.publish(first, "first")
 
-    def cut(*_: object, **__: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     target = {"copytree": "shutil.copytree", "Path.replace": "pathlib.Path.replace"}.get(
         broken, "chexvision.artifact.store.write_text_atomic"
     )
     with monkeypatch.context() as patch:
-        patch.setattr(target, cut)
+        patch.setattr(target, interrupt)
         with pytest.raises(PublishError, match="No space left"):
             store.publish(model, RUN)
     assert contents(store.fetch(None, tmp_path / "before")) == contents(first)

@@ -49,7 +49,7 @@ def test_input_pipelines_are_compared_with_equal_worker_counts(
     assert better["supply, images/s"] == pytest.approx(ours["supply, images/s"] / theirs["supply, images/s"])
     assert better["first batch, s"] == pytest.approx(theirs["first batch, s"] / ours["first batch, s"])
     assert ours["first epoch, s"] > ours["first batch, s"]
-    # By CPU time, which another process on the machine does not take away.
+    # By CPU time, which other processes on the machine do not affect.
     assert ours["supply, CPU s/image"] * 5 < theirs["supply, CPU s/image"]
 
 
@@ -98,7 +98,7 @@ def test_step_is_compared_with_a_baseline_loop(
 
 
 def test_the_baseline_loop_uses_pytorch_defaults(synthetic_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is made slower for the comparison: no argument of AdamW but the rate, no other memory format."""
+    """The baseline is not slowed down: AdamW with only a learning rate, the default memory format."""
     made: list[dict[str, object]] = []
 
     class Watched(torch.optim.AdamW):
@@ -114,7 +114,7 @@ def test_the_baseline_loop_uses_pytorch_defaults(synthetic_shards: Path, monkeyp
     steps = usual_steps(model, images, np.ones((8, 15), np.float32), start_accelerator("fp32"), 4, 2)
     assert next(steps) > 0
     assert made == [{"lr": 1e-4}]
-    assert model.binary_head.bias.item() > before.item()  # it learns
+    assert model.binary_head.bias.item() > before.item()  # it trains
     steps.close()
 
 

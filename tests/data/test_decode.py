@@ -142,7 +142,7 @@ def test_too_little_disk_space_reports_the_required_size(
 
 
 def test_a_full_disk_is_an_error_and_not_a_crash(synthetic_shards: Path, tmp_path: Path) -> None:
-    """A file-size limit stands in for the full disk; writing past it through a memory map would kill."""
+    """A file-size limit replaces the full disk; writing past it through a memory map would kill the process."""
     script = (
         "import resource, signal, sys; from pathlib import Path\n"
         "from chexvision.data import decode; from chexvision.data.rows import read_rows\n"

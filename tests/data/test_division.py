@@ -1,4 +1,4 @@
-"""What a session finds out about its data before it creates, downloads or computes anything."""
+"""Checks of a session's data before it creates, downloads or computes anything."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_an_impossible_split_ends_the_session_before_anything_is_created(
 ) -> None:
     reference = uploaded(published)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "chexvision.training.run", None)  # it does not come so far
+    monkeypatch.setitem(sys.modules, "chexvision.training.run", None)  # must not be imported
     words = ["train", "--model", "densenet", "--data", str(reference), "--to", "chex/model", "--work", "work"]
     for override in overrides:
         words += ["--set", override]

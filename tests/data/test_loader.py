@@ -51,25 +51,25 @@ def test_all_ranks_together_cover_each_image_once_in_equal_steps(
         if rank == 0:
             largest = [max(len(part.images) for part in parts if part.step == step) for step in range(len(alone))]
             assert (largest[0], largest[-1]) == images_per_pass(images, batch, micro, world)
-    for step, whole in enumerate(alone):
-        assert sorted(steps[step]) == sorted(whole.images[:, 0, 0][whole.weights > 0].tolist())
+    for step, full in enumerate(alone):
+        assert sorted(steps[step]) == sorted(full.images[:, 0, 0][full.weights > 0].tolist())
     assert sorted(n for numbers in steps.values() for n in numbers) == list(range(images))
 
 
 def test_positions_index_the_effective_batch() -> None:
     split = numbered(20)
-    whole = next(iter(training_batches(split, 12, 12, 1, 0, Rank(CPU)))).images[:, 0, 0]
+    full = next(iter(training_batches(split, 12, 12, 1, 0, Rank(CPU)))).images[:, 0, 0]
     for rank in range(2):
         for part in training_batches(split, 12, 4, 1, 0, Rank(CPU, rank, 2)):
             if part.step == 0:
-                assert torch.equal(part.images[:, 0, 0], whole[part.positions])
+                assert torch.equal(part.images[:, 0, 0], full[part.positions])
 
 
 def test_an_interrupted_epoch_resumes_at_its_step() -> None:
     split = numbered(50)
-    whole = [b.images[:, 0, 0].tolist() for b in training_batches(split, 8, 8, 1, 2, Rank(CPU))]
+    full = [b.images[:, 0, 0].tolist() for b in training_batches(split, 8, 8, 1, 2, Rank(CPU))]
     rest = [b.images[:, 0, 0].tolist() for b in training_batches(split, 8, 8, 1, 2, Rank(CPU), first_step=4)]
-    assert rest == whole[4:]
+    assert rest == full[4:]
 
 
 def test_order_differs_between_epochs_and_seeds() -> None:

@@ -38,7 +38,7 @@ def test_arrays_too_large_for_memory_stay_on_disk(mapped: Split, monkeypatch: py
     assert isinstance(placed(mapped, "auto", CPU).images, np.memmap)
     monkeypatch.setattr(placement, "_free_memory", lambda: 3 * size)
     assert not isinstance(placed(mapped, "auto", CPU).images, np.memmap)
-    # Each process of several would hold a copy of its own.
+    # With several processes each would hold its own copy.
     assert isinstance(placed(mapped, "auto", Rank(CPU.device, 0, 2)).images, np.memmap)
     with pytest.raises(ChexError, match=r"train images need .* GB, but the memory has .* data\.placement=auto"):
         placed(mapped, "memory", Rank(CPU.device, 0, 4))

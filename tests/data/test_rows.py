@@ -17,7 +17,7 @@ from chexvision.shards.split_rule import SplitChoice
 
 
 def write_shard(folder: Path, split: str, names: list[str], labels: list[str]) -> None:
-    """A shard as other makers publish them: image, filename and labels alone."""
+    """A shard as other tools publish it, with only image, filename and labels."""
     image = pa.array([{"bytes": b"", "path": name} for name in names])
     table = pa.table({"image": image, "filename": names, "labels": labels})
     (folder / "data").mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Training and prediction see the same image of a radiograph, and images are never larger than the shards'."""
+"""Training and prediction prepare a radiograph equally, and images are never larger than those of the shards."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def shards(originals: Path, real_data: Path, tmp_path_factory: pytest.TempPathFa
 
 
 def rgb_copy(shards: Path, out: Path) -> Path:
-    """The same images as others publish them: RGB PNGs, no manifest."""
+    """The same images as other tools publish them: RGB PNGs, no manifest."""
     for path in sorted((shards / "data").glob("*.parquet")):
         table = pq.read_table(path)
         images = [
@@ -133,7 +133,7 @@ def test_shards_smaller_than_the_models_images_are_not_enlarged(shards: Path) ->
     rows = read_rows(source.shards, SHARDS)["train"]
     with pytest.raises(ChexError, match="128x128 pixels, fewer than the model's 160x160"):
         decoded_images(source, rows, Preprocessing(shard_size=320, image_size=160))
-    # Models saved before the sizes were recorded keep what they did.
+    # Models saved before the sizes were recorded keep their behavior.
     assert decoded_images(source, rows, Preprocessing(image_size=160)).shape[1:] == (160, 160)
 
 
@@ -192,5 +192,5 @@ def test_shards_that_are_too_large_for_any_model_are_refused(tmp_path: Path) -> 
     png = cv2.imencode(".png", np.zeros((side, side), np.uint8))[1].tobytes()
     table = pa.table({"image": [png], "filename": ["a.png"], "labels": ["Mass"], "patient_id": [1]})
     pq.write_table(table, tmp_path / "data" / "train-00000-of-00001.parquet")
-    with pytest.raises(UsageError, match=f"{side} pixels a side, more than 4096"):
+    with pytest.raises(UsageError, match=f"{side} pixels per side, more than 4096"):
         check_image_size(tmp_path, data_config(64))

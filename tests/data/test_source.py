@@ -1,4 +1,4 @@
-"""Shards at a sha: fetched completely or not at all, checked once, kept, and named when they are wrong."""
+"""Shards at a commit sha: downloaded completely, hashed once, cached, and named if corrupt."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from tests.fakes.fixtures import hub_here
 from tests.fakes.hub import FakeHub
 
 TOKEN = "hf_right"
-DATA = "chex/drawn"
+DATA = "chex/synthetic"
 FAULTS = {
     "503": Fault.status(503),
     "429": Fault.status(429, retry_after=2),
-    "cut": Fault.cut(3),
-    "answer lost": Fault.lose_answer(),
+    "disconnect": Fault.disconnect(3),
+    "response lost": Fault.lose_response(),
 }
 FIND = (
     "import sys; from chexvision.data.source import find_shards; from chexvision.hub.reference import RepoRef\n"
     "from chexvision.errors import ChexError\n"
     "try:\n"
-    "    print(find_shards(RepoRef('chex/drawn', sys.argv[1])).shards['train'][0])\n"
+    "    print(find_shards(RepoRef('chex/synthetic', sys.argv[1])).shards['train'][0])\n"
     "except ChexError as error:\n"
     "    sys.exit(f'error: {error}')\n"
 )
@@ -217,7 +217,7 @@ def test_a_shard_listed_only_in_the_manifest_is_named(hub: FakeHub, small_shards
 
 @pytest.mark.parametrize("revision", [None, "main", "v1", "abcdef0"])
 def test_a_revision_that_is_not_a_sha_is_refused(hub: FakeHub, revision: str | None) -> None:
-    with pytest.raises(UsageError, match=r"is not pinned: name its 40-digit commit sha, chex/drawn@<sha>"):
+    with pytest.raises(UsageError, match=r"is not pinned: name its 40-digit commit sha, chex/synthetic@<sha>"):
         find_shards(RepoRef(DATA, revision))
     assert hub.requests == []
 
@@ -225,7 +225,7 @@ def test_a_revision_that_is_not_a_sha_is_refused(hub: FakeHub, revision: str | N
 def test_missing_repositories_and_revisions_are_one_line_errors(
     hub: FakeHub, small_shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ChexError, match="the Hub has no dataset chex/drawn, or hides it from you"):
+    with pytest.raises(ChexError, match="the Hub has no dataset chex/synthetic, or hides it from you"):
         find_shards(RepoRef(DATA, "0" * 40))
     reference = uploaded(small_shards, private=True)
     with pytest.raises(ChexError, match=f"dataset {DATA} has no revision 0000"):
@@ -242,7 +242,7 @@ def test_a_manifest_with_paths_outside_the_folder_is_refused(
     evil = tmp_path / "evil"
     (evil / "data").mkdir(parents=True)
     (evil / "manifest.json").write_text(text.replace(f"data/{first_shard(small_shards)}", "../../outside.parquet"))
-    with pytest.raises(ChexError, match="which leads out of its folder"):
+    with pytest.raises(ChexError, match="which is outside its folder"):
         find_shards(uploaded(evil))
 
 
@@ -282,5 +282,5 @@ def test_a_full_disk_is_a_one_line_error(hub: FakeHub, small_shards: Path, tmp_p
     sha = str(uploaded(small_shards).revision)
     full = run(hub, tmp_path / "home", sha, limit=40_000)
     assert full.returncode == 1
-    assert full.stderr.startswith(f"error: the disk of {tmp_path}/home/hub is full; free some room, or set HF_HOME")
+    assert full.stderr.startswith(f"error: the disk of {tmp_path}/home/hub is full; free some space, or set HF_HOME")
     assert full.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""OperatingPoints that divide images: public lists, tables, patients, shards as they are."""
+"""Splits: public lists, tables, random patients, or the split of the shards."""
 
 from __future__ import annotations
 

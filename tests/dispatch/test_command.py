@@ -1,4 +1,4 @@
-"""`chexvision dispatch` as it is typed: what it refuses, what it writes, what it keeps to itself."""
+"""The command `chexvision dispatch`: what it refuses, what it writes, and what it keeps secret."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.dispatch.standin import Cli
 from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle
 
-# Stands for an environment without the `train` extra.
+# Simulates an environment without the `train` extra.
 WITHOUT_TRAIN = """
 import sys
 
@@ -80,7 +80,7 @@ def written() -> dict[str, Any]:
 def test_invalid_dispatches_are_refused_before_any_request(
     cli: Cli, fake_hub: FakeHub, fake_kaggle: FakeKaggle, tmp_path: Path, words: list[str], message: str
 ) -> None:
-    fake_kaggle.requests.clear()  # importing the client, which the fixture does, is a request
+    fake_kaggle.requests.clear()  # the fixture imports the client, which sends a request
     result = cli("dispatch", *words)
     assert result.code == 2
     assert message in result.err
@@ -109,7 +109,7 @@ def test_dry_run_writes_the_folder_and_sends_nothing(cli: Cli, fake_kaggle: Fake
 def test_dry_run_without_credentials_marks_the_missing_user_name(cli: Cli) -> None:
     result = cli("dispatch", "--model", "densenet", "--dry-run", "--out", "kernel")
     assert result.code == 0
-    assert "your Kaggle user name is not written down here" in result.out
+    assert "your Kaggle user name is not configured here" in result.out
     assert json.loads(Path("kernel/kernel-metadata.json").read_text())["id"].startswith(
         "USERNAME/chexvision-densenet-"
     )
@@ -120,13 +120,13 @@ def test_dry_run_reads_the_user_from_the_credentials(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
 ) -> None:
     if place == "variable":
-        monkeypatch.setenv("KAGGLE_USERNAME", "somebody")
+        monkeypatch.setenv("KAGGLE_USERNAME", "alice")
     else:
         (tmp_path / "home" / ".kaggle").mkdir()
-        (tmp_path / "home" / ".kaggle" / "kaggle.json").write_text('{"username": "somebody", "key": "x"}')
+        (tmp_path / "home" / ".kaggle" / "kaggle.json").write_text('{"username": "alice", "key": "x"}')
     result = cli("dispatch", "--model", "densenet", "--dry-run", "--out", "kernel")
     assert "user name" not in result.out
-    assert written()["id"].startswith("somebody/chexvision-")
+    assert written()["id"].startswith("alice/chexvision-")
 
 
 def test_nonempty_folder_is_unchanged(cli: Cli, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_tokens_of_the_environment_are_never_written_sent_or_printed(
     ):
         hub.environment(monkeypatch, hub_token)
         kaggle.environment(monkeypatch)
-        hub.plant_dataset(*load_recipe("densenet").data.dataset.split("@"))
+        hub.add_dataset_at(*load_recipe("densenet").data.dataset.split("@"))
         pushed = cli("dispatch", "--model", "densenet")
         assert pushed.code == 0, pushed.err
         kaggle.sessions[0].wait()
@@ -197,7 +197,7 @@ class DummyOptions(TargetOptions):
 
 
 class Dummy(Target):
-    """A target of one file: it runs nothing and keeps its option."""
+    """A target in one file: it runs nothing and records its option."""
 
     name = "dummy"
     Options = DummyOptions
@@ -225,7 +225,7 @@ def test_a_new_target_needs_one_class_and_one_registry_line(
     cli: Cli, fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dispatch = ["dispatch", "--model", "densenet", "--to", "chex/model"]
-    fake_hub.plant_dataset(*load_recipe("densenet").data.dataset.split("@"))
+    fake_hub.add_dataset_at(*load_recipe("densenet").data.dataset.split("@"))
     unknown = cli(*dispatch, "--on", "dummy")
     assert unknown.code == 2 and "'dummy' is not one of 'kaggle', 'local', 'hf-jobs'" in unknown.err
     assert "--colour" not in cli("dispatch", "--help").out
@@ -253,7 +253,7 @@ def test_a_new_target_needs_one_class_and_one_registry_line(
 def test_target_options_before_a_subcommand_are_refused(cli: Cli) -> None:
     result = cli("dispatch", "--token-dataset", "a/b", "shards", "--to", "chex/x")
     assert result.code == 2
-    assert "write --token-dataset behind shards" in result.err
+    assert "write --token-dataset after shards" in result.err
 
 
 def test_help_lists_every_target_option_and_shared_options_have_one_type(cli: Cli) -> None:

@@ -1,4 +1,4 @@
-"""The kernel's entry, as a machine elsewhere runs it: unpacking, installing, launching."""
+"""The kernel's entry script as a remote machine runs it: unpacking, installing, launching."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Place = Callable[..., "Kernel"]
 
 
 class Kernel:
-    """A script in a folder laid out as on Kaggle, which starts in `starts_in`."""
+    """A script in a folder with Kaggle's layout, started in `starts_in`."""
 
     starts_in = "working"
 
@@ -101,7 +101,7 @@ def test_nccl_peer_to_peer_is_disabled_unless_set_in_the_environment(kernel: Pla
 
 @pytest.fixture
 def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Put a driver's `nvidia-smi` with these lines of shell in the way."""
+    """Put an `nvidia-smi` made of these shell lines first on the path."""
     folder = tmp_path / "driver"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
@@ -138,7 +138,7 @@ def test_internet_check_connects_to_the_hub(
     fake_hub.close()
     assert not entry.has_internet()
     monkeypatch.setenv("HTTP_PROXY", "http://proxy:3128")
-    assert entry.has_internet()  # only the proxy knows
+    assert entry.has_internet()  # only the proxy resolves it
 
 
 def test_internet_check_waits_for_a_slow_hub(
@@ -207,7 +207,7 @@ def test_without_a_token_training_continues_unpublished_and_reports_it(kernel: P
     placed = kernel("chex/model")
     code, out = placed.run()
     assert code == 0
-    assert "WARNING: no Hub token in this session: nothing goes to chex/model" in out
+    assert "WARNING: no Hub token in this session: nothing is sent to chex/model" in out
     assert "--to" not in placed.seen["argv"]
 
 
@@ -292,7 +292,7 @@ def test_sigterm_is_forwarded_to_each_gpu_process_but_not_to_the_launcher(tmp_pa
         process.terminate()
         out, _ = process.communicate(timeout=60)
     assert "saved by 0" in out and "saved by 1" in out
-    assert process.returncode == 0  # torchrun says 1 where it was sent the signal itself
+    assert process.returncode == 0  # torchrun exits with 1 if it received the signal itself
 
 
 def test_training_killed_by_a_signal_ends_with_128_and_its_number(entry: ModuleType) -> None:
@@ -349,14 +349,14 @@ def test_installed_packages_are_not_reinstalled(
 ) -> None:
     monkeypatch.setattr(entry.subprocess, "run", None)  # any call would fail
     entry.install_missing(["pydantic>=2", "typer"], tmp_path)
-    assert not (tmp_path / "keep.txt").exists()  # not even the list of what pip is to keep
+    assert not (tmp_path / "keep.txt").exists()  # not even pip's constraints file
 
 
 @pytest.mark.parametrize("requirement", ["torch>=99", "torchvision<0.1"])
 def test_torch_out_of_range_is_an_error_and_never_installed(
     entry: ModuleType, tmp_path: Path, requirement: str
 ) -> None:
-    with pytest.raises(SystemExit, match=f"lacks {requirement}, which is never installed over"):
+    with pytest.raises(SystemExit, match=f"lacks {requirement}, which is never replaced"):
         entry.install_missing([requirement, "no-such-distribution"], tmp_path)
 
 

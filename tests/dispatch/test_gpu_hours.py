@@ -1,4 +1,4 @@
-"""How long a recipe takes Kaggle's GPUs: a guess until a run of it was measured."""
+"""Estimated GPU hours of a recipe on Kaggle: a guess until a run of it was measured."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_newest_matching_run_is_used(tmp_path: Path) -> None:
     [
         ({"data.image_size": 128}, {}),
         ({"model.hidden_features": 64}, {}),
-        ({"epochs": 4}, {}),  # nothing with the whole network was measured
+        ({"epochs": 4}, {}),  # no epoch with an unfrozen backbone was measured
         ({"epochs": 0}, {}),
         ({}, {"target": "local"}),
         ({}, {"options": {"accelerator": "AnotherGpu"}}),

@@ -1,4 +1,4 @@
-"""`--on local`: the same script, in a process of its own, in a folder laid out as on Kaggle."""
+"""`--on local`: the same script in its own process, in a folder with Kaggle's layout."""
 
 from __future__ import annotations
 

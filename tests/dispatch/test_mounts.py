@@ -1,4 +1,4 @@
-"""Where a session finds what Kaggle attached to it."""
+"""Where a session finds the data sources that Kaggle attached."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_symlink_out_of_a_source_is_not_followed(tmp_path: Path) -> None:
 def test_folders_inside_a_data_source_are_never_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mount: str
 ) -> None:
-    """The release's hold 112,120 images on a slow disk."""
+    """Those of the release hold 112,120 images on a slow disk."""
     images = tmp_path / mount / "images_001" / "images"
     images.mkdir(parents=True)
     listed: list[str] = []

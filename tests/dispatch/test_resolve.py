@@ -1,4 +1,4 @@
-"""Names made exact before anything is sent, with the real Hub client against a Hub on the loopback."""
+"""References are resolved before anything is sent, with the real Hub client against a fake Hub on the loopback."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_sha_is_left_to_the_session_if_the_hub_is_unreachable(fake_hub: FakeHub,
     fake_hub.faults.add("xrays", Fault.status(503), times=99)
     [note] = confirmed(f"chex/xrays@{dataset}")
     assert "the Hub did not answer (HTTP 503" in note
-    assert note.endswith(f"whether there is chex/xrays@{dataset} shows when the session begins")
+    assert note.endswith(f"the session checks whether chex/xrays@{dataset} exists")
 
 
 def test_local_folder_needs_no_request(fake_hub: FakeHub, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_failing_hub_is_an_error_with_a_workaround(fake_hub: FakeHub, dataset: s
 
 
 def test_dropped_hub_connection_is_an_error_with_a_workaround(fake_hub: FakeHub, dataset: str) -> None:
-    fake_hub.faults.add("xrays", Fault.lose_answer(), times=99)
+    fake_hub.faults.add("xrays", Fault.lose_response(), times=99)
     with pytest.raises(ChexError, match=r"name the commit: chex/xrays@<40-hex sha>"):
         pinned_data("chex/xrays", folders=False)
 

@@ -1,4 +1,4 @@
-"""Run records: whole or not there."""
+"""Run records are written completely or not at all."""
 
 from __future__ import annotations
 

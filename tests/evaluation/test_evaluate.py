@@ -1,4 +1,4 @@
-"""Complete evaluations of the smallest models on synthetic shards, as a user types them."""
+"""Complete evaluations of the smallest models on synthetic shards, by the command line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from chexvision.labels import NIH
 from chexvision.metrics.operating_points import OperatingPoints, choose_operating_points
 from chexvision.metrics.predictions import Predictions
 from chexvision.training.hardware import start_accelerator
-from tests.evaluation.conftest import made_up
+from tests.evaluation.conftest import random_predictions
 from tests.present import decoded
 
 Model = Callable[[int], Path]
@@ -43,7 +43,7 @@ def _run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, 
 
 @pytest.fixture(scope="module")
 def evaluated(synthetic_shards: Path, tiny_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two models with views, alone and together."""
+    """Two models with views, individually and as an ensemble."""
     out = tmp_path_factory.mktemp("evaluation") / "out"
     words = ["evaluate", tiny_model(0), tiny_model(1), "--data", synthetic_shards, "--out", out, "--tta"]
     words += ["--weights", "validation", "--resamples", "100", "--precision", "fp32"]
@@ -106,7 +106,7 @@ def test_predictions_contain_names_patients_probabilities_and_targets(
 def test_shards_and_image_files_give_the_same_probabilities(
     evaluated: Path, synthetic_shards: Path, tiny_model: Model, tmp_path: Path
 ) -> None:
-    """The way from shards and the way from image files end at the same figures."""
+    """Reading shards and reading image files give the same probabilities."""
     table = pq.read_table(synthetic_shards / "data" / "test-00000-of-00001.parquet").slice(0, 5)
     paths = []
     for row in table.to_pylist():
@@ -181,17 +181,17 @@ def test_evaluate_and_predict_use_a_models_own_operating_points(
     image = tmp_path / "a.png"
     row = pq.read_table(synthetic_shards / "data" / "test-00000-of-00001.parquet").slice(0, 1).to_pylist()[0]
     image.write_bytes(row["image"]["bytes"])
-    loaded, rules = load_model(model), load_operating_points(model)
+    loaded, points = load_model(model), load_operating_points(model)
     accelerator = start_accelerator("fp32")
-    (raw,), (ruled,) = (predict_files(loaded, [image], accelerator, r) for r in (None, rules))
+    (raw,), (decided,) = (predict_files(loaded, [image], accelerator, r) for r in (None, points))
     assert raw.calls == {}
-    assert rules.calibration is not None
-    assert rules.thresholds is not None
+    assert points.calibration is not None
+    assert points.thresholds is not None
     values = np.array([[*raw.findings.values(), raw.abnormal]])
-    calibrated = rules.calibration.apply(NIH.outputs, values)[0]
-    np.testing.assert_allclose([*ruled.findings.values(), ruled.abnormal], calibrated, atol=1e-12)
-    for name, cut in rules.thresholds.known.items():
-        assert ruled.calls[name] == (calibrated[NIH.outputs.index(name)] >= cut)
+    calibrated = points.calibration.apply(NIH.outputs, values)[0]
+    np.testing.assert_allclose([*decided.findings.values(), decided.abnormal], calibrated, atol=1e-12)
+    for name, threshold in points.thresholds.known.items():
+        assert decided.calls[name] == (calibrated[NIH.outputs.index(name)] >= threshold)
     code, _, error = _run(capsys, "evaluate", model, *words, "--split", "validation")
     assert code == 2
     assert "chosen on the very images" in error
@@ -229,7 +229,7 @@ def test_another_folder_is_not_overwritten(
     words = ["--data", synthetic_shards, "--out", tmp_path, "--resamples", "100"]
     code, _, error = _run(capsys, "evaluate", tiny_model(0), *words)
     assert code == 2
-    assert "holds something else than an evaluation" in error
+    assert "contains something other than an evaluation" in error
     assert (tmp_path / "mine.txt").read_text() == "x"
 
 
@@ -315,7 +315,7 @@ def test_views_are_the_same_image_flipped_and_rotated() -> None:
 
 
 def test_fitted_weights_prefer_the_better_model() -> None:
-    knows = made_up(800, 400, 0)
+    knows = random_predictions(800, 400, 0)
     rng = np.random.default_rng(0)
     guesses = knows.with_probabilities(rng.random(knows.probabilities.shape))
     weights = fit_weights([guesses, knows])
@@ -328,7 +328,7 @@ def test_fitted_weights_prefer_the_better_model() -> None:
 
 
 def test_predictions_round_trip_through_their_file(tmp_path: Path) -> None:
-    predictions = made_up(30, 10)
+    predictions = random_predictions(30, 10)
     predictions.targets[3, 4] = np.nan
     write_predictions(tmp_path / "p.parquet", predictions)
     again = read_predictions(tmp_path / "p.parquet")
@@ -340,8 +340,8 @@ def test_predictions_round_trip_through_their_file(tmp_path: Path) -> None:
 
 
 def test_without_calibration_probabilities_are_unchanged() -> None:
-    predictions: Predictions = made_up(100, 40)
+    predictions: Predictions = random_predictions(100, 40)
     assert OperatingPoints().calibrate(predictions.names, predictions.probabilities) is predictions.probabilities
-    rules = choose_operating_points(predictions, "d", "validation", "f1", "none")
-    assert rules.thresholds is not None
-    assert rules.thresholds.scale == "raw"
+    points = choose_operating_points(predictions, "d", "validation", "f1", "none")
+    assert points.thresholds is not None
+    assert points.thresholds.scale == "raw"

@@ -1,4 +1,4 @@
-"""Which predictions each part of an evaluation is made of: of which model, calibrated or raw, of how many views."""
+"""Which predictions each part of an evaluation uses: the model, calibrated or raw, the number of views."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def test_a_difference_is_second_minus_first(evaluated: Path) -> None:
 
 def test_subgroup_decisions_use_calibrated_probabilities(evaluated: Path, shards: Path) -> None:
     found = json.loads((evaluated / "metrics.json").read_text())
-    predictions, rules = read_predictions(evaluated / "predictions.parquet"), load_operating_points(evaluated)
-    assert rules.thresholds is not None
+    predictions, points = read_predictions(evaluated / "predictions.parquet"), load_operating_points(evaluated)
+    assert points.thresholds is not None
     i = predictions.column("Abnormal")
-    cut = rules.thresholds.known["Abnormal"]
-    calls = rules.calibrate(predictions.names, predictions.probabilities)[:, i] >= cut
-    assert (calls != (predictions.probabilities[:, i] >= cut)).any()
+    threshold = points.thresholds.known["Abnormal"]
+    calls = points.calibrate(predictions.names, predictions.probabilities)[:, i] >= threshold
+    assert (calls != (predictions.probabilities[:, i] >= threshold)).any()
     rows = pq.read_table(shards / "data" / "train-00000-of-00001.parquet", columns=["filename", "sex"])
     sex = dict(zip(rows.column("filename").to_pylist(), rows.column("sex").to_pylist(), strict=True))
     of_image = np.array([sex[name] for name in predictions.filenames.tolist()])

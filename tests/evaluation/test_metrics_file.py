@@ -18,7 +18,7 @@ from chexvision.labels import NIH
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.records import Estimate
 from chexvision.metrics.subgroups import Groups, group_images
-from tests.evaluation.conftest import METHOD, made_up
+from tests.evaluation.conftest import METHOD, random_predictions
 
 OLD = Path(__file__).with_name("old_metrics")
 NAMES = ("Mass", "Nodule", "Hernia", "Abnormal")
@@ -28,14 +28,14 @@ NO_SYSTEM = '{"format": 2, "dataset": "d", "synthetic": false, "split": "test", 
 
 @pytest.fixture
 def validation() -> Predictions:
-    of = made_up(400, 150, 0, names=NAMES)
+    of = random_predictions(400, 150, 0, names=NAMES)
     names = np.array([f"9{name[1:]}" for name in of.filenames.tolist()])
     return Predictions(of.names, names, of.patients + 90_000_000, of.probabilities, of.targets)
 
 
 @pytest.fixture
 def test() -> Predictions:
-    of = made_up(600, 250, 1, names=NAMES)
+    of = random_predictions(600, 250, 1, names=NAMES)
     of.targets[:, 2] = np.arange(600) < 5  # too few cases
     return of
 

@@ -1,4 +1,4 @@
-"""Which of the measured images a model was trained on, and the split that it is measured on."""
+"""Which of the evaluated images a model was trained on, and the split that it is evaluated on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from chexvision.evaluation.overlap import TrainingImages, notes_of
 from chexvision.inference.predictions_file import write_predictions
 from chexvision.nih.release import release
 from chexvision.shards.split_rule import SHARDS, SplitChoice
-from tests.evaluation.conftest import made_up
+from tests.evaluation.conftest import random_predictions
 from tests.evaluation.trained_model import published
 
 Model = Callable[[int], Path]
@@ -84,11 +84,11 @@ def test_equal_patient_numbers_of_another_hospital_are_not_an_overlap() -> None:
     found = trained.overlap("m", "test", theirs, a_source("b", synthetic=False))
     assert (found.trained_images, found.patients, found.trained_patients) == (0, 200, 0)
 
-    # Within their own shards a number is a patient; in other shards one is known by an image alone.
+    # Patient numbers are valid within their own shards; other shards are compared by image only.
     own = TrainingImages.of(theirs.take(np.arange(100)), a_source("b", synthetic=False))
-    further = rows_of(["scan1.png", "new2.png"], [1, 2])
+    other = rows_of(["scan1.png", "new2.png"], [1, 2])
     for identity, patients in (("b", 2), ("c", 1)):
-        found = own.overlap("m", "test", further, a_source(identity, synthetic=False))
+        found = own.overlap("m", "test", other, a_source(identity, synthetic=False))
         assert (found.trained_images, found.trained_patients) == (1, patients)
 
 
@@ -119,7 +119,7 @@ def npy(array: NDArray[Any]) -> bytes:
 
 
 def zipped(images: bytes, name: str = "images.npy", compression: int = zipfile.ZIP_STORED) -> bytes:
-    """An archive of `images` and of patients that are as they must be."""
+    """An archive of `images` and of valid patients."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
         archive.writestr(name, images)
@@ -150,7 +150,7 @@ NO_LISTS = {
     "member without suffix": zipped(b"no numbers", "images"),
     "impossible shape": zipped(GOOD.replace(b"(90,), }".ljust(len(HUGE)), HUGE)),
     "unhashable header": zipped(GOOD.replace(b"'descr'", b"[1    ]")),
-    "cut": zipped(GOOD)[:-40],
+    "truncated": zipped(GOOD)[:-40],
     "encrypted": altered(zipped(GOOD), 6, 1),
     "unknown compression": altered(zipped(GOOD), 8, 77),
     "damaged deflate": DEFLATED[:60] + b"\xff" * 40 + DEFLATED[100:],
@@ -214,7 +214,7 @@ def test_an_overlap_is_noted_only_on_a_split_other_than_the_models(
     assert found["split_rule"] == "patient"
     assert found["notes"] == []
 
-    # Another split: of its test images, those that the sample of 60 holds, also where the shards are a copy.
+    # Another split: the overlap is counted in the sample of 60, also for a copy of the shards.
     trained = set(sample_patients(own["train"], 60, 0).filenames.tolist())
     seen = {split: len(trained & set(lying[split].filenames.tolist())) for split in ("test", "validation")}
     assert 0 < seen["test"] < len(lying["test"])
@@ -259,7 +259,8 @@ def test_a_comparison_notes_metrics_that_it_cannot_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], metrics: str
 ) -> None:
     (tmp_path / "metrics.json").write_text(metrics)
-    write_predictions(tmp_path / "predictions.parquet", made_up(60, 40, names=("Egret", "Heron", "Abnormal")))
+    predictions = random_predictions(60, 40, names=("Egret", "Heron", "Abnormal"))
+    write_predictions(tmp_path / "predictions.parquet", predictions)
     with pytest.raises(SystemExit):
         main(["compare", *[str(tmp_path)] * 2, "--resamples", "100", "--out", str(tmp_path / "compared.json")])
     said = " ".join(capsys.readouterr().out.split())
@@ -287,7 +288,7 @@ def test_a_comparison_reads_the_metrics_of_its_own_predictions_alone(
     """A model compared with itself has each note once; a metrics.json of a training run has none."""
     (tmp_path / "metrics.json").write_text(metrics)
     for name in ("predictions.parquet", "other.parquet"):
-        write_predictions(tmp_path / name, made_up(60, 40))
+        write_predictions(tmp_path / name, random_predictions(60, 40))
     with pytest.raises(SystemExit) as ended:
         main(["compare", *[str(tmp_path / given)] * 2, "--resamples", "100"])
     said = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""PadChest's labels stand in a tree: a label implies those above it, and leaves open those below."""
+"""PadChest's labels form a tree: a label implies its ancestors and leaves its descendants unknown."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from chexvision.evaluation.label_map import LabelMap, read_label_map
 from chexvision.evaluation.other_labels import read_other_labels
 
 
-def _says(folder: Path, *labels: str) -> dict[str, float | None]:
-    """What an image with these labels is, by target; None where the map cannot tell."""
+def _target_values(folder: Path, *labels: str) -> dict[str, float | None]:
+    """The value of each target for an image with these labels; None if unknown."""
     listed = ", ".join(f"'{label}'" for label in labels)
     table = folder / "labels.csv"
     table.write_text(f'ImageID,PatientID,Projection,Labels\na.png,8,PA,"[{listed}]"\n')
@@ -54,19 +54,19 @@ def _says(folder: Path, *labels: str) -> dict[str, float | None]:
     ],
 )
 def test_a_label_implies_its_ancestors(tmp_path: Path, label: str, positive: set[str], open_: set[str]) -> None:
-    says = _says(tmp_path, label, "scoliosis")
+    says = _target_values(tmp_path, label, "scoliosis")
     assert {name for name, value in says.items() if value == 1} == positive | {"Abnormal"}
     assert {name for name, value in says.items() if value is None} == open_
 
 
 def test_a_child_label_decides_a_finding_that_its_parent_leaves_unknown(tmp_path: Path) -> None:
-    says = _says(tmp_path, "infiltrates", "consolidation")
+    says = _target_values(tmp_path, "infiltrates", "consolidation")
     assert says["Consolidation"] == 1
     assert None not in says.values()
 
 
 def test_an_unchanged_study_confirms_only_the_labels_it_names(tmp_path: Path) -> None:
-    says = _says(tmp_path, "unchanged", "empyema")
+    says = _target_values(tmp_path, "unchanged", "empyema")
     assert {name for name, value in says.items() if value == 1} == {"Effusion"}
     assert {value for name, value in says.items() if name != "Effusion"} == {None}
 

@@ -1,4 +1,4 @@
-"""`explain`, `audit` and `predict --explain`, as a user types them."""
+"""The commands `explain`, `audit` and `predict --explain`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.fakes.hub import FakeHub
 
 
 def chexvision(*words: object) -> int:
-    """Run the command line; its exit code."""
+    """Run the command line and return its exit code."""
     with pytest.raises(SystemExit) as exit_:
         main([str(word) for word in words])
     return int(exit_.value.code or 0)

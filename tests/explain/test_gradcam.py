@@ -12,7 +12,7 @@ from chexvision.errors import ChexError
 from chexvision.explain.audit import explain_subjects
 from chexvision.explain.gradcam import FEWEST_CELLS, explain_batch
 from chexvision.models import CheXVision
-from tests.explain.trained import SIDE, drawn_subjects
+from tests.explain.trained import SIDE, synthetic_subjects
 
 
 def _images(count: int, side: int = SIDE) -> Tensor:
@@ -26,7 +26,7 @@ def _always(*outputs: int) -> Callable[[Tensor], Tensor]:
 def test_a_trained_model_points_at_the_synthetic_finding_and_an_untrained_one_does_not(
     trained: CheXVision, untrained: CheXVision
 ) -> None:
-    subjects = drawn_subjects(90, seed=9)  # others than it was trained on, one finding each
+    subjects = synthetic_subjects(90, seed=9)  # not those of training, one finding each
     hits = {
         name: np.mean([case.measured.pointing for case in explain_subjects(model, subjects)[0]])
         for name, model in (("trained", trained), ("untrained", untrained))
@@ -94,7 +94,7 @@ def test_explaining_does_not_change_the_model() -> None:
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not any(module._forward_hooks for module in model.modules())
-    # Dropout is off: training mode does not show in what is explained.
+    # Dropout is off: training mode does not affect the explanation.
     torch.testing.assert_close(explain_batch(model.eval(), _images(2), _always(0)).maps, first.maps)
 
 

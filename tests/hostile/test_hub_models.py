@@ -1,4 +1,4 @@
-"""Models on the Hub: an incomplete one is an error, and a hostile one writes nothing here."""
+"""Models on the Hub: an incomplete one is an error, and a hostile one writes no files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NAMES = NIH.outputs
 
 
 def artifact(folder: Path, *, intercept: float | None) -> Path:
-    """A model as it is published; without calibration for None."""
+    """A model as published; without calibration for None."""
     torch.manual_seed(0)
     CheXVision(backbone="tiny", hidden_features=0, preprocessing=Preprocessing(image_size=32)).save_pretrained(folder)
     for name in ("history.json", "metrics.json", "run.json"):
@@ -68,7 +68,7 @@ def run(capfd: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, st
 
 
 def unreachable(hub: FakeHub) -> None:
-    """The Hub no longer answers, and connections that the client kept are closed."""
+    """The Hub does not answer any more, and open connections of the client are closed."""
     hub.close()
 
 
@@ -124,9 +124,9 @@ def test_weights_and_calibration_are_from_one_commit(hub: FakeHub, tmp_path: Pat
     reference = at_commit(RepoRef(REPO))
     HubStore(REPO).publish(artifact(tmp_path / "second", intercept=-2.0), "second")
     load_model(reference)
-    rules = load_operating_points(reference)
-    assert rules.calibration is not None
-    first = rules.calibration.curves["Mass"]
+    points = load_operating_points(reference)
+    assert points.calibration is not None
+    first = points.calibration.curves["Mass"]
     newest = load_published(RepoRef(REPO))[1].calibration
     assert newest is not None
     second = newest.curves["Mass"]
@@ -153,12 +153,12 @@ def test_missing_hub_models_are_one_line_errors(
 
 
 HOSTILE_PATHS = {
-    "climbs": "../../../../../../../../STRAY",
-    "climbs out of a folder": "figures/../../../../STRAY",
+    "traversal": "../../../../../../../../STRAY",
+    "traversal out of a folder": "figures/../../../../STRAY",
     "absolute": "/ABSOLUTE/STRAY",
     "the folder above": "..",
     "Windows": "a\\..\\..\\STRAY",
-    "steers the terminal": "x\x1b[2J.txt",
+    "terminal escapes": "x\x1b[2J.txt",
     "too long": "n" * 400,
 }
 
@@ -170,7 +170,7 @@ def test_pulling_a_repository_with_hostile_file_names_writes_nothing_outside(
     HubStore(REPO).publish(artifact(tmp_path / "artifact", intercept=None), "v1")
     outside = tmp_path / "outside"
     outside.mkdir()
-    stray = f"stray-{tmp_path.name}.txt"  # a name of this test alone: others leave files next to its folder
+    stray = f"stray-{tmp_path.name}.txt"  # a name unique to this test: others leave files next to its folder
     path = path.replace("/ABSOLUTE", str(outside)).replace("STRAY", stray)
     repo = hub.repos["model", REPO]
     head = repo.history("main")[0]

@@ -1,4 +1,4 @@
-"""`shards build` on folders and archives that hold more than images."""
+"""`shards build` on folders and archives that contain other files than images."""
 
 from __future__ import annotations
 

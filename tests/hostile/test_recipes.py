@@ -1,4 +1,4 @@
-"""Untrusted recipes, as `dispatch` and `train` read them."""
+"""Untrusted recipes in `dispatch` and `train`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RECIPES: dict[str, tuple[str | bytes, str]] = {
     "list": ("- 1\n- 2\n", "must hold a mapping"),
     "empty": ("", "must hold a mapping"),
     "binary file": (bytes(range(256)), "is not YAML"),
-    "itself": ("extends: recipe\n", "extends itself"),
+    "extends itself": ("extends: recipe\n", "extends itself"),
     "outside": ("extends: ../../../../etc/passwd\n", "there is no"),
     "extends a list": ("extends: [1, 2]\n", "extends"),
     "extends NUL": ('extends: "a\\0b"\n', "extends"),

@@ -1,4 +1,4 @@
-"""Run records that a user, or a full disk, has changed, as `runs` reads them."""
+"""Run records that a user or a full disk has damaged, in `runs`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def with_fields(**fields: Any) -> Callable[[Path], object]:
     return lambda path: path.write_text(json.dumps(asdict(replace(RECORD, run_id=RUN)) | fields))
 
 
-def cut(path: Path) -> None:
+def truncate(path: Path) -> None:
     with_fields()(path)
     path.write_bytes(path.read_bytes()[:200])
 
@@ -31,7 +31,7 @@ def cut(path: Path) -> None:
 DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no bytes": (lambda path: path.write_bytes(b""), "is damaged"),
     "not JSON": (lambda path: path.write_bytes(b"\x00\x01\xff"), "is damaged"),
-    "cut": (cut, "is damaged"),
+    "truncated": (truncate, "is damaged"),
     "a list": (lambda path: path.write_text("[]"), "is damaged"),
     "deep": (lambda path: path.write_text("[" * 100_000), "is damaged"),
     "missing fields": (lambda path: path.write_text('{"run_id": "x"}'), "is damaged"),
@@ -65,7 +65,7 @@ STRANGE: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def runs(here: Path) -> Path:
-    """The folder of the records; one of them is sound."""
+    """The folder of the records; one of them is valid."""
     return records.save(RECORD).parent
 
 

@@ -24,7 +24,7 @@ def a_bomb(path: Path) -> None:
     path.write_bytes(gzip.compress(b"0" * 2**20) * 17)
 
 
-# What no table can be, whatever it is for.
+# Invalid as any table.
 ANY: list[tuple[str, Make, str]] = [
     ("missing", lambda path: None, "there is no file"),
     ("folder", Path.mkdir, "a folder, not a regular file"),
@@ -34,7 +34,7 @@ ANY: list[tuple[str, Make, str]] = [
     ("empty", holding(b""), "has no column"),
     ("binary", holding(bytes(range(256))), "cannot be read"),
     ("utf-16", holding("Image Index,Mass\na.png,0.5\n".encode("utf-16")), "cannot be read"),
-    ("cut gzip", holding(gzip.compress(b"Image Index,Mass\n" * 100)[:-9]), "cannot be read"),
+    ("truncated gzip", holding(gzip.compress(b"Image Index,Mass\n" * 100)[:-9]), "cannot be read"),
     ("gzip bomb", a_bomb, "more than"),
     ("long field", holding('Image Index,Mass,"' + "x" * 200_000), "field larger than"),
     ("NUL", holding("Image\0Index\n\0,0\n"), "has no column"),
@@ -66,7 +66,7 @@ def test_a_file_that_is_not_a_table_is_refused(
         "split table": ["score", good, "--labels", nih.metadata, "--split-rule", table],
     }[used_as]
     line = refuses(*words)
-    if table.is_file() or not used_as.startswith("split"):  # else the option names what it takes
+    if table.is_file() or not used_as.startswith("split"):  # otherwise the option names its choices
         assert message in line
     assert "table.csv" in line
 
@@ -81,7 +81,7 @@ def test_a_file_that_is_not_a_table_is_refused(
         ("{name},=cmd|' /C calc'!A0", "is not a probability"),
         ("{name},\x1b[31m0.5", "is not a probability"),
         ("{name}," + "9" * 100_000, "outside [0, 1]"),
-        ("{name},0.5\n{name},0.5", "second time"),
+        ("{name},0.5\n{name},0.5", "predicted twice"),
         ("../../../etc/passwd,0.5", "not an image of the labels"),
         (",0.5", "not an image of the labels"),
         ("", "predicts no image"),

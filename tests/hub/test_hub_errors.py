@@ -1,4 +1,4 @@
-"""What the user reads for each way in which the Hub's client fails."""
+"""The user-visible message for each error of the Hub client."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_missing_and_hidden_repositories_get_the_same_message(repo: FakeHub, mon
 
 @pytest.mark.parametrize("token", ["hf_wrong", "hf_expired"])
 def test_a_rejected_token_is_not_reported_as_a_missing_repository(repo: FakeHub, token: str) -> None:
-    if token == "hf_expired":  # about which the client raises that there is no such repository
+    if token == "hf_expired":  # for which the client raises RepositoryNotFoundError
         expired = Fault("status", code=401, headers={"X-Error-Code": "RepoNotFound"}, message="the token is expired")
         repo.faults.add("GET /api/models", expired)
     refused = failure(lambda: HfApi(token=token).repo_info(REPO))
@@ -100,6 +100,6 @@ def test_uncached_files_are_reported_offline(repo: FakeHub, monkeypatch: pytest.
 
 
 def test_a_full_disk_names_the_cache_and_own_errors_pass_through() -> None:
-    assert "is full; free some room, or set HF_HOME" in str(hub_error(OSError(errno.ENOSPC, "full"), "x"))
+    assert "is full; free some space, or set HF_HOME" in str(hub_error(OSError(errno.ENOSPC, "full"), "x"))
     own = ChexError("ours")
     assert hub_error(own, "x") is own

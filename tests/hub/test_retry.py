@@ -1,4 +1,4 @@
-"""What is tried again, how often, and how long is waited in between."""
+"""Retries: which errors, how many attempts, and the waits between them."""
 
 from __future__ import annotations
 

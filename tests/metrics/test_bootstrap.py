@@ -1,4 +1,4 @@
-"""Intervals cover the truth, and know that a patient's images resemble each other."""
+"""Intervals cover the true value and account for correlated images of a patient."""
 
 from __future__ import annotations
 

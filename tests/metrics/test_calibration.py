@@ -1,4 +1,4 @@
-"""Calibration makes probabilities mean what they say, keeps the order, and is fitted elsewhere."""
+"""Calibration corrects probabilities, is monotonic, and is fitted on other images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WHERE = ChosenOn(dataset="d", split="validation", images=1, images_sha256="0")
 
 
 def _miscalibrated(seed: int, slope: float, shift: float) -> Predictions:
-    """Honest probabilities whose logits were stretched and shifted."""
+    """Calibrated probabilities with scaled and shifted logits."""
     rng = np.random.default_rng(seed)
     honest = 1 / (1 + np.exp(-(rng.normal(size=4000) * 1.5 - 1.5)))
     targets = (rng.random(4000) < honest).astype(float)

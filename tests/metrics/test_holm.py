@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chexvision.metrics.compare import compare, holm
-from tests.evaluation.conftest import METHOD, made_up
+from tests.evaluation.conftest import METHOD, random_predictions
 
 
 def test_a_worked_example() -> None:
@@ -29,7 +29,7 @@ def test_adjusted_values_keep_the_order_between_raw_and_bonferroni(raw: list[flo
 
 
 def test_p_values_of_outputs_are_adjusted_and_that_of_the_mean_is_not() -> None:
-    first = made_up()
+    first = random_predictions()
     second = first.with_probabilities(np.clip(first.probabilities + 0.05 * first.targets, 0, 1))
     found = compare(first, second, METHOD)
     of = list(found.outputs.values())

@@ -1,4 +1,4 @@
-"""Published figures carry their conditions, and are comparable on the same images alone."""
+"""Published results record their conditions, and are comparable only on the same images."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from chexvision.metrics.literature import compare_with_literature, published_res
 from chexvision.metrics.measure import measure
 from chexvision.metrics.predictions import images_sha256
 from chexvision.metrics.records import SplitMetrics
-from tests.evaluation.conftest import made_up
+from tests.evaluation.conftest import random_predictions
 
 
 def _metrics_of(split: str) -> SplitMetrics:
     known = published_results().splits[split]
-    return measure(made_up()).model_copy(update=known.model_dump())
+    return measure(random_predictions()).model_copy(update=known.model_dump())
 
 
 @pytest.mark.parametrize("split", ["official", "chexnet"])

@@ -1,4 +1,4 @@
-"""The gap between the best and the worst group: no more false alarms than stated, and real gaps are found."""
+"""The gap between the best and the worst group: the false positive rate holds, and true gaps are found."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ METHOD = IntervalMethod(resamples=200, seed=0)
 
 
 def _data_set(seed: int, kind: str, harder: float = 0.0) -> tuple[Predictions, np.ndarray]:
-    """Five groups in which a model ranks alike, unless `harder` lowers its effect in the first one.
+    """Five groups with equal AUROC, unless `harder` lowers it in the first one.
 
     Args:
         seed: of everything random.

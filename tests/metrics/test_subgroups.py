@@ -1,4 +1,4 @@
-"""Groups are measured over the same findings and the same draws, and small ones say that they are small."""
+"""Groups are measured on the same findings and resamples, and small groups have a note."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chexvision.metrics.bootstrap import interval, resample_patients
 from chexvision.metrics.measure import measure
 from chexvision.metrics.subgroups import group_images, measure_subgroups
 from chexvision.metrics.weighted import Measure
-from tests.evaluation.conftest import METHOD, made_up
+from tests.evaluation.conftest import METHOD, random_predictions
 
 
 def test_ages_are_grouped_into_bands() -> None:
@@ -23,7 +23,7 @@ def test_ages_are_grouped_into_bands() -> None:
 
 
 def test_a_group_is_measured_like_a_separate_data_set() -> None:
-    predictions = made_up(600, 200)
+    predictions = random_predictions(600, 200)
     sex = np.where(predictions.patients % 2 == 0, "F", "M")
     (found,) = measure_subgroups(predictions, {"sex": sex}, METHOD, thresholds={"Abnormal": 0.4})
     for group in found.groups:
@@ -38,7 +38,7 @@ def test_a_group_is_measured_like_a_separate_data_set() -> None:
 
 
 def test_all_groups_share_the_same_patient_resamples() -> None:
-    predictions = made_up(600, 200)
+    predictions = random_predictions(600, 200)
     sex = np.where(np.arange(600) % 3 == 0, "F", "M")
     (found,) = measure_subgroups(predictions, {"sex": sex}, METHOD)
     draws = resample_patients(len(np.unique(predictions.patients)), METHOD)
@@ -50,7 +50,7 @@ def test_all_groups_share_the_same_patient_resamples() -> None:
 
 
 def test_a_true_gap_has_an_interval_above_zero() -> None:
-    predictions = made_up(1200, 600)
+    predictions = random_predictions(1200, 600)
     view = np.where(predictions.patients % 2 == 0, "AP", "PA")
     worse = predictions.probabilities.copy()
     rng = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def test_a_true_gap_has_an_interval_above_zero() -> None:
 
 def test_a_group_compared_with_its_own_copy_has_no_gap() -> None:
     """Patients in both groups are resampled together, so their noise cancels."""
-    predictions = made_up(400, 150)
+    predictions = random_predictions(400, 150)
     twice = np.r_[np.arange(400), np.arange(400)]
     both = predictions.take(twice)
     (found,) = measure_subgroups(both, {"view": np.repeat(["AP", "PA"], 400)}, METHOD)
@@ -74,7 +74,7 @@ def test_a_group_compared_with_its_own_copy_has_no_gap() -> None:
 
 
 def test_small_groups_are_noted_and_not_compared() -> None:
-    predictions = made_up(300, 100)
+    predictions = random_predictions(300, 100)
     view = np.array(["PA"] * 260 + ["AP"] * 40)
     (found,) = measure_subgroups(predictions, {"view": view}, METHOD)
     small = found.groups[0]
@@ -85,7 +85,7 @@ def test_small_groups_are_noted_and_not_compared() -> None:
 
 
 def test_findings_missing_in_one_group_are_left_out_for_all() -> None:
-    predictions = made_up(600, 200)
+    predictions = random_predictions(600, 200)
     sex = np.where(predictions.patients % 2 == 0, "F", "M")
     predictions.targets[sex == "F", 0] = 0
     (found,) = measure_subgroups(predictions, {"sex": sex}, METHOD)
@@ -95,11 +95,11 @@ def test_findings_missing_in_one_group_are_left_out_for_all() -> None:
 
 
 def test_an_attribute_with_one_group_is_left_out() -> None:
-    assert measure_subgroups(made_up(100, 40), {"view": np.full(100, "PA")}, METHOD) == ()
+    assert measure_subgroups(random_predictions(100, 40), {"view": np.full(100, "PA")}, METHOD) == ()
 
 
 def test_a_group_with_few_cases_does_not_reduce_the_findings_of_the_others() -> None:
-    predictions = made_up(900, 300)
+    predictions = random_predictions(900, 300)
     age = np.where(predictions.patients % 5 == 0, "80+", np.where(predictions.patients % 2 == 0, "40-59", "60-79"))
     for i in range(9):
         predictions.targets[age == "80+", i] = 0

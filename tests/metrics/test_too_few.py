@@ -1,4 +1,4 @@
-"""With too few cases there is no figure but a reason, in every table and file alike."""
+"""With too few cases there is a reason instead of a metric, in every table and file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from chexvision.metrics.subgroups import measure_subgroups
 from chexvision.metrics.weighted import Measure
 from chexvision.report.evaluation_tables import comparison_table, metrics_table, other_set_tables, subgroup_table
 from chexvision.report.table import Table, print_table
-from tests.evaluation.conftest import METHOD, made_up
+from tests.evaluation.conftest import METHOD, random_predictions
 from tests.report.tables import table_html
 
 LACKS = "Hernia"
@@ -27,7 +27,7 @@ LACKS = "Hernia"
 
 def _with_cases(positive_patients: int, images: int = 1) -> Predictions:
     """Predictions in which `LACKS` is positive, and perfectly ranked, in a few patients' `images` alone."""
-    predictions = made_up(600, 200)
+    predictions = random_predictions(600, 200)
     i = predictions.column(LACKS)
     predictions.targets[:, i] = 0
     counts = {patient: np.flatnonzero(predictions.patients == patient) for patient in np.unique(predictions.patients)}
@@ -76,7 +76,7 @@ def test_cases_are_counted_by_patient() -> None:
 
 @pytest.mark.parametrize("kind", [0, 1])
 def test_too_few_positives_or_negatives_give_no_metric(kind: int) -> None:
-    predictions = made_up(300, 100)
+    predictions = random_predictions(300, 100)
     predictions.targets[:, 2] = kind
     figures = Measure(predictions, thresholds={predictions.names[2]: 0.5}).once()
     for name in METRICS:
@@ -110,7 +110,7 @@ def test_comparisons_show_too_few() -> None:
 
 
 def test_subgroups_show_too_few() -> None:
-    predictions = made_up(600, 200)
+    predictions = random_predictions(600, 200)
     sex = np.where(predictions.patients % 2 == 0, "F", "M")
     i = predictions.column("Abnormal")
     predictions.targets[sex == "F", i] = 1
@@ -127,7 +127,7 @@ def test_subgroups_show_too_few() -> None:
 
 
 def test_external_sets_show_too_few() -> None:
-    here, there = made_up(600, 200, 0), _with_cases(4)
+    here, there = random_predictions(600, 200, 0), _with_cases(4)
     found = measure_other("elsewhere", "map", there, here, METHOD)
     gap = found.gaps[LACKS]
     assert gap.here.value is not None
@@ -140,7 +140,7 @@ def test_external_sets_show_too_few() -> None:
 
 
 def test_without_any_finding_the_mean_is_null() -> None:
-    predictions = made_up(60, 9)
+    predictions = random_predictions(60, 9)
     metrics = measure(predictions)
     assert metrics.macro["auroc"].value is None
     assert metrics.macro.findings == 0

@@ -46,7 +46,7 @@ def test_densenet_has_the_hidden_layer_and_scratch_has_none() -> None:
 
 
 def test_gradients_reach_a_hook_on_the_feature_map() -> None:
-    """An in-place operation behind the feature map would make this raise."""
+    """An in-place operation after the feature map would raise here."""
     for backbone in SHIPPED:
         model = CheXVision(backbone=backbone)
         features = model.backbone(torch.rand(2, 3, 64, 64))
@@ -178,7 +178,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
 
 def test_unavailable_imagenet_weights_are_a_one_line_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens on the discard port
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens on the discard port
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with pytest.raises(ChexError, match=r"could not be downloaded.*model\.pretrained=false"):
         build_backbone("densenet121", pretrained=True)
@@ -187,7 +187,7 @@ def test_unavailable_imagenet_weights_are_a_one_line_error(tmp_path: Path, monke
 def test_imagenet_weights_are_loaded_from_torchvisions_own_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file of the right name and form replaces the download; every backbone weight comes from it."""
+    """A cached file of the right name and format replaces the download; every backbone weight is read from it."""
     import torchvision
 
     torch.manual_seed(5)
@@ -204,7 +204,7 @@ def test_imagenet_weights_are_loaded_from_torchvisions_own_cache(
 
 
 def _from_cache(self: object, *_: object, **__: object) -> dict[str, torch.Tensor]:
-    """As torchvision does, without its check of the file's hash."""
+    """Like torchvision, without the check of the file's hash."""
     name = self.url.rsplit("/", 1)[1]  # type: ignore[attr-defined]
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)

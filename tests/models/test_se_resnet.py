@@ -12,7 +12,7 @@ from chexvision.models.se_resnet import SEBasicBlock, SEResNet, se_resnet34
 
 
 def randomized(block: SEBasicBlock) -> SEBasicBlock:
-    """In evaluation mode, with norms that do something."""
+    """In evaluation mode, with norms that are not the identity."""
     torch.manual_seed(3)
     for module in block.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -1,4 +1,4 @@
-"""How the parts of the classifier hang together, and what of a recipe its config.json must hold."""
+"""How the parts of the classifier are connected, and which recipe values its config.json contains."""
 
 from __future__ import annotations
 

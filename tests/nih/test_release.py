@@ -76,7 +76,7 @@ def test_the_official_split_does_not_change() -> None:
     validation = [patient for patient, name in split.items() if name == "validation"]
     assert {patient for patient, name in split.items() if name == "test"} == release().official_test
     assert len(validation) == round(VALIDATION_SHARE * 28_008) == 1_400
-    # Fixed for ever: figures of one version are compared with another's.
+    # Must never change: results are compared across versions.
     assert validation[:5] == [37, 52, 62, 74, 173]
     more = official_split(0.1)
     assert {patient for patient, name in more.items() if name == "validation"} > set(validation)
@@ -92,5 +92,5 @@ def test_a_damaged_package_is_a_one_line_error(
     data = lzma.compress(b"x" * 2 * PATIENTS) if isinstance(content, str) else content
     (tmp_path / "release.xz").write_bytes(data)
     monkeypatch.setattr(module, "__file__", str(tmp_path / "release.py"))
-    with pytest.raises(ChexError, match="install chexvision again"):
+    with pytest.raises(ChexError, match="reinstall chexvision"):
         release.__wrapped__()

@@ -1,4 +1,4 @@
-"""One table, three renderers: the same values everywhere, and nothing in other people's text is interpreted."""
+"""Three renderers of one table: the same values, and untrusted text is not interpreted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chexvision.metrics.records import Estimate
 from chexvision.report.evaluation_tables import metrics_table
 from chexvision.report.table import Cell, Column, Table, markdown_table, print_table, row
 from chexvision.templating import code, escape_markdown
-from tests.evaluation.conftest import METHOD, made_up
+from tests.evaluation.conftest import METHOD, random_predictions
 from tests.report.tables import table_html
 
 HOSTILE = "<img src=x onerror=alert(1)> | **b** [a](javascript:x) `c` _d_ \x1b[2J\n# e {{ 7 * 7 }}"
@@ -64,7 +64,7 @@ def on_console(table: Table, width: int = 250) -> str:
 
 
 def test_all_renderers_show_the_same_values() -> None:
-    table = metrics_table(measure(made_up(), method=METHOD), "model")
+    table = metrics_table(measure(random_predictions(), method=METHOD), "model")
     columns = tuple(replace(column, bar_from=None) for column in table.columns)
     table = replace(table, columns=columns, notes=())
     html, markdown, console = in_html(table).rows[1:], in_markdown(table)[2:], on_console(table).splitlines()[-16:]

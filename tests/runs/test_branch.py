@@ -62,15 +62,15 @@ def test_replaced_states_are_deleted_while_the_run_continues(hub: FakeHub) -> No
 def test_settled_run_stores_only_its_publication(hub: FakeHub) -> None:
     branch = RunBranch(REPO, "r")
     branch.send({**state(0), "stop.json": b"{}", "script.py": b"print()"}, "Epoch 1")
-    branch.send(state(1), "Epoch 2")  # nothing is freed in between, as in a session that was killed
+    branch.send(state(1), "Epoch 2")  # nothing is deleted in between, as in a killed session
     commit({"model.safetensors": b"published" * 10, "README.md": b"# model"})
     branch.settle(PROGRESS)
     assert hub.stored_bytes(REPO) == 90
     (settled,) = hub.commits(REPO, "run/r")
     assert sorted(settled.files) == [".gitattributes", PROGRESS_FILE]
-    told = branch.progress()
-    assert told is not None
-    assert (told.published, told.state) == ("there", ())
+    reported = branch.progress()
+    assert reported is not None
+    assert (reported.published, reported.state) == ("there", ())
     RunBranch(REPO, "r").settle(PROGRESS)
     assert hub.commits(REPO, "run/r")[0].files[PROGRESS_FILE] == settled.files[PROGRESS_FILE]
     assert hub.read(REPO, "model.safetensors") == b"published" * 10
@@ -131,11 +131,11 @@ def test_settling_can_be_completed_after_any_interruption(tmp_path: Path, waits:
             with pytest.raises(ChexError):
                 branch.settle(PROGRESS)
             rule.times = 0
-            told = RunBranch(REPO, "r").progress()
-            assert told is not None, struck  # there is no moment without progress, or with a state that is gone
-            assert (told.published is None) is bool(told.state), struck
-            if told.state:
-                assert all(hub.read(REPO, name, "run/r") for name in told.state), struck
+            reported = RunBranch(REPO, "r").progress()
+            assert reported is not None, struck  # progress exists at any time, and never names a deleted state
+            assert (reported.published is None) is bool(reported.state), struck
+            if reported.state:
+                assert all(hub.read(REPO, name, "run/r") for name in reported.state), struck
             RunBranch(REPO, "r").settle(PROGRESS)
             assert hub.stored_bytes(REPO) == 0, struck
 

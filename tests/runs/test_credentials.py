@@ -19,7 +19,7 @@ from chexvision_dispatch import run_records as records
 from tests.dispatch.standin import Cli
 from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle
-from tests.runs.conftest import DISPATCH, let
+from tests.runs.conftest import DISPATCH, end_epochs
 
 pytestmark = pytest.mark.usefixtures("packs_stand_in")
 REF = "chex/chexvision-hub-token"
@@ -40,7 +40,7 @@ def test_synced_token_reaches_the_next_session_and_can_be_removed(
     assert f"updated the private dataset {REF}" in cli("credentials", "sync", "--yes").out
     shown = cli("credentials", "status")
     assert f"yes Kaggle token dataset       {REF}, private, ready" in shown.out
-    let(gate, 1, 2, 3)  # type: ignore[arg-type]
+    end_epochs(gate, 1, 2, 3)  # type: ignore[arg-type]
     cli(*DISPATCH, "--to", "chex/model")
     session = kaggle.sessions[0].wait()
     assert "Hub token: from the attached file" in session.text
@@ -66,7 +66,7 @@ def test_token_that_may_not_write_is_not_sent(
 
 @pytest.fixture
 def oauth(fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This machine logged in with the browser; a token for one repository was made beside that."""
+    """This machine has an OAuth login, and a separate token for one repository."""
     fake_hub.add_token(OAUTH, "oauth")
     fake_hub.add_token(SCOPED, "fineGrained", {"model/chex/model": ["repo.content.read", "repo.write"]})
     monkeypatch.setenv("HF_TOKEN", OAUTH)
@@ -143,7 +143,7 @@ def test_session_token_is_typed_without_echo(checkout: Path, kaggle: FakeKaggle)
     )  # fmt: skip
     os.close(theirs)
     seen = ""
-    with suppress(OSError):  # how a terminal ends
+    with suppress(OSError):  # as a terminal closes
         while piece := os.read(ours, 4096).decode():
             seen += piece
             if "token: " in seen and "created" not in seen and SCOPED not in seen and not seen.endswith("\n"):
@@ -162,7 +162,7 @@ def test_oauth_login_with_a_token_for_one_private_repository_end_to_end(
     kaggle.session_secrets = {}
     (tmp_path / "token").write_text(SCOPED)
     assert cli("credentials", "sync", "--yes", "--token-file", str(tmp_path / "token")).code == 0
-    let(gate, 1, 2, 3)
+    end_epochs(gate, 1, 2, 3)
     dispatched = cli(*DISPATCH, "--to", "chex/model", "--private")
     assert dispatched.code == 0, dispatched.err
     session = kaggle.sessions[0].wait()
@@ -193,7 +193,7 @@ def test_public_dataset_of_that_name_gets_no_token(cli: Cli, kaggle: FakeKaggle,
     kaggle.add_dataset(REF, gate)  # type: ignore[arg-type]
     refused = cli("credentials", "sync", "--yes")
     assert refused.code == 1
-    assert "is public, a token must not go there" in refused.err
+    assert "is public and must not contain a token" in refused.err
     assert "is PUBLIC" in cli("credentials", "status").out
 
 

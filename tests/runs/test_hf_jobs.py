@@ -1,4 +1,4 @@
-"""`--on hf-jobs` with the real client: what it asks of the Hub, and the command it asks for, run here."""
+"""`--on hf-jobs` with the real client: the job request, and its command, run locally."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.usefixtures("packs_stand_in")
 WORDS = ["dispatch", "--on", "hf-jobs", "--model", "densenet", "--data", f"chex/xrays@{SHA}", "--to", "chex/model"]
 
 
-def carry_out(job: Job, root: Path) -> subprocess.CompletedProcess[str]:
-    """Run a job's command as its machine would: its environment and secrets, nothing of ours."""
+def run_job_command(job: Job, root: Path) -> subprocess.CompletedProcess[str]:
+    """Run a job's command with only the environment and secrets of the job."""
     env = {"PATH": os.environ["PATH"], "HOME": str(root), "CHEXVISION_ROOT": str(root), "STANDIN_EPOCHS": "2"}
     env |= {"HF_HUB_DISABLE_XET": "1", **job.spec["environment"], **job.spec["secrets"]}
     program, *words = job.spec["command"]
@@ -63,7 +63,7 @@ def test_job_request_is_complete_and_passes_the_token_only_as_a_secret(cli: Cli,
 
 def test_job_trains_publishes_and_can_be_followed(cli: Cli, fake_hub: FakeHub, tmp_path: Path) -> None:
     cli(*WORDS)
-    done = carry_out(fake_hub.jobs[0], tmp_path / "machine")
+    done = run_job_command(fake_hub.jobs[0], tmp_path / "machine")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Hub token: from the environment variable HF_TOKEN" in done.stdout
     run_id = records.find(None).run_id

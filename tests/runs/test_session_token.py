@@ -1,4 +1,4 @@
-"""Where a session's Hub token is looked for, and that it shows nowhere."""
+"""Where a session finds its Hub token, and that it is never shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files on their way to a run's branch."""
+"""Background uploads to a run's branch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROGRESS = RunProgress(run_id="r", status="training", session=1, updated_at="202
 
 
 class Branch(RunBranch):
-    """Fails as often as it is told to; what arrives is kept. Waits for `gate` each time."""
+    """A branch that records uploads, fails the first `failures` times, and waits for `gate` each time."""
 
     def __init__(self, failures: int = 0) -> None:
         super().__init__("chex/model", "r")
@@ -43,7 +43,7 @@ def put(uploader: Uploader, work: Path, **files: bytes) -> None:
     paths = {}
     for name, content in files.items():
         paths[name] = work / name
-        paths[name].unlink(missing_ok=True)  # what is replaced is a new file, as the real ones are
+        paths[name].unlink(missing_ok=True)  # replaced by a new file, like the real ones
         paths[name].write_bytes(content)
     uploader.enqueue(PROGRESS, paths, "files")
 

@@ -87,7 +87,7 @@ def test_a_damaged_archive_is_a_one_line_error(release: Release, tmp_path: Path)
         (png(1)[:-40], "truncated PNG"),
         (png(1)[:200] + b"\x00\x01" + png(1)[202:], "damaged PNG"),
     ],
-    ids=["empty", "text", "cut", "flipped"],
+    ids=["empty", "text", "truncated", "flipped"],
 )
 def test_an_unreadable_image_is_named_and_counted(release: Release, tmp_path: Path, data: bytes, reason: str) -> None:
     name = release.names[7]

@@ -79,7 +79,7 @@ def test_pushing_again_sends_nothing(hub: FakeHub, small: Path) -> None:
     assert len(hub.commits(DATA, repo_type="dataset")) == 2
 
 
-@pytest.mark.parametrize("fault", ["503", "cut in the request", "answer lost"])
+@pytest.mark.parametrize("fault", ["503", "disconnect in the request", "response lost"])
 def test_any_single_request_may_fail_once(small: Path, tmp_path: Path, waits: list[float], fault: str) -> None:
     with hub_here(tmp_path / "clean", FakeHub) as hub:
         push_shards(small, DATA, private=False)
@@ -100,7 +100,7 @@ def test_an_interrupted_push_continues_where_it_was(hub: FakeHub, small: Path) -
     rule.fired = 0
     passed = itertools.count()
     rule.match = lambda line: line.startswith("PUT /upload/") and next(passed) >= 3
-    with pytest.raises(ChexError, match=r"could not push to chex/drawn: .*what has been uploaded is not sent twice"):
+    with pytest.raises(ChexError, match=r"could not push to chex/synthetic: .*uploaded files are not sent twice"):
         push_shards(small, DATA, private=False)
     assert list(remote(hub)) == []
     before = uploads(hub)
@@ -136,7 +136,7 @@ def test_push_deletes_earlier_shards_and_keeps_other_files(hub: FakeHub, small: 
 def test_a_shard_added_by_another_client_during_the_push_is_deleted(
     hub: FakeHub, small: Path, waits: list[float]
 ) -> None:
-    def intrude(line: str) -> bool:
+    def commit_concurrently(line: str) -> bool:
         repo = hub.repos.get(("dataset", DATA))
         if repo and "/commit/" in line and len(repo.history("main")) == 1:
             head = repo.history("main")[0]
@@ -144,7 +144,7 @@ def test_a_shard_added_by_another_client_during_the_push_is_deleted(
             repo.branches["main"] = repo.commit(head.sha, "other", "", {**head.entries, entry.path: entry}).sha
         return False
 
-    hub.faults.add(intrude, Fault.status(500))
+    hub.faults.add(commit_concurrently, Fault.status(500))
     pushed = push_shards(small, DATA, private=False)
     assert [record.status for record in hub.requests if "/commit/" in record.path] == [412, 200]
     assert remote(hub) == local(small)
@@ -164,7 +164,7 @@ def test_a_read_only_token_is_a_one_line_error(
 ) -> None:
     hub.add_token("hf_reader", "read")
     monkeypatch.setenv("HF_TOKEN", "hf_reader")
-    with pytest.raises(ChexError, match=r"may not create .*HTTP 403.*; then call again") as error:
+    with pytest.raises(ChexError, match=r"may not create .*HTTP 403.*; then run the command again") as error:
         push_shards(small, DATA, private=False)
     assert "hf_reader" not in str(error.value)
     assert waits == []
@@ -178,7 +178,9 @@ def test_files_missing_on_the_hub_after_a_push_are_reported(hub: FakeHub, small:
         return False
 
     hub.faults.add(lose, Fault.status(500))
-    with pytest.raises(ChexError, match=r"is not what was pushed: data/test-00000-of-00001.parquet is missing"):
+    with pytest.raises(
+        ChexError, match=r"differs from the pushed folder: data/test-00000-of-00001.parquet is missing"
+    ):
         push_shards(small, DATA, private=False)
 
 
@@ -205,11 +207,11 @@ def test_invalid_input_is_a_one_line_error(
 ) -> None:
     (tmp_path / "empty").mkdir()
     for words, code, message in [
-        (("push", small, "--repo", "drawn"), 2, "--repo drawn is not a dataset's name; write USER/NAME"),
-        (("push", small, "--repo", "chex/drawn@main"), 2, "is not a dataset's name"),
+        (("push", small, "--repo", "synthetic"), 2, "--repo synthetic is not a dataset's name; write USER/NAME"),
+        (("push", small, "--repo", "chex/synthetic@main"), 2, "is not a dataset's name"),
         (("push", tmp_path / "none", "--repo", DATA), 2, "is not a folder"),
         (("push", tmp_path / "empty", "--repo", DATA), 2, "has no manifest.json"),
-        (("push", small, "--repo", "else/drawn"), 3, "could not push to else/drawn"),
+        (("push", small, "--repo", "else/synthetic"), 3, "could not push to else/synthetic"),
         (("info", tmp_path / "empty"), 2, "no shards such as"),
         (("info", "chex/none"), 1, "the Hub has no dataset chex/none"),
         (("verify", f"chex/none@{'0' * 40}"), 1, "the Hub has no dataset chex/none"),

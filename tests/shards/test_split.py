@@ -35,7 +35,7 @@ def test_the_split_does_not_depend_on_patient_order(patients: set[int], seed: in
 def test_new_patients_move_only_patients_at_a_split_boundary(old: set[int], new: set[int], seed: int) -> None:
     before, after = split_by_patient(old, seed), split_by_patient(old | new, seed)
     order = {"validation": 0, "test": 1, "train": 2}
-    # The ranking stays: whoever was in an earlier part of it never falls behind one of a later part.
+    # The ranking of patients is stable: they keep their relative order.
     for first in list(old)[:20]:
         for second in list(old)[:20]:
             if order[before[first]] < order[before[second]]:
@@ -106,7 +106,7 @@ def test_the_public_table_is_read(shared: Path) -> None:
 
 
 def test_a_truncated_gzip_table_is_refused(shared: Path, tmp_path: Path) -> None:
-    cut = tmp_path / "cut.csv.gz"
-    cut.write_bytes((shared / "chexnet_patient_split.csv.gz").read_bytes()[:5000])
+    truncated = tmp_path / "truncated.csv.gz"
+    truncated.write_bytes((shared / "chexnet_patient_split.csv.gz").read_bytes()[:5000])
     with pytest.raises(UsageError, match="cannot be read"):
-        read_split_table(cut)
+        read_split_table(truncated)

@@ -74,10 +74,10 @@ def test_an_unlisted_shard_is_found(built: tuple[Path, Manifest]) -> None:
 def test_a_patient_in_two_splits_is_found(built: tuple[Path, Manifest]) -> None:
     out, manifest = built
     table = read(out, "test")
-    stranger = read(out, "train")["patient_id"][0].as_py()
-    rewrite(out, manifest, "test", replaced(table, "patient_id", [stranger] * len(table)))
+    shared_patient = read(out, "train")["patient_id"][0].as_py()
+    rewrite(out, manifest, "test", replaced(table, "patient_id", [shared_patient] * len(table)))
     assert failures(out)["patients in one split each"] == (
-        f"patient {stranger} is in both train and test, one of 1 shared patients, who have {len(table)} of the "
+        f"patient {shared_patient} is in both train and test, one of 1 shared patients, who have {len(table)} of the "
         f"{len(table)} test images (100 %)"
     )
 

@@ -1,4 +1,4 @@
-"""Which weights are kept and published: those of the best validation score, wherever it is in the run."""
+"""Which weights are kept and published: those with the best validation score of the run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Scripted = Callable[[list[float]], Snapshots]
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
-    """Makes validation report given macro AUROCs, trained and averaged weights in turn; the weights it was given."""
+    """Makes validation return given macro AUROCs, for trained and averaged weights in turn; collects the weights."""
 
     def script(scores: list[float]) -> Snapshots:
         seen: Snapshots = []

@@ -31,19 +31,19 @@ def test_a_seeded_run_repeats_exactly_and_another_seed_does_not(synthetic_shards
 
 
 def test_a_run_stopped_at_any_step_resumes_to_identical_results(synthetic_shards: Path, tmp_path: Path) -> None:
-    whole = tiny_training(synthetic_shards, tmp_path / "whole")
-    assert whole.run()
-    assert whole.steps > 3
+    uninterrupted = tiny_training(synthetic_shards, tmp_path / "uninterrupted")
+    assert uninterrupted.run()
+    assert uninterrupted.steps > 3
     cuts = 0
     for _ in range(20):
         # In mid-epoch, again and again: after three steps of each session.
-        session = tiny_training(synthetic_shards, tmp_path / "cut", should_stop=true_from(3))
+        session = tiny_training(synthetic_shards, tmp_path / "interrupted", should_stop=true_from(3))
         if session.run():
             break
         cuts += 1
     assert cuts >= 3
-    assert figures(session.history) == figures(whole.history)
-    assert equal(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
+    assert figures(session.history) == figures(uninterrupted.history)
+    assert equal(weights(tmp_path / "interrupted"), weights(tmp_path / "uninterrupted"))
 
 
 @pytest.mark.parametrize("schedule", ["plateau", "step"])
@@ -54,17 +54,19 @@ def test_a_plateau_schedule_resumes_with_the_same_rates(
         "training.phases=[{epochs: 4, lr: 1e-30, min_lr: 0, warmup_epochs: 0, freeze_backbone: true, "
         f"schedule: {schedule}, decay_epochs: 1}}]"
     )
-    whole = tiny_training(synthetic_shards, tmp_path / "whole", still)
-    assert whole.run()
+    uninterrupted = tiny_training(synthetic_shards, tmp_path / "uninterrupted", still)
+    assert uninterrupted.run()
     for _ in range(20):
         steps = iter([False, False, True])
-        session = tiny_training(synthetic_shards, tmp_path / "cut", still, should_stop=partial(next, steps, True))
+        session = tiny_training(
+            synthetic_shards, tmp_path / "interrupted", still, should_stop=partial(next, steps, True)
+        )
         if session.run():
             break
-    rates = [(record.lr_first, record.lr_last) for record in whole.history]
+    rates = [(record.lr_first, record.lr_last) for record in uninterrupted.history]
     assert rates == [(record.lr_first, record.lr_last) for record in session.history]
     assert len(set(rates)) > 2
-    assert equal(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
+    assert equal(weights(tmp_path / "interrupted"), weights(tmp_path / "uninterrupted"))
 
 
 def test_state_of_a_recipe_without_newer_optional_keys_still_resumes(synthetic_shards: Path, tmp_path: Path) -> None:
@@ -92,9 +94,9 @@ def test_a_split_table_may_be_in_another_folder_in_each_session(synthetic_shards
 
 
 def test_micro_batches_give_the_gradients_of_the_effective_batch(synthetic_shards: Path, tmp_path: Path) -> None:
-    """Gradients of an effective batch, its last and shorter group included, do not depend on how it is cut.
+    """Gradients of an effective batch, also of the shorter last one, do not depend on the micro-batch size.
 
-    Norm layers see micro-batches, so they are held (frozen) here; dropout is off.
+    Norm layers see micro-batches, so they are frozen here; dropout is off.
     """
     frozen = "training.phases=[{epochs: 2, lr: 1e-2, min_lr: 1e-5, warmup_epochs: 0, freeze_backbone: true}]"
     results = []

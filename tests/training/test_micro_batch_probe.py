@@ -40,7 +40,7 @@ def test_a_model_that_never_fits_is_an_error() -> None:
         fit_micro_batch(attempt, 4, Accelerator(cpu=True))  # type: ignore[arg-type]
 
 
-def trial_of(training: Training) -> TrialPass:
+def probe_of(training: Training) -> TrialPass:
     return TrialPass(training.model, training.accumulate, training.recipe, training.process.device)
 
 
@@ -67,7 +67,7 @@ def test_other_errors_are_not_mistaken_for_out_of_memory() -> None:
 def test_augmentation_runs_in_fp32_in_the_probe_and_in_training(
     synthetic_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half precision moves pixels, and on a GPU blurring in it ends in an error."""
+    """Half precision changes pixels, and blurring in it fails on a GPU."""
     training = tiny_training(synthetic_shards, tmp_path, "training.precision=bf16")
     seen: list[bool] = []
 
@@ -76,7 +76,7 @@ def test_augmentation_runs_in_fp32_in_the_probe_and_in_training(
         return augment(images, parameters)
 
     monkeypatch.setattr(loop, "augment", watched)
-    trial_of(training)(4)
+    probe_of(training)(4)
     assert seen == [False]
     training.run()
     assert len(seen) > 1 and not any(seen)
@@ -85,7 +85,7 @@ def test_augmentation_runs_in_fp32_in_the_probe_and_in_training(
 def test_the_probe_does_not_change_the_model(synthetic_shards: Path, tmp_path: Path) -> None:
     training = tiny_training(synthetic_shards, tmp_path)
     before = {name: value.clone() for name, value in training.model.state_dict().items()}
-    trial_of(training)(4)
+    probe_of(training)(4)
     assert all(torch.equal(before[name], value) for name, value in training.model.state_dict().items())
     assert all(parameter.grad is None for parameter in training.model.parameters())
 
@@ -93,10 +93,10 @@ def test_the_probe_does_not_change_the_model(synthetic_shards: Path, tmp_path: P
 def test_a_compiled_network_shares_the_weights_and_gives_the_same_loss(
     synthetic_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Traced and run by torch itself: generating code would need a C compiler, and half a minute.
+    # Traced and run eagerly: code generation would need a C compiler and half a minute.
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     training = tiny_training(synthetic_shards, tmp_path)
-    network = compiled(training.model, trial_of(training), 4)
+    network = compiled(training.model, probe_of(training), 4)
     assert network is not training.model
     assert "torch.compile failed" not in caplog.text
     assert [id(one) for one in network.parameters()] == [id(one) for one in training.model.parameters()]

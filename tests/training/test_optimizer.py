@@ -60,7 +60,7 @@ SCORES = [0.5, 0.6, 0.6, 0.55, 0.7, 0.7, 0.69, 0.6, 0.71, 0.6, 0.6, 0.6, 0.6, 0.
 
 
 def rate_of_each_epoch(settings: PhaseConfig, scores: Sequence[float]) -> list[float]:
-    """The first rate of each epoch, given the scores of the epochs before it alone."""
+    """The first rate of each epoch, given only the scores of earlier epochs."""
     return [learning_rate(settings, Position(4 * epoch, 4, scores[:epoch])) for epoch in range(len(scores))]
 
 

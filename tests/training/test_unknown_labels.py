@@ -1,4 +1,4 @@
-"""Unknown labels in the loss, its weights and the validation loss: whatever stands in their place changes nothing."""
+"""Logits of unknown labels do not affect the loss, its weights or the validation loss."""
 
 from __future__ import annotations
 
