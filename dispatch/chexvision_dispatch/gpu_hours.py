@@ -104,7 +104,7 @@ def _seconds(recipe: Recipe, rates: Mapping[bool, float], validation_seconds_per
 
 def _published_runs(target: Target) -> Iterable[RunRecord]:
     """The newest training runs on the accelerator of `target` whose artifact can be downloaded."""
-    accelerator = target.options.model_dump().get("accelerator")
+    hardware = target.options.model_dump(mode="json", include=set(target.options.for_gpu))
     # `runs list` is where a damaged record shows; a dispatch does without its measurement.
     known = records.every(lambda error: None)
     mine = [
@@ -113,7 +113,7 @@ def _published_runs(target: Target) -> Iterable[RunRecord]:
         if record.target == target.name
         and record.published is not None
         and record.kernel == TRAIN.name
-        and record.options.get("accelerator") == accelerator
+        and hardware.items() <= record.options.items()
     ]
     return mine[::-1][:_TRIED_RUNS]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from chexvision.config import Recipe
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.account import machine_token
-from chexvision.hub.hub_errors import Unreachable
+from chexvision.hub.hub_errors import Missing
 from chexvision.hub.reference import Reference, parse_reference
 from chexvision.hub.repository import resolve_revision
 from chexvision.nih.release import SPLITS, release
@@ -35,16 +35,16 @@ def recipe_files(recipe: Recipe) -> dict[str, bytes]:
     return {RECIPE_NAME: dump_resolved(recipe.model_copy(update={"data": data})), name: table.read_bytes()}
 
 
-def pinned_data(text: str, *, folders: bool) -> str:
-    """The dataset at a commit, or the absolute path of a folder.
+def pinned_data(text: str, *, folders: bool) -> tuple[str, list[str]]:
+    """The dataset at a commit, or the absolute path of a folder; and what the user should know.
 
     Args:
-        text: ``USER/NAME@REVISION``, ``USER/NAME`` or a folder. The Hub is asked for anything but a full sha.
+        text: ``USER/NAME@REVISION``, ``USER/NAME`` or a folder.
         folders: whether the target can read folders of this machine.
 
     Raises:
         UsageError: the folder contains no shards or cannot be reached by the target.
-        ChexError: the Hub does not know the dataset or its revision, or does not answer.
+        ChexError: the Hub does not have the dataset or its revision; or it does not answer, and no commit is named.
     """
     reference = parse_reference(text)
     if isinstance(reference, Path):
@@ -53,12 +53,14 @@ def pinned_data(text: str, *, folders: bool) -> str:
                 f"--data {text} is a folder of this machine, which the target cannot reach; "
                 "name a dataset on the Hub, USER/NAME@<sha>, or run it here with --on local"
             )
-        return str(_shard_folder(reference))
-    if reference.is_pinned:
-        return str(reference)
+        return str(_shard_folder(reference)), []
     try:
-        return str(resolve_revision(reference, "dataset", attempts=1))
-    except Unreachable as error:
+        return str(resolve_revision(reference, "dataset", attempts=1)), []
+    except Missing:
+        raise
+    except ChexError as error:
+        if reference.is_pinned:
+            return text, [f"{error}; whether there is {text} shows when the session begins"]
         raise ChexError(f"{error}, or name the commit: {reference.repo_id}@<40-hex sha>") from error
 
 
@@ -84,25 +86,6 @@ def described_split(recipe: Recipe, manifest: Manifest | None) -> str:
     else:
         return "patient: 70/10/20 % of the patients" if choice.rule == "patient" else "shards: as published"
     return f"{choice}: {', '.join(f'{split} {counts[split]:,}' for split in SPLITS)} {what}"
-
-
-def confirmed(data: str) -> list[str]:
-    """Check that the Hub has the dataset at its commit; returns what the user should know if it does not answer.
-
-    Args:
-        data: from `pinned_data`; a folder is not checked.
-
-    Raises:
-        ChexError: the Hub has no such dataset or commit.
-    """
-    reference = parse_reference(data)
-    if isinstance(reference, Path):
-        return []
-    try:
-        resolve_revision(reference, "dataset", attempts=1)
-    except Unreachable as error:
-        return [f"{error}; whether there is {data} shows when the session begins"]
-    return []
 
 
 def _shard_folder(folder: Path) -> Path:

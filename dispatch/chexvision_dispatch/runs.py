@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -65,7 +64,7 @@ def wait(record: RunRecord, seen: Callable[[RunView], object] = lambda view: Non
     """Wait until the run's session has ended, showing each poll to `seen`. An outage of the target is waited out.
 
     Raises:
-        ChexError: the target refuses; see `look`.
+        ChexError: the target refuses; see `poll`.
     """
     while True:
         view = until_answered(lambda: poll(record))
@@ -168,13 +167,9 @@ def _resume(record: RunRecord) -> tuple[RunRecord, list[str]]:
     try:
         session = target.start(record, folder)
     except NotAsRequested as error:
-        _add_session(record, error.session)
+        records.add_session(record, error.session)
         raise
-    return _add_session(record, session), notes
-
-
-def _add_session(record: RunRecord, session: Session) -> RunRecord:
-    return records.update(record.run_id, lambda known: replace(known, sessions=(*known.sessions, session)))
+    return records.add_session(record, session), notes
 
 
 def cancel(record: RunRecord) -> str:
@@ -188,7 +183,7 @@ def cancel(record: RunRecord) -> str:
     session = _live_session(view)
     target, by_hand = target_of(record), f"end it on {session.page}"
     if target.cancel(session):
-        return _asked_by(target)
+        return f"asked {target.name} to end it"
     try:
         done = _leave_stop_request(record, target)
     except _Unreachable as error:
@@ -212,7 +207,7 @@ def end(record: RunRecord, grace_s: float, say: Callable[[str], object]) -> RunV
     view, target = poll(record), target_of(record)
     session = _live_session(view)
     if target.cancel(session):
-        say(_asked_by(target))
+        say(f"asked {target.name} to end it")
     else:
         try:
             say(_leave_stop_request(record, target))
@@ -229,7 +224,7 @@ def end(record: RunRecord, grace_s: float, say: Callable[[str], object]) -> RunV
         return view
     say("ending it now; what it did since it last saved its state is lost")
     try:
-        target.kill(session, view.kaggle_session_id)
+        target.kill(session, view.session_progress)
     except ChexError:
         if (view := poll(record)).ended:
             return view
@@ -241,10 +236,6 @@ def _live_session(view: RunView) -> Session:
     if view.session is None or view.ended:
         raise UsageError(f"{view.record.run_id} is {view.status}; there is nothing to end")
     return view.session
-
-
-def _asked_by(target: Target) -> str:
-    return f"asked {target.name} to end it"
 
 
 class _Unreachable(ChexError):

@@ -59,11 +59,10 @@ class RunView:
         return self.record.sessions[-1] if self.record.sessions else None
 
     @property
-    def kaggle_session_id(self) -> int | None:
-        """Of the last session, once it has reported it: by the number alone, since clocks differ."""
-        if self.progress is None or self.progress.session < len(self.record.sessions):
-            return None
-        return self.progress.kaggle_session_id
+    def session_progress(self) -> RunProgress | None:
+        """What the last session itself reported: by the number alone, since clocks differ."""
+        reported = self.progress is not None and self.progress.session >= len(self.record.sessions)
+        return self.progress if reported else None
 
     @property
     def errors(self) -> list[str]:
@@ -103,7 +102,8 @@ def poll(record: RunRecord) -> RunView:
         status, message = str(state.phase), state.message
     else:
         if session.outcome is None and not (is_current and progress is not None and progress.status in _FINAL):
-            _raise_transient(unread)  # how it ended is not known yet
+            for error in filter(is_transient, unread):  # how it ended is not known yet
+                raise error
         status, message = _outcome(state, progress if is_current else None, record.published)
         if session.outcome is None:
             session = replace(session, outcome=status, exit_code=state.exit_code)
@@ -116,12 +116,6 @@ def poll(record: RunRecord) -> RunView:
     if view.errors and not explained:  # it ended before it could report it itself
         view = replace(view, message=f"{message}: {view.errors[-1]}" if message else view.errors[-1])
     return view
-
-
-def _raise_transient(errors: list[ChexError]) -> None:
-    for error in errors:
-        if is_transient(error):
-            raise error
 
 
 def _known_end(session: Session) -> SessionState | None:

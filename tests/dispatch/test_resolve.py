@@ -7,13 +7,12 @@ import json
 from pathlib import Path
 
 import pytest
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.recipes import load_recipe, read_resolved
 from chexvision.shards.manifest import read_manifest
 from chexvision_dispatch.resolve import (
-    confirmed,
     described_split,
     destination,
     pinned_data,
@@ -36,29 +35,37 @@ def dataset(fake_hub: FakeHub) -> str:
     return made.oid
 
 
-def test_full_sha_is_the_name_that_it_was(fake_hub: FakeHub) -> None:
-    assert pinned_data(f"a/b@{SHA}", folders=False) == f"a/b@{SHA}"
-    assert fake_hub.requests == []
+def test_sha_that_the_hub_has_is_the_name_that_it_was_after_one_request(fake_hub: FakeHub, dataset: str) -> None:
+    fake_hub.requests.clear()
+    assert pinned_data(f"chex/xrays@{dataset}", folders=False) == (f"chex/xrays@{dataset}", [])
+    assert len(fake_hub.requests) == 1
 
 
 def test_sha_that_the_hub_has_not_is_refused(fake_hub: FakeHub, dataset: str) -> None:
-    assert confirmed(f"chex/xrays@{dataset}") == []
     with pytest.raises(ChexError, match=f"chex/xrays has no revision {SHA}"):
-        confirmed(f"chex/xrays@{SHA}")
+        pinned_data(f"chex/xrays@{SHA}", folders=False)
     with pytest.raises(ChexError, match="the Hub has no dataset a/b"):
-        confirmed(f"a/b@{SHA}")
+        pinned_data(f"a/b@{SHA}", folders=False)
 
 
-def test_hub_that_does_not_answer_leaves_a_sha_to_the_session(fake_hub: FakeHub, dataset: str) -> None:
-    fake_hub.faults.add("xrays", Fault.status(503), times=99)
-    [note] = confirmed(f"chex/xrays@{dataset}")
-    assert "the Hub did not answer (HTTP 503" in note
+@pytest.mark.parametrize(
+    ("code", "why"), [(503, "the Hub did not answer (HTTP 503"), (403, "HTTP 403"), (400, "400")]
+)
+def test_hub_that_fails_leaves_a_sha_to_the_session(fake_hub: FakeHub, dataset: str, code: int, why: str) -> None:
+    fake_hub.faults.add("xrays", Fault.status(code), times=99)
+    name, [note] = pinned_data(f"chex/xrays@{dataset}", folders=False)
+    assert name == f"chex/xrays@{dataset}"
+    assert why in note
     assert note.endswith(f"whether there is chex/xrays@{dataset} shows when the session begins")
 
 
-def test_folder_needs_no_request(fake_hub: FakeHub, tmp_path: Path) -> None:
-    assert confirmed(str(tmp_path)) == []
-    assert fake_hub.requests == []
+def test_offline_a_sha_is_left_to_the_session_and_nothing_is_said_of_the_cache(
+    fake_hub: FakeHub, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    name, [note] = pinned_data(f"chex/xrays@{dataset}", folders=False)
+    assert name == f"chex/xrays@{dataset}"
+    assert note.startswith("looking up the commit of chex/xrays failed, HF_HUB_OFFLINE is set; unset it; whether")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +100,7 @@ def test_split_of_synthetic_shards_is_their_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["chex/xrays", "chex/xrays@main", "chex/xrays@v1"])
 def test_branch_and_tag_become_the_sha_they_are_at(dataset: str, name: str) -> None:
-    assert pinned_data(name, folders=False) == f"chex/xrays@{dataset}"
+    assert pinned_data(name, folders=False) == (f"chex/xrays@{dataset}", [])
 
 
 def test_unknown_revision_and_unknown_dataset_are_distinguished(dataset: str) -> None:
@@ -119,7 +126,7 @@ def test_folder_is_absolute_where_it_can_be_read_and_refused_elsewhere(
     shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(shards.parent)
-    assert pinned_data("./shards", folders=True) == str(shards)
+    assert pinned_data("./shards", folders=True) == (str(shards), [])
     with pytest.raises(UsageError, match="--on local"):
         pinned_data("./shards", folders=False)
 

@@ -217,11 +217,14 @@ def test_cancel_now_names_the_page_of_a_session_whose_id_nobody_knows(
 def test_cancel_now_that_kaggle_denies_quotes_it(held_session: Session) -> None:
     target = Kaggle(KaggleOptions(timeout_hours=1))
     (session,) = records.find(None).sessions
+    progress = RunProgress(
+        run_id=RECORD.run_id, status="training", session=1, updated_at=session.started_at, kaggle_session_id=7
+    )
     with pytest.raises(Exception, match=r"does not end session 7: Permission 'kernelSessions\.cancel' was denied"):
-        target.kill(session, 7)
+        target.kill(session, progress)
     other = records.Session(session.started_at, "other/run", "https://www.kaggle.com/code/other/run")
     with pytest.raises(Exception, match="started by another account than chex"):
-        target.kill(other, 7)
+        target.kill(other, progress)
 
 
 def test_grace_without_now_is_refused(cli: Cli, kaggle: FakeKaggle) -> None:
@@ -328,4 +331,5 @@ def test_id_of_the_session_before_is_not_taken_for_that_of_the_last(held_session
         told = RunProgress(run_id=RECORD.run_id, status="training", session=number, updated_at="2999-01-01T00:00:00Z")
         told = told.model_copy(update={"kaggle_session_id": session_id})
         RunBranch("chex/model", RECORD.run_id).send({PROGRESS_FILE: told.to_json().encode()}, f"Session {number}")
-        assert poll(records.find(None)).kaggle_session_id == known
+        progress = poll(records.find(None)).session_progress
+        assert (progress and progress.kaggle_session_id) == known

@@ -16,6 +16,7 @@ from chexvision.hub.hub_errors import call_hub, hub_error
 from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision.hub.retry import is_transient, reason, status_of
 from chexvision.provenance import now
+from chexvision.runs.run_progress import RunProgress
 from chexvision_dispatch.run_records import RunRecord, Session
 from chexvision_dispatch.script import SCRIPT_NAME
 from chexvision_dispatch.targets.session_log import session_log
@@ -164,7 +165,7 @@ class HfJobs(Target):
         _asked(lambda api: api.cancel_job(job_id=session.handle), f"cancelling job {session.handle}")
         return True
 
-    def kill(self, session: Session, kaggle_session_id: int | None) -> None:
+    def kill(self, session: Session, progress: RunProgress | None) -> None:
         """Cancel the job once more: the Hub ends what does not end by itself."""
         self.cancel(session)
 

@@ -12,9 +12,10 @@ import typer
 from pydantic import model_validator
 
 from chexvision.errors import ChexError
-from chexvision.hub.retry import retried
+from chexvision.hub.retry import retried, status_of
 from chexvision.layout import shared_dir
 from chexvision.provenance import now
+from chexvision.runs.run_progress import RunProgress
 from chexvision_dispatch.run_records import RunRecord, Session
 from chexvision_dispatch.targets import kaggle_client as client
 from chexvision_dispatch.targets import kaggle_output as output
@@ -83,7 +84,7 @@ class KaggleOptions(TimeLimit):
             )
         return self
 
-    def for_run(self, run_id: str) -> Self:
+    def for_run(self, run_id: str, *, dry_run: bool) -> Self:
         """With the token dataset that `chexvision credentials sync` made."""
         return self.model_copy(update={"token_dataset": self.token_dataset or remembered_dataset()})
 
@@ -222,7 +223,7 @@ class Kaggle(Target):
             # The client's error for both 401 and 403.
             raise self._no_kernel(session) from None
         except RequestException as error:
-            if client.status_of(error) == 404:
+            if status_of(error) == 404:
                 raise self._no_kernel(session) from None
             raise client.explained(error, f"while asking for {session.handle}") from error
         status = str(getattr(answer.status, "name", answer.status)).upper()
@@ -239,14 +240,14 @@ class Kaggle(Target):
         """Kaggle forwards nothing to a session."""
         return False
 
-    def kill(self, session: Session, kaggle_session_id: int | None) -> None:
+    def kill(self, session: Session, progress: RunProgress | None) -> None:
         """Cancel the session, from the account that started it."""
         if not self._is_own(session):
             raise ChexError(
                 f"{session.handle} was started by another account than {self._user}, and only that one can end it: "
                 f"log in with its token, or end it on {session.page}"
             )
-        sessions.cancel(self._api, session, kaggle_session_id)
+        sessions.cancel(self._api, session, progress.kaggle_session_id if progress is not None else None)
 
     def collect(self, session: Session, folder: Path, names: Sequence[str]) -> Path | None:
         """Download the session's output."""

@@ -59,7 +59,7 @@ def train(
     from chexvision.runs.branch import RunBranch
     from chexvision.runs.run_progress import read_progress
 
-    if max_hours is not None and max_hours <= 0:
+    if max_hours is not None and not max_hours > 0:
         raise UsageError(f"--max-hours {max_hours:g} must be above 0")
     if resolved is not None and (model or preset or overrides):
         raise UsageError("--recipe is resolved: leave out --model, --preset and --set, or name --model in its place")

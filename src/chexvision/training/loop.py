@@ -23,7 +23,7 @@ from chexvision.errors import ChexError
 from chexvision.files.atomic import atomic_path
 from chexvision.models.classifier import CheXVision
 from chexvision.seeds import mix_seed
-from chexvision.training.checkpoint import TrainingState, fingerprint, load_state, save_state
+from chexvision.training.checkpoint import TrainingState, earlier_fingerprint, fingerprint, load_state, save_state
 from chexvision.training.ema import MovingAverage
 from chexvision.training.epoch_sums import EpochSums
 from chexvision.training.hardware import forget_peak_memory, peak_memory_mb, rank_of
@@ -101,7 +101,8 @@ class Training:
         Raises:
             ChexError: the loss is not finite, or the saved state is another run's.
         """
-        state = load_state(self.work / STATE_FILE, self._fingerprint)
+        earlier = earlier_fingerprint(self.recipe, self.train_split, self.validation_split)
+        state = load_state(self.work / STATE_FILE, self._fingerprint, earlier)
         epoch = 0
         if state is not None:
             epoch = state.epoch
@@ -219,9 +220,8 @@ class Training:
         Returns:
             the loss summed over its images.
         """
-        images = augment(
-            batch.images, parameters
-        )  # in fp32: half precision moves pixels, and not all operations take it
+        # In fp32: half precision moves pixels, and not all operations take it.
+        images = augment(batch.images, parameters)
         with self.accelerator.autocast():
             logits = network(images)
         loss: Tensor = (self.loss(logits, batch.targets) * batch.weights).sum()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,57 +45,47 @@ class Position:
 
 def learning_rate(phase: PhaseConfig, position: Position) -> float:
     """The rate of an optimization step: linear warm-up, then the phase's schedule."""
-    warmup = _warmup_steps(phase, position)
+    warmup = round(phase.warmup_epochs * position.steps_per_epoch)
     if position.step < warmup:
         return phase.lr * (position.step + 1) / (warmup + 1)
-    return _SCHEDULES[phase.schedule](phase, position)
+    match phase.schedule:
+        case "cosine":
+            return _cosine(phase, position, warmup)
+        case "constant":
+            return phase.lr
+        case "step":  # epochs are counted from the phase's start, warm-up included
+            return _decayed(phase, position.step // position.steps_per_epoch // phase.decay_epochs)
+        case "plateau":
+            return _decayed(phase, _plateaus(phase, position.scores))
 
 
-def _warmup_steps(phase: PhaseConfig, position: Position) -> int:
-    return round(phase.warmup_epochs * position.steps_per_epoch)
-
-
-def _cosine(phase: PhaseConfig, position: Position) -> float:
+def _cosine(phase: PhaseConfig, position: Position, warmup: int) -> float:
     """Half a cosine from the end of the warm-up to `min_lr` at the phase's last step.
 
     Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017.
     """
-    warmup = _warmup_steps(phase, position)
     rest = max(1, phase.epochs * position.steps_per_epoch - 1 - warmup)
     progress = min(1.0, (position.step - warmup) / rest)
     return phase.min_lr + 0.5 * (phase.lr - phase.min_lr) * (1 + math.cos(math.pi * progress))
 
 
-def _constant(phase: PhaseConfig, position: Position) -> float:
-    return phase.lr
-
-
-def _step(phase: PhaseConfig, position: Position) -> float:
-    """As torch's `StepLR`, and not below `min_lr`; epochs are counted from the phase's start, warm-up included."""
-    return _decayed(phase, position.step // position.steps_per_epoch // phase.decay_epochs)
-
-
-def _plateau(phase: PhaseConfig, position: Position) -> float:
-    """As torch's `ReduceLROnPlateau(mode="max", patience=decay_epochs - 1, threshold=0)`."""
-    best, without_gain, decays = -math.inf, 0, 0
-    for score in position.scores:
+def _plateaus(phase: PhaseConfig, scores: Sequence[float]) -> int:
+    """How often the score did not improve for `decay_epochs` epochs."""
+    best, without_gain, times = -math.inf, 0, 0
+    for score in scores:
         best, without_gain = (score, 0) if score > best else (best, without_gain + 1)
         if without_gain == phase.decay_epochs:
-            decays, without_gain = decays + 1, 0
-    return _decayed(phase, decays)
+            times, without_gain = times + 1, 0
+    return times
 
 
 def _decayed(phase: PhaseConfig, times: int) -> float:
-    """`lr` after so many multiplications by `decay_factor`, one by one as torch's schedulers do it."""
+    """`lr` after so many multiplications by `decay_factor`, one by one, and not below `min_lr`.
+
+    The rates are those of torch's `StepLR`, and of `ReduceLROnPlateau(mode="max", patience=decay_epochs - 1,
+    threshold=0, eps=0)`: torch's default `eps` skips decays of less than 1e-8.
+    """
     rate = phase.lr
     for _ in range(times):
         rate = max(phase.min_lr, rate * phase.decay_factor)
     return rate
-
-
-_SCHEDULES: Mapping[str, Callable[[PhaseConfig, Position], float]] = {
-    "cosine": _cosine,
-    "constant": _constant,
-    "step": _step,
-    "plateau": _plateau,
-}
