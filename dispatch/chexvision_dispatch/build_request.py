@@ -54,16 +54,8 @@ def building(
     data = str(images.resolve()) if images is not None else RELEASE
     files: dict[str, bytes] = {}
     words = ["--images", data if images is not None else f"{{dataset:{RELEASE}}}"]
-    words += [
-        "--size",
-        str(size),
-        "--shard-size",
-        f"{shard_bytes}B",
-        "--seed",
-        str(seed),
-        "--max-bad",
-        f"{max_bad:g}",
-    ]
+    words += ["--size", str(size), "--shard-size", f"{shard_bytes}B"]
+    words += ["--seed", str(seed), "--max-bad", f"{max_bad:g}"]
     if split in _RULES:
         words += ["--split", split]
     elif split is not None:

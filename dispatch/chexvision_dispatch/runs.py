@@ -90,7 +90,7 @@ def attend(
     Args:
         record: the run.
         once: stays with one session, such as `wait`.
-        say: receives what is done between sessions, in words.
+        say: receives what is done between sessions, for the user.
         auto_resume: whether to start the next session when one pauses at its time limit.
 
     Raises:
@@ -173,7 +173,7 @@ def _resume(record: RunRecord) -> tuple[RunRecord, list[str]]:
 
 
 def cancel(record: RunRecord) -> str:
-    """Ask the run's session to end, saving its state; returns what was done, in words.
+    """Ask the run's session to end, saving its state; returns what was done, for the user.
 
     Raises:
         UsageError: it has ended.
@@ -198,7 +198,7 @@ def end(record: RunRecord, grace_s: float, say: Callable[[str], object]) -> RunV
     Args:
         record: the run.
         grace_s: what a session is given to save its state; no time where no stop request can be left.
-        say: receives what is done, in words.
+        say: receives what is done, for the user.
 
     Raises:
         UsageError: it has ended.
@@ -243,7 +243,7 @@ class _Unreachable(ChexError):
 
 
 def _leave_stop_request(record: RunRecord, target: Target) -> str:
-    """Leave a stop request on the run's branch; returns what was done, in words.
+    """Leave a stop request on the run's branch; returns what was done, for the user.
 
     Raises:
         _Unreachable: no session would read it.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from collections.abc import Sequence
 from importlib import metadata
@@ -77,7 +76,11 @@ def render(
         f'PAYLOAD = """\n{lines}\n"""\n\n'
         'if __name__ == "__main__":\n    start(RUN, PAYLOAD)\n'
     )
-    size = len(script.encode())
+    _check_size(len(script.encode()), bundle)
+    return script
+
+
+def _check_size(size: int, bundle: Bundle) -> None:
     if size > SIZE_LIMIT:
         largest = sorted(bundle.sizes.items(), key=lambda item: (-item[1], item[0]))[:5]
         listed = ", ".join(f"{name} ({count / 1024:.0f} kB)" for name, count in largest)
@@ -85,12 +88,6 @@ def render(
             f"the script would be {size / 1024:.0f} kB, a kernel may have {SIZE_LIMIT / 1024:.0f} kB; "
             f"make the largest packed files smaller or move them: {listed}"
         )
-    return script
-
-
-def script_hash(script: str) -> str:
-    """SHA-256 of a script's file, as 64 hex digits."""
-    return hashlib.sha256(script.encode()).hexdigest()
 
 
 def check_script(record: RunRecord) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -28,7 +29,7 @@ from chexvision_dispatch.resolve import (
     recipe_files,
 )
 from chexvision_dispatch.run_records import RunRecord
-from chexvision_dispatch.script import SCRIPT_NAME, render, script_hash
+from chexvision_dispatch.script import SCRIPT_NAME, render
 from chexvision_dispatch.targets.target import NotAsRequested, Refused, Target
 
 
@@ -128,7 +129,8 @@ def prepare(job: Job, target: Target, run_id: str, folder: Path) -> Prepared:
     Raises:
         ChexError: see `pack` and `render`.
     """
-    bundle, source, asked = pack(job.files), source_revision(), job.request
+    bundle, asked = pack(job.files), job.request
+    revision, dirty = source_revision()
     record = RunRecord(
         run_id=run_id,
         target=target.name,
@@ -139,8 +141,8 @@ def prepare(job: Job, target: Target, run_id: str, folder: Path) -> Prepared:
         to=job.to,
         dispatched_at=now(),
         bundle_sha256=bundle.sha256,
-        source_revision=source.revision,
-        source_dirty=source.dirty,
+        source_revision=revision,
+        source_dirty=dirty,
         folder=str(folder.resolve()),
         kernel=job.kernel.name,
         private=job.private,
@@ -148,7 +150,7 @@ def prepare(job: Job, target: Target, run_id: str, folder: Path) -> Prepared:
     )
     requested = [*(["GPU"] if job.kernel.process_per_gpu else []), "internet"] if target.may_withhold else []
     script = render(record, job.arguments, bundle, target.max_hours, requested)
-    record = replace(record, script_sha256=script_hash(script))
+    record = replace(record, script_sha256=hashlib.sha256(script.encode()).hexdigest())
     return Prepared(job, record, script)
 
 

@@ -177,6 +177,13 @@ def test_resolved_recipe_travels_as_one_file_and_reads_the_same_there(tmp_path: 
     assert read_resolved(tmp_path / "recipe.json") == recipe
 
 
+def test_resolved_recipe_of_before_formats_were_numbered_is_read(tmp_path: Path) -> None:
+    recipe = load_recipe("densenet")
+    (tmp_path / "recipe.json").write_text(recipe.model_dump_json(indent=2))
+    assert read_resolved(tmp_path / "recipe.json") == recipe
+    assert json.loads(recipe_files(recipe)["recipe.json"])["format"] == 1
+
+
 def test_split_table_travels_next_to_the_recipe(tmp_path: Path) -> None:
     table = tmp_path / "my split.csv.gz"
     table.write_bytes(gzip.compress(b"patient_id,split\n1,train\n"))
@@ -196,6 +203,7 @@ def test_split_table_travels_next_to_the_recipe(tmp_path: Path) -> None:
         ("{", "cannot be used"),
         ('{"name": "densenet"}', "model: Field required"),
         ('{"optimizer": "adam"}', "recipe"),
+        ('{"format": 2, "nets": []}', "has format 2, this version reads 1; update chexvision"),
     ],
 )
 def test_file_that_is_not_a_resolved_recipe_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -151,8 +151,10 @@ class HfJobs(Target):
         """The job's log, line by line."""
 
         def stream(ended: bool) -> Iterator[str]:
+            from huggingface_hub import HfApi
+
             try:
-                for line in _api().fetch_job_logs(job_id=session.handle, follow=follow):
+                for line in HfApi().fetch_job_logs(job_id=session.handle, follow=follow):
                     yield line if line.endswith("\n") else f"{line}\n"
             except Exception as error:
                 # What the client itself did not get over; each of its generations raises another library's errors.
@@ -186,11 +188,7 @@ def _token() -> str:
     return token
 
 
-def _api() -> Any:
+def _asked(call: Callable[[Any], T], what: str) -> T:
     from huggingface_hub import HfApi
 
-    return HfApi()
-
-
-def _asked(call: Callable[[Any], T], what: str) -> T:
-    return call_hub(lambda: call(_api()), what, attempts=4)
+    return call_hub(lambda: call(HfApi()), what, attempts=4)

@@ -15,8 +15,6 @@ from chexvision.cli.names import Run
 from chexvision.errors import ChexError, UsageError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from chexvision_dispatch.run_records import RunRecord
     from chexvision_dispatch.view import RunView
 
@@ -147,10 +145,7 @@ def cancel(
             lambda: runs.end(record, grace_s, say),
             lambda: f"last step: {steps[-1]}" if steps else _CONTINUES,
         )
-        if as_json:
-            _print_json(view.as_json())
-        else:
-            _print_end(view)
+        _print_end(view, as_json)
         return
     done = runs.cancel(record)
     if as_json:
@@ -260,14 +255,14 @@ def _polled(record: RunRecord) -> RunView:
 def _say_end(view: RunView, as_json: bool) -> None:
     from chexvision_dispatch.view import EXIT_CODES
 
-    if as_json:
-        _print_json(view.as_json())
-    else:
-        _print_end(view)
+    _print_end(view, as_json)
     raise typer.Exit(EXIT_CODES[view.status])
 
 
-def _print_end(view: RunView) -> None:
+def _print_end(view: RunView, as_json: bool) -> None:
+    if as_json:
+        _print_json(view.as_json())
+        return
     sys.stdout.flush()
     _say(f"{view.record.run_id} is {view.status}{': ' if view.message else ''}{view.message}")
     hint = run_view.next_step(view)
@@ -286,11 +281,8 @@ def _watch(record: RunRecord) -> RunView:
 
     from chexvision_dispatch import runs
 
-    def rendered(view: RunView) -> RenderableType:
-        return Text("\n".join(run_view.lines(view)))
-
     with Live(Text(f"polling {record.run_id} …"), console=Console(), auto_refresh=False) as live:
-        return runs.wait(record, lambda view: live.update(rendered(view), refresh=True))
+        return runs.wait(record, lambda view: live.update(Text("\n".join(run_view.lines(view))), refresh=True))
 
 
 def _write(text: str) -> None:

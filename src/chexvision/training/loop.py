@@ -39,9 +39,9 @@ from chexvision.training.history import (
 )
 from chexvision.training.loss import DualHeadLoss, pos_weight
 from chexvision.training.micro_batch_probe import TrialPass, compiled, fit_micro_batch
-from chexvision.training.optimizer import Position, learning_rate, make_optimizer
+from chexvision.training.optimizer import learning_rate, make_optimizer
 from chexvision.training.processes import broadcast_buffers, must_stop, wrap_in_ddp
-from chexvision.training.reporter import Reporter
+from chexvision.training.reporter import ConsoleReporter
 from chexvision.training.training_session import BEST_FILE, STATE_FILE
 from chexvision.training.validation import validate
 
@@ -71,7 +71,7 @@ class Training:
         validation: Split,
         accelerator: Accelerator,
         work: Path,
-        reporter: Reporter | None = None,
+        reporter: ConsoleReporter | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.recipe = recipe
@@ -121,8 +121,7 @@ class Training:
                 network, optimizer = self._begin_phase(phase, state)
             begin = self.steps * (epoch - phase_begin)
             scores = [score(one.macro_auroc, one.validation_loss) for one in self.history[phase_begin:epoch]]
-            positions = (Position(begin + step, self.steps, scores) for step in range(self.steps))
-            rates = [learning_rate(phase, position) for position in positions]
+            rates = [learning_rate(phase, begin + step, self.steps, scores) for step in range(self.steps)]
             if not self._train_epoch(network, optimizer, epoch, rates, state):
                 return False
             self._end_epoch(optimizer, epoch, number, rates)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -26,47 +25,31 @@ def make_optimizer(model: nn.Module, weight_decay: float) -> torch.optim.AdamW:
     return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where an optimization step is in its phase: with the phase's settings all that its learning rate depends on.
+def learning_rate(phase: PhaseConfig, step: int, steps_per_epoch: int, scores: Sequence[float] = ()) -> float:
+    """The rate of an optimization step: linear warm-up, then the phase's schedule.
 
-    Nothing else is remembered from step to step, so a run that is resumed has the rates of one that was not stopped.
+    Nothing is remembered from step to step, so a run that is resumed has the rates of one that was not stopped.
 
     Args:
+        phase: settings.
         step: 0-based, counted from the phase's start.
         steps_per_epoch: optimization steps of an epoch.
         scores: `history.score` of each of the phase's epochs that ended, in order.
     """
-
-    step: int
-    steps_per_epoch: int
-    scores: Sequence[float] = ()
-
-
-def learning_rate(phase: PhaseConfig, position: Position) -> float:
-    """The rate of an optimization step: linear warm-up, then the phase's schedule."""
-    warmup = round(phase.warmup_epochs * position.steps_per_epoch)
-    if position.step < warmup:
-        return phase.lr * (position.step + 1) / (warmup + 1)
+    warmup = round(phase.warmup_epochs * steps_per_epoch)
+    if step < warmup:
+        return phase.lr * (step + 1) / (warmup + 1)
     match phase.schedule:
-        case "cosine":
-            return _cosine(phase, position, warmup)
+        case "cosine":  # Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017
+            rest = max(1, phase.epochs * steps_per_epoch - 1 - warmup)
+            progress = min(1.0, (step - warmup) / rest)
+            return phase.min_lr + 0.5 * (phase.lr - phase.min_lr) * (1 + math.cos(math.pi * progress))
         case "constant":
             return phase.lr
         case "step":  # epochs are counted from the phase's start, warm-up included
-            return _decayed(phase, position.step // position.steps_per_epoch // phase.decay_epochs)
+            return _decayed(phase, step // steps_per_epoch // phase.decay_epochs)
         case "plateau":
-            return _decayed(phase, _plateaus(phase, position.scores))
-
-
-def _cosine(phase: PhaseConfig, position: Position, warmup: int) -> float:
-    """Half a cosine from the end of the warm-up to `min_lr` at the phase's last step.
-
-    Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017.
-    """
-    rest = max(1, phase.epochs * position.steps_per_epoch - 1 - warmup)
-    progress = min(1.0, (position.step - warmup) / rest)
-    return phase.min_lr + 0.5 * (phase.lr - phase.min_lr) * (1 + math.cos(math.pi * progress))
+            return _decayed(phase, _plateaus(phase, scores))
 
 
 def _plateaus(phase: PhaseConfig, scores: Sequence[float]) -> int:
