@@ -87,10 +87,9 @@ def _published_runs(target: Target) -> Iterable[RunRecord]:
     """The newest training runs on the accelerator of `target` whose artifact can be downloaded."""
     hardware = target.options.model_dump(mode="json", include=set(target.options.for_gpu))
     # `runs list` is where a damaged record shows; a dispatch does without its measurement.
-    known = records.every(lambda error: None)
     mine = [
         record
-        for record in known
+        for record in records.every(lambda error: None)
         if record.target == target.name
         and record.published is not None
         and record.kernel == TRAIN.name

@@ -101,7 +101,7 @@ def _find(view: RunView, target: Target) -> tuple[str, RunProgress | None]:
     if reached is not None and not reached.state:
         reached = None
     left = None
-    if reached is None or (known is not None and _saved(reached) < _reached(known)):
+    if reached is None or (known is not None and _saved(reached) < (known.epoch, known.images_done)):
         attached_from = next((one for one in reversed(record.sessions[:-1]) if target.passes_files_on(one)), None)
         attached = _left_by(record, target, attached_from) if attached_from is not None else None
         if attached is not None and (reached is None or _saved(attached) > _saved(reached)):
@@ -168,11 +168,6 @@ def has_hub_token() -> bool:
 def _lost(record: RunRecord, known: RunProgress | None) -> ChexError:
     reached = f", which was saved {_how_far(known)}," if known is not None else ""
     return ChexError(f"nothing is left of the state of {record.run_id}{reached} to continue from; dispatch a new run")
-
-
-def _reached(progress: RunProgress) -> tuple[int, int]:
-    """How far a run is; there may be no state of it."""
-    return progress.epoch, progress.images_done
 
 
 def _saved(progress: RunProgress) -> tuple[int, int]:

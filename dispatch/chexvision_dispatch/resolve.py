@@ -53,7 +53,11 @@ def pinned_data(text: str, *, folders: bool) -> tuple[str, list[str]]:
                 f"--data {text} is a folder of this machine, which the target cannot reach; "
                 "name a dataset on the Hub, USER/NAME@<sha>, or run it here with --on local"
             )
-        return str(_shard_folder(reference)), []
+        if not reference.is_dir():
+            raise UsageError(f"--data {text}: no such folder, and no dataset USER/NAME@<sha> either")
+        if next(reference.rglob("*.parquet"), None) is None:
+            raise UsageError(f"--data {text} holds no Parquet shards; make some with: chexvision shards build")
+        return str(reference.resolve()), []
     try:
         return str(resolve_revision(reference, "dataset", attempts=1)), []
     except Missing:
@@ -86,14 +90,6 @@ def described_split(recipe: Recipe, manifest: Manifest | None) -> str:
     else:
         return "patient: 70/10/20 % of the patients" if choice.rule == "patient" else "shards: as published"
     return f"{choice}: {', '.join(f'{split} {counts[split]:,}' for split in SPLITS)} {what}"
-
-
-def _shard_folder(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise UsageError(f"--data {folder}: no such folder, and no dataset USER/NAME@<sha> either")
-    if next(folder.rglob("*.parquet"), None) is None:
-        raise UsageError(f"--data {folder} holds no Parquet shards; make some with: chexvision shards build")
-    return folder.resolve()
 
 
 def manifest_of(data: str) -> Manifest | None:
@@ -138,7 +134,10 @@ def destination(text: str | None, model: str, *, folders: bool) -> str | None:
         ChexError: the Hub does not identify the user.
     """
     if text is None:
-        return None if folders else _own_repository(model)
+        if folders:
+            return None
+        token = machine_token("log in again (hf auth login), or name the destination: --to USER/REPO")
+        return None if token is None else f"{token.user}/chexvision-{slug(Path(model).stem)}"
     reference: Reference = parse_reference(text)
     if isinstance(reference, Path):
         if not folders:
@@ -150,8 +149,3 @@ def destination(text: str | None, model: str, *, folders: bool) -> str | None:
     if reference.revision is not None:
         raise UsageError(f"--to {text} names a revision; a run makes a new one: --to {reference.repo_id}")
     return reference.repo_id
-
-
-def _own_repository(model: str) -> str | None:
-    token = machine_token("log in again (hf auth login), or name the destination: --to USER/REPO")
-    return None if token is None else f"{token.user}/chexvision-{slug(Path(model).stem)}"

@@ -243,12 +243,7 @@ class _Unreachable(ChexError):
 
 
 def _leave_stop_request(record: RunRecord, target: Target) -> str:
-    """Leave a stop request on the run's branch; returns what was done, for the user.
-
-    Raises:
-        _Unreachable: no session would read it.
-        ChexError: the token may not write there, or the Hub does not answer.
-    """
+    """Leave a stop request on the run's branch; returns what was done, for the user."""
     branch, why = branch_of(record), ""
     if branch is None:
         why = "the run publishes to no Hub repository"

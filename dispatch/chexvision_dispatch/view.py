@@ -97,7 +97,10 @@ def poll(record: RunRecord) -> RunView:
     session, target = record.sessions[-1], target_of(record)
     state = _known_end(session) or target.state(session)
     progress, unread = _progress(record, target, ended=state.ended)
-    is_current = progress is not None and _is_of(progress, record)
+    # Whether it is of the last session: one that died at once was not counted by the next.
+    is_current = progress is not None and (
+        progress.session >= len(record.sessions) or progress.updated_at >= session.started_at
+    )
     if not state.ended:
         status, message = str(state.phase), state.message
     else:
@@ -124,11 +127,6 @@ def _known_end(session: Session) -> SessionState | None:
         return None
     phases: dict[str, Phase] = {"failed": "error", "unpublished": "error", "cancelled": "cancelled"}
     return SessionState(phases.get(session.outcome, "complete"), exit_code=session.exit_code)
-
-
-def _is_of(progress: RunProgress, record: RunRecord) -> bool:
-    """Whether progress is of the last session. A session that died at once was not counted by the next."""
-    return progress.session >= len(record.sessions) or progress.updated_at >= record.sessions[-1].started_at
 
 
 def _outcome(state: SessionState, progress: RunProgress | None, published: str | None) -> tuple[str, str]:

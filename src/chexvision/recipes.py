@@ -154,11 +154,7 @@ def _read_yaml(path: Path) -> Tree:
 
 
 def _parse(text: str) -> Any:
-    """Parse YAML.
-
-    Raises:
-        ValueError: it is not YAML, has aliases, is nested too deeply, or holds a number or date that cannot be.
-    """
+    """Parse YAML; raises ValueError where it is not, has aliases, is nested too deeply or has an impossible value."""
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:

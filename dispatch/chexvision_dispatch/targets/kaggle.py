@@ -154,12 +154,17 @@ class Kaggle(Target):
         # A kernel for each session: the output of the one before is attached to it. A title has 50 characters.
         title = f"chexvision-{record.run_id}" if number == 1 else f"session-{number}-{record.run_id}"
         token = [self._token_dataset] if self._token_dataset else []
+        # The newest session whose output Kaggle attaches; what came after it is on the run's branch.
+        attached = next((one for one in reversed(record.sessions) if self.passes_files_on(one)), None)
         metadata = template | {
             "id": f"{self._user or UNKNOWN_USER}/{title}",
             "title": title,
             "is_private": not self.options.public,
             "dataset_sources": [*template["dataset_sources"], *token],
-            "kernel_sources": self._sources(record),
+            # The newest session whose output Kaggle attaches; what came after it is on the run's branch.
+            "kernel_sources": next(
+                ([one.handle] for one in reversed(record.sessions) if self.passes_files_on(one)), []
+            ),
         }
         if "machine_shape" in template:
             metadata["machine_shape"] = self.options.accelerator
@@ -178,10 +183,6 @@ class Kaggle(Target):
                 f"what it makes stays in its output until it is {where} `chexvision runs collect`"
             )
         return notes
-
-    def _sources(self, record: RunRecord) -> list[str]:
-        """The newest session whose output Kaggle attaches; what came after it is on the run's branch."""
-        return next(([one.handle] for one in reversed(record.sessions) if self.passes_files_on(one)), [])
 
     def passes_files_on(self, session: Session) -> bool:
         """Kaggle attaches what completed, and to kernels of the same account alone; it drops all else silently."""
@@ -256,11 +257,7 @@ class Kaggle(Target):
 
 
 def _budget(quota: client.Quota, needs: GpuHours) -> str:
-    """What is left of the quota, and whether the run fits into it.
-
-    Raises:
-        Refused: it does not, and is to be refused then.
-    """
+    """What is left of the quota, and whether the run fits into it; raises Refused where it must."""
     text = f"Kaggle quota: {quota}"
     if needs.hours is not None:
         text += f"; this recipe takes about {needs.hours:.1f} ({needs.basis})"

@@ -97,11 +97,7 @@ def processes(data: Annotated[Path, typer.Option(help="A folder of shards.")]) -
 
 
 def _use_cores(count: int | None) -> None:
-    """Restrict this process, and the threads and processes it will start, to `count` cores.
-
-    Raises:
-        UsageError: there are fewer, or the system does not support it, such as macOS.
-    """
+    """Restrict this process, and the threads and processes it will start, to `count` cores."""
     if count is None:
         return
     if not hasattr(os, "sched_setaffinity"):

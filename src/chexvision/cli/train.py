@@ -119,11 +119,8 @@ def _print(outcome: Outcome) -> None:
 
 
 def _check_data(source: Reference, config: DataConfig) -> None:
-    """Check that the data fits the recipe, before a repository or branch is created and weights or shards downloaded.
-
-    One process of a run is enough.
-    """
-    if os.environ.get("RANK", "0") != "0":
+    """Check that the data fits the recipe, before anything is created on the Hub or downloaded."""
+    if os.environ.get("RANK", "0") != "0":  # one process is enough
         return
     from chexvision.data.division import check_data
     from chexvision.data.sizes import check_image_size

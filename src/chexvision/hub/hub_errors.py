@@ -34,10 +34,6 @@ class Missing(ChexError):
     """The Hub does not have it, or does not show it to this user."""
 
 
-class Unreachable(ChexError):
-    """The Hub did not answer, or must not be asked (HF_HUB_OFFLINE), and the cache does not have it."""
-
-
 def call_hub(
     call: Callable[[], T],
     what: str,
@@ -88,7 +84,7 @@ def hub_error(
         download: whether the call is a part of a download that a complete cache makes unnecessary.
 
     Returns:
-        `Missing`, `NotAllowed`, `Unreachable`, or another `ChexError`.
+        `Missing`, `NotAllowed`, or another `ChexError`.
     """
     from huggingface_hub import constants
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
@@ -120,13 +116,13 @@ def hub_error(
     because = "HF_HUB_OFFLINE is set" if offline else f"the Hub did not answer ({why})"
     if of is not None and ((download and offline) or isinstance(error, LocalEntryNotFoundError)):
         folder = ", or pull it into a folder (chexvision pull) and name that" if repo_type == "model" else ""
-        return Unreachable(
+        return ChexError(
             f"{repo_type} {of} is not complete in the cache {constants.HF_HUB_CACHE} ({what}), and {because}; fetch "
             f"it once while online{folder}"
         )
     if offline or is_transient(error):
         what_to_do = "unset it" if offline else "check the network and try again later"
-        return Unreachable(f"{doing} failed, {because}; {what_to_do}")
+        return ChexError(f"{doing} failed, {because}; {what_to_do}")
     return ChexError(f"the Hub failed on {doing}: {why}; check the name, the revision and the network")
 
 

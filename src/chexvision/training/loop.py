@@ -114,7 +114,8 @@ class Training:
             if self.reporter:
                 self.reporter.resumed(self.history)
         current: int | None = None
-        while epoch < self.recipe.training.epochs and not self._gave_up():
+        patience = self.recipe.training.patience
+        while epoch < self.recipe.training.epochs and epochs_without_gain(self.history) < patience:
             number, phase, phase_begin = self.recipe.training.phase_of(epoch)
             if number != current:
                 current = number
@@ -128,9 +129,6 @@ class Training:
             state = None
             epoch += 1
         return True
-
-    def _gave_up(self) -> bool:
-        return epochs_without_gain(self.history) >= self.recipe.training.patience
 
     def _begin_phase(self, phase: PhaseConfig, state: TrainingState | None) -> tuple[nn.Module, AcceleratedOptimizer]:
         self.model.freeze_backbone(phase.freeze_backbone)
