@@ -161,10 +161,7 @@ class Kaggle(Target):
             "title": title,
             "is_private": not self.options.public,
             "dataset_sources": [*template["dataset_sources"], *token],
-            # The newest session whose output Kaggle attaches; what came after it is on the run's branch.
-            "kernel_sources": next(
-                ([one.handle] for one in reversed(record.sessions) if self.passes_files_on(one)), []
-            ),
+            "kernel_sources": [attached.handle] if attached is not None else [],
         }
         if "machine_shape" in template:
             metadata["machine_shape"] = self.options.accelerator
