@@ -31,7 +31,7 @@ def building(
     Args:
         target: where it is to run.
         to: the dataset, ``USER/NAME``.
-        images: a folder of this machine; None for the release that the target has.
+        images: a folder on this machine; None for the release that the target has.
         size: of the shards' images in pixels, the shorter side.
         split: "official", "patient" or a table's file; None for what fits the images.
         shard_bytes: of a shard at most.
@@ -50,7 +50,7 @@ def building(
         ways += [f"--on {name} with --images" for name, one in known.items() if one.is_here]
         raise UsageError(f"--on {target.name} has no copy of the release; use {' or '.join(ways)}")
     if not target.is_here and images is not None:
-        raise UsageError(f"--images is a folder of this machine; {target.name} has the release, {RELEASE}")
+        raise UsageError(f"--images is a folder on this machine; {target.name} has the release, {RELEASE}")
     data = str(images.resolve()) if images is not None else RELEASE
     files: dict[str, bytes] = {}
     words = ["--images", data if images is not None else f"{{dataset:{RELEASE}}}"]

@@ -50,7 +50,7 @@ def pinned_data(text: str, *, folders: bool) -> tuple[str, list[str]]:
     if isinstance(reference, Path):
         if not folders:
             raise UsageError(
-                f"--data {text} is a folder of this machine, which the target cannot reach; "
+                f"--data {text} is a folder on this machine, which the target cannot reach; "
                 "name a dataset on the Hub, USER/NAME@<sha>, or run it here with --on local"
             )
         if not reference.is_dir():
@@ -64,7 +64,7 @@ def pinned_data(text: str, *, folders: bool) -> tuple[str, list[str]]:
         raise
     except ChexError as error:
         if reference.is_pinned:
-            return text, [f"{error}; whether there is {text} shows when the session begins"]
+            return text, [f"{error}; the session checks whether {text} exists"]
         raise ChexError(f"{error}, or name the commit: {reference.repo_id}@<40-hex sha>") from error
 
 
@@ -142,7 +142,7 @@ def destination(text: str | None, model: str, *, folders: bool) -> str | None:
     if isinstance(reference, Path):
         if not folders:
             raise UsageError(
-                f"--to {text} is a folder of this machine, which the target cannot reach; name a Hub repository "
+                f"--to {text} is a folder on this machine, which the target cannot reach; name a Hub repository "
                 "USER/REPO, or leave it out"
             )
         return str(reference.resolve())

@@ -100,7 +100,7 @@ def sync(token: HubToken, dataset: str | None) -> tuple[str, bool]:
             else:
                 if not _is_private(api, ref):
                     raise ChexError(
-                        f"the dataset {ref} is public, a token must not go there; name another one: --dataset"
+                        f"the dataset {ref} is public and must not contain a token; name another one: --dataset"
                     )
                 answer = api.dataset_create_version(
                     folder, "token", quiet=True, convert_to_csv=False, delete_old_versions=True
@@ -128,9 +128,7 @@ def status() -> list[TokenSource]:
     """Where a token would come from, on this machine and in a session on Kaggle; never what it is."""
     sources = [_of_this_machine()]
     sources.append(
-        TokenSource(
-            "Kaggle secret HF_TOKEN", None, "only a kernel's page can attach it, and each push takes it off again"
-        )
+        TokenSource("Kaggle secret HF_TOKEN", None, "only a kernel's page can attach it, and each push detaches it")
     )
     try:
         api, user = client.log_in()
