@@ -44,14 +44,6 @@ def render(
     Raises:
         ChexError: the script is too large for a kernel, or would carry a token.
     """
-    provenance = Provenance(
-        run_id=record.run_id,
-        bundle_sha256=record.bundle_sha256,
-        source_revision=record.source_revision,
-        source_dirty=record.source_dirty,
-        dispatched_at=record.dispatched_at,
-        target=record.target,
-    )
     kernel = kernel_named(record.kernel)
     run = {
         "run_id": record.run_id,
@@ -63,7 +55,7 @@ def render(
         "repo_type": kernel.repo_type,
         "process_per_gpu": kernel.process_per_gpu,
         "requirements": requirements(),
-        "provenance": provenance.model_dump(),
+        "provenance": {name: getattr(record, name) for name in Provenance.model_fields},
     }
     text = json.dumps(run, indent=1, sort_keys=True)
     refuse_secrets(text.encode(), "what was requested for this run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -122,8 +123,6 @@ def _device(wanted: str | None) -> str:
 
 
 def _show(report: Report) -> None:
-    import json
-
     from rich.console import Console
 
     report.print_table(Console(stderr=True))

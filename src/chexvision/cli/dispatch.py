@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from chexvision.config import Recipe
     from chexvision_dispatch.submit import Job, Prepared
-    from chexvision_dispatch.targets.target import GpuHours, Target
+    from chexvision_dispatch.targets.target import Target
 
 app = typer.Typer(rich_markup_mode=None, cls=GroupWithTargets)
 
@@ -165,7 +165,9 @@ def _send(name: str, job: Callable[[Target], Job], sending: Sending, recipe: Rec
     """Prepare a run called `name` and send it, as `sending` describes; `recipe` is what it trains, if it does."""
     from chexvision.provenance import new_run_id
     from chexvision_dispatch import submit
+    from chexvision_dispatch.gpu_hours import gpu_hours
     from chexvision_dispatch.run_records import runs_dir
+    from chexvision_dispatch.targets.target import GpuHours
 
     dry_run = sending.dry_run
     if sending.out is not None and not dry_run:
@@ -176,7 +178,12 @@ def _send(name: str, job: Callable[[Target], Job], sending: Sending, recipe: Rec
     folder = sending.out or home / "kernel"
 
     prepared = submit.prepare(job(target), target, run_id, folder)
-    checked = [] if dry_run else target.check(_needs(recipe, target, force=sending.force))
+    checked = []
+    if not dry_run:
+        needs = None
+        if recipe is not None:
+            needs = replace(gpu_hours(recipe, target), force=sending.force) if target.has_quota else GpuHours()
+        checked = target.check(needs)
     _describe(prepared, [*prepared.job.notes, *checked, *submit.write(prepared, target, folder)])
     if dry_run:
         typer.echo(f"dry run: nothing was sent; what would be is in {folder}")
@@ -193,16 +200,6 @@ def _send(name: str, job: Callable[[Target], Job], sending: Sending, recipe: Rec
         show_log(record, sending.auto_resume)
     else:
         typer.echo(f"next   chexvision runs logs -f {run_id}, or close the laptop and type: chexvision runs status")
-
-
-def _needs(recipe: Recipe | None, target: Target, *, force: bool) -> GpuHours | None:
-    """How long a run takes the target's GPU, where it counts hours; None for a run that takes none."""
-    from chexvision_dispatch.gpu_hours import gpu_hours
-    from chexvision_dispatch.targets.target import GpuHours
-
-    if recipe is None:
-        return None
-    return replace(gpu_hours(recipe, target), force=force) if target.has_quota else GpuHours()
 
 
 def _describe(prepared: Prepared, notes: list[str]) -> None:
