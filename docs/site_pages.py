@@ -94,7 +94,7 @@ def _command(name: str, command: Any) -> Iterator[str]:
     yield f"## {name}"
     yield _plain(command.help or "")
     yield f"```text\n{command.get_usage(context).removeprefix('Usage: ')}\n```"
-    records = [param.get_help_record(context) for param in command.params]
+    records = [param.get_help_record(context) for param in command.get_params(context) if param.name != "help"]
     rows = [[f"`{names}`", _plain(meaning)] for names, meaning in filter(None, records)]
     yield _table(["argument or option", "meaning"], [row for row in rows if "completion" not in row[0]])
     for child, below in getattr(command, "commands", {}).items():

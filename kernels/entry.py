@@ -73,19 +73,16 @@ def main(run: dict[str, Any], payload: str) -> int:
     from chexvision.runs.run_progress import read_progress
     from chexvision.runs.session_token import session_token
 
+    token, destination, branch = None, run["to"], None
+    on_hub = destination is not None and isinstance(parse_reference(destination), RepoRef)
     try:
         token = session_token(given)
-    except ChexError as error:
-        fail(str(error))
-    destination = run["to"]
-    on_hub = destination is not None and isinstance(parse_reference(destination), RepoRef)
-    branch = None
-    if on_hub and token is not None:
-        branch = RunBranch(destination, run["run_id"], token.value, run["repo_type"])
-    try:
+        if on_hub and token is not None:
+            branch = RunBranch(destination, run["run_id"], token.value, run["repo_type"])
         restore(run["run_id"], working, given, scratch, branch)
+        arguments = [filled_in(word, source, lambda name: attached_dataset(given, name)) for word in run["arguments"]]
     except ChexError as error:
-        fail(f"{str(error).replace(token.value, '***') if token else error}")
+        fail(str(error).replace(token.value, "***") if token else str(error))
     except OSError as error:
         fail(f"cannot write to {working}: {error.strerror or error}; free some space")
     if token is not None:
@@ -100,10 +97,6 @@ def main(run: dict[str, Any], payload: str) -> int:
     environment = child_environment(source, scratch)
     if token is not None:
         environment["HF_TOKEN"] = token.value
-    try:
-        arguments = [filled_in(word, source, lambda name: attached_dataset(given, name)) for word in run["arguments"]]
-    except ChexError as error:
-        fail(str(error))
     if destination is None:
         arguments = [word for word in arguments if word != "--private"]  # the command refuses it without --to
     arguments += ["--work", str(working), "--provenance", str(provenance)]
@@ -290,9 +283,8 @@ def ask_to_stop(pid: int, through: bool) -> None:
 def relay(pipe: IO[bytes], secret: str | None) -> None:
     # newline="" ends a line at \r as well and keeps it, so that progress bars come through as they are.
     for line in io.TextIOWrapper(pipe, encoding="utf-8", errors="replace", newline=""):
-        with suppress(
-            OSError
-        ):  # a log on a full disk must not stop the command, which blocks when its output is not read
+        # A log on a full disk must not stop the command, which blocks when its output is not read.
+        with suppress(OSError):
             print(line if secret is None else line.replace(secret, "***"), end="", flush=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import typer
 
 from chexvision.cli import app, register
+from chexvision_dispatch.targets.registry import TARGETS, flag, target_class
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -39,7 +41,8 @@ def test_documented_commands_and_options_exist(root: Any) -> None:
         words = line.split()[1:]
         while words and words[0] in getattr(command, "commands", {}):
             command = command.commands[words.pop(0)]
-        known = {option for param in command.params for option in (*param.opts, *param.secondary_opts)}
+        params = command.get_params(command.context_class(command))
+        known = {option for param in params for option in (*param.opts, *param.secondary_opts)}
         used = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
         assert used <= known, f"{name}: {line}"
         assert command is not root, f"{name}: {line}"
@@ -49,3 +52,14 @@ def test_documented_commands_and_options_exist(root: Any) -> None:
 def test_links_point_to_files(document: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8")):
         assert (document.parent / target).exists(), target
+
+
+def test_generated_commands_page_has_the_options_of_every_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mkdocs")
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    page = import_module("site_pages")._commands()
+    trained = page.partition("## chexvision dispatch\n")[2].partition("\n## ")[0]
+    for target in TARGETS:
+        for name in target_class(target).Options.model_fields:
+            assert f"{flag(name)} " in trained or f"{flag(name)}`" in trained, name
+    assert "--help" not in page

@@ -71,7 +71,7 @@ def _tree(folder: Path, name: str, skip: tuple[str, ...] = ()) -> Iterator[tuple
 
 def _archive(files: Mapping[str, bytes]) -> bytes:
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name in sorted(files):
             member = tarfile.TarInfo(name)  # of mode 0644, owned by 0, from 1970
             member.size = len(files[name])

@@ -82,11 +82,7 @@ def collect(record: RunRecord, to: str | None) -> Collected:
 
 
 def _close(record: RunRecord, progress: RunProgress | None, published: str) -> tuple[str, ...]:
-    """Record wherever the run's status is read that it is published, and free the storage of its state.
-
-    Returns:
-        What could not be done; the artifact is published nevertheless.
-    """
+    """Record that the run is published, and free the storage of its state; returns what could not be done."""
     from huggingface_hub import get_token
 
     records.update(record.run_id, lambda known: replace(known, published=published))

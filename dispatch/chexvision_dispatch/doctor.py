@@ -5,27 +5,24 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 
-import platformdirs
-
 from chexvision.config import Recipe
 from chexvision.errors import ChexError
 from chexvision.hub.account import NEW_TOKEN_PAGE, machine_token
 from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision.hub.repository import resolve_revision
+from chexvision.layout import cache_dir
 from chexvision_dispatch.bundle import pack
 from chexvision_dispatch.run_records import runs_dir
 from chexvision_dispatch.script import SIZE_LIMIT
 from chexvision_dispatch.targets import kaggle_client as client
 
 _LEAST_DISK = 5 * 2**30
-_PYTHON = (3, 11)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +45,7 @@ class Finding:
 def examine(recipe: Recipe) -> list[Finding]:
     """Check this machine, both accounts, and the dataset of `recipe`. Nothing is changed anywhere."""
     return [
-        _python(),
+        Finding("Python", True, True, platform.python_version()),
         _disk(),
         _records(),
         _torch(),
@@ -69,14 +66,8 @@ def _checked(name: str, check: Callable[[], tuple[bool, str]], *, needed: bool) 
     return Finding(name, ok, needed, note)
 
 
-def _python() -> Finding:
-    ok = sys.version_info >= _PYTHON
-    remedy = "" if ok else f"; install {_PYTHON[0]}.{_PYTHON[1]} or newer"
-    return Finding("Python", ok, True, f"{platform.python_version()}{remedy}")
-
-
 def _disk() -> Finding:
-    place = _nearest(Path(os.environ.get("CHEXVISION_CACHE") or platformdirs.user_cache_path("chexvision")))
+    place = _nearest(cache_dir())
     free = shutil.disk_usage(place).free
     ok = free >= _LEAST_DISK
     remedy = "" if ok else f"; at least {_LEAST_DISK / 2**30:.0f} GB are needed: free some or set CHEXVISION_CACHE"

@@ -7,9 +7,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AliasPath, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from chexvision.artifact.metrics_file import read_metrics
 from chexvision.config import Recipe
+from chexvision.errors import ChexError
 from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision_dispatch import run_records as records
 from chexvision_dispatch.kernels import TRAIN
@@ -42,31 +44,10 @@ class _Phase(_Part):
     freeze_backbone: bool
 
 
-class _Training(_Part):
-    phases: tuple[_Phase, ...]
-
-
-class _Data(_Part):
-    image_size: int
-
-
-class _Recipe(_Part):
-    model: dict[str, Any]
-    data: _Data
-    training: _Training
-
-
 class _Run(_Part):
-    recipe: _Recipe
-
-
-class _Split(_Part):
-    images: int = Field(ge=1)
-
-
-class _Metrics(_Part):
-    validation: _Split | None = None
-    splits: dict[str, _Split] = {}  # format 1, which has no `validation`
+    model: dict[str, Any] = Field(validation_alias=AliasPath("recipe", "model"))
+    image_size: int = Field(validation_alias=AliasPath("recipe", "data", "image_size"))
+    phases: tuple[_Phase, ...] = Field(validation_alias=AliasPath("recipe", "training", "phases"))
 
 
 _HISTORY = TypeAdapter(tuple[_Epoch, ...])
@@ -104,16 +85,15 @@ def _seconds(recipe: Recipe, rates: Mapping[bool, float], validation_seconds_per
 
 def _published_runs(target: Target) -> Iterable[RunRecord]:
     """The newest training runs on the accelerator of `target` whose artifact can be downloaded."""
-    accelerator = target.options.model_dump().get("accelerator")
+    hardware = target.options.model_dump(mode="json", include=set(target.options.for_gpu))
     # `runs list` is where a damaged record shows; a dispatch does without its measurement.
-    known = records.every(lambda error: None)
     mine = [
         record
-        for record in known
+        for record in records.every(lambda error: None)
         if record.target == target.name
         and record.published is not None
         and record.kernel == TRAIN.name
-        and record.options.get("accelerator") == accelerator
+        and hardware.items() <= record.options.items()
     ]
     return mine[::-1][:_TRIED_RUNS]
 
@@ -121,42 +101,36 @@ def _published_runs(target: Target) -> Iterable[RunRecord]:
 def _measured(record: RunRecord, recipe: Recipe) -> float | None:
     """Hours of all epochs at the speed of an earlier run; None where it trained something else, or cannot be read."""
     try:
-        run_text, history_text, metrics_text = _files(str(record.published))
-        run, history = _Run.model_validate_json(run_text), _HISTORY.validate_json(history_text)
-        metrics = _Metrics.model_validate_json(metrics_text)
-    except (OSError, ValidationError):
+        run_file, history_file, metrics_file = _files(str(record.published))
+        run = _Run.model_validate_json(run_file.read_bytes())
+        history = _HISTORY.validate_json(history_file.read_bytes())
+        validation = read_metrics(metrics_file).splits.get("validation")
+    except (OSError, ValidationError, ChexError):
         return None
-    same = run.recipe.model == recipe.model.model_dump() and run.recipe.data.image_size == recipe.data.image_size
-    validation = metrics.validation or metrics.splits.get("validation")
-    if not same or validation is None:
+    same = run.model == recipe.model.model_dump() and run.image_size == recipe.data.image_size
+    if not same or validation is None or not validation.images:
         return None
-    phases = run.recipe.training.phases
     rates: dict[bool, list[float]] = {}
     for epoch in history:
-        if epoch.phase <= len(phases):
-            rates.setdefault(phases[epoch.phase - 1].freeze_backbone, []).append(epoch.train_images_per_second)
+        if epoch.phase <= len(run.phases):
+            rates.setdefault(run.phases[epoch.phase - 1].freeze_backbone, []).append(epoch.train_images_per_second)
     if not {phase.freeze_backbone for phase in recipe.training.phases} <= rates.keys():
         return None
     per_image = median(epoch.validation_seconds for epoch in history) / validation.images
     return _seconds(recipe, {frozen: median(rate) for frozen, rate in rates.items()}, per_image) / 3600
 
 
-def _files(published: str) -> list[bytes]:
-    """The small files of a published artifact.
-
-    Raises:
-        OSError: one of them cannot be had.
-    """
+def _files(published: str) -> list[Path]:
+    """The small files of a published artifact; raises OSError where one cannot be had."""
     reference = parse_reference(published)
     if not isinstance(reference, RepoRef):
-        return [(reference / name).read_bytes() for name in _FILES]
+        return [reference / name for name in _FILES]
     from huggingface_hub import hf_hub_download
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()  # for a few kB
     try:
-        paths = [hf_hub_download(reference.repo_id, name, revision=reference.revision) for name in _FILES]
+        return [Path(hf_hub_download(reference.repo_id, name, revision=reference.revision)) for name in _FILES]
     except Exception as error:
         # Each generation of the client lets another HTTP library's errors out.
         raise OSError(f"{published} cannot be read") from error
-    return [Path(path).read_bytes() for path in paths]

@@ -20,7 +20,7 @@ class State:
 
     Args:
         folder: where it is on this machine; None where it did not have to be downloaded.
-        what: how far it is and where, in words.
+        what: how far it is and where, for the user.
         obstacle: why the next session would not reach it, and what to do; empty where it does.
     """
 
@@ -47,7 +47,7 @@ def make_reachable(view: RunView, target: Target) -> list[str]:
         return []
     reached, left = _find(view, target)
     if left is None:
-        if reached is None:
+        if not reached:
             raise _lost(record, known)
         return [f"continuing from the state {reached}"]
     obstacle = _obstacle(record, target)
@@ -73,9 +73,9 @@ def recover_state(view: RunView, target: Target) -> State:
     reached, left = _find(view, target)
     if left is not None:
         return _download(record, target, left)
-    if reached is None:
+    if not reached:
         raise _lost(record, known)
-    return State(None, str(reached))
+    return State(None, reached)
 
 
 def is_out_of_reach(view: RunView, target: Target) -> bool:
@@ -94,34 +94,22 @@ def is_out_of_reach(view: RunView, target: Target) -> bool:
     return _find(view, target)[1] is not None and bool(_obstacle(record, target))
 
 
-@dataclass(frozen=True, slots=True)
-class _Reached:
-    """A state that the run's next session reaches by itself: how far it is, and where it is, in words."""
-
-    progress: RunProgress
-    where: str
-
-    def __str__(self) -> str:
-        return f"{_how_far(self.progress)}, {self.where}"
-
-
-def _find(view: RunView, target: Target) -> tuple[_Reached | None, RunProgress | None]:
-    """The latest state that the next session reaches by itself; the last session's own, if that is later."""
+def _find(view: RunView, target: Target) -> tuple[str, RunProgress | None]:
+    """The latest state that the next session reaches, for the user; the last session's own, if that is later."""
     record, known, branch = view.record, view.progress, branch_of(view.record)
-    reached = None
-    on_branch = branch.progress() if branch is not None else None
-    if on_branch is not None and on_branch.state:
-        reached = _Reached(on_branch, "on the run's branch")
-        if known is None or _saved(on_branch) >= _reached(known):
-            return reached, None
-    attached_from = next((one for one in reversed(record.sessions[:-1]) if target.passes_files_on(one)), None)
-    attached = _left_by(record, target, attached_from) if attached_from is not None else None
-    if attached is not None and (reached is None or _saved(attached) > _saved(reached.progress)):
-        reached = _Reached(attached, "in the output of an earlier session")
-    left = _left_by(record, target, record.sessions[-1])
-    if left is not None and (reached is None or _saved(left) > _saved(reached.progress)):
-        return reached, left
-    return reached, None
+    reached, where = branch.progress() if branch is not None else None, "on the run's branch"
+    if reached is not None and not reached.state:
+        reached = None
+    left = None
+    if reached is None or (known is not None and _saved(reached) < (known.epoch, known.images_done)):
+        attached_from = next((one for one in reversed(record.sessions[:-1]) if target.passes_files_on(one)), None)
+        attached = _left_by(record, target, attached_from) if attached_from is not None else None
+        if attached is not None and (reached is None or _saved(attached) > _saved(reached)):
+            reached, where = attached, "in the output of an earlier session"
+        left = _left_by(record, target, record.sessions[-1])
+    if left is not None and reached is not None and _saved(left) <= _saved(reached):
+        left = None
+    return f"{_how_far(reached)}, {where}" if reached is not None else "", left
 
 
 def _left_by(record: RunRecord, target: Target, session: Session) -> RunProgress | None:
@@ -180,11 +168,6 @@ def has_hub_token() -> bool:
 def _lost(record: RunRecord, known: RunProgress | None) -> ChexError:
     reached = f", which was saved {_how_far(known)}," if known is not None else ""
     return ChexError(f"nothing is left of the state of {record.run_id}{reached} to continue from; dispatch a new run")
-
-
-def _reached(progress: RunProgress) -> tuple[int, int]:
-    """How far a run is; there may be no state of it."""
-    return progress.epoch, progress.images_done
 
 
 def _saved(progress: RunProgress) -> tuple[int, int]:

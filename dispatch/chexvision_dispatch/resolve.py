@@ -7,7 +7,7 @@ from pathlib import Path
 from chexvision.config import Recipe
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.account import machine_token
-from chexvision.hub.hub_errors import Unreachable
+from chexvision.hub.hub_errors import Missing
 from chexvision.hub.reference import Reference, parse_reference
 from chexvision.hub.repository import resolve_revision
 from chexvision.nih.release import SPLITS, release
@@ -35,16 +35,16 @@ def recipe_files(recipe: Recipe) -> dict[str, bytes]:
     return {RECIPE_NAME: dump_resolved(recipe.model_copy(update={"data": data})), name: table.read_bytes()}
 
 
-def pinned_data(text: str, *, folders: bool) -> str:
-    """The dataset at a commit, or the absolute path of a folder.
+def pinned_data(text: str, *, folders: bool) -> tuple[str, list[str]]:
+    """The dataset at a commit, or the absolute path of a folder; and what the user should know.
 
     Args:
-        text: ``USER/NAME@REVISION``, ``USER/NAME`` or a folder. The Hub is asked for anything but a full sha.
+        text: ``USER/NAME@REVISION``, ``USER/NAME`` or a folder.
         folders: whether the target can read folders of this machine.
 
     Raises:
         UsageError: the folder contains no shards or cannot be reached by the target.
-        ChexError: the Hub does not know the dataset or its revision, or does not answer.
+        ChexError: the Hub does not have the dataset or its revision; or it does not answer, and no commit is named.
     """
     reference = parse_reference(text)
     if isinstance(reference, Path):
@@ -53,12 +53,18 @@ def pinned_data(text: str, *, folders: bool) -> str:
                 f"--data {text} is a folder on this machine, which the target cannot reach; "
                 "name a dataset on the Hub, USER/NAME@<sha>, or run it here with --on local"
             )
-        return str(_shard_folder(reference))
-    if reference.is_pinned:
-        return str(reference)
+        if not reference.is_dir():
+            raise UsageError(f"--data {text}: no such folder, and no dataset USER/NAME@<sha> either")
+        if next(reference.rglob("*.parquet"), None) is None:
+            raise UsageError(f"--data {text} holds no Parquet shards; make some with: chexvision shards build")
+        return str(reference.resolve()), []
     try:
-        return str(resolve_revision(reference, "dataset", attempts=1))
-    except Unreachable as error:
+        return str(resolve_revision(reference, "dataset", attempts=1)), []
+    except Missing:
+        raise
+    except ChexError as error:
+        if reference.is_pinned:
+            return text, [f"{error}; the session checks whether {text} exists"]
         raise ChexError(f"{error}, or name the commit: {reference.repo_id}@<40-hex sha>") from error
 
 
@@ -84,33 +90,6 @@ def described_split(recipe: Recipe, manifest: Manifest | None) -> str:
     else:
         return "patient: 70/10/20 % of the patients" if choice.rule == "patient" else "shards: as published"
     return f"{choice}: {', '.join(f'{split} {counts[split]:,}' for split in SPLITS)} {what}"
-
-
-def confirmed(data: str) -> list[str]:
-    """Check that the Hub has the dataset at its commit; returns what the user should know if it does not answer.
-
-    Args:
-        data: from `pinned_data`; a folder is not checked.
-
-    Raises:
-        ChexError: the Hub has no such dataset or commit.
-    """
-    reference = parse_reference(data)
-    if isinstance(reference, Path):
-        return []
-    try:
-        resolve_revision(reference, "dataset", attempts=1)
-    except Unreachable as error:
-        return [f"{error}; the session checks whether {data} exists"]
-    return []
-
-
-def _shard_folder(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise UsageError(f"--data {folder}: no such folder, and no dataset USER/NAME@<sha> either")
-    if next(folder.rglob("*.parquet"), None) is None:
-        raise UsageError(f"--data {folder} holds no Parquet shards; make some with: chexvision shards build")
-    return folder.resolve()
 
 
 def manifest_of(data: str) -> Manifest | None:
@@ -155,7 +134,10 @@ def destination(text: str | None, model: str, *, folders: bool) -> str | None:
         ChexError: the Hub does not identify the user.
     """
     if text is None:
-        return None if folders else _own_repository(model)
+        if folders:
+            return None
+        token = machine_token("log in again (hf auth login), or name the destination: --to USER/REPO")
+        return None if token is None else f"{token.user}/chexvision-{slug(Path(model).stem)}"
     reference: Reference = parse_reference(text)
     if isinstance(reference, Path):
         if not folders:
@@ -167,8 +149,3 @@ def destination(text: str | None, model: str, *, folders: bool) -> str | None:
     if reference.revision is not None:
         raise UsageError(f"--to {text} names a revision; a run makes a new one: --to {reference.repo_id}")
     return reference.repo_id
-
-
-def _own_repository(model: str) -> str | None:
-    token = machine_token("log in again (hf auth login), or name the destination: --to USER/REPO")
-    return None if token is None else f"{token.user}/chexvision-{slug(Path(model).stem)}"

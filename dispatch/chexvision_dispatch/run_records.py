@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -50,7 +50,7 @@ class RunRecord:
         run_id: such as ``densenet-20260101-1432-3f9c``.
         target: the name of where it runs, such as "kaggle".
         model: the recipe, as it was requested; None where nothing is trained.
-        preset: the preset laid over it.
+        preset: the preset merged into it.
         overrides: the ``a.b=c`` texts.
         data: ``USER/NAME@<sha>``, a folder's absolute path, or the Kaggle dataset that shards are built from.
         to: ``USER/REPO`` or a folder's absolute path; None where the artifact stays in the session's output.
@@ -149,6 +149,11 @@ def update(run_id: str, change: Callable[[RunRecord], RunRecord]) -> RunRecord:
         record = change(load(run_id))
         save(record)
     return record
+
+
+def add_session(record: RunRecord, session: Session) -> RunRecord:
+    """Record that a session of the run was started; returns the record with it."""
+    return update(record.run_id, lambda known: replace(known, sessions=(*known.sessions, session)))
 
 
 def every(on_damaged: Callable[[ChexError], object]) -> list[RunRecord]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -65,7 +64,7 @@ def wait(record: RunRecord, seen: Callable[[RunView], object] = lambda view: Non
     """Wait until the run's session has ended, showing each poll to `seen`. An outage of the target is waited out.
 
     Raises:
-        ChexError: the target refuses; see `look`.
+        ChexError: the target refuses; see `poll`.
     """
     while True:
         view = until_answered(lambda: poll(record))
@@ -91,7 +90,7 @@ def attend(
     Args:
         record: the run.
         once: stays with one session, such as `wait`.
-        say: receives what is done between sessions, in words.
+        say: receives what is done between sessions, for the user.
         auto_resume: whether to start the next session when one pauses at its time limit.
 
     Raises:
@@ -168,17 +167,13 @@ def _resume(record: RunRecord) -> tuple[RunRecord, list[str]]:
     try:
         session = target.start(record, folder)
     except NotAsRequested as error:
-        _add_session(record, error.session)
+        records.add_session(record, error.session)
         raise
-    return _add_session(record, session), notes
-
-
-def _add_session(record: RunRecord, session: Session) -> RunRecord:
-    return records.update(record.run_id, lambda known: replace(known, sessions=(*known.sessions, session)))
+    return records.add_session(record, session), notes
 
 
 def cancel(record: RunRecord) -> str:
-    """Ask the run's session to end, saving its state; returns what was done, in words.
+    """Ask the run's session to end, saving its state; returns what was done, for the user.
 
     Raises:
         UsageError: it has ended.
@@ -188,7 +183,7 @@ def cancel(record: RunRecord) -> str:
     session = _live_session(view)
     target, by_hand = target_of(record), f"end it on {session.page}"
     if target.cancel(session):
-        return _asked_by(target)
+        return f"asked {target.name} to end it"
     try:
         done = _leave_stop_request(record, target)
     except _Unreachable as error:
@@ -203,7 +198,7 @@ def end(record: RunRecord, grace_s: float, say: Callable[[str], object]) -> RunV
     Args:
         record: the run.
         grace_s: what a session is given to save its state; no time where no stop request can be left.
-        say: receives what is done, in words.
+        say: receives what is done, for the user.
 
     Raises:
         UsageError: it has ended.
@@ -212,7 +207,7 @@ def end(record: RunRecord, grace_s: float, say: Callable[[str], object]) -> RunV
     view, target = poll(record), target_of(record)
     session = _live_session(view)
     if target.cancel(session):
-        say(_asked_by(target))
+        say(f"asked {target.name} to end it")
     else:
         try:
             say(_leave_stop_request(record, target))
@@ -229,7 +224,7 @@ def end(record: RunRecord, grace_s: float, say: Callable[[str], object]) -> RunV
         return view
     say("ending it now; what it did since it last saved its state is lost")
     try:
-        target.kill(session, view.kaggle_session_id)
+        target.kill(session, view.session_progress)
     except ChexError:
         if (view := poll(record)).ended:
             return view
@@ -243,21 +238,12 @@ def _live_session(view: RunView) -> Session:
     return view.session
 
 
-def _asked_by(target: Target) -> str:
-    return f"asked {target.name} to end it"
-
-
 class _Unreachable(ChexError):
     """No stop request can reach the session."""
 
 
 def _leave_stop_request(record: RunRecord, target: Target) -> str:
-    """Leave a stop request on the run's branch; returns what was done, in words.
-
-    Raises:
-        _Unreachable: no session would read it.
-        ChexError: the token may not write there, or the Hub does not answer.
-    """
+    """Leave a stop request on the run's branch; returns what was done, for the user."""
     branch, why = branch_of(record), ""
     if branch is None:
         why = "the run publishes to no Hub repository"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from collections.abc import Sequence
 from importlib import metadata
@@ -45,14 +44,6 @@ def render(
     Raises:
         ChexError: the script is too large for a kernel, or would carry a token.
     """
-    provenance = Provenance(
-        run_id=record.run_id,
-        bundle_sha256=record.bundle_sha256,
-        source_revision=record.source_revision,
-        source_dirty=record.source_dirty,
-        dispatched_at=record.dispatched_at,
-        target=record.target,
-    )
     kernel = kernel_named(record.kernel)
     run = {
         "run_id": record.run_id,
@@ -64,7 +55,7 @@ def render(
         "repo_type": kernel.repo_type,
         "process_per_gpu": kernel.process_per_gpu,
         "requirements": requirements(),
-        "provenance": provenance.model_dump(),
+        "provenance": {name: getattr(record, name) for name in Provenance.model_fields},
     }
     text = json.dumps(run, indent=1, sort_keys=True)
     refuse_secrets(text.encode(), "what was requested for this run")
@@ -77,7 +68,11 @@ def render(
         f'PAYLOAD = """\n{lines}\n"""\n\n'
         'if __name__ == "__main__":\n    start(RUN, PAYLOAD)\n'
     )
-    size = len(script.encode())
+    _check_size(len(script.encode()), bundle)
+    return script
+
+
+def _check_size(size: int, bundle: Bundle) -> None:
     if size > SIZE_LIMIT:
         largest = sorted(bundle.sizes.items(), key=lambda item: (-item[1], item[0]))[:5]
         listed = ", ".join(f"{name} ({count / 1024:.0f} kB)" for name, count in largest)
@@ -85,12 +80,6 @@ def render(
             f"the script would be {size / 1024:.0f} kB, a kernel may have {SIZE_LIMIT / 1024:.0f} kB; "
             f"make the largest packed files smaller or move them: {listed}"
         )
-    return script
-
-
-def script_hash(script: str) -> str:
-    """SHA-256 of a script's file, as 64 hex digits."""
-    return hashlib.sha256(script.encode()).hexdigest()
 
 
 def check_script(record: RunRecord) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -17,11 +18,10 @@ from chexvision.hub.repository import create_repository
 from chexvision.hub.retry import status_of
 from chexvision.provenance import now, source_revision
 from chexvision_dispatch import run_records as records
-from chexvision_dispatch.bundle import Bundle, pack
+from chexvision_dispatch.bundle import pack
 from chexvision_dispatch.kernels import TRAIN, Kernel, kernel_named
 from chexvision_dispatch.resolve import (
     RECIPE_NAME,
-    confirmed,
     described_split,
     destination,
     manifest_of,
@@ -29,7 +29,7 @@ from chexvision_dispatch.resolve import (
     recipe_files,
 )
 from chexvision_dispatch.run_records import RunRecord
-from chexvision_dispatch.script import SCRIPT_NAME, render, script_hash
+from chexvision_dispatch.script import SCRIPT_NAME, render
 from chexvision_dispatch.targets.target import NotAsRequested, Refused, Target
 
 
@@ -84,10 +84,10 @@ def training(request: Request, recipe: Recipe, target: Target) -> Job:
 
     Raises:
         UsageError: a folder was to be private.
-        ChexError: see `pinned_data`, `confirmed` and `destination`.
+        ChexError: see `pinned_data` and `destination`.
     """
     files = recipe_files(recipe)
-    data = pinned_data(request.data or recipe.data.dataset, folders=target.is_here)
+    data, notes = pinned_data(request.data or recipe.data.dataset, folders=target.is_here)
     manifest = manifest_of(data)
     if manifest is not None:  # a session reads the first image of shards without one, before it downloads them
         recipe.data.check_fits(manifest.size, data)
@@ -104,34 +104,20 @@ def training(request: Request, recipe: Recipe, target: Target) -> Job:
         request,
         private=request.private,
         split=described_split(recipe, manifest),
-        notes=tuple(confirmed(data)),
+        notes=tuple(notes),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A run that is ready to be sent: its record, its script and what the script contains.
+    """A run that is ready to be sent: its job, its record and the script that is sent."""
 
-    Args:
-        record: the run.
-        script: what is sent.
-        bundle: the packed source in it.
-        split: see `Job`, as is `notes`.
-    """
-
+    job: Job
     record: RunRecord
     script: str
-    bundle: Bundle
-    split: str | None = None
-    notes: tuple[str, ...] = ()
 
 
-def prepare(
-    job: Job,
-    target: Target,
-    run_id: str,
-    folder: Path,
-) -> Prepared:
+def prepare(job: Job, target: Target, run_id: str, folder: Path) -> Prepared:
     """Pack and render a run. Nothing is written.
 
     Args:
@@ -143,7 +129,8 @@ def prepare(
     Raises:
         ChexError: see `pack` and `render`.
     """
-    bundle, source, asked = pack(job.files), source_revision(), job.request
+    bundle, asked = pack(job.files), job.request
+    revision, dirty = source_revision()
     record = RunRecord(
         run_id=run_id,
         target=target.name,
@@ -154,8 +141,8 @@ def prepare(
         to=job.to,
         dispatched_at=now(),
         bundle_sha256=bundle.sha256,
-        source_revision=source.revision,
-        source_dirty=source.dirty,
+        source_revision=revision,
+        source_dirty=dirty,
         folder=str(folder.resolve()),
         kernel=job.kernel.name,
         private=job.private,
@@ -163,8 +150,8 @@ def prepare(
     )
     requested = [*(["GPU"] if job.kernel.process_per_gpu else []), "internet"] if target.may_withhold else []
     script = render(record, job.arguments, bundle, target.max_hours, requested)
-    record = replace(record, script_sha256=script_hash(script))
-    return Prepared(record, script, bundle, job.split, job.notes)
+    record = replace(record, script_sha256=hashlib.sha256(script.encode()).hexdigest())
+    return Prepared(job, record, script)
 
 
 def write(prepared: Prepared, target: Target, folder: Path) -> list[str]:
@@ -217,24 +204,23 @@ def submit(prepared: Prepared, target: Target, folder: Path) -> tuple[RunRecord,
         ChexError: see `create_destination` and `Target.start`; where nothing was accepted, no record and no folder
             are left, and the repository stays, empty, for the next dispatch.
     """
-    run_id = prepared.record.run_id
+    record = prepared.record
     try:
-        notes = create_destination(prepared.record)
+        notes = create_destination(record)
     except ChexError:
         _discard(folder)
         raise
-    records.save(prepared.record)
+    records.save(record)
     try:
-        session = target.start(prepared.record, folder)
+        session = target.start(record, folder)
     except NotAsRequested as error:
-        started = error.session
-        records.update(prepared.record.run_id, lambda record: replace(record, sessions=(started,)))
+        records.add_session(record, error.session)
         raise
     except Refused:
-        records.forget(run_id)
+        records.forget(record.run_id)
         _discard(folder)
         raise
-    return records.update(run_id, lambda record: replace(record, sessions=(session,))), notes
+    return records.add_session(record, session), notes
 
 
 def _discard(folder: Path) -> None:

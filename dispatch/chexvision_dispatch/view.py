@@ -59,11 +59,10 @@ class RunView:
         return self.record.sessions[-1] if self.record.sessions else None
 
     @property
-    def kaggle_session_id(self) -> int | None:
-        """Of the last session, once it has reported it: by the number alone, since clocks differ."""
-        if self.progress is None or self.progress.session < len(self.record.sessions):
-            return None
-        return self.progress.kaggle_session_id
+    def session_progress(self) -> RunProgress | None:
+        """What the last session itself reported: by the number alone, since clocks differ."""
+        reported = self.progress is not None and self.progress.session >= len(self.record.sessions)
+        return self.progress if reported else None
 
     @property
     def errors(self) -> list[str]:
@@ -98,12 +97,16 @@ def poll(record: RunRecord) -> RunView:
     session, target = record.sessions[-1], target_of(record)
     state = _known_end(session) or target.state(session)
     progress, unread = _progress(record, target, ended=state.ended)
-    is_current = progress is not None and _is_of(progress, record)
+    # Whether it is of the last session: one that died at once was not counted by the next.
+    is_current = progress is not None and (
+        progress.session >= len(record.sessions) or progress.updated_at >= session.started_at
+    )
     if not state.ended:
         status, message = str(state.phase), state.message
     else:
         if session.outcome is None and not (is_current and progress is not None and progress.status in _FINAL):
-            _raise_transient(unread)  # how it ended is not known yet
+            for error in filter(is_transient, unread):  # how it ended is not known yet
+                raise error
         status, message = _outcome(state, progress if is_current else None, record.published)
         if session.outcome is None:
             session = replace(session, outcome=status, exit_code=state.exit_code)
@@ -118,23 +121,12 @@ def poll(record: RunRecord) -> RunView:
     return view
 
 
-def _raise_transient(errors: list[ChexError]) -> None:
-    for error in errors:
-        if is_transient(error):
-            raise error
-
-
 def _known_end(session: Session) -> SessionState | None:
     """The end that was seen before: an ended session changes no more, and its target forgets it some day."""
     if session.outcome is None:
         return None
     phases: dict[str, Phase] = {"failed": "error", "unpublished": "error", "cancelled": "cancelled"}
     return SessionState(phases.get(session.outcome, "complete"), exit_code=session.exit_code)
-
-
-def _is_of(progress: RunProgress, record: RunRecord) -> bool:
-    """Whether progress is of the last session. A session that died at once was not counted by the next."""
-    return progress.session >= len(record.sessions) or progress.updated_at >= record.sessions[-1].started_at
 
 
 def _outcome(state: SessionState, progress: RunProgress | None, published: str | None) -> tuple[str, str]:

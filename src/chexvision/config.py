@@ -108,7 +108,7 @@ class DataConfig(Section):
 
 
 class AugmentConfig(Section):
-    """Ranges that every training image draws its own parameters from."""
+    """Ranges that the parameters of each training image are sampled from."""
 
     hflip: Probability
     rotate_degrees: Annotated[float, Field(ge=0, le=180)]
@@ -151,7 +151,7 @@ class OptimConfig(Section):
 
 
 class PhaseConfig(Section):
-    """A stretch of epochs with a schedule of its own: linear warm-up to `lr`, then down to `min_lr` at the lowest."""
+    """Consecutive epochs with their own schedule: linear warm-up to `lr`, then down to `min_lr` at the lowest."""
 
     epochs: Count
     lr: Positive

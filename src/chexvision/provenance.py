@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import secrets
 import subprocess
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,8 +41,8 @@ class Provenance(BaseModel):
     @classmethod
     def here(cls, model: str) -> Provenance:
         """Of a run of recipe `model` that starts now, on this machine, from this copy of the source."""
-        source = source_revision()
-        return cls(run_id=new_run_id(model), source_revision=source.revision, source_dirty=source.dirty)
+        revision, dirty = source_revision()
+        return cls(run_id=new_run_id(model), source_revision=revision, source_dirty=dirty)
 
     @classmethod
     def read(cls, path: Path) -> Provenance:
@@ -58,25 +57,17 @@ class Provenance(BaseModel):
             raise UsageError(f"--provenance {path} cannot be read: {error}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Which state of the source this is: a commit and whether files differ from it, or a release's version."""
-
-    revision: str
-    dirty: bool
-
-
-def source_revision() -> Source:
-    """The commit that this copy of the package was checked out from, or its version where it was installed."""
+def source_revision() -> tuple[str, bool]:
+    """The commit or, where it was installed, the version of this copy of the package; and whether files differ."""
     root = PACKAGE_DIR.parent.parent
     if not (root / ".git").exists():
-        return Source(__version__, dirty=False)
+        return __version__, False
     revision = _git(root, "rev-parse", "HEAD")
     changed = _git(root, "status", "--porcelain", "--", "src/chexvision", "configs", "kernels")
     if revision is None or changed is None:
         # A checkout whose state is unknown counts as changed.
-        return Source(__version__, dirty=True)
-    return Source(revision, dirty=changed != "")
+        return __version__, True
+    return revision, changed != ""
 
 
 def new_run_id(model: str) -> str:

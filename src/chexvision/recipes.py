@@ -1,6 +1,6 @@
 """Recipes on disk: YAML files of ``configs/``, merged and validated into a `Recipe`.
 
-A recipe names what it differs from with ``extends:``; a preset is laid over it; ``--set a.b=c`` comes last. The
+A recipe names what it differs from with ``extends:``; a preset is merged into it; ``--set a.b=c`` comes last. The
 result is what a run's bundle holds, as one file of JSON.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from chexvision.config import SPLIT_RULES, Recipe, known_keys
 from chexvision.errors import ChexError, UsageError
@@ -23,6 +23,13 @@ from chexvision.files.json_files import first_problem, read_record
 from chexvision.layout import shared_dir
 
 _LARGEST = 2**20  # bytes of a recipe
+_FORMAT = 1  # of a resolved recipe
+
+
+class _Resolved(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    format: int = _FORMAT
 
 
 class _Loader(yaml.SafeLoader):
@@ -70,7 +77,7 @@ def load_recipe(model: str, *, preset: str | None = None, overrides: Sequence[st
 
     Args:
         model: a recipe of ``configs/`` by name ("densenet"), or the path of a YAML file.
-        preset: a partial recipe of ``configs/presets/`` laid over it, such as "smoke".
+        preset: a partial recipe of ``configs/presets/`` that is merged into it, such as "smoke".
         overrides: ``a.b=value`` texts, applied last; values are YAML.
 
     Raises:
@@ -94,18 +101,28 @@ def load_recipe(model: str, *, preset: str | None = None, overrides: Sequence[st
 
 
 def dump_resolved(recipe: Recipe) -> bytes:
-    """A resolved recipe as it travels in a bundle; see `read_resolved`."""
-    return (recipe.model_dump_json(indent=2) + "\n").encode()
+    """A resolved recipe as a file; see `read_resolved`."""
+    content = {"format": _FORMAT} | recipe.model_dump(mode="json")
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def read_resolved(path: Path) -> Recipe:
     """Read a resolved recipe: every key is there, and nothing is merged. A split table's path is relative to it.
 
     Raises:
-        UsageError: it cannot be read, or is not a resolved recipe.
+        UsageError: it cannot be read, is of a later version, or is not a resolved recipe.
     """
     try:
-        recipe = read_record(path, Recipe)
+        content = read_record(path, _Resolved)
+        if content.format > _FORMAT:
+            raise UsageError(
+                f"recipe {path} has format {content.format}, this version reads {_FORMAT}; update chexvision"
+            )
+        recipe = Recipe.model_validate_json(json.dumps(content.model_extra))
+    except ValidationError as error:
+        raise UsageError(f"recipe {path} cannot be used: {first_problem(error)}") from None
+    except UsageError:
+        raise
     except ChexError as error:
         raise UsageError(f"recipe {error}") from None
     if recipe.data.split in SPLIT_RULES:
@@ -137,11 +154,7 @@ def _read_yaml(path: Path) -> Tree:
 
 
 def _parse(text: str) -> Any:
-    """Parse YAML.
-
-    Raises:
-        ValueError: it is not YAML, has aliases, is nested too deeply, or holds a number or date that cannot be.
-    """
+    """Parse YAML; raises ValueError where it is not, has aliases, is nested too deeply or has an impossible value."""
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
@@ -165,7 +178,7 @@ def _read_extended(path: Path, seen: tuple[Path, ...]) -> Tree:
 
 
 def _merge(below: Tree, above: Tree) -> Tree:
-    """`above` laid over `below`: mappings merge key by key, anything else is replaced."""
+    """`above` merged into `below`: mappings merge key by key, anything else is replaced."""
     merged = dict(below)
     for key, value in above.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)

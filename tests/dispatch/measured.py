@@ -13,6 +13,7 @@ from chexvision_dispatch.targets.kaggle import Kaggle, KaggleOptions
 from tests.dispatch.standin import RECORD
 
 TARGET = Kaggle(KaggleOptions(accelerator="NvidiaTeslaT4"))
+OLD_METRICS = Path(__file__).parent.parent / "evaluation" / "old_metrics" / "training.json"
 # 1,000 images in each split at 10 images per second while the backbone is frozen, at 5 otherwise; 50 s of validation.
 SMALL = ["data.max_train_images=1000", "data.max_validation_images=1000"]
 SMALL_HOURS = (5 * (1000 / 10 + 50) + 35 * (1000 / 5 + 50)) / 3600
@@ -34,7 +35,9 @@ def measured_artifact(folder: Path, *, epochs: int = 40, **changes: Any) -> Path
     ]
     (folder / "run.json").write_text(json.dumps({"recipe": recipe.model_dump(), "later": 1}))
     (folder / "history.json").write_text(json.dumps(history))
-    (folder / "metrics.json").write_text(json.dumps({"splits": {"validation": {"images": 1000}}}))
+    metrics = json.loads(OLD_METRICS.read_text())
+    metrics["splits"]["validation"]["images"] = 1000
+    (folder / "metrics.json").write_text(json.dumps(metrics))
     return folder
 
 

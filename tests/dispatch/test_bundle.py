@@ -47,6 +47,12 @@ def test_same_tree_gives_the_same_bytes_despite_other_times_and_modes(package: P
     assert pack().archive == first.archive
 
 
+def test_file_of_a_run_may_have_a_name_that_is_long_or_not_ascii(package: Path) -> None:
+    name = f"tables/{'split ü ' * 20}.csv"
+    with tarfile.open(fileobj=io.BytesIO(pack({name: b"x"}).archive), mode="r:xz") as tar:
+        assert name in tar.getnames()
+
+
 def test_a_changed_byte_changes_the_sha(package: Path) -> None:
     first = pack()
     with (package / "labels.py").open("a") as file:

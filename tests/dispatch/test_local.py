@@ -127,6 +127,15 @@ def test_nonempty_run_folder_is_unchanged(cli: Cli, words: list[str]) -> None:
     assert names(Path("run")) == ["mine.txt"]
 
 
+def test_dry_run_needs_no_empty_run_folder(cli: Cli, words: list[str]) -> None:
+    Path("run").mkdir()
+    Path("run/mine.txt").touch()
+    result = cli(*words, "--dry-run", "--out", "kernel")
+    assert result.code == 0, result.err
+    assert names(Path("run")) == ["mine.txt"]
+    assert names(Path("kernel")) == ["script.py"]
+
+
 def test_ctrl_c_detaches_and_the_run_continues_until_it_is_cancelled(
     checkout: Path, cli: Cli, words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

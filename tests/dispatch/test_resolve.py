@@ -7,13 +7,12 @@ import json
 from pathlib import Path
 
 import pytest
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.recipes import load_recipe, read_resolved
 from chexvision.shards.manifest import read_manifest
 from chexvision_dispatch.resolve import (
-    confirmed,
     described_split,
     destination,
     pinned_data,
@@ -36,29 +35,37 @@ def dataset(fake_hub: FakeHub) -> str:
     return made.oid
 
 
-def test_full_sha_is_kept(fake_hub: FakeHub) -> None:
-    assert pinned_data(f"a/b@{SHA}", folders=False) == f"a/b@{SHA}"
-    assert fake_hub.requests == []
+def test_full_sha_is_kept_after_one_request(fake_hub: FakeHub, dataset: str) -> None:
+    fake_hub.requests.clear()
+    assert pinned_data(f"chex/xrays@{dataset}", folders=False) == (f"chex/xrays@{dataset}", [])
+    assert len(fake_hub.requests) == 1
 
 
 def test_unknown_sha_is_refused(fake_hub: FakeHub, dataset: str) -> None:
-    assert confirmed(f"chex/xrays@{dataset}") == []
     with pytest.raises(ChexError, match=f"chex/xrays has no revision {SHA}"):
-        confirmed(f"chex/xrays@{SHA}")
+        pinned_data(f"chex/xrays@{SHA}", folders=False)
     with pytest.raises(ChexError, match="the Hub has no dataset a/b"):
-        confirmed(f"a/b@{SHA}")
+        pinned_data(f"a/b@{SHA}", folders=False)
 
 
-def test_sha_is_left_to_the_session_if_the_hub_is_unreachable(fake_hub: FakeHub, dataset: str) -> None:
-    fake_hub.faults.add("xrays", Fault.status(503), times=99)
-    [note] = confirmed(f"chex/xrays@{dataset}")
-    assert "the Hub did not answer (HTTP 503" in note
+@pytest.mark.parametrize(
+    ("code", "why"), [(503, "the Hub did not answer (HTTP 503"), (403, "HTTP 403"), (400, "400")]
+)
+def test_sha_is_left_to_the_session_if_the_hub_fails(fake_hub: FakeHub, dataset: str, code: int, why: str) -> None:
+    fake_hub.faults.add("xrays", Fault.status(code), times=99)
+    name, [note] = pinned_data(f"chex/xrays@{dataset}", folders=False)
+    assert name == f"chex/xrays@{dataset}"
+    assert why in note
     assert note.endswith(f"the session checks whether chex/xrays@{dataset} exists")
 
 
-def test_local_folder_needs_no_request(fake_hub: FakeHub, tmp_path: Path) -> None:
-    assert confirmed(str(tmp_path)) == []
-    assert fake_hub.requests == []
+def test_sha_is_left_to_the_session_offline_without_a_word_of_the_cache(
+    fake_hub: FakeHub, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    name, [note] = pinned_data(f"chex/xrays@{dataset}", folders=False)
+    assert name == f"chex/xrays@{dataset}"
+    assert note.startswith("looking up the commit of chex/xrays failed, HF_HUB_OFFLINE is set; unset it; the")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +100,7 @@ def test_synthetic_shards_keep_their_split(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["chex/xrays", "chex/xrays@main", "chex/xrays@v1"])
 def test_branch_and_tag_are_resolved_to_a_sha(dataset: str, name: str) -> None:
-    assert pinned_data(name, folders=False) == f"chex/xrays@{dataset}"
+    assert pinned_data(name, folders=False) == (f"chex/xrays@{dataset}", [])
 
 
 def test_unknown_revision_and_unknown_dataset_are_distinguished(dataset: str) -> None:
@@ -119,7 +126,7 @@ def test_folder_is_made_absolute_for_local_targets_and_refused_for_remote_ones(
     shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(shards.parent)
-    assert pinned_data("./shards", folders=True) == str(shards)
+    assert pinned_data("./shards", folders=True) == (str(shards), [])
     with pytest.raises(UsageError, match="--on local"):
         pinned_data("./shards", folders=False)
 
@@ -168,6 +175,13 @@ def test_resolved_recipe_round_trips_as_one_file(tmp_path: Path) -> None:
     assert read_resolved(tmp_path / "recipe.json") == recipe
 
 
+def test_resolved_recipe_without_a_format_is_read(tmp_path: Path) -> None:
+    recipe = load_recipe("densenet")
+    (tmp_path / "recipe.json").write_text(recipe.model_dump_json(indent=2))
+    assert read_resolved(tmp_path / "recipe.json") == recipe
+    assert json.loads(recipe_files(recipe)["recipe.json"])["format"] == 1
+
+
 def test_split_table_is_bundled_next_to_the_recipe(tmp_path: Path) -> None:
     table = tmp_path / "my split.csv.gz"
     table.write_bytes(gzip.compress(b"patient_id,split\n1,train\n"))
@@ -187,6 +201,7 @@ def test_split_table_is_bundled_next_to_the_recipe(tmp_path: Path) -> None:
         ("{", "cannot be used"),
         ('{"name": "densenet"}', "model: Field required"),
         ('{"optimizer": "adam"}', "recipe"),
+        ('{"format": 2, "nets": []}', "has format 2, this version reads 1; update chexvision"),
     ],
 )
 def test_file_that_is_not_a_resolved_recipe_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -217,11 +217,14 @@ def test_cancel_now_names_the_page_of_a_session_with_an_unknown_id(
 def test_refused_cancel_now_quotes_kaggle(held_session: Session) -> None:
     target = Kaggle(KaggleOptions(timeout_hours=1))
     (session,) = records.find(None).sessions
+    progress = RunProgress(
+        run_id=RECORD.run_id, status="training", session=1, updated_at=session.started_at, kaggle_session_id=7
+    )
     with pytest.raises(Exception, match=r"does not end session 7: Permission 'kernelSessions\.cancel' was denied"):
-        target.kill(session, 7)
+        target.kill(session, progress)
     other = records.Session(session.started_at, "other/run", "https://www.kaggle.com/code/other/run")
     with pytest.raises(Exception, match="started by another account than chex"):
-        target.kill(other, 7)
+        target.kill(other, progress)
 
 
 def test_grace_without_now_is_refused(cli: Cli, kaggle: FakeKaggle) -> None:
@@ -329,9 +332,8 @@ def test_id_of_the_previous_session_is_not_mistaken_for_the_current_one(held_ses
     add_earlier_session("chex/deleted")
     session_id = FIRST_SESSION_ID + 1
     for number, known in ((1, None), (2, session_id)):
-        reported = RunProgress(
-            run_id=RECORD.run_id, status="training", session=number, updated_at="2999-01-01T00:00:00Z"
-        )
-        reported = reported.model_copy(update={"kaggle_session_id": session_id})
-        RunBranch("chex/model", RECORD.run_id).send({PROGRESS_FILE: reported.to_json().encode()}, f"Session {number}")
-        assert poll(records.find(None)).kaggle_session_id == known
+        told = RunProgress(run_id=RECORD.run_id, status="training", session=number, updated_at="2999-01-01T00:00:00Z")
+        told = told.model_copy(update={"kaggle_session_id": session_id})
+        RunBranch("chex/model", RECORD.run_id).send({PROGRESS_FILE: told.to_json().encode()}, f"Session {number}")
+        progress = poll(records.find(None)).session_progress
+        assert (progress and progress.kaggle_session_id) == known

@@ -11,6 +11,7 @@ import torch
 from chexvision.errors import ChexError
 from chexvision.training.checkpoint import fingerprint
 from chexvision.training.history import read_history
+from chexvision.training.loop import Training
 from chexvision.training.training_session import STATE_FILE
 from tests.training.runs import figures, tiny_training, true_from, weights
 
@@ -91,6 +92,23 @@ def test_a_split_table_may_be_in_another_folder_in_each_session(synthetic_shards
         return fingerprint(training.recipe.model_copy(update={"data": data}), training.train_split)
 
     assert of("/tmp/bundle-1/mine.csv") == of("/tmp/bundle-2/mine.csv") != of("/tmp/bundle-1/other.csv")
+
+
+def test_state_with_a_fingerprint_of_the_split_tables_path_resumes(synthetic_shards: Path, tmp_path: Path) -> None:
+    def with_table(*, stop: bool) -> Training:
+        training = tiny_training(synthetic_shards, tmp_path, should_stop=true_from(1) if stop else lambda: False)
+        data = training.recipe.data.model_copy(update={"split": "./tables/mine.csv"})
+        training.recipe = training.recipe.model_copy(update={"data": data})
+        return training
+
+    training = with_table(stop=True)
+    text = training.recipe.model_dump_json(exclude_defaults=True)
+    then = hashlib.sha256(text.encode())
+    for split in (training.train_split, training.validation_split):
+        then.update("|".join(split.rows.filenames.tolist()).encode())
+    training._fingerprint = then.hexdigest()
+    assert not training.run()
+    assert with_table(stop=False).run()
 
 
 def test_micro_batches_give_the_gradients_of_the_effective_batch(synthetic_shards: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chexvision.config import PhaseConfig
 from chexvision.models import CheXVision
-from chexvision.training.optimizer import Position, learning_rate, make_optimizer
+from chexvision.training.optimizer import learning_rate, make_optimizer
 
 
 def phase(**changes: object) -> PhaseConfig:
@@ -41,7 +41,7 @@ def test_the_optimizer_excludes_a_frozen_backbone() -> None:
 
 
 def test_the_rate_warms_up_and_decays_by_a_cosine() -> None:
-    rates = [learning_rate(phase(), Position(step, 20)) for step in range(200)]
+    rates = [learning_rate(phase(), step, 20) for step in range(200)]
     assert rates[:20] == sorted(rates[:20]) and 0 < rates[0] < 1e-4
     assert rates[20] == 1e-3
     assert rates[20:] == sorted(rates[20:], reverse=True)
@@ -52,7 +52,7 @@ def test_the_rate_warms_up_and_decays_by_a_cosine() -> None:
 @given(st.integers(1, 30), st.integers(1, 50), st.floats(0, 1))
 def test_the_rate_stays_between_zero_and_its_peak(epochs: int, steps: int, warmup: float) -> None:
     settings = phase(epochs=epochs, warmup_epochs=warmup * epochs)
-    rates = [learning_rate(settings, Position(step, steps)) for step in range(epochs * steps)]
+    rates = [learning_rate(settings, step, steps) for step in range(epochs * steps)]
     assert all(0 < rate <= 1e-3 for rate in rates)
 
 
@@ -61,7 +61,7 @@ SCORES = [0.5, 0.6, 0.6, 0.55, 0.7, 0.7, 0.69, 0.6, 0.71, 0.6, 0.6, 0.6, 0.6, 0.
 
 def rate_of_each_epoch(settings: PhaseConfig, scores: Sequence[float]) -> list[float]:
     """The first rate of each epoch, given only the scores of earlier epochs."""
-    return [learning_rate(settings, Position(4 * epoch, 4, scores[:epoch])) for epoch in range(len(scores))]
+    return [learning_rate(settings, 4 * epoch, 4, scores[:epoch]) for epoch in range(len(scores))]
 
 
 def rates_of_torch(
@@ -112,7 +112,7 @@ def test_step_matches_step_lr(factor: float, epochs: int) -> None:
 @pytest.mark.parametrize("schedule", ["cosine", "plateau", "step", "constant"])
 def test_every_schedule_warms_up_to_the_peak_and_respects_the_minimum(schedule: str) -> None:
     settings = phase(epochs=20, schedule=schedule, decay_epochs=4, decay_factor=0.1)
-    rates = [learning_rate(settings, Position(step, 10, [0.5] * (step // 10))) for step in range(200)]
+    rates = [learning_rate(settings, step, 10, [0.5] * (step // 10)) for step in range(200)]
     assert rates[:10] == sorted(rates[:10]) and rates[9] < rates[10] <= settings.lr
     assert all(settings.min_lr <= rate <= settings.lr for rate in rates[10:])
     assert (rates[-1] == pytest.approx(settings.min_lr)) == (schedule != "constant")

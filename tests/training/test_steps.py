@@ -16,7 +16,7 @@ from chexvision.training.ema import MovingAverage
 from chexvision.training.history import best_epoch
 from chexvision.training.loop import Training
 from chexvision.training.loss import pos_weight
-from chexvision.training.optimizer import Position, learning_rate
+from chexvision.training.optimizer import learning_rate
 from chexvision.training.training_session import STATE_FILE
 from tests.training.runs import tiny_training, weights
 
@@ -39,7 +39,7 @@ def test_every_parameter_group_follows_the_schedule(synthetic_shards: Path, tmp_
     assert not training.run()
     saved = torch.load(tmp_path / STATE_FILE, weights_only=True)
     assert saved["step"] == taken
-    rate = learning_rate(training.recipe.training.phases[0], Position(taken - 1, training.steps))
+    rate = learning_rate(training.recipe.training.phases[0], taken - 1, training.steps)
     assert [group["lr"] for group in saved["optimizer"]["param_groups"]] == [rate, rate]
 
 
@@ -48,7 +48,7 @@ def test_a_parameter_without_decay_moves_by_the_learning_rate(synthetic_shards: 
     training = tiny_training(synthetic_shards, tmp_path, UNFROZEN, should_stop=lambda: True)
     before = {name: value.detach().clone() for name, value in training.model.named_parameters()}
     assert not training.run()
-    rate = learning_rate(training.recipe.training.phases[0], Position(0, training.steps))
+    rate = learning_rate(training.recipe.training.phases[0], 0, training.steps)
     change = (training.model.binary_head.bias.detach() - before["binary_head.bias"]).abs()
     assert float(change) == pytest.approx(rate, rel=1e-3)
 

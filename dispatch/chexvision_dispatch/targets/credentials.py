@@ -98,7 +98,10 @@ def sync(token: HubToken, dataset: str | None) -> tuple[str, bool]:
             if known is None:
                 answer = api.dataset_create_new(folder, public=False, quiet=True, convert_to_csv=False)
             else:
-                _require_private(api, ref)
+                if not _is_private(api, ref):
+                    raise ChexError(
+                        f"the dataset {ref} is public and must not contain a token; name another one: --dataset"
+                    )
                 answer = api.dataset_create_version(
                     folder, "token", quiet=True, convert_to_csv=False, delete_old_versions=True
                 )
@@ -119,11 +122,6 @@ def _is_private(api: Any, ref: str) -> bool:
     request.owner_slug, request.dataset_slug = ref.split("/")
     with api.build_kaggle_client() as kaggle:
         return bool(kaggle.datasets.dataset_api_client.get_dataset(request).is_private)
-
-
-def _require_private(api: Any, ref: str) -> None:
-    if not _is_private(api, ref):
-        raise ChexError(f"the dataset {ref} is public and must not contain a token; name another one: --dataset")
 
 
 def status() -> list[TokenSource]:

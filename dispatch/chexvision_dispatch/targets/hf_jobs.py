@@ -16,6 +16,7 @@ from chexvision.hub.hub_errors import call_hub, hub_error
 from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision.hub.retry import is_transient, reason, status_of
 from chexvision.provenance import now
+from chexvision.runs.run_progress import RunProgress
 from chexvision_dispatch.run_records import RunRecord, Session
 from chexvision_dispatch.script import SCRIPT_NAME
 from chexvision_dispatch.targets.session_log import session_log
@@ -150,8 +151,10 @@ class HfJobs(Target):
         """The job's log, line by line."""
 
         def stream(ended: bool) -> Iterator[str]:
+            from huggingface_hub import HfApi
+
             try:
-                for line in _api().fetch_job_logs(job_id=session.handle, follow=follow):
+                for line in HfApi().fetch_job_logs(job_id=session.handle, follow=follow):
                     yield line if line.endswith("\n") else f"{line}\n"
             except Exception as error:
                 # What the client itself did not get over; each of its generations raises another library's errors.
@@ -164,7 +167,7 @@ class HfJobs(Target):
         _asked(lambda api: api.cancel_job(job_id=session.handle), f"cancelling job {session.handle}")
         return True
 
-    def kill(self, session: Session, kaggle_session_id: int | None) -> None:
+    def kill(self, session: Session, progress: RunProgress | None) -> None:
         """Cancel the job once more: the Hub ends what does not end by itself."""
         self.cancel(session)
 
@@ -185,11 +188,7 @@ def _token() -> str:
     return token
 
 
-def _api() -> Any:
+def _asked(call: Callable[[Any], T], what: str) -> T:
     from huggingface_hub import HfApi
 
-    return HfApi()
-
-
-def _asked(call: Callable[[Any], T], what: str) -> T:
-    return call_hub(lambda: call(_api()), what, attempts=4)
+    return call_hub(lambda: call(HfApi()), what, attempts=4)

@@ -12,9 +12,10 @@ import typer
 from pydantic import model_validator
 
 from chexvision.errors import ChexError
-from chexvision.hub.retry import retried
+from chexvision.hub.retry import retried, status_of
 from chexvision.layout import shared_dir
 from chexvision.provenance import now
+from chexvision.runs.run_progress import RunProgress
 from chexvision_dispatch.run_records import RunRecord, Session
 from chexvision_dispatch.targets import kaggle_client as client
 from chexvision_dispatch.targets import kaggle_output as output
@@ -83,7 +84,7 @@ class KaggleOptions(TimeLimit):
             )
         return self
 
-    def for_run(self, run_id: str) -> Self:
+    def for_run(self, run_id: str, *, dry_run: bool) -> Self:
         """With the token dataset that `chexvision credentials sync` made."""
         return self.model_copy(update={"token_dataset": self.token_dataset or remembered_dataset()})
 
@@ -153,12 +154,14 @@ class Kaggle(Target):
         # A kernel for each session: the output of the one before is attached to it. A title has 50 characters.
         title = f"chexvision-{record.run_id}" if number == 1 else f"session-{number}-{record.run_id}"
         token = [self._token_dataset] if self._token_dataset else []
+        # The newest session whose output Kaggle attaches; what came after it is on the run's branch.
+        attached = next((one for one in reversed(record.sessions) if self.passes_files_on(one)), None)
         metadata = template | {
             "id": f"{self._user or UNKNOWN_USER}/{title}",
             "title": title,
             "is_private": not self.options.public,
             "dataset_sources": [*template["dataset_sources"], *token],
-            "kernel_sources": self._sources(record),
+            "kernel_sources": [attached.handle] if attached is not None else [],
         }
         if "machine_shape" in template:
             metadata["machine_shape"] = self.options.accelerator
@@ -177,10 +180,6 @@ class Kaggle(Target):
                 f"its results stay in its output; {use} with `chexvision runs collect`"
             )
         return notes
-
-    def _sources(self, record: RunRecord) -> list[str]:
-        """The newest session whose output Kaggle attaches; what came after it is on the run's branch."""
-        return next(([one.handle] for one in reversed(record.sessions) if self.passes_files_on(one)), [])
 
     def passes_files_on(self, session: Session) -> bool:
         """Kaggle attaches what completed, and to kernels of the same account alone; it drops all else silently."""
@@ -222,7 +221,7 @@ class Kaggle(Target):
             # The client's error for both 401 and 403.
             raise self._no_kernel(session) from None
         except RequestException as error:
-            if client.status_of(error) == 404:
+            if status_of(error) == 404:
                 raise self._no_kernel(session) from None
             raise client.explained(error, f"while asking for {session.handle}") from error
         status = str(getattr(answer.status, "name", answer.status)).upper()
@@ -239,14 +238,14 @@ class Kaggle(Target):
         """Kaggle forwards nothing to a session."""
         return False
 
-    def kill(self, session: Session, kaggle_session_id: int | None) -> None:
+    def kill(self, session: Session, progress: RunProgress | None) -> None:
         """Cancel the session, from the account that started it."""
         if not self._is_own(session):
             raise ChexError(
                 f"{session.handle} was started by another account than {self._user}, and only that one can end it: "
                 f"log in with its token, or end it on {session.page}"
             )
-        sessions.cancel(self._api, session, kaggle_session_id)
+        sessions.cancel(self._api, session, progress.kaggle_session_id if progress is not None else None)
 
     def collect(self, session: Session, folder: Path, names: Sequence[str]) -> Path | None:
         """Download the session's output."""
@@ -255,11 +254,7 @@ class Kaggle(Target):
 
 
 def _budget(quota: client.Quota, needs: GpuHours) -> str:
-    """What is left of the quota, and whether the run fits into it.
-
-    Raises:
-        Refused: it does not, and is to be refused then.
-    """
+    """What is left of the quota, and whether the run fits into it; raises Refused where it must."""
     text = f"Kaggle quota: {quota}"
     if needs.hours is not None:
         text += f"; this recipe takes about {needs.hours:.1f} ({needs.basis})"

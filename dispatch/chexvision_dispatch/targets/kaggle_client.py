@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from chexvision.errors import ChexError
+from chexvision.hub.retry import status_of
 
 HOW_TO_LOG_IN = (
     "make a token on https://www.kaggle.com/settings (API, Generate New Token), "
@@ -205,11 +206,6 @@ def message_of(error: Exception) -> str:
     except (AttributeError, KeyError, TypeError, ValueError):
         return ""
     return "".join(char if char.isprintable() else " " for char in str(message))[:_LONGEST_MESSAGE].strip()
-
-
-def status_of(error: Exception) -> int | None:
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    return status if isinstance(status, int) else None
 
 
 def what_happened(error: Exception) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chexvision.errors import ChexError
-from chexvision.hub.retry import retried
+from chexvision.hub.retry import retried, status_of
 from chexvision.provenance import now
 from chexvision_dispatch.run_records import Session
 from chexvision_dispatch.targets import kaggle_client as client
@@ -33,7 +33,7 @@ def push(api: Any, kernel: str, folder: Path, timeout_s: int) -> Session:
         with redirect_stdout(sys.stderr):  # the client prints its warnings to where our results go
             answer = api.kernels_push(str(folder), timeout=str(timeout_s))
     except RequestException as error:
-        status = client.status_of(error)
+        status = status_of(error)
         if status is not None and status < 500:
             raise client.explained(error, "and refused the push", _refusal(client.message_of(error))) from error
         _wait_for(api, kernel, error)
@@ -73,7 +73,7 @@ def is_shown(api: Any, kernel: str) -> bool:
     except ValueError:
         return False  # the client's error for 401 and 403: there is no such kernel
     except RequestException as error:
-        if client.status_of(error) == 404:
+        if status_of(error) == 404:
             return False
         raise
     return True
@@ -130,7 +130,7 @@ def cancel(api: Any, session: Session, session_id: int | None) -> None:
         refusal = retried(lambda: _request_end(api, session_id), what=f"ending {session.handle}", attempts=4)
     except RequestException as error:
         # Kaggle's own message gives the reason: the credentials are accepted, that session cannot be ended.
-        if client.status_of(error) in (400, 403, 404):
+        if status_of(error) in (400, 403, 404):
             raise ChexError(f"Kaggle does not end session {session_id}: {error}; {by_hand}") from None
         failure = client.explained(error, f"while ending session {session_id}")
         raise ChexError(f"{failure}; or {by_hand}") from error

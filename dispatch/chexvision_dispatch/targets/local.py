@@ -13,12 +13,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Annotated, ClassVar, Self
 
-import platformdirs
 import typer
 from pydantic import model_validator
 
 from chexvision.errors import ChexError, UsageError
+from chexvision.layout import cache_dir
 from chexvision.provenance import now
+from chexvision.runs.run_progress import RunProgress
 from chexvision_dispatch.run_records import RunRecord, Session
 from chexvision_dispatch.script import SCRIPT_NAME
 from chexvision_dispatch.targets.target import Refused, SessionState, Target, TargetOptions
@@ -51,10 +52,10 @@ class LocalOptions(TargetOptions):
             raise ValueError(f"--max-hours {self.max_hours:g} must be above 0")
         return self
 
-    def for_run(self, run_id: str) -> Self:
-        """In an empty folder of its own."""
+    def for_run(self, run_id: str, *, dry_run: bool) -> Self:
+        """In an empty folder of its own, which a dry run does not need."""
         folder = self.run_dir or Path("runs") / run_id
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not dry_run and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(f"--run-dir {folder} is not empty; name a new folder")
         return self.model_copy(update={"run_dir": folder.resolve()})
 
@@ -136,7 +137,7 @@ class Local(Target):
             os.kill(int(session.handle), signal.SIGTERM)
         return True
 
-    def kill(self, session: Session, kaggle_session_id: int | None) -> None:
+    def kill(self, session: Session, progress: RunProgress | None) -> None:
         """Kill the script and what it started."""
         if self._lives():
             os.killpg(int(session.handle), signal.SIGKILL)
@@ -180,6 +181,6 @@ def _environment() -> dict[str, str]:
         environment["HF_TOKEN"] = token
     # A run's own tmp would download and decode the same shards again for each run.
     environment.setdefault("HF_HOME", constants.HF_HOME)
-    environment.setdefault("CHEXVISION_CACHE", str(platformdirs.user_cache_path("chexvision")))
+    environment.setdefault("CHEXVISION_CACHE", str(cache_dir()))
     environment["CHEXVISION_NO_INSTALL"] = "1"
     return environment

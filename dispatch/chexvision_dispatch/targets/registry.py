@@ -57,8 +57,9 @@ def new_target(name: str, given: Mapping[str, object], run_id: str, *, dry_run: 
     try:
         options = target.Options.model_validate(given)
     except ValidationError as error:
-        raise UsageError(first_problem(error)) from None
-    return target(options.for_run(run_id), dry_run=dry_run)
+        field = next(map(str, error.errors()[0]["loc"]), "")
+        raise UsageError(first_problem(error).replace(field, flag(field) if field else "", 1)) from None
+    return target(options.for_run(run_id, dry_run=dry_run), dry_run=dry_run)
 
 
 def open_target(name: str, recorded: Mapping[str, Option]) -> Target:

@@ -12,6 +12,7 @@ import typer
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from chexvision.errors import ChexError
+from chexvision.runs.run_progress import RunProgress
 from chexvision_dispatch.run_records import RunRecord, Session
 
 # A session ends by itself this long before it would be cut: the smaller of hours and a share of its length.
@@ -62,7 +63,7 @@ class GpuHours:
 
     Args:
         hours: estimated; None where nothing was.
-        basis: what that is estimated from, in words.
+        basis: what that is estimated from, for the user.
         measured: whether that is a measurement, good enough to refuse a run that does not fit into a quota.
         force: start the run whatever is left of a quota.
     """
@@ -89,7 +90,7 @@ class TargetOptions(BaseModel):
     instead: ClassVar[Mapping[str, str]] = {}
     for_gpu: ClassVar[Sequence[str]] = ()
 
-    def for_run(self, run_id: str) -> Self:
+    def for_run(self, run_id: str, *, dry_run: bool) -> Self:
         """The same with what follows from the run and from this machine, as it is recorded.
 
         Raises:
@@ -105,6 +106,8 @@ class TargetOptions(BaseModel):
 
 class TimeLimit(TargetOptions):
     """Options of a target that cuts a session after a while."""
+
+    model_config = ConfigDict(allow_inf_nan=True)  # refused by the check of the range, in its words
 
     longest: ClassVar[float]  # hours
 
@@ -220,12 +223,12 @@ class Target(ABC):
         """
 
     @abstractmethod
-    def kill(self, session: Session, kaggle_session_id: int | None) -> None:
+    def kill(self, session: Session, progress: RunProgress | None) -> None:
         """End a session at once, without a chance to save anything.
 
         Args:
             session: one that has not ended.
-            kaggle_session_id: see `RunProgress`.
+            progress: what that session reported of itself, if anything.
 
         Raises:
             ChexError: it could not be ended.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -97,11 +98,7 @@ def processes(data: Annotated[Path, typer.Option(help="A folder of shards.")]) -
 
 
 def _use_cores(count: int | None) -> None:
-    """Restrict this process, and the threads and processes it will start, to `count` cores.
-
-    Raises:
-        UsageError: there are fewer, or the system does not support it, such as macOS.
-    """
+    """Restrict this process, and the threads and processes it will start, to `count` cores."""
     if count is None:
         return
     if not hasattr(os, "sched_setaffinity"):
@@ -126,8 +123,6 @@ def _device(wanted: str | None) -> str:
 
 
 def _show(report: Report) -> None:
-    import json
-
     from rich.console import Console
 
     report.print_table(Console(stderr=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,10 +20,9 @@ if TYPE_CHECKING:
 
     from chexvision.config import Recipe
     from chexvision_dispatch.submit import Job, Prepared
-    from chexvision_dispatch.targets.target import GpuHours, Target
+    from chexvision_dispatch.targets.target import Target
 
 app = typer.Typer(rich_markup_mode=None, cls=GroupWithTargets)
-
 
 _DEFAULT = next(iter(TARGETS))
 
@@ -137,12 +137,20 @@ def shards(
     out: Out = None,
 ) -> None:
     """Build shards of the NIH release where a target has it, without a download, and push them to the Hub."""
-    from chexvision_dispatch.build_request import ShardsRequest, building
+    from chexvision_dispatch.build_request import building
 
-    dataset = dataset_name("--to", to)
-    request = ShardsRequest(dataset.repo_id, images, size, split, parse_bytes(shard_size), seed, max_bad, private)
-    sending = Sending(on, given_options(context), watch, auto_resume, dry_run, out)
-    _send("shards", lambda target: building(request, target), sending)
+    job = partial(
+        building,
+        to=dataset_name("--to", to).repo_id,
+        images=images,
+        size=size,
+        split=split,
+        shard_bytes=parse_bytes(shard_size),
+        seed=seed,
+        max_bad=max_bad,
+        private=private,
+    )
+    _send("shards", job, Sending(on, given_options(context), watch, auto_resume, dry_run, out))
 
 
 def _refuse_options_before(subcommand: str, context: typer.Context) -> None:
@@ -157,7 +165,9 @@ def _send(name: str, job: Callable[[Target], Job], sending: Sending, recipe: Rec
     """Prepare a run called `name` and send it, as `sending` describes; `recipe` is what it trains, if it does."""
     from chexvision.provenance import new_run_id
     from chexvision_dispatch import submit
+    from chexvision_dispatch.gpu_hours import gpu_hours
     from chexvision_dispatch.run_records import runs_dir
+    from chexvision_dispatch.targets.target import GpuHours
 
     dry_run = sending.dry_run
     if sending.out is not None and not dry_run:
@@ -168,10 +178,13 @@ def _send(name: str, job: Callable[[Target], Job], sending: Sending, recipe: Rec
     folder = sending.out or home / "kernel"
 
     prepared = submit.prepare(job(target), target, run_id, folder)
-    checked = [] if dry_run else target.check(_needs(recipe, target, force=sending.force))
-    notes = [*prepared.notes, *checked]
-    notes += submit.write(prepared, target, folder)
-    _describe(prepared, notes)
+    checked = []
+    if not dry_run:
+        needs = None
+        if recipe is not None:
+            needs = replace(gpu_hours(recipe, target), force=sending.force) if target.has_quota else GpuHours()
+        checked = target.check(needs)
+    _describe(prepared, [*prepared.job.notes, *checked, *submit.write(prepared, target, folder)])
     if dry_run:
         typer.echo(f"dry run: nothing was sent; what would be is in {folder}")
         return
@@ -189,16 +202,6 @@ def _send(name: str, job: Callable[[Target], Job], sending: Sending, recipe: Rec
         typer.echo(f"next   chexvision runs logs -f {run_id}, or close the laptop and type: chexvision runs status")
 
 
-def _needs(recipe: Recipe | None, target: Target, *, force: bool) -> GpuHours | None:
-    """How long a run takes the target's GPU, where it counts hours; None for a run that takes none."""
-    from chexvision_dispatch.gpu_hours import gpu_hours
-    from chexvision_dispatch.targets.target import GpuHours
-
-    if recipe is None:
-        return None
-    return replace(gpu_hours(recipe, target), force=force) if target.has_quota else GpuHours()
-
-
 def _describe(prepared: Prepared, notes: list[str]) -> None:
     record = prepared.record
     changed = " with changes" if record.source_dirty else ""
@@ -206,8 +209,8 @@ def _describe(prepared: Prepared, notes: list[str]) -> None:
     typer.echo(f"run    {record.run_id}")
     typer.echo(f"bundle {record.bundle_sha256[:12]} of {record.source_revision[:12]}{changed}, script {size:.0f} kB")
     typer.echo(f"data   {record.data}")
-    if prepared.split is not None:
-        typer.echo(f"split  {prepared.split}")
+    if prepared.job.split is not None:
+        typer.echo(f"split  {prepared.job.split}")
     typer.echo(f"to     {record.to or 'the output of the session'}")
     for note in notes:
         typer.echo(f"note   {note}")

@@ -15,8 +15,6 @@ from chexvision.cli.names import Run
 from chexvision.errors import ChexError, UsageError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from chexvision_dispatch.run_records import RunRecord
     from chexvision_dispatch.view import RunView
 
@@ -67,7 +65,11 @@ def status(
 
     record = _found(run)
     if not watch:
-        _show(poll(record), as_json)
+        view = poll(record)
+        if as_json:
+            _print_json(view.as_json())
+        else:
+            print("\n".join(run_view.lines(view)))
         return
     view = _attended(record, lambda: _watch(record))
     raise typer.Exit(EXIT_CODES[view.status])
@@ -143,10 +145,7 @@ def cancel(
             lambda: runs.end(record, grace_s, say),
             lambda: f"last step: {steps[-1]}" if steps else _CONTINUES,
         )
-        if as_json:
-            _print_json(view.as_json())
-        else:
-            _print_end(view)
+        _print_end(view, as_json)
         return
     done = runs.cancel(record)
     if as_json:
@@ -172,7 +171,8 @@ def resume(
         typer.echo(f"run    {record.run_id}, session {len(record.sessions)}")
         for note in notes:
             typer.echo(f"note   {note}")
-        typer.echo(_where(record))
+        page, log = f"page   {session.page}", f"log    chexvision runs logs -f {record.run_id}"
+        typer.echo(page if session.page else log)
     if follow:
         _say_end(_attended(record, lambda: runs.follow(record, _write)), as_json)
 
@@ -199,7 +199,8 @@ def collect(
     if collected.state is not None:
         typer.echo(f"state  {collected.state.what}")
         obstacle = collected.state.obstacle
-        typer.echo(f"note   no session reaches it: {obstacle}" if obstacle else _next_resume(record))
+        resume_it = f"next   chexvision runs resume {record.run_id}"
+        typer.echo(f"note   no session reaches it: {obstacle}" if obstacle else resume_it)
         return
     for note in collected.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -213,7 +214,7 @@ def collect(
 
 
 def _found(run: str | None) -> RunRecord:
-    from chexvision_dispatch.run_records import find
+    from chexvision_dispatch.run_records import find  # not imported at the start: --help would take longer
 
     return find(run)
 
@@ -254,14 +255,14 @@ def _polled(record: RunRecord) -> RunView:
 def _say_end(view: RunView, as_json: bool) -> None:
     from chexvision_dispatch.view import EXIT_CODES
 
-    if as_json:
-        _print_json(view.as_json())
-    else:
-        _print_end(view)
+    _print_end(view, as_json)
     raise typer.Exit(EXIT_CODES[view.status])
 
 
-def _print_end(view: RunView) -> None:
+def _print_end(view: RunView, as_json: bool) -> None:
+    if as_json:
+        _print_json(view.as_json())
+        return
     sys.stdout.flush()
     _say(f"{view.record.run_id} is {view.status}{': ' if view.message else ''}{view.message}")
     hint = run_view.next_step(view)
@@ -273,14 +274,6 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _show(view: RunView, as_json: bool) -> None:
-    if as_json:
-        _print_json(view.as_json())
-        return
-    for line in run_view.lines(view):
-        print(line)
-
-
 def _watch(record: RunRecord) -> RunView:
     from rich.console import Console
     from rich.live import Live
@@ -288,20 +281,8 @@ def _watch(record: RunRecord) -> RunView:
 
     from chexvision_dispatch import runs
 
-    def rendered(view: RunView) -> RenderableType:
-        return Text("\n".join(run_view.lines(view)))
-
     with Live(Text(f"polling {record.run_id} …"), console=Console(), auto_refresh=False) as live:
-        return runs.wait(record, lambda view: live.update(rendered(view), refresh=True))
-
-
-def _next_resume(record: RunRecord) -> str:
-    return f"next   chexvision runs resume {record.run_id}"
-
-
-def _where(record: RunRecord) -> str:
-    session = record.sessions[-1]
-    return f"page   {session.page}" if session.page else f"log    chexvision runs logs -f {record.run_id}"
+        return runs.wait(record, lambda view: live.update(Text("\n".join(run_view.lines(view))), refresh=True))
 
 
 def _write(text: str) -> None:

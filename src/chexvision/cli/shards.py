@@ -119,7 +119,7 @@ def _build_in(
     from chexvision.runs.build_session import BuildProgress, build_and_push
     from chexvision.runs.run_progress import read_progress
 
-    if max_hours is not None and max_hours <= 0:
+    if max_hours is not None and not max_hours > 0:
         raise UsageError(f"--max-hours {max_hours:g} must be above 0")
     begun = read_progress(work)
     if provenance is not None:

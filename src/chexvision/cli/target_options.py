@@ -29,22 +29,25 @@ def given_options(context: typer.Context) -> Mapping[str, object]:
     return given
 
 
-class GroupWithTargets(TyperGroup):
+class _WithTargets:
+    """Adds the options of all targets to a command's own."""
+
+    takes_gpu = True
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its own, the targets', and ``--help``."""
+        *own, last = super().get_params(ctx)  # type: ignore[misc]
+        return [*own, *_parameters(tuple(TARGETS), gpu=self.takes_gpu), last]
+
+
+class GroupWithTargets(_WithTargets, TyperGroup):
     """A group that has the options of all targets as well."""
 
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Its own, the targets', and ``--help``."""
-        *own, last = super().get_params(ctx)
-        return [*own, *_parameters(tuple(TARGETS), gpu=True), last]
 
-
-class CommandWithTargets(TyperCommand):
+class CommandWithTargets(_WithTargets, TyperCommand):
     """A command that takes no GPU and has the options of all targets for such work as well."""
 
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Its own, the targets', and ``--help``."""
-        *own, last = super().get_params(ctx)
-        return [*own, *_parameters(tuple(TARGETS), gpu=False), last]
+    takes_gpu = False
 
 
 @cache

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chexvision.cli.names import Model, Preset
+from chexvision.errors import UsageError
 
 if TYPE_CHECKING:
-    from chexvision.config import DataConfig
+    from chexvision.config import DataConfig, Recipe
     from chexvision.hub.reference import Reference
     from chexvision.training.run import TrainingOutcome
 
@@ -52,20 +53,14 @@ def train(
     Ctrl-C and SIGTERM save the state at the next step and end; the same command with the same --work continues.
     """
     from chexvision.data.source import check_named
-    from chexvision.errors import UsageError
     from chexvision.hub.reference import RepoRef, parse_reference
     from chexvision.provenance import Provenance
-    from chexvision.recipes import load_recipe, read_resolved
     from chexvision.runs.branch import RunBranch
     from chexvision.runs.run_progress import read_progress
 
-    if max_hours is not None and max_hours <= 0:
+    if max_hours is not None and not max_hours > 0:
         raise UsageError(f"--max-hours {max_hours:g} must be above 0")
-    if resolved is not None and (model or preset or overrides):
-        raise UsageError("--recipe is resolved: leave out --model, --preset and --set, or name --model in its place")
-    if resolved is None and not model:
-        raise UsageError("name what to train: --model densenet")
-    recipe = read_resolved(resolved) if resolved else load_recipe(model, preset=preset, overrides=overrides or ())
+    recipe = _recipe(model, preset, overrides or [], resolved)
     source = parse_reference(data or recipe.data.dataset)
     check_named(source)
     destination = parse_reference(to) if to else None
@@ -99,6 +94,18 @@ def train(
     _print(outcome)
 
 
+def _recipe(model: str, preset: str | None, overrides: list[str], resolved: Path | None) -> Recipe:
+    from chexvision.recipes import load_recipe, read_resolved
+
+    if resolved is None:
+        if not model:
+            raise UsageError("name what to train: --model densenet")
+        return load_recipe(model, preset=preset, overrides=overrides)
+    if model or preset or overrides:
+        raise UsageError("--recipe is resolved: leave out --model, --preset and --set, or name --model in its place")
+    return read_resolved(resolved)
+
+
 def _print(outcome: TrainingOutcome) -> None:
     """Print the metrics of a finished run, and where its artifact is."""
     if outcome.artifact is not None and outcome.metrics is not None:
@@ -112,11 +119,8 @@ def _print(outcome: TrainingOutcome) -> None:
 
 
 def _check_data(source: Reference, config: DataConfig) -> None:
-    """Check that the data fits the recipe, before a repository or branch is created and weights or shards downloaded.
-
-    One process of a run is enough.
-    """
-    if os.environ.get("RANK", "0") != "0":
+    """Check that the data fits the recipe, before anything is created on the Hub or downloaded."""
+    if os.environ.get("RANK", "0") != "0":  # one process is enough
         return
     from chexvision.data.division import check_data
     from chexvision.data.sizes import check_image_size

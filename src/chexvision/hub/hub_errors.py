@@ -30,12 +30,18 @@ class NotPrivate(NotAllowed):
     """The repository exists and is public, and was to be private."""
 
 
-class Unreachable(ChexError):
-    """The Hub did not answer, or must not be asked (HF_HUB_OFFLINE), and the cache does not have it."""
+class Missing(ChexError):
+    """The Hub does not have it, or does not show it to this user."""
 
 
 def call_hub(
-    call: Callable[[], T], what: str, of: RepoRef | None = None, repo_type: RepoType = "model", *, attempts: int = 6
+    call: Callable[[], T],
+    what: str,
+    of: RepoRef | None = None,
+    repo_type: RepoType = "model",
+    *,
+    attempts: int = 6,
+    download: bool = False,
 ) -> T:
     """What `call`, which asks the Hub, returns; it is retried while its failures are transient.
 
@@ -45,6 +51,7 @@ def call_hub(
         of: the repository that it does it with, if any.
         repo_type: of that repository.
         attempts: how often to call at most.
+        download: see `hub_error`.
 
     Raises:
         ChexError: see `hub_error`.
@@ -52,7 +59,7 @@ def call_hub(
     try:
         return retried(call, what=what if of is None else f"{of.repo_id}: {what}", attempts=attempts)
     except Exception as error:
-        raise hub_error(error, what, of, repo_type) from error
+        raise hub_error(error, what, of, repo_type, download=download) from error
 
 
 def hub_error(
@@ -63,6 +70,7 @@ def hub_error(
     *,
     token: str = "the token",
     remedy: str = _LOG_IN,
+    download: bool = False,
 ) -> ChexError:
     """Our error for one of the Hub's client; one of ours is returned as it is.
 
@@ -73,9 +81,10 @@ def hub_error(
         repo_type: of that repository.
         token: what the token is called, where it is not accepted.
         remedy: what to do then.
+        download: whether the call is a part of a download that a complete cache makes unnecessary.
 
     Returns:
-        `NotAllowed`, `Unreachable`, or another `ChexError`.
+        `Missing`, `NotAllowed`, or another `ChexError`.
     """
     from huggingface_hub import constants
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
@@ -88,7 +97,7 @@ def hub_error(
         )
     missing = _missing(error, what, of, repo_type) if of is not None else None
     if missing is not None:
-        return ChexError(missing)
+        return Missing(missing)
     status, why = status_of(error), reason(error)
     doing = what if of is None else f"{what} of {of.repo_id}"
     if status == 402 or (status in (403, 413) and any(word in why.lower() for word in _QUOTA)):
@@ -104,16 +113,16 @@ def hub_error(
             "on https://huggingface.co/settings/tokens"
         )
     offline = constants.HF_HUB_OFFLINE or isinstance(error, OfflineModeIsEnabled)
-    if of is not None and (offline or isinstance(error, LocalEntryNotFoundError)):
-        because = "HF_HUB_OFFLINE is set" if offline else f"the Hub did not answer ({why})"
+    because = "HF_HUB_OFFLINE is set" if offline else f"the Hub did not answer ({why})"
+    if of is not None and ((download and offline) or isinstance(error, LocalEntryNotFoundError)):
         folder = ", or pull it into a folder (chexvision pull) and name that" if repo_type == "model" else ""
-        return Unreachable(
+        return ChexError(
             f"{repo_type} {of} is not complete in the cache {constants.HF_HUB_CACHE} ({what}), and {because}; fetch "
             f"it once while online{folder}"
         )
     if offline or is_transient(error):
-        because = "HF_HUB_OFFLINE is set" if offline else f"the Hub did not answer ({why})"
-        return Unreachable(f"{doing} failed, {because}; check the network and try again later")
+        what_to_do = "unset it" if offline else "check the network and try again later"
+        return ChexError(f"{doing} failed, {because}; {what_to_do}")
     return ChexError(f"the Hub failed on {doing}: {why}; check the name, the revision and the network")
 
 

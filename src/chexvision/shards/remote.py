@@ -50,7 +50,7 @@ def list_files(reference: RepoRef) -> dict[str, RemoteFile]:
             if isinstance(entry, RepoFile)
         }
 
-    return call_hub(listing, "listing files", reference, "dataset", attempts=_ATTEMPTS)
+    return call_hub(listing, "listing files", reference, "dataset", attempts=_ATTEMPTS, download=True)
 
 
 def fetch_file(reference: RepoRef, path: str, *, again: bool = False) -> Path | None:

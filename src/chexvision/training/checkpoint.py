@@ -53,11 +53,15 @@ class TrainingState:
 
 def fingerprint(recipe: Recipe, *splits: Split) -> str:
     """Equal for runs that compute the same: recipe, images and their order."""
-    # A key that a later version added counts from where it differs from its default, and a split table by its name:
-    # each session has it in another folder.
+    # A split table counts by its name: each session has it in another folder.
     data = recipe.data.model_copy(update={"split": Path(recipe.data.split).name})
-    resolved = recipe.model_copy(update={"data": data})
-    digest = hashlib.sha256(resolved.model_dump_json(exclude_defaults=True).encode())
+    return earlier_fingerprint(recipe.model_copy(update={"data": data}), *splits)
+
+
+def earlier_fingerprint(recipe: Recipe, *splits: Split) -> str:
+    """The fingerprint of states of 0.1.0 before its release, in which a split table counts by its path."""
+    # A key that a later version added counts from where it differs from its default.
+    digest = hashlib.sha256(recipe.model_dump_json(exclude_defaults=True).encode())
     for split in splits:
         digest.update("|".join(split.rows.filenames.tolist()).encode())
     return digest.hexdigest()
@@ -69,8 +73,8 @@ def save_state(path: Path, state: TrainingState) -> None:
         torch.save({"format": _FORMAT} | {name: getattr(state, name) for name in state.__slots__}, partial)
 
 
-def load_state(path: Path, fingerprint: str) -> TrainingState | None:
-    """The state saved at `path`, or None where there is none.
+def load_state(path: Path, *fingerprints: str) -> TrainingState | None:
+    """The state saved at `path` with one of these fingerprints, or None where there is no state.
 
     Raises:
         ChexError: the file is damaged or belongs to another run.
@@ -84,7 +88,7 @@ def load_state(path: Path, fingerprint: str) -> TrainingState | None:
         state = TrainingState(**saved)
     except Exception as error:
         raise ChexError(f"{path} cannot be resumed from: {error}; remove it to start again") from error
-    if state.fingerprint != fingerprint:
+    if state.fingerprint not in fingerprints:
         raise ChexError(
             f"{path} was saved by a run with another recipe or other data; give --work an empty folder, "
             "or repeat the command that started it"

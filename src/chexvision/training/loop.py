@@ -23,7 +23,7 @@ from chexvision.errors import ChexError
 from chexvision.files.atomic import atomic_path
 from chexvision.models.classifier import CheXVision
 from chexvision.seeds import mix_seed
-from chexvision.training.checkpoint import TrainingState, fingerprint, load_state, save_state
+from chexvision.training.checkpoint import TrainingState, earlier_fingerprint, fingerprint, load_state, save_state
 from chexvision.training.ema import MovingAverage
 from chexvision.training.epoch_sums import EpochSums
 from chexvision.training.hardware import forget_peak_memory, peak_memory_mb, rank_of
@@ -39,9 +39,9 @@ from chexvision.training.history import (
 )
 from chexvision.training.loss import DualHeadLoss, pos_weight
 from chexvision.training.micro_batch_probe import TrialPass, compiled, fit_micro_batch
-from chexvision.training.optimizer import Position, learning_rate, make_optimizer
+from chexvision.training.optimizer import learning_rate, make_optimizer
 from chexvision.training.processes import broadcast_buffers, must_stop, wrap_in_ddp
-from chexvision.training.reporter import Reporter
+from chexvision.training.reporter import ConsoleReporter
 from chexvision.training.training_session import BEST_FILE, STATE_FILE
 from chexvision.training.validation import validate
 
@@ -71,7 +71,7 @@ class Training:
         validation: Split,
         accelerator: Accelerator,
         work: Path,
-        reporter: Reporter | None = None,
+        reporter: ConsoleReporter | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.recipe = recipe
@@ -101,7 +101,8 @@ class Training:
         Raises:
             ChexError: the loss is not finite, or the saved state is another run's.
         """
-        state = load_state(self.work / STATE_FILE, self._fingerprint)
+        earlier = earlier_fingerprint(self.recipe, self.train_split, self.validation_split)
+        state = load_state(self.work / STATE_FILE, self._fingerprint, earlier)
         epoch = 0
         if state is not None:
             epoch = state.epoch
@@ -113,24 +114,21 @@ class Training:
             if self.reporter:
                 self.reporter.resumed(self.history)
         current: int | None = None
-        while epoch < self.recipe.training.epochs and not self._gave_up():
+        patience = self.recipe.training.patience
+        while epoch < self.recipe.training.epochs and epochs_without_gain(self.history) < patience:
             number, phase, phase_begin = self.recipe.training.phase_of(epoch)
             if number != current:
                 current = number
                 network, optimizer = self._begin_phase(phase, state)
             begin = self.steps * (epoch - phase_begin)
             scores = [score(one.macro_auroc, one.validation_loss) for one in self.history[phase_begin:epoch]]
-            positions = (Position(begin + step, self.steps, scores) for step in range(self.steps))
-            rates = [learning_rate(phase, position) for position in positions]
+            rates = [learning_rate(phase, begin + step, self.steps, scores) for step in range(self.steps)]
             if not self._train_epoch(network, optimizer, epoch, rates, state):
                 return False
             self._end_epoch(optimizer, epoch, number, rates)
             state = None
             epoch += 1
         return True
-
-    def _gave_up(self) -> bool:
-        return epochs_without_gain(self.history) >= self.recipe.training.patience
 
     def _begin_phase(self, phase: PhaseConfig, state: TrainingState | None) -> tuple[nn.Module, AcceleratedOptimizer]:
         self.model.freeze_backbone(phase.freeze_backbone)
@@ -219,9 +217,8 @@ class Training:
         Returns:
             the loss summed over its images.
         """
-        images = augment(
-            batch.images, parameters
-        )  # in fp32: half precision moves pixels, and not all operations take it
+        # In fp32: half precision moves pixels, and not all operations take it.
+        images = augment(batch.images, parameters)
         with self.accelerator.autocast():
             logits = network(images)
         loss: Tensor = (self.loss(logits, batch.targets) * batch.weights).sum()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -26,76 +25,50 @@ def make_optimizer(model: nn.Module, weight_decay: float) -> torch.optim.AdamW:
     return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where an optimization step is in its phase: with the phase's settings all that its learning rate depends on.
+def learning_rate(phase: PhaseConfig, step: int, steps_per_epoch: int, scores: Sequence[float] = ()) -> float:
+    """The rate of an optimization step: linear warm-up, then the phase's schedule.
 
-    Nothing else is remembered from step to step, so a run that is resumed has the rates of one that was not stopped.
+    Nothing is remembered from step to step, so a run that is resumed has the rates of one that was not stopped.
 
     Args:
+        phase: settings.
         step: 0-based, counted from the phase's start.
         steps_per_epoch: optimization steps of an epoch.
         scores: `history.score` of each of the phase's epochs that ended, in order.
     """
-
-    step: int
-    steps_per_epoch: int
-    scores: Sequence[float] = ()
-
-
-def learning_rate(phase: PhaseConfig, position: Position) -> float:
-    """The rate of an optimization step: linear warm-up, then the phase's schedule."""
-    warmup = _warmup_steps(phase, position)
-    if position.step < warmup:
-        return phase.lr * (position.step + 1) / (warmup + 1)
-    return _SCHEDULES[phase.schedule](phase, position)
-
-
-def _warmup_steps(phase: PhaseConfig, position: Position) -> int:
-    return round(phase.warmup_epochs * position.steps_per_epoch)
+    warmup = round(phase.warmup_epochs * steps_per_epoch)
+    if step < warmup:
+        return phase.lr * (step + 1) / (warmup + 1)
+    match phase.schedule:
+        case "cosine":  # Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017
+            rest = max(1, phase.epochs * steps_per_epoch - 1 - warmup)
+            progress = min(1.0, (step - warmup) / rest)
+            return phase.min_lr + 0.5 * (phase.lr - phase.min_lr) * (1 + math.cos(math.pi * progress))
+        case "constant":
+            return phase.lr
+        case "step":  # epochs are counted from the phase's start, warm-up included
+            return _decayed(phase, step // steps_per_epoch // phase.decay_epochs)
+        case "plateau":
+            return _decayed(phase, _plateaus(phase, scores))
 
 
-def _cosine(phase: PhaseConfig, position: Position) -> float:
-    """Half a cosine from the end of the warm-up to `min_lr` at the phase's last step.
-
-    Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017.
-    """
-    warmup = _warmup_steps(phase, position)
-    rest = max(1, phase.epochs * position.steps_per_epoch - 1 - warmup)
-    progress = min(1.0, (position.step - warmup) / rest)
-    return phase.min_lr + 0.5 * (phase.lr - phase.min_lr) * (1 + math.cos(math.pi * progress))
-
-
-def _constant(phase: PhaseConfig, position: Position) -> float:
-    return phase.lr
-
-
-def _step(phase: PhaseConfig, position: Position) -> float:
-    """As torch's `StepLR`, and not below `min_lr`; epochs are counted from the phase's start, warm-up included."""
-    return _decayed(phase, position.step // position.steps_per_epoch // phase.decay_epochs)
-
-
-def _plateau(phase: PhaseConfig, position: Position) -> float:
-    """As torch's `ReduceLROnPlateau(mode="max", patience=decay_epochs - 1, threshold=0)`."""
-    best, without_gain, decays = -math.inf, 0, 0
-    for score in position.scores:
+def _plateaus(phase: PhaseConfig, scores: Sequence[float]) -> int:
+    """How often the score did not improve for `decay_epochs` epochs."""
+    best, without_gain, times = -math.inf, 0, 0
+    for score in scores:
         best, without_gain = (score, 0) if score > best else (best, without_gain + 1)
         if without_gain == phase.decay_epochs:
-            decays, without_gain = decays + 1, 0
-    return _decayed(phase, decays)
+            times, without_gain = times + 1, 0
+    return times
 
 
 def _decayed(phase: PhaseConfig, times: int) -> float:
-    """`lr` after so many multiplications by `decay_factor`, one by one as torch's schedulers do it."""
+    """`lr` after so many multiplications by `decay_factor`, one by one, and not below `min_lr`.
+
+    The rates are those of torch's `StepLR`, and of `ReduceLROnPlateau(mode="max", patience=decay_epochs - 1,
+    threshold=0, eps=0)`: torch's default `eps` skips decays of less than 1e-8.
+    """
     rate = phase.lr
     for _ in range(times):
         rate = max(phase.min_lr, rate * phase.decay_factor)
     return rate
-
-
-_SCHEDULES: Mapping[str, Callable[[PhaseConfig, Position], float]] = {
-    "cosine": _cosine,
-    "constant": _constant,
-    "step": _step,
-    "plateau": _plateau,
-}

@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from torch import Tensor
 
 from chexvision.progress import Progress, duration
 from chexvision.training.history import History
-
-
-class Reporter(Protocol):
-    """What receives progress. `loss_sum` is on the device: reading it waits for the device."""
-
-    def resumed(self, history: History) -> None: ...
-
-    def epoch_begins(self, epoch: int, epochs: int, images: int, done: int) -> None: ...
-
-    def step_done(self, images: int, loss_sum: Tensor) -> None: ...
-
-    def epoch_done(self, history: History, is_best: bool) -> None: ...
 
 
 class ConsoleReporter:
@@ -41,7 +27,7 @@ class ConsoleReporter:
         self._progress.__enter__()
 
     def step_done(self, images: int, loss_sum: Tensor) -> None:
-        """Count a step of `images`; `loss_sum` is the epoch's so far."""
+        """Count a step of `images`; `loss_sum`, on the device, is the epoch's so far."""
         progress = self._progress
         if progress is None:
             return
