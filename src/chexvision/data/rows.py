@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,8 +15,8 @@ from chexvision.data.splits import assign, check_disjoint
 from chexvision.errors import ChexError
 from chexvision.labels import NIH, LabelSpace
 from chexvision.parallel import map_in_order
-from chexvision.shards.columns import label_texts, read_columns
-from chexvision.shards.schema import LABEL_COLUMNS, SPLITS, patient_of
+from chexvision.shards.columns import label_texts, patients_of, read_columns
+from chexvision.shards.schema import LABEL_COLUMNS, SPLITS
 from chexvision.shards.split_rule import SHARDS, SplitChoice
 
 COLUMNS = ("filename", *LABEL_COLUMNS, "patient_id")  # small ones: what a split and its labels are made from
@@ -49,14 +49,10 @@ class Rows:
 
     def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> Rows:
         """The rows at `index`, in its order."""
-        return Rows(
-            self.filenames[index],
-            self.findings[index],
-            self.patients[index],
-            self.shard[index],
-            self.row[index],
-            self.label_space,
-        )
+        return replace(self, **{name: getattr(self, name)[index] for name in _ARRAYS})
+
+
+_ARRAYS = ("filenames", "findings", "patients", "shard", "row")
 
 
 def read_rows(
@@ -80,13 +76,13 @@ def read_rows(
 def read_shards(shards: Mapping[str, Sequence[Path]], label_space: LabelSpace = NIH) -> tuple[Rows, NDArray[np.str_]]:
     """`read_all` of files on this machine, by the split that each is named for."""
     named = [(split, path) for split, paths in shards.items() for path in paths]
-    return read_all(named, label_space, lambda path: read_columns(path, COLUMNS, str(path)))
+    return read_all(named, label_space, lambda path: read_columns(path, COLUMNS, str(path))[1])
 
 
 def read_all(
     shards: Sequence[tuple[str, P]],
     label_space: LabelSpace,
-    read: Callable[[P], tuple[pa.Schema, pa.Table]],
+    read: Callable[[P], pa.Table],
     readers: int = 1,
 ) -> tuple[Rows, NDArray[np.str_]]:
     """Read every row's labels and patient, in the order of the shards.
@@ -94,7 +90,7 @@ def read_all(
     Args:
         shards: the split that each is named for, and its path.
         label_space: of the shards.
-        read: the schema of a shard, and those of `COLUMNS` that it has.
+        read: returns those of `COLUMNS` that a shard has.
         readers: how many shards to read at once.
 
     Returns:
@@ -107,18 +103,11 @@ def read_all(
 
     def part(numbered: tuple[int, P]) -> Rows:
         number, place = numbered
-        schema, table = read(place)
-        return _rows_of(str(place), number, schema, table, label_space)
+        return _rows_of(str(place), number, read(place), label_space)
 
     parts = list(map_in_order(part, enumerate(place for _, place in shards), readers))
-    everything = Rows(
-        np.concatenate([part.filenames for part in parts]),
-        np.concatenate([part.findings for part in parts]),
-        np.concatenate([part.patients for part in parts]),
-        np.concatenate([part.shard for part in parts]),
-        np.concatenate([part.row for part in parts]),
-        label_space,
-    )
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
+    everything = replace(parts[0], **joined)
     _check_names(everything.filenames)
     return everything, np.repeat([split for split, _ in shards], [len(part) for part in parts])
 
@@ -162,33 +151,19 @@ def sample_patients(rows: Rows, at_most: int | None, seed: int) -> Rows:
     return rows.take(np.isin(rows.patients, kept))
 
 
-def _rows_of(name: str, number: int, schema: pa.Schema, table: pa.Table, label_space: LabelSpace) -> Rows:
+def _rows_of(name: str, number: int, table: pa.Table, label_space: LabelSpace) -> Rows:
     """The rows of shard `number`, called `name`."""
-    columns = set(schema.names)
-    filenames: list[str] = table.column("filename").to_pylist()
     known: dict[tuple[Any, ...], int] = {}  # the distinct combinations of labels, which are few
     combination = [known.setdefault(texts, len(known)) for texts in label_texts(table)]
     try:
         values = np.array([label_space.values(*texts) for texts in known], np.float32)
     except ValueError as error:
         raise ChexError(f"{name}: {error}") from None
-    if "patient_id" in columns:
-        column = table.column("patient_id").combine_chunks()
-        if column.null_count:
-            raise ChexError(f"{name} has images without a patient_id; whether splits share a patient is unknown")
-        # Arrow's own to_numpy would import pandas, which takes longer than reading the shard.
-        patients = np.from_dlpack(column).astype(np.int64)
-    else:
-        try:
-            patients = np.array([patient_of(filename) for filename in filenames], np.int64)
-        except ValueError as error:
-            raise ChexError(f"{name} has no column 'patient_id', and {error}; add the column") from None
-    rows = len(filenames)
     return Rows(
-        np.array(filenames, dtype=np.str_),
+        np.array(table.column("filename").to_pylist(), dtype=np.str_),
         values[combination],
-        patients,
-        np.full(rows, number, np.int32),
-        np.arange(rows, dtype=np.int64),
+        patients_of(table, name),
+        np.full(table.num_rows, number, np.int32),
+        np.arange(table.num_rows, dtype=np.int64),
         label_space,
     )

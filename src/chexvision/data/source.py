@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from chexvision.errors import UsageError
+from chexvision.errors import ChexError, UsageError
+from chexvision.files.hashes import Hashes
 from chexvision.hub.reference import Reference
 from chexvision.labels import NIH, LabelSpace
 from chexvision.shards.download import download_shards
-from chexvision.shards.intact import shard_hashes
-from chexvision.shards.manifest import Manifest, label_space_of, read_manifest
+from chexvision.shards.manifest import Manifest, ShardEntry, difference, label_space_of, read_manifest
 from chexvision.shards.schema import list_shards
+
+_ADVICE = "`chexvision shards verify` lists all differences; build or fetch the shards again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +78,38 @@ def _identity(shards: dict[str, list[Path]], name: str, manifest: Manifest | Non
     was altered without updating the manifest.
     """
     named = [(split, path) for split in sorted(shards) for path in shards[split]]
-    hashes = shard_hashes([path for _, path in named], name, manifest)
+    hashes = _shard_hashes([path for _, path in named], name, manifest)
     digest = hashlib.sha256()
     for (split, path), sha256 in zip(named, hashes, strict=True):
         digest.update(f"{split}/{path.name}:{sha256}\n".encode())
     return digest.hexdigest()
+
+
+def _shard_hashes(paths: list[Path], where: str, manifest: Manifest | None) -> list[str]:
+    """SHA-256 of each shard, equal to the manifest's where there is one.
+
+    Names and sizes are compared first. Reading a file for its hash takes a second per gigabyte or less on a
+    fast disk, and only once: it is cached until the file changes.
+    """
+    if manifest is None:
+        return Hashes().of_all(paths, "hashing shards")
+    entries = {PurePosixPath(entry.path).name: entry for entry in manifest.shards}
+    _refuse(where, "is missing", entries.keys() - {path.name for path in paths})
+    _refuse(where, "is not in its manifest.json", {path.name for path in paths} - entries.keys())
+    for path in paths:
+        _check(where, entries[path.name], path, entries[path.name].sha256)
+    hashes = Hashes().of_all(paths, "checking shards")
+    for path, sha256 in zip(paths, hashes, strict=True):
+        _check(where, entries[path.name], path, sha256)
+    return hashes
+
+
+def _refuse(where: str, what: str, names: Iterable[str]) -> None:
+    if listed := sorted(names):
+        raise ChexError(f"{where}: {listed[0]} {what} ({len(listed)} in all); {_ADVICE}")
+
+
+def _check(where: str, entry: ShardEntry, path: Path, sha256: str) -> None:
+    problem = difference(entry, path.stat().st_size, sha256)
+    if problem is not None:
+        raise ChexError(f"{where}: {problem}; {_ADVICE}")
