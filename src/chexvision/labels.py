@@ -80,7 +80,7 @@ class LabelSpace(BaseModel):
             labels: the findings that are present, or the normal label; empty where none is known to be present but
                 some are uncertain or unknown.
             uncertain: findings that may be present, separated by ``|``; None or empty for none.
-            unknown: findings that are not labeled, likewise.
+            unknown: findings that are not labeled, written in the same way.
 
         Raises:
             ValueError: a text is not of this label set, or two of them contradict each other.
@@ -137,19 +137,7 @@ class LabelCounts:
 # Wang et al., "ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks", CVPR 2017; in the release's order.
 NIH = LabelSpace(
     findings=(
-        "Atelectasis",
-        "Cardiomegaly",
-        "Effusion",
-        "Infiltration",
-        "Mass",
-        "Nodule",
-        "Pneumonia",
-        "Pneumothorax",
-        "Consolidation",
-        "Edema",
-        "Emphysema",
-        "Fibrosis",
-        "Pleural_Thickening",
-        "Hernia",
+        "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",
+        "Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia",
     )
-)
+)  # fmt: skip

@@ -8,9 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from chexvision.config import SPLIT_RULES, DataConfig
-from chexvision.data.rows import COLUMNS, Rows, divide, read_all, read_rows, sample_patients
+from chexvision.data.rows import COLUMNS, Rows, divide, read_all, read_rows, record_split, sample_patients
 from chexvision.data.source import ShardSource, check_named, find_shards
-from chexvision.data.splits import record_split
 from chexvision.errors import UsageError
 from chexvision.hub.reference import Reference
 from chexvision.progress import Progress

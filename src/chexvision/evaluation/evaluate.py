@@ -12,9 +12,8 @@ from chexvision.artifact.contents import TRAINING_IMAGES
 from chexvision.artifact.load import load_model
 from chexvision.artifact.metrics_file import Conditions, Overlap
 from chexvision.artifact.recorded_split import split_for
-from chexvision.data.rows import Rows, read_rows
+from chexvision.data.rows import Rows, read_rows, record_split
 from chexvision.data.source import ShardSource, find_shards
-from chexvision.data.splits import record_split
 from chexvision.errors import UsageError
 from chexvision.evaluation.attributes import read_groups, split_rule
 from chexvision.evaluation.outcome import Options, Outcome

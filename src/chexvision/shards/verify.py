@@ -56,7 +56,6 @@ class _Contents:
     labels: list[str] = field(default_factory=list)
     patients: dict[str, list[int | None]] = field(default_factory=dict)
     counts: dict[str, LabelCounts] = field(default_factory=dict)
-    images: Counter[str] = field(default_factory=Counter)
     filenames: Counter[str] = field(default_factory=Counter)
 
 
@@ -188,7 +187,6 @@ def _add_shard(contents: _Contents, space: LabelSpace, entry: ShardEntry, schema
     if rows.num_rows != entry.rows:
         contents.rows.append(f"{entry.path} has {rows.num_rows} rows, expected {entry.rows}")
     names = rows["filename"].to_pylist()
-    contents.images[entry.split] += len(names)
     contents.patients.setdefault(entry.split, []).extend(rows["patient_id"].to_pylist())
     contents.filenames.update(names)
     counts = contents.counts.setdefault(entry.split, LabelCounts(space))
@@ -201,15 +199,11 @@ def _add_shard(contents: _Contents, space: LabelSpace, entry: ShardEntry, schema
 
 def _miscounted(contents: _Contents, manifest: Manifest) -> list[str]:
     problems = []
-    for split in sorted({*manifest.splits, *contents.images}):
+    for split in sorted({*manifest.splits, *contents.counts}):
         expected = manifest.splits.get(split)
         found = contents.counts.get(split, LabelCounts(manifest.label_space))
-        counts = SplitCounts(
-            images=contents.images[split],
-            patients=len(set(contents.patients.get(split, ()))),
-            findings=found.findings,
-            open_labels=found.open_labels,
-        )
+        patients = contents.patients.get(split, [])
+        counts = SplitCounts(len(patients), len(set(patients)), found.findings, found.open_labels)
         if counts != expected:
             problems.append(f"{split} has {_differences(counts, expected)}")
     return problems
