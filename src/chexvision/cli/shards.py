@@ -183,6 +183,7 @@ def info(
 ) -> None:
     """Count images, patients, findings, ages, sexes and views of each split, without fetching images."""
     import json
+    from dataclasses import asdict
 
     from chexvision.shards.columns import folder_place
     from chexvision.shards.info import describe, lines
@@ -191,7 +192,7 @@ def info(
     reference = _resolved(where)
     place = folder_place(reference) if isinstance(reference, Path) else hub_place(reference, list_files(reference))
     found = describe(place)
-    typer.echo(json.dumps(found.as_dict(), indent=2) if as_json else "\n".join(lines(found)))
+    typer.echo(json.dumps(asdict(found), indent=2) if as_json else "\n".join(lines(found)))
     if plots is not None:
         from chexvision.report.dataset_charts import write_plots
 

@@ -104,15 +104,14 @@ def hub_error(
             "on https://huggingface.co/settings/tokens"
         )
     offline = constants.HF_HUB_OFFLINE or isinstance(error, OfflineModeIsEnabled)
+    because = "HF_HUB_OFFLINE is set" if offline else f"the Hub did not answer ({why})"
     if of is not None and (offline or isinstance(error, LocalEntryNotFoundError)):
-        because = "HF_HUB_OFFLINE is set" if offline else f"the Hub did not answer ({why})"
         folder = ", or pull it into a folder (chexvision pull) and name that" if repo_type == "model" else ""
         return Unreachable(
             f"{repo_type} {of} is not complete in the cache {constants.HF_HUB_CACHE} ({what}), and {because}; fetch "
             f"it once while online{folder}"
         )
     if offline or is_transient(error):
-        because = "HF_HUB_OFFLINE is set" if offline else f"the Hub did not answer ({why})"
         return Unreachable(f"{doing} failed, {because}; check the network and try again later")
     return ChexError(f"the Hub failed on {doing}: {why}; check the name, the revision and the network")
 

@@ -139,25 +139,13 @@ class RunBranch:
         reported = progress.model_copy(update={"state": ()}).to_json().encode()
         self.send({PROGRESS_FILE: reported}, f"Progress of {self.run_id}", without=own)
         self.free_storage()
-        self._call(
-            lambda: self._api.super_squash_history(
-                self.repo_id,
-                branch=self.name,
-                commit_message=f"Progress of {self.run_id}",
-                repo_type=self.repo_type,
-            ),
-            "squashing the branch",
-        )
+        squash = partial(self._api.super_squash_history, self.repo_id, branch=self.name, repo_type=self.repo_type)
+        self._call(partial(squash, commit_message=f"Progress of {self.run_id}"), "squashing the branch")
 
     def _files(self, revision: str) -> set[str]:
         """The paths of all files at a revision; none where there is no such branch."""
-        return set(
-            self._find(
-                lambda: self._api.list_repo_files(self.repo_id, revision=revision, repo_type=self.repo_type),
-                f"listing {revision}",
-            )
-            or ()
-        )
+        listing = partial(self._api.list_repo_files, self.repo_id, revision=revision, repo_type=self.repo_type)
+        return set(self._find(listing, f"listing {revision}") or ())
 
     def progress(self) -> RunProgress | None:
         """What the run reported last; None where it has not reported anything yet.

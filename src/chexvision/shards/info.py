@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -89,10 +89,6 @@ class SetInfo:
     split_rule: str | None
     splits: dict[str, SplitInfo]
     shared: tuple[SharedInfo, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 def describe(place: ShardPlace) -> SetInfo:
@@ -180,10 +176,12 @@ def lines(info: SetInfo) -> list[str]:
     """The same as a table to read, one column per split."""
     made = [f"{info.size}² {info.encoding}, {info.kind}, split {info.split_rule}"] if info.size else []
     splits = list(info.splits.values())
-    rows: list[tuple[str, list[str]]] = [("", list(info.splits))]
-    rows.append(("images", [f"{split.images:,}" for split in splits]))
-    rows.append(("patients", [f"{split.patients:,}" for split in splits]))
-    rows.append(("shards", [f"{split.shards} ({split.bytes / 10**6:,.1f} MB)" for split in splits]))
+    rows = [
+        ("", list(info.splits)),
+        ("images", [f"{split.images:,}" for split in splits]),
+        ("patients", [f"{split.patients:,}" for split in splits]),
+        ("shards", [f"{split.shards} ({split.bytes / 10**6:,.1f} MB)" for split in splits]),
+    ]
     for finding in splits[0].findings:
         rows.append((finding, [_share(split.findings[finding], split.images) for split in splits]))
     for finding in splits[0].findings:

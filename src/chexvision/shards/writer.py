@@ -140,26 +140,24 @@ class SplitWriter:
     def __init__(self, folder: Path, split: str, options: WriterOptions, finished: Sequence[Finished] = ()) -> None:
         self._folder = folder
         self._split = split
-        self._limit = options.shard_bytes
-        self._space = options.label_space
+        self._options = options
         self._schema = arrow_schema(options.open_labels)
-        self._on_finished = options.on_finished
         self._pending: list[Row] = []
         self._pending_bytes = 0
         self._open: _Shard | None = None
         self._closed = [one.shard for one in finished]
         self._patients: set[int] = set()
-        self._counts = LabelCounts(self._space)
+        self._counts = LabelCounts(self._options.label_space)
 
     def add(self, row: Row) -> None:
         """Append a row; shards and row groups are closed when they are full."""
-        size = len(row.image) + _ROW_OVERHEAD
-        if size + _GROUP_OVERHEAD + _FILE_OVERHEAD > self._limit:
-            raise UsageError(f"--shard-size {self._limit} bytes cannot contain one image of {len(row.image)} bytes")
+        size, limit = len(row.image) + _ROW_OVERHEAD, self._options.shard_bytes
+        if size + _GROUP_OVERHEAD + _FILE_OVERHEAD > limit:
+            raise UsageError(f"--shard-size {limit} bytes cannot contain one image of {len(row.image)} bytes")
         self._make_room(size)
         self._pending.append(row)
         self._pending_bytes += size
-        self.count(row.patient_id, self._space.values(row.labels, row.uncertain, row.unknown))
+        self.count(row.patient_id, self._options.label_space.values(row.labels, row.uncertain, row.unknown))
         if len(self._pending) == ROWS_PER_GROUP:
             self._flush()
 
@@ -188,7 +186,7 @@ class SplitWriter:
 
     def _make_room(self, size: int) -> None:
         expected = self._open.expected_bytes if self._open else _FILE_OVERHEAD
-        if expected + self._pending_bytes + size + _GROUP_OVERHEAD > self._limit:
+        if expected + self._pending_bytes + size + _GROUP_OVERHEAD > self._options.shard_bytes:
             self._flush()
             self._finish_shard()
 
@@ -208,7 +206,7 @@ class SplitWriter:
             name = unfinished_name(self._split, len(self._closed))
             shard = ShardEntry(name, self._split, sha256, size, self._open.rows)
             self._closed.append(shard)
-            self._on_finished(Finished(shard, self._open.last))
+            self._options.on_finished(Finished(shard, self._open.last))
             self._open = None
 
 
