@@ -92,7 +92,7 @@ def main(run: dict[str, Any], payload: str) -> int:
         print(f"Hub token: from {token.source}", flush=True)
     elif on_hub:
         print(
-            f"WARNING: no Hub token in this session: nothing goes to {destination}, what is made stays in {working}",
+            f"WARNING: no Hub token in this session: nothing is sent to {destination}, results stay in {working}",
             flush=True,
         )
         destination = None
@@ -203,7 +203,7 @@ def install_missing(requirements: list[str], scratch: Path) -> None:
     unmet = [requirement for requirement in requirements if not is_met(requirement)]
     fixed = [requirement for requirement in unmet if re.split(r"[^\w.-]", requirement)[0] in NEVER_INSTALLED]
     if fixed:
-        fail(f"this machine lacks {' and '.join(fixed)}, which is never installed over; choose an image that has it")
+        fail(f"this machine lacks {' and '.join(fixed)}, which is never replaced; choose an image that has it")
     if not unmet:
         return
     if os.environ.get("CHEXVISION_NO_INSTALL"):

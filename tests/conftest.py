@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 # Tests run in parallel, one per core: more threads would only compete.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell that runs a command in the background has it ignore SIGINT, and so would every process that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["tests.fakes.fixtures"]
 
@@ -25,7 +28,7 @@ def real_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_caches(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees what another test, or the user, decoded or dispatched before."""
+    """Caches and run records of other tests and of the user are hidden from each test."""
     folder = tmp_path_factory.mktemp("caches")
     monkeypatch.setenv("CHEXVISION_CACHE", str(folder / "cache"))
     monkeypatch.setenv("CHEXVISION_STATE", str(folder / "state"))

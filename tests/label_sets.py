@@ -1,4 +1,4 @@
-"""Shards of another label set than NIH's, of which some labels are uncertain or unknown."""
+"""Shards of a label set other than NIH's, with uncertain and unknown labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optional values that a test knows to be there, with the type of what is there."""
+"""Optional values that a test knows to be set, with their narrowed type."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def present(value: T | None) -> T:
-    """`value`, which is not None."""
+    """Return `value`, which must not be None."""
     assert value is not None
     return value
 

@@ -1,4 +1,4 @@
-"""A folder appears complete or not at all, whatever ends the process that makes it."""
+"""A folder is created completely or not at all, even if the process is killed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def write(out: Path, content: str) -> None:
         (folder / "file").write_text(content)
 
 
-def test_a_folder_replaces_the_one_before_and_leaves_nothing_else(tmp_path: Path) -> None:
+def test_a_folder_replaces_the_previous_one_and_leaves_nothing_else(tmp_path: Path) -> None:
     out = tmp_path / "deep" / "out"
     for content in ("first", "second"):
         write(out, content)
@@ -29,7 +29,7 @@ def test_a_folder_replaces_the_one_before_and_leaves_nothing_else(tmp_path: Path
         assert names(tmp_path / "deep") == ["out"]
 
 
-def test_a_failure_keeps_the_folder_before(tmp_path: Path) -> None:
+def test_a_failure_keeps_the_previous_folder(tmp_path: Path) -> None:
     write(tmp_path / "out", "first")
     with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "out") as folder:
         (folder / "file").write_text("second")
@@ -38,7 +38,7 @@ def test_a_failure_keeps_the_folder_before(tmp_path: Path) -> None:
     assert names(tmp_path) == ["out"]
 
 
-def test_what_a_killed_process_left_is_removed_and_its_replaced_folder_restored(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed_and_the_replaced_folder_is_restored(tmp_path: Path) -> None:
     for left in (".out.partial", ".out.old"):  # killed between the two renames
         (tmp_path / left).mkdir()
         (tmp_path / left / "file").write_text(left)
@@ -49,12 +49,12 @@ def test_what_a_killed_process_left_is_removed_and_its_replaced_folder_restored(
     assert names(tmp_path) == ["out"]
 
 
-def test_two_at_once_for_one_folder_are_refused(tmp_path: Path) -> None:
+def test_concurrent_writers_of_one_folder_are_refused(tmp_path: Path) -> None:
     with atomic_folder(tmp_path / "out"), pytest.raises(ChexError, match="out is being made by another command"):
         write(tmp_path / "out", "second")
 
 
-def test_a_full_disk_is_explained_where_the_room_was_estimated(tmp_path: Path) -> None:
+def test_a_full_disk_is_explained_if_a_size_estimate_is_given(tmp_path: Path) -> None:
     with pytest.raises(ChexError, match="is full"), atomic_folder(tmp_path / "out", needed_bytes=1):
         raise OSError(errno.ENOSPC, "no space")
     with pytest.raises(OSError, match="no space"), atomic_folder(tmp_path / "out"):
@@ -64,7 +64,7 @@ def test_a_full_disk_is_explained_where_the_room_was_estimated(tmp_path: Path) -
     assert names(tmp_path) == []
 
 
-def test_a_lock_without_a_message_waits_for_its_holder(tmp_path: Path) -> None:
+def test_a_lock_without_a_message_blocks_until_released(tmp_path: Path) -> None:
     order: list[str] = []
 
     def second() -> None:

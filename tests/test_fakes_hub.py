@@ -33,8 +33,8 @@ from tests.fakes.hub import FakeHub
 
 TOKEN = "hf_right"
 REPO = "chex/model"
-retries_cuts = pytest.mark.skipif(
-    huggingface_hub.__version__.startswith("1."), reason="huggingface_hub 1.x gives up on a cut connection"
+retries_disconnects = pytest.mark.skipif(
+    huggingface_hub.__version__.startswith("1."), reason="huggingface_hub 1.x gives up on a closed connection"
 )
 
 
@@ -71,7 +71,7 @@ def status_of(error: pytest.ExceptionInfo[HfHubHTTPError]) -> int:
     return int(error.value.response.status_code)
 
 
-def test_whoami_tells_the_scopes_of_a_fine_grained_token(hub: FakeHub, api: HfApi) -> None:
+def test_whoami_returns_the_scopes_of_a_fine_grained_token(hub: FakeHub, api: HfApi) -> None:
     hub.add_token("hf_fine", "fineGrained", {f"model/{REPO}": ["repo.content.read", "repo.write"]})
     assert api.whoami()["auth"]["accessToken"]["role"] == "write"
     access = api.whoami("hf_fine")["auth"]["accessToken"]
@@ -86,13 +86,13 @@ def test_whoami_tells_the_scopes_of_a_fine_grained_token(hub: FakeHub, api: HfAp
         api.whoami("hf_wrong")
 
 
-def test_whoami_tells_no_role_of_an_oauth_token(hub: FakeHub, api: HfApi) -> None:
+def test_whoami_returns_no_role_for_an_oauth_token(hub: FakeHub, api: HfApi) -> None:
     hub.add_token("hf_oauth_x", "oauth")
     assert api.whoami("hf_oauth_x")["auth"] == {"type": "app_token_as_user", "expiresAt": "2026-02-01T00:00:00Z"}
     assert api.create_repo("chex/by-oauth", token="hf_oauth_x").repo_id == "chex/by-oauth"
 
 
-def test_token_for_one_repository_creates_none(hub: FakeHub, api: HfApi) -> None:
+def test_token_for_one_repository_cannot_create_repositories(hub: FakeHub, api: HfApi) -> None:
     hub.add_token("hf_fine", "fineGrained", {f"model/{REPO}": ["repo.write"], "model/chex/new": ["repo.write"]})
     fine = HfApi(endpoint=hub.url, token="hf_fine")
     with pytest.raises(HfHubHTTPError, match="You don't have the rights to create a model under") as error:
@@ -123,7 +123,7 @@ def test_lfs_contents_are_stored_until_they_are_permanently_deleted(hub: FakeHub
         hf_hub_download(REPO, "model.safetensors", endpoint=hub.url)
 
 
-def test_lfs_contents_are_neither_listed_nor_deleted_without_the_right_to_write(hub: FakeHub, api: HfApi) -> None:
+def test_lfs_contents_are_listed_and_deleted_only_with_write_access(hub: FakeHub, api: HfApi) -> None:
     hub.add_token("hf_reader")
     commit(api, add("model.safetensors", b"w" * 400))
     listed = list(api.list_lfs_files(REPO))
@@ -136,7 +136,7 @@ def test_lfs_contents_are_neither_listed_nor_deleted_without_the_right_to_write(
     assert hub.stored_bytes(REPO) == 400
 
 
-def test_fine_grained_token_writes_only_where_it_may(hub: FakeHub, api: HfApi) -> None:
+def test_fine_grained_token_writes_only_within_its_scopes(hub: FakeHub, api: HfApi) -> None:
     hub.add_token("hf_fine", "fineGrained", {f"model/{REPO}": ["repo.write"]})
     api.create_repo("chex/other")
     fine = HfApi(endpoint=hub.url, token="hf_fine")
@@ -157,7 +157,7 @@ def test_creating_a_repo_twice_is_a_conflict(hub: FakeHub, api: HfApi) -> None:
 
 
 @pytest.mark.parametrize(("token", "error"), [(False, RepositoryNotFoundError), ("hf_wrong", HfHubHTTPError)])
-def test_private_repo_is_not_shown_without_the_right_token(
+def test_private_repo_is_hidden_without_a_valid_token(
     hub: FakeHub, api: HfApi, token: bool | str, error: type[HfHubHTTPError]
 ) -> None:
     api.create_repo("chex/secret", private=True)
@@ -171,7 +171,7 @@ def test_private_repo_is_not_shown_without_the_right_token(
     assert api.repo_info("chex/secret").private
 
 
-def test_writing_needs_a_token_that_may_write(hub: FakeHub, api: HfApi) -> None:
+def test_writing_needs_a_write_token(hub: FakeHub, api: HfApi) -> None:
     hub.add_token("hf_reader")
     for token, status in (("hf_wrong", 401), (False, 401), ("hf_reader", 403)):
         with pytest.raises(HfHubHTTPError) as error:
@@ -212,7 +212,7 @@ def test_stale_parent_commit_is_refused(hub: FakeHub, api: HfApi) -> None:
     assert hub.commits(REPO)[0].sha == second
 
 
-def test_deleting_what_is_not_there_is_refused(api: HfApi) -> None:
+def test_deleting_a_missing_file_is_refused(api: HfApi) -> None:
     with pytest.raises(EntryNotFoundError):
         commit(api, CommitOperationDelete("nothing.txt"))
     with pytest.raises(RevisionNotFoundError):
@@ -220,7 +220,7 @@ def test_deleting_what_is_not_there_is_refused(api: HfApi) -> None:
 
 
 @pytest.mark.parametrize("size", [900, 2100])
-def test_large_file_goes_up_by_lfs_and_down_from_the_storage_host(
+def test_large_file_is_uploaded_by_lfs_and_downloaded_from_the_storage_host(
     hub: FakeHub, api: HfApi, tmp_path: Path, size: int
 ) -> None:
     path = tmp_path / "train-00000-of-00001.parquet"
@@ -237,7 +237,7 @@ def test_large_file_goes_up_by_lfs_and_down_from_the_storage_host(
 
 
 @pytest.mark.parametrize("size", [900, 2100])
-def test_content_that_is_not_what_was_announced_is_refused(hub: FakeHub, api: HfApi, size: int) -> None:
+def test_content_with_a_wrong_hash_is_refused(hub: FakeHub, api: HfApi, size: int) -> None:
     operation = add("w.safetensors", b"a" * size)
     operation.path_or_fileobj = b"b" * size
     with pytest.raises(RuntimeError, match="Error while uploading") as error:
@@ -246,7 +246,7 @@ def test_content_that_is_not_what_was_announced_is_refused(hub: FakeHub, api: Hf
     assert len(hub.commits(REPO)) == 1
 
 
-def test_small_file_comes_by_way_of_the_resolve_cache(hub: FakeHub, api: HfApi) -> None:
+def test_small_file_is_served_by_the_resolve_cache(hub: FakeHub, api: HfApi) -> None:
     commit(api, add("config.json", b'{"a": 1}'), add("empty.txt", b""))
     for name, content in (("config.json", b'{"a": 1}'), ("empty.txt", b"")):
         assert Path(hf_hub_download(REPO, name, endpoint=hub.url)).read_bytes() == content
@@ -313,7 +313,7 @@ def test_listings(hub: FakeHub, api: HfApi) -> None:
     assert not api.file_exists(REPO, "nothing")
 
 
-def test_ranges_of_a_file_are_read_by_the_file_system(hub: FakeHub, api: HfApi) -> None:
+def test_hf_file_system_reads_byte_ranges(hub: FakeHub, api: HfApi) -> None:
     content = bytes(i % 251 for i in range(900))
     commit(api, add("a.parquet", content), add("a.txt", content))
     files = HfFileSystem(endpoint=hub.url, token=TOKEN, skip_instance_cache=True)
@@ -333,7 +333,7 @@ def test_readme_is_validated(hub: FakeHub, api: HfApi) -> None:
     assert hub.read(REPO, "README.md").endswith(b"# Card\n")
 
 
-def test_gitignored_file_is_left_out(hub: FakeHub, api: HfApi) -> None:
+def test_gitignored_file_is_not_committed(hub: FakeHub, api: HfApi) -> None:
     commit(
         api,
         add(".gitignore", b"*.log\nout/\n"),
@@ -349,25 +349,25 @@ def test_gitignored_file_is_left_out(hub: FakeHub, api: HfApi) -> None:
     [
         Fault.status(503),
         Fault.status(429, retry_after=1),
-        pytest.param(Fault.cut(5, during="request"), marks=retries_cuts),
+        pytest.param(Fault.disconnect(5, during="request"), marks=retries_disconnects),
     ],
 )
-def test_client_retries_preupload_by_itself(hub: FakeHub, api: HfApi, fault: Fault) -> None:
+def test_client_retries_preupload(hub: FakeHub, api: HfApi, fault: Fault) -> None:
     rule = hub.faults.add(r"POST .*/preupload/", fault, times=2)
     commit(api, add("a.txt", b"1"))
     assert rule.fired == 2
     assert hub.read(REPO, "a.txt") == b"1"
 
 
-@retries_cuts
-def test_client_retries_a_cut_upload(hub: FakeHub, api: HfApi) -> None:
-    rule = hub.faults.add(r"PUT /upload/", Fault.cut(100, during="request"))
+@retries_disconnects
+def test_client_retries_an_interrupted_upload(hub: FakeHub, api: HfApi) -> None:
+    rule = hub.faults.add(r"PUT /upload/", Fault.disconnect(100, during="request"))
     commit(api, add("w.safetensors", b"w" * 900))
     assert rule.fired == 1
     assert hub.read(REPO, "w.safetensors") == b"w" * 900
 
 
-@pytest.mark.parametrize(("fault", "landed"), [(Fault.status(503), False), (Fault.lose_answer(), True)])
+@pytest.mark.parametrize(("fault", "landed"), [(Fault.status(503), False), (Fault.lose_response(), True)])
 def test_client_does_not_retry_a_commit(hub: FakeHub, api: HfApi, fault: Fault, landed: bool) -> None:
     hub.faults.add(r"POST .*/commit/", fault)
     with pytest.raises(Exception) as error:
@@ -377,18 +377,18 @@ def test_client_does_not_retry_a_commit(hub: FakeHub, api: HfApi, fault: Fault, 
     assert sum("/commit/" in r.path for r in hub.requests) == 1
 
 
-@retries_cuts
-def test_cut_download_is_resumed_where_it_broke(hub: FakeHub, api: HfApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100)  # what is lost at most
+@retries_disconnects
+def test_interrupted_download_is_resumed(hub: FakeHub, api: HfApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100)  # the most that is lost
     content = bytes(i % 251 for i in range(900))
     commit(api, add("w.safetensors", content))
-    rule = hub.faults.add(lambda line: line.startswith("GET /cdn/"), Fault.cut(after_bytes=300))
+    rule = hub.faults.add(lambda line: line.startswith("GET /cdn/"), Fault.disconnect(after_bytes=300))
     assert Path(hf_hub_download(REPO, "w.safetensors", endpoint=hub.url)).read_bytes() == content
     assert rule.fired == 1
     assert [r.status for r in hub.requests if r.path.startswith("/cdn/")] == [None, 206]
 
 
-def test_records_tell_of_tokens_without_holding_them(tmp_path: Path) -> None:
+def test_request_records_do_not_contain_tokens(tmp_path: Path) -> None:
     with FakeHub(tmp_path, TOKEN, record_bodies=True) as hub:
         HfApi(endpoint=hub.url, token=TOKEN).create_repo(REPO)
         with pytest.raises(HfHubHTTPError):
@@ -402,7 +402,7 @@ def test_records_tell_of_tokens_without_holding_them(tmp_path: Path) -> None:
         assert b'"name":"model"' in hub.bodies[0].data.replace(b" ", b"")
 
 
-def test_another_process_reaches_it_by_environment(hub: FakeHub, api: HfApi) -> None:
+def test_another_process_connects_by_environment_variables(hub: FakeHub, api: HfApi) -> None:
     code = (
         "from huggingface_hub import HfApi, hf_hub_download\n"
         "HfApi().upload_file(path_or_fileobj=b'w' * 5, path_in_repo='w.safetensors', repo_id='chex/model')\n"
@@ -414,7 +414,7 @@ def test_another_process_reaches_it_by_environment(hub: FakeHub, api: HfApi) -> 
     assert hub.read(REPO, "w.safetensors") == b"wwwww"
 
 
-def test_connections_end_with_the_server(tmp_path: Path) -> None:
+def test_connections_close_with_the_server(tmp_path: Path) -> None:
     with FakeHub(tmp_path, TOKEN) as hub:
         api = HfApi(endpoint=hub.url, token=TOKEN)
         api.create_repo(REPO)

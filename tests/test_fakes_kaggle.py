@@ -95,7 +95,7 @@ def test_legacy_key_authenticates(kaggle: FakeKaggle, monkeypatch: pytest.Monkey
         login().quota_view()
 
 
-def test_wrong_access_token_is_sent_though_the_legacy_key_is_right(
+def test_invalid_access_token_takes_precedence_over_a_valid_legacy_key(
     kaggle: FakeKaggle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kaggle.environment(monkeypatch, token="KGAT_wrong")
@@ -151,7 +151,7 @@ def test_pushed_script_runs_in_a_tree_like_kaggles(
         (False, ["chest-first/made.txt", "data/a.csv", "own/a.csv"]),
     ],
 )
-def test_what_is_attached_is_mounted_by_kind_and_owner_or_by_slug(
+def test_sources_are_mounted_by_kind_and_owner_or_by_slug(
     kaggle: FakeKaggle, push: Push, tmp_path: Path, nested: bool, mounts: list[str]
 ) -> None:
     kaggle.nested_inputs = nested
@@ -169,7 +169,7 @@ def test_what_is_attached_is_mounted_by_kind_and_owner_or_by_slug(
     assert kaggle.sessions[1].wait().text.splitlines() == mounts
 
 
-def test_script_starts_in_its_own_folder_where_asked(kaggle: FakeKaggle, push: Push) -> None:
+def test_script_can_start_in_its_own_folder(kaggle: FakeKaggle, push: Push) -> None:
     kaggle.starts_in = "src"
     push("import os; print(os.getcwd())")
     assert kaggle.sessions[0].wait().text.endswith("kaggle/src\n")
@@ -214,7 +214,7 @@ def test_status_goes_from_queued_to_the_end(kaggle: FakeKaggle, api: Any, push: 
         (WAITING, 1, None, "execution duration"),
     ],
 )
-def test_failure_says_why(
+def test_failure_message_holds_the_error(
     kaggle: FakeKaggle, api: Any, push: Push, script: str, timeout: int, number: int, message: str
 ) -> None:
     push(script, timeout=timeout)
@@ -259,9 +259,7 @@ def test_only_a_kernel_that_completed_is_a_source(kaggle: FakeKaggle, push: Push
     assert kaggle.sessions[2].wait().text == "['../input/notebooks/chex/chest-run/kept']\n"
 
 
-def test_session_is_cancelled_by_the_id_that_it_finds_in_its_environment(
-    kaggle: FakeKaggle, api: Any, push: Push
-) -> None:
+def test_session_is_cancelled_by_the_id_in_its_environment(kaggle: FakeKaggle, api: Any, push: Push) -> None:
     from kagglesdk.kernels.types.kernels_api_service import ApiCancelKernelSessionRequest
 
     push(f"import os\nprint(os.environ['KAGGLE_CONTAINER_NAME'].split('-')[1], flush=True)\n{WAITING}")
@@ -288,12 +286,12 @@ def test_outputs_come_page_by_page(kaggle: FakeKaggle, api: Any, push: Push, tmp
     assert not any(r.auth for r in kaggle.requests if r.path.startswith("/outputs/"))
 
 
-def test_cut_output_is_an_error_and_leaves_an_empty_file(
+def test_interrupted_output_download_is_an_error_and_leaves_an_empty_file(
     kaggle: FakeKaggle, api: Any, push: Push, tmp_path: Path
 ) -> None:
     push("open('w.bin', 'wb').write(b'w' * 5000)")
     kaggle.sessions[0].wait()
-    kaggle.faults.add(r"GET /outputs/1\?name=w\.bin", Fault.cut(after_bytes=1000))
+    kaggle.faults.add(r"GET /outputs/1\?name=w\.bin", Fault.disconnect(after_bytes=1000))
     with pytest.raises(requests.RequestException):
         api.kernels_output(REF, str(tmp_path))
     assert (tmp_path / "w.bin").stat().st_size == 0
@@ -336,8 +334,8 @@ def test_third_gpu_session_is_refused(kaggle: FakeKaggle, push: Push) -> None:
     assert push("", enable_gpu=True).error == ""
 
 
-def test_lost_answer_leaves_the_kernel_running(kaggle: FakeKaggle, api: Any, push: Push) -> None:
-    rule = kaggle.faults.add("SaveKernel", Fault.lose_answer())
+def test_lost_response_leaves_the_kernel_running(kaggle: FakeKaggle, api: Any, push: Push) -> None:
+    rule = kaggle.faults.add("SaveKernel", Fault.lose_response())
     with pytest.raises(requests.ConnectionError):
         push(WAITING)
     assert rule.fired == 1
@@ -356,7 +354,7 @@ def test_quota(kaggle: FakeKaggle, api: Any) -> None:
     assert answer.quota_refresh_time.tzinfo is None  # the client takes the Z off
 
 
-def test_quota_of_an_account_that_never_ran_lacks_what_was_never_set(kaggle: FakeKaggle, api: Any) -> None:
+def test_quota_of_a_new_account_omits_unset_fields(kaggle: FakeKaggle, api: Any) -> None:
     kaggle.gpu_ever_run = False
     quota = api.quota_view().gpu_quota
     assert (quota.time_used, quota.time_reserved, quota.has_ever_run) == (None, None, False)
@@ -389,7 +387,7 @@ def test_private_dataset_becomes_ready_and_reaches_the_session(
     assert "not allowed" in refused.error
 
 
-@pytest.mark.parametrize("fault", [Fault.lose_answer(), Fault.cut(10, during="request"), Fault.status(503)])
+@pytest.mark.parametrize("fault", [Fault.lose_response(), Fault.disconnect(10, during="request"), Fault.status(503)])
 def test_client_retries_the_upload_of_a_file(kaggle: FakeKaggle, api: Any, tmp_path: Path, fault: Fault) -> None:
     rule = kaggle.faults.add(r"PUT /blobs/", fault)
     assert api.dataset_create_new(make_dataset(tmp_path / "dataset", "t" * 5000), quiet=True).status == "ok"
@@ -398,7 +396,7 @@ def test_client_retries_the_upload_of_a_file(kaggle: FakeKaggle, api: Any, tmp_p
     assert (folder / "token.txt").read_text() == "t" * 5000
 
 
-def test_secrets_are_given_by_label(kaggle: FakeKaggle, push: Push) -> None:
+def test_secrets_are_returned_by_label(kaggle: FakeKaggle, push: Push) -> None:
     kaggle.session_secrets = {"HF_TOKEN": "hf_right"}
     script = (
         "from kaggle_secrets import BackendError, UserSecretsClient\n"
@@ -413,7 +411,7 @@ def test_secrets_are_given_by_label(kaggle: FakeKaggle, push: Push) -> None:
     assert session.status == "COMPLETE"
 
 
-def test_session_talks_to_a_fake_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_session_reaches_a_fake_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         FakeHub(tmp_path / "hub", "hf_right") as hub,
         FakeKaggle(tmp_path / "k", session_env=hub.env) as kaggle,
@@ -431,7 +429,7 @@ def test_session_talks_to_a_fake_hub(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert hub.branches("chex/model").keys() == {"main"}
 
 
-def test_another_process_is_sent_here_too(kaggle: FakeKaggle, push: Push) -> None:
+def test_another_process_connects_to_the_fake(kaggle: FakeKaggle, push: Push) -> None:
     push("print('done')")
     kaggle.sessions[0].wait()
     code = f"import kaggle; print(kaggle.api.kernels_status('{REF}').status.name)"

@@ -1,4 +1,4 @@
-"""Text of strangers: what is shown steers no terminal, what becomes a file name stays in its folder."""
+"""Untrusted text: it cannot control the terminal, and file names made of it stay in their folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_printable_text_is_one_printable_line(text: str) -> None:
 
 
 @given(ANY_TEXT)
-def test_a_safe_name_is_one_component_on_every_system(text: str) -> None:
+def test_a_safe_name_is_one_path_component_on_every_system(text: str) -> None:
     name = safe_name(text)
     assert name and len(name.encode()) < 200
     assert not name.startswith(".")
@@ -34,12 +34,12 @@ def test_a_safe_name_is_one_component_on_every_system(text: str) -> None:
 
 
 @given(ANY_TEXT, ANY_TEXT)
-def test_different_texts_have_different_names(first: str, second: str) -> None:
+def test_different_texts_get_different_names(first: str, second: str) -> None:
     assert (safe_name(first) == safe_name(second)) == (first == second)
 
 
 @pytest.mark.parametrize("text", ["Effusion", "00000001_000-Pleural_Thickening", "João, chest (2)"])
-def test_a_plain_text_is_its_own_name(text: str) -> None:
+def test_a_plain_name_is_unchanged(text: str) -> None:
     assert safe_name(text) == text == printable(text)
 
 

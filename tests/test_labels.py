@@ -19,7 +19,7 @@ subsets = st.sets(st.sampled_from(NIH.findings))
 
 
 @given(subsets, st.randoms())
-def test_labels_survive_any_order_and_come_out_in_the_order_of_the_set(findings: set[str], random: Random) -> None:
+def test_labels_are_read_in_any_order_and_written_in_the_order_of_the_set(findings: set[str], random: Random) -> None:
     shuffled = list(findings)
     random.shuffle(shuffled)
     text = "|".join(shuffled) or "No Finding"
@@ -51,7 +51,7 @@ def test_a_label_that_is_not_in_the_set_is_refused(text: str) -> None:
 def test_uncertain_and_unknown_labels_are_read(
     texts: tuple[str, ...], values: tuple[float, ...], named: tuple[str, ...]
 ) -> None:
-    assert repr(SMALL.values(*texts)) == repr(tuple(map(float, values)))  # equal where NaN is
+    assert repr(SMALL.values(*texts)) == repr(tuple(map(float, values)))  # equal including NaN
     assert SMALL.named(SMALL.values(*texts)) == named
 
 
@@ -66,12 +66,12 @@ def test_uncertain_and_unknown_labels_are_read(
         (("", "", None), "unknown finding ''"),
     ],
 )
-def test_labels_that_contradict_each_other_are_refused(texts: tuple[str, ...], problem: str) -> None:
+def test_contradictory_labels_are_refused(texts: tuple[str, ...], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         SMALL.values(*texts)
 
 
-def test_counts_are_of_present_findings_normal_images_and_open_labels() -> None:
+def test_counts_cover_positive_findings_normal_images_and_unknown_labels() -> None:
     counts = LabelCounts(SMALL)
     counts.add((0, 0, 0), 5)
     counts.add((1, UNCERTAIN, 0))
@@ -91,7 +91,7 @@ def test_counts_are_of_present_findings_normal_images_and_open_labels() -> None:
         lambda: LabelSpace(findings=("Mass",), normal="-"),
     ],
 )
-def test_a_label_set_whose_names_cannot_be_told_apart_is_refused(make: Callable[[], LabelSpace]) -> None:
+def test_a_label_set_with_ambiguous_names_is_refused(make: Callable[[], LabelSpace]) -> None:
     with pytest.raises(ValidationError):
         make()
 

@@ -1,4 +1,4 @@
-"""A data set with findings of its own, some labels uncertain or unknown: from shards to an evaluated model."""
+"""A data set with other findings and uncertain or unknown labels, from shards to an evaluated model."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_shards_keep_their_label_set_and_all_of_their_labels(shards: Path) -> No
     assert any(line.startswith("Fracture uncertain or unknown") for line in lines(found))
 
 
-def test_a_miscounted_open_label_is_found(tmp_path: Path) -> None:
+def test_a_wrong_count_of_unknown_labels_is_found(tmp_path: Path) -> None:
     manifest = write_small_shards(tmp_path / "shards")
     splits = {**manifest.splits, "test": replace(manifest.splits["test"], open_labels={})}
     write_manifest(tmp_path / "shards", replace(manifest, splits=splits))
@@ -86,7 +86,7 @@ def test_a_miscounted_open_label_is_found(tmp_path: Path) -> None:
     assert [check.name for check in checks if not check.ok] == ["counts"]
 
 
-def test_shards_of_certain_labels_have_no_further_columns(shards: Path, synthetic_shards: Path) -> None:
+def test_shards_without_uncertain_labels_have_no_extra_columns(shards: Path, synthetic_shards: Path) -> None:
     assert pq.read_schema(shards / "data" / "test-00000-of-00001.parquet").equals(arrow_schema(open_labels=True))
     for path in (synthetic_shards / "data").glob("*"):
         assert pq.read_schema(path).names == arrow_schema().names
@@ -99,7 +99,7 @@ def test_shards_read_without_their_label_set_are_refused(shards: Path, tmp_path:
         check_data(tmp_path, load_recipe("scratch", overrides=[AS_THEY_ARE]).data)
 
 
-def test_manifest_of_the_first_format_is_of_nih_and_of_the_new_kind(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_manifest_of_format_1_is_read_as_nih_with_the_new_source_kind(synthetic_shards: Path, tmp_path: Path) -> None:
     tree = json.loads((synthetic_shards / "manifest.json").read_text())
     assert (tree["format"], tree["source"]["kind"]) == (2, "synthetic")
     del tree["label_space"]
@@ -119,7 +119,7 @@ def test_manifest_of_the_first_format_is_of_nih_and_of_the_new_kind(synthetic_sh
     ("policy", "value", "abnormal"),
     [("ignore", np.nan, np.nan), ("zeros", 0, 0), ("ones", 1, 1), ("smooth", 0.7, 0.7)],
 )
-def test_a_policy_decides_what_an_uncertain_label_is_in_training(
+def test_a_policy_sets_the_training_target_of_an_uncertain_label(
     policy: Uncertain, value: float, abnormal: float
 ) -> None:
     findings = np.array([[0, UNCERTAIN], [1, UNCERTAIN], [np.nan, UNCERTAIN], [0, 0], [np.nan, 1], [np.nan, 0]])
@@ -136,7 +136,7 @@ def test_a_policy_decides_what_an_uncertain_label_is_in_training(
     np.testing.assert_array_equal(targets, np.array(expected, np.float32))
 
 
-def test_a_recipe_recorded_before_there_were_policies_ignores_uncertain_labels() -> None:
+def test_a_recipe_without_a_policy_ignores_uncertain_labels() -> None:
     recorded = load_recipe("scratch", overrides=["data.uncertain=ones"]).model_dump(mode="json")
     del recorded["data"]["uncertain"]
     assert Recipe.model_validate_json(json.dumps(recorded)).data.uncertain == "ignore"
@@ -147,7 +147,7 @@ def test_an_unknown_policy_is_refused() -> None:
         load_recipe("scratch", overrides=["data.uncertain=maybe"])
 
 
-def test_policy_holds_for_training_and_never_for_measuring(shards: Path, tmp_path: Path) -> None:
+def test_policy_applies_to_training_and_not_to_metrics(shards: Path, tmp_path: Path) -> None:
     training = tiny_training(shards, tmp_path, AS_THEY_ARE, "data.uncertain=ones")
     uncertain = training.train_split.rows.findings == UNCERTAIN
     assert uncertain.any()
@@ -170,7 +170,7 @@ def test_a_stopped_run_resumes_exactly(shards: Path, tmp_path: Path) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_training_on_nothing_but_unknown_labels_changes_no_weight(tmp_path: Path) -> None:
+def test_training_on_only_unknown_labels_changes_no_weight(tmp_path: Path) -> None:
     write_small_shards(tmp_path / "shards", all_unknown=True)
     training = tiny_training(tmp_path / "shards", tmp_path / "work", AS_THEY_ARE, "optim.weight_decay=0")
     before = {name: value.detach().clone() for name, value in training.model.named_parameters()}
@@ -181,7 +181,7 @@ def test_training_on_nothing_but_unknown_labels_changes_no_weight(tmp_path: Path
     }
 
 
-def test_a_published_model_carries_its_label_set(published: Path) -> None:
+def test_a_published_model_contains_its_label_set(published: Path) -> None:
     model = CheXVision.from_pretrained(published)
     assert model.label_space == SMALL
     assert model.multilabel_head.out_features == 3
@@ -221,7 +221,7 @@ def test_a_published_model_predicts_and_is_evaluated_on_its_own_labels(
     assert first["unknown"] == int(np.isnan(predictions.targets[:, 1]).sum()) > 0
 
 
-def test_a_model_of_other_labels_is_refused_in_one_line(
+def test_a_model_of_another_label_set_is_refused_in_one_line(
     published: Path, synthetic_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, _, error = run(capsys, "evaluate", published, "--data", synthetic_shards, "--out", tmp_path / "out")
@@ -230,5 +230,5 @@ def test_a_model_of_other_labels_is_refused_in_one_line(
     assert "predicts Opacity, Fracture, Support Devices, but the labels of" in error
 
 
-def test_equal_findings_with_another_normal_label_are_another_label_set() -> None:
+def test_label_sets_with_different_normal_labels_differ() -> None:
     assert LabelSpace(findings=SMALL.findings, normal="None") != SMALL

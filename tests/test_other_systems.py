@@ -1,4 +1,4 @@
-"""What Linux alone offers is missing elsewhere: cores of a process, /proc, control groups, glibc's allocator."""
+"""Features that only Linux has: cores of a process, /proc, control groups, glibc's allocator."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from chexvision.training import hardware
 
 
 @pytest.fixture
-def mac(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As Python on macOS: no affinity, no /proc, no control group, no SC_AVPHYS_PAGES, no glibc."""
+def macos(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Simulates Python on macOS: no affinity, no /proc, no control group, no SC_AVPHYS_PAGES, no glibc."""
     for name in ("sched_getaffinity", "sched_setaffinity"):
         monkeypatch.delattr(os, name, raising=False)
     ask = os.sysconf
@@ -36,22 +36,22 @@ def mac(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(step, "_STATUS", tmp_path / "proc" / "status")
 
 
-@pytest.mark.usefixtures("mac")
-def test_free_memory_and_cores_are_known_on_a_mac() -> None:
+@pytest.mark.usefixtures("macos")
+def test_free_memory_and_cores_are_found_on_macos() -> None:
     assert 0 < placement._free_memory() <= psutil.virtual_memory().total
     assert usable_cores() == os.cpu_count()
     assert this_machine()["cores"] == os.cpu_count()
 
 
-@pytest.mark.usefixtures("mac")
-def test_a_step_is_measured_on_a_mac_without_the_unknown_peak() -> None:
+@pytest.mark.usefixtures("macos")
+def test_step_benchmark_on_macos_omits_the_unknown_peak() -> None:
     assert step._Peak(torch.device("cpu")).figure() == {}
     hardware._keep_freed_memory()
     wait_for(torch.device("cpu"))
 
 
-@pytest.mark.usefixtures("mac")
-def test_workers_are_refused_in_one_line_on_a_mac(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@pytest.mark.usefixtures("macos")
+def test_workers_are_refused_in_one_line_on_macos(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["bench", "input", "--data", str(tmp_path), "--workers", "1"])
     assert ended.value.code == 2
@@ -60,31 +60,33 @@ def test_workers_are_refused_in_one_line_on_a_mac(capsys: pytest.CaptureFixture[
     )
 
 
-@pytest.mark.usefixtures("mac")
-def test_radiographs_are_measured_on_a_mac(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("macos")
+def test_radiograph_benchmark_runs_on_macos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["bench", "shards", "--data", str(tmp_path)])
     assert "contains no PNG files" in capsys.readouterr().err  # and nothing about cores
     assert ended.value.code == 2
 
 
-def test_a_container_that_may_not_reset_the_peak_reports_none(
+def test_a_container_without_permission_to_reset_the_peak_reports_none(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "status").write_text("VmRSS:\t1000 kB\nVmHWM:\t2000 kB\n")
-    (tmp_path / "clear_refs").mkdir()  # opening it for writing fails, as without the right to
+    (tmp_path / "clear_refs").mkdir()  # opening it for writing fails, as without permission
     monkeypatch.setattr(step, "_STATUS", tmp_path / "status")
     assert step._Peak(torch.device("cpu")).figure() == {}
 
 
-def test_the_peak_is_what_was_taken_beyond_the_beginning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_peak_is_relative_to_the_memory_at_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "status").write_text("VmRSS:\t1000 kB\nVmHWM:\t5000 kB\n")
     monkeypatch.setattr(step, "_STATUS", tmp_path / "status")
     assert step._Peak(torch.device("cpu")).figure() == {"peak memory, MB": pytest.approx(4000 * 1.024 / 1e3)}
     assert (tmp_path / "clear_refs").read_text() == "5"
 
 
-def test_a_control_groups_limit_counts_less_what_it_can_drop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_free_memory_of_a_control_group_includes_reclaimable_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(placement, "_CGROUP", tmp_path)
     everything = placement._free_memory()
     (tmp_path / "memory.current").write_text("70000000\n")

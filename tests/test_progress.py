@@ -15,7 +15,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time in seconds, which passes only when a test says so."""
+    """The time in seconds, which advances only when a test sets it."""
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
@@ -34,7 +34,7 @@ def test_a_log_gets_a_line_every_thirty_seconds(clock: list[float]) -> None:
     ]
 
 
-def test_what_was_done_before_counts_but_not_into_the_rate(clock: list[float]) -> None:
+def test_earlier_items_count_but_not_in_the_rate(clock: list[float]) -> None:
     stream = io.StringIO()
     with Progress("epoch 2/9", 1000, "images", done=900, stream=stream) as progress:
         clock[0] += 30
@@ -43,8 +43,8 @@ def test_what_was_done_before_counts_but_not_into_the_rate(clock: list[float]) -
     assert stream.getvalue() == "epoch 2/9 960/1,000 · 2 images/s · 20s left · loss 0.5\n"
 
 
-def test_a_note_is_asked_for_twice_a_second_beside_a_bar(clock: list[float]) -> None:
-    """Finding it out may wait for the device, so no step does it for nothing."""
+def test_a_note_is_computed_at_most_twice_per_second(clock: list[float]) -> None:
+    """Computing it may synchronize with the device, so it is computed only when shown."""
     asked = 0
     with Progress("epoch 1/9", 1000, "images", stream=Terminal()) as progress:
         for _ in range(100):
@@ -55,5 +55,5 @@ def test_a_note_is_asked_for_twice_a_second_beside_a_bar(clock: list[float]) -> 
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(12.4, "12s"), (185, "3m05s"), (7800, "2h10m")])
-def test_durations_are_said_as_people_do(seconds: float, text: str) -> None:
+def test_durations_are_readable(seconds: float, text: str) -> None:
     assert duration(seconds) == text

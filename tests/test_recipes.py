@@ -18,7 +18,7 @@ def test_every_recipe_is_valid_alone_and_under_every_preset() -> None:
             assert load_recipe(name, preset=preset).name == name
 
 
-def test_densenet_trains_the_heads_first_and_then_everything_at_a_tenth() -> None:
+def test_densenet_trains_the_heads_first_and_then_all_layers_at_a_tenth_of_the_rate() -> None:
     recipe = load_recipe("densenet")
     first, second = recipe.training.phases
     assert (first.epochs, first.lr, first.freeze_backbone) == (5, 1e-3, True)
@@ -28,7 +28,7 @@ def test_densenet_trains_the_heads_first_and_then_everything_at_a_tenth() -> Non
     assert recipe.model.pretrained
 
 
-def test_overrides_come_last_and_reach_into_lists() -> None:
+def test_overrides_are_applied_last_and_index_lists() -> None:
     recipe = load_recipe("densenet", preset="smoke", overrides=["training.phases.0.lr=3e-4", "augment.hflip=0"])
     assert recipe.training.phases[0].lr == 3e-4
     assert recipe.augment.hflip == 0
@@ -74,7 +74,7 @@ def test_an_unknown_model_names_the_nearest_one() -> None:
         load_recipe("densnet")
 
 
-def test_a_file_of_ones_own_extends_a_shipped_recipe(tmp_path: Path) -> None:
+def test_a_user_file_extends_a_shipped_recipe(tmp_path: Path) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text("extends: densenet\noptim: {batch_size: 48}\n")
     recipe = load_recipe(str(mine))

@@ -16,7 +16,7 @@ _RULES = ("official", "patient")
 
 @dataclass(frozen=True, slots=True)
 class ShardsRequest:
-    """What the user asked for; `images` is a folder of this machine, `split` None for what fits the images."""
+    """What the user asked for; `images` is a folder on this machine, `split` None for what fits the images."""
 
     to: str
     images: Path | None
@@ -45,7 +45,7 @@ def building(request: ShardsRequest, target: Target) -> Job:
             f"--on {target.name} has no copy of the release; take kaggle, which has, or local with --images"
         )
     if not target.is_here and request.images is not None:
-        raise UsageError(f"--images is a folder of this machine; {target.name} has the release, {RELEASE}")
+        raise UsageError(f"--images is a folder on this machine; {target.name} has the release, {RELEASE}")
     data = str(request.images.resolve()) if request.images is not None else RELEASE
     files: dict[str, bytes] = {}
     words = ["--images", data if request.images is not None else f"{{dataset:{RELEASE}}}"]

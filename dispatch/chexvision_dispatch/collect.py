@@ -152,4 +152,4 @@ def _verify(artifact: Path, progress: RunProgress | None) -> None:
             continue
         path = artifact / name
         if not path.is_file() or sha256_of(path) != sha256:
-            raise ChexError(f"{path} is not as the session left it; type the command again to fetch it again")
+            raise ChexError(f"{path} differs from the session's output; repeat the command to download it again")

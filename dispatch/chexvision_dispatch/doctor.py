@@ -79,7 +79,7 @@ def _disk() -> Finding:
     place = _nearest(Path(os.environ.get("CHEXVISION_CACHE") or platformdirs.user_cache_path("chexvision")))
     free = shutil.disk_usage(place).free
     ok = free >= _LEAST_DISK
-    remedy = "" if ok else f"; at least {_LEAST_DISK / 2**30:.0f} GB are wanted: free some or set CHEXVISION_CACHE"
+    remedy = "" if ok else f"; at least {_LEAST_DISK / 2**30:.0f} GB are needed: free some or set CHEXVISION_CACHE"
     return Finding("disk", ok, False, f"{free / 2**30:.0f} GB free in {place}{remedy}")
 
 
@@ -137,5 +137,5 @@ def _dataset(recipe: Recipe) -> tuple[bool, str]:
 
 def _bundle() -> tuple[bool, str]:
     size = len(pack().archive) * 5 / 4
-    room = f"{size / 1024:.0f} kB as it travels, a kernel takes {SIZE_LIMIT / 1024:.0f}"
+    room = f"{size / 1024:.0f} kB packed, a kernel may have {SIZE_LIMIT / 1024:.0f}"
     return size < SIZE_LIMIT, room if size < SIZE_LIMIT else f"{room}; move large files out of src, configs, kernels"

@@ -50,7 +50,7 @@ def pinned_data(text: str, *, folders: bool) -> str:
     if isinstance(reference, Path):
         if not folders:
             raise UsageError(
-                f"--data {text} is a folder of this machine, which the target cannot reach; "
+                f"--data {text} is a folder on this machine, which the target cannot reach; "
                 "name a dataset on the Hub, USER/NAME@<sha>, or run it here with --on local"
             )
         return str(_shard_folder(reference))
@@ -101,7 +101,7 @@ def confirmed(data: str) -> list[str]:
     try:
         resolve_revision(reference, "dataset", attempts=1)
     except Unreachable as error:
-        return [f"{error}; whether there is {data} shows when the session begins"]
+        return [f"{error}; the session checks whether {data} exists"]
     return []
 
 
@@ -160,7 +160,7 @@ def destination(text: str | None, model: str, *, folders: bool) -> str | None:
     if isinstance(reference, Path):
         if not folders:
             raise UsageError(
-                f"--to {text} is a folder of this machine, which the target cannot reach; name a Hub repository "
+                f"--to {text} is a folder on this machine, which the target cannot reach; name a Hub repository "
                 "USER/REPO, or leave it out"
             )
         return str(reference.resolve())

@@ -186,7 +186,7 @@ def find(prefix: str | None) -> RunRecord:
         return load(prefix)
     if len(ids) > 1:
         listed = ", ".join(ids[:5]) + (" …" if len(ids) > 5 else "")
-        raise UsageError(f"{len(ids)} runs begin with {prefix!r}: {listed}; type more of the one you mean")
+        raise UsageError(f"{len(ids)} runs begin with {prefix!r}: {listed}; type more characters of the id")
     if not ids:
         raise UsageError(f"no run begins with {prefix!r}; `chexvision runs list` shows them")
     return load(ids[0])

@@ -203,7 +203,7 @@ def create_destination(record: RunRecord) -> list[str]:
     except NotAllowed as error:
         if status_of(error) != 403:
             raise
-        return [f"on this machine {error}; or the session's token has to have that right"]
+        return [f"on this machine {error}; or use a session token with that permission"]
     return []
 
 

@@ -19,6 +19,6 @@ class UsageError(ChexError):
 
 
 class PublishError(ChexError):
-    """An artifact is whole but could not be published: exit code 3. Nothing needs to be computed again."""
+    """An artifact is complete but could not be published: exit code 3. Nothing needs to be computed again."""
 
     exit_code = 3

@@ -80,7 +80,7 @@ class LabelSpace(BaseModel):
             labels: the findings that are present, or the normal label; empty where none is known to be present but
                 some are uncertain or unknown.
             uncertain: findings that may be present, separated by ``|``; None or empty for none.
-            unknown: findings that are not labeled, written in the same way.
+            unknown: findings that are not labeled.
 
         Raises:
             ValueError: a text is not of this label set, or two of them contradict each other.

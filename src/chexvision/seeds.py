@@ -1,4 +1,4 @@
-"""Seeds that depend on the position in a run alone, not on the random numbers drawn before."""
+"""Seeds that depend only on the position in a run, not on earlier random numbers."""
 
 from __future__ import annotations
 

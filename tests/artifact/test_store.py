@@ -1,4 +1,4 @@
-"""A publication ends in one commit and one tag whatever happens to its requests, in a repository and in a folder."""
+"""A publication makes one commit and one tag even when requests fail, in a repository and in a folder."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def later_artifact(model: Path, tmp_path: Path) -> tuple[Path, Path]:
     return model, later
 
 
-def test_a_later_publication_deletes_files_it_lacks_and_leaves_the_owners_own(
+def test_a_later_publication_deletes_stale_artifact_files_and_keeps_the_owners_files(
     hub: FakeHub, model: Path, tmp_path: Path
 ) -> None:
     model, later = later_artifact(model, tmp_path)
@@ -114,7 +114,7 @@ def test_a_later_publication_deletes_files_it_lacks_and_leaves_the_owners_own(
     assert published(hub) == {**contents(third), **dict.fromkeys(own, b"mine")}
 
 
-def test_a_later_publication_in_a_folder_deletes_files_it_lacks_and_leaves_the_owners_own(
+def test_a_later_publication_in_a_folder_deletes_stale_artifact_files_and_keeps_the_owners_files(
     model: Path, tmp_path: Path
 ) -> None:
     model, later = later_artifact(model, tmp_path)
@@ -144,7 +144,7 @@ def test_a_private_publication_is_not_sent_to_a_public_repository(hub: FakeHub, 
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_every_request_may_fail_once(model: Path, tmp_path: Path, waits: list[float], fault: str) -> None:
+def test_any_single_request_may_fail_once(model: Path, tmp_path: Path, waits: list[float], fault: str) -> None:
     with hub_here(tmp_path / "clean", FakeHub) as hub:
         HubStore(REPO).publish(model, RUN)
         lines = [f"{record.method} {record.path.split('?')[0]}" for record in hub.requests]
@@ -162,15 +162,15 @@ def test_every_request_may_fail_once(model: Path, tmp_path: Path, waits: list[fl
             assert published(hub, RUN) == contents(model), line
 
 
-def test_the_wait_that_the_hub_asks_for_is_kept(hub: FakeHub, model: Path, waits: list[float]) -> None:
+def test_retry_after_of_the_hub_is_respected(hub: FakeHub, model: Path, waits: list[float]) -> None:
     hub.faults.add("/commit/", Fault.status(429, retry_after=200))
     HubStore(REPO).publish(model, RUN)
     assert waits == [200]
 
 
-@pytest.mark.parametrize("fault", ["503", "cut in the request"])
+@pytest.mark.parametrize("fault", ["503", "disconnect in the request"])
 @pytest.mark.parametrize("struck", ["/commit/", "/upload/", "/refs", "/preupload/"])
-def test_when_all_fails_nothing_is_on_main_and_the_artifact_is_complete(
+def test_permanent_failure_leaves_main_unchanged_and_the_local_artifact_complete(
     hub: FakeHub, model: Path, waits: list[float], struck: str, fault: str
 ) -> None:
     before = contents(model)
@@ -192,7 +192,7 @@ def test_when_all_fails_nothing_is_on_main_and_the_artifact_is_complete(
     assert published(hub, RUN) == before
 
 
-def test_what_will_not_pass_is_not_tried_again(hub: FakeHub, model: Path, waits: list[float]) -> None:
+def test_permanent_errors_are_not_retried(hub: FakeHub, model: Path, waits: list[float]) -> None:
     hub.add_token("hf_reader", "read")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_TOKEN", "hf_reader")
@@ -210,19 +210,19 @@ def test_a_token_for_one_repository_publishes_there(hub: FakeHub, model: Path, t
     assert hub.tags(REPO).keys() == {"first", RUN}
 
 
-def test_a_commit_without_its_tag_is_found_behind_others(hub: FakeHub, model: Path, tmp_path: Path) -> None:
+def test_an_untagged_commit_is_found_among_older_commits(hub: FakeHub, model: Path, tmp_path: Path) -> None:
     landed = HubStore(REPO).publish(model, RUN).revision
     HubStore(REPO).publish(artifact(tmp_path / "later", "later"), "later")
-    del hub.repos["model", REPO].tags[RUN]  # as if the first process had been killed before it could tag
+    del hub.repos["model", REPO].tags[RUN]  # as if the first process had been killed before tagging
     assert HubStore(REPO).publish(model, RUN).revision == landed
     assert len(hub.commits(REPO)) == 3
 
 
 def test_a_concurrent_commit_of_another_user_is_kept(hub: FakeHub, model: Path, waits: list[float]) -> None:
-    HubStore(REPO).publish(model, RUN)  # the repository is there, with this very content
+    HubStore(REPO).publish(model, RUN)  # the repository already has this content
     other = artifact(model.with_name("other"), "other")
 
-    def intrude(line: str) -> bool:
+    def commit_concurrently(line: str) -> bool:
         if "/commit/" in line and len(hub.commits(REPO)) == 2:
             repo = hub.repos["model", REPO]
             head: Commit = repo.history("main")[0]
@@ -230,7 +230,7 @@ def test_a_concurrent_commit_of_another_user_is_kept(hub: FakeHub, model: Path, 
             repo.branches["main"] = repo.commit(head.sha, "by hand", "", {**head.entries, entry.path: entry}).sha
         return False
 
-    hub.faults.add(intrude, Fault.status(500))
+    hub.faults.add(commit_concurrently, Fault.status(500))
     HubStore(REPO).publish(other, "other")
     assert titles(hub)[:3] == ["Publish run other", "by hand", f"Publish run {RUN}"]
     assert published(hub) == {**contents(other), "notes.md": b"by hand"}
@@ -262,7 +262,7 @@ def _publish_at_once(destination: str, models: list[tuple[str, Path]], env: dict
     return [out.strip() for out, _ in said]
 
 
-def test_two_processes_that_publish_at_once_both_land(hub: FakeHub, tmp_path: Path) -> None:
+def test_concurrent_publications_of_two_runs_both_succeed(hub: FakeHub, tmp_path: Path) -> None:
     models = {run: artifact(tmp_path / run, run) for run in ("one", "two")}
     env = {**os.environ, **hub.env, "HF_TOKEN": HUB_TOKEN}
     shas = _publish_at_once(REPO, list(models.items()), env)
@@ -272,14 +272,14 @@ def test_two_processes_that_publish_at_once_both_land(hub: FakeHub, tmp_path: Pa
         assert published(hub, run) == contents(folder)
 
 
-def test_two_processes_that_publish_one_run_make_one_commit(hub: FakeHub, model: Path) -> None:
+def test_concurrent_publications_of_one_run_make_one_commit(hub: FakeHub, model: Path) -> None:
     env = {**os.environ, **hub.env, "HF_TOKEN": HUB_TOKEN}
     shas = _publish_at_once(REPO, [(RUN, model), (RUN, model)], env)
     assert len(set(shas)) == 1
     assert titles(hub) == [f"Publish run {RUN}", "initial commit"]
 
 
-def test_a_model_is_fetched_at_its_tag_though_requests_fail(
+def test_a_model_is_fetched_at_its_tag_despite_transient_failures(
     hub: FakeHub, model: Path, tmp_path: Path, waits: list[float]
 ) -> None:
     HubStore(REPO).publish(model, RUN)
@@ -316,14 +316,14 @@ def test_an_interrupted_folder_publication_is_completed_by_the_next(
     first = artifact(tmp_path / "first", "first")
     store.publish(first, "first")
 
-    def cut(*_: object, **__: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     target = {"copytree": "shutil.copytree", "Path.replace": "pathlib.Path.replace"}.get(
         broken, "chexvision.artifact.store.write_text_atomic"
     )
     with monkeypatch.context() as patch:
-        patch.setattr(target, cut)
+        patch.setattr(target, interrupt)
         with pytest.raises(PublishError, match="No space left"):
             store.publish(model, RUN)
     assert contents(store.fetch(None, tmp_path / "before")) == contents(first)
@@ -332,7 +332,7 @@ def test_an_interrupted_folder_publication_is_completed_by_the_next(
     assert not list((tmp_path / "store").rglob("*.partial"))
 
 
-def test_processes_that_publish_to_a_folder_at_once_all_land(tmp_path: Path) -> None:
+def test_concurrent_publications_to_a_folder_all_succeed(tmp_path: Path) -> None:
     models = {run: artifact(tmp_path / run, run) for run in ("one", "two", "three")}
     store = tmp_path / "store"
     _publish_at_once(str(store), list(models.items()), dict(os.environ))

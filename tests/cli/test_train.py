@@ -1,4 +1,4 @@
-"""`chexvision train` refuses what it can see is wrong before it loads or writes anything."""
+"""`chexvision train` refuses invalid arguments before it loads or writes anything."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from chexvision.runs.run_progress import read_progress
     ("data", "message"),
     [("chex/xrays@main", "is not pinned: name its 40-digit commit sha"), ("./nowhere", "nowhere")],
 )
-def test_data_that_names_no_shards_leaves_nothing_behind(
+def test_a_data_option_without_shards_writes_nothing(
     data: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "chexvision.training.training_session", None)  # it does not come so far
+    monkeypatch.setitem(sys.modules, "chexvision.training.training_session", None)  # must not be imported
     with pytest.raises(SystemExit) as ended:
         main(["train", "--model", "densenet", "--data", data])
     assert ended.value.code == 2
@@ -37,9 +37,9 @@ def test_data_that_does_not_fit_the_recipe_is_reported_by_a_dispatched_run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """`runs status` goes by it: another session of the same bundle fails alike. By hand nothing is left behind."""
+    """`runs status` relies on the report: the next session would fail too. A run by hand writes nothing."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "chexvision.training.run", None)  # it does not come so far
+    monkeypatch.setitem(sys.modules, "chexvision.training.run", None)  # must not be imported
     made = tmp_path / "provenance.json"
     made.write_text(Provenance.here("densenet").model_dump_json())
     words = ["--provenance", str(made)] if dispatched else []
@@ -66,7 +66,7 @@ def test_data_that_does_not_fit_the_recipe_is_reported_by_a_dispatched_run(
         (["--recipe", "recipe.json", "--data", "{shards}", "--work", "work"], "data.image_size 320 is above"),
     ],
 )
-def test_resolved_recipe_is_read_instead_of_a_model(
+def test_a_resolved_recipe_file_replaces_the_model_option(
     synthetic_shards: Path,
     words: list[str],
     message: str,

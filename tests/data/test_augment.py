@@ -18,14 +18,14 @@ def only(**changes: float) -> AugmentConfig:
     return AugmentConfig.model_validate(NOTHING | changes)
 
 
-def pictures(count: int = 4, size: int = 48) -> torch.Tensor:
+def smooth_images(count: int = 4, size: int = 48) -> torch.Tensor:
     """Smooth images, all different, none symmetric."""
     noise = np.random.default_rng(0).integers(0, 256, (count, size, size), np.uint8)
     return torch.from_numpy(np.stack([cv2.GaussianBlur(image, (0, 0), 4) for image in noise]))
 
 
 def test_no_augmentation_leaves_images_unchanged() -> None:
-    images = pictures()
+    images = smooth_images()
     changed = augment(images, sample(only(), len(images), seed=1))
     assert torch.allclose(changed, plain(images), atol=1e-4)
     assert changed.shape == (4, 3, 48, 48)
@@ -37,13 +37,13 @@ def test_plain_normalises_grey() -> None:
     assert torch.allclose(value, torch.full_like(value, (1 - PIXEL_MEAN) / PIXEL_STD))
 
 
-def test_a_flip_is_the_mirrored_image() -> None:
-    images = pictures()
+def test_flip_mirrors_the_image() -> None:
+    images = smooth_images()
     assert torch.allclose(augment(images, sample(only(hflip=1.0), 4, seed=1)), plain(images.flip(2)), atol=1e-4)
 
 
-def test_a_rotation_is_opencvs_rotation() -> None:
-    images = pictures(1, 65)
+def test_rotation_matches_opencv() -> None:
+    images = smooth_images(1, 65)
     parameters = sample(only(rotate_degrees=15.0), 1, seed=3)
     angle = float(torch.rad2deg(torch.atan2(parameters.affine[0, 1, 0], parameters.affine[0, 0, 0])))
     assert 1 < abs(angle) <= 15
@@ -54,8 +54,8 @@ def test_a_rotation_is_opencvs_rotation() -> None:
     assert (ours - theirs)[inner, inner].abs().max() < 0.05
 
 
-def test_blur_is_a_gaussian_of_its_own_for_each_image() -> None:
-    images = pictures(3, 48)
+def test_each_image_is_blurred_with_its_own_gaussian() -> None:
+    images = smooth_images(3, 48)
     images[:, 20:28, 20:28] = 255
     parameters = sample(only(), 3, seed=1)
     parameters = AugmentParameters(
@@ -80,14 +80,14 @@ def test_erasing_fills_one_rectangle_with_the_mean() -> None:
 
 
 def test_brightness_and_contrast_stay_within_white_and_black() -> None:
-    images = pictures(32)
+    images = smooth_images(32)
     changed = augment(images, sample(only(brightness=0.5, contrast=0.5), 32, seed=2))[:, 0] * PIXEL_STD + PIXEL_MEAN
     assert changed.min() >= -1e-6 and changed.max() <= 1 + 1e-6
     means = changed.mean(dim=(1, 2))
-    assert means.std() > 0.1  # every image its own
+    assert means.std() > 0.1  # each image differently
 
 
-def test_every_image_draws_its_own_and_the_same_seed_draws_the_same() -> None:
+def test_parameters_are_sampled_per_image_and_repeat_with_the_seed() -> None:
     first, again, other = (sample(RECIPE, 96, seed) for seed in (7, 7, 8))
     assert torch.equal(first.affine, again.affine) and torch.equal(first.erase, again.erase)
     assert not torch.equal(first.affine, other.affine)
@@ -96,9 +96,9 @@ def test_every_image_draws_its_own_and_the_same_seed_draws_the_same() -> None:
     assert 1 <= int((first.blur_sigma > 0).sum()) <= 25
 
 
-def test_a_part_of_a_batch_is_changed_as_within_the_whole() -> None:
-    images = pictures(6)
+def test_a_micro_batch_is_augmented_as_in_the_full_batch() -> None:
+    images = smooth_images(6)
     parameters = sample(RECIPE, 6, seed=4)
-    whole = augment(images, parameters)
+    full = augment(images, parameters)
     part = torch.tensor([4, 1])
-    assert torch.allclose(augment(images[part], parameters[part]), whole[part], atol=1e-5)
+    assert torch.allclose(augment(images[part], parameters[part]), full[part], atol=1e-5)

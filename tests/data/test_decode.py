@@ -31,7 +31,7 @@ def source(synthetic_shards: Path) -> ShardSource:
     return find_shards(synthetic_shards)
 
 
-def test_the_array_holds_what_opencv_reads_from_the_shards(source: ShardSource) -> None:
+def test_the_array_holds_the_pixels_that_opencv_decodes(source: ShardSource) -> None:
     rows = read_rows(source.shards, None)["train"]
     images = decoded_images(source, rows, PLAIN)
     table = pq.read_table(source.shards["train"][0], columns=["filename", "image"])
@@ -44,7 +44,7 @@ def test_the_array_holds_what_opencv_reads_from_the_shards(source: ShardSource) 
         assert np.array_equal(images[i], expected)
 
 
-def test_clahe_and_size_are_applied_on_the_way_in(source: ShardSource) -> None:
+def test_clahe_and_resizing_are_applied_while_decoding(source: ShardSource) -> None:
     rows = read_rows(source.shards, None)["validation"]
     plain = decoded_images(source, rows, PLAIN)
     equalised = decoded_images(source, rows, EQUALIZED)
@@ -76,14 +76,14 @@ def test_a_damaged_array_is_decoded_again(source: ShardSource) -> None:
         assert np.array_equal(first, decoded_images(source, rows, PLAIN))
 
 
-def test_other_rows_get_an_array_of_their_own(source: ShardSource) -> None:
+def test_different_rows_get_a_separate_array(source: ShardSource) -> None:
     rows = read_rows(source.shards, None)["train"]
     some = rows.take(np.arange(0, len(rows), 3))
     every = decoded_images(source, rows, PLAIN)
     assert np.array_equal(decoded_images(source, some, PLAIN), np.asarray(every)[::3])
 
 
-def test_a_shard_that_changed_is_not_mistaken_for_the_old_one(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_a_changed_shard_is_detected(synthetic_shards: Path, tmp_path: Path) -> None:
     copy = tmp_path / "shards"
     shutil.copytree(synthetic_shards, copy)
     (copy / "manifest.json").unlink()  # with one, a shard that differs from it is refused
@@ -99,7 +99,9 @@ def test_a_shard_that_changed_is_not_mistaken_for_the_old_one(synthetic_shards: 
 
 
 @pytest.mark.parametrize("without", [None, "manifest.json"])
-def test_a_copied_folder_is_the_same_data_set(synthetic_shards: Path, tmp_path: Path, without: str | None) -> None:
+def test_a_copied_folder_has_the_same_dataset_identity(
+    synthetic_shards: Path, tmp_path: Path, without: str | None
+) -> None:
     copy = tmp_path / "elsewhere"
     shutil.copytree(synthetic_shards, copy, copy_function=shutil.copyfile)
     if without is not None:
@@ -118,7 +120,7 @@ def test_a_shard_is_hashed_once_as_long_as_it_does_not_change(
     assert find_shards(synthetic_shards).identity == identity
 
 
-def test_an_unreadable_image_names_itself_and_leaves_nothing(
+def test_an_unreadable_image_is_named_and_leaves_no_array(
     source: ShardSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = read_rows(source.shards, None)["validation"]
@@ -132,7 +134,9 @@ def test_an_unreadable_image_names_itself_and_leaves_nothing(
     assert list(decoded_dir().iterdir()) == []
 
 
-def test_too_little_disk_says_how_much_is_needed(source: ShardSource, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_disk_space_reports_the_required_size(
+    source: ShardSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**6))
     rows = read_rows(source.shards, None)["train"]
@@ -141,7 +145,7 @@ def test_too_little_disk_says_how_much_is_needed(source: ShardSource, monkeypatc
 
 
 def test_a_full_disk_is_an_error_and_not_a_crash(synthetic_shards: Path, tmp_path: Path) -> None:
-    """A file-size limit stands in for the full disk; writing past it through a memory map would kill."""
+    """A file-size limit replaces the full disk; writing past it through a memory map would kill the process."""
     script = (
         "import resource, signal, sys; from pathlib import Path\n"
         "from chexvision.data import decode; from chexvision.data.rows import read_rows\n"
@@ -164,7 +168,7 @@ def test_a_full_disk_is_an_error_and_not_a_crash(synthetic_shards: Path, tmp_pat
     assert done.stdout.splitlines() == ["refused 27", "[]"]
 
 
-def test_an_image_that_is_null_names_itself(source: ShardSource, tmp_path: Path) -> None:
+def test_a_null_image_is_named(source: ShardSource, tmp_path: Path) -> None:
     table = pq.read_table(source.shards["validation"][0]).slice(0, 2)
     images = table.column("image").to_pylist()
     nulls = pa.array([images[0], None], table.schema.field("image").type)

@@ -1,4 +1,4 @@
-"""What a session finds out about its data before it creates, downloads or computes anything."""
+"""Checks of a session's data before it creates, downloads or computes anything."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def uploaded(folder: Path) -> RepoRef:
     return RepoRef(DATA, HfApi().upload_folder(repo_id=DATA, folder_path=folder, repo_type="dataset").oid)
 
 
-def test_the_published_form_is_divided_before_a_shard_is_fetched(hub: CountingHub, published: Path) -> None:
+def test_a_hub_dataset_is_split_before_any_shard_is_downloaded(hub: CountingHub, published: Path) -> None:
     reference = uploaded(published)
     size = sum(path.stat().st_size for path in (published / "data").iterdir())
     hub.sent = 0
@@ -75,7 +75,7 @@ def test_the_published_form_is_divided_before_a_shard_is_fetched(hub: CountingHu
         (("data.split=none.csv",), 2, "split none.csv: there is no such file"),
     ],
 )
-def test_a_split_that_cannot_be_ends_the_session_before_anything_is_made(
+def test_an_impossible_split_ends_the_session_before_anything_is_created(
     hub: CountingHub,
     published: Path,
     tmp_path: Path,
@@ -87,7 +87,7 @@ def test_a_split_that_cannot_be_ends_the_session_before_anything_is_made(
 ) -> None:
     reference = uploaded(published)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "chexvision.training.run", None)  # it does not come so far
+    monkeypatch.setitem(sys.modules, "chexvision.training.run", None)  # must not be imported
     words = ["train", "--model", "densenet", "--data", str(reference), "--to", "chex/model", "--work", "work"]
     for override in overrides:
         words += ["--set", override]
@@ -112,7 +112,7 @@ def test_an_unknown_label_is_found_over_the_network(hub: CountingHub, tmp_path: 
         check_data(reference, CONFIG)
 
 
-def test_synthetic_shards_are_trained_on_as_they_are_without_a_message(synthetic_shards: Path) -> None:
+def test_synthetic_shards_keep_their_splits_without_a_message(synthetic_shards: Path) -> None:
     found = check_data(synthetic_shards, CONFIG)
     assert found.record.rule == "shards"
     with pytest.raises(UsageError, match="these images are synthetic"):
@@ -128,7 +128,7 @@ def test_a_split_does_not_depend_on_the_training_seed(published: Path) -> None:
     assert first.record.rule == "patient"
 
 
-def test_a_sample_is_taken_of_the_split(published: Path) -> None:
+def test_sampling_is_applied_after_the_split(published: Path) -> None:
     recipe = load_recipe("densenet", overrides=["data.max_train_images=20"])
     found = check_data(published, recipe.data)
     sampled = found.sampled(recipe.data, 0)

@@ -31,7 +31,7 @@ sizes = st.integers(1, 90)
 @given(
     images=sizes, batch=st.integers(1, 40), micro=st.integers(1, 16), world=st.integers(1, 3), epoch=st.integers(0, 3)
 )
-def test_all_processes_together_take_each_image_once_and_the_same_steps(
+def test_all_ranks_together_cover_each_image_once_in_equal_steps(
     images: int, batch: int, micro: int, world: int, epoch: int
 ) -> None:
     split = numbered(images)
@@ -51,28 +51,28 @@ def test_all_processes_together_take_each_image_once_and_the_same_steps(
         if rank == 0:
             largest = [max(len(part.images) for part in parts if part.step == step) for step in range(len(alone))]
             assert (largest[0], largest[-1]) == images_per_pass(images, batch, micro, world)
-    for step, whole in enumerate(alone):
-        assert sorted(steps[step]) == sorted(whole.images[:, 0, 0][whole.weights > 0].tolist())
+    for step, full in enumerate(alone):
+        assert sorted(steps[step]) == sorted(full.images[:, 0, 0][full.weights > 0].tolist())
     assert sorted(n for numbers in steps.values() for n in numbers) == list(range(images))
 
 
-def test_positions_name_the_place_in_the_effective_batch() -> None:
+def test_positions_index_the_effective_batch() -> None:
     split = numbered(20)
-    whole = next(iter(training_batches(split, 12, 12, 1, 0, Rank(CPU)))).images[:, 0, 0]
+    full = next(iter(training_batches(split, 12, 12, 1, 0, Rank(CPU)))).images[:, 0, 0]
     for rank in range(2):
         for part in training_batches(split, 12, 4, 1, 0, Rank(CPU, rank, 2)):
             if part.step == 0:
-                assert torch.equal(part.images[:, 0, 0], whole[part.positions])
+                assert torch.equal(part.images[:, 0, 0], full[part.positions])
 
 
-def test_an_epoch_continues_where_it_was_interrupted() -> None:
+def test_an_interrupted_epoch_resumes_at_its_step() -> None:
     split = numbered(50)
-    whole = [b.images[:, 0, 0].tolist() for b in training_batches(split, 8, 8, 1, 2, Rank(CPU))]
+    full = [b.images[:, 0, 0].tolist() for b in training_batches(split, 8, 8, 1, 2, Rank(CPU))]
     rest = [b.images[:, 0, 0].tolist() for b in training_batches(split, 8, 8, 1, 2, Rank(CPU), first_step=4)]
-    assert rest == whole[4:]
+    assert rest == full[4:]
 
 
-def test_epochs_and_seeds_differ_in_their_order() -> None:
+def test_order_differs_between_epochs_and_seeds() -> None:
     split = numbered(50)
     orders = {
         tuple(next(iter(training_batches(split, 50, 50, seed, epoch, Rank(CPU)))).images[:, 0, 0].tolist())
@@ -91,14 +91,14 @@ def test_validation_covers_each_image_once_in_order(images: int, batch: int, wor
     assert seen == list(range(images))
 
 
-def test_leaving_an_epoch_early_ends_the_gathering_thread() -> None:
+def test_leaving_an_epoch_early_stops_the_prefetch_thread() -> None:
     batches = training_batches(numbered(90), 2, 2, 1, 0, Rank(CPU))
     next(batches)
     batches.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "chexvision-gather"]
 
 
-def test_an_error_while_gathering_reaches_the_loop() -> None:
+def test_an_error_in_the_prefetch_thread_reaches_the_loop() -> None:
     split = numbered(10)
     flat = Split("train", split.images.reshape(10, 16), split.rows)
     with pytest.raises(ValueError, match="unpack"):

@@ -1,4 +1,4 @@
-"""What a pixel means, from a file to the network: the same on every way."""
+"""Pixel values from a file to the network are the same on every path."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ UNEQUALIZED = EQUALIZED.model_copy(update={"enabled": False})
 
 @pytest.mark.parametrize("top", [300, 4095, 65535])
 def test_16_bit_files_are_scaled_by_their_full_range(top: int) -> None:
-    """Not by what they hold: a dark file stays dark."""
+    """Not by their own maximum: a dark image stays dark."""
     values = np.linspace(0, top, 64 * 64).round().astype(np.uint16).reshape(64, 64)
     encoded = cv2.imencode(".png", values)[1].tobytes()
     assert np.array_equal(decode_grey(encoded), np.round(values / 257).astype(np.uint8))
 
 
-def test_colour_files_become_grey_by_luminance_and_lose_transparency() -> None:
+def test_color_images_become_grayscale_by_luminance_without_alpha() -> None:
     colours = np.random.default_rng(0).integers(0, 256, (16, 16, 4), np.uint8)
     blue, green, red = (colours[:, :, i].astype(float) for i in range(3))
     expected = 0.299 * red + 0.587 * green + 0.114 * blue
@@ -45,8 +45,8 @@ def test_colour_files_become_grey_by_luminance_and_lose_transparency() -> None:
         assert np.abs(decoded - expected).max() <= 0.51
 
 
-def test_pixels_are_normalized_by_imagenets_statistics() -> None:
-    """The mean over its three channels, as torchvision states them for the weights that training starts from."""
+def test_pixels_are_normalized_with_imagenet_statistics() -> None:
+    """Mean and deviation over the three channels that torchvision documents for the pretrained weights."""
     preset = torchvision.models.DenseNet121_Weights.IMAGENET1K_V1.transforms()
     assert pytest.approx(np.mean(preset.mean), abs=5e-4) == PIXEL_MEAN
     assert pytest.approx(np.mean(preset.std), abs=5e-4) == PIXEL_STD

@@ -24,7 +24,7 @@ def mapped(tmp_path_factory: pytest.TempPathFactory) -> Split:
     return replace(split, images=np.load(path, mmap_mode="r"))
 
 
-def test_the_disk_keeps_the_memory_map_and_memory_holds_a_copy(mapped: Split) -> None:
+def test_placement_is_a_memory_map_on_disk_or_a_copy_in_memory(mapped: Split) -> None:
     assert isinstance(placed(mapped, "disk", CPU).images, np.memmap)
     for choice in ("memory", "device", "auto"):
         images = placed(mapped, choice, CPU).images
@@ -32,19 +32,19 @@ def test_the_disk_keeps_the_memory_map_and_memory_holds_a_copy(mapped: Split) ->
         assert np.array_equal(images, mapped.images)
 
 
-def test_what_would_crowd_the_memory_stays_on_disk(mapped: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arrays_too_large_for_memory_stay_on_disk(mapped: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     size = 40 * 4 * 4
     monkeypatch.setattr(placement, "_free_memory", lambda: 2 * size)
     assert isinstance(placed(mapped, "auto", CPU).images, np.memmap)
     monkeypatch.setattr(placement, "_free_memory", lambda: 3 * size)
     assert not isinstance(placed(mapped, "auto", CPU).images, np.memmap)
-    # Each process of several would hold a copy of its own.
+    # With several processes each would hold its own copy.
     assert isinstance(placed(mapped, "auto", Rank(CPU.device, 0, 2)).images, np.memmap)
     with pytest.raises(ChexError, match=r"train images need .* GB, but the memory has .* data\.placement=auto"):
         placed(mapped, "memory", Rank(CPU.device, 0, 4))
 
 
-def test_images_that_lie_in_a_tensor_are_gathered_from_there() -> None:
+def test_images_in_a_tensor_are_gathered_from_the_tensor() -> None:
     split = numbered(12)
     on_device = replace(split, images=placement._on_device(split, CPU, rows=5))
     seen = [image for batch in in_order(on_device, 5, CPU) for image in batch.images[:, 0, 0].tolist()]

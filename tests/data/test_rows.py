@@ -17,7 +17,7 @@ from chexvision.shards.split_rule import SplitChoice
 
 
 def write_shard(folder: Path, split: str, names: list[str], labels: list[str]) -> None:
-    """A shard as other makers publish them: image, filename and labels alone."""
+    """A shard as other tools publish it, with only image, filename and labels."""
     image = pa.array([{"bytes": b"", "path": name} for name in names])
     table = pa.table({"image": image, "filename": names, "labels": labels})
     (folder / "data").mkdir(exist_ok=True)
@@ -41,7 +41,7 @@ def test_a_patient_in_two_splits_is_refused(tmp_path: Path) -> None:
         read_rows(find_shards(tmp_path).shards, None)
 
 
-def test_a_table_divides_the_same_shards_again(tmp_path: Path, synthetic_shards: Path) -> None:
+def test_a_table_replaces_the_split_of_the_shards(tmp_path: Path, synthetic_shards: Path) -> None:
     shards = find_shards(synthetic_shards).shards
     own = read_rows(shards, None)
     patients = np.unique(np.concatenate([rows.patients for rows in own.values()]))
@@ -62,7 +62,7 @@ def test_an_unknown_label_names_the_shard(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=80), st.integers(1, 60), st.integers(0, 5))
-def test_a_sample_takes_all_images_of_a_patient_and_never_too_many(
+def test_a_sample_takes_complete_patients_and_never_exceeds_its_size(
     patients: list[int], at_most: int, seed: int
 ) -> None:
     count = len(patients)
@@ -81,7 +81,7 @@ def test_a_sample_takes_all_images_of_a_patient_and_never_too_many(
     assert (np.diff(sample.row) > 0).all()
 
 
-def test_a_dataset_that_is_not_pinned_is_refused() -> None:
+def test_an_unpinned_dataset_is_refused() -> None:
     for reference in (RepoRef("user/name"), RepoRef("user/name", "main"), RepoRef("user/name", "44443e6")):
         with pytest.raises(UsageError, match="is not pinned"):
             find_shards(reference)

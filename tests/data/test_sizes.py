@@ -1,4 +1,4 @@
-"""Training and prediction see the same image of a radiograph, and images are never larger than the shards'."""
+"""Training and prediction prepare a radiograph equally, and images are never larger than those of the shards."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def shards(originals: Path, real_data: Path, tmp_path_factory: pytest.TempPathFa
 
 
 def rgb_copy(shards: Path, out: Path) -> Path:
-    """The same images as others publish them: RGB PNGs, no manifest."""
+    """The same images as other tools publish them: RGB PNGs, no manifest."""
     for path in sorted((shards / "data").glob("*.parquet")):
         table = pq.read_table(path)
         images = [
@@ -93,7 +93,7 @@ def seen_in_training(shards: Path, image_size: int) -> dict[str, NDArray[np.uint
 
 @pytest.mark.parametrize("form", ["grey", "RGB"])
 @pytest.mark.parametrize("image_size", [SHARD_SIZE, 96, 64])
-def test_prediction_makes_of_an_original_what_training_saw(
+def test_prediction_prepares_an_original_as_training_does(
     shards: Path, originals: Path, tmp_path: Path, image_size: int, form: str
 ) -> None:
     if form == "RGB":
@@ -108,7 +108,7 @@ def test_prediction_makes_of_an_original_what_training_saw(
         assert np.array_equal(prepare(model, path), trained[path.name]), path.name
 
 
-def test_one_step_would_give_a_sharper_image(originals: Path) -> None:
+def test_resizing_in_one_step_would_give_a_sharper_image(originals: Path) -> None:
     grey = decode_grey(min(originals.rglob("*.png")).read_bytes())
     clahe = ClaheConfig(enabled=False, clip_limit=2.0, tiles=8)
     two, one = (
@@ -127,12 +127,12 @@ def test_images_above_the_shards_size_are_refused_before_anything_is_decoded(sha
     check_image_size(shards, data_config(128))
 
 
-def test_shards_that_are_smaller_than_a_models_images_are_not_enlarged(shards: Path) -> None:
+def test_shards_smaller_than_the_models_images_are_not_enlarged(shards: Path) -> None:
     source = find_shards(shards)
     rows = read_rows(source.shards, SHARDS)["train"]
     with pytest.raises(ChexError, match="128x128 pixels, fewer than the model's 160x160"):
         decoded_images(source, rows, Preprocessing(shard_size=320, image_size=160))
-    # Models saved before the sizes were recorded keep what they did.
+    # Models saved before the sizes were recorded keep their behavior.
     assert decoded_images(source, rows, Preprocessing(image_size=160)).shape[1:] == (160, 160)
 
 
@@ -142,7 +142,7 @@ def hub(tmp_path: Path) -> Iterator[CountingHub]:
         yield hub
 
 
-def test_on_the_hub_the_manifest_alone_is_asked(shards: Path, hub: CountingHub) -> None:
+def test_on_the_hub_only_the_manifest_is_read(shards: Path, hub: CountingHub) -> None:
     pushed = push_shards(shards, "chex/nih", private=False)
     asked = len(hub.requests)
     with pytest.raises(UsageError, match="above the 128 pixels of the images of chex/nih@"):
@@ -150,9 +150,7 @@ def test_on_the_hub_the_manifest_alone_is_asked(shards: Path, hub: CountingHub) 
     assert not any(".parquet" in request.path for request in hub.requests[asked:])
 
 
-def test_without_a_manifest_one_image_is_read_and_not_the_shards(
-    shards: Path, tmp_path: Path, hub: CountingHub
-) -> None:
+def test_without_a_manifest_only_one_image_is_read(shards: Path, tmp_path: Path, hub: CountingHub) -> None:
     folder = rgb_copy(shards, tmp_path / "rgb")
     first = min((folder / "data").glob("train*"))
     table = pq.read_table(first)
@@ -171,7 +169,7 @@ def test_without_a_manifest_one_image_is_read_and_not_the_shards(
     assert hub.sent < len(many.getvalue()) / 4
 
 
-def test_a_shard_without_an_image_is_one_clear_error(tmp_path: Path) -> None:
+def test_a_shard_without_an_image_is_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     path = tmp_path / "data" / "train-00000-of-00001.parquet"
     none = pa.table({name: pa.array([], kind) for name, kind in COLUMNS[:3]})
@@ -193,5 +191,5 @@ def test_shards_that_are_too_large_for_any_model_are_refused(tmp_path: Path) -> 
     png = cv2.imencode(".png", np.zeros((side, side), np.uint8))[1].tobytes()
     table = pa.table({"image": [png], "filename": ["a.png"], "labels": ["Mass"], "patient_id": [1]})
     pq.write_table(table, tmp_path / "data" / "train-00000-of-00001.parquet")
-    with pytest.raises(UsageError, match=f"{side} pixels a side, more than 4096"):
+    with pytest.raises(UsageError, match=f"{side} pixels per side, more than 4096"):
         check_image_size(tmp_path, data_config(64))

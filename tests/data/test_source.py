@@ -1,4 +1,4 @@
-"""Shards at a sha: fetched completely or not at all, checked once, kept, and named when they are wrong."""
+"""Shards at a commit sha: downloaded completely, hashed once, cached, and named if corrupt."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from tests.fakes.fixtures import hub_here
 from tests.fakes.hub import FakeHub
 
 TOKEN = "hf_right"
-DATA = "chex/drawn"
+DATA = "chex/synthetic"
 FAULTS = {
     "503": Fault.status(503),
     "429": Fault.status(429, retry_after=2),
-    "cut": Fault.cut(3),
-    "answer lost": Fault.lose_answer(),
+    "disconnect": Fault.disconnect(3),
+    "response lost": Fault.lose_response(),
 }
 FIND = (
     "import sys; from chexvision.data.source import find_shards; from chexvision.hub.reference import RepoRef\n"
     "from chexvision.errors import ChexError\n"
     "try:\n"
-    "    print(find_shards(RepoRef('chex/drawn', sys.argv[1])).shards['train'][0])\n"
+    "    print(find_shards(RepoRef('chex/synthetic', sys.argv[1])).shards['train'][0])\n"
     "except ChexError as error:\n"
     "    sys.exit(f'error: {error}')\n"
 )
@@ -112,7 +112,7 @@ def test_shards_are_fetched_once_and_hashed_once(
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_every_request_may_fail_once(small_shards: Path, tmp_path: Path, waits: list[float], fault: str) -> None:
+def test_any_single_request_may_fail_once(small_shards: Path, tmp_path: Path, waits: list[float], fault: str) -> None:
     with a_hub(tmp_path / "clean") as hub:
         reference = uploaded(small_shards)
         before = len(hub.requests)
@@ -128,7 +128,7 @@ def test_every_request_may_fail_once(small_shards: Path, tmp_path: Path, waits: 
             assert rule.fired == 1
 
 
-def test_a_shard_that_is_wrong_on_the_hub_is_fetched_twice_and_named(hub: FakeHub, small_shards: Path) -> None:
+def test_a_shard_corrupt_on_the_hub_is_fetched_twice_and_named(hub: FakeHub, small_shards: Path) -> None:
     reference = uploaded(small_shards)
     name = first_shard(small_shards)
     altered(blob(hub, name))
@@ -142,7 +142,7 @@ def test_a_shard_that_is_wrong_on_the_hub_is_fetched_twice_and_named(hub: FakeHu
     assert sum(path.startswith(address) for path in served(hub)) == 2
 
 
-def test_a_shard_that_was_wrong_only_once_is_right_in_the_end(hub: FakeHub, small_shards: Path) -> None:
+def test_a_shard_corrupt_in_one_download_is_fetched_again(hub: FakeHub, small_shards: Path) -> None:
     reference = uploaded(small_shards)
     path = blob(hub, first_shard(small_shards))
     right = altered(path)
@@ -160,7 +160,7 @@ def test_a_shard_that_was_wrong_only_once_is_right_in_the_end(hub: FakeHub, smal
     assert len(seen) == 2
 
 
-def test_a_shard_that_changed_in_the_cache_is_fetched_again(hub: FakeHub, small_shards: Path) -> None:
+def test_a_shard_changed_in_the_cache_is_fetched_again(hub: FakeHub, small_shards: Path) -> None:
     reference = uploaded(small_shards)
     altered(find_shards(reference).shards["train"][0].resolve())
     before = len(served(hub))
@@ -168,7 +168,7 @@ def test_a_shard_that_changed_in_the_cache_is_fetched_again(hub: FakeHub, small_
     assert len(served(hub)) == before + 1
 
 
-def test_what_was_fetched_before_a_failure_is_not_fetched_again(hub: FakeHub, small_shards: Path) -> None:
+def test_completed_downloads_are_kept_after_a_failure(hub: FakeHub, small_shards: Path) -> None:
     reference = uploaded(small_shards)
     name = first_shard(small_shards)
     rule = hub.faults.add(rf"GET /cdn/{blob(hub, name).name}", Fault.status(403), times=100)
@@ -196,7 +196,7 @@ def test_an_altered_shard_without_a_manifest_is_named(hub: FakeHub, small_shards
         find_shards(reference)
 
 
-def test_a_missing_shard_is_named_before_anything_is_fetched(hub: FakeHub, small_shards: Path) -> None:
+def test_a_missing_shard_is_named_before_any_download(hub: FakeHub, small_shards: Path) -> None:
     name = first_shard(small_shards)
     reference = uploaded(small_shards, without="manifest.json")
     sha = HfApi().create_commit(
@@ -208,7 +208,7 @@ def test_a_missing_shard_is_named_before_anything_is_fetched(hub: FakeHub, small
     assert same(find_shards(reference), small_shards)
 
 
-def test_a_shard_that_only_the_manifest_names_is_named(hub: FakeHub, small_shards: Path) -> None:
+def test_a_shard_listed_only_in_the_manifest_is_named(hub: FakeHub, small_shards: Path) -> None:
     name = first_shard(small_shards)
     reference = uploaded(small_shards, without=f"data/{name}")
     with pytest.raises(ChexError, match=f"lacks data/{name}, which its manifest names; push it again"):
@@ -217,13 +217,15 @@ def test_a_shard_that_only_the_manifest_names_is_named(hub: FakeHub, small_shard
 
 @pytest.mark.parametrize("revision", [None, "main", "v1", "abcdef0"])
 def test_a_revision_that_is_not_a_sha_is_refused(hub: FakeHub, revision: str | None) -> None:
-    with pytest.raises(UsageError, match=r"is not pinned: name its 40-digit commit sha, chex/drawn@<sha>"):
+    with pytest.raises(UsageError, match=r"is not pinned: name its 40-digit commit sha, chex/synthetic@<sha>"):
         find_shards(RepoRef(DATA, revision))
     assert hub.requests == []
 
 
-def test_what_is_not_there_is_one_line(hub: FakeHub, small_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ChexError, match="the Hub has no dataset chex/drawn, or hides it from you"):
+def test_missing_repositories_and_revisions_are_one_line_errors(
+    hub: FakeHub, small_shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ChexError, match="the Hub has no dataset chex/synthetic, or hides it from you"):
         find_shards(RepoRef(DATA, "0" * 40))
     reference = uploaded(small_shards, private=True)
     with pytest.raises(ChexError, match=f"dataset {DATA} has no revision 0000"):
@@ -233,12 +235,14 @@ def test_what_is_not_there_is_one_line(hub: FakeHub, small_shards: Path, monkeyp
         find_shards(reference)
 
 
-def test_a_manifest_that_points_outside_is_refused(hub: FakeHub, small_shards: Path, tmp_path: Path) -> None:
+def test_a_manifest_with_paths_outside_the_folder_is_refused(
+    hub: FakeHub, small_shards: Path, tmp_path: Path
+) -> None:
     text = (small_shards / "manifest.json").read_text()
     evil = tmp_path / "evil"
     (evil / "data").mkdir(parents=True)
     (evil / "manifest.json").write_text(text.replace(f"data/{first_shard(small_shards)}", "../../outside.parquet"))
-    with pytest.raises(ChexError, match="which leads out of its folder"):
+    with pytest.raises(ChexError, match="which is outside its folder"):
         find_shards(uploaded(evil))
 
 
@@ -274,9 +278,9 @@ def test_the_cache_of_hf_home_serves_offline(
     assert len(hub.requests) == before
 
 
-def test_a_full_disk_is_one_line(hub: FakeHub, small_shards: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_a_one_line_error(hub: FakeHub, small_shards: Path, tmp_path: Path) -> None:
     sha = str(uploaded(small_shards).revision)
     full = run(hub, tmp_path / "home", sha, limit=40_000)
     assert full.returncode == 1
-    assert full.stderr.startswith(f"error: the disk of {tmp_path}/home/hub is full; free some room, or set HF_HOME")
+    assert full.stderr.startswith(f"error: the disk of {tmp_path}/home/hub is full; free some space, or set HF_HOME")
     assert full.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""OperatingPoints that divide images: public lists, tables, patients, shards as they are."""
+"""Splits: public lists, tables, random patients, or the split of the shards."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def as_train(rows: Rows) -> np.ndarray[tuple[int], np.dtype[np.str_]]:
 
 @settings(deadline=None, max_examples=25)
 @given(st.sets(st.integers(1, PATIENTS), min_size=1, max_size=200), st.sampled_from([OFFICIAL, CHEXNET]))
-def test_a_public_split_is_the_same_whoever_made_the_shards(patients: set[int], choice: SplitChoice) -> None:
+def test_a_public_split_does_not_depend_on_who_built_the_shards(patients: set[int], choice: SplitChoice) -> None:
     rows = rows_of(list(release().filenames(patients)))
     found = divide(rows, as_train(rows), choice)
     table = official_split(0.05) if choice.rule == "official" else release().chexnet
@@ -46,7 +46,7 @@ def test_a_public_split_is_the_same_whoever_made_the_shards(patients: set[int], 
     assert sum(map(len, found.values())) == len(rows)
 
 
-def test_a_public_split_goes_by_file_name_not_by_a_numbering_of_somebodys_own() -> None:
+def test_a_public_split_uses_file_names_not_custom_patient_ids() -> None:
     names = list(release().filenames([1, 2, min(release().official_test)]))
     rows = rows_of(names, patients=[int(name[:8]) + 7_000 for name in names])
     named = rows_of(names)
@@ -59,7 +59,7 @@ def test_a_public_split_goes_by_file_name_not_by_a_numbering_of_somebodys_own() 
 
 @pytest.mark.parametrize("choice", [OFFICIAL, CHEXNET])
 @pytest.mark.parametrize("name", ["00000001_003.png", "00030806_000.png", "scan7.png"])
-def test_other_images_get_an_error_that_names_the_setting(choice: SplitChoice, name: str) -> None:
+def test_images_outside_the_public_lists_get_an_error_naming_the_setting(choice: SplitChoice, name: str) -> None:
     rows = rows_of(["00000001_000.png", name], patients=[1, 2])
     with pytest.raises(UsageError) as error:
         divide(rows, as_train(rows), choice)
@@ -68,7 +68,7 @@ def test_other_images_get_an_error_that_names_the_setting(choice: SplitChoice, n
     assert "data.split (or --split-rule) shards (as they are), patient or a patient_id,split table" in said
 
 
-def test_synthetic_images_keep_their_own_split_and_are_not_in_public_lists() -> None:
+def test_synthetic_images_keep_their_split_and_are_not_in_public_lists() -> None:
     assert OFFICIAL.fitting(synthetic=True) == SHARDS
     assert OFFICIAL.fitting(synthetic=False) == OFFICIAL
     assert SplitChoice("patient").fitting(synthetic=True) == SplitChoice("patient")
@@ -76,7 +76,7 @@ def test_synthetic_images_keep_their_own_split_and_are_not_in_public_lists() -> 
         CHEXNET.fitting(synthetic=True)
 
 
-def test_recipes_begin_with_the_official_split_whatever_their_seed() -> None:
+def test_recipes_default_to_the_official_split_for_any_seed() -> None:
     for model in ("densenet", "scratch"):
         recipe = load_recipe(model, overrides=["training.seed=7"])
         assert SplitChoice.of(recipe.data) == OFFICIAL
@@ -86,7 +86,7 @@ def test_recipes_begin_with_the_official_split_whatever_their_seed() -> None:
     assert SplitChoice.of(load_recipe("densenet", overrides=["data.split=chexnet"]).data) == CHEXNET
 
 
-def test_a_share_that_is_not_the_default_is_shown() -> None:
+def test_a_validation_share_other_than_the_default_is_shown() -> None:
     shown = [str(SplitChoice("official", share)) for share in (None, 0.05, 0.1, 0.125)]
     assert shown == ["official", "official", "official, validation 10 %", "official, validation 12.5 %"]
 
@@ -108,7 +108,7 @@ def test_a_table_may_name_more_patients_and_must_name_all(tmp_path: Path) -> Non
         divide(rows, as_train(rows), choice)
 
 
-def test_shards_as_they_lie_are_refused_where_patients_are_in_two_of_them() -> None:
+def test_the_split_of_the_shards_is_refused_if_it_shares_patients() -> None:
     rows = rows_of([f"0000000{patient}_00{visit}.png" for patient in (1, 2) for visit in range(3)])
     own = np.array(["train", "train", "validation", "train", "train", "train"])
     with pytest.raises(ChexError) as error:

@@ -1,4 +1,4 @@
-"""A copy of the project whose training is a stand-in, so that whole runs take a second."""
+"""A copy of the project with a stub for training, so that a complete run takes about one second."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DISPATCH_DIR = Path(importlib.util.find_spec("chexvision_dispatch").origin).pare
 
 
 def copy_source(root: Path) -> Path:
-    """Copy the source tree to `root` as it lies in a checkout."""
+    """Copy the source tree to `root` with the layout of a checkout."""
     leave = shutil.ignore_patterns("__pycache__", "share")
     shutil.copytree(PACKAGE_DIR, root / "src" / "chexvision", ignore=leave)
     shutil.copytree(DISPATCH_DIR, root / "dispatch" / "chexvision_dispatch", ignore=leave)
@@ -33,7 +33,7 @@ def copy_source(root: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the source tree with the stand-in for training."""
+    """A copy of the source tree with the stub for training."""
     root = copy_source(tmp_path_factory.mktemp("checkout"))
     (root / "src" / "chexvision" / "__main__.py").write_text(STAND_IN)
     (root / "src" / "chexvision" / "standin.py").write_text(STAND_IN_EPOCHS)
@@ -52,15 +52,15 @@ def entry() -> ModuleType:
 
 
 @pytest.fixture(autouse=True)
-def own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A state folder, a working directory and no credentials of anybody's."""
+def isolated_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A state folder and a working directory of the test, without credentials."""
     from huggingface_hub import constants
 
     for name in list(os.environ):
         if name.startswith(("KAGGLE_", "CHEXVISION_")) or name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
             monkeypatch.delenv(name)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    # Nothing listens there: what would reach a real Hub fails at once, and waits for nothing.
+    # Nothing listens there: requests that would reach the real Hub fail at once.
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(retry, "sleep", lambda seconds: None)
@@ -74,13 +74,13 @@ def own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def packs_stand_in(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bundles made in this process hold the stand-in."""
+    """Bundles made in this process contain the stub."""
     monkeypatch.setattr("chexvision_dispatch.bundle.PACKAGE_DIR", checkout / "src" / "chexvision")
 
 
 @pytest.fixture
 def shards(tmp_path: Path) -> Path:
-    """A folder that passes for shards where nobody reads them."""
+    """A folder that is accepted as shards as long as they are not read."""
     folder = tmp_path / "shards"
     (folder / "data").mkdir(parents=True)
     (folder / "data" / "train-00000-of-00001.parquet").write_bytes(b"PAR1")
@@ -89,7 +89,7 @@ def shards(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cli(capfd: pytest.CaptureFixture[str]) -> Cli:
-    """Type a command; it runs in this process."""
+    """Run a command line in this process."""
     from chexvision.cli import main
 
     def run(*words: str) -> Result:

@@ -1,4 +1,4 @@
-"""Earlier runs on Kaggle, as far as estimates read them."""
+"""Files of earlier runs on Kaggle that estimates read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of dispatch share: a stand-in for training, a run's record, a command's result."""
+"""Shared by the tests of dispatch: a stub for training, a run record, a command's result."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from chexvision.errors import ChexError
 from chexvision_dispatch.run_records import RunRecord
 
-# What `python -m chexvision train` is in the copy: it keeps what it was given, and exits with a seed of --set.
+# Replaces `python -m chexvision train` in the copy: records its arguments, exits with the seed given by --set.
 STAND_IN = """
 import json, os, signal, sys, time
 from pathlib import Path
@@ -64,7 +64,7 @@ seed = json.loads(Path(option("--recipe")).read_text())["training"]["seed"] if o
 sys.exit(0 if seed == 42 else seed)  # 42 is the recipe's own
 """
 
-# `chexvision.standin` in the copy: epochs that compute nothing, in a real session with everything around it.
+# `chexvision.standin` in the copy: epochs that compute nothing, inside a real session.
 # Epoch N waits for the file N in the folder STANDIN_GATE, where that is set.
 STAND_IN_EPOCHS = """
 import json, os, sys, time

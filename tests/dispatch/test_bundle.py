@@ -39,7 +39,7 @@ def sha_packed_from(*paths: Path) -> str:
     return sha
 
 
-def test_same_tree_gives_the_same_bytes_whatever_the_times_and_modes(package: Path) -> None:
+def test_same_tree_gives_the_same_bytes_despite_other_times_and_modes(package: Path) -> None:
     first = pack()
     for path in package.rglob("*.py"):
         os.utime(path, (1, 1))
@@ -63,7 +63,7 @@ def test_wheel_packs_the_same_bytes_as_the_checkout_it_was_built_from(checkout: 
     assert sha_packed_from(site) == sha_packed_from(checkout / "src", checkout / "dispatch")
 
 
-def test_caches_and_hidden_files_stay_out(package: Path) -> None:
+def test_caches_and_hidden_files_are_excluded(package: Path) -> None:
     before = pack().sizes
     (package / "__pycache__").mkdir(exist_ok=True)
     (package / "__pycache__" / "labels.cpython-311.pyc").write_bytes(b"x")
@@ -108,7 +108,7 @@ def test_value_of_a_token_in_the_environment_is_refused_in_any_form(
     assert "an-unusual-key" not in str(refused.value)
 
 
-def test_token_among_the_words_of_a_run_is_refused(package: Path) -> None:
+def test_token_in_the_arguments_of_a_run_is_refused(package: Path) -> None:
     with pytest.raises(ChexError, match="Hugging Face token"):
         render(RECORD, ["train", "--set", "name=hf_" + "a" * 34], pack())
 
@@ -120,7 +120,7 @@ def test_script_above_the_limit_is_refused_with_its_largest_files() -> None:
         render(RECORD, ["train"], bundle)
 
 
-def test_script_of_this_project_leaves_room_to_spare() -> None:
+def test_script_of_this_project_is_well_below_the_limit() -> None:
     script = render(RECORD, ["train"], pack())
     assert len(script.encode()) < SIZE_LIMIT / 2
     compile(script, "script.py", "exec")

@@ -1,4 +1,4 @@
-"""`chexvision dispatch` as it is typed: what it refuses, what it writes, what it keeps to itself."""
+"""The command `chexvision dispatch`: what it refuses, what it writes, and what it keeps secret."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.dispatch.standin import Cli
 from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle
 
-# Stands for an environment without the `train` extra.
+# Simulates an environment without the `train` extra.
 WITHOUT_TRAIN = """
 import sys
 
@@ -77,10 +77,10 @@ def written() -> dict[str, Any]:
         ),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_happens(
+def test_invalid_dispatches_are_refused_before_any_request(
     cli: Cli, fake_hub: FakeHub, fake_kaggle: FakeKaggle, tmp_path: Path, words: list[str], message: str
 ) -> None:
-    fake_kaggle.requests.clear()  # importing the client, which the fixture does, is a request
+    fake_kaggle.requests.clear()  # the fixture imports the client, which sends a request
     result = cli("dispatch", *words)
     assert result.code == 2
     assert message in result.err
@@ -106,30 +106,30 @@ def test_dry_run_writes_the_folder_and_sends_nothing(cli: Cli, fake_kaggle: Fake
     assert not (tmp_path / "state").exists()
 
 
-def test_dry_run_without_credentials_says_where_a_name_is_missing(cli: Cli) -> None:
+def test_dry_run_without_credentials_marks_the_missing_user_name(cli: Cli) -> None:
     result = cli("dispatch", "--model", "densenet", "--dry-run", "--out", "kernel")
     assert result.code == 0
-    assert "your Kaggle user name is not written down here" in result.out
+    assert "your Kaggle user name is not configured here" in result.out
     assert json.loads(Path("kernel/kernel-metadata.json").read_text())["id"].startswith(
         "USERNAME/chexvision-densenet-"
     )
 
 
 @pytest.mark.parametrize("place", ["variable", "kaggle.json"])
-def test_dry_run_takes_the_user_from_where_it_is_written_down(
+def test_dry_run_reads_the_user_from_the_credentials(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
 ) -> None:
     if place == "variable":
-        monkeypatch.setenv("KAGGLE_USERNAME", "somebody")
+        monkeypatch.setenv("KAGGLE_USERNAME", "alice")
     else:
         (tmp_path / "home" / ".kaggle").mkdir()
-        (tmp_path / "home" / ".kaggle" / "kaggle.json").write_text('{"username": "somebody", "key": "x"}')
+        (tmp_path / "home" / ".kaggle" / "kaggle.json").write_text('{"username": "alice", "key": "x"}')
     result = cli("dispatch", "--model", "densenet", "--dry-run", "--out", "kernel")
     assert "user name" not in result.out
-    assert written()["id"].startswith("somebody/chexvision-")
+    assert written()["id"].startswith("alice/chexvision-")
 
 
-def test_folder_that_is_not_empty_is_left_as_it_is(cli: Cli, tmp_path: Path) -> None:
+def test_nonempty_folder_is_unchanged(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
     result = cli("dispatch", "--model", "densenet", "--dry-run", "--out", str(tmp_path / "full"))
@@ -139,7 +139,7 @@ def test_folder_that_is_not_empty_is_left_as_it_is(cli: Cli, tmp_path: Path) -> 
     assert not list(tmp_path.glob(".*partial"))
 
 
-def test_metadata_is_what_kaggle_makes_of_the_title_even_for_a_long_recipe_name(cli: Cli, tmp_path: Path) -> None:
+def test_kernel_id_is_the_slug_of_its_title_even_for_a_long_recipe_name(cli: Cli, tmp_path: Path) -> None:
     from slugify import slugify
 
     own = tmp_path / "My_Überlong recipe-name of the 21st century, ünd more.yaml"
@@ -163,7 +163,7 @@ def test_a_laptop_without_the_train_extra_dispatches(tmp_path: Path, words: list
     assert done.stderr == ""
 
 
-def test_tokens_of_the_environment_are_in_nothing_that_is_written_sent_or_said(
+def test_tokens_of_the_environment_are_never_written_sent_or_printed(
     cli: Cli, packs_stand_in: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shards: Path
 ) -> None:
     hub_token, kaggle_token = "hf_" + "Qx7" * 12, "KGAT_" + "Zy9" * 10
@@ -173,7 +173,7 @@ def test_tokens_of_the_environment_are_in_nothing_that_is_written_sent_or_said(
     ):
         hub.environment(monkeypatch, hub_token)
         kaggle.environment(monkeypatch)
-        hub.plant_dataset(*load_recipe("densenet").data.dataset.split("@"))
+        hub.add_dataset_at(*load_recipe("densenet").data.dataset.split("@"))
         pushed = cli("dispatch", "--model", "densenet")
         assert pushed.code == 0, pushed.err
         kaggle.sessions[0].wait()
@@ -197,7 +197,7 @@ class DummyOptions(TargetOptions):
 
 
 class Dummy(Target):
-    """A target of one file: it runs nothing and keeps its option."""
+    """A target in one file: it runs nothing and records its option."""
 
     name = "dummy"
     Options = DummyOptions
@@ -221,11 +221,11 @@ class Dummy(Target):
     def kill(self, session: records.Session, kaggle_session_id: int | None) -> None: ...
 
 
-def test_target_is_one_class_and_one_line_of_the_registry(
+def test_a_new_target_needs_one_class_and_one_registry_line(
     cli: Cli, fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dispatch = ["dispatch", "--model", "densenet", "--to", "chex/model"]
-    fake_hub.plant_dataset(*load_recipe("densenet").data.dataset.split("@"))
+    fake_hub.add_dataset_at(*load_recipe("densenet").data.dataset.split("@"))
     unknown = cli(*dispatch, "--on", "dummy")
     assert unknown.code == 2 and "'dummy' is not one of 'kaggle', 'local', 'hf-jobs'" in unknown.err
     assert "--colour" not in cli("dispatch", "--help").out
@@ -250,13 +250,13 @@ def test_target_is_one_class_and_one_line_of_the_registry(
     assert cli("runs", "logs").out == "log of blue-True\n"
 
 
-def test_options_of_a_target_are_not_taken_before_a_subcommand(cli: Cli) -> None:
+def test_target_options_before_a_subcommand_are_refused(cli: Cli) -> None:
     result = cli("dispatch", "--token-dataset", "a/b", "shards", "--to", "chex/x")
     assert result.code == 2
-    assert "write --token-dataset behind shards" in result.err
+    assert "write --token-dataset after shards" in result.err
 
 
-def test_every_option_of_every_target_is_in_the_help_and_no_two_disagree_on_a_type(cli: Cli) -> None:
+def test_help_lists_every_target_option_and_shared_options_have_one_type(cli: Cli) -> None:
     shown = cli("dispatch", "--help").out
     types: dict[str, set[object]] = {}
     for target in TARGETS:

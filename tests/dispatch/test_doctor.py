@@ -1,4 +1,4 @@
-"""`chexvision doctor` where nothing can be written: it finishes, and says what to set."""
+"""`chexvision doctor` without write access: it finishes and reports which variable to set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _IGNORES_PERMISSIONS = (1, 2)  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 
 
 def _obey_permissions() -> None:
-    """So that a folder that may not be written to is one for root, too."""
+    """So that a read-only folder is read-only for root, too."""
     if os.geteuid() == 0:
         libc = ctypes.CDLL(None)
         for capability in _IGNORES_PERMISSIONS:
@@ -25,7 +25,7 @@ def _obey_permissions() -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl is Linux's")
 @pytest.mark.parametrize("kind", ["read only", "closed", "a file"])
-def test_doctor_finishes_with_a_home_that_cannot_be_written_to(kind: str, tmp_path: Path) -> None:
+def test_doctor_finishes_with_a_read_only_home(kind: str, tmp_path: Path) -> None:
     home = tmp_path / "not-a-home"
     if kind == "a file":
         home.write_text("")
@@ -34,7 +34,7 @@ def test_doctor_finishes_with_a_home_that_cannot_be_written_to(kind: str, tmp_pa
     hidden = ("HF_", "CHEXVISION_", "XDG_", "KAGGLE_")
     env = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     env |= {"HOME": str(home), "HF_ENDPOINT": "http://127.0.0.1:9"}
-    # Importing torch takes seconds and is not what this is about.
+    # Importing torch takes seconds and is not tested here.
     start = "import sys; sys.modules['torch'] = None; from chexvision.cli import main; main(['doctor', '--json'])"
     done = subprocess.run(
         [sys.executable, "-c", start],

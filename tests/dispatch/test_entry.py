@@ -1,4 +1,4 @@
-"""The kernel's entry, as a machine elsewhere runs it: unpacking, installing, launching."""
+"""The kernel's entry script as a remote machine runs it: unpacking, installing, launching."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Place = Callable[..., "Kernel"]
 
 
 class Kernel:
-    """A script in a folder laid out as on Kaggle, which starts in `starts_in`."""
+    """A script in a folder with Kaggle's layout, started in `starts_in`."""
 
     starts_in = "working"
 
@@ -83,7 +83,7 @@ def test_training_runs_from_the_unpacked_source_and_keeps_only_the_artifact(kern
     assert "PYTHONUNBUFFERED" in placed.seen["environment"]
 
 
-def test_session_that_starts_in_its_scripts_folder_goes_to_the_one_that_is_kept(kernel: Place) -> None:
+def test_session_that_starts_in_src_changes_to_the_working_folder(kernel: Place) -> None:
     placed = kernel()
     placed.starts_in = "src"
     code, out = placed.run()
@@ -93,9 +93,7 @@ def test_session_that_starts_in_its_scripts_folder_goes_to_the_one_that_is_kept(
 
 
 @pytest.mark.parametrize("own", [{}, {"NCCL_P2P_DISABLE": "0"}])
-def test_peer_to_peer_between_gpus_is_off_unless_the_environment_says_otherwise(
-    kernel: Place, own: dict[str, str]
-) -> None:
+def test_nccl_peer_to_peer_is_disabled_unless_set_in_the_environment(kernel: Place, own: dict[str, str]) -> None:
     placed = kernel()
     placed.run(**own)
     assert placed.seen["nccl_p2p_disable"] == own.get("NCCL_P2P_DISABLE", "1")
@@ -103,7 +101,7 @@ def test_peer_to_peer_between_gpus_is_off_unless_the_environment_says_otherwise(
 
 @pytest.fixture
 def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Put a driver's `nvidia-smi` with these lines of shell in the way."""
+    """Put an `nvidia-smi` made of these shell lines first on the path."""
     folder = tmp_path / "driver"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
@@ -124,14 +122,14 @@ def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None
         ('echo "GPU 0: Tesla T4 (UUID: GPU-1)"; exit 15', 0),
     ],
 )
-def test_gpus_are_those_that_the_driver_lists(
+def test_gpus_are_listed_by_the_driver(
     entry: ModuleType, smi: Callable[[str], None], lines: str, expected: int
 ) -> None:
     smi(lines)
     assert entry.listed_gpus() == expected
 
 
-def test_internet_is_a_connection_to_the_hub(
+def test_internet_check_connects_to_the_hub(
     entry: ModuleType, fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(entry, "RETRY_AFTER_S", (0.0,))
@@ -140,10 +138,10 @@ def test_internet_is_a_connection_to_the_hub(
     fake_hub.close()
     assert not entry.has_internet()
     monkeypatch.setenv("HTTP_PROXY", "http://proxy:3128")
-    assert entry.has_internet()  # only the proxy knows
+    assert entry.has_internet()  # only the proxy resolves it
 
 
-def test_hub_that_answers_a_moment_later_is_waited_for(
+def test_internet_check_waits_for_a_slow_hub(
     entry: ModuleType, fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect, refused = socket.create_connection, [ConnectionRefusedError(), TimeoutError()]
@@ -165,7 +163,7 @@ def test_hub_that_answers_a_moment_later_is_waited_for(
     ("requested", "missing"),
     [(["GPU", "internet"], "no GPU and no internet"), (["internet"], "no internet")],
 )
-def test_session_that_was_given_less_than_it_requested_ends_at_once(
+def test_session_without_the_requested_gpu_or_internet_ends_at_once(
     entry: ModuleType,
     smi: Callable[[str], None],
     monkeypatch: pytest.MonkeyPatch,
@@ -183,7 +181,7 @@ def test_session_that_was_given_less_than_it_requested_ends_at_once(
     assert not (tmp_path.parent / "tmp").exists()
 
 
-def test_attached_dataset_is_filled_into_the_words(entry: ModuleType, tmp_path: Path) -> None:
+def test_path_of_the_attached_dataset_is_filled_into_the_arguments(entry: ModuleType, tmp_path: Path) -> None:
     word = entry.filled_in("--a={bundle}/x:{dataset:chex/own}", tmp_path, lambda name: Path("/in", name))
     assert word == f"--a={tmp_path}/x:/in/chex/own"
 
@@ -195,7 +193,7 @@ def test_dataset_that_is_not_attached_ends_the_session(kernel: Place) -> None:
     assert "Traceback" not in out
 
 
-def test_provenance_is_that_of_the_dispatch(kernel: Place) -> None:
+def test_provenance_is_taken_from_the_dispatch(kernel: Place) -> None:
     placed = kernel()
     placed.run()
     provenance = placed.seen["provenance"]
@@ -209,18 +207,18 @@ def test_without_a_token_training_continues_unpublished_and_reports_it(kernel: P
     placed = kernel("chex/model")
     code, out = placed.run()
     assert code == 0
-    assert "WARNING: no Hub token in this session: nothing goes to chex/model" in out
+    assert "WARNING: no Hub token in this session: nothing is sent to chex/model" in out
     assert "--to" not in placed.seen["argv"]
 
 
-def test_folder_as_destination_needs_no_token(kernel: Place, tmp_path: Path) -> None:
+def test_destination_folder_needs_no_token(kernel: Place, tmp_path: Path) -> None:
     placed = kernel(str(tmp_path / "out"))
     _, out = placed.run()
     assert "WARNING" not in out
     assert placed.seen["argv"][-2:] == ["--to", str(tmp_path / "out")]
 
 
-def test_token_of_an_attached_dataset_reaches_training_alone_and_is_masked(kernel: Place, fake_hub: FakeHub) -> None:
+def test_token_of_an_attached_dataset_reaches_only_training_and_is_masked(kernel: Place, fake_hub: FakeHub) -> None:
     fake_hub.add_token("hf_attached", "write")
     placed = kernel("chex/model")
     (placed.root / "input" / "hub-token").mkdir()
@@ -244,17 +242,17 @@ def test_broken_token_file_ends_the_session_before_training(kernel: Place) -> No
     assert "Traceback" not in out
 
 
-def test_exit_code_is_that_of_training(kernel: Place) -> None:
+def test_exit_code_of_training_is_returned(kernel: Place) -> None:
     assert kernel(None, "--exit", "7").run()[0] == 7
 
 
-def test_bundle_folder_is_filled_into_the_words(kernel: Place) -> None:
+def test_bundle_folder_is_filled_into_the_arguments(kernel: Place) -> None:
     placed = kernel(None, "--set", 'data.split="{bundle}/tables/t.csv"')
     placed.run()
     assert f'data.split="{placed.root}/tmp/bundle-' in placed.seen["argv"][4]
 
 
-def test_sigterm_reaches_training_which_ends_in_its_own_way(kernel: Place) -> None:
+def test_sigterm_is_forwarded_to_training_which_exits_by_itself(kernel: Place) -> None:
     placed = kernel()
     (placed.root / "input" / "wait").touch()
     process = placed.start()
@@ -269,7 +267,7 @@ def test_sigterm_reaches_training_which_ends_in_its_own_way(kernel: Place) -> No
     assert process.returncode == 3
 
 
-def test_sigterm_reaches_the_process_of_each_gpu_and_not_what_would_kill_it(tmp_path: Path) -> None:
+def test_sigterm_is_forwarded_to_each_gpu_process_but_not_to_the_launcher(tmp_path: Path) -> None:
     worker, driver = tmp_path / "worker.py", tmp_path / "driver.py"
     worker.write_text(
         "import os, signal\n"
@@ -294,7 +292,7 @@ def test_sigterm_reaches_the_process_of_each_gpu_and_not_what_would_kill_it(tmp_
         process.terminate()
         out, _ = process.communicate(timeout=60)
     assert "saved by 0" in out and "saved by 1" in out
-    assert process.returncode == 0  # torchrun says 1 where it was sent the signal itself
+    assert process.returncode == 0  # torchrun exits with 1 if it received the signal itself
 
 
 def test_training_killed_by_a_signal_ends_with_128_and_its_number(entry: ModuleType) -> None:
@@ -332,7 +330,7 @@ def _member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile
     ],
     ids=lambda member: f"{member.name}-{member.type.decode()}",
 )
-def test_archive_member_that_leads_outside_is_refused_before_any_is_written(
+def test_archive_member_with_a_path_outside_is_refused_before_extraction(
     entry: ModuleType, tmp_path: Path, member: tarfile.TarInfo
 ) -> None:
     packed = io.BytesIO()
@@ -346,21 +344,23 @@ def test_archive_member_that_leads_outside_is_refused_before_any_is_written(
     assert not Path("/tmp/chexvision-escaped").exists()
 
 
-def test_what_is_installed_is_left_alone(entry: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installed_packages_are_not_reinstalled(
+    entry: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(entry.subprocess, "run", None)  # any call would fail
     entry.install_missing(["pydantic>=2", "typer"], tmp_path)
-    assert not (tmp_path / "keep.txt").exists()  # not even the list of what pip is to keep
+    assert not (tmp_path / "keep.txt").exists()  # not even pip's constraints file
 
 
 @pytest.mark.parametrize("requirement", ["torch>=99", "torchvision<0.1"])
 def test_torch_out_of_range_is_an_error_and_never_installed(
     entry: ModuleType, tmp_path: Path, requirement: str
 ) -> None:
-    with pytest.raises(SystemExit, match=f"lacks {requirement}, which is never installed over"):
+    with pytest.raises(SystemExit, match=f"lacks {requirement}, which is never replaced"):
         entry.install_missing([requirement, "no-such-distribution"], tmp_path)
 
 
-def test_on_a_users_own_machine_what_is_missing_is_named_and_not_installed(
+def test_on_a_local_machine_missing_packages_are_named_and_not_installed(
     entry: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CHEXVISION_NO_INSTALL", "1")
@@ -368,7 +368,7 @@ def test_on_a_users_own_machine_what_is_missing_is_named_and_not_installed(
         entry.install_missing(["no-such-distribution>=1", "typer"], tmp_path)
 
 
-def test_only_what_is_missing_is_installed(
+def test_only_missing_packages_are_installed(
     entry: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wheels, site = tmp_path / "wheels", tmp_path / "site"
@@ -417,7 +417,7 @@ def test_without_a_gpu_there_is_one_plain_process(entry: ModuleType) -> None:
     assert entry.launcher() == [sys.executable]
 
 
-def test_full_disk_is_one_line(entry: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_a_one_line_error(entry: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "working").mkdir()
     (tmp_path / "tmp").write_text("a file where the folder should be")
     monkeypatch.chdir(tmp_path / "working")

@@ -1,4 +1,4 @@
-"""How long a recipe takes Kaggle's GPUs: a guess until a run of it was measured."""
+"""Estimated GPU hours of a recipe on Kaggle: a guess until a run of it was measured."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.fakes.hub import FakeHub
 OVERHEAD_HOURS = 0.25
 
 
-def test_recipe_that_never_ran_is_a_guess_which_refuses_nothing() -> None:
+def test_estimate_without_an_earlier_run_is_a_guess_that_refuses_nothing() -> None:
     guess = gpu_hours(load_recipe("densenet"), TARGET)
     assert guess.hours is not None
     assert guess.hours > 1
     assert (guess.measured, guess.basis) == (False, "a guess: no published run of it was measured yet")
 
 
-def test_earlier_run_of_the_same_network_is_a_measurement(tmp_path: Path) -> None:
+def test_earlier_run_of_the_same_network_is_used_as_a_measurement(tmp_path: Path) -> None:
     published_run(measured_artifact(tmp_path / "artifact"))
     measured = gpu_hours(load_recipe("densenet", overrides=SMALL), TARGET)
     assert measured.hours == pytest.approx(SMALL_HOURS + OVERHEAD_HOURS)
@@ -49,7 +49,7 @@ def test_files_of_a_published_run_are_read_at_its_commit(tmp_path: Path, fake_hu
     assert gpu_hours(load_recipe("densenet", overrides=SMALL), TARGET).measured  # from the Hub client's cache
 
 
-def test_newest_run_that_fits_is_taken(tmp_path: Path) -> None:
+def test_newest_matching_run_is_used(tmp_path: Path) -> None:
     published_run(measured_artifact(tmp_path / "old"), 1)
     published_run(measured_artifact(tmp_path / "new"), 2)
     published_run(measured_artifact(tmp_path / "another", **{"data.image_size": 128}), 3)
@@ -61,7 +61,7 @@ def test_newest_run_that_fits_is_taken(tmp_path: Path) -> None:
     [
         ({"data.image_size": 128}, {}),
         ({"model.hidden_features": 64}, {}),
-        ({"epochs": 4}, {}),  # nothing with the whole network was measured
+        ({"epochs": 4}, {}),  # no epoch with an unfrozen backbone was measured
         ({"epochs": 0}, {}),
         ({}, {"target": "local"}),
         ({}, {"options": {"accelerator": "AnotherGpu"}}),
@@ -71,7 +71,7 @@ def test_newest_run_that_fits_is_taken(tmp_path: Path) -> None:
         ({}, {"published": "/nowhere"}),
     ],
 )
-def test_run_that_differs_or_cannot_be_read_is_no_measurement(
+def test_different_or_unreadable_run_is_not_used_as_a_measurement(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of_artifact: dict[str, Any], of_record: dict[str, Any]
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # the Hub client's own backoff
@@ -89,7 +89,7 @@ def test_run_that_differs_or_cannot_be_read_is_no_measurement(
         ("run.json", "{}"),
     ],
 )
-def test_damaged_files_are_no_measurement(tmp_path: Path, name: str, content: str) -> None:
+def test_damaged_files_are_not_used_as_a_measurement(tmp_path: Path, name: str, content: str) -> None:
     (measured_artifact(tmp_path / "artifact") / name).write_text(content)
     published_run(tmp_path / "artifact")
     assert not gpu_hours(load_recipe("densenet"), TARGET).measured

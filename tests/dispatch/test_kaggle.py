@@ -1,4 +1,4 @@
-"""The real `kaggle` client against a Kaggle on the loopback, which runs what is pushed."""
+"""The real `kaggle` client against a fake Kaggle on the loopback that runs pushed kernels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_hub: FakeHub) -
     monkeypatch.setattr("chexvision_dispatch.targets.kaggle_sessions.POLLS", (0.0, 0.0))
     fake_hub.add_token("hf_secret", "write")
     fake_hub.add_token("hf_attached", "write")
-    fake_hub.plant_dataset("chex/xrays", SHA)
+    fake_hub.add_dataset_at("chex/xrays", SHA)
     secrets = {"HF_TOKEN": "hf_secret"}
     with FakeKaggle(tmp_path / "kaggle", dataset_polls=0, secrets=secrets, session_env=fake_hub.env) as fake:
         fake.environment(monkeypatch)
@@ -93,16 +93,16 @@ def test_session_takes_the_token_of_the_attached_dataset(
     assert "token is ***" in text
 
 
-def test_session_without_any_token_trains_all_the_same(cli: Cli, kaggle: FakeKaggle) -> None:
+def test_session_without_a_token_still_trains(cli: Cli, kaggle: FakeKaggle) -> None:
     kaggle.session_secrets = {}
     result = cli(*PUSH, "--to", "chex/model")
     assert "note   no --token-dataset: the session has no Hub token" in result.out
     session = kaggle.sessions[0].wait()
-    assert "WARNING: no Hub token in this session: nothing goes to chex/model" in session.text
+    assert "WARNING: no Hub token in this session: nothing is sent to chex/model" in session.text
     assert session.outputs() == ["artifact/seen.json"]
 
 
-def test_push_that_kaggle_refuses_is_a_failure_that_quotes_it(cli: Cli, kaggle: FakeKaggle) -> None:
+def test_refused_push_fails_with_kaggles_message(cli: Cli, kaggle: FakeKaggle) -> None:
     kaggle.max_gpu_sessions = 0
     result = cli(*PUSH)
     assert "Maximum batch GPU session count of 0 reached; two sessions run already; wait for one" in result.err
@@ -137,7 +137,9 @@ def test_refusal_quotes_kaggles_reason(cli: Cli, kaggle: FakeKaggle, code: int, 
     assert_nothing_left(result)
 
 
-def test_account_that_never_ran_a_gpu_is_warned_about_its_phone(cli: Cli, kaggle: FakeKaggle) -> None:
+def test_account_without_earlier_gpu_sessions_is_warned_about_phone_verification(
+    cli: Cli, kaggle: FakeKaggle
+) -> None:
     assert "phone" not in cli(*PUSH).out
     kaggle.phone_verified = False
     result = cli(*PUSH)
@@ -154,20 +156,20 @@ def test_session_without_the_gpu_and_internet_it_requested_ends_before_anything_
     cli(*PUSH)
     session = kaggle.sessions[0].wait()
     assert session.exit_code == 1
-    assert session.text.splitlines()[-1].startswith(
-        "error: Kaggle started this session with no GPU and no internet, though it requested GPU and internet"
-    )
+    # Not necessarily the last line: stdout and stderr are read by separate threads.
+    error = "error: Kaggle started this session with no GPU and no internet, though it requested GPU and internet"
+    assert any(line.startswith(error) for line in session.text.splitlines())
     assert "verify your phone number at https://www.kaggle.com/settings" in session.text
     assert session.outputs() == []
     assert list((session.folder / "kaggle" / "tmp").iterdir()) == []
 
 
-def test_quota_left_is_without_what_runs_and_says_when_it_is_refreshed(cli: Cli, kaggle: FakeKaggle) -> None:
+def test_remaining_quota_excludes_running_sessions_and_names_its_refresh_time(cli: Cli, kaggle: FakeKaggle) -> None:
     kaggle.gpu_time_used, kaggle.gpu_time_reserved = timedelta(hours=3), timedelta(hours=24, minutes=30)
     assert "Kaggle quota: 2.5 of 30 GPU hours left, refreshed 2030-01-05 00:00 UTC" in cli(*PUSH).out
 
 
-def test_quota_that_may_not_last_is_a_warning_as_long_as_the_hours_are_a_guess(cli: Cli, kaggle: FakeKaggle) -> None:
+def test_insufficient_quota_is_a_warning_if_the_estimate_is_a_guess(cli: Cli, kaggle: FakeKaggle) -> None:
     kaggle.gpu_time_used = timedelta(hours=29)
     result = cli(*PUSH)
     assert result.code == 0, result.err
@@ -175,7 +177,7 @@ def test_quota_that_may_not_last_is_a_warning_as_long_as_the_hours_are_a_guess(c
     assert "(a guess: no published run of it was measured yet), which may not fit: wait, or choose" in result.out
 
 
-def test_quota_that_is_used_up_refuses_a_guess_too(cli: Cli, kaggle: FakeKaggle) -> None:
+def test_exhausted_quota_is_refused_even_with_a_guess(cli: Cli, kaggle: FakeKaggle) -> None:
     kaggle.gpu_time_used, kaggle.gpu_time_reserved = timedelta(hours=29), timedelta(hours=1)
     refused = cli(*PUSH)
     assert "Kaggle quota: 0.0 of 30 GPU hours left" in refused.err
@@ -183,7 +185,7 @@ def test_quota_that_is_used_up_refuses_a_guess_too(cli: Cli, kaggle: FakeKaggle)
     assert_nothing_left(refused)
 
 
-def test_quota_that_will_not_last_refuses_a_measured_recipe_unless_forced(
+def test_insufficient_quota_for_a_measured_recipe_is_refused_unless_forced(
     cli: Cli, kaggle: FakeKaggle, tmp_path: Path
 ) -> None:
     kaggle.gpu_time_used = timedelta(hours=29)
@@ -218,7 +220,7 @@ def test_kaggles_own_image_is_pinned(cli: Cli, kaggle: FakeKaggle, image: str) -
         "gcr.io/kaggle-private-byod/python:latest",
         f"gcr.io/kaggle-private-byod/python@sha256:{'0a' * 31}",
         f"gcr.io/kaggle-private-byod/python@sha256:{'0a' * 32}\n",
-        f"gcr.io/somebody-else/python@sha256:{'0a' * 32}",
+        f"gcr.io/other-project/python@sha256:{'0a' * 32}",
     ],
 )
 def test_image_that_is_not_kaggles_is_refused(cli: Cli, kaggle: FakeKaggle, image: str) -> None:
@@ -245,7 +247,7 @@ def test_token_dataset_that_is_not_ready_is_refused_before_the_push(
     assert_nothing_left(result)
 
 
-def test_token_dataset_that_vanishes_before_the_push_is_a_failure_that_names_the_page(
+def test_token_dataset_deleted_before_the_push_is_a_failure_that_names_the_page(
     kaggle: FakeKaggle, token_dataset: str, tmp_path: Path
 ) -> None:
     target = Kaggle(KaggleOptions(timeout_hours=1, token_dataset=token_dataset))
@@ -275,7 +277,7 @@ def test_session_that_was_started_without_its_token_dataset_is_recorded(
 
 
 @pytest.mark.parametrize("token", ["", "KGAT_expired"])
-def test_credentials_that_are_missing_or_wrong_are_distinguished(
+def test_missing_and_invalid_credentials_are_distinguished(
     cli: Cli, kaggle: FakeKaggle, monkeypatch: pytest.MonkeyPatch, token: str
 ) -> None:
     kaggle.environment(monkeypatch, token=token)
@@ -288,7 +290,7 @@ def test_credentials_that_are_missing_or_wrong_are_distinguished(
     assert_nothing_left(result)
 
 
-def test_wrong_access_token_beside_a_right_legacy_key_is_named(
+def test_invalid_access_token_with_a_valid_legacy_key_is_named(
     cli: Cli, kaggle: FakeKaggle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kaggle.environment(monkeypatch, token="KGAT_expired")
@@ -307,10 +309,10 @@ def test_legacy_key_alone_is_enough(cli: Cli, kaggle: FakeKaggle, monkeypatch: p
     assert len(kaggle.sessions) == 1
 
 
-@pytest.mark.parametrize("fault", [Fault.lose_answer(), Fault.cut(10), Fault.cut(0)], ids=["lost", "cut", "empty"])
-def test_lost_answer_of_a_push_that_arrived_is_found_and_not_pushed_again(
-    cli: Cli, kaggle: FakeKaggle, fault: Fault
-) -> None:
+@pytest.mark.parametrize(
+    "fault", [Fault.lose_response(), Fault.disconnect(10), Fault.disconnect(0)], ids=["lost", "disconnect", "empty"]
+)
+def test_push_whose_response_was_lost_is_found_and_not_repeated(cli: Cli, kaggle: FakeKaggle, fault: Fault) -> None:
     kaggle.faults.add("SaveKernel", fault)
     result = cli(*PUSH)
     assert result.code == 0, result.err
@@ -318,8 +320,10 @@ def test_lost_answer_of_a_push_that_arrived_is_found_and_not_pushed_again(
     assert f"page   https://www.kaggle.com/code/{kaggle.sessions[0].ref}" in result.out
 
 
-@pytest.mark.parametrize("fault", [Fault.cut(10, during="request"), Fault.status(503)], ids=["cut", "503"])
-def test_push_that_never_arrived_fails_after_looking_and_is_remembered(
+@pytest.mark.parametrize(
+    "fault", [Fault.disconnect(10, during="request"), Fault.status(503)], ids=["disconnect", "503"]
+)
+def test_push_that_never_arrived_fails_after_a_check_and_is_recorded(
     cli: Cli, kaggle: FakeKaggle, fault: Fault
 ) -> None:
     kaggle.faults.add("SaveKernel", fault)
@@ -332,14 +336,14 @@ def test_push_that_never_arrived_fails_after_looking_and_is_remembered(
     assert records.load(path.stem).sessions == ()
 
 
-def test_kaggle_that_has_enough_of_requests_is_a_refusal(cli: Cli, kaggle: FakeKaggle) -> None:
+def test_rate_limit_of_kaggle_is_a_refusal(cli: Cli, kaggle: FakeKaggle) -> None:
     kaggle.faults.add("SaveKernel", Fault.status(429))
     result = cli(*PUSH)
     assert "HTTP 429 (fault on demand) and refused the push; too many requests" in result.err
     assert_nothing_left(result)
 
 
-def test_kaggle_that_cannot_be_reached_is_one_line(cli: Cli, kaggle: FakeKaggle) -> None:
+def test_unreachable_kaggle_is_a_one_line_error(cli: Cli, kaggle: FakeKaggle) -> None:
     kaggle.close()
     result = cli(*PUSH)
     assert "Kaggle did not answer while logging in (ConnectionError); check your connection" in result.err

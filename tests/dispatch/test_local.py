@@ -1,4 +1,4 @@
-"""`--on local`: the same script, in a process of its own, in a folder laid out as on Kaggle."""
+"""`--on local`: the same script in its own process, in a folder with Kaggle's layout."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_run_ends_with_its_artifact_its_log_and_a_record(cli: Cli, words: list[s
     assert Path(record.folder, "script.py").is_file()
 
 
-def test_what_training_writes_is_shown_as_it_was_written(cli: Cli, words: list[str]) -> None:
+def test_training_output_is_shown_unchanged(cli: Cli, words: list[str]) -> None:
     result = cli(*words)
     assert "progress 1\rprogress 2\r" in result.out
     assert "trained\n" in result.out
@@ -65,7 +65,7 @@ def test_exit_code_passes_through_and_is_recorded(cli: Cli, words: list[str]) ->
     assert only_record().sessions[0].exit_code == 7
 
 
-def test_a_script_that_was_altered_is_not_started_again(cli: Cli, words: list[str]) -> None:
+def test_a_modified_script_is_not_resumed(cli: Cli, words: list[str]) -> None:
     assert cli(*words, "--set", "training.seed=7").code == 1
     record = only_record()
     script = Path(record.folder, "script.py")
@@ -113,12 +113,12 @@ def test_training_gets_the_users_hub_token_and_caches_and_no_kaggle_credentials(
     assert "hf_of_the_login" not in result.out
 
 
-def test_destination_folder_is_that_of_where_the_command_was_typed(cli: Cli, words: list[str]) -> None:
+def test_destination_folder_is_relative_to_the_working_directory(cli: Cli, words: list[str]) -> None:
     cli(*words, "--to", "./published")
     assert seen()["argv"][-2:] == ["--to", str(Path("published").resolve())]
 
 
-def test_run_folder_that_is_not_empty_is_left_as_it_is(cli: Cli, words: list[str]) -> None:
+def test_nonempty_run_folder_is_unchanged(cli: Cli, words: list[str]) -> None:
     Path("run").mkdir()
     Path("run/mine.txt").touch()
     result = cli(*words)
@@ -156,7 +156,7 @@ def test_ctrl_c_detaches_and_the_run_continues_until_it_is_cancelled(
     assert "is paused: it received SIGTERM" in ended.err
 
 
-def test_session_that_ignores_a_stop_request_is_killed_with_what_it_started(tmp_path: Path) -> None:
+def test_session_that_ignores_a_stop_request_is_killed_with_its_children(tmp_path: Path) -> None:
     (tmp_path / "kernel").mkdir()
     (tmp_path / "kernel" / "script.py").write_text(
         "import signal, subprocess, sys, time\n"

@@ -1,4 +1,4 @@
-"""Where a session finds what Kaggle attached to it."""
+"""Where a session finds the data sources that Kaggle attached."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_dataset_is_found_in_each_layout(tmp_path: Path, mount: str) -> None:
     assert attached_dataset(tmp_path, "nih-chest-xrays/data") == tmp_path / mount
 
 
-def test_another_owners_dataset_of_the_same_name_is_not_taken(tmp_path: Path) -> None:
+def test_dataset_of_the_same_name_but_another_owner_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "datasets" / "chex" / "data").mkdir(parents=True)
     with pytest.raises(ChexError, match="nih-chest-xrays/data is not attached to this session"):
         attached_dataset(tmp_path, "nih-chest-xrays/data")
@@ -33,7 +33,7 @@ def test_file_at_the_top_of_a_data_source_is_found_in_each_layout(tmp_path: Path
     assert attached_files(tmp_path, "progress.json") == [tmp_path / mount / "progress.json"]
 
 
-def test_source_that_is_mounted_twice_counts_once(tmp_path: Path) -> None:
+def test_source_mounted_twice_counts_once(tmp_path: Path) -> None:
     newest = tmp_path / "datasets" / "chex" / "own"
     newest.mkdir(parents=True)
     (newest / "a.txt").touch()
@@ -41,7 +41,7 @@ def test_source_that_is_mounted_twice_counts_once(tmp_path: Path) -> None:
     assert attached_files(tmp_path, "a.txt") == [newest / "a.txt"]
 
 
-def test_link_out_of_a_source_is_not_followed(tmp_path: Path) -> None:
+def test_symlink_out_of_a_source_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "secret.txt").touch()
     (tmp_path / "input" / "set").mkdir(parents=True)
     (tmp_path / "input" / "set" / "a.txt").symlink_to(tmp_path / "secret.txt")
@@ -52,7 +52,7 @@ def test_link_out_of_a_source_is_not_followed(tmp_path: Path) -> None:
 def test_folders_inside_a_data_source_are_never_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mount: str
 ) -> None:
-    """The release's hold 112,120 images on a slow disk."""
+    """Those of the release hold 112,120 images on a slow disk."""
     images = tmp_path / mount / "images_001" / "images"
     images.mkdir(parents=True)
     listed: list[str] = []

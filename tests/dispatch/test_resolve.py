@@ -1,4 +1,4 @@
-"""Names made exact before anything is sent, with the real Hub client against a Hub on the loopback."""
+"""References are resolved before anything is sent, with the real Hub client against a fake Hub on the loopback."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def dataset(fake_hub: FakeHub) -> str:
     return made.oid
 
 
-def test_full_sha_is_the_name_that_it_was(fake_hub: FakeHub) -> None:
+def test_full_sha_is_kept(fake_hub: FakeHub) -> None:
     assert pinned_data(f"a/b@{SHA}", folders=False) == f"a/b@{SHA}"
     assert fake_hub.requests == []
 
 
-def test_sha_that_the_hub_has_not_is_refused(fake_hub: FakeHub, dataset: str) -> None:
+def test_unknown_sha_is_refused(fake_hub: FakeHub, dataset: str) -> None:
     assert confirmed(f"chex/xrays@{dataset}") == []
     with pytest.raises(ChexError, match=f"chex/xrays has no revision {SHA}"):
         confirmed(f"chex/xrays@{SHA}")
@@ -49,14 +49,14 @@ def test_sha_that_the_hub_has_not_is_refused(fake_hub: FakeHub, dataset: str) ->
         confirmed(f"a/b@{SHA}")
 
 
-def test_hub_that_does_not_answer_leaves_a_sha_to_the_session(fake_hub: FakeHub, dataset: str) -> None:
+def test_sha_is_left_to_the_session_if_the_hub_is_unreachable(fake_hub: FakeHub, dataset: str) -> None:
     fake_hub.faults.add("xrays", Fault.status(503), times=99)
     [note] = confirmed(f"chex/xrays@{dataset}")
     assert "the Hub did not answer (HTTP 503" in note
-    assert note.endswith(f"whether there is chex/xrays@{dataset} shows when the session begins")
+    assert note.endswith(f"the session checks whether chex/xrays@{dataset} exists")
 
 
-def test_folder_needs_no_request(fake_hub: FakeHub, tmp_path: Path) -> None:
+def test_local_folder_needs_no_request(fake_hub: FakeHub, tmp_path: Path) -> None:
     assert confirmed(str(tmp_path)) == []
     assert fake_hub.requests == []
 
@@ -80,7 +80,7 @@ def test_split_is_printed_before_anything_is_sent(
     assert described_split(load_recipe("densenet", overrides=words), None).startswith(said)
 
 
-def test_split_of_synthetic_shards_is_their_own(tmp_path: Path) -> None:
+def test_synthetic_shards_keep_their_split(tmp_path: Path) -> None:
     manifest = {
         "format": 1, "chexvision": "0", "source": {"kind": "drawn"}, "split": {"name": "patient", "seed": 0},
         "size": 32, "encoding": "png", "splits": {}, "shards": [], "files": [], "bad": [],
@@ -92,7 +92,7 @@ def test_split_of_synthetic_shards_is_their_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["chex/xrays", "chex/xrays@main", "chex/xrays@v1"])
-def test_branch_and_tag_become_the_sha_they_are_at(dataset: str, name: str) -> None:
+def test_branch_and_tag_are_resolved_to_a_sha(dataset: str, name: str) -> None:
     assert pinned_data(name, folders=False) == f"chex/xrays@{dataset}"
 
 
@@ -103,19 +103,19 @@ def test_unknown_revision_and_unknown_dataset_are_distinguished(dataset: str) ->
         pinned_data("chex/none", folders=False)
 
 
-def test_hub_that_fails_is_an_error_with_the_way_around_it(fake_hub: FakeHub, dataset: str) -> None:
+def test_failing_hub_is_an_error_with_a_workaround(fake_hub: FakeHub, dataset: str) -> None:
     fake_hub.faults.add("xrays", Fault.status(503), times=99)
     with pytest.raises(ChexError, match=r"HTTP 503.*name the commit: chex/xrays@<40-hex sha>"):
         pinned_data("chex/xrays", folders=False)
 
 
-def test_hub_that_hangs_up_is_an_error_with_the_way_around_it(fake_hub: FakeHub, dataset: str) -> None:
-    fake_hub.faults.add("xrays", Fault.lose_answer(), times=99)
+def test_dropped_hub_connection_is_an_error_with_a_workaround(fake_hub: FakeHub, dataset: str) -> None:
+    fake_hub.faults.add("xrays", Fault.lose_response(), times=99)
     with pytest.raises(ChexError, match=r"name the commit: chex/xrays@<40-hex sha>"):
         pinned_data("chex/xrays", folders=False)
 
 
-def test_folder_is_absolute_where_it_can_be_read_and_refused_elsewhere(
+def test_folder_is_made_absolute_for_local_targets_and_refused_for_remote_ones(
     shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(shards.parent)
@@ -124,7 +124,7 @@ def test_folder_is_absolute_where_it_can_be_read_and_refused_elsewhere(
         pinned_data("./shards", folders=False)
 
 
-def test_folder_without_shards_says_how_to_make_some(tmp_path: Path) -> None:
+def test_folder_without_shards_suggests_how_to_build_them(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="chexvision shards build"):
         pinned_data(str(tmp_path), folders=True)
     with pytest.raises(UsageError, match="no such folder"):
@@ -141,9 +141,7 @@ def test_without_a_token_there_is_no_default_destination() -> None:
     assert destination(None, "densenet", folders=False) is None
 
 
-def test_token_that_the_hub_refuses_is_an_error_with_the_way_around_it(
-    fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_refused_token_is_an_error_with_a_workaround(fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     with pytest.raises(ChexError, match=r"does not accept this machine.s token.*--to USER/REPO") as refused:
         destination(None, "densenet", folders=False)
@@ -159,7 +157,7 @@ def test_destination_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         destination("a/b@main", "densenet", folders=False)
 
 
-def test_resolved_recipe_travels_as_one_file_and_reads_the_same_there(tmp_path: Path) -> None:
+def test_resolved_recipe_round_trips_as_one_file(tmp_path: Path) -> None:
     own = tmp_path / "mine.yaml"
     own.write_text("extends: densenet\noptim:\n  weight_decay: 3e-5\n")
     recipe = load_recipe(str(own), preset="smoke", overrides=["training.seed=7"])
@@ -170,7 +168,7 @@ def test_resolved_recipe_travels_as_one_file_and_reads_the_same_there(tmp_path: 
     assert read_resolved(tmp_path / "recipe.json") == recipe
 
 
-def test_split_table_travels_next_to_the_recipe(tmp_path: Path) -> None:
+def test_split_table_is_bundled_next_to_the_recipe(tmp_path: Path) -> None:
     table = tmp_path / "my split.csv.gz"
     table.write_bytes(gzip.compress(b"patient_id,split\n1,train\n"))
     recipe = load_recipe("densenet", overrides=[f"data.split={table}"])
@@ -203,7 +201,7 @@ def test_split_table_that_is_missing_is_refused() -> None:
         recipe_files(recipe)
 
 
-def test_split_table_that_is_something_else_is_refused(tmp_path: Path) -> None:
+def test_invalid_split_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("patient_id,split\n1,trian\n")
     recipe = load_recipe("densenet", overrides=[f"data.split={tmp_path}/t.csv"])
     with pytest.raises(UsageError, match="line 2: unknown split 'trian'"):

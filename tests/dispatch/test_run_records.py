@@ -1,4 +1,4 @@
-"""Run records: whole or not there."""
+"""Run records are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ some = st.builds(
 
 
 @given(record=some)
-def test_a_record_is_read_as_it_was_written(record: RunRecord, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_record_round_trips(record: RunRecord, tmp_path_factory: pytest.TempPathFactory) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHEXVISION_STATE", str(tmp_path_factory.getbasetemp() / "records"))
         path = records.save(record)
@@ -44,13 +44,13 @@ def test_a_record_is_read_as_it_was_written(record: RunRecord, tmp_path_factory:
         assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_unknown_run_is_an_error_that_says_where_it_looked(tmp_path: Path) -> None:
+def test_unknown_run_is_an_error_that_names_the_records_folder(tmp_path: Path) -> None:
     with pytest.raises(ChexError, match=f"no run densenet-1 in {tmp_path}/state/runs"):
         records.load("densenet-1")
 
 
 @pytest.mark.parametrize(("content", "what"), [("{", "Invalid JSON"), ('{"run_id": 3}', "run_id")])
-def test_damaged_record_is_named_with_what_is_wrong(content: str, what: str) -> None:
+def test_damaged_record_is_named_with_the_reason(content: str, what: str) -> None:
     path = records.runs_dir() / "r-1.json"
     path.parent.mkdir(parents=True)
     path.write_text(content)
@@ -58,14 +58,14 @@ def test_damaged_record_is_named_with_what_is_wrong(content: str, what: str) -> 
         records.load("r-1")
 
 
-def test_forgotten_run_is_gone_and_may_be_forgotten_twice() -> None:
+def test_forgetting_a_run_is_idempotent() -> None:
     path = records.save(RECORD)
     records.forget(RECORD.run_id)
     records.forget(RECORD.run_id)
     assert not path.exists()
 
 
-def test_commands_at_once_lose_no_change_of_each_other() -> None:
+def test_concurrent_updates_of_a_record_are_all_kept() -> None:
     records.save(RECORD)
 
     def add(number: int) -> None:
@@ -77,7 +77,7 @@ def test_commands_at_once_lose_no_change_of_each_other() -> None:
     assert {int(one.handle) for one in records.load(RECORD.run_id).sessions} == set(range(40))
 
 
-def test_run_is_found_by_an_unambiguous_beginning_and_the_last_by_none() -> None:
+def test_run_is_found_by_an_unambiguous_prefix_and_the_last_one_by_default() -> None:
     with pytest.raises(UsageError, match="there is no run yet"):
         records.find(None)
     for number, name in enumerate(["densenet-20260101-1432-3f9c", "densenet-20260102-0900-3f9c", "scratch-1"]):
@@ -91,7 +91,7 @@ def test_run_is_found_by_an_unambiguous_beginning_and_the_last_by_none() -> None
         records.find("x")
 
 
-def test_a_record_of_another_version_is_one_clear_line() -> None:
+def test_a_record_of_another_version_is_a_one_line_error() -> None:
     from chexvision_dispatch.targets.registry import open_target
 
     with pytest.raises(ChexError, match=r"the options recorded for local are another version's .*dispatch again"):

@@ -1,4 +1,4 @@
-"""Synthetic shards with the smallest models, and predictions made of numbers."""
+"""Synthetic shards with the smallest models, and generated predictions."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from chexvision.metrics.records import IntervalMethod
 METHOD = IntervalMethod(resamples=200, seed=0)
 
 
-def made_up(
+def random_predictions(
     images: int = 400, patients: int = 150, seed: int = 0, effect: float = 0.6, names: tuple[str, ...] = NIH.outputs
 ) -> Predictions:
-    """Predictions that know something, several images of a patient resembling each other."""
+    """Informative predictions in which the images of a patient are correlated."""
     rng = np.random.default_rng(seed)
     patient = np.sort(rng.integers(0, patients, images))
     targets = (rng.random((images, len(names))) < 0.25).astype(np.float64)
@@ -62,5 +62,5 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path
 
 
 def image_index(predictions: Predictions) -> NDArray[np.int64]:
-    """Every image as a patient of its own."""
+    """Every image as a separate patient."""
     return np.arange(len(predictions), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Complete evaluations of the smallest models on synthetic shards, as a user types them."""
+"""Complete evaluations of the smallest models on synthetic shards, by the command line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from chexvision.labels import NIH
 from chexvision.metrics.operating_points import OperatingPoints, choose_operating_points
 from chexvision.metrics.predictions import Predictions
 from chexvision.training.hardware import start_accelerator
-from tests.evaluation.conftest import made_up
+from tests.evaluation.conftest import random_predictions
 from tests.present import decoded
 
 Model = Callable[[int], Path]
@@ -43,7 +43,7 @@ def _run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, 
 
 @pytest.fixture(scope="module")
 def evaluated(synthetic_shards: Path, tiny_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two models with views, alone and together."""
+    """Two models with views, individually and as an ensemble."""
     out = tmp_path_factory.mktemp("evaluation") / "out"
     words = ["evaluate", tiny_model(0), tiny_model(1), "--data", synthetic_shards, "--out", out, "--tta"]
     words += ["--weights", "validation", "--resamples", "100", "--precision", "fp32"]
@@ -86,7 +86,9 @@ def test_the_report_is_self_contained(evaluated: Path) -> None:
         assert word in page
 
 
-def test_predictions_hold_names_patients_probabilities_and_targets(evaluated: Path, synthetic_shards: Path) -> None:
+def test_predictions_contain_names_patients_probabilities_and_targets(
+    evaluated: Path, synthetic_shards: Path
+) -> None:
     found = read_predictions(evaluated / "predictions.parquet")
     rows = pq.read_table(
         synthetic_shards / "data" / "test-00000-of-00001.parquet", columns=["filename", "patient_id"]
@@ -101,10 +103,10 @@ def test_predictions_hold_names_patients_probabilities_and_targets(evaluated: Pa
     np.testing.assert_allclose(single[2].probabilities, together, atol=1e-12)
 
 
-def test_probabilities_are_the_models_for_the_images(
+def test_shards_and_image_files_give_the_same_probabilities(
     evaluated: Path, synthetic_shards: Path, tiny_model: Model, tmp_path: Path
 ) -> None:
-    """The way from shards and the way from image files end at the same figures."""
+    """Reading shards and reading image files give the same probabilities."""
     table = pq.read_table(synthetic_shards / "data" / "test-00000-of-00001.parquet").slice(0, 5)
     paths = []
     for row in table.to_pylist():
@@ -116,7 +118,7 @@ def test_probabilities_are_the_models_for_the_images(
         np.testing.assert_allclose(found.probabilities[i], [*one.findings.values(), one.abnormal], atol=2e-5)
 
 
-def test_compare_reads_what_evaluate_wrote(
+def test_compare_reads_the_output_of_evaluate(
     evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "comparison.json"
@@ -131,7 +133,7 @@ def test_compare_reads_what_evaluate_wrote(
     assert (code, error) == (2, "error: name two or more results to compare\n")
 
 
-def test_thresholds_never_see_the_split_they_are_applied_to(
+def test_thresholds_are_not_chosen_on_the_evaluated_split(
     synthetic_shards: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["evaluate", tiny_model(0), "--data", synthetic_shards, "--out", tmp_path / "o", "--resamples", "100"]
@@ -147,7 +149,7 @@ def test_thresholds_never_see_the_split_they_are_applied_to(
     assert found["systems"][0]["metrics"]["thresholds"] == "fixed at 0.5"
 
 
-def test_without_thresholds_calls_are_made_at_one_half_in_subgroups_too(
+def test_without_thresholds_decisions_use_one_half_in_subgroups_too(
     synthetic_shards: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["evaluate", tiny_model(0), "--data", synthetic_shards, "--out", tmp_path / "o", "--resamples", "100"]
@@ -179,17 +181,17 @@ def test_evaluate_and_predict_use_a_models_own_operating_points(
     image = tmp_path / "a.png"
     row = pq.read_table(synthetic_shards / "data" / "test-00000-of-00001.parquet").slice(0, 1).to_pylist()[0]
     image.write_bytes(row["image"]["bytes"])
-    loaded, rules = load_model(model), load_operating_points(model)
+    loaded, points = load_model(model), load_operating_points(model)
     accelerator = start_accelerator("fp32")
-    (raw,), (ruled,) = (predict_files(loaded, [image], accelerator, r) for r in (None, rules))
+    (raw,), (decided,) = (predict_files(loaded, [image], accelerator, r) for r in (None, points))
     assert raw.calls == {}
-    assert rules.calibration is not None
-    assert rules.thresholds is not None
+    assert points.calibration is not None
+    assert points.thresholds is not None
     values = np.array([[*raw.findings.values(), raw.abnormal]])
-    calibrated = rules.calibration.apply(NIH.outputs, values)[0]
-    np.testing.assert_allclose([*ruled.findings.values(), ruled.abnormal], calibrated, atol=1e-12)
-    for name, cut in rules.thresholds.known.items():
-        assert ruled.calls[name] == (calibrated[NIH.outputs.index(name)] >= cut)
+    calibrated = points.calibration.apply(NIH.outputs, values)[0]
+    np.testing.assert_allclose([*decided.findings.values(), decided.abnormal], calibrated, atol=1e-12)
+    for name, threshold in points.thresholds.known.items():
+        assert decided.calls[name] == (calibrated[NIH.outputs.index(name)] >= threshold)
     code, _, error = _run(capsys, "evaluate", model, *words, "--split", "validation")
     assert code == 2
     assert "chosen on the very images" in error
@@ -204,7 +206,7 @@ def test_evaluate_and_predict_use_a_models_own_operating_points(
         (["--data", "user/name"], "is not pinned"),
     ],
 )
-def test_bad_requests_are_one_line_and_leave_nothing(
+def test_invalid_requests_are_one_line_errors_and_write_nothing(
     words: list[str],
     message: str,
     synthetic_shards: Path,
@@ -227,7 +229,7 @@ def test_another_folder_is_not_overwritten(
     words = ["--data", synthetic_shards, "--out", tmp_path, "--resamples", "100"]
     code, _, error = _run(capsys, "evaluate", tiny_model(0), *words)
     assert code == 2
-    assert "holds something else than an evaluation" in error
+    assert "contains something other than an evaluation" in error
     assert (tmp_path / "mine.txt").read_text() == "x"
 
 
@@ -312,8 +314,8 @@ def test_views_are_the_same_image_flipped_and_rotated() -> None:
     assert torch.allclose(left.flip(-1), TTA[3](images.flip(-1)) / 255, atol=1e-4)
 
 
-def test_fitted_weights_prefer_the_model_that_knows() -> None:
-    knows = made_up(800, 400, 0)
+def test_fitted_weights_prefer_the_better_model() -> None:
+    knows = random_predictions(800, 400, 0)
     rng = np.random.default_rng(0)
     guesses = knows.with_probabilities(rng.random(knows.probabilities.shape))
     weights = fit_weights([guesses, knows])
@@ -325,8 +327,8 @@ def test_fitted_weights_prefer_the_model_that_knows() -> None:
     np.testing.assert_allclose(mean.probabilities, 0.25 * guesses.probabilities + 0.75 * knows.probabilities)
 
 
-def test_predictions_come_back_from_their_file(tmp_path: Path) -> None:
-    predictions = made_up(30, 10)
+def test_predictions_round_trip_through_their_file(tmp_path: Path) -> None:
+    predictions = random_predictions(30, 10)
     predictions.targets[3, 4] = np.nan
     write_predictions(tmp_path / "p.parquet", predictions)
     again = read_predictions(tmp_path / "p.parquet")
@@ -338,8 +340,8 @@ def test_predictions_come_back_from_their_file(tmp_path: Path) -> None:
 
 
 def test_without_calibration_probabilities_are_unchanged() -> None:
-    predictions: Predictions = made_up(100, 40)
+    predictions: Predictions = random_predictions(100, 40)
     assert OperatingPoints().calibrate(predictions.names, predictions.probabilities) is predictions.probabilities
-    rules = choose_operating_points(predictions, "d", "validation", "f1", "none")
-    assert rules.thresholds is not None
-    assert rules.thresholds.scale == "raw"
+    points = choose_operating_points(predictions, "d", "validation", "f1", "none")
+    assert points.thresholds is not None
+    assert points.thresholds.scale == "raw"

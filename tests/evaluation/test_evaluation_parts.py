@@ -1,4 +1,4 @@
-"""Which predictions each part of an evaluation is made of: of which model, calibrated or raw, of how many views."""
+"""Which predictions each part of an evaluation uses: the model, calibrated or raw, the number of views."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def evaluated(shards: Path, tiny_model: Callable[[int], Path], tmp_path_factory:
     return out
 
 
-def test_a_comparison_is_what_the_other_has_more_than_the_first(evaluated: Path) -> None:
+def test_a_difference_is_second_minus_first(evaluated: Path) -> None:
     found = json.loads((evaluated / "metrics.json").read_text())
     first, *others = found["systems"]
     assert [one["second"] for one in found["comparisons"]] == [other["name"] for other in others]
@@ -52,14 +52,14 @@ def test_a_comparison_is_what_the_other_has_more_than_the_first(evaluated: Path)
         assert comparison["outputs"]["Abnormal"]["difference"]["value"] == pytest.approx(difference, abs=1e-9)
 
 
-def test_calls_in_groups_are_made_on_calibrated_probabilities(evaluated: Path, shards: Path) -> None:
+def test_subgroup_decisions_use_calibrated_probabilities(evaluated: Path, shards: Path) -> None:
     found = json.loads((evaluated / "metrics.json").read_text())
-    predictions, rules = read_predictions(evaluated / "predictions.parquet"), load_operating_points(evaluated)
-    assert rules.thresholds is not None
+    predictions, points = read_predictions(evaluated / "predictions.parquet"), load_operating_points(evaluated)
+    assert points.thresholds is not None
     i = predictions.column("Abnormal")
-    cut = rules.thresholds.known["Abnormal"]
-    calls = rules.calibrate(predictions.names, predictions.probabilities)[:, i] >= cut
-    assert (calls != (predictions.probabilities[:, i] >= cut)).any()
+    threshold = points.thresholds.known["Abnormal"]
+    calls = points.calibrate(predictions.names, predictions.probabilities)[:, i] >= threshold
+    assert (calls != (predictions.probabilities[:, i] >= threshold)).any()
     rows = pq.read_table(shards / "data" / "train-00000-of-00001.parquet", columns=["filename", "sex"])
     sex = dict(zip(rows.column("filename").to_pylist(), rows.column("sex").to_pylist(), strict=True))
     of_image = np.array([sex[name] for name in predictions.filenames.tolist()])

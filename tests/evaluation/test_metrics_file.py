@@ -17,7 +17,7 @@ from chexvision.evaluation.protocol import System, evaluate_systems, evaluate_tr
 from chexvision.metrics.estimate import Estimate
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.subgroups import Groups, group_images
-from tests.evaluation.conftest import METHOD, made_up
+from tests.evaluation.conftest import METHOD, random_predictions
 
 OLD = Path(__file__).with_name("old_metrics")
 NAMES = ("Mass", "Nodule", "Hernia", "Abnormal")
@@ -26,14 +26,14 @@ CONDITIONS = Conditions(dataset="d", synthetic=False, split="test")
 
 @pytest.fixture
 def validation() -> Predictions:
-    of = made_up(400, 150, 0, names=NAMES)
+    of = random_predictions(400, 150, 0, names=NAMES)
     names = np.array([f"9{name[1:]}" for name in of.filenames.tolist()])
     return Predictions(of.names, names, of.patients + 90_000_000, of.probabilities, of.targets)
 
 
 @pytest.fixture
 def test() -> Predictions:
-    of = made_up(600, 250, 1, names=NAMES)
+    of = random_predictions(600, 250, 1, names=NAMES)
     of.targets[:, 2] = np.arange(600) < 5  # too few cases
     return of
 
@@ -69,7 +69,9 @@ def _assert_equal(new: Any, old: Any) -> None:
         assert new[path] == expected, path
 
 
-def test_a_run_measures_what_it_measured_before(validation: Predictions, test: Predictions, groups: Groups) -> None:
+def test_metrics_of_a_run_match_the_earlier_format(
+    validation: Predictions, test: Predictions, groups: Groups
+) -> None:
     old = read_metrics(OLD / "training.json")
     new, _ = evaluate_trained("model", {"validation": validation, "test": test}, groups, CONDITIONS, METHOD)
     assert list(old.splits) == ["validation", "test"]
@@ -82,7 +84,7 @@ def test_a_run_measures_what_it_measured_before(validation: Predictions, test: P
     assert old.division is not None and old.division.rule == "official"
 
 
-def test_an_evaluation_measures_what_it_measured_before(
+def test_metrics_of_an_evaluation_match_the_earlier_format(
     validation: Predictions, test: Predictions, other: Predictions, groups: Groups
 ) -> None:
     old = read_metrics(OLD / "evaluation.json")
@@ -99,14 +101,14 @@ def test_an_evaluation_measures_what_it_measured_before(
     assert (old.synthetic, old.notes, old.overlaps[0].trained_images) == (True, ("a note",), 3)
 
 
-def test_a_score_is_read() -> None:
+def test_a_score_file_of_the_earlier_format_is_read() -> None:
     old = read_metrics(OLD / "score.json")
     assert (old.systems[0].name, old.metrics.images) == ("p.csv", 600)
     assert old.metrics.findings["Hernia"]["auroc"] == Estimate()
     assert old.metrics.findings["Mass"]["f1"].interval is not None
 
 
-def test_what_is_written_is_read_back(validation: Predictions, test: Predictions, tmp_path: Path) -> None:
+def test_metrics_round_trip_through_their_file(validation: Predictions, test: Predictions, tmp_path: Path) -> None:
     new, _ = evaluate_systems([System("a", test, validation)], CONDITIONS, None, METHOD)
     (tmp_path / "metrics.json").write_text(new.model_dump_json())
     assert read_metrics(tmp_path / "metrics.json") == new
@@ -116,7 +118,7 @@ def test_what_is_written_is_read_back(validation: Predictions, test: Predictions
 @pytest.mark.parametrize(
     "content", ['{"format": 3, "dataset": "d"}', "[]", "null", "{", '{"splits": 1}', "{}", "[" * 10**5]
 )
-def test_what_is_something_else_is_refused(tmp_path: Path, content: str) -> None:
+def test_other_json_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "metrics.json").write_text(content)
     with pytest.raises(ChexError, match=r"metrics\.json"):
         read_metrics(tmp_path / "metrics.json")

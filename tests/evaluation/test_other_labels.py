@@ -1,4 +1,4 @@
-"""Other people's labels: each included map reads a table as its makers publish it; unknown is not negative."""
+"""External labels: each included map reads a table as published; unknown is not negative."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from chexvision.errors import UsageError
 from chexvision.evaluation.external import for_other_labels, measure_other, own_labels
 from chexvision.evaluation.label_map import INCLUDED, read_label_map
 from chexvision.evaluation.other_labels import OtherLabels, read_other_labels
-from tests.evaluation.conftest import METHOD, made_up
+from tests.evaluation.conftest import METHOD, random_predictions
 
 NAN = float("nan")
 
 
 def _read(path: Path, name: str) -> dict[str, dict[str, float]]:
-    """What a table says, by image and target; what it does not say is left out."""
+    """The labels of a table, by image and target; unknown ones are left out."""
     found = read_other_labels(path, read_label_map(name))
     return {
         image: {target: value for target, value in zip(found.names, row, strict=True) if not np.isnan(value)}
@@ -153,7 +153,7 @@ def test_unknown_label_maps_are_named() -> None:
 
 
 def test_a_target_of_several_findings_takes_the_largest() -> None:
-    predictions = made_up(50, 20)
+    predictions = random_predictions(50, 20)
     labels = OtherLabels(
         predictions.filenames,
         predictions.patients,
@@ -168,8 +168,11 @@ def test_a_target_of_several_findings_takes_the_largest() -> None:
     np.testing.assert_array_equal(ours, either)
 
 
-def test_the_gap_to_our_own_labels() -> None:
-    here, there = made_up(600, 200, 0, names=("Mass", "Nodule")), made_up(500, 200, 1, names=("Mass", "Nodule"))
+def test_the_gap_to_the_original_labels() -> None:
+    here, there = (
+        random_predictions(600, 200, 0, names=("Mass", "Nodule")),
+        random_predictions(500, 200, 1, names=("Mass", "Nodule")),
+    )
     rng = np.random.default_rng(0)
     there = there.with_probabilities(rng.random(there.probabilities.shape))
     there.targets[:200, 1] = np.nan
@@ -187,10 +190,10 @@ def test_the_gap_to_our_own_labels() -> None:
 
 
 def test_the_same_images_under_other_labels_are_paired_and_compared() -> None:
-    here = made_up(600, 200, names=("Mass",))
+    here = random_predictions(600, 200, names=("Mass",))
     targets = here.targets.copy()
     targets[np.flatnonzero(targets[:, 0] == 1)[:20], 0] = 0
-    there = made_up(600, 200, names=("Mass",))
+    there = random_predictions(600, 200, names=("Mass",))
     there.targets[:] = targets
     found = measure_other("experts", "map", there, here, METHOD)
     assert found.same_images

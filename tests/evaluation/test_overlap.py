@@ -1,4 +1,4 @@
-"""Which of the measured images a model was trained on, and the split that it is measured on."""
+"""Which of the evaluated images a model was trained on, and the split that it is evaluated on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from chexvision.evaluation.overlap import TrainingImages, notes_of
 from chexvision.inference.predictions_file import write_predictions
 from chexvision.nih.release import release
 from chexvision.shards.split_rule import SHARDS, SplitChoice
-from tests.evaluation.conftest import made_up
+from tests.evaluation.conftest import random_predictions
 from tests.evaluation.trained_model import published
 
 Model = Callable[[int], Path]
@@ -53,7 +53,7 @@ def evaluate(out: Path, *words: object) -> dict[str, object]:
     return found
 
 
-def test_overlap_counts_images_and_patients_by_name_whatever_the_encoding() -> None:
+def test_overlap_counts_images_and_patients_by_name_for_any_encoding() -> None:
     source, other = a_source("a", synthetic=False), a_source("b", synthetic=False)
     trained = TrainingImages.of(
         rows_of(["00000001_000.png", "00000001_001.png", "00000002_000.png"], [1, 1, 2]), source
@@ -68,7 +68,7 @@ def test_overlap_counts_images_and_patients_by_name_whatever_the_encoding() -> N
     assert notes_of(apart, "measured here") == []
 
 
-def test_patients_of_the_release_are_known_by_file_name_whatever_their_numbers() -> None:
+def test_patients_of_the_release_are_identified_by_file_name() -> None:
     names = list(release().filenames([1, 2, 3]))
     trained = TrainingImages.of(rows_of(names, [int(name[:8]) for name in names]), a_source("a", synthetic=False))
     renumbered = rows_of(["00000001_001.png", "00000002_000.png", "00000004_000.png"], [70, 80, 1])
@@ -76,22 +76,22 @@ def test_patients_of_the_release_are_known_by_file_name_whatever_their_numbers()
     assert (found.trained_images, found.patients, found.trained_patients) == (2, 3, 2)
 
 
-def test_patients_of_another_hospital_share_nothing_but_numbers() -> None:
+def test_equal_patient_numbers_of_another_hospital_are_not_an_overlap() -> None:
     names = list(release().filenames(range(1, 201)))
     trained = TrainingImages.of(rows_of(names, [int(name[:8]) for name in names]), a_source("nih", synthetic=False))
     theirs = rows_of([f"scan{i}.png" for i in range(1, 201)], list(range(1, 201)))
     found = trained.overlap("m", "test", theirs, a_source("b", synthetic=False))
     assert (found.trained_images, found.patients, found.trained_patients) == (0, 200, 0)
 
-    # Within their own shards a number is a patient; in other shards one is known by an image alone.
+    # Patient numbers are valid within their own shards; other shards are compared by image only.
     own = TrainingImages.of(theirs.take(np.arange(100)), a_source("b", synthetic=False))
-    further = rows_of(["scan1.png", "new2.png"], [1, 2])
+    other = rows_of(["scan1.png", "new2.png"], [1, 2])
     for identity, patients in (("b", 2), ("c", 1)):
-        found = own.overlap("m", "test", further, a_source(identity, synthetic=False))
+        found = own.overlap("m", "test", other, a_source(identity, synthetic=False))
         assert (found.trained_images, found.trained_patients) == (1, patients)
 
 
-def test_synthetic_images_of_another_set_share_names_and_nothing_else() -> None:
+def test_equal_names_of_other_synthetic_images_are_not_an_overlap() -> None:
     rows = rows_of(["00000001_000.png"], [1])
     trained = TrainingImages.of(rows, a_source("a", synthetic=True))
     assert trained.overlap("m", "test", rows, a_source("a", synthetic=True)).trained_images == 1
@@ -100,7 +100,7 @@ def test_synthetic_images_of_another_set_share_names_and_nothing_else() -> None:
         assert (found.trained_images, found.trained_patients) == (0, 0)
 
 
-def test_the_file_comes_back_and_is_the_same_bytes_twice(tmp_path: Path) -> None:
+def test_the_file_round_trips_and_is_reproducible(tmp_path: Path) -> None:
     rows = rows_of([f"{i}.png" for i in range(50)], list(range(50)))
     trained = TrainingImages.of(rows, a_source("a", synthetic=False))
     for name in ("a.npz", "b.npz"):
@@ -118,7 +118,7 @@ def npy(array: NDArray[Any]) -> bytes:
 
 
 def zipped(images: bytes, name: str = "images.npy", compression: int = zipfile.ZIP_STORED) -> bytes:
-    """An archive of `images` and of patients that are as they must be."""
+    """An archive of `images` and of valid patients."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
         archive.writestr(name, images)
@@ -149,7 +149,7 @@ NO_LISTS = {
     "member without suffix": zipped(b"no numbers", "images"),
     "impossible shape": zipped(GOOD.replace(b"(90,), }".ljust(len(HUGE)), HUGE)),
     "unhashable header": zipped(GOOD.replace(b"'descr'", b"[1    ]")),
-    "cut": zipped(GOOD)[:-40],
+    "truncated": zipped(GOOD)[:-40],
     "encrypted": altered(zipped(GOOD), 6, 1),
     "unknown compression": altered(zipped(GOOD), 8, 77),
     "damaged deflate": DEFLATED[:60] + b"\xff" * 40 + DEFLATED[100:],
@@ -158,7 +158,7 @@ NO_LISTS = {
 
 
 @pytest.mark.parametrize("kind", NO_LISTS)
-def test_a_file_that_is_something_else_is_one_line(tmp_path: Path, kind: str) -> None:
+def test_a_file_of_another_kind_is_a_one_line_error(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "t.npz"
     path.write_bytes(NO_LISTS[kind])
     with pytest.raises(ChexError, match="does not list training images") as error:
@@ -199,7 +199,7 @@ def test_damaged_bytes_are_read_or_refused_in_one_line(
         assert "\n" not in str(error)
 
 
-def test_a_model_is_measured_on_its_own_split_and_noted_on_another(
+def test_an_overlap_is_noted_only_on_a_split_other_than_the_models(
     synthetic_shards: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = tmp_path / "model"
@@ -213,7 +213,7 @@ def test_a_model_is_measured_on_its_own_split_and_noted_on_another(
     assert found["split_rule"] == "patient"
     assert found["notes"] == []
 
-    # Another split: of its test images, those that the sample of 60 holds, also where the shards are a copy.
+    # Another split: the overlap is counted in the sample of 60, also for a copy of the shards.
     trained = set(sample_patients(own["train"], 60, 0).filenames.tolist())
     seen = {split: len(trained & set(lying[split].filenames.tolist())) for split in ("test", "validation")}
     assert 0 < seen["test"] < len(lying["test"])
@@ -270,7 +270,7 @@ def test_a_comparison_reads_the_metrics_of_its_own_predictions_alone(
     """A model compared with itself has each note once; a metrics.json of a training run has none."""
     (tmp_path / "metrics.json").write_text(metrics)
     for name in ("predictions.parquet", "other.parquet"):
-        write_predictions(tmp_path / name, made_up(60, 40))
+        write_predictions(tmp_path / name, random_predictions(60, 40))
     with pytest.raises(SystemExit) as ended:
         main(["compare", *[str(tmp_path / given)] * 2, "--resamples", "100"])
     said = capsys.readouterr()

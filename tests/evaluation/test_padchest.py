@@ -1,4 +1,4 @@
-"""PadChest's labels stand in a tree: a label implies those above it, and leaves open those below."""
+"""PadChest's labels form a tree: a label implies its ancestors and leaves its descendants unknown."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from chexvision.evaluation.label_map import LabelMap, read_label_map
 from chexvision.evaluation.other_labels import read_other_labels
 
 
-def _says(folder: Path, *labels: str) -> dict[str, float | None]:
-    """What an image with these labels is, by target; None where the map cannot tell."""
+def _target_values(folder: Path, *labels: str) -> dict[str, float | None]:
+    """The value of each target for an image with these labels; None if unknown."""
     listed = ", ".join(f"'{label}'" for label in labels)
     table = folder / "labels.csv"
     table.write_text(f'ImageID,PatientID,Projection,Labels\na.png,8,PA,"[{listed}]"\n')
@@ -53,20 +53,20 @@ def _says(folder: Path, *labels: str) -> dict[str, float | None]:
         ("scoliosis", set(), set()),
     ],
 )
-def test_a_label_counts_for_all_above_it(tmp_path: Path, label: str, positive: set[str], open_: set[str]) -> None:
-    says = _says(tmp_path, label, "scoliosis")
+def test_a_label_implies_its_ancestors(tmp_path: Path, label: str, positive: set[str], open_: set[str]) -> None:
+    says = _target_values(tmp_path, label, "scoliosis")
     assert {name for name, value in says.items() if value == 1} == positive | {"Abnormal"}
     assert {name for name, value in says.items() if value is None} == open_
 
 
-def test_a_label_below_settles_what_one_above_leaves_open(tmp_path: Path) -> None:
-    says = _says(tmp_path, "infiltrates", "consolidation")
+def test_a_child_label_decides_a_finding_that_its_parent_leaves_unknown(tmp_path: Path) -> None:
+    says = _target_values(tmp_path, "infiltrates", "consolidation")
     assert says["Consolidation"] == 1
     assert None not in says.values()
 
 
-def test_an_unchanged_study_confirms_what_it_names_and_nothing_else(tmp_path: Path) -> None:
-    says = _says(tmp_path, "unchanged", "empyema")
+def test_an_unchanged_study_confirms_only_the_labels_it_names(tmp_path: Path) -> None:
+    says = _target_values(tmp_path, "unchanged", "empyema")
     assert {name for name, value in says.items() if value == 1} == {"Effusion"}
     assert {value for name, value in says.items() if name != "Effusion"} == {None}
 
@@ -78,7 +78,7 @@ def _map(tree: dict[str, list[str]], form: str = "list") -> LabelMap:
     )
 
 
-def test_a_tree_is_walked_to_its_leaves() -> None:
+def test_a_tree_is_read_down_to_its_leaves() -> None:
     found = _map({"a": ["b", "c"], "b": ["d"], "c": ["d"]})
     assert found.below("a") == {"a", "b", "c", "d"}
     assert found.above("d") == {"a", "b", "c"}
@@ -97,7 +97,7 @@ def test_bad_trees_are_refused(tree: dict[str, list[str]], form: str, message: s
         _map(tree, form)
 
 
-def test_a_bad_tree_in_a_file_is_one_line(tmp_path: Path) -> None:
+def test_an_invalid_tree_in_a_file_is_a_one_line_error(tmp_path: Path) -> None:
     path = tmp_path / "map.yaml"
     path.write_text("name: x\nform: list\nlabels: l\nimage: [i]\ntree: {a: [a]}\ntargets: {}\n")
     with pytest.raises(UsageError, match="'a' is below itself"):

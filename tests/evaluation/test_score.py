@@ -1,4 +1,4 @@
-"""Predictions of any system: many spellings are understood, everything doubtful is named and refused."""
+"""Predictions of any system: many spellings are accepted, ambiguous input is named and refused."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_prefixes_paths_and_spellings_are_understood(tmp_path: Path, entries: di
 def test_missing_findings_are_named_and_left_out(tmp_path: Path, entries: dict[str, Entry]) -> None:
     path = _write(tmp_path / "p.csv", entries, [f"prob_{finding}" for finding in NIH.findings[:13]])
     found = score(path, entries, METHOD)
-    assert found.notes == ("no column predicts Hernia: the mean runs without",)
+    assert found.notes == ("no column predicts Hernia: left out of the mean",)
     # The other seven have no positives among these labels.
     assert found.metrics.macro.findings == 6
     assert found.metrics.binary is None
@@ -98,7 +98,7 @@ def test_bad_columns_are_refused(tmp_path: Path, entries: dict[str, Entry], head
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("00000002_000.png", "00000001_000.png", "line 4: 00000001_000.png is predicted a second time"),
+        ("00000002_000.png", "00000001_000.png", "line 4: 00000001_000.png is predicted twice"),
         ("00000002_000.png", "99999999_000.png", "line 4: 99999999_000.png is not an image of the labels"),
         ("00000002_000.png,0.", "00000002_000.png,NaN,0.", "line 4: 3 cells, expected 2"),
         ("00000002_000.png,0.", "00000002_000.png,1.", r"outside \[0, 1\]; turn logits into probabilities"),
@@ -145,7 +145,7 @@ def test_a_split_must_be_predicted_completely(tmp_path: Path, entries: dict[str,
         ("./typo", "there is no such file; or name one of official, chexnet"),
     ],
 )
-def test_only_rules_that_need_no_shards_are_suggested(
+def test_only_split_rules_that_need_no_shards_are_suggested(
     tmp_path: Path, entries: dict[str, Entry], rule: str, message: str
 ) -> None:
     path = _write(tmp_path / "p.csv", entries, ["Mass"])
@@ -154,7 +154,7 @@ def test_only_rules_that_need_no_shards_are_suggested(
     assert "patient" not in str(error.value)
 
 
-def test_thresholds_come_from_other_images_only(tmp_path: Path, entries: dict[str, Entry]) -> None:
+def test_thresholds_are_chosen_on_other_images(tmp_path: Path, entries: dict[str, Entry]) -> None:
     items = list(entries.items())
     heads = [f"prob_{finding}" for finding in NIH.findings]
     test = _write(tmp_path / "test.csv", dict(items[:80]), heads)

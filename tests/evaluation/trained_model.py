@@ -1,4 +1,4 @@
-"""A model's folder as training leaves it, without the training."""
+"""A model folder with the files that training writes, without training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chexvision.shards.split_rule import SplitChoice
 
 
 def published(folder: Path, shards: Path, choice: SplitChoice, most: int | None = None) -> Path:
-    """Put next to a model what its training leaves: the split, and the images of a sample of train."""
+    """Write the files of a training run next to a model: the split, and the images of a training sample."""
     source = find_shards(shards)
     rows = read_rows(source.shards, choice)
     TrainingImages.of(sample_patients(rows["train"], most, 0), source).write(folder / TRAINING_IMAGES)

@@ -1,4 +1,4 @@
-"""`explain`, `audit` and `predict --explain`, as a user types them."""
+"""The commands `explain`, `audit` and `predict --explain`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.fakes.hub import FakeHub
 
 
 def chexvision(*words: object) -> int:
-    """Run the command line; its exit code."""
+    """Run the command line and return its exit code."""
     with pytest.raises(SystemExit) as exit_:
         main([str(word) for word in words])
     return int(exit_.value.code or 0)
@@ -162,7 +162,7 @@ def test_synthetic_shards_are_audited_with_the_boxes_next_to_them(
     assert ((out / "audit.json").read_bytes(), (out / "audit.png").read_bytes()) == first
 
 
-def test_an_audit_follows_the_split_that_the_model_was_trained_with(
+def test_an_audit_uses_the_split_that_the_model_was_trained_with(
     model_folder: Path, synthetic: Path, tmp_path: Path
 ) -> None:
     own = SplitChoice("patient")
@@ -185,7 +185,7 @@ def test_an_audit_follows_the_split_that_the_model_was_trained_with(
     assert audited["patient"] != audited["shards"]
 
 
-def test_synthetic_shards_on_the_hub_bring_their_boxes(model_folder: Path, synthetic: Path, tmp_path: Path) -> None:
+def test_boxes_of_synthetic_shards_on_the_hub_are_used(model_folder: Path, synthetic: Path, tmp_path: Path) -> None:
     with hub_here(tmp_path / "hub", FakeHub):
         pushed = push_shards(synthetic, "chex/synthetic", private=False)
         words = ("--split", "all", "--resamples", 200)

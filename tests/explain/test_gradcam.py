@@ -12,7 +12,7 @@ from chexvision.errors import ChexError
 from chexvision.explain.audit import explain_subjects
 from chexvision.explain.gradcam import FEWEST_CELLS, explain_batch
 from chexvision.models.classifier import CheXVision
-from tests.explain.trained import SIDE, drawn_subjects
+from tests.explain.trained import SIDE, synthetic_subjects
 
 
 def _images(count: int, side: int = SIDE) -> Tensor:
@@ -26,7 +26,7 @@ def _always(*outputs: int) -> Callable[[Tensor], Tensor]:
 def test_a_trained_model_points_at_the_synthetic_finding_and_an_untrained_one_does_not(
     trained: CheXVision, untrained: CheXVision
 ) -> None:
-    subjects = drawn_subjects(90, seed=9)  # others than it was trained on, one finding each
+    subjects = synthetic_subjects(90, seed=9)  # not those of training, one finding each
     hits = {
         name: np.mean([case.measured.pointing for case in explain_subjects(model, subjects)[0]])
         for name, model in (("trained", trained), ("untrained", untrained))
@@ -35,7 +35,7 @@ def test_a_trained_model_points_at_the_synthetic_finding_and_an_untrained_one_do
     assert hits["untrained"] < 0.4
 
 
-def test_without_a_hidden_layer_the_map_is_the_heads_weighting_of_the_features(trained: CheXVision) -> None:
+def test_without_a_hidden_layer_grad_cam_equals_cam(trained: CheXVision) -> None:
     """Behind global average pooling and a linear head Grad-CAM is CAM: Zhou et al., CVPR 2016."""
     images = _images(2)
     outputs = [2, 8, 14]
@@ -67,7 +67,7 @@ def test_an_image_too_small_for_any_map_is_explained_by_the_finest() -> None:
     assert explain_batch(model, _images(1, 24), _always(0)).maps.shape[2:] == (6, 6)
 
 
-def test_a_batch_gives_what_each_image_gives_alone_and_the_same_every_time(trained: CheXVision) -> None:
+def test_maps_do_not_depend_on_the_batch_and_are_reproducible(trained: CheXVision) -> None:
     images = _images(3)
     together = explain_batch(trained, images, _always(2, 3))
     again = explain_batch(trained, images, _always(2, 3))
@@ -77,14 +77,14 @@ def test_a_batch_gives_what_each_image_gives_alone_and_the_same_every_time(train
         torch.testing.assert_close(alone.maps[0], together.maps[i])
 
 
-def test_each_image_can_have_outputs_of_its_own(trained: CheXVision) -> None:
+def test_each_image_can_have_its_own_outputs(trained: CheXVision) -> None:
     images = _images(2)
     mixed = explain_batch(trained, images, lambda _: torch.tensor([[2], [8]]))
     torch.testing.assert_close(mixed.maps[0, 0], explain_batch(trained, images, _always(2)).maps[0, 0])
     torch.testing.assert_close(mixed.maps[1, 0], explain_batch(trained, images, _always(8)).maps[1, 0])
 
 
-def test_explaining_leaves_the_model_as_it_was() -> None:
+def test_explaining_does_not_change_the_model() -> None:
     model = CheXVision(backbone="se_resnet34")
     model.freeze_backbone(True)
     model.train()
@@ -94,7 +94,7 @@ def test_explaining_leaves_the_model_as_it_was() -> None:
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not any(module._forward_hooks for module in model.modules())
-    # Dropout is off: training mode does not show in what is explained.
+    # Dropout is off: training mode does not affect the explanation.
     torch.testing.assert_close(explain_batch(model.eval(), _images(2), _always(0)).maps, first.maps)
 
 
@@ -107,7 +107,7 @@ def test_a_map_reaches_from_0_to_1_and_is_all_0_where_nothing_raises_the_logit(t
     assert float(maps.min()) >= 0 and torch.equal(maps.amax(dim=(2, 3)), torch.ones(2, 1))
 
 
-def test_weights_that_give_no_number_are_named() -> None:
+def test_outputs_that_are_not_finite_are_named() -> None:
     model = CheXVision(backbone="small", hidden_features=0)
     with torch.no_grad():
         model.binary_head.bias.fill_(float("nan"))

@@ -22,7 +22,7 @@ def _spot(row: int, column: int, size: int = 8) -> Heat:
     return heat
 
 
-def test_a_map_equal_to_the_box_agrees_fully() -> None:
+def test_a_map_equal_to_the_box_has_full_agreement() -> None:
     measured = agreement(box_mask(QUARTER, GRID).astype(np.float32), Target.of(QUARTER))
     assert (measured.pointing, measured.iou, measured.energy) == (1, 1, 1)
 
@@ -33,7 +33,7 @@ def test_a_map_next_to_the_box_has_no_overlap_but_may_point_within_the_tolerance
         assert (measured.pointing, measured.iou, measured.energy) == (hit, 0, 0)
 
 
-def test_an_empty_map_misses_and_has_no_share_outside() -> None:
+def test_an_empty_map_is_a_miss_without_a_share_outside() -> None:
     measured = agreement(np.zeros((GRID, GRID), np.float32), Target.of(QUARTER))
     assert (measured.pointing, measured.iou, measured.energy) == (0, 0, 0)
     assert np.isnan(measured.outside)

@@ -35,7 +35,7 @@ def small_backbone(pretrained: bool) -> nn.Module:
     return nn.Sequential(*layers)
 
 
-def drawn_subjects(count: int, seed: int) -> list[Subject]:
+def synthetic_subjects(count: int, seed: int) -> list[Subject]:
     """Images of one finding each, of different patients."""
     subjects = []
     for i in range(count):
@@ -55,7 +55,7 @@ def untrained_model() -> CheXVision:
 
 def trained_model() -> CheXVision:
     """Trained on 480 images of one finding each, with a cross-entropy for every finding."""
-    subjects = drawn_subjects(480, seed=1)
+    subjects = synthetic_subjects(480, seed=1)
     images = torch.from_numpy(np.stack([subject.pixels for subject in subjects]))
     targets = torch.tensor([[float(name in subject.boxes) for name in NIH.findings] for subject in subjects])
     model = untrained_model().train()

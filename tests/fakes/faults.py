@@ -1,4 +1,4 @@
-"""Faults that a fake server commits on demand, each a given number of times."""
+"""Faults that a fake server injects on demand, each a given number of times."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Match = Callable[[str], bool] | str
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One way of going wrong; make it with `status`, `cut` or `lose_answer`."""
+    """A kind of failure; make it with `status`, `disconnect` or `lose_response`."""
 
-    kind: Literal["status", "cut-request", "cut-response", "lose-answer"]
+    kind: Literal["status", "disconnect-request", "disconnect-response", "lose-response"]
     code: int = 0
     after_bytes: int = 0
     headers: dict[str, str] = field(default_factory=dict)
@@ -28,52 +28,52 @@ class Fault:
         return cls("status", code=code, headers=headers, message=message)
 
     @classmethod
-    def cut(cls, after_bytes: int, *, during: Literal["request", "response"] = "response") -> Fault:
+    def disconnect(cls, after_bytes: int, *, during: Literal["request", "response"] = "response") -> Fault:
         """Close the connection after so many bytes of the body.
 
-        Cut in the request, it has no effect on the server. Cut in the response, it has; at least one byte
-        of the answer is always missing, and an answer without a body is not sent at all.
+        During the request, it has no effect on the server. During the response, it has; at least one byte
+        of the response is always missing, and a response without a body is not sent at all.
         """
-        return cls("cut-request" if during == "request" else "cut-response", after_bytes=after_bytes)
+        return cls("disconnect-request" if during == "request" else "disconnect-response", after_bytes=after_bytes)
 
     @classmethod
-    def lose_answer(cls) -> Fault:
-        """Let the request take effect, then close the connection without a word."""
-        return cls("lose-answer")
+    def lose_response(cls) -> Fault:
+        """Let the request take effect, then close the connection without a response."""
+        return cls("lose-response")
 
 
 @dataclass(slots=True)
 class Rule:
-    """A fault, what it strikes, and how often it did."""
+    """A fault, the requests it applies to, and how often it fired."""
 
     match: Match
     action: Fault
     times: int
     fired: int = 0
 
-    def strikes(self, line: str) -> bool:
+    def applies_to(self, line: str) -> bool:
         if self.fired >= self.times:
             return False
         return self.match(line) if callable(self.match) else re.search(self.match, line) is not None
 
 
 class Faults:
-    """The faults a server has in store."""
+    """The pending faults of a server."""
 
     def __init__(self) -> None:
         self.rules: list[Rule] = []
         self._lock = threading.Lock()
 
     def add(self, match: Match, action: Fault, *, times: int = 1) -> Rule:
-        """Strike the next `times` requests whose `METHOD path?query` satisfies `match`.
+        """Apply a fault to the next `times` requests whose `METHOD path?query` satisfies `match`.
 
         Args:
             match: A regular expression to search for in that line, or a function of it.
-            action: What goes wrong.
-            times: How often.
+            action: The fault.
+            times: The number of requests.
 
         Returns:
-            The rule; its `fired` counts the strikes.
+            The rule; its `fired` counts the affected requests.
         """
         rule = Rule(match, action, times)
         with self._lock:
@@ -84,7 +84,7 @@ class Faults:
         """The fault for a request, if any is left for it; it counts as fired."""
         with self._lock:
             for rule in self.rules:
-                if rule.strikes(line):
+                if rule.applies_to(line):
                     rule.fired += 1
                     return rule.action
         return None

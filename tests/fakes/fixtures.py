@@ -1,4 +1,4 @@
-"""Pytest fixtures of the fake servers, each with its client in this process sent to it."""
+"""Pytest fixtures of the fake servers, each with its client in this process connected to it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from .hub import FakeHub
 from .kaggle import FakeKaggle
 
 HUB_TOKEN = "hf_right"
-# What passes when the same is asked again.
+# Transient faults: a repeated request succeeds.
 FAULTS = {
     "503": Fault.status(503),
     "429": Fault.status(429, retry_after=2),
-    "cut in the request": Fault.cut(3, during="request"),
-    "cut in the response": Fault.cut(3),
-    "answer lost": Fault.lose_answer(),
+    "disconnect in the request": Fault.disconnect(3, during="request"),
+    "disconnect in the response": Fault.disconnect(3),
+    "response lost": Fault.lose_response(),
 }
 H = TypeVar("H", bound=FakeHub)
 
 
 @contextmanager
 def hub_here(root: Path, kind: type[H]) -> Iterator[H]:
-    """A Hub that this process's client talks to; one after the other in a test, where a fixture is one for all."""
+    """A fake Hub that this process's client connects to; a test may use several in turn."""
     with pytest.MonkeyPatch.context() as patch, kind(root, HUB_TOKEN) as hub:
         hub.environment(patch, HUB_TOKEN)
         yield hub
@@ -37,7 +37,7 @@ def hub_here(root: Path, kind: type[H]) -> Iterator[H]:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Nothing is waited for; the seconds that our retries would have waited."""
+    """Replaces sleeping; returns the seconds that retries would have waited."""
     seen: list[float] = []
     monkeypatch.setattr(retry, "sleep", seen.append)
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client's own backoff

@@ -1,4 +1,4 @@
-"""A Hub on the loopback, for the real `huggingface_hub` to talk to.
+"""A fake Hub on the loopback for the real `huggingface_hub`.
 
     with FakeHub(tmp_path / "hub", token="hf_x") as hub:
         api = HfApi(endpoint=hub.url, token="hf_x")
@@ -7,9 +7,9 @@
         assert hub.read("chex/model", "a.txt") == b"hello"
         subprocess.run(command, env={**os.environ, **hub.env, "HF_TOKEN": "hf_x"}, check=True)
 
-Models, datasets and Spaces of one user; contents travel by LFS over HTTP (`HF_HUB_DISABLE_XET=1`). Like the
-real one it sends LFS files from a storage host of its own, where the token must not be sent, and small files
-of public repositories by way of `/api/resolve-cache`. It departs from it in one thing: a 401 about a missing
+Models, datasets and Spaces of one user; contents are sent by LFS over HTTP (`HF_HUB_DISABLE_XET=1`). Like the
+real one it sends LFS files from a separate storage host, where the token must not be sent, and small files
+of public repositories by way of `/api/resolve-cache`. One difference: a 401 about a missing
 repository carries `X-Error-Code`, because clients recognise the bare one by `https://` only.
 """
 
@@ -36,7 +36,7 @@ _PLAIN = r"/((?P<kind>dataset|space)s/)?(?P<repo_id>[^/]+/[^/]+)"
 
 @dataclass(frozen=True, slots=True)
 class CommitRecord:
-    """A commit as tests look at it; `files` reads a content when it is asked for."""
+    """A commit as tests inspect it; `files` reads contents on access."""
 
     sha: str
     parent: str | None
@@ -79,13 +79,13 @@ class FakeHub(HubApi, HubJobs):
         self.part_size = part_size
         self.jobs: list[Job] = []
         self._multiparts: dict[str, _Multipart] = {}
-        self._announced: dict[str, set[tuple[str, str]]] = {}  # repositories that wait for a content
+        self._announced: dict[str, set[tuple[str, str]]] = {}  # repositories that wait for a content's upload
         self.url = self.listen()
         self.cdn_url = self.listen()
 
     @property
     def env(self) -> dict[str, str]:
-        """Environment that sends a client here, for a process of its own; the token is left to the caller."""
+        """Environment variables that connect another process to this Hub; the caller sets the token."""
         return {
             "HF_ENDPOINT": self.url,
             "HF_HUB_DISABLE_XET": "1",
@@ -95,7 +95,7 @@ class FakeHub(HubApi, HubJobs):
         }
 
     def environment(self, monkeypatch: pytest.MonkeyPatch, token: str | None = None) -> None:
-        """Send the `huggingface_hub` of this very process here until the test ends."""
+        """Connect the `huggingface_hub` of this process to this Hub until the test ends."""
         from huggingface_hub import constants
 
         for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE"):
@@ -119,7 +119,7 @@ class FakeHub(HubApi, HubJobs):
             for c in self.repos[repo_type, repo].history(revision)
         ]
 
-    def plant_dataset(self, repo: str, sha: str) -> None:
+    def add_dataset_at(self, repo: str, sha: str) -> None:
         """A dataset without shards whose only commit has the given sha."""
         planted = Repo("dataset", repo, private=False, blobs=self.blobs)
         planted.initialize()
@@ -141,7 +141,7 @@ class FakeHub(HubApi, HubJobs):
         return self.commits(repo, revision, repo_type)[0].files[path]
 
     def stored_bytes(self, repo: str, repo_type: str = "model") -> int:
-        """The bytes of LFS that the repository's owner pays for."""
+        """The bytes of LFS storage that count toward the owner's quota."""
         return sum(one.size for one in self.repos[repo_type, repo].lfs.values())
 
     def is_private(self, repo: str, repo_type: str = "model") -> bool:

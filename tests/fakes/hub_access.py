@@ -1,4 +1,4 @@
-"""Who may do what on a fake Hub: tokens, repositories by name, and the refusals of the real one."""
+"""Access control of the fake Hub: tokens, repositories by name, and the refusals of the real one."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Token:
         return "repo.write" in self.scopes.get(repo, ()) or self.may_create(namespace)
 
     def may_create(self, namespace: str) -> bool:
-        """Whether it may create repositories: a right over a whole namespace, never over one repository.
+        """Whether it may create repositories: a permission for a namespace, never for one repository.
 
         Source: a token with write access to a repository gets 403 from /api/repos/create, whether the repository
         exists or not (github.com/huggingface/huggingface_hub/issues/2955; `create_repo` of the client, which after
-        401, 402 and 403 looks whether the repository exists).
+        401, 402 and 403 checks whether the repository exists).
         """
         if self.role != "fineGrained":
             return self.role in ("write", "oauth")
@@ -45,7 +45,7 @@ class Token:
 
 
 class HubAccess(Wire):
-    """The part of a fake Hub that knows tokens and repositories."""
+    """The part of a fake Hub that handles tokens and repositories."""
 
     def __init__(self, root: Path, *, token: str, user: str, record_bodies: bool) -> None:
         super().__init__(record_bodies=record_bodies)
@@ -60,7 +60,7 @@ class HubAccess(Wire):
         role: Role = "read",
         scopes: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """Let one more token in, of the same user.
+        """Accept another token of the same user.
 
         Args:
             value: The token, as a client sends it.
@@ -92,7 +92,7 @@ class HubAccess(Wire):
         return self.tokens[request.bearer or ""]
 
     def repo(self, request: Request, kind: str, repo_id: str, *, write: bool = False) -> Repo:
-        """The repository a request is about, if its token may see it, and write to it where asked.
+        """The repository of a request, if its token may read it, and write to it if required.
 
         Raises:
             HttpError: 401 to the anonymous and 404 to others for what is missing or not to be seen; 403 to a

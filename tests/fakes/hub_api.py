@@ -199,7 +199,7 @@ class HubApi(HubAccess):
 
     @route("GET", f"{API}/lfs-files")
     def list_lfs_files(self, request: Request, kind: str, repo_id: str) -> Response:
-        """What is stored, whether anything refers to it or not. Deleting a branch or a pointer frees nothing.
+        """All stored contents, with or without references to them. Deleting a branch or a pointer frees nothing.
 
         Source: `list_lfs_files` and `permanently_delete_lfs_files` of huggingface_hub;
         huggingface.co/docs/hub/storage-limits, "Deleting only LFS pointers doesn't free up space".
@@ -216,7 +216,7 @@ class HubApi(HubAccess):
 
     @route("POST", f"{API}/lfs-files/batch")
     def delete_lfs_files(self, request: Request, kind: str, repo_id: str) -> Response:
-        """Free contents, whatever refers to them; commits that do cannot be downloaded any more."""
+        """Delete contents, even referenced ones; commits with references to them cannot be downloaded any more."""
         repo = self.repo(request, kind, repo_id, write=True)
         deletions = request.json()["deletions"]
         if deletions["rewriteHistory"]:

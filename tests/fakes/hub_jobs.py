@@ -1,4 +1,4 @@
-"""The fake Hub's jobs. They are recorded, not run: a test runs the command itself and says how it ended."""
+"""The fake Hub's jobs. They are recorded, not run: a test runs the command itself and sets its outcome."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _hardware(name: str, pretty: str, micro_usd: int) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class Job:
-    """A job: `spec` is the request as it came, `stage` and `lines` are a test's to set."""
+    """A job: `spec` is the request as received, `stage` and `lines` are set by tests."""
 
     id: str
     spec: dict[str, Any]

@@ -1,4 +1,4 @@
-"""What a fake Hub keeps: repositories of immutable commits, contents addressed by their sha256 on disk."""
+"""Storage of a fake Hub: repositories of immutable commits, contents on disk by sha256."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def git_blob_id(content: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LfsObject:
-    """A content that a repository stores, and pays for, until it is permanently deleted."""
+    """A content that a repository stores, and that counts toward its quota, until it is permanently deleted."""
 
     oid: str  # sha256
     size: int
@@ -70,7 +70,7 @@ class LfsObject:
 
     @property
     def file_oid(self) -> str:
-        """By which it is deleted; different from `oid` here, so that one taken for the other shows."""
+        """The id for deletion; it differs from `oid` here so that mistaking one for the other fails."""
         return hashlib.sha256(f"file of {self.oid}".encode()).hexdigest()
 
 
@@ -113,7 +113,7 @@ class Blobs:
 
 
 class Files(Mapping[str, bytes]):
-    """The files of a commit; a content is read from disk when asked for."""
+    """The files of a commit; contents are read from disk on access."""
 
     def __init__(self, entries: Mapping[str, Entry], blobs: Blobs) -> None:
         self._entries = entries
@@ -143,7 +143,7 @@ class Repo:
     lfs: dict[str, LfsObject] = field(default_factory=dict)
 
     def initialize(self) -> None:
-        """The Hub's own first commit, which says by extension what goes to LFS."""
+        """The Hub's initial commit, whose `.gitattributes` selects LFS files by extension."""
         lines = [f"*.{ext} filter=lfs diff=lfs merge=lfs -text\n" for ext in _LFS_PATTERNS[self.kind].split()]
         entry = self.regular(".gitattributes", "".join(lines).encode())
         self.branches["main"] = self.commit(None, "initial commit", "", {entry.path: entry}).sha
@@ -202,7 +202,7 @@ class Repo:
         return commits
 
     def goes_to_lfs(self, commit: Commit, path: str, size: int) -> bool:
-        """Whether the commit's `.gitattributes`, or the sheer size, sends a file to LFS."""
+        """Whether a file is stored by LFS, because of the commit's `.gitattributes` or its size."""
         attributes = commit.entries.get(".gitattributes")
         text = self.blobs.path(attributes.sha256).read_text() if attributes else ""
         patterns = [line.split()[0] for line in text.splitlines() if "filter=lfs" in line]

@@ -1,4 +1,4 @@
-"""A Kaggle on the loopback, for the real `kaggle` package to talk to; what is pushed really runs.
+"""A fake Kaggle on the loopback for the real `kaggle` package; pushed kernels really run.
 
     with FakeKaggle(tmp_path / "kaggle", session_env=hub.env) as kaggle:
         kaggle.environment(monkeypatch)
@@ -6,11 +6,11 @@
         api.authenticate()
         api.kernels_push(str(folder))
         assert kaggle.sessions[0].wait().status == "COMPLETE"
-        # the command as a user types it, in a process of its own
+        # a command line in its own process
         subprocess.run(["chexvision", "runs", "status"], env=kaggle.subprocess_env(), check=True)
 
 A session's root is `root/sessions/<n>`: the script is its `kaggle/src/script.py` and starts in
-`kaggle/working` or wherever `starts_in` says. What is attached is mounted as `nested_inputs` says:
+`kaggle/working` or the folder `starts_in`. Sources are mounted by `nested_inputs`:
 
     nested (today)   input/datasets/<owner>/<slug>, input/notebooks/<owner>/<slug> for a kernel's output and
                      input/datasets/organizations/<owner>/<slug> for datasets of `organizations`
@@ -23,7 +23,7 @@ session would have to ask torch, which takes seconds here). Outputs and logs are
 has ended; while it runs, its log can only be streamed.
 
 Without `phone_verified` pushes are accepted and the quota shows 30 hours, but sessions get neither GPU nor internet,
-as instructlab/instructlab#355 and fastai/course-v3#347 tell of accounts whose phone number is not verified.
+as instructlab/instructlab#355 and fastai/course-v3#347 report for accounts without a verified phone number.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class FakeKaggle(KaggleKernels):
         starts_in: The folder below `kaggle` that scripts start in, "working" or the read-only "src"; public sources
             name either.
         phone_verified: Whether sessions get the GPU and the internet that they ask for.
-        dataset_polls: How often a new dataset's status says that it is not ready.
+        dataset_polls: How often a new dataset's status is "not ready".
         record_bodies: Keep the bodies of requests in `bodies`, introspection apart.
     """
 
@@ -140,7 +140,7 @@ class FakeKaggle(KaggleKernels):
         super().close()
 
     def environment(self, monkeypatch: pytest.MonkeyPatch, *, token: str | None = None) -> None:
-        """Send the `kaggle` of this very process here until the test ends, with the user's token or another.
+        """Connect the `kaggle` of this process to this server until the test ends, with the user's token or another.
 
         An empty `token` leaves no credentials at all.
         """
@@ -151,7 +151,7 @@ class FakeKaggle(KaggleKernels):
         for name, value in self._client_env(token).items():
             monkeypatch.setenv(name, value)
         monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.PROD, self.url)
-        # Imported before, the package has already settled on a folder; imported now, it settles on this one.
+        # The package fixes its folder at import: remove it if it was imported before, so that it uses this one.
         from kaggle.api.kaggle_api_extended import KaggleApi
 
         monkeypatch.setattr(KaggleApi, "config_dir", str(self.home / ".kaggle"))
@@ -159,7 +159,7 @@ class FakeKaggle(KaggleKernels):
         monkeypatch.setattr(KaggleApi, "config_values", {})
 
     def subprocess_env(self, *, token: str | None = None, base: Mapping[str, str] | None = None) -> dict[str, str]:
-        """A whole environment that sends the `kaggle` of another process here; `token` as above."""
+        """A complete environment that connects the `kaggle` of another process; `token` as above."""
         env = {k: v for k, v in (base or os.environ).items() if not k.startswith("KAGGLE_")}
         paths = [str(self.site_dir), *filter(None, [env.get("PYTHONPATH")])]
         env |= {"PYTHONPATH": os.pathsep.join(paths), "FAKE_KAGGLE_ENDPOINT": self.url}

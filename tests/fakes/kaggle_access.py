@@ -1,4 +1,4 @@
-"""Who a fake Kaggle lets in, and what it says to the others."""
+"""Authentication of the fake Kaggle."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .wire import Wire, route
 class KaggleAccess(Wire):
     """Credentials of the one user, access token and legacy key."""
 
-    # The client tells its own token to the introspection by design.
+    # The client sends its own token to the introspection by design.
     unrecorded_bodies = r"/IntrospectToken$"
 
     def __init__(self, *, user: str, token: str, key: str, record_bodies: bool) -> None:
@@ -32,7 +32,7 @@ class KaggleAccess(Wire):
         return json_response({"code": status, "message": message}, status, headers)
 
     def require_user(self, request: Request) -> None:
-        """Let nobody else in.
+        """Refuse requests of other users.
 
         Raises:
             HttpError: 401.

@@ -1,4 +1,4 @@
-"""The fake Kaggle's datasets: uploads, versions, and the while until one is ready."""
+"""The fake Kaggle's datasets: uploads, versions, and the time until one is ready."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Upload:
 
 @dataclass(slots=True)
 class DatasetStore:
-    """What is kept of datasets, below `root`."""
+    """Stored datasets, below `root`."""
 
     root: Path
     known: dict[str, Dataset] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class KaggleDatasets(KaggleAccess):
     dataset_polls = 1
 
     def add_dataset(self, ref: str, folder: Path) -> Dataset:
-        """Let a dataset be there and ready, with the files of `folder` (not copied)."""
+        """Add a dataset that is ready, with the files of `folder` (not copied)."""
         dataset = Dataset(ref, ref, private=False, folder=folder)
         self.datasets.known[ref] = dataset
         return dataset

@@ -48,11 +48,11 @@ class KaggleKernels(KaggleDatasets):
     gpu_time_allowed = timedelta(hours=30)
 
     def hold(self) -> None:
-        """Leave sessions that are pushed from now on in the queue."""
+        """Keep sessions that are pushed from now on in the queue."""
         self.held = True
 
     def release(self) -> None:
-        """Start what is in the queue, and again each session as it comes."""
+        """Start the queued sessions, and later ones when they are pushed."""
         self.held = False
         for session in self.sessions:
             if session.status == "QUEUED":
@@ -200,13 +200,13 @@ class KaggleKernels(KaggleDatasets):
     @route("GET", r"/v1/kernels/logs/stream/(?P<owner>[^/]+)/(?P<slug>[^/]+)")
     def stream_logs(self, request: Request, owner: str, slug: str) -> Response:
         session = self._latest(request, owner, slug)
-        # No charset: the client reads either as Latin-1, although the bytes are UTF-8.
+        # No charset: the client decodes both as Latin-1, although the bytes are UTF-8.
         if session.done:
             return Response(200, session.log.encode(), {"Content-Type": "text/plain"})
         return Response(200, headers={"Content-Type": "text/event-stream"}, stream=self._events(session))
 
     def _events(self, session: Session) -> Iterator[bytes]:
-        """Events as the client takes them: a line each, with or without its newline, some with `data: null`."""
+        """Events as the client reads them: one line each, with or without its newline, some with `data: null`."""
         for number, event in enumerate(session.follow(self.closing)):
             if number % 3 == 0:
                 yield b'data: {"stream_name": "stdout", "time": 0.0, "data": null}\n\n'

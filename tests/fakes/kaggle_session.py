@@ -1,4 +1,4 @@
-"""One session of a fake Kaggle: the pushed script, really running in a process of its own."""
+"""One session of a fake Kaggle: the pushed script, running in its own process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ echo "GPU 0: Tesla T4 (UUID: GPU-00000000-0000-0000-0000-000000000000)"
 """
 
 SECRETS_MODULE = '''\
-"""Stands in for the module of the same name in Kaggle's image; asks the same address in the same form."""
+"""Replaces the module of the same name in Kaggle's image; sends the same request to the same address."""
 
 import json
 import os
@@ -70,9 +70,9 @@ class UserSecretsClient:
 
 @dataclass(eq=False)
 class Session:
-    """A session, in the folder of its own that stands for `/`.
+    """A session, in its own folder that replaces `/`.
 
-    `folder/kaggle/working` is all that is kept, and as a rule where the script starts; beside it lie `input`, `tmp`
+    `folder/kaggle/working` is the only kept folder, and where scripts start by default; next to it are `input`, `tmp`
     and `src/script.py`. `gpu` says whether it has one. `extra_files` are listed among the outputs under any name a
     test likes.
     """
@@ -117,7 +117,7 @@ class Session:
             return "".join(event["data"] for event in self.events)
 
     def outputs(self) -> list[str]:
-        """The names of the files kept, in order; none of a cancelled session, whose output may be lost."""
+        """The names of the kept files, in order; none for a cancelled session, whose output may be lost."""
         if self.status == "CANCEL_ACKNOWLEDGED":
             return []
         found = (path for path in self.working.rglob("*") if path.is_file())
@@ -131,7 +131,7 @@ class Session:
         return path.read_bytes(), path.stat().st_mtime
 
     def attach(self, source: Path, where: str) -> None:
-        """Lay a dataset's files under `input/<where>`, linked, not copied."""
+        """Link a dataset's files into `input/<where>` without a copy."""
         target = self.folder / "kaggle" / "input" / where
         shutil.copytree(source, target, copy_function=_link, dirs_exist_ok=True)
 
@@ -166,7 +166,7 @@ class Session:
             reader.start()
         code = process.wait()
         timer.cancel()
-        self.kill(signal.SIGKILL)  # what the script left running ends with the container
+        self.kill(signal.SIGKILL)  # processes that the script left running end with the container
         for reader in readers:
             reader.join()
         with self._changed:
@@ -213,7 +213,7 @@ class Session:
         """Wait for the end.
 
         Raises:
-            TimeoutError: It goes on after `timeout` seconds.
+            TimeoutError: It still runs after `timeout` seconds.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: self.done, timeout):
@@ -232,7 +232,7 @@ class Session:
                 raise TimeoutError(f"{text!r} is not in: {self.text}")
 
     def follow(self, closing: threading.Event) -> Iterator[dict[str, Any]]:
-        """Events from the first on, as they come, until the end."""
+        """Events from the first one, as they arrive, until the end."""
         seen = 0
         while not closing.is_set():
             with self._changed:

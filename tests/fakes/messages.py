@@ -16,8 +16,8 @@ class Record:
     """One request as the server saw it; token values are never kept.
 
     `auth` says whether credentials were sent, `right_token` whether they were valid, `leaked` whether a
-    known secret stood in the address or in a header other than `Authorization`. `status` is None when the
-    connection was cut before an answer.
+    known secret was in the address or in a header other than `Authorization`. `status` is None when the
+    connection was closed before a response.
     """
 
     method: str
@@ -60,7 +60,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer: `body` whole, or `stream` piece by piece (sent chunked)."""
+    """A response: a complete `body`, or a `stream` of pieces (sent chunked)."""
 
     status: int = 200
     body: bytes = b""
@@ -69,7 +69,7 @@ class Response:
 
 
 class HttpError(Exception):
-    """Raised by a handler to answer with an error."""
+    """Raised by a handler to respond with an error."""
 
     def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""What the fake servers share: HTTP on the loopback, request records, faults on demand.
+"""Shared by the fake servers: HTTP on the loopback, request records, faults on demand.
 
 with FakeHub(tmp_path, token="hf_x") as hub:
     rule = hub.faults.add(r"POST /api/.*/commit/", Fault.status(503), times=2)
@@ -37,7 +37,7 @@ def route(method: str, pattern: str) -> Callable[[Handler], Handler]:
 
 
 class Wire:
-    """A loopback HTTP server. Subclasses mark handlers with `route` and say which credentials are right."""
+    """A loopback HTTP server. Subclasses mark handlers with `route` and define which credentials are valid."""
 
     unrecorded_bodies: ClassVar[str] = r"(?!)"
 
@@ -72,7 +72,7 @@ class Wire:
         self.close()
 
     def close(self) -> None:
-        """Stop answering: the ports are closed, and so is every connection still open."""
+        """Stop the server: close its ports and every open connection."""
         self.closing.set()
         for server in self._servers:
             server.shutdown()
@@ -82,7 +82,7 @@ class Wire:
                     connection.shutdown(socket.SHUT_RDWR)
 
     def secrets(self) -> list[str]:
-        """Values that must show up nowhere but in an `Authorization` header."""
+        """Values that must not appear outside an `Authorization` header."""
         return []
 
     def is_right(self, request: Request) -> bool:
@@ -134,10 +134,10 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, handler)
 
     def server_bind(self) -> None:
-        socketserver.TCPServer.server_bind(self)  # HTTPServer's own looks its host up by name first
+        socketserver.TCPServer.server_bind(self)  # HTTPServer's own method resolves its host name first
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Report what is not merely a client that hung up."""
+        """Report errors other than a closed connection."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
@@ -158,12 +158,12 @@ class _Handler(BaseHTTPRequestHandler):
             super().finish()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: tests read `requests`."""
+        """Log nothing: tests read `requests`."""
 
     def _serve(self) -> None:
         wire = self.server.wire
         fault = wire.faults.take(f"{self.command} {self.path}")
-        if fault is not None and fault.kind == "cut-request":
+        if fault is not None and fault.kind == "disconnect-request":
             self.rfile.read(min(fault.after_bytes, int(self.headers.get("Content-Length", 0))))
             wire.record(self._request(b""), None)
             return self._hang_up()
@@ -172,10 +172,10 @@ class _Handler(BaseHTTPRequestHandler):
             response = wire.error_response(fault.code, fault.message, fault.headers)
         else:
             response = wire.answer(request)
-        if fault is not None and fault.kind == "lose-answer":
+        if fault is not None and fault.kind == "lose-response":
             wire.record(request, None)
             return self._hang_up()
-        cut = fault.after_bytes if fault is not None and fault.kind == "cut-response" else None
+        cut = fault.after_bytes if fault is not None and fault.kind == "disconnect-response" else None
         wire.record(request, response.status if cut is None else None)
         self._send(response, cut)
 

@@ -16,13 +16,13 @@ import pytest
 from chexvision.cli import main
 from tests.shards.conftest import Release
 
-_HANGS_S = 60  # generous: a command that reads a FIFO waits for ever
+_HANGS_S = 60  # generous: a command that reads a FIFO waits forever
 Refuses = Callable[..., str]
 
 
 @pytest.fixture(autouse=True)
 def _watchdog() -> Iterator[None]:
-    """A command that hangs ends this process with the stacks of its threads."""
+    """Ends this process with its thread stacks if a command hangs."""
     faulthandler.dump_traceback_later(_HANGS_S, exit=True)
     yield
     faulthandler.cancel_dump_traceback_later()
@@ -30,7 +30,7 @@ def _watchdog() -> Iterator[None]:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory of the commands, the only folder that a run may write to; its parent is watched."""
+    """The working directory of the commands, the only folder that they may write to; its parent is checked."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -41,7 +41,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def nih(tmp_path: Path) -> Release:
-    """A small release in its own layout."""
+    """A small copy of the release's layout."""
     return Release(tmp_path / "nih")
 
 
@@ -69,7 +69,7 @@ def refuses(tmp_path: Path, here: Path, capfd: pytest.CaptureFixture[str]) -> Re
 
 
 def _listed(folder: Path) -> list[tuple[str, int]]:
-    """Everything below `folder` with its size, except where a run may write."""
+    """Everything below `folder` with its size, except in the writable folder."""
     listed = []
     for root, folders, files in os.walk(folder):
         if Path(root) == folder / "here" / "work":

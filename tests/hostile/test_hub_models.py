@@ -1,4 +1,4 @@
-"""Models on the Hub: an incomplete one is an error, and a hostile one writes nothing here."""
+"""Models on the Hub: an incomplete one is an error, and a hostile one writes no files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NAMES = NIH.outputs
 
 
 def artifact(folder: Path, *, intercept: float | None) -> Path:
-    """A model as it is published; without calibration for None."""
+    """A model as published; without calibration for None."""
     torch.manual_seed(0)
     CheXVision(backbone="tiny", hidden_features=0, preprocessing=Preprocessing(image_size=32)).save_pretrained(folder)
     for name in ("history.json", "metrics.json", "run.json"):
@@ -68,13 +68,13 @@ def run(capfd: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, st
 
 
 def unreachable(hub: FakeHub) -> None:
-    """The Hub no longer answers, and connections that the client kept are closed."""
+    """The Hub does not answer any more, and open connections of the client are closed."""
     hub.close()
 
 
 @pytest.mark.parametrize("named", ["tag", "sha", "main"])
 @pytest.mark.parametrize("why", ["unreachable", "offline"])
-def test_a_calibration_that_is_not_cached_is_an_error_and_not_left_out(
+def test_an_uncached_calibration_is_an_error_and_not_ignored(
     hub: FakeHub, image: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     named: str, why: str,
 ) -> None:  # fmt: skip
@@ -96,7 +96,7 @@ def test_a_calibration_that_is_not_cached_is_an_error_and_not_left_out(
     assert "Traceback" not in error
 
 
-def test_a_completely_cached_model_predicts_the_same_without_the_hub(
+def test_a_completely_cached_model_predicts_the_same_offline(
     hub: FakeHub, image: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     HubStore(REPO).publish(artifact(tmp_path / "artifact", intercept=-3.0), "v1")
@@ -109,7 +109,7 @@ def test_a_completely_cached_model_predicts_the_same_without_the_hub(
     assert json.loads(raw[1])[0]["abnormal"] > 2 * json.loads(online[1])[0]["abnormal"]
 
 
-def test_a_model_published_without_calibration_predicts_offline_once_the_hub_said_so(
+def test_a_model_without_calibration_predicts_offline_after_one_online_load(
     hub: FakeHub, image: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     HubStore(REPO).publish(artifact(tmp_path / "artifact", intercept=None), "v1")
@@ -119,14 +119,14 @@ def test_a_model_published_without_calibration_predicts_offline_once_the_hub_sai
     assert online[0] == 0
 
 
-def test_weights_and_calibration_are_of_one_commit(hub: FakeHub, tmp_path: Path) -> None:
+def test_weights_and_calibration_are_from_one_commit(hub: FakeHub, tmp_path: Path) -> None:
     HubStore(REPO).publish(artifact(tmp_path / "first", intercept=-1.0), "first")
     reference = at_commit(RepoRef(REPO))
     HubStore(REPO).publish(artifact(tmp_path / "second", intercept=-2.0), "second")
     load_model(reference)
-    rules = load_operating_points(reference)
-    assert rules.calibration is not None
-    first = rules.calibration.curves["Mass"]
+    points = load_operating_points(reference)
+    assert points.calibration is not None
+    first = points.calibration.curves["Mass"]
     newest = load_published(RepoRef(REPO))[1].calibration
     assert newest is not None
     second = newest.curves["Mass"]
@@ -142,7 +142,7 @@ def test_weights_and_calibration_are_of_one_commit(hub: FakeHub, tmp_path: Path)
         ("chex/empty", "has no config.json"),
     ],
 )
-def test_what_the_hub_does_not_have_is_one_line(
+def test_missing_hub_models_are_one_line_errors(
     hub: FakeHub, image: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, message: str
 ) -> None:
     HubStore(REPO).publish(artifact(tmp_path / "artifact", intercept=None), "v1")
@@ -153,12 +153,12 @@ def test_what_the_hub_does_not_have_is_one_line(
 
 
 HOSTILE_PATHS = {
-    "climbs": "../../../../../../../../STRAY",
-    "climbs out of a folder": "figures/../../../../STRAY",
+    "traversal": "../../../../../../../../STRAY",
+    "traversal out of a folder": "figures/../../../../STRAY",
     "absolute": "/ABSOLUTE/STRAY",
     "the folder above": "..",
     "Windows": "a\\..\\..\\STRAY",
-    "steers the terminal": "x\x1b[2J.txt",
+    "terminal escapes": "x\x1b[2J.txt",
     "too long": "n" * 400,
 }
 
@@ -170,7 +170,7 @@ def test_pulling_a_repository_with_hostile_file_names_writes_nothing_outside(
     HubStore(REPO).publish(artifact(tmp_path / "artifact", intercept=None), "v1")
     outside = tmp_path / "outside"
     outside.mkdir()
-    stray = f"stray-{tmp_path.name}.txt"  # a name of this test alone: others leave files next to its folder
+    stray = f"stray-{tmp_path.name}.txt"  # a name unique to this test: others leave files next to its folder
     path = path.replace("/ABSOLUTE", str(outside)).replace("STRAY", stray)
     repo = hub.repos["model", REPO]
     head = repo.history("main")[0]
@@ -199,7 +199,9 @@ def test_pulling_a_repository_with_hostile_file_names_writes_nothing_outside(
         assert not (work / "model").exists()
 
 
-def test_the_library_refuses_a_revision_of_a_folder_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_revision_of_a_local_folder_is_refused_by_the_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     artifact(tmp_path / "chex" / "model", intercept=None)
     for name in (REPO, f"./{REPO}", tmp_path / REPO):

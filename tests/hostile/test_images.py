@@ -1,4 +1,4 @@
-"""`shards build` on folders and archives that hold more than images."""
+"""`shards build` on folders and archives that contain other files than images."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ IN_A_FOLDER: list[tuple[Callable[[Path], None], str]] = [
 
 
 @pytest.mark.parametrize(("make", "message"), IN_A_FOLDER)
-def test_what_is_not_an_image_file_is_a_bad_image(
+def test_a_file_that_is_not_an_image_is_a_bad_image(
     make: Callable[[Path], None], message: str, nih: Release, refuses: Refuses
 ) -> None:
     path = nih.path(nih.names[3])
@@ -104,7 +104,7 @@ def test_what_is_not_an_image_file_is_a_bad_image(
     assert f"{nih.names[3]}: " in line and message in line
 
 
-def test_a_folder_with_the_name_of_an_image_is_a_bad_image(nih: Release, refuses: Refuses) -> None:
+def test_a_folder_named_like_an_image_is_a_bad_image(nih: Release, refuses: Refuses) -> None:
     path = nih.path(nih.names[3])
     path.unlink()
     path.mkdir()
@@ -131,14 +131,14 @@ def tar_of(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
     return path
 
 
-def test_links_and_paths_that_lead_out_of_a_tar_are_not_followed(nih: Release, here: Path, refuses: Refuses) -> None:
+def test_links_and_paths_out_of_a_tar_are_not_followed(nih: Release, here: Path, refuses: Refuses) -> None:
     out, link = tarfile.TarInfo("../../outside.png"), tarfile.TarInfo(nih.names[1])
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
     archive = tar_of(nih.root.parent / "a.tar.gz", (out, png(1)), (link, b""))
     assert "outside.png: unlabelled" in refuses(*words(nih, archive), codes=(1,))
 
 
-def test_links_and_paths_that_lead_out_of_a_zip_are_not_followed(nih: Release, refuses: Refuses) -> None:
+def test_links_and_paths_out_of_a_zip_are_not_followed(nih: Release, refuses: Refuses) -> None:
     archive = nih.root.parent / "a.zip"
     with zipfile.ZipFile(archive, "w") as made:
         made.writestr("../../outside.png", png(1))
@@ -173,7 +173,7 @@ def test_a_tar_bomb_is_a_bad_image(nih: Release, refuses: Refuses, monkeypatch: 
         ("a.tar", b""),
     ],
 )
-def test_an_archive_that_is_none_is_named(name: str, data: bytes, nih: Release, refuses: Refuses) -> None:
+def test_a_file_that_is_not_an_archive_is_named(name: str, data: bytes, nih: Release, refuses: Refuses) -> None:
     archive = nih.root.parent / name
     archive.write_bytes(data)
     assert f"{name} is damaged" in refuses(*words(nih, archive), codes=(1,))

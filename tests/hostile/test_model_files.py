@@ -31,9 +31,9 @@ NAMES = NIH.outputs
 
 
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def complete_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model as it is published: weights, calibration and thresholds."""
-    folder = tmp_path_factory.mktemp("whole") / "model"
+    folder = tmp_path_factory.mktemp("complete_model") / "model"
     torch.manual_seed(0)
     CheXVision(backbone="tiny", hidden_features=0, preprocessing=Preprocessing(image_size=32)).save_pretrained(folder)
     where = ChosenOn(dataset="d", split="validation", images=3, images_sha256="0" * 64)
@@ -48,9 +48,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def room(whole: Path, here: Path) -> Path:
+def workspace(complete_model: Path, here: Path) -> Path:
     """The working directory of a user: a model and an image; a file above it."""
-    shutil.copytree(whole, here / "model")
+    shutil.copytree(complete_model, here / "model")
     cv2.imwrite(str(here / "chest.png"), np.random.default_rng(0).integers(0, 255, (40, 40), dtype=np.uint8))
     (here.parent / "diary.png").write_bytes(b"precious")
     return here
@@ -69,7 +69,7 @@ def labeled(*findings: str, **changes: Any) -> Change:
 
 
 def first_format(**changes: Any) -> Change:
-    """As format 1 was written: the findings alone."""
+    """Format 1: findings only."""
 
     def change(model: Path) -> None:
         path = model / "config.json"
@@ -91,7 +91,7 @@ def prepared(**changes: Any) -> Change:
 
 
 def unnumbered(**changes: Any) -> Change:
-    """As written before formats were numbered."""
+    """The format before numbering."""
     old = {
         "backbone": "tiny", "clahe_clip_limit": 2.0, "clahe_tiles": 8, "dropout": 0.3, "findings": list(NIH.findings),
         "hidden_features": 0, "image_size": 32,
@@ -106,7 +106,7 @@ def content(name: str, text: str | bytes) -> Change:
     return change
 
 
-def gone(name: str) -> Change:
+def deleted(name: str) -> Change:
     return lambda model: (model / name).unlink()
 
 
@@ -156,7 +156,7 @@ def weights(edit: Callable[[dict[str, torch.Tensor]], Any]) -> Change:
     return change
 
 
-def cut(model: Path) -> None:
+def truncate(model: Path) -> None:
     path = model / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1000])
 
@@ -165,7 +165,7 @@ def pickled(model: Path) -> None:
     torch.save(load((model / "model.safetensors").read_bytes()), model / "model.safetensors")
 
 
-def pickled_beside(model: Path) -> None:
+def add_pickled_weights(model: Path) -> None:
     torch.save(load((model / "model.safetensors").read_bytes()), model / "pytorch_model.bin")
     (model / "model.safetensors").unlink()
 
@@ -175,12 +175,12 @@ HUGE = "1" + "0" * 5000
 DEEP = "[" * 100_000
 
 HOSTILE: dict[str, tuple[Change, str]] = {
-    "a finding that climbs out": (labeled("../../../diary"), "findings.0"),
+    "a finding with path traversal": (labeled("../../../diary"), "findings.0"),
     "a finding with an absolute path": (labeled("/tmp/evil"), "findings.0"),
     "a finding that is a Windows path": (labeled("..\\evil"), "findings.0"),
-    "a finding of markup": (labeled("[red]"), "findings.0"),
+    "a finding with markup": (labeled("[red]"), "findings.0"),
     "a finding that closes markup": (labeled("[/]"), "findings.0"),
-    "a finding that steers the terminal": (labeled("\x1b[2J\x1b]0;owned\x07"), "findings.0"),
+    "a finding with terminal escapes": (labeled("\x1b[2J\x1b]0;owned\x07"), "findings.0"),
     "a finding with a line break": (labeled("Mass\n"), "findings.0"),
     "a finding that ends in a space": (labeled("Mass "), "findings.0"),
     "an empty finding": (labeled(""), "findings.0"),
@@ -193,12 +193,12 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "findings that are a text": (config(label_space={"findings": "Effusion"}), "label_space.findings"),
     "findings that are numbers": (config(label_space={"findings": [1, 2]}), "valid string"),
     "no label space": (config(label_space=None), "label_space"),
-    "a normal label of markup": (labeled("Mass", normal="[red]"), "label_space.normal"),
+    "a normal label with markup": (labeled("Mass", normal="[red]"), "label_space.normal"),
     "another name of the binary output": (labeled("Mass", abnormal="Sick"), "label_space.abnormal"),
     "an unknown key of the label space": (labeled("Mass", policy="ones"), "label_space.policy"),
     "a later format": (config(format=3), "format 3, this version reads up to 2; update chexvision"),
     "a format that is true": (config(format=True), "format"),
-    "format 1, a finding that climbs out": (first_format(findings=["../../../diary"]), "findings.0"),
+    "format 1, a finding with path traversal": (first_format(findings=["../../../diary"]), "findings.0"),
     "format 1, two findings of one name": (first_format(findings=["Mass", "mass"]), "named twice"),
     "format 1, findings that are null": (first_format(findings=None), "label_space.findings"),
     "format 1, an unknown key": (first_format(colour="red"), "colour"),
@@ -223,7 +223,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "no preprocessing": (config(preprocessing=None), "preprocessing"),
     "unnumbered, no tiles": (unnumbered(clahe_tiles=0), "tiles"),
     "unnumbered, a million tiles": (unnumbered(clahe_tiles=10**6), "tiles"),
-    "unnumbered, a finding that climbs out": (unnumbered(findings=["../../../diary"]), "findings.0"),
+    "unnumbered, a finding with path traversal": (unnumbered(findings=["../../../diary"]), "findings.0"),
     "unnumbered, a size that is a text": (unnumbered(image_size="32"), "image_size"),
     "unnumbered, a negative clip limit": (unnumbered(clahe_clip_limit=-1), "clip_limit"),
     "another program's config.json": (content("config.json", '{"architectures": ["Bert"]}'), "names no backbone"),
@@ -235,11 +235,11 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "a config.json of 20 megabytes": (content("config.json", b" " * (20 * 2**20)), "more than 16 MiB"),
     "a config.json that is a folder": (folder("config.json"), "not a regular file"),
     "a config.json that is a pipe": (pipe("config.json"), "not a regular file"),
-    "no config.json": (gone("config.json"), "has no config.json"),
-    "no weights": (gone("model.safetensors"), "has no model.safetensors; pickled weights are never loaded"),
-    "pickled weights beside": (pickled_beside, "pickled weights are never loaded"),
+    "no config.json": (deleted("config.json"), "has no config.json"),
+    "no weights": (deleted("model.safetensors"), "has no model.safetensors; pickled weights are never loaded"),
+    "additional pickled weights": (add_pickled_weights, "pickled weights are never loaded"),
     "pickled weights under the name": (pickled, "not a complete safetensors file"),
-    "cut weights": (cut, "not a complete safetensors file"),
+    "truncated weights": (truncate, "not a complete safetensors file"),
     "empty weights": (content("model.safetensors", b""), "not a complete safetensors file"),
     "weights with a huge header": (content("model.safetensors", struct.pack("<Q", 2**63) + b"{}"), "safetensors"),
     "weights that are a folder": (folder("model.safetensors"), "not a regular file"),
@@ -251,7 +251,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "weights of another shape": (
         weights(lambda found: found.update({HEAD: torch.zeros(1, 17)})), r"has shape [1, 17], expected [1, 16]"
     ),
-    "weights that are whole numbers": (
+    "integer weights": (
         weights(lambda found: found.update({HEAD: torch.zeros(1, 16, dtype=torch.int64)})), "has type torch.int64"
     ),
     "weights that are not numbers": (
@@ -272,16 +272,16 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "thresholds that are a folder": (folder("thresholds.json"), "not a regular file"),
     "thresholds that are a pipe": (pipe("thresholds.json"), "not a regular file"),
     "thresholds of another scale": (record("thresholds.json", scale="raw"), "do not belong together"),
-    "calibrated thresholds without calibration": (gone("calibration.json"), "do not belong together"),
-    "a calibration that turns the order": (curve(slope=-1.0, intercept=0.0), "slope"),
+    "calibrated thresholds without calibration": (deleted("calibration.json"), "do not belong together"),
+    "a calibration that reverses the order": (curve(slope=-1.0, intercept=0.0), "slope"),
     "a calibration that is infinite": (
         content("calibration.json", '{"method": "platt", "curves": {"Mass": {"slope": 1e999, "intercept": 0}}}'),
         "calibration.json cannot be used",
     ),
     "a calibration of nothing": (curve(), "expected slope and intercept, or knots"),
-    "a calibration with half a line": (curve(slope=1.0), "expected slope and intercept, or knots"),
+    "a calibration with only a slope": (curve(slope=1.0), "expected slope and intercept, or knots"),
     "a calibration of unequal knots": (curve(x=[0, 1], y=[0]), "of one length"),
-    "a calibration whose knots fall": (curve(x=[0, 1], y=[1, 0]), "do not rise"),
+    "a calibration with decreasing knots": (curve(x=[0, 1], y=[1, 0]), "do not increase"),
     "a calibration beyond 1": (curve(x=[0, 1], y=[0, 7]), "less than or equal to 1"),
     "a calibration of other findings": (record("calibration.json", curves={"Mass": None}), "another model"),
     "an unknown calibration": (record("calibration.json", method="magic"), "method"),
@@ -291,9 +291,9 @@ HOSTILE: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_model_is_one_line_and_writes_nothing(name: str, room: Path, refuses: Refuses) -> None:
+def test_a_hostile_model_is_a_one_line_error_and_writes_nothing(name: str, workspace: Path, refuses: Refuses) -> None:
     change, message = HOSTILE[name]
-    change(room / "model")
+    change(workspace / "model")
     assert message in refuses("explain", "model", "chest.png", "--out", "out")
     assert message in refuses("predict", "model", "chest.png", "--explain", "out")
 
@@ -302,14 +302,16 @@ MODELS = [name for name in HOSTILE if "thresholds" not in name and "calibration"
 
 
 @pytest.mark.parametrize("name", MODELS[::6])
-def test_evaluation_and_audit_refuse_it_too(name: str, room: Path, synthetic_shards: Path, refuses: Refuses) -> None:
+def test_evaluate_and_audit_refuse_hostile_models(
+    name: str, workspace: Path, synthetic_shards: Path, refuses: Refuses
+) -> None:
     change, message = HOSTILE[name]
-    change(room / "model")
+    change(workspace / "model")
     for command in ("evaluate", "audit"):
         assert message in refuses(command, "model", "--data", str(synthetic_shards), "--out", "out")
 
 
-def test_the_model_itself_is_taken(room: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_unmodified_model_is_accepted(workspace: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["predict", "model", "chest.png", "--json"])
     assert ended.value.code == 0
@@ -323,28 +325,28 @@ REFERENCES: dict[str, tuple[str, str]] = {
     "a folder that is not there": ("./nothing", "no model folder"),
     "a file": ("./chest.png", "no model folder"),
     "no revision": ("a/b@", "ends in @ without a revision"),
-    "a revision that climbs out": ("a/b@../../../x", "cannot be a revision"),
+    "a revision with path traversal": ("a/b@../../../x", "cannot be a revision"),
     "a revision with a line break": ("a/b@v1\n", "cannot be a revision"),
-    "a repository that climbs out": ("a/..@v1", "no model folder"),
+    "a repository with path traversal": ("a/..@v1", "no model folder"),
     "a repository with a line break": ("a/b\n", "no model folder"),
     "a web address": ("https://huggingface.co/a/b", "no model folder"),
-    "a name that steers the terminal": ("\x1b]0;owned\x07", "no model folder"),
+    "a name with terminal escapes": ("\x1b]0;owned\x07", "no model folder"),
     "an empty name": ("", "an empty text"),
 }
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_a_hostile_reference_is_one_line(name: str, room: Path, refuses: Refuses) -> None:
-    (room / "chex").mkdir()
-    (room / "model").rename(room / "chex" / "model")
-    (room / "model").symlink_to(room / "chex" / "model")
+def test_a_hostile_reference_is_a_one_line_error(name: str, workspace: Path, refuses: Refuses) -> None:
+    (workspace / "chex").mkdir()
+    (workspace / "model").rename(workspace / "chex" / "model")
+    (workspace / "model").symlink_to(workspace / "chex" / "model")
     text, message = REFERENCES[name]
     assert message in refuses("predict", text, "chest.png")
     assert message in refuses("explain", text, "chest.png", "--out", "out")
 
 
 def tree(folder: Path) -> dict[str, Any]:
-    """Everything below a folder: contents of files, and what else there is."""
+    """Everything below a folder: contents of files, and kinds of other entries."""
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         plain = path.is_file() and not path.is_symlink()
@@ -353,7 +355,7 @@ def tree(folder: Path) -> dict[str, Any]:
 
 
 def _text(path: Path) -> None:
-    path.write_text("not a picture")
+    path.write_text("not an image")
 
 
 def _bomb(path: Path) -> None:
@@ -366,7 +368,7 @@ def _bomb(path: Path) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b""))
 
 
-def _cut(path: Path) -> None:
+def _truncate(path: Path) -> None:
     path.write_bytes((path.parent / "chest.png").read_bytes()[:-40])
 
 
@@ -377,26 +379,26 @@ IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a dangling link": (lambda path: path.symlink_to("nowhere"), "No such file"),
     "an empty file": (Path.touch, "not a readable PNG or JPEG"),
     "a text": (_text, "not a readable PNG or JPEG"),
-    "a cut PNG": (_cut, "truncated PNG"),
+    "a truncated PNG": (_truncate, "truncated PNG"),
     "too many pixels": (_bomb, "more than 100,000,000"),
 }
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_a_hostile_image_is_one_line(name: str, room: Path, refuses: Refuses) -> None:
+def test_a_hostile_image_is_a_one_line_error(name: str, workspace: Path, refuses: Refuses) -> None:
     make, message = IMAGES[name]
-    make(room / "bad.png")
+    make(workspace / "bad.png")
     assert message in refuses("predict", "model", "chest.png", "bad.png")
     assert message in refuses("explain", "model", "chest.png", "bad.png", "--out", "out")
 
 
 @pytest.mark.parametrize("stem", ["[red]x[bold]", "a\x1b[2Jb", "two\nlines", "..", "a:b*c?", "\udcff", "é" * 120])
-def test_any_image_name_becomes_a_safe_file_and_literal_text(
-    stem: str, room: Path, capfd: pytest.CaptureFixture[str]
+def test_any_image_name_becomes_a_safe_file_name_and_escaped_text(
+    stem: str, workspace: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    image = room / f"{stem}.png"
-    image.write_bytes((room / "chest.png").read_bytes())
-    before = tree(room.parent)
+    image = workspace / f"{stem}.png"
+    image.write_bytes((workspace / "chest.png").read_bytes())
+    before = tree(workspace.parent)
     with pytest.raises(SystemExit) as ended:
         main(["predict", "model", str(image), "--explain", "out"])
     said = capfd.readouterr()
@@ -404,11 +406,11 @@ def test_any_image_name_becomes_a_safe_file_and_literal_text(
     assert "\x1b" not in said.out + said.err
     if stem.startswith("[red]"):
         assert "[red]x[bold].png" in said.out
-    made = tree(room.parent)
+    made = tree(workspace.parent)
     assert {path: made[path] for path in before} == before
     written = sorted(made.keys() - before.keys())
     assert len(written) == 5
     assert all(path.startswith("here/out") for path in written)
     assert all(Path(path).name.isprintable() and not Path(path).name.startswith(".") for path in written)
-    summary = json.loads((room / "out" / "explain.json").read_text())
-    assert all((room / "out" / one["overlay"]).is_file() for one in summary)
+    summary = json.loads((workspace / "out" / "explain.json").read_text())
+    assert all((workspace / "out" / one["overlay"]).is_file() for one in summary)

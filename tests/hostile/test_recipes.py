@@ -1,4 +1,4 @@
-"""Untrusted recipes, as `dispatch` and `train` read them."""
+"""Untrusted recipes in `dispatch` and `train`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RECIPES: dict[str, tuple[str | bytes, str]] = {
     "list": ("- 1\n- 2\n", "must hold a mapping"),
     "empty": ("", "must hold a mapping"),
     "binary file": (bytes(range(256)), "is not YAML"),
-    "itself": ("extends: recipe\n", "extends itself"),
+    "extends itself": ("extends: recipe\n", "extends itself"),
     "outside": ("extends: ../../../../etc/passwd\n", "there is no"),
     "extends a list": ("extends: [1, 2]\n", "extends"),
     "extends NUL": ('extends: "a\\0b"\n', "extends"),
@@ -42,7 +42,7 @@ RECIPES: dict[str, tuple[str | bytes, str]] = {
 
 
 @pytest.mark.parametrize(("command", "name"), [*(("dispatch", name) for name in RECIPES), ("train", "alias bomb")])
-def test_a_recipe_that_cannot_be_is_refused(command: str, name: str, tmp_path: Path, refuses: Refuses) -> None:
+def test_an_invalid_recipe_is_refused(command: str, name: str, tmp_path: Path, refuses: Refuses) -> None:
     content, message = RECIPES[name]
     recipe = tmp_path / "recipe.yaml"
     recipe.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -69,5 +69,5 @@ def test_a_recipe_that_is_not_a_file_is_refused(kind: str, tmp_path: Path, refus
      "training.seed=" + "9" * 5000, "training.phases.99.lr=1", "training.phases.²=1", "=1", "a..b=1"],
     ids=["alias", "python object", "deep", "huge", "no such phase", "superscript", "no key", "no part"],
 )  # fmt: skip
-def test_an_override_that_cannot_be_is_refused(override: str, refuses: Refuses) -> None:
+def test_an_invalid_override_is_refused(override: str, refuses: Refuses) -> None:
     refuses("dispatch", "--model", "densenet", "--set", override, "--on", "local", "--dry-run", codes=(2,))

@@ -1,4 +1,4 @@
-"""Run records that a user, or a full disk, has changed, as `runs` reads them."""
+"""Run records that a user or a full disk has damaged, in `runs`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def with_fields(**fields: Any) -> Callable[[Path], object]:
     return lambda path: path.write_text(json.dumps(asdict(replace(RECORD, run_id=RUN)) | fields))
 
 
-def cut(path: Path) -> None:
+def truncate(path: Path) -> None:
     with_fields()(path)
     path.write_bytes(path.read_bytes()[:200])
 
@@ -31,7 +31,7 @@ def cut(path: Path) -> None:
 DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no bytes": (lambda path: path.write_bytes(b""), "is damaged"),
     "not JSON": (lambda path: path.write_bytes(b"\x00\x01\xff"), "is damaged"),
-    "cut": (cut, "is damaged"),
+    "truncated": (truncate, "is damaged"),
     "a list": (lambda path: path.write_text("[]"), "is damaged"),
     "deep": (lambda path: path.write_text("[" * 100_000), "is damaged"),
     "missing fields": (lambda path: path.write_text('{"run_id": "x"}'), "is damaged"),
@@ -65,12 +65,12 @@ STRANGE: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def runs(here: Path) -> Path:
-    """The folder of the records; one of them is sound."""
+    """The folder of the records; one of them is valid."""
     return records.save(RECORD).parent
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_a_damaged_record_is_one_line_and_the_others_are_listed(
+def test_a_damaged_record_is_a_one_line_error_and_the_others_are_listed(
     name: str, runs: Path, refuses: Refuses, capfd: pytest.CaptureFixture[str]
 ) -> None:
     make, message = DAMAGED[name]
@@ -96,19 +96,19 @@ def test_a_run_that_cannot_be_polled_is_listed_as_unknown(
     assert {line.split()[0] for line in said.out.splitlines()} == {RUN, RECORD.run_id}
 
 
-def test_no_run_is_taken_for_the_last_one_while_a_record_is_damaged(runs: Path) -> None:
+def test_the_last_run_is_unknown_if_a_record_is_damaged(runs: Path) -> None:
     (runs / f"{RUN}.json").write_text("{")
     with pytest.raises(UsageError, match=f"name the run, or delete what cannot be read: .*{RUN}"):
         records.find(None)
     assert records.find(RECORD.run_id) == RECORD
 
 
-def test_a_path_is_not_a_run(runs: Path, refuses: Refuses) -> None:
+def test_a_path_is_not_a_run_id(runs: Path, refuses: Refuses) -> None:
     (runs.parent / "x.json").write_text("{}")
     assert "no run begins with '../x'" in refuses("runs", "status", "../x", codes=(2,))
 
 
-def test_a_hostile_id_is_never_written(runs: Path) -> None:
+def test_a_hostile_run_id_is_never_used_as_a_path(runs: Path) -> None:
     with_fields(run_id="../x")(runs / f"{RUN}.json")
     with pytest.raises(ChexError, match="is not the file's name"):
         records.update(RUN, lambda record: record)

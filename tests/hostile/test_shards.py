@@ -23,7 +23,7 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def columns(split: str = "train", **changed: Any) -> dict[str, Any]:
-    """Three images of a patient of their own, as other makers publish them."""
+    """Three images of three patients, as other tools publish them."""
     first = {"train": 1, "validation": 2, "test": 3}[split]
     names = [f"{first:08d}_{visit:03d}.png" for visit in range(3)]
     images = pa.array([{"bytes": png(i), "path": name} for i, name in enumerate(names)], IMAGE)
@@ -46,7 +46,7 @@ def empty(path: Path) -> None:
     pq.write_table(pa.table(columns()).slice(0, 0), path)
 
 
-def cut(path: Path) -> None:
+def truncate(path: Path) -> None:
     write(path, columns())
     path.write_bytes(path.read_bytes()[:-100])
 
@@ -71,7 +71,7 @@ SHARDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no bytes": (lambda path: path.write_bytes(b""), "is not a readable Parquet file"),
     "text": (lambda path: path.write_text("hello\n" * 9), "is not a readable Parquet file"),
     "only magic": (lambda path: path.write_bytes(b"PAR1" + b"\xff" * 8 + b"PAR1"), "is not a readable Parquet file"),
-    "cut": (cut, "is not a readable Parquet file"),
+    "truncated": (truncate, "is not a readable Parquet file"),
     "scribbled footer": (scribbled, "is not a readable Parquet file"),
     "no rows": (empty, "has no rows"),
     "no image": (without("image"), "has no column 'image'"),
@@ -117,7 +117,7 @@ def train(shards: Path) -> list[object]:
 
 
 @pytest.mark.parametrize("name", SHARDS)
-def test_a_shard_that_cannot_be_is_refused(name: str, shards: Path, refuses: Refuses) -> None:
+def test_an_invalid_shard_is_refused(name: str, shards: Path, refuses: Refuses) -> None:
     make, message = SHARDS[name]
     (shards / "data" / TRAIN).unlink()
     make(shards / "data" / TRAIN)
@@ -125,7 +125,7 @@ def test_a_shard_that_cannot_be_is_refused(name: str, shards: Path, refuses: Ref
         assert message in refuses(*command)
 
 
-def test_an_image_name_that_is_there_twice_is_refused(shards: Path, refuses: Refuses) -> None:
+def test_a_duplicate_image_name_is_refused(shards: Path, refuses: Refuses) -> None:
     names = ["00000001_000.png", "00000001_001.png", "00000001_000.png"]
     write(shards / "data" / TRAIN, columns(filename=names))
     assert "more than once, the first is 00000001_000.png" in refuses(*train(shards), codes=(1,))
@@ -183,12 +183,12 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "manifest: deep": (written("[" * 100_000), "is not a manifest"),
     "manifest: later format": (written('{"format": 3, "chunks": []}'), "has format 3, this version reads up to 2"),
     "manifest: huge format": (written('{"format": 1e400}'), "is not a manifest"),
-    "manifest: outside": (shard_entry(path="../../etc/passwd"), "leads out of its folder"),
-    "manifest: absolute": (shard_entry(path="/etc/passwd"), "leads out of its folder"),
+    "manifest: outside": (shard_entry(path="../../etc/passwd"), "is outside its folder"),
+    "manifest: absolute": (shard_entry(path="/etc/passwd"), "is outside its folder"),
     "manifest: other split": (shard_entry(split="test"), "to split 'test'"),
     "manifest: negative rows": (shard_entry(rows=-1), "greater than or equal to 0"),
     "manifest: no shards": (manifest(shards=[]), "is not in its manifest.json"),
-    "manifest: a finding of markup": (manifest(label_space={"findings": ["[red]"]}), "label_space.findings.0"),
+    "manifest: a finding with markup": (manifest(label_space={"findings": ["[red]"]}), "label_space.findings.0"),
     "manifest: no findings": (manifest(label_space={"findings": []}), "at least 1 item"),
     "manifest: other findings": (manifest(label_space={"findings": ["Fracture"]}), "unknown finding"),
     "manifest: another kind": (manifest(source={"kind": "painted"}), "'radiographs' or 'synthetic'"),
@@ -197,14 +197,14 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_a_folder_that_is_not_its_manifests_is_refused(name: str, own: Path, refuses: Refuses) -> None:
+def test_a_folder_that_does_not_match_its_manifest_is_refused(name: str, own: Path, refuses: Refuses) -> None:
     change, message = FOLDERS[name]
     change(own)
     assert message in refuses(*train(own))
     refuses("shards", "verify", own, "--sample", 1)
 
 
-def test_a_further_shard_is_refused(own: Path, refuses: Refuses) -> None:
+def test_an_unlisted_shard_is_refused(own: Path, refuses: Refuses) -> None:
     """A complete set, with one more split than the manifest has."""
     found = json.loads((own / "manifest.json").read_text())
     found["shards"] = [shard for shard in found["shards"] if shard["split"] != "test"]
@@ -219,7 +219,7 @@ def test_a_manifest_that_is_a_fifo_is_refused(own: Path, refuses: Refuses) -> No
         assert "a FIFO, not a regular file" in refuses(*command, codes=(1,))
 
 
-def test_a_manifest_with_the_hash_of_something_else_is_refused(own: Path, refuses: Refuses) -> None:
+def test_a_manifest_with_a_wrong_hash_is_refused(own: Path, refuses: Refuses) -> None:
     path = own / "data" / TRAIN
     path.write_bytes(b"not a shard")
     shard_entry(bytes=11, sha256=hashlib.sha256(b"not a shard").hexdigest(), rows=10**15)(own)

@@ -24,7 +24,7 @@ def a_bomb(path: Path) -> None:
     path.write_bytes(gzip.compress(b"0" * 2**20) * 17)
 
 
-# What no table can be, whatever it is for.
+# Invalid as any table.
 ANY: list[tuple[str, Make, str]] = [
     ("missing", lambda path: None, "there is no file"),
     ("folder", Path.mkdir, "a folder, not a regular file"),
@@ -34,7 +34,7 @@ ANY: list[tuple[str, Make, str]] = [
     ("empty", holding(b""), "has no column"),
     ("binary", holding(bytes(range(256))), "cannot be read"),
     ("utf-16", holding("Image Index,Mass\na.png,0.5\n".encode("utf-16")), "cannot be read"),
-    ("cut gzip", holding(gzip.compress(b"Image Index,Mass\n" * 100)[:-9]), "cannot be read"),
+    ("truncated gzip", holding(gzip.compress(b"Image Index,Mass\n" * 100)[:-9]), "cannot be read"),
     ("gzip bomb", a_bomb, "more than"),
     ("long field", holding('Image Index,Mass,"' + "x" * 200_000), "field larger than"),
     ("NUL", holding("Image\0Index\n\0,0\n"), "has no column"),
@@ -49,7 +49,7 @@ MADE = {name: (make, message) for name, make, message in ANY}
     ("used_as", "name"),
     [*(("predictions", name) for name in MADE), *((use, name) for use in USES for name in ("fifo", "long field"))],
 )
-def test_what_is_not_a_table_is_refused(
+def test_a_file_that_is_not_a_table_is_refused(
     used_as: str, name: str, nih: Release, tmp_path: Path, refuses: Refuses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tables, "LARGEST", 2**24)
@@ -66,7 +66,7 @@ def test_what_is_not_a_table_is_refused(
         "split table": ["score", good, "--labels", nih.metadata, "--split-rule", table],
     }[used_as]
     line = refuses(*words)
-    if table.is_file() or not used_as.startswith("split"):  # else the option names what it takes
+    if table.is_file() or not used_as.startswith("split"):  # otherwise the option names its choices
         assert message in line
     assert "table.csv" in line
 
@@ -81,13 +81,13 @@ def test_what_is_not_a_table_is_refused(
         ("{name},=cmd|' /C calc'!A0", "is not a probability"),
         ("{name},\x1b[31m0.5", "is not a probability"),
         ("{name}," + "9" * 100_000, "outside [0, 1]"),
-        ("{name},0.5\n{name},0.5", "second time"),
+        ("{name},0.5\n{name},0.5", "predicted twice"),
         ("../../../etc/passwd,0.5", "not an image of the labels"),
         (",0.5", "not an image of the labels"),
         ("", "predicts no image"),
     ],
 )
-def test_predictions_that_cannot_be_are_refused(
+def test_invalid_predictions_are_refused(
     row: str, message: str, nih: Release, tmp_path: Path, refuses: Refuses
 ) -> None:
     table = tmp_path / "predictions.csv"
@@ -107,7 +107,7 @@ def test_predictions_that_cannot_be_are_refused(
         ('"Mass,0,1', "cells"),
     ],
 )
-def test_metadata_that_cannot_be_is_refused(cells: str, message: str, nih: Release, refuses: Refuses) -> None:
+def test_invalid_metadata_is_refused(cells: str, message: str, nih: Release, refuses: Refuses) -> None:
     nih.metadata.write_text(f"{HEAD_2020}\n{nih.names[0]},{cells}\n")
     line = refuses("shards", "build", "--images", nih.root, "--metadata", nih.metadata, "--out", "out", codes=(2,))
     assert message in line and "line 2" in line
@@ -124,7 +124,7 @@ def test_metadata_that_cannot_be_is_refused(cells: str, message: str, nih: Relea
         ("patient_id,split\n", "names no patient"),
     ],
 )
-def test_split_tables_that_cannot_be_are_refused(
+def test_invalid_split_tables_are_refused(
     text: str, message: str, nih: Release, tmp_path: Path, refuses: Refuses
 ) -> None:
     table = tmp_path / "table.csv"

@@ -1,4 +1,4 @@
-"""What the user reads for each way in which the Hub's client fails."""
+"""The user-visible message for each error of the Hub client."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def repo(fake_hub: FakeHub, waits: list[float]) -> FakeHub:
     return fake_hub
 
 
-def test_a_missing_and_a_hidden_repository_are_one_situation(repo: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_and_hidden_repositories_get_the_same_message(repo: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = failure(lambda: HfApi().repo_info("chex/none"), "chex/none")
     assert str(missing).startswith("the Hub has no model chex/none, or hides it from you; check the name")
     monkeypatch.delenv("HF_TOKEN")
@@ -41,8 +41,8 @@ def test_a_missing_and_a_hidden_repository_are_one_situation(repo: FakeHub, monk
 
 
 @pytest.mark.parametrize("token", ["hf_wrong", "hf_expired"])
-def test_a_token_that_is_not_accepted_is_not_a_missing_repository(repo: FakeHub, token: str) -> None:
-    if token == "hf_expired":  # about which the client raises that there is no such repository
+def test_a_rejected_token_is_not_reported_as_a_missing_repository(repo: FakeHub, token: str) -> None:
+    if token == "hf_expired":  # for which the client raises RepositoryNotFoundError
         expired = Fault("status", code=401, headers={"X-Error-Code": "RepoNotFound"}, message="the token is expired")
         repo.faults.add("GET /api/models", expired)
     refused = failure(lambda: HfApi(token=token).repo_info(REPO))
@@ -50,19 +50,19 @@ def test_a_token_that_is_not_accepted_is_not_a_missing_repository(repo: FakeHub,
     assert str(refused).startswith("the Hub does not accept the token (wrong or expired); log in again")
 
 
-def test_a_missing_revision_names_where_they_are_listed(repo: FakeHub) -> None:
+def test_a_missing_revision_names_the_page_that_lists_revisions(repo: FakeHub) -> None:
     missing = failure(lambda: HfApi().repo_info(REPO, revision="v9"), revision="v9")
     assert str(missing) == (
         f"model {REPO} has no revision v9; they are listed on https://huggingface.co/{REPO}/commits/main"
     )
 
 
-def test_a_missing_file_names_what_was_tried(repo: FakeHub) -> None:
+def test_a_missing_file_is_reported_with_the_attempted_action(repo: FakeHub) -> None:
     missing = failure(lambda: hf_hub_download(REPO, "none.json"))
     assert str(missing).startswith(f"model {REPO} has no such file (reading the tags)")
 
 
-def test_a_gated_repository_asks_to_accept_its_terms() -> None:
+def test_a_gated_repository_gets_advice_to_accept_its_terms() -> None:
     class Gated(GatedRepoError):
         def __init__(self) -> None: ...
 
@@ -84,9 +84,7 @@ def test_a_gated_repository_asks_to_accept_its_terms() -> None:
         (400, "odd", "the Hub failed on reading the tags of chex/model: .*400"),
     ],
 )
-def test_what_the_hub_refuses_is_one_line_with_a_next_step(
-    repo: FakeHub, code: int, message: str, expected: str
-) -> None:
+def test_refusals_are_one_line_errors_with_a_next_step(repo: FakeHub, code: int, message: str, expected: str) -> None:
     repo.faults.add("GET /api/models", Fault.status(code, message=message), times=99)
     raised = failure(lambda: HfApi().repo_info(REPO))
     assert re.search(expected, str(raised)), raised
@@ -94,14 +92,14 @@ def test_what_the_hub_refuses_is_one_line_with_a_next_step(
     assert isinstance(raised, Unreachable) is (code == 503)
 
 
-def test_what_is_not_cached_offline_says_so(repo: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uncached_files_are_reported_offline(repo: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     raised = failure(lambda: hf_hub_download(REPO, "config.json"))
     assert isinstance(raised, Unreachable)
     assert "is not complete in the cache" in str(raised) and "HF_HUB_OFFLINE is set" in str(raised)
 
 
-def test_a_full_disk_names_the_cache_and_our_own_errors_stay() -> None:
-    assert "is full; free some room, or set HF_HOME" in str(hub_error(OSError(errno.ENOSPC, "full"), "x"))
+def test_a_full_disk_names_the_cache_and_own_errors_pass_through() -> None:
+    assert "is full; free some space, or set HF_HOME" in str(hub_error(OSError(errno.ENOSPC, "full"), "x"))
     own = ChexError("ours")
     assert hub_error(own, "x") is own

@@ -1,4 +1,4 @@
-"""What is tried again, how often, and how long is waited in between."""
+"""Retries: which errors, how many attempts, and the waits between them."""
 
 from __future__ import annotations
 
@@ -85,11 +85,11 @@ def failing(*errors: Exception) -> tuple[list[int], object]:
         (OSError(28, "No space left on device"), False),
     ],
 )
-def test_only_what_passes_by_itself_is_transient(error: Exception, passes: bool) -> None:
+def test_only_transient_errors_are_retried(error: Exception, passes: bool) -> None:
     assert is_transient(error) is passes
 
 
-def test_it_goes_on_until_it_succeeds(waits: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+def test_retries_continue_until_success(waits: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     calls, call = failing(Answered(503), ReadError("connection closed"))
     assert retried(call, what="publishing") == "done"  # type: ignore[arg-type]
     assert len(calls) == 3
@@ -99,7 +99,7 @@ def test_it_goes_on_until_it_succeeds(waits: list[float], capsys: pytest.Capture
     assert said[1].startswith("publishing: connection closed; trying again")
 
 
-def test_the_last_failure_comes_through_after_all_attempts(waits: list[float]) -> None:
+def test_the_last_error_is_raised_after_all_attempts(waits: list[float]) -> None:
     calls, call = failing(*[Answered(503) for _ in range(9)], Answered(500))
     with pytest.raises(Answered, match="503"):
         retried(call, what="publishing", attempts=4)  # type: ignore[arg-type]
@@ -107,14 +107,14 @@ def test_the_last_failure_comes_through_after_all_attempts(waits: list[float]) -
     assert len(waits) == 3
 
 
-def test_what_does_not_pass_is_raised_at_once(waits: list[float]) -> None:
+def test_permanent_errors_are_raised_at_once(waits: list[float]) -> None:
     calls, call = failing(Answered(403))
     with pytest.raises(Answered, match="403"):
         retried(call, what="publishing")  # type: ignore[arg-type]
     assert (len(calls), waits) == (1, [])
 
 
-def test_waits_grow_with_jitter_and_are_the_same_for_one_seed(waits: list[float]) -> None:
+def test_backoff_grows_with_jitter_and_repeats_with_its_seed(waits: list[float]) -> None:
     errors = [Answered(503) for _ in range(9)]
     with pytest.raises(Answered):
         retried(failing(*errors)[1], what="x", attempts=9)  # type: ignore[arg-type]
@@ -128,7 +128,7 @@ def test_waits_grow_with_jitter_and_are_the_same_for_one_seed(waits: list[float]
     assert waits == first
 
 
-def test_the_server_says_how_long_to_wait(waits: list[float]) -> None:
+def test_retry_after_sets_the_wait(waits: list[float]) -> None:
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
     _, call = failing(
         Answered(429, Retry_After="7"), Answered(429, RateLimit='"api";r=0;t=55'), Answered(503, Retry_After=later)
@@ -138,7 +138,7 @@ def test_the_server_says_how_long_to_wait(waits: list[float]) -> None:
     assert 90 < waits[2] <= 100
 
 
-def test_a_wait_that_is_longer_than_anybody_would_is_not_waited_for(waits: list[float]) -> None:
+def test_an_excessive_retry_after_is_not_waited_for(waits: list[float]) -> None:
     calls, call = failing(Answered(429, Retry_After="3600"))
     with pytest.raises(Answered):
         retried(call, what="x")  # type: ignore[arg-type]
@@ -146,7 +146,7 @@ def test_a_wait_that_is_longer_than_anybody_would_is_not_waited_for(waits: list[
 
 
 @given(st.text(max_size=30))
-def test_no_header_breaks_the_wait(text: str) -> None:
+def test_malformed_headers_do_not_break_the_wait(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retry, "sleep", lambda seconds: None)
         _, call = failing(Answered(503, Retry_After=text))
@@ -156,7 +156,7 @@ def test_no_header_breaks_the_wait(text: str) -> None:
             assert text.strip().isdecimal()  # an hour or more
 
 
-def test_the_status_and_the_reason_are_found_in_the_cause() -> None:
+def test_status_and_reason_are_read_from_the_cause() -> None:
     error = caused_by(Answered(503))
     assert status_of(error) == 503
     assert reason(error) == "HTTP 503: Error while uploading 'model.safetensors'"

@@ -14,7 +14,7 @@ from chexvision.training.hardware import start_accelerator
 from tests.training import runs
 
 
-def test_views_are_made_in_full_precision_whatever_the_network_computes_in(tmp_path: Path) -> None:
+def test_views_are_made_in_fp32_for_any_network_precision(tmp_path: Path) -> None:
     assert runs  # registers the tiny backbone
     model = CheXVision(backbone="tiny", hidden_features=0, preprocessing=Preprocessing(image_size=32)).eval()
     path = tmp_path / "a.png"

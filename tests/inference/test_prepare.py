@@ -25,7 +25,7 @@ def _images(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def test_batches_hold_every_file_once_and_in_order(model: CheXVision, tmp_path: Path) -> None:
+def test_batches_contain_every_file_once_in_order(model: CheXVision, tmp_path: Path) -> None:
     paths = _images(tmp_path, 7)
     batches = list(prepared(model, paths, 3))
     assert [len(batch) for batch in batches] == [3, 3, 1]
@@ -39,7 +39,7 @@ def test_a_missing_file_is_named_before_the_first_batch(model: CheXVision, tmp_p
         next(prepared(model, paths, 2))
 
 
-def test_a_file_that_is_no_image_is_named(model: CheXVision, tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image_is_named(model: CheXVision, tmp_path: Path) -> None:
     paths = _images(tmp_path, 3)
     paths[1].write_text("not an image")
     with pytest.raises(UsageError, match=r"1\.png: "):

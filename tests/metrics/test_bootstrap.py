@@ -1,4 +1,4 @@
-"""Intervals cover the truth, and know that a patient's images resemble each other."""
+"""Intervals cover the true value and account for correlated images of a patient."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chexvision.shards.split import read_split_table
 from tests.present import present
 
 
-def test_draws_are_patients_with_replacement_and_repeat_with_their_seed() -> None:
+def test_resamples_are_patients_with_replacement_and_repeat_with_their_seed() -> None:
     method = IntervalMethod(resamples=130, seed=5)
     draws = resample_patients(40, method)
     assert draws.shape == (40, 130)
@@ -96,11 +96,11 @@ def test_shifted_intervals_of_few_positives_cover_the_true_average_precision_bet
     assert covered[1] / 300 > 0.9
 
 
-def test_a_figure_that_few_resamples_define_gets_no_interval() -> None:
+def test_a_metric_defined_in_few_resamples_gets_no_interval() -> None:
     assert interval(np.array([0.5, np.nan, np.nan]), 0.95) is None
     assert interval(np.array([0.5, 0.7, np.nan]), 0.5) == pytest.approx((0.55, 0.65))
 
 
-def test_the_shift_of_resampling_is_taken_out_of_a_distance() -> None:
+def test_the_bootstrap_bias_is_removed_from_a_distance() -> None:
     low, high = present(interval(np.array([0.03, 0.04, 0.05]), 0.5, unbiased_for=0.02))
     assert (low, high) == pytest.approx((0.015, 0.025))

@@ -1,4 +1,4 @@
-"""Thresholds are chosen on the probabilities that they are applied to: the calibrated ones."""
+"""Thresholds are chosen on calibrated probabilities, to which they are applied."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from chexvision.artifact.metrics_file import Conditions
 from chexvision.evaluation.protocol import evaluate_trained
 from chexvision.metrics.operating_points import choose_operating_points
 from chexvision.metrics.predictions import Predictions
-from tests.evaluation.conftest import METHOD, made_up
+from tests.evaluation.conftest import METHOD, random_predictions
 
 
 def shifted(predictions: Predictions) -> Predictions:
-    """As `pos_weight` leaves them: far too high for rare findings, so that Platt moves them far."""
+    """As trained with `pos_weight`: much too high for rare findings, so that Platt changes them much."""
     logits = np.log(predictions.probabilities / (1 - predictions.probabilities))
     return predictions.with_probabilities(1 / (1 + np.exp(-(0.5 * logits + 2.5))))
 
 
 @pytest.fixture(scope="module")
 def validation() -> Predictions:
-    return shifted(made_up(600, 250, 0))
+    return shifted(random_predictions(600, 250, 0))
 
 
 @pytest.fixture(scope="module")
 def held_out() -> Predictions:
-    complete = shifted(made_up(500, 250, 1))
+    complete = shifted(random_predictions(500, 250, 1))
     return Predictions(complete.names, np.char.add("t", complete.filenames), *_rest(complete))
 
 
@@ -40,28 +40,30 @@ def best_f1(scores: np.ndarray, targets: np.ndarray) -> float:
     return float((2 * hits / (calls.sum(axis=1) + targets.sum())).max())
 
 
-def test_chosen_thresholds_are_the_best_for_calibrated_probabilities(validation: Predictions) -> None:
-    rules = choose_operating_points(validation, "d", "validation", "f1", "platt")
-    assert rules.thresholds is not None and rules.thresholds.scale == "calibrated"
-    calibrated = rules.calibrate(validation.names, validation.probabilities)
+def test_chosen_thresholds_are_optimal_for_calibrated_probabilities(validation: Predictions) -> None:
+    points = choose_operating_points(validation, "d", "validation", "f1", "platt")
+    assert points.thresholds is not None and points.thresholds.scale == "calibrated"
+    calibrated = points.calibrate(validation.names, validation.probabilities)
     assert np.abs(calibrated - validation.probabilities).mean() > 0.3
-    for i, (name, cut) in enumerate(rules.thresholds.known.items()):
+    for i, (name, threshold) in enumerate(points.thresholds.known.items()):
         targets = validation.targets[:, i]
-        reached = f1_score(targets, calibrated[:, i] >= cut)
+        reached = f1_score(targets, calibrated[:, i] >= threshold)
         assert reached == pytest.approx(best_f1(calibrated[:, i], targets)), name
 
 
-def test_without_calibration_they_are_for_raw_probabilities(validation: Predictions) -> None:
-    rules = choose_operating_points(validation, "d", "validation", "f1", "none")
-    assert rules.thresholds is not None and rules.thresholds.scale == "raw"
-    cut = rules.thresholds.known["Mass"]
+def test_without_calibration_thresholds_apply_to_raw_probabilities(validation: Predictions) -> None:
+    points = choose_operating_points(validation, "d", "validation", "f1", "none")
+    assert points.thresholds is not None and points.thresholds.scale == "raw"
+    threshold = points.thresholds.known["Mass"]
     i = validation.column("Mass")
-    reached = f1_score(validation.targets[:, i], validation.probabilities[:, i] >= cut)
+    reached = f1_score(validation.targets[:, i], validation.probabilities[:, i] >= threshold)
     assert reached == pytest.approx(best_f1(validation.probabilities[:, i], validation.targets[:, i]))
 
 
-def test_calibration_changes_no_call_on_other_images(validation: Predictions, held_out: Predictions) -> None:
-    """It keeps the order, so the best cut on calibrated probabilities makes the calls of the best cut on raw ones."""
+def test_calibration_does_not_change_decisions_on_other_images(
+    validation: Predictions, held_out: Predictions
+) -> None:
+    """It is monotonic, so the best thresholds on calibrated and on raw probabilities give the same decisions."""
     found = {
         how: choose_operating_points(validation, "d", "validation", "f1", how).measure(held_out, "test", None)
         for how in ("platt", "none")
@@ -70,7 +72,7 @@ def test_calibration_changes_no_call_on_other_images(validation: Predictions, he
         raw = found["none"].findings[name]
         assert of.decision is not None and raw.decision is not None
         assert 0 < of.decision.true_positives < of.positives
-        # Cuts lie halfway between two scores of validation, which is another place on another scale.
+        # Thresholds are halfway between two validation scores, which depends on the scale.
         assert of.decision.true_positives == pytest.approx(raw.decision.true_positives, abs=2), name
         assert of.decision.false_positives == pytest.approx(raw.decision.false_positives, abs=4), name
         assert of["brier"].value is not None and raw["brier"].value is not None
@@ -78,10 +80,8 @@ def test_calibration_changes_no_call_on_other_images(validation: Predictions, he
         assert of["auroc"].value == raw["auroc"].value
 
 
-def test_a_runs_final_figures_apply_what_validation_chose_to_test(
-    validation: Predictions, held_out: Predictions
-) -> None:
-    """Also in subgroups: their recall is that of calls on calibrated probabilities."""
+def test_final_metrics_apply_thresholds_of_validation_to_test(validation: Predictions, held_out: Predictions) -> None:
+    """Also in subgroups: recall is that of decisions on calibrated probabilities."""
     half = np.array(["F", "M"])[np.arange(len(held_out)) % 2]
     conditions = Conditions(dataset="d", synthetic=False, split="test")
     found, points = evaluate_trained("a", {"validation": validation, "test": held_out}, {"sex": half}, conditions)
@@ -93,12 +93,12 @@ def test_a_runs_final_figures_apply_what_validation_chose_to_test(
         other = expected.findings[name]
         assert (of.decision, of["recall"].value) == (other.decision, other["recall"].value)
     assert found.splits["test"].calibration == "platt on validation"
-    assert found.splits["validation"].calibration == "none"  # nothing is applied to what it was chosen on
+    assert found.splits["validation"].calibration == "none"  # no threshold is applied to the split it was chosen on
     assert found.splits["validation"].thresholds == "fixed at 0.5"
     (sex,) = found.subgroups
-    cut = again.thresholds.known["Abnormal"] if again.thresholds else 0.0
+    threshold = again.thresholds.known["Abnormal"] if again.thresholds else 0.0
     i = held_out.column("Abnormal")
     calibrated = again.calibrate(held_out.names, held_out.probabilities)[:, i]
     for group in sex.groups:
         positives = (half == group.group) & (held_out.targets[:, i] == 1)
-        assert group.recall.value == pytest.approx(float((calibrated[positives] >= cut).mean()))
+        assert group.recall.value == pytest.approx(float((calibrated[positives] >= threshold).mean()))

@@ -1,4 +1,4 @@
-"""Calibration makes probabilities mean what they say, keeps the order, and is fitted elsewhere."""
+"""Calibration corrects probabilities, is monotonic, and is fitted on other images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WHERE = ChosenOn(dataset="d", split="validation", images=1, images_sha256="0")
 
 
 def _miscalibrated(seed: int, slope: float, shift: float) -> Predictions:
-    """Honest probabilities whose logits were stretched and shifted."""
+    """Calibrated probabilities with scaled and shifted logits."""
     rng = np.random.default_rng(seed)
     honest = 1 / (1 + np.exp(-(rng.normal(size=4000) * 1.5 - 1.5)))
     targets = (rng.random(4000) < honest).astype(float)
@@ -25,7 +25,7 @@ def _miscalibrated(seed: int, slope: float, shift: float) -> Predictions:
 
 
 @pytest.mark.parametrize(("method", "shift"), [("temperature", 0.0), ("platt", 2.0), ("isotonic", 2.0)])
-def test_what_is_miscalibrated_is_corrected_on_other_images(method: Method, shift: float) -> None:
+def test_miscalibration_is_corrected_on_other_images(method: Method, shift: float) -> None:
     fitted = fit_calibration(_miscalibrated(0, 2.0, shift), method, WHERE)
     test = _miscalibrated(1, 2.0, shift)
     before = measure(test).findings["Mass"]
@@ -35,7 +35,7 @@ def test_what_is_miscalibrated_is_corrected_on_other_images(method: Method, shif
     assert after["auroc"] == before["auroc"]
 
 
-def test_platt_finds_the_line_that_was_laid_over_the_logits() -> None:
+def test_platt_recovers_the_affine_distortion_of_the_logits() -> None:
     curve = fit_calibration(_miscalibrated(0, 2.0, 1.0), "platt", WHERE).curves["Mass"]
     assert curve is not None
     assert curve.slope == pytest.approx(0.5, rel=0.1)
@@ -43,7 +43,7 @@ def test_platt_finds_the_line_that_was_laid_over_the_logits() -> None:
 
 
 @pytest.mark.parametrize("method", ["temperature", "platt", "isotonic"])
-def test_the_order_is_kept(method: Method) -> None:
+def test_calibration_is_monotonic(method: Method) -> None:
     fitted = fit_calibration(_miscalibrated(0, 0.7, -1.0), method, WHERE)
     grid = np.linspace(0, 1, 101)[:, None]
     applied = fitted.apply(("Mass",), grid)[:, 0]
@@ -52,7 +52,7 @@ def test_the_order_is_kept(method: Method) -> None:
     assert applied.max() <= 1
 
 
-def test_separable_images_get_finite_curves() -> None:
+def test_separable_classes_get_finite_curves() -> None:
     separable = _miscalibrated(0, 1.0, 0.0)
     separable = separable.with_probabilities(np.where(separable.targets == 1, 0.9, 0.1))
     curve = fit_calibration(separable, "platt", WHERE).curves["Mass"]
@@ -60,7 +60,7 @@ def test_separable_images_get_finite_curves() -> None:
     assert np.isfinite(all_present([curve.slope, curve.intercept])).all()
 
 
-def test_one_kind_of_image_leaves_probabilities_as_they_are() -> None:
+def test_one_class_leaves_probabilities_unchanged() -> None:
     alone = _miscalibrated(0, 2.0, 1.0)
     alone.targets[:] = 0
     fitted = fit_calibration(alone, "platt", WHERE)
@@ -74,6 +74,6 @@ def test_unknown_labels_are_left_out() -> None:
     assert fit_calibration(complete, "platt", WHERE) == fit_calibration(part.take(np.arange(2000)), "platt", WHERE)
 
 
-def test_it_comes_back_from_json() -> None:
+def test_calibration_round_trips_through_json() -> None:
     found = Calibration(method="isotonic", chosen_on=WHERE, curves={"Mass": Curve(x=(0.0, 1.0), y=(0.1, 0.5))})
     assert Calibration.model_validate_json(found.model_dump_json()) == found

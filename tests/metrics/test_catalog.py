@@ -1,4 +1,4 @@
-"""A metric is one entry of the catalog: records, files, tables and cards take it from there."""
+"""A metric is one entry of the catalog, which records, files, tables and cards use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chexvision.evaluation.protocol import System, evaluate_systems
 from chexvision.metrics.catalog import METRICS, Metric
 from chexvision.report.console_report import print_evaluation
 from chexvision.report.model_card import eval_results
-from tests.evaluation.conftest import METHOD, made_up
+from tests.evaluation.conftest import METHOD, random_predictions
 from tests.present import present
 
 NPV = Metric(
@@ -31,11 +31,11 @@ NPV = Metric(
 def found(monkeypatch: pytest.MonkeyPatch) -> Evaluation:
     monkeypatch.setitem(METRICS, "npv", NPV)
     conditions = Conditions(dataset="u/d@" + "0" * 40, synthetic=False, split="test")
-    return evaluate_systems([System("a", made_up())], conditions, None, METHOD)[0]
+    return evaluate_systems([System("a", random_predictions())], conditions, None, METHOD)[0]
 
 
 def test_a_new_metric_is_measured_with_its_interval(found: Evaluation) -> None:
-    predictions = made_up()
+    predictions = random_predictions()
     i = predictions.column("Mass")
     negative = predictions.targets[:, i] == 0
     called_negative = predictions.probabilities[:, i] < 0.5
@@ -61,8 +61,8 @@ def test_a_new_metric_is_in_files_tables_and_cards(found: Evaluation, tmp_path: 
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_every_metric_of_perfect_predictions_is_best(name: str) -> None:
-    predictions = made_up()
+def test_every_metric_is_optimal_for_perfect_predictions(name: str) -> None:
+    predictions = random_predictions()
     perfect = predictions.with_probabilities(predictions.targets)
     conditions = Conditions(dataset="d", synthetic=False, split="test")
     found, _ = evaluate_systems([System("a", perfect)], conditions, None, METHOD)

@@ -1,4 +1,4 @@
-"""Paired comparisons: the same images, in any order, or none at all."""
+"""Paired comparisons need the same images, in any order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chexvision.errors import UsageError
 from chexvision.metrics.compare import compare, short_names
 from chexvision.metrics.measure import measure
 from chexvision.metrics.predictions import Predictions
-from tests.evaluation.conftest import METHOD, made_up
+from tests.evaluation.conftest import METHOD, random_predictions
 from tests.present import present
 
 
@@ -21,8 +21,8 @@ def _better(predictions: Predictions) -> Predictions:
     return predictions.with_probabilities(1 / (1 + np.exp(-logits)))
 
 
-def test_differences_are_second_less_first_whatever_the_order_of_images() -> None:
-    first = made_up()
+def test_differences_are_second_minus_first_for_any_image_order() -> None:
+    first = random_predictions()
     second = _better(first).take(np.random.default_rng(0).permutation(len(first)))
     found = compare(first, second, METHOD, ("a", "b"))
     of = found.outputs["Mass"]
@@ -45,14 +45,14 @@ def test_differences_are_second_less_first_whatever_the_order_of_images() -> Non
 
 
 def test_a_model_does_not_differ_from_itself() -> None:
-    found = compare(made_up(), made_up(), METHOD)
+    found = compare(random_predictions(), random_predictions(), METHOD)
     assert found.macro.difference.value == 0
     assert found.macro.difference.interval == (0.0, 0.0)
     assert found.macro.p_delong == 1
 
 
-def test_pairing_makes_intervals_of_similar_models_narrow() -> None:
-    first = made_up()
+def test_pairing_narrows_intervals_of_similar_models() -> None:
+    first = random_predictions()
     nearly = first.with_probabilities(np.clip(first.probabilities + 0.01 * first.targets, 0, 1))
     found = compare(first, nearly, METHOD)
     alone = measure(first, method=METHOD).macro["auroc"].interval
@@ -61,7 +61,7 @@ def test_pairing_makes_intervals_of_similar_models_narrow() -> None:
     assert found.macro.difference.interval[1] - found.macro.difference.interval[0] < 0.2 * (alone[1] - alone[0])
 
 
-def test_chance_differences_are_called_significant_as_often_as_they_should() -> None:
+def test_the_false_positive_rate_matches_the_significance_level() -> None:
     values = []
     for seed in range(120):
         rng = np.random.default_rng(seed)
@@ -83,17 +83,17 @@ def test_chance_differences_are_called_significant_as_often_as_they_should() -> 
 
 
 def test_different_images_or_labels_are_refused_by_name() -> None:
-    first = made_up(100, 40)
+    first = random_predictions(100, 40)
     with pytest.raises(UsageError, match=rf"{first.filenames[99]} is in a and not in b \(1 and 0 in all\)"):
         compare(first, first.take(np.arange(99)), METHOD, ("a", "b"))
-    other = made_up(100, 40)
+    other = random_predictions(100, 40)
     other.targets[7, 0] = 1 - other.targets[7, 0]
     with pytest.raises(UsageError, match=f"different labels, first for {first.filenames[7]}"):
         compare(first, other, METHOD)
 
 
-def test_patients_may_have_other_numbers_in_the_second() -> None:
-    first = made_up(300, 100)
+def test_patient_numbers_may_differ_between_the_two() -> None:
+    first = random_predictions(300, 100)
     second = _better(first)
     expected = compare(first, second, METHOD)
     order = np.random.default_rng(0).permutation(len(first))
@@ -102,8 +102,8 @@ def test_patients_may_have_other_numbers_in_the_second() -> None:
 
 
 @pytest.mark.parametrize("kind", ["one more patient", "as many patients"])
-def test_other_patients_of_the_same_images_are_refused(kind: str) -> None:
-    first = made_up(300, 100)
+def test_another_grouping_of_images_by_patient_is_refused(kind: str) -> None:
+    first = random_predictions(300, 100)
     patients = first.patients.copy()
     row = int(np.flatnonzero(patients[1:] == patients[:-1])[3]) + 1  # a later image of some patient
     patients[row] = 999 if kind == "one more patient" else patients[-1]
@@ -112,6 +112,6 @@ def test_other_patients_of_the_same_images_are_refused(kind: str) -> None:
         compare(first, replace(first, patients=patients), METHOD, ("a", "b"))
 
 
-def test_names_are_as_short_as_they_can_be() -> None:
+def test_system_names_are_shortened_to_the_distinct_parts() -> None:
     assert short_names(["runs/a/artifact", "runs/b/artifact"]) == ["a/artifact", "b/artifact"]
     assert short_names(["user/one@v1", "user/two"]) == ["one@v1", "two"]

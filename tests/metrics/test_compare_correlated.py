@@ -1,4 +1,4 @@
-"""The p-values of `compare`: models of the same images are correlated, and images of the same patient too."""
+"""The p-values of `compare` account for correlated models and correlated images of a patient."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from chexvision.metrics.compare import compare, p_value
 from chexvision.metrics.measure import measure
 from chexvision.metrics.predictions import Predictions
-from tests.evaluation.conftest import METHOD, made_up
+from tests.evaluation.conftest import METHOD, random_predictions
 from tests.metrics.test_delong import _PATIENTS, _placements
 
 
@@ -18,8 +18,8 @@ def cancer(scores: np.ndarray, popind: np.ndarray) -> Predictions:
 
 
 def related(seed: int = 0) -> tuple[Predictions, Predictions]:
-    """Two models whose errors resemble each other; every image another patient's."""
-    first = made_up(300, 300, seed, names=("Mass", "Nodule"))
+    """Two models with correlated errors; one image per patient."""
+    first = random_predictions(300, 300, seed, names=("Mass", "Nodule"))
     noise = np.random.default_rng(seed + 1).normal(size=first.probabilities.shape)
     logits = np.log(first.probabilities / (1 - first.probabilities)) + 0.5 * noise
     return first, first.with_probabilities(1 / (1 + np.exp(-logits)))
@@ -34,11 +34,11 @@ def test_the_published_example_of_correlated_curves() -> None:
         for of in (found.outputs["Cancer"], found.macro):
             assert of.difference.value == pytest.approx(difference, abs=5e-5)
             assert of.p_delong == pytest.approx(p, abs=5e-5)
-            assert of.p_patients == pytest.approx(p, abs=5e-5)  # one image a patient
+            assert of.p_patients == pytest.approx(p, abs=5e-5)  # one image per patient
         assert compare(cancer(values, popind), kg, METHOD).macro.p_delong == pytest.approx(p, abs=5e-5)
 
 
-def test_the_mean_over_findings_has_the_variance_of_its_definition() -> None:
+def test_the_variance_of_the_mean_over_findings_matches_its_definition() -> None:
     """Over both models and findings: the variance of a signed mean of placements of all patients."""
     first, second = related()
     found = compare(first, second, METHOD).macro
@@ -68,7 +68,7 @@ def test_the_p_value_agrees_with_the_paired_bootstrap() -> None:
     assert error < 0.6 * (alone[1] - alone[0]) / (2 * 1.96)  # uncorrelated models would give 1.4
 
 
-def test_copies_of_an_image_make_no_difference_significant() -> None:
+def test_copies_of_an_image_do_not_make_a_difference_significant() -> None:
     first, second = related()
     rows = np.repeat(np.arange(len(first)), 9)
     names = np.array([f"{i:08d}_{k:03d}.png" for i, k in zip(rows, np.tile(np.arange(9), len(first)), strict=True)])

@@ -42,7 +42,7 @@ def test_the_published_example() -> None:
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 17]))
 @settings(max_examples=60, deadline=None)
-def test_variance_and_covariance_are_those_of_the_definition(seed: int, digits: int) -> None:
+def test_variance_and_covariance_match_the_definition(seed: int, digits: int) -> None:
     rng = np.random.default_rng(seed)
     targets = np.r_[1, 1, 0, 0, rng.integers(0, 2, 30)].astype(float)
     scores = [(rng.normal(size=34) + targets).round(digits) for _ in range(2)]
@@ -72,7 +72,7 @@ def test_copies_of_an_image_add_nothing_when_patients_are_clusters() -> None:
     assert standard_error(copied, np.repeat(np.arange(100), 4)) == pytest.approx(alone, rel=0.02)
 
 
-def test_unknown_targets_change_nothing() -> None:
+def test_unknown_targets_are_ignored() -> None:
     rng = np.random.default_rng(2)
     targets = rng.integers(0, 2, 50).astype(float)
     scores = rng.normal(size=50)
@@ -82,6 +82,6 @@ def test_unknown_targets_change_nothing() -> None:
     assert standard_error(more[1]) == standard_error(contributions(scores, targets)[1])
 
 
-def test_too_few_of_a_kind_have_no_variance() -> None:
+def test_too_few_images_of_a_class_have_no_variance() -> None:
     with pytest.raises(ValueError, match="1 positives and 3 negatives"):
         contributions(np.arange(4.0), np.array([1.0, 0, 0, 0]))

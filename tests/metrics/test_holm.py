@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chexvision.metrics.compare import compare, holm
-from tests.evaluation.conftest import METHOD, made_up
+from tests.evaluation.conftest import METHOD, random_predictions
 
 
 def test_a_worked_example() -> None:
@@ -19,7 +19,7 @@ def test_a_worked_example() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
-def test_adjusted_values_keep_the_order_and_lie_between_raw_and_bonferroni(raw: list[float]) -> None:
+def test_adjusted_values_keep_the_order_between_raw_and_bonferroni(raw: list[float]) -> None:
     adjusted = [p for p in holm(raw) if p is not None]
     assert len(adjusted) == len(raw)
     for before, after in zip(raw, adjusted, strict=True):
@@ -28,8 +28,8 @@ def test_adjusted_values_keep_the_order_and_lie_between_raw_and_bonferroni(raw: 
     assert np.all(np.diff(np.array(adjusted)[order]) >= 0)
 
 
-def test_a_comparison_adjusts_for_its_outputs_and_not_the_mean() -> None:
-    first = made_up()
+def test_p_values_of_outputs_are_adjusted_and_that_of_the_mean_is_not() -> None:
+    first = random_predictions()
     second = first.with_probabilities(np.clip(first.probabilities + 0.05 * first.targets, 0, 1))
     found = compare(first, second, METHOD)
     of = list(found.outputs.values())

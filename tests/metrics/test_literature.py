@@ -1,4 +1,4 @@
-"""Published figures carry their conditions, and are comparable on the same images alone."""
+"""Published results record their conditions, and are comparable only on the same images."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from chexvision.metrics.literature import compare_with_literature, literature_ta
 from chexvision.metrics.measure import measure
 from chexvision.metrics.predictions import images_sha256
 from chexvision.metrics.records import SplitMetrics
-from tests.evaluation.conftest import made_up
+from tests.evaluation.conftest import random_predictions
 
 
 def _metrics_of(split: str) -> SplitMetrics:
     known = literature_table().splits[split]
-    return measure(made_up()).model_copy(update=known.model_dump())
+    return measure(random_predictions()).model_copy(update=known.model_dump())
 
 
 @pytest.mark.parametrize("split", ["official", "chexnet"])
-def test_only_the_same_images_make_published_figures_comparable(split: str) -> None:
+def test_published_results_are_comparable_only_on_the_same_images(split: str) -> None:
     metrics = _metrics_of(split)
     rows = compare_with_literature(metrics)
     assert {row.published.split for row in rows if row.comparable} == {split}
@@ -48,7 +48,7 @@ def test_every_published_result_has_a_reference_and_agrees_with_its_findings() -
 @pytest.mark.parametrize(
     ("split", "name"), [("official", "official_patient_lists.csv.gz"), ("chexnet", "chexnet_patient_split.csv.gz")]
 )
-def test_digests_are_those_of_the_releases_own_images(split: str, name: str, real_data: Path) -> None:
+def test_digests_match_the_image_lists_of_the_release(split: str, name: str, real_data: Path) -> None:
     with gzip.open(real_data / name, "rt") as handle:
         patients = {row[0] for row in csv.reader(handle) if row[1] == "test"}
     with gzip.open(real_data / "Data_Entry_2017_v2020.csv.gz", "rt") as handle:

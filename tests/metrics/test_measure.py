@@ -1,4 +1,4 @@
-"""Figures agree with scikit-learn, unknown labels count nowhere, and undefined ones stay out of the mean."""
+"""Metrics agree with scikit-learn, ignore unknown labels, and are left out of the mean if undefined."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from chexvision.metrics.bootstrap import resample_patients
 from chexvision.metrics.catalog import METRICS
 from chexvision.metrics.measure import measure
 from chexvision.metrics.weighted import ECE_BINS, Measure
-from tests.evaluation.conftest import METHOD, made_up
+from tests.evaluation.conftest import METHOD, random_predictions
 from tests.present import all_present
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 17]))
 @settings(max_examples=25, deadline=None)
-def test_all_figures_agree_with_scikit_learn(seed: int, digits: int) -> None:
-    predictions = made_up(80, 40, seed, names=("Mass", "Nodule"))
+def test_all_metrics_agree_with_scikit_learn(seed: int, digits: int) -> None:
+    predictions = random_predictions(80, 40, seed, names=("Mass", "Nodule"))
     predictions = predictions.with_probabilities(predictions.probabilities.round(digits))
     metrics = measure(predictions, thresholds={"Mass": 0.4, "Nodule": 0.6}, fewest=1)
-    for i, (name, cut) in enumerate((("Mass", 0.4), ("Nodule", 0.6))):
+    for i, (name, threshold) in enumerate((("Mass", 0.4), ("Nodule", 0.6))):
         of, scores, targets = metrics.findings[name], predictions.probabilities[:, i], predictions.targets[:, i]
         assert of.decision is not None
-        calls = scores >= cut
+        calls = scores >= threshold
         assert of["auroc"].value == pytest.approx(roc_auc_score(targets, scores), abs=1e-12)
         assert of["auprc"].value == pytest.approx(average_precision_score(targets, scores), abs=1e-12)
         assert of["brier"].value == pytest.approx(brier_score_loss(targets, scores), abs=1e-12)
@@ -58,7 +58,7 @@ def _ece(scores: np.ndarray, targets: np.ndarray) -> float:
 
 
 def test_each_resample_is_measured_as_its_repeated_images_would_be() -> None:
-    predictions = made_up(120, 40)
+    predictions = random_predictions(120, 40)
     draws = resample_patients(len(np.unique(predictions.patients)), METHOD)[:, :5]
     figures = Measure(predictions, thresholds=dict.fromkeys(predictions.names, 0.5)).under(draws)
     patients = np.unique(predictions.patients)
@@ -76,7 +76,7 @@ def test_each_resample_is_measured_as_its_repeated_images_would_be() -> None:
 
 
 def test_unknown_labels_are_masked_and_counted() -> None:
-    complete = made_up(200, 80)
+    complete = random_predictions(200, 80)
     targets = complete.targets.copy()
     targets[:50, 3] = np.nan
     metrics = measure(replace(complete, targets=targets))
@@ -89,7 +89,7 @@ def test_unknown_labels_are_masked_and_counted() -> None:
 
 
 def test_a_finding_without_positives_is_left_out_of_the_mean_and_named() -> None:
-    predictions = made_up(100, 50)
+    predictions = random_predictions(100, 50)
     predictions.targets[:, 2] = 0
     metrics = measure(predictions, method=METHOD)
     left = predictions.names[2]
@@ -101,8 +101,8 @@ def test_a_finding_without_positives_is_left_out_of_the_mean_and_named() -> None
     assert metrics.macro["auroc"].value == pytest.approx(np.mean(all_present(others)))
 
 
-def test_intervals_hold_their_figures() -> None:
-    metrics = measure(made_up(500, 200), method=METHOD)
+def test_intervals_contain_their_estimates() -> None:
+    metrics = measure(random_predictions(500, 200), method=METHOD)
     for of in (*metrics.findings.values(), metrics.binary):
         assert of is not None
         for value, ends in (
@@ -118,7 +118,7 @@ def test_intervals_hold_their_figures() -> None:
 
 
 def test_metrics_identify_their_images() -> None:
-    predictions = made_up(50, 20)
+    predictions = random_predictions(50, 20)
     shuffled = predictions.take(np.random.default_rng(0).permutation(50))
     assert measure(predictions).images_sha256 == measure(shuffled).images_sha256
     assert measure(predictions).images_sha256 != measure(predictions.take(np.arange(49))).images_sha256

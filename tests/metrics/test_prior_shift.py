@@ -1,4 +1,4 @@
-"""Prevalences that differ from the calibration's: estimated without labels, and undone."""
+"""Prior shift: a prevalence other than that of calibration is estimated without labels and corrected."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ METHOD = IntervalMethod(resamples=100, seed=0)
 
 
 def _images(prevalence: float, seed: int, patients_from: int, n: int = 8_000) -> Predictions:
-    """Images that look alike with, and alike without a finding, whatever its prevalence."""
+    """Images whose scores given the label do not depend on the prevalence."""
     rng = np.random.default_rng(seed)
     targets = (rng.random((n, len(NAMES))) < prevalence).astype(np.float64)
     logits = 2.0 * targets + rng.normal(size=targets.shape) - 3
@@ -33,13 +33,13 @@ def _images(prevalence: float, seed: int, patients_from: int, n: int = 8_000) ->
 
 
 @pytest.fixture(scope="module")
-def rules() -> OperatingPoints:
+def points() -> OperatingPoints:
     return choose_operating_points(_images(0.08, 0, 1), "d", "validation", "f1", "platt")
 
 
 @given(st.floats(1e-6, 1 - 1e-6), st.floats(0.01, 0.99), st.floats(0.01, 0.99))
 @settings(max_examples=50, deadline=None)
-def test_a_correction_multiplies_the_odds_and_can_be_undone(probability: float, before: float, after: float) -> None:
+def test_a_correction_multiplies_the_odds_and_is_invertible(probability: float, before: float, after: float) -> None:
     p = np.array([probability])
     changed = corrected(p, before, after)
     odds = changed / (1 - changed) / (p / (1 - p))
@@ -49,28 +49,28 @@ def test_a_correction_multiplies_the_odds_and_can_be_undone(probability: float, 
 
 
 @pytest.mark.parametrize("prevalence", [0.03, 0.08, 0.25])
-def test_the_prevalence_is_estimated_without_labels(rules: OperatingPoints, prevalence: float) -> None:
+def test_the_prevalence_is_estimated_without_labels(points: OperatingPoints, prevalence: float) -> None:
     test = _images(prevalence, 1, 100_000)
-    assert rules.calibration is not None
+    assert points.calibration is not None
     for i, name in enumerate(NAMES):
-        curve = rules.calibration.curves[name]
+        curve = points.calibration.curves[name]
         assert curve is not None
-        found = estimated_prevalence(curve.apply(test.probabilities[:, i]), rules.calibration.prevalences[name])
+        found = estimated_prevalence(curve.apply(test.probabilities[:, i]), points.calibration.prevalences[name])
         assert found == pytest.approx(test.targets[:, i].mean(), rel=0.1, abs=0.011)
 
 
-def test_the_estimate_is_where_the_steps_of_em_end(rules: OperatingPoints) -> None:
+def test_the_estimate_is_the_fixed_point_of_em(points: OperatingPoints) -> None:
     test = _images(0.2, 2, 100_000)
-    p, before = rules.calibrate(NAMES, test.probabilities)[:, 0], 0.08
+    p, before = points.calibrate(NAMES, test.probabilities)[:, 0], 0.08
     prevalence = before
     for _ in range(2_000):
         prevalence = float(corrected(p, before, prevalence).mean())
     assert estimated_prevalence(p, before) == pytest.approx(prevalence, abs=1e-6)
 
 
-def test_correction_repairs_calibration_where_only_the_prevalence_differs(rules: OperatingPoints) -> None:
+def test_correction_restores_calibration_if_only_the_prevalence_differs(points: OperatingPoints) -> None:
     test = _images(0.24, 1, 100_000)
-    shift = rules.measure(test, "test", METHOD).prior_shift
+    shift = points.measure(test, "test", METHOD).prior_shift
     assert shift is not None
     assert shift.calibrated_on == "validation"
     assert shift.macro_findings == 2
@@ -82,25 +82,25 @@ def test_correction_repairs_calibration_where_only_the_prevalence_differs(rules:
         assert of.predicted < of.here - 0.05
         assert of.ece[1] < of.ece[0] / 3
         assert of.brier[1] < of.brier[0]
-    again = rules.measure(test, "test", METHOD)
+    again = points.measure(test, "test", METHOD)
     assert shift.outputs["Mass"].ece[0] == again.findings["Mass"]["ece"].value
     assert shift.macro_ece == pytest.approx(
         tuple(np.mean([shift.outputs[name].ece[i] for name in ("Effusion", "Mass")]) for i in (0, 1))
     )
 
 
-def test_the_implied_prevalence_uses_no_labels(rules: OperatingPoints) -> None:
+def test_the_implied_prevalence_uses_no_labels(points: OperatingPoints) -> None:
     test = _images(0.24, 1, 100_000)
     other = Predictions(NAMES, test.filenames, test.patients, test.probabilities, test.targets[::-1].copy())
-    shifts = [rules.measure(of, "test", METHOD).prior_shift for of in (test, other)]
+    shifts = [points.measure(of, "test", METHOD).prior_shift for of in (test, other)]
     assert shifts[0] is not None
     assert shifts[1] is not None
     for name in NAMES:
         assert shifts[0].outputs[name].implied == shifts[1].outputs[name].implied
 
 
-def test_equal_prevalence_leaves_calibration_nearly_as_it_is(rules: OperatingPoints) -> None:
-    shift = rules.measure(_images(0.08, 3, 100_000), "test", METHOD).prior_shift
+def test_equal_prevalence_hardly_changes_calibration(points: OperatingPoints) -> None:
+    shift = points.measure(_images(0.08, 3, 100_000), "test", METHOD).prior_shift
     assert shift is not None
     for of in shift.outputs.values():
         assert of.ratio == pytest.approx(1, abs=0.15)
@@ -113,20 +113,18 @@ def test_without_calibration_nothing_is_corrected() -> None:
     assert without.measure(_images(0.2, 1, 5_000, 300), "test", None).prior_shift is None
 
 
-def test_a_calibration_of_an_earlier_version_is_read_and_corrects_nothing(rules: OperatingPoints) -> None:
-    assert rules.calibration is not None
-    before = rules.calibration.model_copy(update={"prevalences": {}})
+def test_a_calibration_of_an_earlier_version_is_read_without_a_correction(points: OperatingPoints) -> None:
+    assert points.calibration is not None
+    before = points.calibration.model_copy(update={"prevalences": {}})
     assert OperatingPoints(before).measure(_images(0.2, 1, 5_000, 300), "test", None).prior_shift is None
 
 
 @pytest.mark.parametrize("prevalence", [0, 1, 1e-320, 1e-6, 1 - 1e-6])
-def test_a_prevalence_of_one_kind_of_image_is_not_corrected(
-    rules: OperatingPoints, prevalence: float, tmp_path: Path
-) -> None:
-    assert rules.calibration is not None
+def test_a_prevalence_of_0_or_1_is_not_corrected(points: OperatingPoints, prevalence: float, tmp_path: Path) -> None:
+    assert points.calibration is not None
     path = tmp_path / "calibration.json"
-    prevalences = {**rules.calibration.prevalences, "Mass": prevalence}
-    path.write_text(rules.calibration.model_copy(update={"prevalences": prevalences}).model_dump_json())
+    prevalences = {**points.calibration.prevalences, "Mass": prevalence}
+    path.write_text(points.calibration.model_copy(update={"prevalences": prevalences}).model_dump_json())
     shift = (
         OperatingPoints(read_record(path, Calibration)).measure(_images(0.2, 1, 5_000, 300), "test", None).prior_shift
     )
@@ -136,35 +134,35 @@ def test_a_prevalence_of_one_kind_of_image_is_not_corrected(
 
 @pytest.mark.parametrize("prevalence", [-1, 5, -1e-320])
 def test_a_prevalence_that_is_not_a_probability_is_refused(
-    rules: OperatingPoints, prevalence: float, tmp_path: Path
+    points: OperatingPoints, prevalence: float, tmp_path: Path
 ) -> None:
-    assert rules.calibration is not None
+    assert points.calibration is not None
     path = tmp_path / "calibration.json"
-    path.write_text(rules.calibration.model_copy(update={"prevalences": {"Mass": prevalence}}).model_dump_json())
+    path.write_text(points.calibration.model_copy(update={"prevalences": {"Mass": prevalence}}).model_dump_json())
     with pytest.raises(ChexError, match=r"calibration.json cannot be used: prevalences.Mass: "):
         read_record(path, Calibration)
 
 
-def test_outputs_with_too_few_cases_are_left_out(rules: OperatingPoints) -> None:
+def test_outputs_with_too_few_cases_are_left_out(points: OperatingPoints) -> None:
     test = _images(0.2, 1, 100_000, 300)
     test.targets[:, 0] = 0
-    shift = rules.measure(test, "test", None).prior_shift
+    shift = points.measure(test, "test", None).prior_shift
     assert shift is not None
     assert list(shift.outputs) == ["Mass", "Abnormal"]
 
 
-def test_where_images_differ_in_more_than_prevalence_the_correction_does_not_help(
-    rules: OperatingPoints,
+def test_the_correction_does_not_help_under_covariate_shift(
+    points: OperatingPoints,
 ) -> None:
-    """Sicker patients whose images all look sicker: probabilities rise with the prevalence by themselves."""
+    """Covariate shift: all scores are higher in the population with the higher prevalence."""
     rng = np.random.default_rng(5)
     shape = (8_000, len(NAMES))
     raw = 1 / (1 + np.exp(3 - 2 * (rng.random(shape) < 0.3) - rng.normal(size=shape)))
     patients = np.arange(len(raw)) + 200_000
     names = np.array([f"{patient:08d}_000.png" for patient in patients])
-    calibrated = rules.calibrate(NAMES, raw)
+    calibrated = points.calibrate(NAMES, raw)
     test = Predictions(NAMES, names, patients, raw, (rng.random(shape) < calibrated).astype(np.float64))
-    shift = rules.measure(test, "test", METHOD).prior_shift
+    shift = points.measure(test, "test", METHOD).prior_shift
     assert shift is not None
     assert shift.outputs["Mass"].ratio > 1.5
     assert not shift.helps

@@ -1,4 +1,4 @@
-"""The gap between the best and the worst group: no more false alarms than stated, and real gaps are found."""
+"""The gap between the best and the worst group: the false positive rate holds, and true gaps are found."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ METHOD = IntervalMethod(resamples=200, seed=0)
 
 
 def _data_set(seed: int, kind: str, harder: float = 0.0) -> tuple[Predictions, np.ndarray]:
-    """Five groups in which a model ranks alike, unless `harder` lowers its effect in the first one.
+    """Five groups with equal AUROC, unless `harder` lowers it in the first one.
 
     Args:
         seed: of everything random.
@@ -51,7 +51,7 @@ def _gap(seed: int, kind: str, harder: float = 0.0) -> Gap:
 
 
 @pytest.mark.parametrize("kind", ["unequal", "changing"])
-def test_without_a_difference_five_in_a_hundred_data_sets_show_a_gap(kind: str) -> None:
+def test_the_false_positive_rate_of_a_gap_is_5_percent(kind: str) -> None:
     gaps = [_gap(seed, kind) for seed in range(DATASETS)]
     assert {gap.pairs for gap in gaps} <= {6, 10}
     by_p_value = sum(gap.p_value is not None and gap.p_value < 0.05 for gap in gaps)
@@ -60,7 +60,7 @@ def test_without_a_difference_five_in_a_hundred_data_sets_show_a_gap(kind: str) 
         assert false_positives <= 18  # 99.7 % of 200 data sets with a rate of 5 %
 
 
-def test_a_real_gap_is_found_and_its_groups_are_named() -> None:
+def test_a_true_gap_is_found_and_its_groups_are_named() -> None:
     gaps = [_gap(seed, "unequal", harder=0.9) for seed in range(20)]
     found = [gap for gap in gaps if gap.p_value is not None and gap.p_value < 0.05]
     assert len(found) >= 16

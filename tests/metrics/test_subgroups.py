@@ -1,4 +1,4 @@
-"""Groups are measured over the same findings and the same draws, and small ones say that they are small."""
+"""Groups are measured on the same findings and resamples, and small groups have a note."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from chexvision.metrics.bootstrap import interval, resample_patients
 from chexvision.metrics.measure import measure
 from chexvision.metrics.subgroups import group_images, measure_subgroups
 from chexvision.metrics.weighted import Measure
-from tests.evaluation.conftest import METHOD, made_up
+from tests.evaluation.conftest import METHOD, random_predictions
 
 
-def test_images_fall_into_bands() -> None:
+def test_ages_are_grouped_into_bands() -> None:
     groups = group_images(["F", "M", None], [0, 39, 95], ["PA", "AP", None], [0, 3, 7])
     assert groups["sex"].tolist() == ["F", "M", ""]
     assert groups["age"].tolist() == ["0-17", "18-39", "80+"]
@@ -22,8 +22,8 @@ def test_images_fall_into_bands() -> None:
     assert groups["follow-up"].tolist() == ["first", "1-4", "5+"]
 
 
-def test_a_group_is_measured_as_if_it_were_alone() -> None:
-    predictions = made_up(600, 200)
+def test_a_group_is_measured_like_a_separate_data_set() -> None:
+    predictions = random_predictions(600, 200)
     sex = np.where(predictions.patients % 2 == 0, "F", "M")
     (found,) = measure_subgroups(predictions, {"sex": sex}, METHOD, thresholds={"Abnormal": 0.4})
     for group in found.groups:
@@ -37,8 +37,8 @@ def test_a_group_is_measured_as_if_it_were_alone() -> None:
         assert group.findings["Mass"].auroc.value == pytest.approx(alone.findings["Mass"]["auroc"].value)
 
 
-def test_all_groups_share_the_draws_of_all_patients() -> None:
-    predictions = made_up(600, 200)
+def test_all_groups_share_the_same_patient_resamples() -> None:
+    predictions = random_predictions(600, 200)
     sex = np.where(np.arange(600) % 3 == 0, "F", "M")
     (found,) = measure_subgroups(predictions, {"sex": sex}, METHOD)
     draws = resample_patients(len(np.unique(predictions.patients)), METHOD)
@@ -49,8 +49,8 @@ def test_all_groups_share_the_draws_of_all_patients() -> None:
         assert group.findings["Mass"].auroc.interval == pytest.approx(interval(masked[i], METHOD.level))
 
 
-def test_a_real_gap_is_found_with_an_interval_above_zero() -> None:
-    predictions = made_up(1200, 600)
+def test_a_true_gap_has_an_interval_above_zero() -> None:
+    predictions = random_predictions(1200, 600)
     view = np.where(predictions.patients % 2 == 0, "AP", "PA")
     worse = predictions.probabilities.copy()
     rng = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def test_a_real_gap_is_found_with_an_interval_above_zero() -> None:
 
 def test_a_group_compared_with_its_own_copy_has_no_gap() -> None:
     """Patients in both groups are resampled together, so their noise cancels."""
-    predictions = made_up(400, 150)
+    predictions = random_predictions(400, 150)
     twice = np.r_[np.arange(400), np.arange(400)]
     both = predictions.take(twice)
     (found,) = measure_subgroups(both, {"view": np.repeat(["AP", "PA"], 400)}, METHOD)
@@ -74,7 +74,7 @@ def test_a_group_compared_with_its_own_copy_has_no_gap() -> None:
 
 
 def test_small_groups_are_noted_and_not_compared() -> None:
-    predictions = made_up(300, 100)
+    predictions = random_predictions(300, 100)
     view = np.array(["PA"] * 260 + ["AP"] * 40)
     (found,) = measure_subgroups(predictions, {"view": view}, METHOD)
     small = found.groups[0]
@@ -84,8 +84,8 @@ def test_small_groups_are_noted_and_not_compared() -> None:
     assert found.gap is None
 
 
-def test_findings_that_one_group_lacks_are_left_out_for_all() -> None:
-    predictions = made_up(600, 200)
+def test_findings_missing_in_one_group_are_left_out_for_all() -> None:
+    predictions = random_predictions(600, 200)
     sex = np.where(predictions.patients % 2 == 0, "F", "M")
     predictions.targets[sex == "F", 0] = 0
     (found,) = measure_subgroups(predictions, {"sex": sex}, METHOD)
@@ -95,11 +95,11 @@ def test_findings_that_one_group_lacks_are_left_out_for_all() -> None:
 
 
 def test_an_attribute_with_one_group_is_left_out() -> None:
-    assert measure_subgroups(made_up(100, 40), {"view": np.full(100, "PA")}, METHOD) == ()
+    assert measure_subgroups(random_predictions(100, 40), {"view": np.full(100, "PA")}, METHOD) == ()
 
 
-def test_a_group_with_few_cases_does_not_shorten_the_mean_of_the_others() -> None:
-    predictions = made_up(900, 300)
+def test_a_group_with_few_cases_does_not_reduce_the_findings_of_the_others() -> None:
+    predictions = random_predictions(900, 300)
     age = np.where(predictions.patients % 5 == 0, "80+", np.where(predictions.patients % 2 == 0, "40-59", "60-79"))
     for i in range(9):
         predictions.targets[age == "80+", i] = 0

@@ -1,4 +1,4 @@
-"""Thresholds do what their rule says, on the images they are chosen on, and refuse to be applied there."""
+"""Thresholds meet their rule on the images they are chosen on, and cannot be applied to these."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from chexvision.metrics.operating_points import choose_operating_points, refuse_
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.records import FindingMetrics
 from chexvision.metrics.thresholds import ChosenOn, Thresholds, choose_thresholds
-from tests.evaluation.conftest import METHOD, made_up
+from tests.evaluation.conftest import METHOD, random_predictions
 from tests.present import present
 
 WHERE = ChosenOn(dataset="d", split="validation", images=1, images_sha256="0")
 
 
-def _at(predictions: Predictions, cut: float) -> FindingMetrics:
-    return measure(predictions, thresholds={"Mass": cut}, fewest=1).findings["Mass"]
+def _at(predictions: Predictions, threshold: float) -> FindingMetrics:
+    return measure(predictions, thresholds={"Mass": threshold}, fewest=1).findings["Mass"]
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 17]))
 @settings(max_examples=40, deadline=None)
-def test_no_other_threshold_does_better(seed: int, digits: int) -> None:
-    predictions = made_up(40, 20, seed, names=("Mass",))
+def test_no_other_threshold_is_better(seed: int, digits: int) -> None:
+    predictions = random_predictions(40, 20, seed, names=("Mass",))
     predictions = predictions.with_probabilities(predictions.probabilities.round(digits))
     if not 0 < predictions.targets.sum() < 40:
         return
@@ -53,8 +53,8 @@ def test_no_other_threshold_does_better(seed: int, digits: int) -> None:
     assert recall == max(recall for _, recall, specificity in everywhere if specificity >= 0.8)
 
 
-def test_a_finding_with_one_kind_of_image_has_no_threshold() -> None:
-    predictions = made_up(30, 10, names=("Mass", "Nodule"))
+def test_a_finding_with_one_class_has_no_threshold() -> None:
+    predictions = random_predictions(30, 10, names=("Mass", "Nodule"))
     predictions.targets[:, 1] = 0
     found = choose_thresholds(predictions, "f1", WHERE)
     assert found.values["Nodule"] is None
@@ -63,22 +63,22 @@ def test_a_finding_with_one_kind_of_image_has_no_threshold() -> None:
 
 
 @pytest.mark.parametrize("rule", ["f2", "sensitivity", "sensitivity=1.2", "specificity=x", ""])
-def test_unknown_rules_are_refused(rule: str) -> None:
+def test_unknown_threshold_rules_are_refused(rule: str) -> None:
     with pytest.raises(UsageError, match="unknown threshold rule"):
-        choose_thresholds(made_up(10, 5), rule, WHERE)
+        choose_thresholds(random_predictions(10, 5), rule, WHERE)
 
 
 def test_operating_points_refuse_the_images_they_were_chosen_on() -> None:
-    validation, test = made_up(200, 80, 0), made_up(200, 80, 1)
-    rules = choose_operating_points(validation, "d", "validation", "f1", "platt")
-    assert rules.measure(test.take(np.arange(150)), "test", METHOD).thresholds == "f1 on validation"
+    validation, test = random_predictions(200, 80, 0), random_predictions(200, 80, 1)
+    points = choose_operating_points(validation, "d", "validation", "f1", "platt")
+    assert points.measure(test.take(np.arange(150)), "test", METHOD).thresholds == "f1 on validation"
     shuffled = validation.take(np.random.default_rng(0).permutation(200))
     with pytest.raises(UsageError, match="chosen on the very images"):
-        rules.measure(shuffled, "validation", METHOD)
+        points.measure(shuffled, "validation", METHOD)
 
 
-def test_images_and_patients_on_both_sides_are_refused() -> None:
-    complete = made_up(200, 80)
+def test_images_and_patients_shared_by_both_splits_are_refused() -> None:
+    complete = random_predictions(200, 80)
     first, second = complete.take(complete.patients <= 40), complete.take(complete.patients > 40)
     refuse_shared(first, second)
     with pytest.raises(UsageError, match=r"image .* is in the images that thresholds are chosen on"):
@@ -88,8 +88,8 @@ def test_images_and_patients_on_both_sides_are_refused() -> None:
         refuse_shared(complete.take(np.arange(101)), complete.take(np.arange(101, 200)))
 
 
-def test_thresholds_come_back_from_their_file(tmp_path: Path) -> None:
-    found = choose_thresholds(made_up(50, 20), "youden", WHERE)
+def test_thresholds_round_trip_through_their_file(tmp_path: Path) -> None:
+    found = choose_thresholds(random_predictions(50, 20), "youden", WHERE)
     path = tmp_path / "thresholds.json"
     path.write_text(found.model_dump_json())
     assert read_record(path, Thresholds) == found

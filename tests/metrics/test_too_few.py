@@ -1,4 +1,4 @@
-"""With too few cases there is no figure but a reason, in every table and file alike."""
+"""With too few cases there is a reason instead of a metric, in every table and file."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from chexvision.metrics.weighted import Measure
 from chexvision.report.evaluation_tables import comparison_table, metrics_table, other_set_tables, subgroup_table
 from chexvision.report.html import table_html
 from chexvision.report.table import Table, print_table
-from tests.evaluation.conftest import METHOD, made_up
+from tests.evaluation.conftest import METHOD, random_predictions
 
 LACKS = "Hernia"
 
 
 def _with_cases(positive_patients: int, images: int = 1) -> Predictions:
     """Predictions in which `LACKS` is positive, and perfectly ranked, in a few patients' `images` alone."""
-    predictions = made_up(600, 200)
+    predictions = random_predictions(600, 200)
     i = predictions.column(LACKS)
     predictions.targets[:, i] = 0
     counts = {patient: np.flatnonzero(predictions.patients == patient) for patient in np.unique(predictions.patients)}
@@ -54,7 +54,7 @@ def _html_row(page: str, name: str) -> str:
     return next(row for row in page.split("<tr") if f">{name}<" in row)
 
 
-def test_one_case_more_makes_the_difference() -> None:
+def test_metrics_appear_at_the_minimum_number_of_cases() -> None:
     below, enough = measure(_with_cases(MIN_CASES - 1), method=METHOD), measure(_with_cases(MIN_CASES), method=METHOD)
     assert (below.macro.findings, enough.macro.findings) == (13, 14)
     assert below.macro.left_out == (LACKS,)
@@ -67,7 +67,7 @@ def test_one_case_more_makes_the_difference() -> None:
     assert enough.findings[LACKS].too_few is None
 
 
-def test_ten_images_of_one_patient_are_one_case() -> None:
+def test_cases_are_counted_by_patient() -> None:
     of = measure(_with_cases(3, images=4)).findings[LACKS]
     assert (of.positives, of.positive_patients) == (12, 3)
     assert of["auroc"].value is None
@@ -76,15 +76,15 @@ def test_ten_images_of_one_patient_are_one_case() -> None:
 
 
 @pytest.mark.parametrize("kind", [0, 1])
-def test_a_lack_of_either_kind_leaves_no_figure(kind: int) -> None:
-    predictions = made_up(300, 100)
+def test_too_few_positives_or_negatives_give_no_metric(kind: int) -> None:
+    predictions = random_predictions(300, 100)
     predictions.targets[:, 2] = kind
     figures = Measure(predictions, thresholds={predictions.names[2]: 0.5}).once()
     for name in METRICS:
         assert np.isnan(figures[name][2, 0])
 
 
-def test_tables_contain_too_few_instead_of_one() -> None:
+def test_tables_show_too_few_instead_of_a_metric() -> None:
     metrics = measure(_with_cases(4), method=METHOD)
     for row in (
         _row(_printed(metrics_table(metrics, "model")), LACKS),
@@ -98,7 +98,7 @@ def test_tables_contain_too_few_instead_of_one() -> None:
     )
 
 
-def test_comparisons_contain_too_few() -> None:
+def test_comparisons_show_too_few() -> None:
     predictions = _with_cases(4)
     found = compare(predictions, predictions.with_probabilities(predictions.probabilities**2), METHOD)
     of = found.outputs[LACKS]
@@ -110,8 +110,8 @@ def test_comparisons_contain_too_few() -> None:
     assert "too few" in _html_row(table_html(comparison_table(found)), LACKS)
 
 
-def test_subgroups_contain_too_few() -> None:
-    predictions = made_up(600, 200)
+def test_subgroups_show_too_few() -> None:
+    predictions = random_predictions(600, 200)
     sex = np.where(predictions.patients % 2 == 0, "F", "M")
     i = predictions.column("Abnormal")
     predictions.targets[sex == "F", i] = 1
@@ -127,8 +127,8 @@ def test_subgroups_contain_too_few() -> None:
     assert "too few" in _html_row(table_html(subgroup_table(found)), "F")
 
 
-def test_other_sets_contain_too_few() -> None:
-    here, there = made_up(600, 200, 0), _with_cases(4)
+def test_external_sets_show_too_few() -> None:
+    here, there = random_predictions(600, 200, 0), _with_cases(4)
     found = measure_other("elsewhere", "map", there, here, METHOD)
     gap = found.gaps[LACKS]
     assert gap.here.value is not None
@@ -141,7 +141,7 @@ def test_other_sets_contain_too_few() -> None:
 
 
 def test_without_any_finding_the_mean_is_null() -> None:
-    predictions = made_up(60, 9)
+    predictions = random_predictions(60, 9)
     metrics = measure(predictions)
     assert metrics.macro["auroc"].value is None
     assert metrics.macro.findings == 0

@@ -1,4 +1,4 @@
-"""Unknown labels in every figure: whatever a model says where the label is unknown changes nothing, bit for bit."""
+"""Predictions for unknown labels change no metric, bit for bit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from chexvision.metrics.operating_points import choose_operating_points
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.subgroups import measure_subgroups
 from chexvision.metrics.thresholds import ChosenOn, choose_thresholds
-from tests.evaluation.conftest import METHOD, made_up
+from tests.evaluation.conftest import METHOD, random_predictions
 
 NAMES = ("Opacity", "Fracture", "Abnormal")
 CHOSEN_ON = ChosenOn(dataset="d", split="validation", images=1, images_sha256="0")
@@ -24,7 +24,7 @@ CHOSEN_ON = ChosenOn(dataset="d", split="validation", images=1, images_sha256="0
 
 def masked(seed: int) -> Predictions:
     """400 images, three of ten labels unknown."""
-    found = made_up(seed=seed, names=NAMES)
+    found = random_predictions(seed=seed, names=NAMES)
     unknown = np.random.default_rng(seed + 50).random(found.targets.shape) < 0.3
     return replace(found, targets=np.where(unknown, np.nan, found.targets))
 
@@ -35,7 +35,7 @@ def altered(predictions: Predictions) -> Predictions:
     return predictions.with_probabilities(np.where(np.isnan(predictions.targets), other, predictions.probabilities))
 
 
-def test_what_is_altered_are_many_probabilities() -> None:
+def test_altered_predictions_differ_in_many_probabilities() -> None:
     first = masked(0)
     assert 200 < int((altered(first).probabilities != first.probabilities).sum()) < 500
 
@@ -67,7 +67,7 @@ def test_operating_points_measured_on_another_split(calibration: Literal["platt"
 
 
 def test_comparison_of_two_models() -> None:
-    other = masked(0).with_probabilities(made_up(seed=3, names=NAMES).probabilities)
+    other = masked(0).with_probabilities(random_predictions(seed=3, names=NAMES).probabilities)
     first = compare(masked(0), other, METHOD, ("a", "b"))
     assert first == compare(altered(masked(0)), altered(other), METHOD, ("a", "b"))
 
@@ -80,5 +80,5 @@ def test_subgroups() -> None:
 
 
 def test_weights_of_an_ensemble() -> None:
-    other = masked(0).with_probabilities(made_up(seed=3, names=NAMES).probabilities)
+    other = masked(0).with_probabilities(random_predictions(seed=3, names=NAMES).probabilities)
     assert fit_weights([masked(0), other]) == fit_weights([altered(masked(0)), altered(other)])

@@ -19,7 +19,7 @@ SHIPPED = sorted(name for name, entry in BACKBONES.items() if entry.builder.star
 
 
 @pytest.mark.parametrize("backbone", SHIPPED)
-def test_every_backbone_answers_with_both_heads(backbone: str) -> None:
+def test_every_backbone_returns_logits_of_both_heads(backbone: str) -> None:
     model = CheXVision(backbone=backbone).eval()
     logits = model(torch.rand(2, 3, 64, 64))
     assert {name: tuple(of.shape) for name, of in logits.items()} == {
@@ -45,7 +45,7 @@ def test_densenet_has_the_hidden_layer_and_scratch_has_none() -> None:
 
 
 def test_gradients_reach_a_hook_on_the_feature_map() -> None:
-    """An in-place operation behind the feature map would make this raise."""
+    """An in-place operation after the feature map would raise here."""
     for backbone in SHIPPED:
         model = CheXVision(backbone=backbone)
         features = model.backbone(torch.rand(2, 3, 64, 64))
@@ -63,7 +63,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not() -> None:
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_a_frozen_backbone_holds_its_weights_and_its_norm_statistics() -> None:
+def test_a_frozen_backbone_keeps_its_weights_and_norm_statistics() -> None:
     model = CheXVision(backbone="densenet121")
     model.freeze_backbone(True)
     model.train()
@@ -76,7 +76,7 @@ def test_a_frozen_backbone_holds_its_weights_and_its_norm_statistics() -> None:
     assert model.backbone.training and all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_a_saved_model_comes_back_bit_for_bit_with_all_that_prediction_needs(
+def test_a_saved_model_round_trips_bit_for_bit_with_its_preprocessing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     clahe = ClaheConfig(enabled=False, clip_limit=2.0, tiles=8)
@@ -103,7 +103,7 @@ def test_a_saved_model_comes_back_bit_for_bit_with_all_that_prediction_needs(
     assert capfd.readouterr().out == ""
 
 
-def test_a_config_from_before_formats_were_numbered_is_read_as_it_was(tmp_path: Path) -> None:
+def test_a_config_without_a_format_number_is_read(tmp_path: Path) -> None:
     model = CheXVision(backbone="se_resnet34", hidden_features=0).eval()
     model.save_pretrained(tmp_path)
     old = {
@@ -120,7 +120,7 @@ def test_a_config_from_before_formats_were_numbered_is_read_as_it_was(tmp_path: 
     assert CheXVision.from_pretrained(tmp_path).preprocessing == made
 
 
-def test_a_config_of_format_1_is_of_the_findings_that_it_names(tmp_path: Path) -> None:
+def test_a_config_of_format_1_keeps_the_findings_it_names(tmp_path: Path) -> None:
     small = LabelSpace(findings=("Mass", "Nodule"))
     model = CheXVision(backbone="se_resnet34", hidden_features=0, label_space=small).eval()
     model.save_pretrained(tmp_path)
@@ -166,11 +166,9 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
         CheXVision.from_pretrained(tmp_path)
 
 
-def test_imagenet_weights_that_cannot_be_had_are_one_clear_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unavailable_imagenet_weights_are_a_one_line_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens on the discard port
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens on the discard port
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with pytest.raises(ChexError, match=r"could not be downloaded.*model\.pretrained=false"):
         build_backbone("densenet121", pretrained=True)
@@ -179,7 +177,7 @@ def test_imagenet_weights_that_cannot_be_had_are_one_clear_error(
 def test_imagenet_weights_are_loaded_from_torchvisions_own_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file of the right name and form replaces the download; every backbone weight comes from it."""
+    """A cached file of the right name and format replaces the download; every backbone weight is read from it."""
     import torchvision
 
     torch.manual_seed(5)
@@ -196,7 +194,7 @@ def test_imagenet_weights_are_loaded_from_torchvisions_own_cache(
 
 
 def _from_cache(self: object, *_: object, **__: object) -> dict[str, torch.Tensor]:
-    """As torchvision does, without its check of the file's hash."""
+    """Like torchvision, without the check of the file's hash."""
     name = self.url.rsplit("/", 1)[1]  # type: ignore[attr-defined]
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)

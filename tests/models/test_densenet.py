@@ -10,7 +10,7 @@ from torch.nn import functional
 from chexvision.models.densenet import densenet121
 
 
-def test_weights_have_the_names_of_torchvision_and_give_the_same_bits() -> None:
+def test_state_dict_and_outputs_match_torchvision() -> None:
     torch.manual_seed(0)
     ours = densenet121(pretrained=False).eval()
     theirs = torchvision.models.densenet121(weights=None).features.eval()
@@ -23,7 +23,7 @@ def test_weights_have_the_names_of_torchvision_and_give_the_same_bits() -> None:
         assert torch.equal(maps, functional.relu(theirs(images)))
 
 
-def test_gradients_at_the_feature_map_can_be_taken() -> None:
+def test_gradients_at_the_feature_map_are_available() -> None:
     network = densenet121(pretrained=False).train()
     assert isinstance(network, nn.Sequential)
     before = network[:-1](torch.rand(2, 3, 64, 64))

@@ -12,7 +12,7 @@ from chexvision.models.se_resnet import SEBasicBlock, SEResNet, se_resnet34
 
 
 def randomized(block: SEBasicBlock) -> SEBasicBlock:
-    """In evaluation mode, with norms that do something."""
+    """In evaluation mode, with norms that are not the identity."""
     torch.manual_seed(3)
     for module in block.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -26,7 +26,7 @@ def normalized(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(("inputs", "channels", "stride"), [(32, 32, 1), (16, 32, 2)])
-def test_a_block_weighs_its_channels_and_adds_the_shortcut(inputs: int, channels: int, stride: int) -> None:
+def test_a_block_scales_its_channels_and_adds_the_shortcut(inputs: int, channels: int, stride: int) -> None:
     block = randomized(SEBasicBlock(inputs, channels, stride))
     x = torch.randn(2, inputs, 8, 8)
     y = F.relu(normalized(block.bn1, F.conv2d(x, block.conv1.weight, stride=stride, padding=1)))
@@ -55,7 +55,7 @@ def test_it_is_resnet_34_with_a_squeeze_excitation_in_every_block() -> None:
     assert shapes(ours) == sorted(shapes(theirs) + squeezes)
 
 
-def test_weights_begin_as_he_proposes() -> None:
+def test_weights_have_he_initialization() -> None:
     torch.manual_seed(0)
     network = SEResNet(depths=(1, 1, 1, 1), widths=(64, 128, 256, 512))
     for module in network.modules():

@@ -1,4 +1,4 @@
-"""How the parts of the classifier hang together, and what of a recipe its config.json must hold."""
+"""How the parts of the classifier are connected, and which recipe values its config.json contains."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def test_pooled_features_go_through_the_hidden_layer_to_both_heads() -> None:
         torch.testing.assert_close(logits[name], F.linear(before.relu(), head.weight, head.bias))
 
 
-def test_dropout_drops_the_recipes_share_of_the_features() -> None:
+def test_dropout_rate_is_the_recipes() -> None:
     model = CheXVision(backbone="tiny", hidden_features=0, dropout=0.4).train()
     dropped = model.neck(torch.ones(200, 16)) == 0
     assert float(dropped.float().mean()) == pytest.approx(0.4, abs=0.05)
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_a_model_knows_the_size_and_equalization_of_its_recipe(enabled: bool) -> None:
+def test_a_model_stores_the_size_and_equalization_of_its_recipe(enabled: bool) -> None:
     settings = [f"data.clahe.enabled={str(enabled).lower()}", "data.clahe.clip_limit=3.5", "data.clahe.tiles=4"]
     recipe = load_recipe("scratch", overrides=["model.backbone=tiny", "data.image_size=96", *settings])
     model = build_model(recipe)

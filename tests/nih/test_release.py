@@ -32,7 +32,7 @@ def test_the_public_splits_have_the_published_counts() -> None:
     assert set(known.chexnet) == set(range(1, PATIENTS + 1))
 
 
-def test_test_images_are_those_that_published_figures_were_taken_of() -> None:
+def test_test_images_match_those_of_published_results() -> None:
     known = release()
     official = images_sha256(known.filenames(known.official_test))
     assert official == "3d0c44b68d287fd04f90c4f25df13428bba7b3e729f65715d5cf73a88e83d226"
@@ -40,7 +40,7 @@ def test_test_images_are_those_that_published_figures_were_taken_of() -> None:
     assert public == "bbe3774c320aeb699e89ffd8a7d9f4ce7d230b1c16f4c4b7e9a2862383b17ec2"
 
 
-def test_the_package_holds_what_the_release_and_the_public_lists_say(real_data: Path) -> None:
+def test_packaged_lists_match_the_release_and_the_public_lists(real_data: Path) -> None:
     names = [row["Image Index"] for row in rows(real_data / "Data_Entry_2017_v2020.csv.gz")]
     known = release()
     assert sorted(names) == list(known.filenames(range(1, PATIENTS + 1)))
@@ -67,16 +67,16 @@ def test_the_package_holds_what_the_release_and_the_public_lists_say(real_data: 
         ("٠٠٠٠٠٠٠١_000.png", False),
     ],
 )
-def test_it_knows_its_own_images(name: str, known: bool) -> None:
+def test_release_recognizes_its_images(name: str, known: bool) -> None:
     assert release().has_image(name) is known
 
 
-def test_the_official_split_holds_still() -> None:
+def test_the_official_split_does_not_change() -> None:
     split = official_split()
     validation = [patient for patient, name in split.items() if name == "validation"]
     assert {patient for patient, name in split.items() if name == "test"} == release().official_test
     assert len(validation) == round(VALIDATION_SHARE * 28_008) == 1_400
-    # Fixed for ever: figures of one version are compared with another's.
+    # Must never change: results are compared across versions.
     assert validation[:5] == [37, 52, 62, 74, 173]
     more = official_split(0.1)
     assert {patient for patient, name in more.items() if name == "validation"} > set(validation)
@@ -84,11 +84,13 @@ def test_the_official_split_holds_still() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing", "altered"])
-def test_a_damaged_package_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | str) -> None:
+def test_a_damaged_package_is_a_one_line_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | str
+) -> None:
     import lzma
 
     data = lzma.compress(b"x" * 2 * PATIENTS) if isinstance(content, str) else content
     (tmp_path / "release.xz").write_bytes(data)
     monkeypatch.setattr(module, "__file__", str(tmp_path / "release.py"))
-    with pytest.raises(ChexError, match="install chexvision again"):
+    with pytest.raises(ChexError, match="reinstall chexvision"):
         release.__wrapped__()

@@ -1,4 +1,4 @@
-"""Tables fit a terminal of 80 columns: no figure is cut, whatever its size."""
+"""Tables fit a terminal of 80 columns without truncated numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chexvision.metrics.subgroups import measure_subgroups
 from chexvision.report.evaluation_tables import comparison_table, metrics_table, other_set_tables, subgroup_table
 from chexvision.report.table import Table, print_table
 from chexvision.report.wording import number
-from tests.evaluation.conftest import METHOD, made_up
+from tests.evaluation.conftest import METHOD, random_predictions
 
 LONGEST = "Pleural_Thickening"
 
@@ -35,7 +35,7 @@ def shown(of: Difference, p: str) -> list[str]:
 
 
 def test_a_comparison() -> None:
-    first = made_up()
+    first = random_predictions()
     logits = np.log(first.probabilities / (1 - first.probabilities)) - 3.0 * first.targets
     found: Comparison = compare(first, first.with_probabilities(1 / (1 + np.exp(-logits))), METHOD)
     rows = printed(comparison_table(found))
@@ -45,8 +45,8 @@ def test_a_comparison() -> None:
     assert rows["mean"].split()[3:] == shown(found.macro, "<0.0001")
 
 
-def test_the_adjusted_p_value_is_the_one_of_patients() -> None:
-    first = made_up()
+def test_the_adjusted_p_value_is_that_of_the_patient_level_test() -> None:
+    first = random_predictions()
     noise = np.random.default_rng(0).normal(size=first.probabilities.shape)
     logits = np.log(first.probabilities / (1 - first.probabilities)) + 0.3 * noise
     found = compare(first, first.with_probabilities(1 / (1 + np.exp(-logits))), METHOD)
@@ -58,7 +58,7 @@ def test_the_adjusted_p_value_is_the_one_of_patients() -> None:
 
 
 def test_the_figures_of_a_split() -> None:
-    metrics = measure(made_up(), method=METHOD)
+    metrics = measure(random_predictions(), method=METHOD)
     of = metrics.findings[LONGEST].model_copy(update={"positives": 86_524})
     many = metrics.model_copy(update={"findings": metrics.findings | {LONGEST: of}})
     rows = printed(metrics_table(many, "model"))
@@ -69,7 +69,7 @@ def test_the_figures_of_a_split() -> None:
 
 
 def test_subgroups() -> None:
-    predictions = made_up(600, 200)
+    predictions = random_predictions(600, 200)
     sex = np.where(predictions.patients % 2 == 0, "F", "M")
     (attribute,) = measure_subgroups(predictions, {"sex": sex}, METHOD, thresholds={"Abnormal": 0.5})
     many = {"images": 112_120, "patients": 30_805, "group": "first"}
@@ -82,7 +82,9 @@ def test_subgroups() -> None:
 
 
 def test_another_set() -> None:
-    found = measure_other("elsewhere", "map", made_up(600, 200, 1), made_up(600, 200, 0), METHOD)
+    found = measure_other(
+        "elsewhere", "map", random_predictions(600, 200, 1), random_predictions(600, 200, 0), METHOD
+    )
     of = found.metrics.findings[LONGEST].model_copy(update={"positives": 86_524, "unknown": 12_345})
     metrics = found.metrics.model_copy(update={"findings": found.metrics.findings | {LONGEST: of}})
     many = found.model_copy(update={"metrics": metrics})

@@ -78,7 +78,7 @@ def test_equal_shards_give_equal_files_that_follow_the_color_scheme(synthetic_sh
     assert all(not re.search(r"(href|url\(|<script)", path.read_text()) for path in first)
 
 
-def test_shards_of_nothing_and_unknown_labels_are_named(tmp_path: Path) -> None:
+def test_empty_shards_and_unknown_labels_are_reported(tmp_path: Path) -> None:
     empty = _shards(tmp_path / "empty", [])
     with pytest.raises(ChexError, match="has no rows"):
         write_plots(folder_place(empty), tmp_path / "out")

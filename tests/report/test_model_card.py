@@ -25,7 +25,7 @@ from chexvision.recipes import load_recipe
 from chexvision.report.charts import curve_sheets
 from chexvision.report.model_card import render_card, with_destination
 from chexvision.shards.split_rule import SplitPart, SplitRecord
-from tests.evaluation.conftest import made_up
+from tests.evaluation.conftest import random_predictions
 from tests.present import present
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -54,10 +54,10 @@ CONDITIONS = Conditions(
 
 @pytest.fixture(scope="module")
 def metrics() -> Evaluation:
-    test = made_up(600, 250, 1)
+    test = random_predictions(600, 250, 1)
     sex: list[str | None] = ["F" if patient % 2 else "M" for patient in test.patients.tolist()]
     groups = group_images(sex, [50] * 600, ["PA"] * 600, [0] * 600)
-    validation = _of_other_patients(made_up(400, 150, 0))
+    validation = _of_other_patients(random_predictions(400, 150, 0))
     return evaluate_trained("densenet", {"validation": validation, "test": test}, groups, CONDITIONS)[0]
 
 
@@ -93,7 +93,7 @@ def test_every_finding_has_a_row_with_interval_and_threshold(metrics: Evaluation
     assert "bootstrap over patients, 1,000 resamples" in section
 
 
-def test_validation_is_measured_without_what_was_chosen_on_it(metrics: Evaluation, info: RunInfo) -> None:
+def test_validation_metrics_use_no_thresholds_or_calibration_chosen_on_it(metrics: Evaluation, info: RunInfo) -> None:
     text = render_card(metrics, info, "CheXVision densenet")
     section = text[text.index("### Validation") :]
     assert "Thresholds: fixed at 0.5. Calibration: none." in section
@@ -104,11 +104,11 @@ def test_subgroups_literature_and_charts_are_there(metrics: Evaluation, info: Ru
     assert "### Subgroups of test" in text
     assert "| sex | images |" in text and "\n| F | " in text
     assert "CheXNet" in text
-    assert "no, its division was not published" in text
+    assert "no, its split was not published" in text
     assert "](figures/roc.svg)" in text
 
 
-def test_the_hub_reads_the_results_from_it(metrics: Evaluation, info: RunInfo) -> None:
+def test_the_hub_client_parses_the_results(metrics: Evaluation, info: RunInfo) -> None:
     data = ModelCard(render_card(metrics, info, "CheXVision densenet")).data
     assert isinstance(data, ModelCardData)
     results = present(data.eval_results)
@@ -129,19 +129,19 @@ def test_commands_name_the_repository_that_it_is_published_to(metrics: Evaluatio
     assert f'from_pretrained("chex/model", revision="{info.provenance.run_id}")' in text
 
 
-@pytest.mark.parametrize("to", [None, Path("/home/somebody/model")])
+@pytest.mark.parametrize("to", [None, Path("/home/alice/model")])
 def test_without_a_repository_commands_name_the_cards_own_folder(
     to: Path | None, metrics: Evaluation, info: RunInfo
 ) -> None:
     text = render_card(metrics, info, "CheXVision densenet", to=to)
     assert "chexvision predict . chest.png" in text
     assert 'from_pretrained(".")' in text
-    assert "/home/somebody" not in text
+    assert "/home/alice" not in text
     assert "USER" not in text
 
 
 @pytest.mark.parametrize("before", [None, RepoRef("other/model")])
-def test_a_card_that_is_published_later_is_as_if_the_repository_had_been_known(
+def test_a_card_published_later_equals_one_made_with_a_known_repository(
     before: RepoRef | None, metrics: Evaluation, info: RunInfo
 ) -> None:
     to, run_id = RepoRef("chex/model"), info.provenance.run_id
@@ -153,7 +153,7 @@ def test_a_card_that_is_published_later_is_as_if_the_repository_had_been_known(
 
 
 def test_a_local_dataset_is_named_without_its_path(metrics: Evaluation, info: RunInfo) -> None:
-    folder = "/kaggle/working/somebody/shards"
+    folder = "/kaggle/working/alice/shards"
     text = render_card(
         metrics.model_copy(update={"dataset": folder}), info.model_copy(update={"dataset": folder}), "CheXVision"
     )
@@ -169,7 +169,7 @@ def test_calibration_under_other_prevalences_and_references_are_there(metrics: E
     assert "p = " in text
 
 
-def test_text_of_others_is_escaped(metrics: Evaluation, info: RunInfo) -> None:
+def test_untrusted_text_is_escaped(metrics: Evaluation, info: RunInfo) -> None:
     hostile = "<img src=x>|[a](javascript:x)`"
     split = info.split.model_copy(update={"rule": "table", "table": hostile, "table_sha256": "d" * 64})
     run = info.model_copy(update={"versions": {"torch": hostile}, "dataset_identity": hostile, "split": split})
@@ -178,7 +178,7 @@ def test_text_of_others_is_escaped(metrics: Evaluation, info: RunInfo) -> None:
 
 
 def test_too_few_cases_are_reported(info: RunInfo) -> None:
-    validation, test = _of_other_patients(made_up(200, 80, 0)), made_up(200, 80, 1)
+    validation, test = _of_other_patients(random_predictions(200, 80, 0)), random_predictions(200, 80, 1)
     test.targets[:, test.column("Hernia")] = 0
     test.targets[:3, test.column("Hernia")] = 1
     metrics, _ = evaluate_trained("densenet", {"validation": validation, "test": test}, None, CONDITIONS)
@@ -189,8 +189,8 @@ def test_too_few_cases_are_reported(info: RunInfo) -> None:
 
 
 def test_charts_are_self_contained_files() -> None:
-    test = made_up(600, 250, 1)
-    validation = _of_other_patients(made_up(400, 150, 0))
+    test = random_predictions(600, 250, 1)
+    validation = _of_other_patients(random_predictions(400, 150, 0))
     metrics, points = evaluate_trained("densenet", {"validation": validation, "test": test}, None, CONDITIONS)
     figures = curve_sheets(test, points, metrics.metrics)
     assert sorted(figures) == ["calibration.svg", "precision-recall.svg", "roc.svg"]
@@ -200,7 +200,7 @@ def test_charts_are_self_contained_files() -> None:
 
 
 def test_a_run_without_test_images_still_gets_operating_points() -> None:
-    found, points = evaluate_trained("densenet", {"validation": made_up(200, 80)}, None, CONDITIONS)
+    found, points = evaluate_trained("densenet", {"validation": random_predictions(200, 80)}, None, CONDITIONS)
     assert list(found.splits) == ["validation"]
     assert found.metrics.thresholds == "fixed at 0.5"
     assert points.thresholds is not None

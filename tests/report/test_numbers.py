@@ -1,4 +1,4 @@
-"""Numbers that would be wrong without notice: they are refused, or reported to be of fewer findings."""
+"""Values that would silently be wrong are refused, or reported with the number of findings."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from chexvision.inference.predictions_file import read_predictions, write_predic
 from chexvision.metrics.measure import measure
 from chexvision.metrics.subgroups import group_images
 from chexvision.report.wording import about_means
-from tests.evaluation.conftest import METHOD, made_up
+from tests.evaluation.conftest import METHOD, random_predictions
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -0.1, 1.5])
 def test_invalid_probabilities_are_refused_by_image_and_name(value: float) -> None:
-    predictions = made_up(50, 20)
+    predictions = random_predictions(50, 20)
     probabilities = predictions.probabilities.copy()
     probabilities[7, 4] = value
     with pytest.raises(ChexError, match=f"1 of 750 .* first {value} for Mass of {predictions.filenames[7]}"):
@@ -41,7 +41,7 @@ def test_invalid_probabilities_are_refused_by_image_and_name(value: float) -> No
 )
 def test_damaged_predictions_are_refused(tmp_path: Path, column: str, row: int, value: object, message: str) -> None:
     path = tmp_path / "p.parquet"
-    write_predictions(path, made_up(30, 10))
+    write_predictions(path, random_predictions(30, 10))
     table = pq.read_table(path).to_pydict()
     table[column][row] = table[column][0] if value == "first" else value
     pq.write_table(pa.table(table), path)
@@ -50,9 +50,9 @@ def test_damaged_predictions_are_refused(tmp_path: Path, column: str, row: int, 
 
 
 def test_a_mean_over_fewer_findings_is_reported() -> None:
-    predictions = made_up(400, 150)
-    low = dict.fromkeys(predictions.names, 0.3) | {"Mass": 1.1}  # no call: precision is 0 / 0
-    del low["Hernia"]  # no threshold: no calls at all
+    predictions = random_predictions(400, 150)
+    low = dict.fromkeys(predictions.names, 0.3) | {"Mass": 1.1}  # no positive decision: precision is 0 / 0
+    del low["Hernia"]  # no threshold: no decisions
     macro = measure(predictions, thresholds=low, method=METHOD).macro
     assert macro.findings == 14
     assert macro.fewer == {"f1": 13, "precision": 12, "recall": 13, "specificity": 13}
@@ -63,7 +63,7 @@ def test_a_mean_over_fewer_findings_is_reported() -> None:
 
 
 def test_one_positive_finding_is_enough_even_where_another_is_unknown() -> None:
-    predictions = made_up(20, 10)
+    predictions = random_predictions(20, 10)
     nodule, mass = predictions.column("Nodule"), predictions.column("Mass")
     predictions.targets[:, mass] = np.nan
     predictions.targets[:, nodule] = [1, 0] * 10
@@ -75,5 +75,5 @@ def test_one_positive_finding_is_enough_even_where_another_is_unknown() -> None:
     assert np.isnan(found[1::2]).all()
 
 
-def test_impossible_ages_are_in_no_group() -> None:
+def test_impossible_ages_are_in_no_age_group() -> None:
     assert group_images(["F"] * 3, [414, -1, 85], ["PA"] * 3, [0] * 3)["age"].tolist() == ["", "", "80+"]

@@ -1,4 +1,4 @@
-"""One table, three renderers: the same values everywhere, and nothing in other people's text is interpreted."""
+"""Three renderers of one table: the same values, and untrusted text is not interpreted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from chexvision.report.evaluation_tables import metrics_table
 from chexvision.report.html import table_html
 from chexvision.report.table import Cell, Column, Table, markdown_table, print_table, row
 from chexvision.templating import code, escape_markdown
-from tests.evaluation.conftest import METHOD, made_up
+from tests.evaluation.conftest import METHOD, random_predictions
 
 HOSTILE = "<img src=x onerror=alert(1)> | **b** [a](javascript:x) `c` _d_ \x1b[2J\n# e {{ 7 * 7 }}"
 
@@ -64,7 +64,7 @@ def on_console(table: Table, width: int = 250) -> str:
 
 
 def test_all_renderers_show_the_same_values() -> None:
-    table = metrics_table(measure(made_up(), method=METHOD), "model")
+    table = metrics_table(measure(random_predictions(), method=METHOD), "model")
     columns = tuple(replace(column, bar_from=None) for column in table.columns)
     table = replace(table, columns=columns, notes=())
     html, markdown, console = in_html(table).rows[1:], in_markdown(table)[2:], on_console(table).splitlines()[-16:]
@@ -78,7 +78,7 @@ def test_all_renderers_show_the_same_values() -> None:
                 assert cell.text(interval=column.intervals and column.console == "same") in of_console
 
 
-def test_what_is_missing_has_a_reason() -> None:
+def test_missing_values_show_a_reason() -> None:
     table = Table("t", (Column(""), Column("AUROC")), (row("Mass", Cell(Estimate(), missing="3 patients")),))
     assert "title='3 patients'>too few</td>" in table_html(table)
     assert in_markdown(table)[2] == ["Mass", "too few"]
@@ -86,7 +86,7 @@ def test_what_is_missing_has_a_reason() -> None:
 
 
 @pytest.mark.parametrize("prose", [False, True])
-def test_text_of_others_stays_text(prose: bool) -> None:
+def test_untrusted_text_is_not_interpreted(prose: bool) -> None:
     table = Table(HOSTILE, (Column(""), Column(HOSTILE, prose=prose)), (row(HOSTILE, HOSTILE),), (HOSTILE,))
     html = in_html(table)
     assert html.tags == {"div", "table", "caption", "thead", "tr", "th", "tbody", "td", "p"}
@@ -104,18 +104,18 @@ def test_text_of_others_stays_text(prose: bool) -> None:
     "text",
     ["f1 on validation", "Pleural_Thickening", "DenseNet-121, 5 % (n = 3)", "https://arxiv.org/abs/1705.02315"],
 )
-def test_ordinary_text_is_written_as_it_is_in_markdown(text: str) -> None:
+def test_ordinary_text_is_unchanged_in_markdown(text: str) -> None:
     assert escape_markdown(text) == text
 
 
 @pytest.mark.parametrize(
     ("text", "expected"), [("a_b", "`a_b`"), ("`", "`` ` ``"), ("a``b", "```a``b```"), ("a\nb", r"`a\nb`")]
 )
-def test_code_spans_end_where_they_should(text: str, expected: str) -> None:
+def test_code_spans_are_closed_correctly(text: str, expected: str) -> None:
     assert code(text) == expected
 
 
-def test_long_names_wrap_on_a_console_and_nothing_is_cut() -> None:
+def test_long_names_wrap_on_a_console_without_truncation() -> None:
     names = "r" * 100, "c" * 100
     shown = on_console(Table("", (Column(""), Column(names[1])), (row(names[0], 0.5),)), width=80)
     assert "…" not in shown and "0.500" in shown

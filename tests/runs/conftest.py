@@ -1,4 +1,4 @@
-"""A Kaggle and a Hub on the loopback, and commands typed in processes of their own."""
+"""A fake Kaggle and a fake Hub on the loopback, and commands in their own processes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from chexvision.provenance import now
 from chexvision.runs.run_progress import RunProgress
 from chexvision_dispatch import run_records as records
 from chexvision_dispatch.view import target_of
-from tests.dispatch.conftest import checkout, cli, own_world, packs_stand_in, shards
+from tests.dispatch.conftest import checkout, cli, isolated_environment, packs_stand_in, shards
 from tests.dispatch.standin import RECORD
 from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle
 from tests.fakes.kaggle_session import Session
 
-__all__ = ["checkout", "cli", "own_world", "packs_stand_in", "shards"]
+__all__ = ["checkout", "cli", "isolated_environment", "packs_stand_in", "shards"]
 
 SHA = "44443e6ee968b3c6094b63f14a27698c40b50680"
 DISPATCH = ["dispatch", "--model", "densenet", "--data", f"chex/xrays@{SHA}"]
@@ -29,15 +29,15 @@ Typed = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture(autouse=True)
-def _data_set(own_world: None, request: pytest.FixtureRequest) -> None:
-    """The data set that `DISPATCH` names, on the Hub of the test."""
+def _data_set(isolated_environment: None, request: pytest.FixtureRequest) -> None:
+    """The dataset that `DISPATCH` names, on the fake Hub."""
     if "fake_hub" in request.fixturenames:
-        request.getfixturevalue("fake_hub").plant_dataset("chex/xrays", SHA)
+        request.getfixturevalue("fake_hub").add_dataset_at("chex/xrays", SHA)
 
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Path:
-    """A folder in which the file N lets epoch N end."""
+    """A folder in which creating file N ends epoch N."""
     folder = tmp_path / "gate"
     folder.mkdir()
     return folder
@@ -45,7 +45,7 @@ def gate(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_hub: FakeHub, gate: Path) -> Iterator[FakeKaggle]:
-    """Sessions run three epochs of the stand-in, and find a Hub token in Kaggle's secrets."""
+    """Sessions run three epochs of the stub and find a Hub token in Kaggle's secrets."""
     for name in ("POLL_S",):
         monkeypatch.setattr(f"chexvision_dispatch.runs.{name}", 0.05)
     monkeypatch.setattr("chexvision_dispatch.targets.session_log.WAIT_S", 0.05)
@@ -65,7 +65,7 @@ def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_hub: FakeHub, g
 
 @pytest.fixture
 def typed(checkout: Path, kaggle: FakeKaggle) -> Typed:
-    """Start a command as a user types it: a process of its own, which may be killed."""
+    """Start a command line in its own process, which may be killed."""
     paths = [str(checkout / "src"), str(checkout / "dispatch")]
     start = "import sys; from chexvision.cli import main; main(sys.argv[1:])"
 
@@ -78,7 +78,7 @@ def typed(checkout: Path, kaggle: FakeKaggle) -> Typed:
     return run
 
 
-# What a run whose session ran on the loopback remembers of its target.
+# The target options in the record of a run on the loopback.
 KAGGLE_OPTIONS: dict[str, records.Option] = {
     "accelerator": "NvidiaTeslaT4",
     "timeout_hours": 1.0,
@@ -86,18 +86,18 @@ KAGGLE_OPTIONS: dict[str, records.Option] = {
     "docker_image": None,
     "public": False,
 }
-# Completes the run from what the session before left.
+# Completes the run from the output of the previous session.
 NEXT_SESSION = """
 import json, pathlib
-(told,) = pathlib.Path("../input").rglob("progress.json")
-progress = json.loads(told.read_text()) | {"status": "complete", "session": 2, "stop_reason": None}
+(reported,) = pathlib.Path("../input").rglob("progress.json")
+progress = json.loads(reported.read_text()) | {"status": "complete", "session": 2, "stop_reason": None}
 pathlib.Path("../working/progress.json").write_text(json.dumps(progress))
 """
 
 
 @pytest.fixture
 def held_session(kaggle: FakeKaggle, tmp_path: Path) -> Iterator[Session]:
-    """A session in Kaggle's queue, and its run's record; tests say what it wrote and how it ended."""
+    """A session in Kaggle's queue, and its run record; tests set its output and its outcome."""
     folder = tmp_path / "held"
     folder.mkdir()
     (folder / "script.py").write_text(NEXT_SESSION)
@@ -108,17 +108,17 @@ def held_session(kaggle: FakeKaggle, tmp_path: Path) -> Iterator[Session]:
     target.prepare(record, folder)
     records.save(replace(record, sessions=(target.start(record, folder),)))
     yield kaggle.sessions[0]
-    kaggle.sessions[0].status = "COMPLETE"  # there is no process to end
+    kaggle.sessions[0].status = "COMPLETE"  # it has no process to end
 
 
-def lay_down(session: Session, status: str, **progress: object) -> None:
-    """Let a session that does not run have said this of itself."""
-    told = {"run_id": RECORD.run_id, "status": status, "session": session.number, "updated_at": now(), **progress}
-    text = RunProgress.model_validate(told).to_json()
+def write_progress(session: Session, status: str, **progress: object) -> None:
+    """Write the progress file of a session that does not run."""
+    reported = {"run_id": RECORD.run_id, "status": status, "session": session.number, "updated_at": now(), **progress}
+    text = RunProgress.model_validate(reported).to_json()
     (session.working / "progress.json").write_text(text)
 
 
-def let(gate: Path, *epochs: int) -> None:
-    """Let epochs end."""
+def end_epochs(gate: Path, *epochs: int) -> None:
+    """Let these epochs end."""
     for epoch in epochs:
         (gate / str(epoch)).touch()

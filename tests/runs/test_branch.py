@@ -47,7 +47,7 @@ def state(number: int) -> dict[str, Path | bytes]:
     return {STATES[0]: b"%4d" % number * 250, STATES[1]: b"%4d" % (number // 2) * 25}
 
 
-def test_replaced_states_are_freed_while_the_run_continues(hub: FakeHub) -> None:
+def test_replaced_states_are_deleted_while_the_run_continues(hub: FakeHub) -> None:
     branch = RunBranch(REPO, "r")
     for number in range(6):
         branch.send(state(number), f"Epoch {number}")
@@ -59,25 +59,25 @@ def test_replaced_states_are_freed_while_the_run_continues(hub: FakeHub) -> None
     assert hub.read(REPO, STATES[1], "run/r") == state(5)[STATES[1]]
 
 
-def test_settled_run_stores_nothing_but_what_it_published(hub: FakeHub) -> None:
+def test_settled_run_stores_only_its_publication(hub: FakeHub) -> None:
     branch = RunBranch(REPO, "r")
     branch.send({**state(0), "stop.json": b"{}", "script.py": b"print()"}, "Epoch 1")
-    branch.send(state(1), "Epoch 2")  # nothing is freed in between, as in a session that was killed
+    branch.send(state(1), "Epoch 2")  # nothing is deleted in between, as in a killed session
     commit({"model.safetensors": b"published" * 10, "README.md": b"# model"})
     branch.settle(PROGRESS)
     assert hub.stored_bytes(REPO) == 90
     (settled,) = hub.commits(REPO, "run/r")
     assert sorted(settled.files) == [".gitattributes", PROGRESS_FILE]
-    told = branch.progress()
-    assert told is not None
-    assert (told.published, told.state) == ("there", ())
+    reported = branch.progress()
+    assert reported is not None
+    assert (reported.published, reported.state) == ("there", ())
     RunBranch(REPO, "r").settle(PROGRESS)
     assert hub.commits(REPO, "run/r")[0].files[PROGRESS_FILE] == settled.files[PROGRESS_FILE]
     assert hub.read(REPO, "model.safetensors") == b"published" * 10
 
 
 @pytest.mark.parametrize("holder", ["main", "an earlier commit of main", "another run", "a tag"])
-def test_content_that_something_else_refers_to_is_kept(hub: FakeHub, holder: str) -> None:
+def test_content_with_other_references_is_kept(hub: FakeHub, holder: str) -> None:
     weights = state(0)[STATES[1]]
     assert isinstance(weights, bytes)
     HfApi().create_repo(REPO)
@@ -100,7 +100,7 @@ def test_content_that_something_else_refers_to_is_kept(hub: FakeHub, holder: str
     assert hub.read(REPO, name, where) == weights
 
 
-def test_contents_whose_commit_failed_are_freed_too(hub: FakeHub) -> None:
+def test_contents_of_a_failed_commit_are_deleted(hub: FakeHub) -> None:
     branch = RunBranch(REPO, "r")
     branch.send({}, "Session 1")
     rule = hub.faults.add("/commit/run", Fault.status(400), times=99)
@@ -113,7 +113,7 @@ def test_contents_whose_commit_failed_are_freed_too(hub: FakeHub) -> None:
     assert hub.stored_bytes(REPO) == 1100
 
 
-def test_settling_that_was_cut_anywhere_can_be_completed(tmp_path: Path, waits: list[float]) -> None:
+def test_settling_can_be_completed_after_any_interruption(tmp_path: Path, waits: list[float]) -> None:
     def begun() -> RunBranch:
         branch = RunBranch(REPO, "r")
         trained = PROGRESS.model_copy(update={"published": None, "status": "training"})
@@ -131,11 +131,11 @@ def test_settling_that_was_cut_anywhere_can_be_completed(tmp_path: Path, waits: 
             with pytest.raises(ChexError):
                 branch.settle(PROGRESS)
             rule.times = 0
-            told = RunBranch(REPO, "r").progress()
-            assert told is not None, struck  # there is no moment without progress, or with a state that is gone
-            assert (told.published is None) is bool(told.state), struck
-            if told.state:
-                assert all(hub.read(REPO, name, "run/r") for name in told.state), struck
+            reported = RunBranch(REPO, "r").progress()
+            assert reported is not None, struck  # progress exists at any time, and never names a deleted state
+            assert (reported.published is None) is bool(reported.state), struck
+            if reported.state:
+                assert all(hub.read(REPO, name, "run/r") for name in reported.state), struck
             RunBranch(REPO, "r").settle(PROGRESS)
             assert hub.stored_bytes(REPO) == 0, struck
 
@@ -182,21 +182,21 @@ def test_token_for_the_repository_keeps_a_branch_there_and_creates_nothing(hub: 
     assert hub.is_private(REPO)
 
 
-def test_public_repository_gets_nothing_that_was_to_be_private(hub: FakeHub) -> None:
+def test_private_run_sends_nothing_to_a_public_repository(hub: FakeHub) -> None:
     HfApi().create_repo(REPO)
     with pytest.raises(NotAllowed, match=f"{REPO} exists and is public"):
         RunBranch(REPO, "r", private=True).send(state(0), "Epoch 1")
     assert hub.branches(REPO).keys() == {"main"}
 
 
-def test_branch_whose_contents_are_all_in_use_asks_for_no_list_of_them(hub: FakeHub) -> None:
+def test_contents_are_not_listed_if_all_are_in_use(hub: FakeHub) -> None:
     branch = RunBranch(REPO, "r")
     branch.send(state(0), "Epoch 1")
     assert LfsStorage(REPO, "model").free(HfApi(token=HUB_TOKEN), branch.name, ()) == 0
     assert not any("/lfs-files" in record.path for record in hub.requests)
 
 
-def test_progress_alone_asks_for_no_list_of_large_files(hub: FakeHub) -> None:
+def test_contents_are_not_listed_for_progress_alone(hub: FakeHub) -> None:
     branch = RunBranch(REPO, "run-1")
     for number in (1, 2):
         branch.send({"progress.json": b'{"epoch": %d}' % number}, f"Epoch {number}")

@@ -19,7 +19,7 @@ from chexvision_dispatch import run_records as records
 from tests.dispatch.standin import Cli
 from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle
-from tests.runs.conftest import DISPATCH, let
+from tests.runs.conftest import DISPATCH, end_epochs
 
 pytestmark = pytest.mark.usefixtures("packs_stand_in")
 REF = "chex/chexvision-hub-token"
@@ -27,7 +27,7 @@ OAUTH = "hf_oauth_eyJhbGciOiJFZERTQSJ9.x"
 SCOPED = "hf_of_one_repository"
 
 
-def test_synced_token_reaches_the_next_session_and_is_forgotten_again(
+def test_synced_token_reaches_the_next_session_and_can_be_removed(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: object, tmp_path: object
 ) -> None:
     kaggle.session_secrets = {}
@@ -40,7 +40,7 @@ def test_synced_token_reaches_the_next_session_and_is_forgotten_again(
     assert f"updated the private dataset {REF}" in cli("credentials", "sync", "--yes").out
     shown = cli("credentials", "status")
     assert f"yes Kaggle token dataset       {REF}, private, ready" in shown.out
-    let(gate, 1, 2, 3)  # type: ignore[arg-type]
+    end_epochs(gate, 1, 2, 3)  # type: ignore[arg-type]
     cli(*DISPATCH, "--to", "chex/model")
     session = kaggle.sessions[0].wait()
     assert "Hub token: from the attached file" in session.text
@@ -66,14 +66,14 @@ def test_token_that_may_not_write_is_not_sent(
 
 @pytest.fixture
 def oauth(fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This machine logged in with the browser; a token for one repository was made beside that."""
+    """This machine has an OAuth login, and a separate token for one repository."""
     fake_hub.add_token(OAUTH, "oauth")
     fake_hub.add_token(SCOPED, "fineGrained", {"model/chex/model": ["repo.content.read", "repo.write"]})
     monkeypatch.setenv("HF_TOKEN", OAUTH)
 
 
 @pytest.mark.usefixtures("oauth")
-def test_oauth_token_is_not_copied_and_the_way_to_a_session_token_is_shown(cli: Cli, kaggle: FakeKaggle) -> None:
+def test_oauth_token_is_not_copied_and_the_steps_to_a_session_token_are_shown(cli: Cli, kaggle: FakeKaggle) -> None:
     refused = cli("credentials", "sync", "--yes")
     assert refused.code == 1
     assert "of chex, from a browser login (OAuth), which expires after 30 days" in refused.err
@@ -122,14 +122,14 @@ def test_file_that_holds_no_token_for_sessions_is_refused(
     assert kaggle.datasets.known == {}
 
 
-def test_standard_input_cannot_hold_a_token_and_an_answer(cli: Cli, kaggle: FakeKaggle) -> None:
+def test_token_from_standard_input_needs_the_yes_option(cli: Cli, kaggle: FakeKaggle) -> None:
     refused = cli("credentials", "sync", "--token-file", "-")
     assert refused.code == 2
     assert "add --yes" in refused.err
 
 
 @pytest.mark.usefixtures("oauth")
-def test_session_token_is_typed_without_being_shown(checkout: Path, kaggle: FakeKaggle) -> None:
+def test_session_token_is_typed_without_echo(checkout: Path, kaggle: FakeKaggle) -> None:
     env = kaggle.subprocess_env()
     env["PYTHONPATH"] = os.pathsep.join([str(checkout / "src"), str(checkout / "dispatch"), env["PYTHONPATH"]])
     start = (
@@ -143,7 +143,7 @@ def test_session_token_is_typed_without_being_shown(checkout: Path, kaggle: Fake
     )  # fmt: skip
     os.close(theirs)
     seen = ""
-    with suppress(OSError):  # how a terminal ends
+    with suppress(OSError):  # as a terminal closes
         while piece := os.read(ours, 4096).decode():
             seen += piece
             if "token: " in seen and "created" not in seen and SCOPED not in seen and not seen.endswith("\n"):
@@ -156,13 +156,13 @@ def test_session_token_is_typed_without_being_shown(checkout: Path, kaggle: Fake
 
 
 @pytest.mark.usefixtures("oauth")
-def test_whole_way_with_an_oauth_login_a_token_for_one_repository_and_a_private_destination(
+def test_oauth_login_with_a_token_for_one_private_repository_end_to_end(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path, tmp_path: Path
 ) -> None:
     kaggle.session_secrets = {}
     (tmp_path / "token").write_text(SCOPED)
     assert cli("credentials", "sync", "--yes", "--token-file", str(tmp_path / "token")).code == 0
-    let(gate, 1, 2, 3)
+    end_epochs(gate, 1, 2, 3)
     dispatched = cli(*DISPATCH, "--to", "chex/model", "--private")
     assert dispatched.code == 0, dispatched.err
     session = kaggle.sessions[0].wait()
@@ -193,11 +193,11 @@ def test_public_dataset_of_that_name_gets_no_token(cli: Cli, kaggle: FakeKaggle,
     kaggle.add_dataset(REF, gate)  # type: ignore[arg-type]
     refused = cli("credentials", "sync", "--yes")
     assert refused.code == 1
-    assert "is public, a token must not go there" in refused.err
+    assert "is public and must not contain a token" in refused.err
     assert "is PUBLIC" in cli("credentials", "status").out
 
 
-def test_without_an_answer_nothing_is_sent(cli: Cli, kaggle: FakeKaggle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_confirmation_nothing_is_sent(cli: Cli, kaggle: FakeKaggle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     refused = cli("credentials", "sync")
     assert refused.code == 2
@@ -205,7 +205,7 @@ def test_without_an_answer_nothing_is_sent(cli: Cli, kaggle: FakeKaggle, monkeyp
     assert kaggle.datasets.known == {}
 
 
-def test_doctor_finds_everything_in_order(cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub) -> None:
+def test_doctor_passes_if_everything_is_set_up(cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub) -> None:
     from huggingface_hub import HfApi
 
     from chexvision.recipes import load_recipe

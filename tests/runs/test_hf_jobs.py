@@ -1,4 +1,4 @@
-"""`--on hf-jobs` with the real client: what it asks of the Hub, and the command it asks for, run here."""
+"""`--on hf-jobs` with the real client: the job request, and its command, run locally."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.usefixtures("packs_stand_in")
 WORDS = ["dispatch", "--on", "hf-jobs", "--model", "densenet", "--data", f"chex/xrays@{SHA}", "--to", "chex/model"]
 
 
-def carry_out(job: Job, root: Path) -> subprocess.CompletedProcess[str]:
-    """Run a job's command as its machine would: its environment and secrets, nothing of ours."""
+def run_job_command(job: Job, root: Path) -> subprocess.CompletedProcess[str]:
+    """Run a job's command with only the environment and secrets of the job."""
     env = {"PATH": os.environ["PATH"], "HOME": str(root), "CHEXVISION_ROOT": str(root), "STANDIN_EPOCHS": "2"}
     env |= {"HF_HUB_DISABLE_XET": "1", **job.spec["environment"], **job.spec["secrets"]}
     program, *words = job.spec["command"]
@@ -36,7 +36,7 @@ def carry_out(job: Job, root: Path) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def test_request_is_what_a_job_needs_and_holds_the_token_as_a_secret_alone(cli: Cli, fake_hub: FakeHub) -> None:
+def test_job_request_is_complete_and_passes_the_token_only_as_a_secret(cli: Cli, fake_hub: FakeHub) -> None:
     result = cli(*WORDS, "--flavor", "a10g-small", "--timeout-hours", "2")
     assert result.code == 0, result.err
     assert "a job on a10g-small (Nvidia A10G - small) costs $0.01667 per minute" in result.out
@@ -61,9 +61,9 @@ def test_request_is_what_a_job_needs_and_holds_the_token_as_a_secret_alone(cli: 
     assert cli("runs", "status", "--json").out.count('"status": "queued"') == 1
 
 
-def test_command_of_the_job_trains_publishes_and_is_followed(cli: Cli, fake_hub: FakeHub, tmp_path: Path) -> None:
+def test_job_trains_publishes_and_can_be_followed(cli: Cli, fake_hub: FakeHub, tmp_path: Path) -> None:
     cli(*WORDS)
-    done = carry_out(fake_hub.jobs[0], tmp_path / "machine")
+    done = run_job_command(fake_hub.jobs[0], tmp_path / "machine")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Hub token: from the environment variable HF_TOKEN" in done.stdout
     run_id = records.find(None).run_id
@@ -95,14 +95,16 @@ def test_cancel_cancels_and_resume_starts_a_job_with_the_same_script(cli: Cli, f
         (["--timeout-hours", "0"], "--timeout-hours 0 must be above 0"),
     ],
 )
-def test_what_the_hub_would_not_take_is_refused(cli: Cli, fake_hub: FakeHub, words: list[str], message: str) -> None:
+def test_job_options_that_the_hub_rejects_are_refused(
+    cli: Cli, fake_hub: FakeHub, words: list[str], message: str
+) -> None:
     result = cli(*WORDS, *words)
     assert result.code == 2
     assert message in result.err
     assert fake_hub.jobs == []
 
 
-def test_token_that_may_not_start_jobs_leaves_no_run(
+def test_token_without_job_permission_creates_no_run(
     cli: Cli, fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_hub.add_token("hf_reads", "read")
@@ -114,9 +116,7 @@ def test_token_that_may_not_start_jobs_leaves_no_run(
     assert records.every(raised) == []
 
 
-def test_oauth_token_that_a_job_would_keep_is_warned_of(
-    cli: Cli, fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_oauth_token_in_a_job_is_a_warning(cli: Cli, fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "OAuth" not in cli(*WORDS, "--dry-run").out
     fake_hub.add_token("hf_oauth_x", "oauth")
     monkeypatch.setenv("HF_TOKEN", "hf_oauth_x")

@@ -1,4 +1,4 @@
-"""Ending a session on Kaggle: where a stop request can be left, and where it cannot."""
+"""Ending a session on Kaggle, with and without a stop request."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle
 from tests.fakes.kaggle_kernels import FIRST_SESSION_ID
 from tests.fakes.kaggle_session import Session
-from tests.runs.conftest import Typed, lay_down
+from tests.runs.conftest import Typed, write_progress
 
 BRANCH = f"run/{RECORD.run_id}"
 
 
 def report(session: Session) -> None:
-    """Let a session with a token have said on the run's branch that it trains."""
+    """Upload progress of a training session to the run's branch."""
     session.status = "RUNNING"
-    lay_down(session, "training", epoch=1, kaggle_session_id=FIRST_SESSION_ID + session.number)
-    told = (session.working / PROGRESS_FILE).read_bytes()
-    RunBranch("chex/model", RECORD.run_id).send({PROGRESS_FILE: told}, "Session 1")
+    write_progress(session, "training", epoch=1, kaggle_session_id=FIRST_SESSION_ID + session.number)
+    reported = (session.working / PROGRESS_FILE).read_bytes()
+    RunBranch("chex/model", RECORD.run_id).send({PROGRESS_FILE: reported}, "Session 1")
 
 
 @pytest.mark.parametrize("hub", ["read-only token", "down"])
-def test_now_ends_a_session_although_no_stop_request_can_be_left(
+def test_cancel_now_ends_a_session_even_if_no_stop_request_can_be_sent(
     cli: Cli, fake_hub: FakeHub, held_session: Session, monkeypatch: pytest.MonkeyPatch, hub: str
 ) -> None:
     report(held_session)
     assert json.loads(cli("runs", "status", "--json").out)["status"] == "running"
     if hub == "down":
-        fake_hub.faults.add("", Fault.status(503), times=30)  # and back after the session was ended
+        fake_hub.faults.add("", Fault.status(503), times=30)  # available again after the session was ended
     else:
         fake_hub.add_token("hf_reads", "read")
         monkeypatch.setenv("HF_TOKEN", "hf_reads")
@@ -48,7 +48,7 @@ def test_now_ends_a_session_although_no_stop_request_can_be_left(
     assert f"{RECORD.run_id} is cancelled" in ended.err
 
 
-def test_no_stop_request_is_left_for_a_session_that_does_not_read_it(
+def test_no_stop_request_is_sent_to_a_session_that_does_not_read_it(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, held_session: Session
 ) -> None:
     held_session.status = "RUNNING"
@@ -58,8 +58,8 @@ def test_no_stop_request_is_left_for_a_session_that_does_not_read_it(
     assert f"end it on https://www.kaggle.com/code/{held_session.ref}" in refused.err
     assert ("model", "chex/model") not in fake_hub.repos
 
-    # Its id is known all the same where an earlier look brought it.
-    lay_down(held_session, "training", kaggle_session_id=FIRST_SESSION_ID + 1)
+    # Its id is known if an earlier poll found it.
+    write_progress(held_session, "training", kaggle_session_id=FIRST_SESSION_ID + 1)
     folder = kept_dir(records.find(None))
     folder.mkdir(parents=True)
     (held_session.working / PROGRESS_FILE).rename(folder / PROGRESS_FILE)
@@ -69,7 +69,7 @@ def test_no_stop_request_is_left_for_a_session_that_does_not_read_it(
     assert ("model", "chex/model") not in fake_hub.repos
 
 
-def test_ctrl_c_while_it_ends_says_that_the_stop_request_stays(
+def test_ctrl_c_during_cancel_reports_that_the_stop_request_stays(
     fake_hub: FakeHub, typed: Typed, held_session: Session
 ) -> None:
     report(held_session)

@@ -1,4 +1,4 @@
-"""Sessions on Kaggle that were killed or cancelled, and what the next one continues from."""
+"""Sessions on Kaggle that were killed or cancelled, and the state that the next one resumes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle
 from tests.fakes.kaggle_kernels import FIRST_SESSION_ID
 from tests.fakes.kaggle_session import Session
-from tests.runs.conftest import DISPATCH, lay_down, let
+from tests.runs.conftest import DISPATCH, end_epochs, write_progress
 
 pytestmark = pytest.mark.usefixtures("packs_stand_in")
 TO = ["--to", "chex/model"]
@@ -43,10 +43,10 @@ def wait_for_state(fake_hub: FakeHub, session: Session) -> None:
 def test_state_in_the_output_of_a_killed_session_is_refused_collected_and_resumed(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
 ) -> None:
-    """The session had no Hub token, so the state is nowhere else, and Kaggle attaches no output of an ERROR."""
+    """Without a Hub token the state is only in the output, and Kaggle does not attach the output of an ERROR."""
     kaggle.session_secrets = {}
     cli(*DISPATCH, *TO)
-    let(gate, 1)
+    end_epochs(gate, 1)
     kaggle.sessions[0].wait_for_text("epoch 2\n")
     kill(kaggle.sessions[0])
     run_id = records.find(None).run_id
@@ -76,7 +76,7 @@ def test_state_in_the_output_of_a_killed_session_is_refused_collected_and_resume
     assert (
         "continuing from the state after epoch 1, copied from the session's output to the run's branch" in resumed.out
     )
-    let(gate, 2, 3)
+    end_epochs(gate, 2, 3)
     second = kaggle.sessions[1].wait()
     assert (second.status, "epoch 1\n" in second.text) == ("COMPLETE", False), second.text
     assert json.loads(fake_hub.read("chex/model", "model.safetensors", run_id))["learned"] == [1, 2, 3]
@@ -84,15 +84,15 @@ def test_state_in_the_output_of_a_killed_session_is_refused_collected_and_resume
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
-def test_state_that_an_earlier_session_left_is_gone_on_from(
+def test_state_of_an_earlier_session_is_resumed(
     cli: Cli, kaggle: FakeKaggle, held_session: Session, epoch: int
 ) -> None:
     """No session has a Hub token; the second one was given the state of the first, and failed after epoch `epoch`."""
-    lay_down(held_session, "paused", epoch=1, state=("state.pt",))
+    write_progress(held_session, "paused", epoch=1, state=("state.pt",))
     held_session.status = "COMPLETE"
     assert cli("runs", "resume").code == 0
     second = kaggle.sessions[1]
-    lay_down(second, "training", epoch=epoch, state=("state.pt",))
+    write_progress(second, "training", epoch=epoch, state=("state.pt",))
     (second.working / "state.pt").write_text("[1, 2]")
     second.status = "ERROR"
     hint = cli("runs", "status").out.splitlines()[-1]
@@ -108,15 +108,15 @@ def test_state_that_an_earlier_session_left_is_gone_on_from(
     assert kaggle.sessions[2].request["kernelDataSources"] == [held_session.ref]
 
 
-def test_output_that_is_further_than_the_branch_is_brought_there(
+def test_output_ahead_of_the_branch_is_uploaded_to_it(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
 ) -> None:
     cli(*DISPATCH, *TO)
-    let(gate, 1)
+    end_epochs(gate, 1)
     kaggle.sessions[0].wait_for_text("epoch 2\n")
     wait_for_state(fake_hub, kaggle.sessions[0])
     rule = fake_hub.faults.add("POST /api/models/chex/model/commit/run", Fault.status(400), times=99)
-    let(gate, 2)
+    end_epochs(gate, 2)
     kaggle.sessions[0].wait_for_text("epoch 3\n")
     kill(kaggle.sessions[0])
     rule.times = 0
@@ -125,7 +125,7 @@ def test_output_that_is_further_than_the_branch_is_brought_there(
     assert f"next   chexvision runs resume {records.find(None).run_id}" in collected.out
     resumed = cli("runs", "resume")
     assert "note   continuing from the state after epoch 2, on the run's branch" in resumed.out
-    let(gate, 3)
+    end_epochs(gate, 3)
     assert kaggle.sessions[1].wait().status == "COMPLETE"
     assert "epoch 2\n" not in kaggle.sessions[1].text
 
@@ -133,7 +133,7 @@ def test_output_that_is_further_than_the_branch_is_brought_there(
 def test_session_that_kaggle_started_without_a_source_is_recorded(
     cli: Cli, kaggle: FakeKaggle, held_session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lay_down(held_session, "paused", epoch=1, state=("state.pt",))
+    write_progress(held_session, "paused", epoch=1, state=("state.pt",))
     held_session.status = "COMPLETE"
     monkeypatch.setattr(kaggle, "_completed", lambda ref: None)
     result = cli("runs", "resume")
@@ -153,12 +153,10 @@ def test_session_of_another_account_is_not_attached(cli: Cli, kaggle: FakeKaggle
     assert not target.passes_files_on(records.Session(own.started_at, own.handle.replace("chex/", "other/", 1)))
 
 
-def test_state_that_is_lost_is_reported_before_the_run_begins_again(
-    cli: Cli, kaggle: FakeKaggle, held_session: Session
-) -> None:
-    lay_down(held_session, "training", epoch=4, state=("state.pt",))
+def test_lost_state_is_reported_before_the_run_restarts(cli: Cli, kaggle: FakeKaggle, held_session: Session) -> None:
+    write_progress(held_session, "training", epoch=4, state=("state.pt",))
     held_session.status = "ERROR"
-    assert cli("runs", "wait").code == 1  # brings what the session said
+    assert cli("runs", "wait").code == 1  # reads the session's progress
     (held_session.working / "progress.json").unlink()
     result = cli("runs", "resume")
     assert result.code == 1
@@ -167,11 +165,11 @@ def test_state_that_is_lost_is_reported_before_the_run_begins_again(
     assert len(kaggle.sessions) == 1
 
 
-def test_cancel_now_leaves_it_to_a_session_that_ends_by_itself(
+def test_cancel_now_waits_for_a_session_that_ends_by_itself(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
 ) -> None:
     cli(*DISPATCH, *TO)
-    let(gate, 1)
+    end_epochs(gate, 1)
     kaggle.sessions[0].wait_for_text("epoch 2\n")
     ended = cli("runs", "cancel", "--now")
     assert ended.code == 0, ended.err
@@ -181,10 +179,12 @@ def test_cancel_now_leaves_it_to_a_session_that_ends_by_itself(
     assert not any("CancelKernelSession" in request.path for request in kaggle.requests)
 
 
-def test_cancel_now_ends_a_session_that_does_not(cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path) -> None:
+def test_cancel_now_ends_a_session_that_does_not_stop_by_itself(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
+) -> None:
     kaggle.session_env["CHEXVISION_POLL_SECONDS"] = "3600"
     cli(*DISPATCH, *TO)
-    let(gate, 1)
+    end_epochs(gate, 1)
     kaggle.sessions[0].wait_for_text("epoch 2\n")
     wait_for_state(fake_hub, kaggle.sessions[0])
     ended = cli("runs", "cancel", "--now", "--grace-minutes", "0")
@@ -199,12 +199,12 @@ def test_cancel_now_ends_a_session_that_does_not(cli: Cli, kaggle: FakeKaggle, f
     resumed = cli("runs", "resume")
     assert resumed.code == 0, resumed.err
     assert kaggle.sessions[1].request.get("kernelDataSources", []) == []
-    let(gate, 2, 3)
+    end_epochs(gate, 2, 3)
     assert kaggle.sessions[1].wait().status == "COMPLETE"
     assert "epoch 1\n" not in kaggle.sessions[1].text
 
 
-def test_cancel_now_names_the_page_of_a_session_whose_id_nobody_knows(
+def test_cancel_now_names_the_page_of_a_session_with_an_unknown_id(
     cli: Cli, kaggle: FakeKaggle, held_session: Session
 ) -> None:
     held_session.status = "RUNNING"
@@ -214,7 +214,7 @@ def test_cancel_now_names_the_page_of_a_session_whose_id_nobody_knows(
     assert f"end it on https://www.kaggle.com/code/{held_session.ref}" in refused.err
 
 
-def test_cancel_now_that_kaggle_denies_quotes_it(held_session: Session) -> None:
+def test_refused_cancel_now_quotes_kaggle(held_session: Session) -> None:
     target = Kaggle(KaggleOptions(timeout_hours=1))
     (session,) = records.find(None).sessions
     with pytest.raises(Exception, match=r"does not end session 7: Permission 'kernelSessions\.cancel' was denied"):
@@ -231,8 +231,10 @@ def test_grace_without_now_is_refused(cli: Cli, kaggle: FakeKaggle) -> None:
         assert "must be 0 or more, and goes with --now" in refused.err
 
 
-def test_auto_resume_goes_by_the_reason_not_by_the_words(cli: Cli, kaggle: FakeKaggle, held_session: Session) -> None:
-    lay_down(held_session, "paused", stop_reason="stop_requested", note="its time budget was used up")
+def test_auto_resume_uses_the_reason_code_and_not_the_message(
+    cli: Cli, kaggle: FakeKaggle, held_session: Session
+) -> None:
+    write_progress(held_session, "paused", stop_reason="stop_requested", note="its time budget was used up")
     held_session.status = "COMPLETE"
     assert cli("runs", "wait", "--auto-resume").code == 75
     assert len(kaggle.sessions) == 1
@@ -254,21 +256,21 @@ def test_auto_resume_goes_by_the_reason_not_by_the_words(cli: Cli, kaggle: FakeK
         (None, ("Segmentation fault\n",), "chexvision runs resume"),
     ],
 )
-def test_resume_is_suggested_where_it_can_help(
+def test_resume_is_suggested_for_resumable_runs(
     cli: Cli, held_session: Session, progress: dict[str, Any] | None, lines: tuple[str, ...], following: str
 ) -> None:
     session = held_session
     if progress is not None:
-        lay_down(session, **progress)
+        write_progress(session, **progress)
     session.events += [{"stream_name": "stderr", "time": 0.0, "data": line} for line in lines]
     session.status = "ERROR"
     (shown,) = [line for line in cli("runs", "status").out.splitlines() if line.startswith("next ")]
     assert shown.startswith(f"next   {following}")
 
 
-def test_collect_is_suggested_where_no_session_can_be_given_the_state(cli: Cli, held_session: Session) -> None:
+def test_collect_is_suggested_if_the_state_cannot_be_attached(cli: Cli, held_session: Session) -> None:
     records.update(RECORD.run_id, lambda known: replace(known, to=None))
-    lay_down(held_session, "training", epoch=2, state=("state.pt",))
+    write_progress(held_session, "training", epoch=2, state=("state.pt",))
     (held_session.working / "state.pt").write_text("[1, 2]")
     held_session.status = "ERROR"
     run_id = records.find(None).run_id
@@ -280,7 +282,7 @@ def test_collect_is_suggested_where_no_session_can_be_given_the_state(cli: Cli, 
 
 
 def add_earlier_session(handle: str) -> None:
-    """Let the run have had a session before its last one, which paused."""
+    """Add a paused session before the run's last one."""
     earlier = records.Session("2026-01-01T14:32:00+00:00", handle, outcome="paused")
     records.update(RECORD.run_id, lambda known: replace(known, sessions=(earlier, *known.sessions)))
 
@@ -289,14 +291,14 @@ def test_run_is_resumed_although_the_kernel_of_an_earlier_session_was_deleted(
     cli: Cli, kaggle: FakeKaggle, held_session: Session
 ) -> None:
     add_earlier_session("chex/deleted")
-    lay_down(held_session, "training")
+    write_progress(held_session, "training")
     held_session.status = "ERROR"
     resumed = cli("runs", "resume")
     assert resumed.code == 0, resumed.err
     assert kaggle.sessions[1].request.get("kernelDataSources", []) == []
 
 
-def test_outage_is_not_taken_for_a_deleted_kernel(kaggle: FakeKaggle, held_session: Session) -> None:
+def test_outage_is_not_mistaken_for_a_deleted_kernel(kaggle: FakeKaggle, held_session: Session) -> None:
     target = Kaggle(KaggleOptions(timeout_hours=1))
     (session,) = records.find(None).sessions
     kaggle.faults.add("GetKernelSessionStatus", Fault.status(503), times=3)
@@ -307,9 +309,11 @@ def test_outage_is_not_taken_for_a_deleted_kernel(kaggle: FakeKaggle, held_sessi
         target.state(session)
 
 
-def test_refused_push_is_not_taken_for_one_that_arrived(cli: Cli, kaggle: FakeKaggle, held_session: Session) -> None:
-    """Kaggle refuses the title since another kernel has it, which is then there when resume looks."""
-    lay_down(held_session, "paused")
+def test_refused_push_is_not_mistaken_for_a_successful_one(
+    cli: Cli, kaggle: FakeKaggle, held_session: Session
+) -> None:
+    """Kaggle refuses the title because another kernel has it, which resume then finds."""
+    write_progress(held_session, "paused")
     held_session.status = "COMPLETE"
     title = f"session-2-{RECORD.run_id}"
     kaggle.sessions.append(replace(held_session, ref=f"chex/{title}", number=2))
@@ -320,12 +324,14 @@ def test_refused_push_is_not_taken_for_one_that_arrived(cli: Cli, kaggle: FakeKa
     assert len(records.find(None).sessions) == 1
 
 
-def test_id_of_the_session_before_is_not_taken_for_that_of_the_last(held_session: Session) -> None:
-    """By a clock that is behind, the session before told of itself after the last one was started."""
+def test_id_of_the_previous_session_is_not_mistaken_for_the_current_one(held_session: Session) -> None:
+    """With a slow local clock, progress of the previous session seems newer than the start of the last one."""
     add_earlier_session("chex/deleted")
     session_id = FIRST_SESSION_ID + 1
     for number, known in ((1, None), (2, session_id)):
-        told = RunProgress(run_id=RECORD.run_id, status="training", session=number, updated_at="2999-01-01T00:00:00Z")
-        told = told.model_copy(update={"kaggle_session_id": session_id})
-        RunBranch("chex/model", RECORD.run_id).send({PROGRESS_FILE: told.to_json().encode()}, f"Session {number}")
+        reported = RunProgress(
+            run_id=RECORD.run_id, status="training", session=number, updated_at="2999-01-01T00:00:00Z"
+        )
+        reported = reported.model_copy(update={"kaggle_session_id": session_id})
+        RunBranch("chex/model", RECORD.run_id).send({PROGRESS_FILE: reported.to_json().encode()}, f"Session {number}")
         assert poll(records.find(None)).kaggle_session_id == known

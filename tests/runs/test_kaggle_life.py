@@ -1,4 +1,4 @@
-"""The life of a run on Kaggle, with the real clients: followed, cut, resumed, collected, published."""
+"""Runs on Kaggle with the real clients: followed, interrupted, resumed, collected, published."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.dispatch.standin import Cli, raised
 from tests.fakes.faults import Fault
 from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle
-from tests.runs.conftest import DISPATCH, Typed, let
+from tests.runs.conftest import DISPATCH, Typed, end_epochs
 
 pytestmark = pytest.mark.usefixtures("packs_stand_in")
 TO = ["--to", "chex/model"]
@@ -30,7 +30,7 @@ def status(cli: Cli, *words: str) -> dict[str, Any]:
     return found
 
 
-def test_whole_life_with_the_laptop_killed_at_each_step(
+def test_complete_run_with_each_command_killed_midway(
     cli: Cli, typed: Typed, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
 ) -> None:
     kaggle.hold()
@@ -44,14 +44,14 @@ def test_whole_life_with_the_laptop_killed_at_each_step(
     kaggle.release()
     kaggle.sessions[0].wait_for_text("epoch 1\n")
     assert status(cli)["status"] == "running"
-    let(gate, 1)
+    end_epochs(gate, 1)
     following = typed("runs", "logs", "-f")
     assert following.stdout is not None
     while (line := following.stdout.readline()) != "epoch 2\n":
         assert line, following.communicate()
     following.kill()
     following.communicate()
-    let(gate, 2, 3)
+    end_epochs(gate, 2, 3)
     waited = cli("runs", "wait")
     assert waited.code == 0, waited.err
     seen = status(cli)
@@ -59,7 +59,7 @@ def test_whole_life_with_the_laptop_killed_at_each_step(
     assert seen["status"] == "complete"
     assert [point["macro_auroc"] for point in seen["progress"]["points"]] == [0.51, 0.52, 0.53]
     assert fake_hub.tags("chex/model")[run_id] in seen["published"]
-    assert len(fake_hub.commits("chex/model")) == 2  # the Hub's own first one, and the publication
+    assert len(fake_hub.commits("chex/model")) == 2  # the initial commit and the publication
     branch = fake_hub.commits("chex/model", f"run/{run_id}")
     assert "progress.json" in branch[0].files
     assert not any("state.pt" in commit.files for commit in branch)
@@ -67,7 +67,7 @@ def test_whole_life_with_the_laptop_killed_at_each_step(
 
 def test_curve_and_progress_show_while_it_trains(cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path) -> None:
     cli(*DISPATCH, *TO)
-    let(gate, 1, 2)
+    end_epochs(gate, 1, 2)
     kaggle.sessions[0].wait_for_text("epoch 3\n")
     branch = f"run/{records.find(None).run_id}"
     while "state.pt" not in fake_hub.commits("chex/model", branch)[0].files or (
@@ -79,26 +79,26 @@ def test_curve_and_progress_show_while_it_trains(cli: Cli, kaggle: FakeKaggle, f
     assert "epoch  2 of 3, about 1s left" in shown
     assert "best   macro AUROC 0.5200 in epoch 2" in shown
     assert "curve  ▁█  0.5100 … 0.5200" in shown
-    let(gate, 3)
+    end_epochs(gate, 3)
     kaggle.sessions[0].wait()
 
 
-def test_logs_survive_a_dropped_stream_without_a_line_lost_or_doubled(
+def test_logs_survive_a_dropped_stream_without_lost_or_duplicate_lines(
     cli: Cli, kaggle: FakeKaggle, gate: Path
 ) -> None:
     cli(*DISPATCH, *TO)
-    let(gate, 1, 2, 3)
-    kaggle.faults.add("logs/stream", Fault.cut(300), times=2)
+    end_epochs(gate, 1, 2, 3)
+    kaggle.faults.add("logs/stream", Fault.disconnect(300), times=2)
     result = cli("runs", "logs", "-f")
     assert result.code == 0, result.err
     assert result.out == kaggle.sessions[0].text
 
 
-def test_cancel_leaves_a_stop_request_that_pauses_the_run_and_resume_removes_it(
+def test_cancel_sends_a_stop_request_that_pauses_the_run_and_resume_removes_it(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
 ) -> None:
     cli(*DISPATCH, *TO)
-    let(gate, 1)
+    end_epochs(gate, 1)
     kaggle.sessions[0].wait_for_text("epoch 2\n")
     asked = cli("runs", "cancel")
     assert asked.code == 0
@@ -111,7 +111,7 @@ def test_cancel_leaves_a_stop_request_that_pauses_the_run_and_resume_removes_it(
     assert "is paused: it was asked to stop" in ended.err
     resumed = cli("runs", "resume")
     assert resumed.code == 0, resumed.err
-    let(gate, 2, 3)
+    end_epochs(gate, 2, 3)
     second = kaggle.sessions[1].wait()
     assert second.request["text"] == kaggle.sessions[0].request["text"]
     assert second.request["kernelDataSources"] == [kaggle.sessions[0].ref]
@@ -122,11 +122,11 @@ def test_cancel_leaves_a_stop_request_that_pauses_the_run_and_resume_removes_it(
     assert json.loads(model)["learned"] == [1, 2, 3]
 
 
-def test_session_killed_without_warning_costs_only_the_epoch_under_way(
+def test_killed_session_loses_only_the_current_epoch(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
 ) -> None:
     cli(*DISPATCH, *TO)
-    let(gate, 1)
+    end_epochs(gate, 1)
     session = kaggle.sessions[0]
     session.wait_for_text("epoch 2\n")
     branch = f"run/{records.find(None).run_id}"
@@ -138,7 +138,7 @@ def test_session_killed_without_warning_costs_only_the_epoch_under_way(
     assert failed.code == 1
     assert f"next: chexvision runs resume {records.find(None).run_id}" in failed.err
     assert cli("runs", "resume").code == 0
-    let(gate, 2, 3)
+    end_epochs(gate, 2, 3)
     assert kaggle.sessions[1].wait().status == "COMPLETE"
     assert kaggle.sessions[1].request.get("kernelDataSources", []) == []  # Kaggle would drop it
     assert "epoch 1\n" not in kaggle.sessions[1].text
@@ -151,12 +151,12 @@ def test_without_a_token_it_pauses_resumes_from_its_output_and_is_collected(
     monkeypatch.setattr("chexvision_dispatch.targets.target.MARGIN_SHARE", 0.96)  # pauses after 4.3 of 108 s
     kaggle.session_secrets = {}
     cli(*DISPATCH, *TO, "--private", "--timeout-hours", "0.03")
-    let(gate, 1)
+    end_epochs(gate, 1)
     assert kaggle.sessions[0].wait().status == "COMPLETE"
     paused = cli("runs", "wait")
     assert paused.code == 75
     assert "is paused: its time budget of 0.00" in paused.err
-    let(gate, 2, 3)
+    end_epochs(gate, 2, 3)
     resumed = cli("runs", "resume", "-f")
     assert resumed.code == 0, resumed.err
     assert "epoch 1\n" not in kaggle.sessions[1].text
@@ -186,7 +186,7 @@ def test_altered_output_is_refused_and_nothing_is_published(
 ) -> None:
     kaggle.session_secrets = {}
     cli(*DISPATCH, *TO)
-    let(gate, 1, 2, 3)
+    end_epochs(gate, 1, 2, 3)
     session = kaggle.sessions[0].wait()
     weights = session.working / "artifact" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
@@ -196,29 +196,27 @@ def test_altered_output_is_refused_and_nothing_is_published(
     assert fake_hub.tags("chex/model") == {}
 
 
-def test_output_that_is_cut_is_fetched_again(cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path) -> None:
+def test_truncated_output_is_fetched_again(cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path) -> None:
     kaggle.session_secrets = {}
     cli(*DISPATCH, *TO)
-    let(gate, 1, 2, 3)
+    end_epochs(gate, 1, 2, 3)
     kaggle.sessions[0].wait()
-    rule = kaggle.faults.add("GET /outputs/.*safetensors", Fault.cut(5), times=2)
+    rule = kaggle.faults.add("GET /outputs/.*safetensors", Fault.disconnect(5), times=2)
     assert cli("runs", "collect").code == 0
     assert rule.fired == 2
 
 
-def test_output_with_a_name_that_leads_out_of_its_folder_is_refused(
-    cli: Cli, kaggle: FakeKaggle, gate: Path, tmp_path: Path
-) -> None:
+def test_output_name_outside_its_folder_is_refused(cli: Cli, kaggle: FakeKaggle, gate: Path, tmp_path: Path) -> None:
     kaggle.session_secrets = {}
     cli(*DISPATCH, *TO)
-    let(gate, 1, 2, 3)
+    end_epochs(gate, 1, 2, 3)
     kaggle.sessions[0].wait().extra_files["artifact/../../../escaped"] = b"x"
     refused = cli("runs", "collect")
-    assert "which leads out of its folder" in refused.err
+    assert "which is outside its folder" in refused.err
     assert list(tmp_path.rglob("escaped")) == []
 
 
-def test_token_that_may_not_write_ends_the_session_before_the_first_epoch(
+def test_read_only_token_ends_the_session_before_the_first_epoch(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub
 ) -> None:
     fake_hub.add_token("hf_reads", "read")
@@ -242,22 +240,22 @@ def test_session_that_ends_before_it_can_report_is_explained_by_its_log(cli: Cli
     assert "https://huggingface.co/settings/tokens" in line
 
 
-def test_auto_resume_goes_through_as_many_sessions_as_it_takes(
+def test_auto_resume_starts_sessions_until_the_run_completes(
     cli: Cli, kaggle: FakeKaggle, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chexvision_dispatch.targets.target.MARGIN_SHARE", 0.96)
-    kaggle.session_secrets, kaggle.nested_inputs = {}, False  # an output is found where Kaggle mounted it before, too
+    kaggle.session_secrets, kaggle.nested_inputs = {}, False  # an output is found in the earlier mount layout, too
     cli(*DISPATCH, *TO, "--timeout-hours", "0.03")
-    let(gate, 1)
+    end_epochs(gate, 1)
     kaggle.sessions[0].wait()
-    let(gate, 2, 3)
+    end_epochs(gate, 2, 3)
     result = cli("runs", "wait", "--auto-resume")
     assert result.code == 0, result.err
     assert "session 2 of" in result.err
     assert len(kaggle.sessions) == 2
 
 
-def test_auto_resume_ends_when_sessions_are_too_short_to_get_anywhere(
+def test_auto_resume_ends_if_sessions_make_no_progress(
     cli: Cli, kaggle: FakeKaggle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chexvision_dispatch.targets.target.MARGIN_SHARE", 0.995)
@@ -268,7 +266,7 @@ def test_auto_resume_ends_when_sessions_are_too_short_to_get_anywhere(
     assert len(kaggle.sessions) == 3
 
 
-def test_session_without_gpu_and_internet_fails_with_what_to_do(cli: Cli, kaggle: FakeKaggle) -> None:
+def test_session_without_gpu_and_internet_fails_with_advice(cli: Cli, kaggle: FakeKaggle) -> None:
     kaggle.phone_verified = False
     sent = cli(*DISPATCH, *TO)
     assert "note   chex has never run a session with a GPU" in sent.out
@@ -305,26 +303,26 @@ def test_refusals_are_distinguished(cli: Cli, kaggle: FakeKaggle, trouble: str, 
     assert "Traceback" not in result.err
 
 
-def test_push_whose_answer_was_lost_for_good_is_found_by_resume_and_not_made_twice(
+def test_push_with_a_lost_response_is_found_by_resume_and_not_repeated(
     cli: Cli, kaggle: FakeKaggle, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chexvision_dispatch.targets.kaggle_sessions.POLLS", (0.0, 0.0))
-    kaggle.faults.add("SaveKernel", Fault.lose_answer())
+    kaggle.faults.add("SaveKernel", Fault.lose_response())
     kaggle.faults.add("GetKernelSessionStatus", Fault.status(503), times=2)
     assert cli(*DISPATCH, *TO).code == 1
     assert "status unsent" in cli("runs", "status").out
     assert cli("runs", "resume").code == 0
     assert len(kaggle.sessions) == 1
-    let(gate, 1, 2, 3)
+    end_epochs(gate, 1, 2, 3)
     assert cli("runs", "wait").code == 0
 
 
-def test_artifact_that_could_not_be_published_is_distinguished_and_collected_later(
+def test_unpublished_artifact_is_reported_and_collected_later(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path
 ) -> None:
     rule = fake_hub.faults.add(r"POST /api/models/chex/model/commit/main", Fault.status(400), times=99)
     cli(*DISPATCH, *TO)
-    let(gate, 1, 2, 3)
+    end_epochs(gate, 1, 2, 3)
     assert kaggle.sessions[0].wait().exit_code == 3
     waited = cli("runs", "wait")
     assert waited.code == 3
@@ -375,7 +373,7 @@ def test_private_folder_is_refused(cli: Cli, kaggle: FakeKaggle, shards: Path) -
     assert "--private is for a repository on the Hub" in refused.err
 
 
-def test_machine_whose_token_may_not_create_the_destination_leaves_it_to_the_session(
+def test_destination_is_left_to_the_session_if_the_local_token_may_not_create_it(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_hub.add_token("hf_reads", "read")
@@ -383,12 +381,12 @@ def test_machine_whose_token_may_not_create_the_destination_leaves_it_to_the_ses
     dispatched = cli(*DISPATCH, *TO)
     assert dispatched.code == 0, dispatched.err
     assert "note   on this machine the token may not create chex/model (HTTP 403)" in dispatched.out
-    let(gate, 1, 2, 3)
+    end_epochs(gate, 1, 2, 3)
     assert kaggle.sessions[0].wait().status == "COMPLETE"
     assert list(fake_hub.tags("chex/model")) == [records.find(None).run_id]
 
 
-def test_session_whose_token_is_for_another_repository_says_what_to_do(
+def test_session_with_a_token_for_another_repository_fails_with_advice(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_hub.add_token("hf_scoped", "fineGrained", {"model/chex/model": ["repo.write"]})

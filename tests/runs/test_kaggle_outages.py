@@ -1,4 +1,4 @@
-"""Watching a run through an outage: minutes of errors cost simulated seconds, one line, and nothing else."""
+"""Watching a run through an outage: minutes of errors print one line; time is simulated."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.dispatch.standin import Cli
 from tests.fakes.faults import Fault, Rule
 from tests.fakes.kaggle import FakeKaggle
 from tests.fakes.kaggle_session import Session
-from tests.runs.conftest import lay_down
+from tests.runs.conftest import write_progress
 
 OUTAGE_S = 600.0
 
 
 class Clock:
-    """Simulated seconds: `sleep` passes them at once. `after` is called when an outage is over."""
+    """Simulated time: `sleep` advances it at once. `after` is called when an outage is over."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -45,21 +45,21 @@ def write_lines(session: Session, *lines: str) -> None:
 
 
 def complete(session: Session) -> None:
-    lay_down(session, "complete")
+    write_progress(session, "complete")
     session.status = "COMPLETE"
 
 
-def strike(kaggle: FakeKaggle, clock: Clock, action: Fault, first: str = "GetKernelSessionStatus") -> Rule:
+def fail_requests(kaggle: FakeKaggle, clock: Clock, action: Fault, first: str = "GetKernelSessionStatus") -> Rule:
     """Every request fails for `OUTAGE_S` once the first one that contains `first` was answered."""
     seen: list[str] = []
 
-    def struck(line: str) -> bool:
+    def applies(line: str) -> bool:
         strikes = bool(seen) and clock.now < OUTAGE_S
         if first in line:
             seen.append(line)
         return strikes
 
-    return kaggle.faults.add(struck, action, times=100_000)
+    return kaggle.faults.add(applies, action, times=100_000)
 
 
 def outage_lines(err: str) -> list[str]:
@@ -67,7 +67,7 @@ def outage_lines(err: str) -> list[str]:
 
 
 @pytest.mark.parametrize("words", [["wait"], ["status", "--watch"], ["wait", "--auto-resume"], ["logs", "-f"]])
-def test_ten_minutes_of_503_while_watching_are_one_line(
+def test_ten_minutes_of_http_503_while_watching_print_one_line(
     cli: Cli, kaggle: FakeKaggle, clock: Clock, held_session: Session, words: list[str]
 ) -> None:
     write_lines(held_session, "epoch 1\n", "epoch 2\n", "epoch 3\n")
@@ -78,14 +78,14 @@ def test_ten_minutes_of_503_while_watching_are_one_line(
         complete(held_session)
 
     clock.after = after_outage
-    kaggle.faults.add("logs/stream", Fault.cut(150))
-    rule = strike(kaggle, clock, Fault.status(503))
+    kaggle.faults.add("logs/stream", Fault.disconnect(150))
+    rule = fail_requests(kaggle, clock, Fault.status(503))
     result = cli("runs", *words)
     assert result.code == 0, result.err
     assert OUTAGE_S <= clock.now < OUTAGE_S + 150
     assert 5 < rule.fired < 20  # with backoff
-    told, over = outage_lines(result.err)
-    assert "Kaggle answered HTTP 503" in told
+    outage, over = outage_lines(result.err)
+    assert "Kaggle answered HTTP 503" in outage
     assert over.startswith("answered again after 1")
     assert len(result.err.splitlines()) == (2 if "--watch" in words else 4)
     if words[0] == "logs":
@@ -93,14 +93,20 @@ def test_ten_minutes_of_503_while_watching_are_one_line(
 
 
 @pytest.mark.parametrize(
-    "action", [Fault.status(429, retry_after=240), Fault.status(500), Fault.cut(0), Fault.cut(0, during="request")]
+    "action",
+    [
+        Fault.status(429, retry_after=240),
+        Fault.status(500),
+        Fault.disconnect(0),
+        Fault.disconnect(0, during="request"),
+    ],
 )
 def test_other_transient_failures_are_waited_out_as_well(
     cli: Cli, kaggle: FakeKaggle, clock: Clock, held_session: Session, action: Fault
 ) -> None:
     held_session.status = "RUNNING"
     clock.after = lambda: complete(held_session)
-    strike(kaggle, clock, action)
+    fail_requests(kaggle, clock, action)
     result = cli("runs", "wait")
     assert result.code == 0, result.err
     assert clock.now >= OUTAGE_S
@@ -117,7 +123,7 @@ def test_other_transient_failures_are_waited_out_as_well(
         (["logs", "-f"], 404, "Kaggle shows chex no kernel"),
     ],
 )
-def test_refusal_while_watching_ends_it_at_once(
+def test_refusal_while_watching_ends_the_command_at_once(
     cli: Cli, kaggle: FakeKaggle, clock: Clock, held_session: Session, words: list[str], status: int, message: str
 ) -> None:
     held_session.status = "RUNNING"
@@ -133,11 +139,11 @@ def test_auto_resume_starts_the_next_session_once_after_an_outage(
     cli: Cli, kaggle: FakeKaggle, clock: Clock, held_session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chexvision_dispatch.targets.kaggle_sessions.POLLS", (0.0,))
-    lay_down(held_session, "paused", stop_reason="time_budget", epoch=1)
+    write_progress(held_session, "paused", stop_reason="time_budget", epoch=1)
     held_session.status = "COMPLETE"
     kaggle.held = False
     kaggle.faults.add("SaveKernel", Fault.status(503))
-    strike(kaggle, clock, Fault.status(503), first="SaveKernel")
+    fail_requests(kaggle, clock, Fault.status(503), first="SaveKernel")
     result = cli("runs", "wait", "--auto-resume")
     assert result.code == 0, result.err
     assert clock.now >= OUTAGE_S
@@ -148,7 +154,7 @@ def test_auto_resume_starts_the_next_session_once_after_an_outage(
 def test_auto_resume_that_is_refused_leaves_the_run_paused(
     cli: Cli, kaggle: FakeKaggle, clock: Clock, held_session: Session
 ) -> None:
-    lay_down(held_session, "paused", stop_reason="time_budget", epoch=1)
+    write_progress(held_session, "paused", stop_reason="time_budget", epoch=1)
     held_session.status = "COMPLETE"
     kaggle.gpu_time_used = kaggle.gpu_time_allowed
     result = cli("runs", "wait", "--auto-resume")
@@ -162,7 +168,7 @@ def test_auto_resume_that_is_refused_leaves_the_run_paused(
 def test_auto_resume_waits_some_minutes_for_other_sessions_to_end(
     cli: Cli, kaggle: FakeKaggle, clock: Clock, held_session: Session, monkeypatch: pytest.MonkeyPatch, busy_s: float
 ) -> None:
-    lay_down(held_session, "paused", stop_reason="time_budget", epoch=1)
+    write_progress(held_session, "paused", stop_reason="time_budget", epoch=1)
     held_session.status = "COMPLETE"
     kaggle.held, kaggle.max_gpu_sessions = False, 0
 
@@ -183,39 +189,37 @@ def test_auto_resume_waits_some_minutes_for_other_sessions_to_end(
         assert 300 < clock.now < 600
 
 
-def test_outcome_that_cannot_be_read_yet_is_not_taken_for_complete(
-    cli: Cli, kaggle: FakeKaggle, held_session: Session
-) -> None:
-    """Kaggle says COMPLETE of a session that paused; what the session said itself is in its output."""
+def test_unreadable_outcome_is_not_reported_as_complete(cli: Cli, kaggle: FakeKaggle, held_session: Session) -> None:
+    """Kaggle reports COMPLETE for a paused session; the session's own status is in its output."""
     held_session.status = "COMPLETE"
     rule = kaggle.faults.add("ListKernelSessionOutput", Fault.status(503), times=100)
     refused = cli("runs", "status")
     assert refused.code == 1
     assert "Kaggle answered HTTP 503 (fault on demand) while sending the output" in refused.err
     rule.times = 0
-    lay_down(held_session, "paused")
+    write_progress(held_session, "paused")
     assert json.loads(cli("runs", "status", "--json").out)["status"] == "paused"
 
 
-def test_connection_that_falls_silent_is_given_up_and_no_line_is_lost(
+def test_silent_connection_is_reopened_without_losing_lines(
     cli: Cli, kaggle: FakeKaggle, held_session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chexvision_dispatch.targets.kaggle_http.TIMEOUT", (5.0, 0.3))
     write_lines(held_session, "epoch 1\n", "epoch 2\n")
     held_session.status = "RUNNING"
 
-    def go_on(seconds: float) -> None:
+    def continue_session(seconds: float) -> None:
         write_lines(held_session, "epoch 3\n")
         complete(held_session)
 
-    monkeypatch.setattr(retry, "sleep", go_on)
+    monkeypatch.setattr(retry, "sleep", continue_session)
     result = cli("runs", "logs", "-f")
     assert result.code == 0, result.err
     assert result.out == "epoch 1\nepoch 2\nepoch 3\n"
 
 
 @pytest.mark.parametrize(("status", "follow"), [("RUNNING", []), ("COMPLETE", []), ("RUNNING", ["-f"])])
-def test_log_is_whole_lines_of_utf_8(
+def test_log_lines_are_complete_utf_8(
     cli: Cli,
     kaggle: FakeKaggle,
     held_session: Session,
@@ -227,7 +231,7 @@ def test_log_is_whole_lines_of_utf_8(
     write_lines(held_session, *lines)
     held_session.status = status
     if follow:
-        kaggle.faults.add("logs/stream", Fault.cut(280))
+        kaggle.faults.add("logs/stream", Fault.disconnect(280))
         monkeypatch.setattr(retry, "sleep", lambda seconds: complete(held_session))
     result = cli("runs", "logs", *follow)
     assert result.out == "".join(lines)

@@ -1,4 +1,4 @@
-"""Which of several states a session continues from."""
+"""Which of several states a session resumes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from tests.fakes.hub import FakeHub
 
 
 def progress(epoch: int, saved_epoch: int | None = None) -> bytes:
-    told = RunProgress(
+    reported = RunProgress(
         run_id="r", status="paused", session=1, updated_at="2026-01-01", epoch=epoch, saved_epoch=saved_epoch,
         state=("state.pt",),
     )  # fmt: skip
-    return told.to_json().encode()
+    return reported.to_json().encode()
 
 
 def restored(tmp_path: Path, fake_hub: FakeHub, branch_progress: bytes) -> bytes:
-    """The state taken where an attached output has one of 6 epochs, and the branch another."""
+    """The restored state if an attached output has 6 epochs and the branch has `progress`."""
     work, attached = tmp_path / "work", tmp_path / "input" / "session-1"
     work.mkdir()
     attached.mkdir(parents=True)
@@ -31,11 +31,9 @@ def restored(tmp_path: Path, fake_hub: FakeHub, branch_progress: bytes) -> bytes
     return (work / "state.pt").read_bytes()
 
 
-def test_branch_whose_progress_is_ahead_of_its_state_is_measured_by_the_state(
-    tmp_path: Path, fake_hub: FakeHub
-) -> None:
+def test_branch_is_ranked_by_its_state_and_not_by_its_progress(tmp_path: Path, fake_hub: FakeHub) -> None:
     assert restored(tmp_path, fake_hub, progress(8, saved_epoch=5)) == b"attached"
 
 
-def test_branch_with_the_furthest_state_is_taken(tmp_path: Path, fake_hub: FakeHub) -> None:
+def test_branch_with_the_latest_state_is_resumed(tmp_path: Path, fake_hub: FakeHub) -> None:
     assert restored(tmp_path, fake_hub, progress(8, saved_epoch=7)) == b"of the branch"

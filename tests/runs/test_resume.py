@@ -1,4 +1,4 @@
-"""Runs on this machine with the real training, cut by real signals: what is resumed equals what was never cut."""
+"""Local runs with real training, interrupted by signals: a resumed run equals an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EPOCHS = "training.phases=[{epochs: %d, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the source with one more backbone, which trains in a blink."""
+    """A copy of the source with an additional small backbone."""
     root = copy_source(tmp_path_factory.mktemp("small"))
     models = root / "src" / "chexvision" / "models"
     (models / "tiny.py").write_text(BACKBONE)
@@ -41,7 +41,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def command(small: Path, synthetic_shards: Path) -> Words:
-    """Start a command of that copy in a process of its own; `epochs` of a few steps for a dispatch."""
+    """Start a command of that copy in its own process; a dispatch has `epochs` of a few steps."""
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     env["PYTHONPATH"] = os.pathsep.join([str(small / "src"), str(small / "dispatch")])
 
@@ -71,15 +71,15 @@ def learned(run: Path) -> tuple[bytes, list[dict[str, object]]]:
     return (artifact / "model.safetensors").read_bytes(), figures(history)
 
 
-def test_run_killed_in_mid_epoch_and_then_paused_ends_like_one_that_was_never_cut(command: Words) -> None:
+def test_run_killed_mid_epoch_and_then_paused_equals_an_uninterrupted_run(command: Words) -> None:
     epochs = 25
-    whole = command("--run-dir", "whole", epochs=epochs)
-    out, err = whole.communicate(timeout=120)
-    assert whole.returncode == 0, out + err
+    uninterrupted = command("--run-dir", "uninterrupted", epochs=epochs)
+    out, err = uninterrupted.communicate(timeout=120)
+    assert uninterrupted.returncode == 0, out + err
 
-    killed = command("--run-dir", "cut", epochs=epochs)
+    killed = command("--run-dir", "interrupted", epochs=epochs)
     wait_for(killed, "epoch 5/")
-    progress = json.loads(Path("cut/working/progress.json").read_text())
+    progress = json.loads(Path("interrupted/working/progress.json").read_text())
     record = json.loads((records.runs_dir() / f"{progress['run_id']}.json").read_text())
     os.killpg(int(record["sessions"][0]["handle"]), signal.SIGKILL)
     _, err = killed.communicate(timeout=60)
@@ -91,16 +91,16 @@ def test_run_killed_in_mid_epoch_and_then_paused_ends_like_one_that_was_never_cu
     assert command("runs", "cancel", progress["run_id"]).wait(30) == 0
     out, err = paused.communicate(timeout=60)
     assert paused.returncode == 75, out + err
-    assert json.loads(Path("cut/working/progress.json").read_text())["epoch"] < epochs
+    assert json.loads(Path("interrupted/working/progress.json").read_text())["epoch"] < epochs
     assert "epoch 1/" not in out
 
     out, err = (last := command("runs", "resume", "-f")).communicate(timeout=120)
     assert last.returncode == 0, out + err
     assert f"epoch {epochs}/{epochs}" in out
     assert "epoch 8/" not in out
-    progress = json.loads(Path("cut/working/progress.json").read_text())
+    progress = json.loads(Path("interrupted/working/progress.json").read_text())
     assert (progress["session"], len(progress["points"])) == (3, epochs)
-    assert learned(Path("cut")) == learned(Path("whole"))
+    assert learned(Path("interrupted")) == learned(Path("uninterrupted"))
 
 
 def wait_for(process: subprocess.Popen[str], beginning: str) -> None:

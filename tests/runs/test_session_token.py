@@ -1,4 +1,4 @@
-"""Where a session's Hub token is looked for, and that it shows nowhere."""
+"""Where a session finds its Hub token, and that it is never shown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_token_of_an_attached_dataset_is_found_at_each_mount(tmp_path: Path, mou
 
 
 @pytest.mark.parametrize("variable", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
-def test_environment_comes_before_an_attached_dataset(
+def test_environment_takes_precedence_over_an_attached_dataset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     (tmp_path / "set").mkdir()
@@ -36,14 +36,14 @@ def test_no_token_anywhere_is_none(tmp_path: Path) -> None:
     assert session_token(tmp_path / "missing") is None
 
 
-def test_value_shows_in_no_text_of_the_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_token_value_is_not_in_its_repr_or_str(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_hidden")
     token = session_token(tmp_path)
     assert "hf_hidden" not in f"{token} {token!r}"
 
 
 @pytest.mark.parametrize("content", ["", "  \n", "user: me\ntoken: hf_x", "hf_a\x00b"])
-def test_token_file_that_holds_something_else_is_an_error_without_its_content(tmp_path: Path, content: str) -> None:
+def test_invalid_token_file_is_an_error_that_does_not_show_its_content(tmp_path: Path, content: str) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "hf_token.txt").write_text(content)
     with pytest.raises(ChexError, match=r"hf_token\.txt must hold a Hub token and nothing else") as refused:

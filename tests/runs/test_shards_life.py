@@ -1,4 +1,4 @@
-"""Shards built where the release lies on Kaggle and pushed to the Hub, with the real clients and the real build."""
+"""Shards built on Kaggle, next to the release, and pushed to the Hub, with the real clients and the real build."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ sys.addaudithook(wait)
 
 @pytest.fixture
 def release(tmp_path: Path, kaggle: FakeKaggle) -> Release:
-    """Attached as Kaggle attaches the release: its metadata lies beside the folders of images."""
+    """Attached as Kaggle mounts the release: the metadata is next to the image folders."""
     made = Release(tmp_path / "nih")
     made.metadata.rename(made.root / made.metadata.name)
     made.metadata = made.root / made.metadata.name
@@ -50,12 +50,12 @@ def release(tmp_path: Path, kaggle: FakeKaggle) -> Release:
 
 
 @pytest.fixture
-def whole(release: Release, tmp_path: Path) -> dict[str, bytes]:
+def expected(release: Release, tmp_path: Path) -> dict[str, bytes]:
     usual = BuildOptions(
         split=None, size=32, encoding="png", shard_bytes=45_000, workers=2, seed=0, max_bad=0.0, overwrite=False
     )
-    build_shards([release.root], release.metadata, tmp_path / "whole", usual)
-    return tree(tmp_path / "whole")
+    build_shards([release.root], release.metadata, tmp_path / "expected", usual)
+    return tree(tmp_path / "expected")
 
 
 def on_the_hub(hub: FakeHub) -> dict[str, bytes]:
@@ -97,7 +97,7 @@ def wait_for_finished(kaggle: FakeKaggle, hub: FakeHub, images: int) -> int:
 
 
 def test_built_and_pushed_in_one_commit_without_a_gpu(
-    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, whole: dict[str, bytes]
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, expected: dict[str, bytes]
 ) -> None:
     kaggle.gpu_time_allowed = kaggle.gpu_time_used  # none is needed
     sent = cli(*BUILD)
@@ -108,8 +108,8 @@ def test_built_and_pushed_in_one_commit_without_a_gpu(
     assert session.request["enableGpu"] is False
     assert session.request["datasetDataSources"] == ["nih-chest-xrays/data"]
     assert "machineShape" not in session.request
-    assert on_the_hub(fake_hub) == whole
-    assert len(fake_hub.commits(DATA, repo_type="dataset")) == 2  # the Hub's own first one, and the push
+    assert on_the_hub(fake_hub) == expected
+    assert len(fake_hub.commits(DATA, repo_type="dataset")) == 2  # the initial commit and the push
     status = cli("runs", "status").out
     assert "status complete" in status
     assert "images 40 of 40 in finished shards" in status
@@ -122,19 +122,19 @@ def test_built_and_pushed_in_one_commit_without_a_gpu(
 
 
 @pytest.mark.parametrize(("nested", "organizations"), [(False, ()), (True, ())], ids=["flat", "owner"])
-def test_release_is_found_where_kaggle_mounted_it_before(
+def test_release_is_found_in_the_earlier_mount_layout(
     cli: Cli,
     kaggle: FakeKaggle,
     fake_hub: FakeHub,
     release: Release,
-    whole: dict[str, bytes],
+    expected: dict[str, bytes],
     nested: bool,
     organizations: tuple[str, ...],
 ) -> None:
     kaggle.nested_inputs, kaggle.organizations = nested, frozenset(organizations)
     cli(*BUILD)
     assert kaggle.sessions[0].wait().status == "COMPLETE", kaggle.sessions[0].text
-    assert on_the_hub(fake_hub) == whole
+    assert on_the_hub(fake_hub) == expected
 
 
 def test_release_that_is_not_attached_is_named(cli: Cli, kaggle: FakeKaggle, release: Release) -> None:
@@ -147,15 +147,15 @@ def test_release_that_is_not_attached_is_named(cli: Cli, kaggle: FakeKaggle, rel
     assert "error: the Kaggle dataset nih-chest-xrays/data is not attached to this session" in session.text
 
 
-def test_killed_session_costs_no_finished_shard(
-    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, whole: dict[str, bytes]
+def test_killed_session_keeps_finished_shards(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, expected: dict[str, bytes]
 ) -> None:
     build_that_waits(cli, kaggle, release)
     done = wait_for_finished(kaggle, fake_hub, BEFORE_BLOCKED)
     assert f"images {done} of 40 in finished shards, about" in cli("runs", "status").out
     kaggle.sessions[0].kill(signal.SIGKILL)
     kaggle.sessions[0].wait()
-    for left in kaggle.sessions[0].working.iterdir():  # as if its output was lost with it
+    for left in kaggle.sessions[0].working.iterdir():  # simulates lost output
         assert left.name in ("progress.json", "shards.partial", ".shards.lock") or left.name.startswith(".sending-")
     kaggle.sessions[0].working.rename(kaggle.sessions[0].working.with_name("lost"))
     kaggle.sessions[0].working.mkdir()
@@ -165,12 +165,12 @@ def test_killed_session_costs_no_finished_shard(
     assert kaggle.sessions[1].wait().status == "COMPLETE", kaggle.sessions[1].text
     assert f"continuing after {done} of 40 images" in kaggle.sessions[1].text
     assert fetched(fake_hub)
-    assert on_the_hub(fake_hub) == whole
+    assert on_the_hub(fake_hub) == expected
     assert len(fake_hub.commits(DATA, repo_type="dataset")) == 2
 
 
-def test_stop_request_pauses_behind_the_last_finished_shard(
-    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, whole: dict[str, bytes]
+def test_stop_request_pauses_after_the_last_finished_shard(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, expected: dict[str, bytes]
 ) -> None:
     go = build_that_waits(cli, kaggle, release)
     wait_for_finished(kaggle, fake_hub, BEFORE_BLOCKED)
@@ -182,14 +182,14 @@ def test_stop_request_pauses_behind_the_last_finished_shard(
     assert ended.code == 75, ended.err
     assert "is paused: it was asked to stop" in ended.err
     assert cli("runs", "resume", "-f").code == 0
-    assert on_the_hub(fake_hub) == whole
-    assert fetched(fake_hub) == []  # all was in the first session's output, which is attached
+    assert on_the_hub(fake_hub) == expected
+    assert fetched(fake_hub) == []  # everything is in the first session's output, which is attached
     pushed = fake_hub.repos["dataset", DATA].history("main")[0].entries.values()
     assert fake_hub.stored_bytes(DATA, "dataset") == sum(entry.size for entry in pushed if entry.lfs)
 
 
-def test_without_a_token_the_set_is_collected_and_pushed_from_here(
-    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, whole: dict[str, bytes]
+def test_without_a_token_the_dataset_is_collected_and_pushed_locally(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, expected: dict[str, bytes]
 ) -> None:
     kaggle.session_secrets = {}
     cli(*BUILD, "--private")
@@ -198,19 +198,19 @@ def test_without_a_token_the_set_is_collected_and_pushed_from_here(
     assert "next   chexvision runs collect" in cli("runs", "status").out
     collected = cli("runs", "collect")
     assert collected.code == 0, collected.err
-    assert on_the_hub(fake_hub) == whole
+    assert on_the_hub(fake_hub) == expected
     assert fake_hub.repos["dataset", DATA].private
     assert not any(b"hf_right" in body.data for body in kaggle.bodies)
 
 
-def test_what_was_to_be_private_never_reaches_a_public_dataset(
+def test_private_build_is_not_pushed_to_a_public_dataset(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     HfApi().create_repo(DATA, repo_type="dataset")
     refused = cli(*BUILD, "--private")
     assert (refused.code, kaggle.sessions) == (1, [])
     assert f"{DATA} exists and is public" in refused.err
-    monkeypatch.delenv("HF_TOKEN")  # only the session can look now
+    monkeypatch.delenv("HF_TOKEN")  # only the session can check now
     cli(*BUILD, "--private")
     assert kaggle.sessions[0].wait().exit_code == 1
     assert f"{DATA} exists and is public" in kaggle.sessions[0].text
@@ -218,7 +218,7 @@ def test_what_was_to_be_private_never_reaches_a_public_dataset(
     assert "status failed" in cli("runs", "status").out
 
 
-def test_stop_request_that_a_private_build_would_not_read_makes_no_public_dataset(
+def test_stop_request_for_a_private_build_creates_no_public_dataset(
     cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release
 ) -> None:
     kaggle.hold()
@@ -230,29 +230,29 @@ def test_stop_request_that_a_private_build_would_not_read_makes_no_public_datase
     kaggle.sessions[0].wait()
 
 
-def test_resumed_session_that_fails_at_once_is_not_taken_for_paused(
+def test_resumed_session_that_fails_at_once_is_not_reported_as_paused(
     cli: Cli, fake_hub: FakeHub, release: Release, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_right")
     words = ["--on", "local", "--images", str(release.root), "--run-dir", "run"]
     assert cli(*BUILD, *words, "--max-hours", "1e-9").code == 75
     release.root.rename(release.root.with_name("moved"))
-    told = json.loads(Path("run/working/progress.json").read_text())
-    while now() <= told["updated_at"]:
+    reported = json.loads(Path("run/working/progress.json").read_text())
+    while now() <= reported["updated_at"]:
         pass
     failed = cli("runs", "resume", "-f")
     assert failed.code == 1, failed.err
     assert "is failed" in failed.err
 
 
-def test_options_before_the_word_shards_are_not_ignored(cli: Cli, kaggle: FakeKaggle) -> None:
+def test_options_before_the_shards_subcommand_are_refused(cli: Cli, kaggle: FakeKaggle) -> None:
     refused = cli("dispatch", "--dry-run", "shards", "--to", DATA)
     assert refused.code == 2
-    assert "write --dry-run behind shards" in refused.err
+    assert "write --dry-run after shards" in refused.err
 
 
-def test_push_that_fails_for_good_is_distinguished_and_collected_later(
-    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, whole: dict[str, bytes]
+def test_failed_push_is_reported_and_collected_later(
+    cli: Cli, kaggle: FakeKaggle, fake_hub: FakeHub, release: Release, expected: dict[str, bytes]
 ) -> None:
     rule = fake_hub.faults.add(f"POST /api/datasets/{DATA}/commit/main", Fault.status(400), times=99)
     cli(*BUILD)
@@ -261,16 +261,16 @@ def test_push_that_fails_for_good_is_distinguished_and_collected_later(
     rule.times = 0
     collected = cli("runs", "collect")
     assert collected.code == 0, collected.err
-    assert on_the_hub(fake_hub) == whole
+    assert on_the_hub(fake_hub) == expected
 
 
-def test_same_kernel_runs_on_this_machine(
-    cli: Cli, fake_hub: FakeHub, release: Release, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+def test_shards_are_built_with_the_same_kernel_locally(
+    cli: Cli, fake_hub: FakeHub, release: Release, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_right")
     built = cli(*BUILD, "--on", "local", "--images", str(release.root), "--run-dir", "run")
     assert built.code == 0, built.err
-    assert tree(Path("run/working/shards")) == whole == on_the_hub(fake_hub)
+    assert tree(Path("run/working/shards")) == expected == on_the_hub(fake_hub)
 
 
 @pytest.mark.parametrize(
@@ -278,12 +278,12 @@ def test_same_kernel_runs_on_this_machine(
     [
         (["--to", "nih320"], "--to nih320 is not a dataset's name; write USER/NAME"),
         (["--to", DATA, "--on", "hf-jobs"], "--on hf-jobs has no copy of the release"),
-        (["--to", DATA, "--images", "here"], "--images is a folder of this machine; kaggle has the release"),
+        (["--to", DATA, "--images", "here"], "--images is a folder on this machine; kaggle has the release"),
         (["--to", DATA, "--on", "local"], "on this machine name the folder of the release: --images DIR"),
         (["--to", DATA, "--split", "none.csv"], "is neither 'official' nor 'patient' nor a file"),
     ],
 )
-def test_bad_input_is_one_line_before_anything_is_sent(
+def test_invalid_input_is_a_one_line_error_before_any_request(
     cli: Cli, kaggle: FakeKaggle, words: list[str], message: str
 ) -> None:
     refused = cli("dispatch", "shards", *words)

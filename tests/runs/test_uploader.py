@@ -1,4 +1,4 @@
-"""Files on their way to a run's branch."""
+"""Background uploads to a run's branch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROGRESS = RunProgress(run_id="r", status="training", session=1, updated_at="202
 
 
 class Branch(RunBranch):
-    """Fails as often as it is told to; what arrives is kept. Waits for `gate` each time."""
+    """A branch that records uploads, fails the first `failures` times, and waits for `gate` each time."""
 
     def __init__(self, failures: int = 0) -> None:
         super().__init__("chex/model", "r")
@@ -43,7 +43,7 @@ def put(uploader: Uploader, work: Path, **files: bytes) -> None:
     paths = {}
     for name, content in files.items():
         paths[name] = work / name
-        paths[name].unlink(missing_ok=True)  # what is replaced is a new file, as the real ones are
+        paths[name].unlink(missing_ok=True)  # replaced by a new file, like the real ones
         paths[name].write_bytes(content)
     uploader.enqueue(PROGRESS, paths, "files")
 
@@ -52,7 +52,7 @@ def links(work: Path) -> list[str]:
     return sorted(path.name for folder in work.glob(".sending-*") for path in folder.iterdir())
 
 
-def test_what_is_overtaken_is_left_out_and_the_bytes_are_those_of_its_moment(tmp_path: Path) -> None:
+def test_superseded_uploads_are_skipped_and_each_upload_is_a_snapshot(tmp_path: Path) -> None:
     branch = Branch()
     uploader = Uploader(branch, tmp_path)
     put(uploader, tmp_path, state=b"1")
@@ -65,7 +65,7 @@ def test_what_is_overtaken_is_left_out_and_the_bytes_are_those_of_its_moment(tmp
     assert links(tmp_path) == []
 
 
-def test_what_could_not_be_sent_goes_along_with_the_next_and_keeps_no_old_copies(tmp_path: Path) -> None:
+def test_failed_upload_is_retried_with_the_next_one_without_old_copies(tmp_path: Path) -> None:
     branch = Branch(failures=3)
     uploader = Uploader(branch, tmp_path)
     put(uploader, tmp_path, shard=b"one", ledger=b"1")
@@ -80,7 +80,7 @@ def test_what_could_not_be_sent_goes_along_with_the_next_and_keeps_no_old_copies
     assert branch.arrived == [{"shard": b"one", "ledger": b"4"}]
 
 
-def test_links_of_a_session_that_was_killed_are_removed(tmp_path: Path) -> None:
+def test_links_of_a_killed_session_are_removed(tmp_path: Path) -> None:
     work = tmp_path / "work"
     (work / ".sending-old").mkdir(parents=True)
     (work / ".sending-old" / "1-state.pt").write_bytes(b"x")

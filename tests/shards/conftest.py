@@ -1,4 +1,4 @@
-"""A small release of generated radiographs, the real sample where it is there, and shards to push."""
+"""A small release of synthetic radiographs, the real sample if available, and shards to push."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ LABELS = ("No Finding", "Effusion|Mass", "Hernia", "Pleural_Thickening")
 def png(seed: int, side: int = 48, dtype: type = np.uint8, channels: int = 1) -> bytes:
     rng = np.random.default_rng(seed)
     top = np.iinfo(dtype).max
-    picture = rng.integers(0, top, (side, side, channels), dtype=dtype, endpoint=True)
-    return cv2.imencode(".png", picture.squeeze())[1].tobytes()
+    pixels = rng.integers(0, top, (side, side, channels), dtype=dtype, endpoint=True)
+    return cv2.imencode(".png", pixels.squeeze())[1].tobytes()
 
 
 class Release:

@@ -1,6 +1,6 @@
 """Shards as the default dataset is published: RGB, three columns, no manifest, patients in train and in validation.
 
-Its maker's own pipeline, src/data/resize_320_pipeline.py of github.com/arudaev/chexvision, says how: `Image()`
+Its pipeline, src/data/resize_320_pipeline.py of github.com/arudaev/chexvision, defines it: `Image()`
 features of ``{"bytes": RGB PNG, "path": None}``, labels "A|B" or "No Finding", a shard for each of the release's
 archives, test_list.txt as test, and of all others the tenth as validation whose file name's SHA-256 says so.
 """

@@ -12,7 +12,7 @@ from chexvision.synthetic.synthesize import synthesize
 from tests.fakes.hub import FakeHub
 from tests.fakes.messages import Request, Response
 
-DATA = "chex/drawn"
+DATA = "chex/synthetic"
 
 
 class CountingHub(FakeHub):

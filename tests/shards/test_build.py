@@ -42,7 +42,7 @@ def test_each_image_is_stored_losslessly_with_its_metadata(release: Release, bui
     }  # fmt: skip
 
 
-def test_building_again_gives_the_same_bytes_whatever_the_workers(release: Release, tmp_path: Path) -> None:
+def test_building_again_gives_the_same_bytes_with_any_worker_count(release: Release, tmp_path: Path) -> None:
     folders = []
     for workers in (1, 3):
         out = tmp_path / f"shards{workers}"
@@ -62,7 +62,7 @@ def test_an_archive_in_any_order_gives_the_shards_of_the_folder(
     assert tree(out) == tree(built[0])
 
 
-def test_folders_and_archives_mix(release: Release, built: tuple[Path, Manifest], tmp_path: Path) -> None:
+def test_folders_and_archives_can_be_mixed(release: Release, built: tuple[Path, Manifest], tmp_path: Path) -> None:
     release.as_archive(release.root / "odd.tar.gz", release.names[1::2])
     for name in release.names[1::2]:
         release.path(name).unlink()
@@ -71,7 +71,7 @@ def test_folders_and_archives_mix(release: Release, built: tuple[Path, Manifest]
     assert tree(out) == tree(built[0])
 
 
-def test_a_damaged_archive_is_one_clear_error(release: Release, tmp_path: Path) -> None:
+def test_a_damaged_archive_is_a_one_line_error(release: Release, tmp_path: Path) -> None:
     archive = release.as_archive(tmp_path / "all.tar.gz")
     archive.write_bytes(archive.read_bytes()[:-3000])
     with pytest.raises(ChexError, match=r"all\.tar\.gz is damaged"):
@@ -87,7 +87,7 @@ def test_a_damaged_archive_is_one_clear_error(release: Release, tmp_path: Path) 
         (png(1)[:-40], "truncated PNG"),
         (png(1)[:200] + b"\x00\x01" + png(1)[202:], "damaged PNG"),
     ],
-    ids=["empty", "text", "cut", "flipped"],
+    ids=["empty", "text", "truncated", "flipped"],
 )
 def test_an_unreadable_image_is_named_and_counted(release: Release, tmp_path: Path, data: bytes, reason: str) -> None:
     name = release.names[7]
@@ -102,7 +102,7 @@ def test_an_unreadable_image_is_named_and_counted(release: Release, tmp_path: Pa
     assert sorted(p.name for p in tmp_path.iterdir()) == ["Data_Entry_2017.csv", "nih", "out"]
 
 
-def test_unlabelled_and_doubled_images_are_named(release: Release, tmp_path: Path) -> None:
+def test_unlabelled_and_duplicate_images_are_named(release: Release, tmp_path: Path) -> None:
     lines = release.metadata.read_text().splitlines()
     lines[1] = lines[1].replace("No Finding", "Fracture")
     lines[2] = lines[2].replace("Effusion|Mass", "")
@@ -119,7 +119,7 @@ def test_unlabelled_and_doubled_images_are_named(release: Release, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("dtype", "channels"), [(np.uint16, 1), (np.uint8, 3), (np.uint8, 4)])
-def test_16_bit_and_coloured_inputs_become_8_bit_grey(
+def test_16_bit_and_color_inputs_become_8_bit_grayscale(
     release: Release, tmp_path: Path, dtype: type, channels: int
 ) -> None:
     release.put(release.names[0], png(3, 64, dtype, channels))
@@ -130,7 +130,7 @@ def test_16_bit_and_coloured_inputs_become_8_bit_grey(
     assert abs(float(stored.mean()) - 127) < 6  # noise over the full range, whatever the depth
 
 
-def test_shards_keep_to_their_size_and_number_themselves(release: Release, tmp_path: Path) -> None:
+def test_shards_respect_their_size_limit_and_are_numbered(release: Release, tmp_path: Path) -> None:
     manifest = build_shards([release.root], release.metadata, tmp_path / "out", options(shard_bytes=60_000))
     train = [shard for shard in manifest.shards if shard.split == "train"]
     assert len(train) > 1
@@ -141,7 +141,7 @@ def test_shards_keep_to_their_size_and_number_themselves(release: Release, tmp_p
         build_shards([release.root], release.metadata, tmp_path / "tiny", options(shard_bytes=1000))
 
 
-def test_manifest_counts_are_those_of_the_shards(built: tuple[Path, Manifest]) -> None:
+def test_manifest_counts_match_the_shards(built: tuple[Path, Manifest]) -> None:
     out, manifest = built
     assert read_manifest(out) == manifest
     rows = rows_of(out)
@@ -151,7 +151,7 @@ def test_manifest_counts_are_those_of_the_shards(built: tuple[Path, Manifest]) -
     assert sum(counts.patients for counts in manifest.splits.values()) == 20
 
 
-def test_datasets_and_duckdb_read_the_shards_as_they_are(
+def test_datasets_and_duckdb_read_the_shards(
     built: tuple[Path, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -169,9 +169,7 @@ def test_datasets_and_duckdb_read_the_shards_as_they_are(
     assert (images, patients) == (40, 20) and smallest > 100
 
 
-def test_nothing_but_our_own_shards_is_replaced(
-    release: Release, built: tuple[Path, Manifest], tmp_path: Path
-) -> None:
+def test_only_own_shards_are_replaced(release: Release, built: tuple[Path, Manifest], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--overwrite"):
         build_shards([release.root], release.metadata, built[0], options())
     build_shards([release.root], release.metadata, built[0], options(overwrite=True, size=40))
@@ -185,13 +183,13 @@ def test_nothing_but_our_own_shards_is_replaced(
     assert (other / "me.jpg").exists()
 
 
-def test_an_empty_folder_is_one_clear_error(release: Release, tmp_path: Path) -> None:
+def test_an_empty_folder_is_a_one_line_error(release: Release, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="no PNG or JPEG in"):
         build_shards([tmp_path / "empty"], release.metadata, tmp_path / "out", options())
 
 
-def test_too_little_room_is_said_before_anything_is_written(release: Release, tmp_path: Path) -> None:
+def test_too_little_disk_space_is_reported_before_writing(release: Release, tmp_path: Path) -> None:
     with pytest.raises(ChexError, match="GB free and about"):
         build_shards([release.root], release.metadata, tmp_path / "out", options(size=2_000_000))
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""`chexvision shards …` as a user types it: exit codes, one-line messages, and what is left behind."""
+"""`chexvision shards …` on the command line: exit codes, one-line messages, and remaining files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(*words: object) -> int:
     return int(ended.value.code or 0)
 
 
-def beside(folder: Path) -> list[str]:
+def siblings(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
@@ -51,12 +51,12 @@ def test_build_prints_a_table_and_verify_agrees(
     assert said.err.startswith(f"error: {out} failed 2 checks: files present, counts")
 
 
-def test_synthesize_draws_what_verify_accepts(tmp_path: Path) -> None:
-    assert run("synthesize", "--out", tmp_path / "drawn", "--images", 12, "--seed", 1, "--size", 48) == 0
-    assert run("verify", tmp_path / "drawn") == 0
+def test_synthesized_shards_verify(tmp_path: Path) -> None:
+    assert run("synthesize", "--out", tmp_path / "synthetic", "--images", 12, "--seed", 1, "--size", 48) == 0
+    assert run("verify", tmp_path / "synthetic") == 0
 
 
-def test_bad_input_is_one_line_and_leaves_nothing(
+def test_invalid_input_is_a_one_line_error_and_leaves_nothing(
     release: Release, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     release.put(release.names[3], b"broken")
@@ -69,7 +69,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         "--out": tmp_path / "out",
         "--size": 32,
     }
-    before = beside(tmp_path)
+    before = siblings(tmp_path)
     cases: list[tuple[dict[str, object], int, str]] = [
         ({}, 1, f"{release.names[3]}: not a readable PNG or JPEG"),
         ({"--metadata": wrong}, 2, "no column 'Image Index'"),
@@ -84,7 +84,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         assert run("build", *[word for pair in (good | change).items() for word in pair]) == code, message
         said = capsys.readouterr().err.splitlines()
         assert len(said) == 1 and said[0].startswith("error: ") and message in said[0]
-        assert beside(tmp_path) == before
+        assert siblings(tmp_path) == before
 
 
 def test_left_out_images_are_named(release: Release, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,12 +118,12 @@ def test_sizes_are_read(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "MB", "-1MB", "1TB!", "nan", "inf", "0"])
-def test_a_text_that_is_not_a_size_is_refused(text: str) -> None:
+def test_invalid_sizes_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is not a size"):
         parse_bytes(text)
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_a_one_line_error_and_leaves_nothing(tmp_path: Path) -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
@@ -131,9 +131,9 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, preexec_fn=limit, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        f"error: the disk of {tmp_path} is full; free some room or choose another --out"
+        f"error: the disk of {tmp_path} is full; free some space or choose another --out"
     ]
-    assert beside(tmp_path) == []
+    assert siblings(tmp_path) == []
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -148,22 +148,22 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, number: signal.Signal
             process.kill()
     assert process.returncode == code
     assert "Traceback" not in said
-    assert beside(tmp_path) == []
+    assert siblings(tmp_path) == []
 
 
-def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_build_are_removed_by_the_next(tmp_path: Path) -> None:
     words = [*COMMAND, "synthesize", "--out", str(tmp_path / "out"), "--images", "100000", "--size", "64"]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             _wait_for_a_shard(tmp_path, process)
         finally:
             process.kill()
-    assert beside(tmp_path) == [".out.lock", ".out.partial"]
+    assert siblings(tmp_path) == [".out.lock", ".out.partial"]
     assert run("synthesize", "--out", tmp_path / "out", "--images", 12, "--size", 48) == 0
-    assert beside(tmp_path) == ["out"]
+    assert siblings(tmp_path) == ["out"]
 
 
-def test_a_build_that_runs_is_left_alone_by_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_running_build_is_not_disturbed_by_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [*COMMAND, "synthesize", "--out", str(tmp_path / "out"), "--images", "100000", "--size", "64"]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
@@ -176,10 +176,10 @@ def test_a_build_that_runs_is_left_alone_by_another(tmp_path: Path, capsys: pyte
             process.kill()
 
 
-def test_a_set_that_was_being_replaced_when_the_build_was_killed_comes_back(
+def test_a_data_set_is_restored_if_the_build_was_killed_while_replacing_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The kill came between the two renames: the old set is moved away, the new one is not in its place."""
+    """Killed between the two renames: the old data set is moved away, the new one is not in place."""
     words = ("synthesize", "--out", tmp_path / "out", "--images", 12, "--size", 48)
     assert run(*words) == 0
     (tmp_path / "out").rename(tmp_path / ".out.old")
@@ -187,7 +187,7 @@ def test_a_set_that_was_being_replaced_when_the_build_was_killed_comes_back(
     assert "already holds shards; add --overwrite" in capsys.readouterr().err
     assert run("verify", tmp_path / "out") == 0
     assert run(*words, "--overwrite") == 0
-    assert beside(tmp_path) == ["out"]
+    assert siblings(tmp_path) == ["out"]
 
 
 def _wait_for_a_shard(folder: Path, process: subprocess.Popen[Any]) -> None:

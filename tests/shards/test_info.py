@@ -1,4 +1,4 @@
-"""What `shards info` counts where the shards do not all have the same columns."""
+"""Counts of `shards info` if the shards have different columns."""
 
 from __future__ import annotations
 

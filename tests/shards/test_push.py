@@ -43,7 +43,7 @@ def run(*words: object) -> int:
     return int(ended.value.code or 0)
 
 
-def test_a_pushed_set_is_the_folder_in_one_commit(hub: FakeHub, small: Path) -> None:
+def test_push_uploads_the_folder_in_one_commit(hub: FakeHub, small: Path) -> None:
     pushed = push_shards(small, DATA, private=False)
     assert remote(hub) == local(small)
     commits = hub.commits(DATA, repo_type="dataset")
@@ -53,7 +53,7 @@ def test_a_pushed_set_is_the_folder_in_one_commit(hub: FakeHub, small: Path) -> 
     assert failures(pushed) == {}
 
 
-def test_the_card_describes_the_content_to_the_hub(hub: FakeHub, small: Path) -> None:
+def test_the_card_metadata_describes_the_content(hub: FakeHub, small: Path) -> None:
     push_shards(small, DATA, private=True)
     assert hub.is_private(DATA, "dataset")
     _, head, text = hub.read(DATA, "README.md", repo_type="dataset").decode().split("---\n", 2)
@@ -71,7 +71,7 @@ def test_the_card_describes_the_content_to_the_hub(hub: FakeHub, small: Path) ->
         assert f"| {finding} | {counts} |" in text
 
 
-def test_pushing_again_sends_and_changes_nothing(hub: FakeHub, small: Path) -> None:
+def test_pushing_again_sends_nothing(hub: FakeHub, small: Path) -> None:
     first = push_shards(small, DATA, private=False)
     before = uploads(hub)
     assert push_shards(small, DATA, private=False) == first
@@ -79,8 +79,8 @@ def test_pushing_again_sends_and_changes_nothing(hub: FakeHub, small: Path) -> N
     assert len(hub.commits(DATA, repo_type="dataset")) == 2
 
 
-@pytest.mark.parametrize("fault", ["503", "cut in the request", "answer lost"])
-def test_every_request_may_fail_once(small: Path, tmp_path: Path, waits: list[float], fault: str) -> None:
+@pytest.mark.parametrize("fault", ["503", "disconnect in the request", "response lost"])
+def test_any_single_request_may_fail_once(small: Path, tmp_path: Path, waits: list[float], fault: str) -> None:
     with hub_here(tmp_path / "clean", FakeHub) as hub:
         push_shards(small, DATA, private=False)
         count = len(hub.requests)
@@ -100,7 +100,7 @@ def test_an_interrupted_push_continues_where_it_was(hub: FakeHub, small: Path) -
     rule.fired = 0
     passed = itertools.count()
     rule.match = lambda line: line.startswith("PUT /upload/") and next(passed) >= 3
-    with pytest.raises(ChexError, match=r"could not push to chex/drawn: .*what has been uploaded is not sent twice"):
+    with pytest.raises(ChexError, match=r"could not push to chex/synthetic: .*uploaded files are not sent twice"):
         push_shards(small, DATA, private=False)
     assert list(remote(hub)) == []
     before = uploads(hub)
@@ -125,7 +125,7 @@ def test_a_folder_that_differs_from_its_manifest_is_not_pushed(hub: FakeHub, sma
     assert hub.requests == []
 
 
-def test_shards_of_an_earlier_set_go_and_other_files_stay(hub: FakeHub, small: Path, large: Path) -> None:
+def test_push_deletes_earlier_shards_and_keeps_other_files(hub: FakeHub, small: Path, large: Path) -> None:
     push_shards(small, DATA, private=False)
     edit(CommitOperationAdd("notes.md", b"by hand"))
     pushed = push_shards(large, DATA, private=False)
@@ -133,8 +133,10 @@ def test_shards_of_an_earlier_set_go_and_other_files_stay(hub: FakeHub, small: P
     assert failures(pushed) == {}
 
 
-def test_a_shard_that_another_client_adds_during_the_push_goes(hub: FakeHub, small: Path, waits: list[float]) -> None:
-    def intrude(line: str) -> bool:
+def test_a_shard_added_by_another_client_during_the_push_is_deleted(
+    hub: FakeHub, small: Path, waits: list[float]
+) -> None:
+    def commit_concurrently(line: str) -> bool:
         repo = hub.repos.get(("dataset", DATA))
         if repo and "/commit/" in line and len(repo.history("main")) == 1:
             head = repo.history("main")[0]
@@ -142,7 +144,7 @@ def test_a_shard_that_another_client_adds_during_the_push_goes(hub: FakeHub, sma
             repo.branches["main"] = repo.commit(head.sha, "other", "", {**head.entries, entry.path: entry}).sha
         return False
 
-    hub.faults.add(intrude, Fault.status(500))
+    hub.faults.add(commit_concurrently, Fault.status(500))
     pushed = push_shards(small, DATA, private=False)
     assert [record.status for record in hub.requests if "/commit/" in record.path] == [412, 200]
     assert remote(hub) == local(small)
@@ -150,25 +152,25 @@ def test_a_shard_that_another_client_adds_during_the_push_goes(hub: FakeHub, sma
     assert waits == []
 
 
-def test_a_public_dataset_is_not_taken_for_a_private_one(hub: FakeHub, small: Path) -> None:
+def test_a_private_push_to_a_public_dataset_is_refused(hub: FakeHub, small: Path) -> None:
     HfApi().create_repo(DATA, repo_type="dataset")
     with pytest.raises(UsageError, match=r"exists and is public, --private does not change that"):
         push_shards(small, DATA, private=True)
     assert uploads(hub) == []
 
 
-def test_a_token_that_may_not_write_is_one_line(
+def test_a_read_only_token_is_a_one_line_error(
     hub: FakeHub, small: Path, monkeypatch: pytest.MonkeyPatch, waits: list[float]
 ) -> None:
     hub.add_token("hf_reader", "read")
     monkeypatch.setenv("HF_TOKEN", "hf_reader")
-    with pytest.raises(ChexError, match=r"may not create .*HTTP 403.*; then call again") as error:
+    with pytest.raises(ChexError, match=r"may not create .*HTTP 403.*; then run the command again") as error:
         push_shards(small, DATA, private=False)
     assert "hf_reader" not in str(error.value)
     assert waits == []
 
 
-def test_what_the_hub_does_not_hold_after_a_push_is_said(hub: FakeHub, small: Path) -> None:
+def test_files_missing_on_the_hub_after_a_push_are_reported(hub: FakeHub, small: Path) -> None:
     def lose(line: str) -> bool:
         repo = hub.repos.get(("dataset", DATA))
         if repo and "/tree/" in line and len(repo.history("main")) == 2:
@@ -176,11 +178,13 @@ def test_what_the_hub_does_not_hold_after_a_push_is_said(hub: FakeHub, small: Pa
         return False
 
     hub.faults.add(lose, Fault.status(500))
-    with pytest.raises(ChexError, match=r"is not what was pushed: data/test-00000-of-00001.parquet is missing"):
+    with pytest.raises(
+        ChexError, match=r"differs from the pushed folder: data/test-00000-of-00001.parquet is missing"
+    ):
         push_shards(small, DATA, private=False)
 
 
-def test_the_commands_print_what_the_next_one_takes(
+def test_commands_print_the_reference_for_the_next_command(
     hub: FakeHub, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("push", small, "--repo", DATA) == 0
@@ -198,14 +202,16 @@ def test_the_commands_print_what_the_next_one_takes(
     assert capsys.readouterr().out.splitlines()[1:] == shown[1:]
 
 
-def test_bad_input_is_one_line(hub: FakeHub, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_input_is_a_one_line_error(
+    hub: FakeHub, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "empty").mkdir()
     for words, code, message in [
-        (("push", small, "--repo", "drawn"), 2, "--repo drawn is not a dataset's name; write USER/NAME"),
-        (("push", small, "--repo", "chex/drawn@main"), 2, "is not a dataset's name"),
+        (("push", small, "--repo", "synthetic"), 2, "--repo synthetic is not a dataset's name; write USER/NAME"),
+        (("push", small, "--repo", "chex/synthetic@main"), 2, "is not a dataset's name"),
         (("push", tmp_path / "none", "--repo", DATA), 2, "is not a folder"),
         (("push", tmp_path / "empty", "--repo", DATA), 2, "has no manifest.json"),
-        (("push", small, "--repo", "else/drawn"), 3, "could not push to else/drawn"),
+        (("push", small, "--repo", "else/synthetic"), 3, "could not push to else/synthetic"),
         (("info", tmp_path / "empty"), 2, "no shards such as"),
         (("info", "chex/none"), 1, "the Hub has no dataset chex/none"),
         (("verify", f"chex/none@{'0' * 40}"), 1, "the Hub has no dataset chex/none"),

@@ -20,7 +20,7 @@ from tests.fakes.hub import FakeHub
 from tests.shards.pushed import DATA, CountingHub, edit, failures
 
 
-def test_a_remote_set_that_was_tampered_with_is_found(hub: FakeHub, small: Path, large: Path) -> None:
+def test_a_modified_remote_dataset_is_detected(hub: FakeHub, small: Path, large: Path) -> None:
     push_shards(small, DATA, private=False)
     test = "data/test-00000-of-00001.parquet"
     assert failures(edit(CommitOperationAdd("data/extra.parquet", b"x"))) == {
@@ -75,7 +75,7 @@ def test_counts_agree_with_the_manifest(small: Path) -> None:
     )  # fmt: skip
 
 
-def test_shards_of_another_maker_are_described_as_far_as_they_go(tmp_path: Path) -> None:
+def test_shards_of_other_tools_are_described_by_their_columns(tmp_path: Path) -> None:
     rows = {"image": [b"x"] * 3, "filename": [f"0000000{n}_000.png" for n in (1, 1, 2)]}
     path = tmp_path / "train-00000-of-00001.parquet"
     pq.write_table(pa.table({**rows, "labels": ["Mass", "No Finding", "Mass|Hernia"]}), path)

@@ -24,7 +24,7 @@ from chexvision.shards.build import BuildOptions, Stopped, build_shards
 from chexvision.shards.ledger import LEDGER_NAME, Ledger
 from tests.shards.conftest import Release, options, tree
 
-SMALL = 45_000  # bytes of a shard: two images' worth above what a Parquet file takes by itself
+SMALL = 45_000  # bytes of a shard: two images plus the overhead of a Parquet file
 
 
 class Watch:
@@ -48,25 +48,29 @@ class Watch:
 
 
 @pytest.fixture
-def whole(release: Release, tmp_path: Path) -> dict[str, bytes]:
-    release.put(release.names[5], b"no picture")
-    out = tmp_path / "whole"
+def uninterrupted(release: Release, tmp_path: Path) -> dict[str, bytes]:
+    release.put(release.names[5], b"not an image")
+    out = tmp_path / "uninterrupted"
     build_shards([release.root], release.metadata, out, options(shard_bytes=SMALL, max_bad=0.5))
     return tree(out)
 
 
-def go_on(release: Release, out: Path, watch: Watch) -> Watch:
+def resume_build(release: Release, out: Path, watch: Watch) -> Watch:
     build_shards([release.root], release.metadata, out, options(shard_bytes=SMALL, max_bad=0.5), watch)
     return watch
 
 
 @pytest.mark.parametrize("stop_after", [1, 3, 6])
 def test_stopped_build_continues_and_gives_the_same_bytes(
-    release: Release, whole: dict[str, bytes], tmp_path: Path, stop_after: int, monkeypatch: pytest.MonkeyPatch
+    release: Release,
+    uninterrupted: dict[str, bytes],
+    tmp_path: Path,
+    stop_after: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "shards"
     with pytest.raises(Stopped):
-        go_on(release, out, Watch(stop_after))
+        resume_build(release, out, Watch(stop_after))
     assert not out.exists()
     kept = json.loads((tmp_path / "shards.partial" / LEDGER_NAME).read_text())["finished"]
     assert len(kept) == stop_after
@@ -77,41 +81,41 @@ def test_stopped_build_continues_and_gives_the_same_bytes(
         return decode_grey(data)
 
     monkeypatch.setattr(build, "decode_grey", counted)
-    watch = go_on(release, out, Watch())
+    watch = resume_build(release, out, Watch())
     assert watch.before == sum(one["shard"]["rows"] for one in kept) > 0
-    assert len(decoded) < len(release.names)  # what is in finished shards is not read again
-    assert tree(out) == whole
+    assert len(decoded) < len(release.names)  # images of finished shards are not read again
+    assert tree(out) == uninterrupted
     assert not (tmp_path / "shards.partial").exists()
 
 
-def test_as_many_sessions_as_there_are_shards_give_the_same_bytes(
-    release: Release, whole: dict[str, bytes], tmp_path: Path
+def test_one_session_per_shard_gives_the_same_bytes(
+    release: Release, uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "shards"
     while not out.exists():
         try:
-            go_on(release, out, Watch(1))
+            resume_build(release, out, Watch(1))
         except Stopped:
             continue
-    assert tree(out) == whole
+    assert tree(out) == uninterrupted
 
 
-def test_session_that_finishes_no_shard_keeps_those_of_the_one_before(
-    release: Release, whole: dict[str, bytes], tmp_path: Path
+def test_session_without_a_finished_shard_keeps_earlier_shards(
+    release: Release, uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "shards"
     with pytest.raises(Stopped):
-        go_on(release, out, Watch(4))
+        resume_build(release, out, Watch(4))
     for images in (0, 1):
         with pytest.raises(Stopped):
-            go_on(release, out, Watch(images=images))
-    watch = go_on(release, out, Watch())
+            resume_build(release, out, Watch(images=images))
+    watch = resume_build(release, out, Watch())
     assert watch.before is not None and watch.before > 0
-    assert tree(out) == whole
+    assert tree(out) == uninterrupted
 
 
-def test_build_that_fails_in_its_last_moments_keeps_all_shards(
-    release: Release, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_build_that_fails_at_its_end_keeps_all_shards(
+    release: Release, uninterrupted: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -119,19 +123,19 @@ def test_build_that_fails_in_its_last_moments_keeps_all_shards(
     out = tmp_path / "shards"
     with monkeypatch.context() as patch, pytest.raises(ChexError, match="is full"):
         patch.setattr(build, "write_manifest", full)
-        go_on(release, out, Watch())
-    watch = go_on(release, out, Watch())
+        resume_build(release, out, Watch())
+    watch = resume_build(release, out, Watch())
     assert watch.before == 39
-    assert tree(out) == whole
+    assert tree(out) == uninterrupted
 
 
 @pytest.mark.parametrize("damage", ["altered", "missing", "ledger", "stray"])
-def test_shard_that_is_not_as_it_was_written_is_built_again(
-    release: Release, whole: dict[str, bytes], tmp_path: Path, damage: str
+def test_modified_shard_is_rebuilt(
+    release: Release, uninterrupted: dict[str, bytes], tmp_path: Path, damage: str
 ) -> None:
     out, partial = tmp_path / "shards", tmp_path / "shards.partial"
     with pytest.raises(Stopped):
-        go_on(release, out, Watch(4))
+        resume_build(release, out, Watch(4))
     first = sorted((partial / "data").glob("train-*"))[0]
     if damage == "altered":
         first.write_bytes(first.read_bytes()[:-1] + b"x")
@@ -141,14 +145,14 @@ def test_shard_that_is_not_as_it_was_written_is_built_again(
         (partial / LEDGER_NAME).write_text("{")
     else:
         (partial / "data" / "stray.parquet").write_bytes(b"x")
-    go_on(release, out, Watch())
-    assert tree(out) == whole
+    resume_build(release, out, Watch())
+    assert tree(out) == uninterrupted
 
 
 def test_shards_built_with_other_options_are_not_reused(release: Release, tmp_path: Path) -> None:
     out = tmp_path / "shards"
     with pytest.raises(Stopped):
-        go_on(release, out, Watch(2))
+        resume_build(release, out, Watch(2))
     other = options(shard_bytes=SMALL, max_bad=0.5, size=40)
     watch = Watch()
     build_shards([release.root], release.metadata, out, other, watch)
@@ -157,20 +161,22 @@ def test_shards_built_with_other_options_are_not_reused(release: Release, tmp_pa
     assert tree(out) == tree(tmp_path / "other")
 
 
-def test_ledger_from_elsewhere_cannot_name_files_outside(release: Release, tmp_path: Path) -> None:
+def test_ledger_entries_outside_the_folder_are_ignored(release: Release, tmp_path: Path) -> None:
     out, partial = tmp_path / "shards", tmp_path / "shards.partial"
     with pytest.raises(Stopped):
-        go_on(release, out, Watch(2))
+        resume_build(release, out, Watch(2))
     outside = tmp_path / "outside.parquet"
     shard = partial / "data" / "train-00000.parquet"
     outside.write_bytes(shard.read_bytes())
     ledger = (partial / LEDGER_NAME).read_text().replace("data/train-00000.parquet", "../outside.parquet")
     (partial / LEDGER_NAME).write_text(ledger)
-    go_on(release, out, Watch())
+    resume_build(release, out, Watch())
     assert outside.is_file()
 
 
-def test_killed_process_leaves_its_finished_shards(release: Release, whole: dict[str, bytes], tmp_path: Path) -> None:
+def test_killed_process_keeps_its_finished_shards(
+    release: Release, uninterrupted: dict[str, bytes], tmp_path: Path
+) -> None:
     blocked = release.path(release.names[30])
     blocked.unlink()
     os.mkfifo(blocked)  # reading it blocks until something is written
@@ -192,12 +198,14 @@ def test_killed_process_leaves_its_finished_shards(release: Release, whole: dict
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert f"continuing after {done} of 40 images in finished shards" in again.stdout
-    assert tree(work / "shards") == whole
-    told = json.loads(progress.read_text())
-    assert (told["status"], told["session"], told["images_done"]) == ("complete", 2, 39)
+    assert tree(work / "shards") == uninterrupted
+    reported = json.loads(progress.read_text())
+    assert (reported["status"], reported["session"], reported["images_done"]) == ("complete", 2, 39)
 
 
-def test_time_budget_pauses_with_finished_shards(release: Release, tmp_path: Path, whole: dict[str, bytes]) -> None:
+def test_time_budget_pauses_with_finished_shards(
+    release: Release, tmp_path: Path, uninterrupted: dict[str, bytes]
+) -> None:
     chosen = options(shard_bytes=SMALL, max_bad=0.5)
     progress = BuildProgress(tmp_path, "shards-1", max_hours=1e-9)
     with progress.session as session:
@@ -205,7 +213,7 @@ def test_time_budget_pauses_with_finished_shards(release: Release, tmp_path: Pat
     assert session.progress.status == "paused"
     assert "time budget" in session.progress.note
     built(release, tmp_path, chosen)
-    assert tree(tmp_path / "shards") == whole
+    assert tree(tmp_path / "shards") == uninterrupted
 
 
 def built(release: Release, work: Path, chosen: BuildOptions) -> Session:
@@ -215,7 +223,7 @@ def built(release: Release, work: Path, chosen: BuildOptions) -> Session:
     return session
 
 
-def test_finished_set_is_not_built_again_and_not_taken_for_another(release: Release, tmp_path: Path) -> None:
+def test_finished_data_set_is_not_rebuilt_or_mistaken_for_another(release: Release, tmp_path: Path) -> None:
     chosen = options(shard_bytes=SMALL)
     sessions = [built(release, tmp_path, chosen) for _ in range(2)]
     assert sessions[1].progress.session == 2
@@ -226,11 +234,11 @@ def test_finished_set_is_not_built_again_and_not_taken_for_another(release: Rele
 
 
 def test_failed_build_keeps_finished_shards_and_reports_the_reason(release: Release, tmp_path: Path) -> None:
-    release.put(release.names[38], b"no picture")
+    release.put(release.names[38], b"not an image")
     with pytest.raises(ChexError, match="1 of 40 images are bad"):
         built(release, tmp_path, options(shard_bytes=SMALL))
-    told = read_progress(tmp_path)
-    assert told is not None
-    assert told.status == "failed"
-    assert told.images_done > 0
-    assert f"shards.partial/{LEDGER_NAME}" in told.state
+    reported = read_progress(tmp_path)
+    assert reported is not None
+    assert reported.status == "failed"
+    assert reported.images_done > 0
+    assert f"shards.partial/{LEDGER_NAME}" in reported.state

@@ -25,17 +25,17 @@ def test_every_patient_gets_one_split_and_none_is_empty(patients: set[int], seed
 
 
 @given(PATIENTS, st.integers(0, 99), st.randoms())
-def test_the_order_of_patients_changes_nothing(patients: set[int], seed: int, rng: random.Random) -> None:
+def test_the_split_does_not_depend_on_patient_order(patients: set[int], seed: int, rng: random.Random) -> None:
     shuffled = sorted(patients)
     rng.shuffle(shuffled)
     assert split_by_patient(shuffled, seed) == split_by_patient(patients, seed)
 
 
 @given(PATIENTS, PATIENTS, st.integers(0, 99))
-def test_new_patients_move_only_patients_at_a_cut(old: set[int], new: set[int], seed: int) -> None:
+def test_new_patients_move_only_patients_at_a_split_boundary(old: set[int], new: set[int], seed: int) -> None:
     before, after = split_by_patient(old, seed), split_by_patient(old | new, seed)
     order = {"validation": 0, "test": 1, "train": 2}
-    # The ranking stays: whoever was in an earlier part of it never falls behind one of a later part.
+    # The ranking of patients is stable: they keep their relative order.
     for first in list(old)[:20]:
         for second in list(old)[:20]:
             if order[before[first]] < order[before[second]]:
@@ -48,7 +48,7 @@ def test_shares_are_70_10_20() -> None:
     assert table != split_by_patient(range(1, 1001), 8)
 
 
-def test_official_lists_are_the_default_and_validation_comes_from_the_first(release: Release, tmp_path: Path) -> None:
+def test_official_lists_are_the_default_and_validation_is_part_of_train_val(release: Release, tmp_path: Path) -> None:
     test = [name for name in release.names if name > "00000016"]
     release.write_lists([name for name in release.names if name not in test], test)
     manifest = build_shards([release.root / "images_001", release.root / "images_002"], release.metadata,
@@ -94,19 +94,19 @@ def test_a_table_assigns_the_splits(release: Release, tmp_path: Path) -> None:
         ("", "no column 'patient_id'"),
     ],
 )
-def test_a_bad_table_is_refused_naming_the_line(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_table_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(UsageError, match=message):
         read_split_table(tmp_path / "t.csv")
 
 
-def test_the_public_table_reads(shared: Path) -> None:
+def test_the_public_table_is_read(shared: Path) -> None:
     table = read_split_table(shared / "chexnet_patient_split.csv.gz")
     assert [sum(name == split for name in table.values()) for split in SPLITS] == [21_528, 3_090, 6_187]
 
 
-def test_a_cut_gzip_table_is_refused(shared: Path, tmp_path: Path) -> None:
-    cut = tmp_path / "cut.csv.gz"
-    cut.write_bytes((shared / "chexnet_patient_split.csv.gz").read_bytes()[:5000])
+def test_a_truncated_gzip_table_is_refused(shared: Path, tmp_path: Path) -> None:
+    truncated = tmp_path / "truncated.csv.gz"
+    truncated.write_bytes((shared / "chexnet_patient_split.csv.gz").read_bytes()[:5000])
     with pytest.raises(UsageError, match="cannot be read"):
-        read_split_table(cut)
+        read_split_table(truncated)

@@ -41,7 +41,7 @@ def replaced(table: pa.Table, column: str, values: Sequence[object]) -> pa.Table
     return changed.cast(arrow_schema())
 
 
-def test_a_fresh_build_is_fine(built: tuple[Path, Manifest]) -> None:
+def test_a_new_build_verifies(built: tuple[Path, Manifest]) -> None:
     assert failures(built[0]) == {}
 
 
@@ -54,7 +54,7 @@ def test_a_flipped_byte_is_found(built: tuple[Path, Manifest]) -> None:
     assert "test-00000-of-00001.parquet has SHA-256" in found["hashes"]
 
 
-def test_a_cut_shard_is_found(built: tuple[Path, Manifest]) -> None:
+def test_a_truncated_shard_is_found(built: tuple[Path, Manifest]) -> None:
     path = list_shards(built[0])["train"][0]
     path.write_bytes(path.read_bytes()[:-10])
     assert "bytes, expected" in failures(built[0])["hashes"]
@@ -66,7 +66,7 @@ def test_a_missing_shard_is_found(built: tuple[Path, Manifest]) -> None:
     assert "validation-00000-of-00001.parquet is missing" in found["files present"]
 
 
-def test_a_further_shard_is_found(built: tuple[Path, Manifest]) -> None:
+def test_an_unlisted_shard_is_found(built: tuple[Path, Manifest]) -> None:
     (built[0] / "data" / "train-00001-of-00002.parquet").write_bytes(b"x")
     assert "train-00001-of-00002.parquet is not in the manifest" in failures(built[0])["no further shards"]
 
@@ -74,10 +74,10 @@ def test_a_further_shard_is_found(built: tuple[Path, Manifest]) -> None:
 def test_a_patient_in_two_splits_is_found(built: tuple[Path, Manifest]) -> None:
     out, manifest = built
     table = read(out, "test")
-    stranger = read(out, "train")["patient_id"][0].as_py()
-    rewrite(out, manifest, "test", replaced(table, "patient_id", [stranger] * len(table)))
+    shared_patient = read(out, "train")["patient_id"][0].as_py()
+    rewrite(out, manifest, "test", replaced(table, "patient_id", [shared_patient] * len(table)))
     assert failures(out)["patients in one split each"] == (
-        f"patient {stranger} is in both train and test, one of 1 shared patients, who have {len(table)} of the "
+        f"patient {shared_patient} is in both train and test, one of 1 shared patients, who have {len(table)} of the "
         f"{len(table)} test images (100 %)"
     )
 
@@ -98,9 +98,7 @@ def test_other_columns_are_found(built: tuple[Path, Manifest]) -> None:
 
 
 @pytest.mark.parametrize(("data", "reason"), [(b"x", "not a readable"), (png(0, 50), "50×50 pixels, expected 32×32")])
-def test_an_image_that_is_none_or_of_another_size_is_found(
-    built: tuple[Path, Manifest], data: bytes, reason: str
-) -> None:
+def test_a_null_or_differently_sized_image_is_found(built: tuple[Path, Manifest], data: bytes, reason: str) -> None:
     out, manifest = built
     table = read(out, "test")
     images = table["image"].to_pylist()
@@ -109,7 +107,7 @@ def test_an_image_that_is_none_or_of_another_size_is_found(
     assert reason in failures(out)["40 images decode"]
 
 
-def test_a_folder_without_or_with_a_broken_manifest_is_refused(built: tuple[Path, Manifest]) -> None:
+def test_a_missing_or_invalid_manifest_is_refused(built: tuple[Path, Manifest]) -> None:
     path = built[0] / "manifest.json"
     path.write_text(path.read_text().replace('"format": 2', '"format": 9'))
     with pytest.raises(ChexError, match="format 9"):
@@ -123,7 +121,7 @@ def test_a_folder_without_or_with_a_broken_manifest_is_refused(built: tuple[Path
         list(verify_shards(built[0], sample=1, seed=0, workers=1))
 
 
-def test_shards_of_other_makers_are_listed_flat_or_below_data(tmp_path: Path) -> None:
+def test_shards_of_other_tools_are_listed_flat_or_below_data(tmp_path: Path) -> None:
     names = ["train-00001-of-00002.parquet", "train-00000-of-00002.parquet", "test-00000-of-00001.parquet"]
     for name in names:
         (tmp_path / name).touch()
@@ -146,7 +144,7 @@ def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:
         list_shards(tmp_path / "nowhere")
 
 
-def test_the_patient_is_in_the_file_name() -> None:
+def test_the_patient_is_read_from_the_file_name() -> None:
     assert patient_of("images/00030805_000.png") == 30805
     with pytest.raises(ValueError, match="8 digits"):
         patient_of("patient1.png")

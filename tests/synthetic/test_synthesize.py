@@ -94,7 +94,7 @@ def test_normal_lungs_show_benign_structures(view: str) -> None:
     lungs = np.stack(added)[:, 30:90, 20:108]
     assert (lungs.std(axis=(1, 2)) > 0.005).all()
     bright = (lungs.max(axis=(1, 2)) > 0.15).mean()
-    assert bright > 0.5  # as dense as a sign, so that density alone does not tell normal from abnormal
+    assert bright > 0.5  # as dense as a sign, so that density alone does not separate normal from abnormal
     assert len({haze.tobytes() for haze in added}) == len(added)
 
 

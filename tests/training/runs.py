@@ -1,4 +1,4 @@
-"""Small runs of the real loop, in this process or in one of their own."""
+"""Small runs of the real loop, in this process or in a separate one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from chexvision.training.history import History
 from chexvision.training.loop import Training
 from chexvision.training.training_session import BEST_FILE
 
-# A further backbone is one entry of the registry. This one is small enough to train in a blink.
+# An additional backbone is one entry of the registry. This one is small enough to train in milliseconds.
 BACKBONES["tiny"] = Backbone("tests.training.runs:tiny_backbone", channels=16, has_pretrained=False)
 
 TINY = [
@@ -74,7 +74,7 @@ def true_from(call: int) -> Callable[[], bool]:
 
 
 def figures(history: History) -> list[dict[str, object]]:
-    """What an epoch computed, without how long it took."""
+    """The values of each epoch without its times."""
     clocked = {"train_seconds", "validation_seconds", "train_images_per_second", "waited_seconds"}
     return [record.model_dump(exclude=clocked) for record in history]
 

@@ -1,4 +1,4 @@
-"""Which weights are kept and published: those of the best validation score, wherever it is in the run."""
+"""Which weights are kept and published: those with the best validation score of the run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Scripted = Callable[[list[float]], Snapshots]
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
-    """Makes validation report given macro AUROCs, trained and averaged weights in turn; the weights it was given."""
+    """Makes validation return given macro AUROCs, for trained and averaged weights in turn; collects the weights."""
 
     def script(scores: list[float]) -> Snapshots:
         seen: Snapshots = []
@@ -91,7 +91,7 @@ def test_a_resumed_run_keeps_the_best_weights_of_the_session_before(
     assert len(seen) == 6 and equal(weights(tmp_path), seen[0])
 
 
-def test_the_best_weights_are_published_and_measured_not_the_last(
+def test_the_best_weights_are_evaluated_and_published_not_the_last(
     scripted: Scripted, synthetic_shards: Path, tmp_path: Path
 ) -> None:
     seen = scripted([0.2, 0.1, 0.3, 0.9, 0.4, 0.1])

@@ -16,7 +16,7 @@ def tiny() -> CheXVision:
     return CheXVision(backbone="tiny", hidden_features=0)
 
 
-def test_the_average_follows_the_weights_and_norms_by_its_decay() -> None:
+def test_the_average_of_weights_and_norms_follows_the_decay() -> None:
     assert runs  # registers the tiny backbone
     model = tiny()
     ema = MovingAverage(model, 0.9)
@@ -36,7 +36,7 @@ def test_the_average_follows_the_weights_and_norms_by_its_decay() -> None:
         assert torch.allclose(value, expected[name], atol=1e-5), name
 
 
-def test_a_network_without_norms_has_an_average_too() -> None:
+def test_a_network_without_norms_can_be_averaged() -> None:
     model = tiny()
     model.backbone = nn.Sequential(nn.Conv2d(3, 16, 3))
     before = {name: value.clone() for name, value in model.state_dict().items()}

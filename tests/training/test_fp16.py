@@ -18,7 +18,7 @@ ONE_EPOCH = "training.phases=[{epochs: 1, lr: 1e-3, min_lr: 1e-5, warmup_epochs:
 
 
 def fp16_training(shards: Path, work: Path, *overrides: str, scaler: dict[str, float], **more: object) -> Training:
-    """A training in fp16 on the CPU, where accelerate itself makes no scaler."""
+    """A training in fp16 on the CPU, where accelerate does not create a scaler."""
     AcceleratorState._reset_state()
     accelerator = Accelerator(cpu=True, mixed_precision="fp16")
     accelerator.native_amp = True
@@ -31,7 +31,7 @@ def adam_steps(work: Path) -> set[int]:
     return {int(of["step"]) for of in saved["optimizer"]["state"].values()}
 
 
-def test_steps_that_overflow_change_no_weights_while_schedule_and_average_go_on(
+def test_overflowing_steps_change_no_weights_but_advance_schedule_and_average(
     synthetic_shards: Path, tmp_path: Path
 ) -> None:
     training = fp16_training(synthetic_shards, tmp_path, ONE_EPOCH, scaler={"init_scale": 2.0**60})
@@ -48,7 +48,7 @@ def test_steps_that_overflow_change_no_weights_while_schedule_and_average_go_on(
             assert torch.equal(value, before[name]), name
 
 
-def test_an_overflow_costs_one_step_and_no_more(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_an_overflow_skips_exactly_one_step(synthetic_shards: Path, tmp_path: Path) -> None:
     scaler = {"init_scale": 2.0**60, "backoff_factor": 2.0**-55}
     training = fp16_training(synthetic_shards, tmp_path, ONE_EPOCH, scaler=scaler)
     before = {name: value.clone() for name, value in training.model.named_parameters()}
@@ -78,19 +78,19 @@ def test_gradients_are_unscaled_once_before_they_are_clipped_in_every_phase(
         assert (one.loss_scale, other.loss_scale) == (None, 1024.0)
 
 
-def test_a_resumed_run_has_the_scalers_state(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_restores_the_scaler(synthetic_shards: Path, tmp_path: Path) -> None:
     scaler = {"init_scale": 2.0**8, "growth_interval": 4}
-    whole = fp16_training(synthetic_shards, tmp_path / "whole", scaler=scaler)
-    assert whole.run()
-    grown = all_present(record.loss_scale for record in whole.history)
+    uninterrupted = fp16_training(synthetic_shards, tmp_path / "uninterrupted", scaler=scaler)
+    assert uninterrupted.run()
+    grown = all_present(record.loss_scale for record in uninterrupted.history)
     assert grown == sorted(set(grown)) and grown[-1] > 2.0**8
     cuts = 0
     for _ in range(20):
-        session = fp16_training(synthetic_shards, tmp_path / "cut", scaler=scaler, should_stop=true_from(4))
+        session = fp16_training(synthetic_shards, tmp_path / "interrupted", scaler=scaler, should_stop=true_from(4))
         if session.run():
             break
         cuts += 1
     assert cuts >= 2
-    assert figures(session.history) == figures(whole.history)
-    first, second = weights(tmp_path / "cut"), weights(tmp_path / "whole")
+    assert figures(session.history) == figures(uninterrupted.history)
+    first, second = weights(tmp_path / "interrupted"), weights(tmp_path / "uninterrupted")
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -30,46 +30,46 @@ def test_a_seeded_run_repeats_exactly_and_another_seed_does_not(synthetic_shards
     assert not equal(runs["first"][1], runs["other"][1])
 
 
-def test_a_run_stopped_anywhere_continues_as_if_it_never_was(synthetic_shards: Path, tmp_path: Path) -> None:
-    whole = tiny_training(synthetic_shards, tmp_path / "whole")
-    assert whole.run()
-    assert whole.steps > 3
+def test_a_run_stopped_at_any_step_resumes_to_identical_results(synthetic_shards: Path, tmp_path: Path) -> None:
+    uninterrupted = tiny_training(synthetic_shards, tmp_path / "uninterrupted")
+    assert uninterrupted.run()
+    assert uninterrupted.steps > 3
     cuts = 0
     for _ in range(20):
         # In mid-epoch, again and again: after three steps of each session.
-        session = tiny_training(synthetic_shards, tmp_path / "cut", should_stop=true_from(3))
+        session = tiny_training(synthetic_shards, tmp_path / "interrupted", should_stop=true_from(3))
         if session.run():
             break
         cuts += 1
     assert cuts >= 3
-    assert figures(session.history) == figures(whole.history)
-    assert equal(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
+    assert figures(session.history) == figures(uninterrupted.history)
+    assert equal(weights(tmp_path / "interrupted"), weights(tmp_path / "uninterrupted"))
 
 
 @pytest.mark.parametrize("schedule", ["plateau", "step"])
-def test_a_schedule_that_follows_the_history_resumes_with_the_same_rates(
+def test_a_plateau_schedule_resumes_with_the_same_rates(
     synthetic_shards: Path, tmp_path: Path, schedule: str
 ) -> None:
     still = (
         "training.phases=[{epochs: 4, lr: 1e-30, min_lr: 0, warmup_epochs: 0, freeze_backbone: true, "
         f"schedule: {schedule}, decay_epochs: 1}}]"
     )
-    whole = tiny_training(synthetic_shards, tmp_path / "whole", still)
-    assert whole.run()
+    uninterrupted = tiny_training(synthetic_shards, tmp_path / "uninterrupted", still)
+    assert uninterrupted.run()
     for _ in range(20):
         steps = iter([False, False, True])
-        session = tiny_training(synthetic_shards, tmp_path / "cut", still, should_stop=partial(next, steps, True))
+        session = tiny_training(
+            synthetic_shards, tmp_path / "interrupted", still, should_stop=partial(next, steps, True)
+        )
         if session.run():
             break
-    rates = [(record.lr_first, record.lr_last) for record in whole.history]
+    rates = [(record.lr_first, record.lr_last) for record in uninterrupted.history]
     assert rates == [(record.lr_first, record.lr_last) for record in session.history]
     assert len(set(rates)) > 2
-    assert equal(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
+    assert equal(weights(tmp_path / "interrupted"), weights(tmp_path / "uninterrupted"))
 
 
-def test_state_of_a_recipe_from_before_its_optional_keys_still_resumes(
-    synthetic_shards: Path, tmp_path: Path
-) -> None:
+def test_state_of_a_recipe_without_newer_optional_keys_still_resumes(synthetic_shards: Path, tmp_path: Path) -> None:
     training = tiny_training(synthetic_shards, tmp_path)
     added: Any = {
         "data": {"uncertain"},
@@ -93,10 +93,10 @@ def test_a_split_table_may_be_in_another_folder_in_each_session(synthetic_shards
     assert of("/tmp/bundle-1/mine.csv") == of("/tmp/bundle-2/mine.csv") != of("/tmp/bundle-1/other.csv")
 
 
-def test_micro_batches_take_the_steps_of_the_whole_batch(synthetic_shards: Path, tmp_path: Path) -> None:
-    """Gradients of an effective batch, its last and shorter group included, do not depend on how it is cut.
+def test_micro_batches_give_the_gradients_of_the_effective_batch(synthetic_shards: Path, tmp_path: Path) -> None:
+    """Gradients of an effective batch, also of the shorter last one, do not depend on the micro-batch size.
 
-    Norm layers see micro-batches, so they are held (frozen) here; dropout is off.
+    Norm layers see micro-batches, so they are frozen here; dropout is off.
     """
     frozen = "training.phases=[{epochs: 2, lr: 1e-2, min_lr: 1e-5, warmup_epochs: 0, freeze_backbone: true}]"
     results = []
@@ -113,7 +113,7 @@ def test_micro_batches_take_the_steps_of_the_whole_batch(synthetic_shards: Path,
         assert torch.allclose(value, results[1][1][name], atol=2e-5), name
 
 
-def test_a_frozen_phase_leaves_the_backbone_alone(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_a_frozen_phase_does_not_change_the_backbone(synthetic_shards: Path, tmp_path: Path) -> None:
     frozen = "training.phases=[{epochs: 1, lr: 1e-2, min_lr: 1e-5, warmup_epochs: 0, freeze_backbone: true}]"
     training = tiny_training(synthetic_shards, tmp_path, frozen)
     before = {name: value.clone() for name, value in training.model.state_dict().items()}
@@ -129,7 +129,7 @@ def test_training_stops_when_patience_runs_out(synthetic_shards: Path, tmp_path:
     assert [record.epoch for record in training.history] == [1, 2, 3]
 
 
-def test_the_history_says_what_was_measured_with_which_rate(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_the_history_records_metrics_and_learning_rates(synthetic_shards: Path, tmp_path: Path) -> None:
     training = tiny_training(synthetic_shards, tmp_path)
     training.run()
     assert [(record.epoch, record.phase) for record in training.history] == [(1, 1), (2, 2), (3, 2)]
@@ -142,13 +142,13 @@ def test_the_history_says_what_was_measured_with_which_rate(synthetic_shards: Pa
         assert record.train_images_per_second > 0
 
 
-def test_a_loss_that_is_no_number_ends_the_run_with_advice(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_a_nan_loss_ends_the_run_with_advice(synthetic_shards: Path, tmp_path: Path) -> None:
     wild = "training.phases=[{epochs: 2, lr: 1e30, min_lr: 0, warmup_epochs: 0, freeze_backbone: false}]"
     with pytest.raises(ChexError, match=r"training loss of epoch \d is (nan|inf): lower the learning rate"):
         tiny_training(synthetic_shards, tmp_path, wild).run()
 
 
-def test_the_state_of_another_run_is_refused_and_a_damaged_one_too(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_foreign_and_damaged_states_are_refused(synthetic_shards: Path, tmp_path: Path) -> None:
     tiny_training(synthetic_shards, tmp_path, should_stop=lambda: True).run()
     with pytest.raises(ChexError, match="another recipe"):
         tiny_training(synthetic_shards, tmp_path, "training.seed=9").run()
@@ -157,7 +157,7 @@ def test_the_state_of_another_run_is_refused_and_a_damaged_one_too(synthetic_sha
         tiny_training(synthetic_shards, tmp_path).run()
 
 
-def test_a_state_that_holds_code_is_not_run(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_code_in_a_state_file_is_not_executed(synthetic_shards: Path, tmp_path: Path) -> None:
     import pickle
 
     class Evil:
@@ -170,7 +170,7 @@ def test_a_state_that_holds_code_is_not_run(synthetic_shards: Path, tmp_path: Pa
     assert not (tmp_path / "ran").exists()
 
 
-def test_the_saved_state_holds_the_history(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_the_saved_state_contains_the_history(synthetic_shards: Path, tmp_path: Path) -> None:
     training = tiny_training(synthetic_shards, tmp_path)
     training.run()
     saved = torch.load(tmp_path / STATE_FILE, weights_only=True)

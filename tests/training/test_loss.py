@@ -25,7 +25,7 @@ def batch(seed: int = 0, count: int = 6) -> tuple[dict[str, torch.Tensor], torch
     return {"multilabel_logits": logits[:, :14], "binary_logits": logits[:, 14:]}, targets
 
 
-def test_the_loss_is_one_of_findings_and_half_of_abnormal() -> None:
+def test_the_loss_weights_findings_1_and_abnormal_half() -> None:
     logits, targets = batch()
     weights = torch.linspace(1, 5, 14)
     expected = bce(logits["multilabel_logits"], targets[:, :14], pos_weight=weights) + 0.5 * bce(
@@ -34,7 +34,7 @@ def test_the_loss_is_one_of_findings_and_half_of_abnormal() -> None:
     assert torch.allclose(DualHeadLoss(config(), weights)(logits, targets).mean(), expected)
 
 
-def test_smoothing_lowers_the_targets_of_positives_alone() -> None:
+def test_smoothing_lowers_only_positive_targets() -> None:
     logits, targets = batch()
     smooth = targets * 0.9
     expected = bce(logits["multilabel_logits"], smooth[:, :14]) + 0.5 * bce(logits["binary_logits"], smooth[:, 14:])
@@ -42,7 +42,7 @@ def test_smoothing_lowers_the_targets_of_positives_alone() -> None:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_the_optimum_of_a_rare_finding_has_no_more_mass_than_its_positives(smoothing: float) -> None:
+def test_smoothing_does_not_inflate_the_optimum_of_a_rare_finding(smoothing: float) -> None:
     """Hernia's prevalence is 0.2 %; smoothing its negatives by 0.01 as well would add 2.7 times its mass."""
     prevalence = 0.002
     grid = torch.linspace(-8, -4, 4001)[:, None]
@@ -53,11 +53,11 @@ def test_the_optimum_of_a_rare_finding_has_no_more_mass_than_its_positives(smoot
     assert float(best) == pytest.approx(prevalence * (1 - smoothing), rel=0.01)
 
 
-def test_recipes_do_not_smooth() -> None:
+def test_recipes_do_not_use_label_smoothing() -> None:
     assert {load_recipe(name).loss.label_smoothing for name in ("densenet", "scratch")} == {0.0}
 
 
-def test_focal_loss_is_torchvisions_and_equals_bce_without_gamma() -> None:
+def test_focal_loss_matches_torchvision_and_equals_bce_at_gamma_0() -> None:
     from torchvision.ops import sigmoid_focal_loss
 
     logits, targets = batch()
@@ -70,7 +70,7 @@ def test_focal_loss_is_torchvisions_and_equals_bce_without_gamma() -> None:
 
 
 @given(st.lists(st.integers(0, 1), min_size=2, max_size=60), st.floats(0, 1), st.floats(1, 50))
-def test_pos_weight_is_the_tempered_ratio_within_its_cap(column: list[int], power: float, cap: float) -> None:
+def test_pos_weight_is_the_tempered_ratio_up_to_its_cap(column: list[int], power: float, cap: float) -> None:
     targets = np.array(column, np.float32)[:, None]
     weight = float(pos_weight(targets, power, cap)[0])
     assert 1 / cap - 1e-6 <= weight <= cap + 1e-4
@@ -80,7 +80,7 @@ def test_pos_weight_is_the_tempered_ratio_within_its_cap(column: list[int], powe
         assert weight == pytest.approx(min(max(ratio, 1 / cap), cap), rel=1e-5)
 
 
-def test_power_zero_weighs_positives_and_negatives_alike() -> None:
+def test_power_zero_gives_equal_weights() -> None:
     targets = np.array([[0, 1, 0]] * 9 + [[1, 1, 0]], np.float32)
     assert pos_weight(targets, 0.0, 10.0).tolist() == [1, 1, 1]
     assert pos_weight(targets, 1.0, 10.0).tolist() == pytest.approx([9, 0.1, 10])

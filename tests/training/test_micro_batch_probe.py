@@ -34,13 +34,13 @@ def test_running_out_of_memory_halves_the_micro_batch_until_it_fits(caplog: pyte
     assert "out of memory with micro-batches of 24: now 12" in caplog.text
 
 
-def test_what_does_not_fit_at_all_says_so() -> None:
+def test_a_model_that_never_fits_is_an_error() -> None:
     _, attempt = memory_for(0)
     with pytest.raises(ChexError, match="not one image fits"):
         fit_micro_batch(attempt, 4, Accelerator(cpu=True))  # type: ignore[arg-type]
 
 
-def trial_of(training: Training) -> TrialPass:
+def probe_of(training: Training) -> TrialPass:
     return TrialPass(training.model, training.accumulate, training.recipe, training.process.device)
 
 
@@ -48,7 +48,7 @@ def trial_of(training: Training) -> TrialPass:
     "message",
     ["CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"],
 )
-def test_memory_is_out_whichever_library_says_so(message: str) -> None:
+def test_out_of_memory_errors_of_every_library_are_recognized(message: str) -> None:
     def attempt(size: int) -> None:
         if size > 2:
             raise RuntimeError(message)
@@ -56,7 +56,7 @@ def test_memory_is_out_whichever_library_says_so(message: str) -> None:
     assert fit_micro_batch(attempt, 8, Accelerator(cpu=True)) == 2
 
 
-def test_another_error_than_memory_is_not_taken_for_it() -> None:
+def test_other_errors_are_not_mistaken_for_out_of_memory() -> None:
     def attempt(size: int) -> None:
         raise RuntimeError("index_copy_(): self and source expected to have the same dtype")
 
@@ -64,10 +64,10 @@ def test_another_error_than_memory_is_not_taken_for_it() -> None:
         fit_micro_batch(attempt, 4, Accelerator(cpu=True))
 
 
-def test_pictures_are_changed_in_full_precision_in_the_trial_and_in_training(
+def test_augmentation_runs_in_fp32_in_the_probe_and_in_training(
     synthetic_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half precision moves pixels, and on a GPU blurring in it ends in an error."""
+    """Half precision changes pixels, and blurring in it fails on a GPU."""
     training = tiny_training(synthetic_shards, tmp_path, "training.precision=bf16")
     seen: list[bool] = []
 
@@ -76,16 +76,16 @@ def test_pictures_are_changed_in_full_precision_in_the_trial_and_in_training(
         return augment(images, parameters)
 
     monkeypatch.setattr(loop, "augment", watched)
-    trial_of(training)(4)
+    probe_of(training)(4)
     assert seen == [False]
     training.run()
     assert len(seen) > 1 and not any(seen)
 
 
-def test_a_trial_leaves_the_model_as_it_was(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_the_probe_does_not_change_the_model(synthetic_shards: Path, tmp_path: Path) -> None:
     training = tiny_training(synthetic_shards, tmp_path)
     before = {name: value.clone() for name, value in training.model.state_dict().items()}
-    trial_of(training)(4)
+    probe_of(training)(4)
     assert all(torch.equal(before[name], value) for name, value in training.model.state_dict().items())
     assert all(parameter.grad is None for parameter in training.model.parameters())
 
@@ -93,10 +93,10 @@ def test_a_trial_leaves_the_model_as_it_was(synthetic_shards: Path, tmp_path: Pa
 def test_a_compiled_network_shares_the_weights_and_gives_the_same_loss(
     synthetic_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Traced and run by torch itself: generating code would need a C compiler, and half a minute.
+    # Traced and run eagerly: code generation would need a C compiler and half a minute.
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     training = tiny_training(synthetic_shards, tmp_path)
-    network = compiled(training.model, trial_of(training), 4)
+    network = compiled(training.model, probe_of(training), 4)
     assert network is not training.model
     assert "torch.compile failed" not in caplog.text
     assert [id(one) for one in network.parameters()] == [id(one) for one in training.model.parameters()]
@@ -106,7 +106,7 @@ def test_a_compiled_network_shares_the_weights_and_gives_the_same_loss(
         torch.testing.assert_close(network(images)[name], logits)
 
 
-def test_a_network_that_cannot_be_compiled_is_trained_as_it_is(
+def test_a_network_that_cannot_be_compiled_is_trained_uncompiled(
     synthetic_shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = tiny_training(synthetic_shards, tmp_path).model

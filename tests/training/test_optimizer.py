@@ -24,7 +24,7 @@ def phase(**changes: object) -> PhaseConfig:
     return PhaseConfig.model_validate(values | changes)
 
 
-def test_norms_and_biases_do_not_decay_and_all_else_does() -> None:
+def test_weight_decay_excludes_norms_and_biases() -> None:
     model = CheXVision(backbone="se_resnet34", hidden_features=0)
     optimizer = make_optimizer(model, 0.1)
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
@@ -33,14 +33,14 @@ def test_norms_and_biases_do_not_decay_and_all_else_does() -> None:
         assert decay[id(parameter)] == (0.0 if norm_or_bias else 0.1), name
 
 
-def test_a_frozen_backbone_is_not_handed_to_the_optimizer() -> None:
+def test_the_optimizer_excludes_a_frozen_backbone() -> None:
     model = CheXVision(backbone="densenet121")
     model.freeze_backbone(True)
     count = sum(len(group["params"]) for group in make_optimizer(model, 0.1).param_groups)
     assert count == 6  # three linear layers
 
 
-def test_the_rate_warms_up_and_falls_by_a_cosine() -> None:
+def test_the_rate_warms_up_and_decays_by_a_cosine() -> None:
     rates = [learning_rate(phase(), Position(step, 20)) for step in range(200)]
     assert rates[:20] == sorted(rates[:20]) and 0 < rates[0] < 1e-4
     assert rates[20] == 1e-3
@@ -60,7 +60,7 @@ SCORES = [0.5, 0.6, 0.6, 0.55, 0.7, 0.7, 0.69, 0.6, 0.71, 0.6, 0.6, 0.6, 0.6, 0.
 
 
 def rate_of_each_epoch(settings: PhaseConfig, scores: Sequence[float]) -> list[float]:
-    """The first rate of each epoch, given the scores of the epochs before it alone."""
+    """The first rate of each epoch, given only the scores of earlier epochs."""
     return [learning_rate(settings, Position(4 * epoch, 4, scores[:epoch])) for epoch in range(len(scores))]
 
 
@@ -80,7 +80,7 @@ def rates_of_torch(
 
 
 @pytest.mark.parametrize(("factor", "epochs", "min_lr"), [(0.5, 1, 0.0), (0.3, 2, 1e-5), (0.1, 3, 1e-9), (0.7, 4, 0)])
-def test_plateau_is_torchs_reduce_on_plateau(factor: float, epochs: int, min_lr: float) -> None:
+def test_plateau_matches_reduce_lr_on_plateau(factor: float, epochs: int, min_lr: float) -> None:
     settings = phase(
         epochs=20, schedule="plateau", warmup_epochs=0.0, decay_factor=factor, decay_epochs=epochs, min_lr=min_lr
     )
@@ -96,7 +96,7 @@ def test_plateau_is_torchs_reduce_on_plateau(factor: float, epochs: int, min_lr:
 
 
 @pytest.mark.parametrize(("factor", "epochs"), [(0.5, 1), (0.3, 2), (0.1, 7)])
-def test_step_is_torchs_step_lr(factor: float, epochs: int) -> None:
+def test_step_matches_step_lr(factor: float, epochs: int) -> None:
     settings = phase(
         epochs=20, schedule="step", warmup_epochs=0.0, decay_factor=factor, decay_epochs=epochs, min_lr=0.0
     )
@@ -110,7 +110,7 @@ def test_step_is_torchs_step_lr(factor: float, epochs: int) -> None:
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "plateau", "step", "constant"])
-def test_every_schedule_warms_up_to_the_rate_and_never_falls_below_the_least(schedule: str) -> None:
+def test_every_schedule_warms_up_to_the_peak_and_respects_the_minimum(schedule: str) -> None:
     settings = phase(epochs=20, schedule=schedule, decay_epochs=4, decay_factor=0.1)
     rates = [learning_rate(settings, Position(step, 10, [0.5] * (step // 10))) for step in range(200)]
     assert rates[:10] == sorted(rates[:10]) and rates[9] < rates[10] <= settings.lr

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """As the processes have: sums of floats depend on it."""
+    """As in the processes: floating-point sums depend on it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -33,7 +33,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def run_processes(count: int, shards: Path, work: Path, *overrides: str) -> None:
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"] if count > 1 else []
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
     command = [sys.executable, *launcher, "-m", "tests.training.runs", str(shards), str(work), *overrides]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -44,28 +44,28 @@ def saved(work: Path) -> dict[str, Any]:
     return state
 
 
-def test_two_processes_take_the_steps_of_one_and_measure_the_same(synthetic_shards: Path, tmp_path: Path) -> None:
-    """With norms held and no dropout the two must agree; validation covers each image once."""
+def test_two_processes_give_the_steps_and_metrics_of_one(synthetic_shards: Path, tmp_path: Path) -> None:
+    """With frozen norms and no dropout the two must agree; validation covers each image once."""
     frozen = "training.phases=[{epochs: 2, lr: 1e-2, min_lr: 1e-5, warmup_epochs: 0, freeze_backbone: true}]"
-    for count in (1, 2):
-        run_processes(count, synthetic_shards, tmp_path / str(count), frozen, "model.dropout=0")
+    assert tiny_training(synthetic_shards, tmp_path / "1", frozen, "model.dropout=0").run()
+    run_processes(2, synthetic_shards, tmp_path / "2", frozen, "model.dropout=0")
     one, two = (read_history(str(saved(tmp_path / count)["history"])) for count in ("1", "2"))
     assert len(one) == len(two) == 2
     for alone, together in zip(one, two, strict=True):
         assert together.macro_auroc == pytest.approx(alone.macro_auroc, abs=1e-6)
         assert together.validation_loss == pytest.approx(alone.validation_loss, abs=1e-6)
         assert together.train_loss == pytest.approx(alone.train_loss, abs=1e-5)
-        assert together.grad_norm == pytest.approx(alone.grad_norm, rel=1e-4)  # Adam would hide another scale
+        assert together.grad_norm == pytest.approx(alone.grad_norm, rel=1e-4)  # Adam would hide a wrong scale
     for name, value in weights(tmp_path / "1").items():
         assert torch.allclose(value, weights(tmp_path / "2")[name], atol=1e-5), name
 
 
-def test_two_processes_train_with_norms_and_dropout_too(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_two_processes_train_with_norms_and_dropout(synthetic_shards: Path, tmp_path: Path) -> None:
     run_processes(2, synthetic_shards, tmp_path)
     state = saved(tmp_path)
     history = read_history(str(state["history"]))
     assert [record.epoch for record in history] == [1, 2, 3]
-    # Each process follows norm statistics of its own; both must measure the networks that are saved.
+    # Each rank tracks its own norm statistics; both must validate the saved weights.
     alone = tiny_training(synthetic_shards, tmp_path / "alone")
     assert alone.ema is not None
     alone.model.load_state_dict(state["model"])
@@ -78,9 +78,9 @@ def test_two_processes_train_with_norms_and_dropout_too(synthetic_shards: Path, 
         assert again.metrics.macro_auroc == pytest.approx(auroc, abs=1e-3)
 
 
-def test_a_process_killed_in_mid_epoch_loses_nothing_but_that_epoch(synthetic_shards: Path, tmp_path: Path) -> None:
-    whole = tiny_training(synthetic_shards, tmp_path / "whole")
-    assert whole.run()
+def test_a_process_killed_mid_epoch_loses_only_that_epoch(synthetic_shards: Path, tmp_path: Path) -> None:
+    uninterrupted = tiny_training(synthetic_shards, tmp_path / "uninterrupted")
+    assert uninterrupted.run()
     work = tmp_path / "killed"
     command = [sys.executable, "-m", "tests.training.runs", str(synthetic_shards), str(work)]
     process = subprocess.Popen(command, cwd=ROOT, env=dict(os.environ), stderr=subprocess.DEVNULL)
@@ -94,12 +94,12 @@ def test_a_process_killed_in_mid_epoch_loses_nothing_but_that_epoch(synthetic_sh
     saved_state = load_state(state, fingerprint(resumed.recipe, resumed.train_split, resumed.validation_split))
     assert saved_state is not None and saved_state.epoch in (1, 2)
     assert resumed.run()
-    assert figures(resumed.history) == figures(whole.history)
-    first, second = weights(work), weights(tmp_path / "whole")
+    assert figures(resumed.history) == figures(uninterrupted.history)
+    first, second = weights(work), weights(tmp_path / "uninterrupted")
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_the_command_in_two_processes_leaves_one_whole_artifact(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_train_in_two_processes_writes_one_complete_artifact(synthetic_shards: Path, tmp_path: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     quick = ["data.image_size=32", "data.max_train_images=40", "training.phases.0.epochs=1"]
     settings = [word for setting in quick for word in ("--set", setting)]

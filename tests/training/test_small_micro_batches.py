@@ -1,4 +1,4 @@
-"""Batch norms need two images in a pass, also where an epoch's last step has one, or a process has none of it."""
+"""Batch norm needs two images per pass, even if the last step of an epoch has one image, or a rank has none."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def small_se_resnet(pretrained: bool) -> nn.Module:
 
 @settings(max_examples=60, deadline=None)
 @given(images=st.integers(1, 40), batch=st.integers(1, 20), micro=st.integers(2, 9), world=st.integers(1, 3))
-def test_no_pass_has_fewer_than_two_images(images: int, batch: int, micro: int, world: int) -> None:
+def test_every_micro_batch_has_at_least_two_images(images: int, batch: int, micro: int, world: int) -> None:
     split = numbered(images)
     counted = np.zeros(images)
     for rank in range(world):
         for part in training_batches(split, batch, micro, 1, 0, Rank(CPU, rank, world)):
             numbers = part.images[:, 0, 0].numpy()
             assert 2 <= len(numbers) <= micro
-            assert len(set(numbers.tolist())) == len(numbers) or images == 1  # a filler is another image
+            assert len(set(numbers.tolist())) == len(numbers) or images == 1  # the filler is another image
             assert int(part.positions.max()) < part.step_size
             np.add.at(counted, numbers, part.weights.numpy())
     assert counted.tolist() == [1] * images
@@ -53,7 +53,7 @@ def test_a_last_step_of_one_small_image_trains_an_se_resnet(synthetic_shards: Pa
     assert all(bool(buffer.isfinite().all()) for buffer in training.model.buffers())
 
 
-def test_one_small_image_a_pass_is_refused_before_anything_runs() -> None:
+def test_micro_batches_of_one_small_image_are_refused_at_the_start() -> None:
     small = ["data.image_size=32", "optim.micro_batch_size=1"]
     with pytest.raises(
         UsageError, match=r"micro_batch_size 1 with data\.image_size 32 .* set optim\.micro_batch"
@@ -61,5 +61,5 @@ def test_one_small_image_a_pass_is_refused_before_anything_runs() -> None:
         load_recipe("scratch", overrides=small)
     assert "recipe scratch: optim." in str(e.value)
     frozen = "training.phases=[{epochs: 1, lr: 1e-3, min_lr: 0, warmup_epochs: 0, freeze_backbone: true}]"
-    assert load_recipe("scratch", overrides=[*small, frozen]).optim.micro_batch_size == 1  # norms are held
+    assert load_recipe("scratch", overrides=[*small, frozen]).optim.micro_batch_size == 1  # norms are frozen
     assert load_recipe("scratch", overrides=small[1:]).optim.micro_batch_size == 1  # maps of 10x10

@@ -1,4 +1,4 @@
-"""What one optimization step takes: every group's rate, clipped gradients, weights of the training split."""
+"""One optimization step: learning rates of all groups, clipped gradients, weights of the training split."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNFROZEN = "training.phases=[{epochs: 1, lr: 1e-2, min_lr: 1e-4, warmup_epochs: 
 
 
 def moved(training: Training) -> float:
-    """How far training moves the weights: the largest change of one."""
+    """The largest change of a weight by training."""
     before = {name: value.detach().clone() for name, value in training.model.named_parameters()}
     assert training.run()
     return max(
@@ -43,8 +43,8 @@ def test_every_parameter_group_follows_the_schedule(synthetic_shards: Path, tmp_
     assert [group["lr"] for group in saved["optimizer"]["param_groups"]] == [rate, rate]
 
 
-def test_a_parameter_without_decay_moves_by_the_rate_of_its_step(synthetic_shards: Path, tmp_path: Path) -> None:
-    """Adam's first step changes a weight by just the rate, whatever its gradient; norms and biases are group two."""
+def test_a_parameter_without_decay_moves_by_the_learning_rate(synthetic_shards: Path, tmp_path: Path) -> None:
+    """Adam's first step changes a weight by exactly the rate for any gradient; norms and biases are group two."""
     training = tiny_training(synthetic_shards, tmp_path, UNFROZEN, should_stop=lambda: True)
     before = {name: value.detach().clone() for name, value in training.model.named_parameters()}
     assert not training.run()
@@ -53,8 +53,8 @@ def test_a_parameter_without_decay_moves_by_the_rate_of_its_step(synthetic_shard
     assert float(change) == pytest.approx(rate, rel=1e-3)
 
 
-def test_gradients_are_clipped_and_recorded_as_they_were_before(synthetic_shards: Path, tmp_path: Path) -> None:
-    """Adam undoes a scale of the gradients, but not below its epsilon."""
+def test_gradient_norms_are_recorded_before_clipping(synthetic_shards: Path, tmp_path: Path) -> None:
+    """Adam is invariant to the gradient scale, but not below its epsilon."""
     settings = [UNFROZEN, "optim.weight_decay=0"]
     free = tiny_training(synthetic_shards, tmp_path / "free", *settings, "optim.clip_norm=1000")
     clipped = tiny_training(synthetic_shards, tmp_path / "clipped", *settings, "optim.clip_norm=1e-13")
@@ -63,7 +63,7 @@ def test_gradients_are_clipped_and_recorded_as_they_were_before(synthetic_shards
     assert clipped.history[0].grad_norm > 0.05
 
 
-def test_positives_weigh_by_their_share_of_the_training_split(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_pos_weight_is_computed_on_the_training_split(synthetic_shards: Path, tmp_path: Path) -> None:
     training = tiny_training(synthetic_shards, tmp_path, "loss.pos_weight_power=0.7", "loss.pos_weight_cap=30")
     of_train, of_validation = (
         pos_weight(split.rows.findings, 0.7, 30) for split in (training.train_split, training.validation_split)
@@ -72,46 +72,44 @@ def test_positives_weigh_by_their_share_of_the_training_split(synthetic_shards: 
     torch.testing.assert_close(training.loss.positive_weights, of_train)
 
 
-def test_loss_and_norm_are_means_over_images_and_steps_whatever_the_last_step_holds(
-    synthetic_shards: Path, tmp_path: Path
-) -> None:
-    """With weights that do not move: each image counts once, and an image that only fills up a pass not at all."""
+def test_loss_is_a_mean_over_images_and_grad_norm_over_steps(synthetic_shards: Path, tmp_path: Path) -> None:
+    """With fixed weights: each image counts once, and a filler image does not count."""
     still = ["training.phases=[{epochs: 1, lr: 1e-30, min_lr: 0, warmup_epochs: 0, freeze_backbone: true}]"]
     still += [f"augment.{key}=0" for key in ("hflip", "rotate_degrees", "translate", "shear_degrees", "scale")]
     still += [f"augment.{key}=0" for key in ("brightness", "contrast", "blur", "erase")] + ["model.dropout=0"]
-    whole = tiny_training(synthetic_shards, tmp_path / "whole", *still, "optim.batch_size=999")
-    assert whole.run()
-    images = len(whole.train_split)
-    assert (whole.steps, images % 24 > 0) == (1, True)
+    full_batch = tiny_training(synthetic_shards, tmp_path / "full_batch", *still, "optim.batch_size=999")
+    assert full_batch.run()
+    images = len(full_batch.train_split)
+    assert (full_batch.steps, images % 24 > 0) == (1, True)
     for batch in (24, -(-images // 2), images - 1):
         work = tmp_path / str(batch)
         training = tiny_training(synthetic_shards, work, *still, f"optim.batch_size={batch}")
         assert training.run()
-        assert training.history[0].train_loss == pytest.approx(whole.history[0].train_loss, rel=1e-6)
+        assert training.history[0].train_loss == pytest.approx(full_batch.history[0].train_loss, rel=1e-6)
         if batch == -(-images // 2):  # the mean of two norms, not their sum
-            assert training.history[0].grad_norm == pytest.approx(whole.history[0].grad_norm, rel=0.3)
+            assert training.history[0].grad_norm == pytest.approx(full_batch.history[0].grad_norm, rel=0.3)
 
 
-def test_a_resumed_run_continues_with_the_micro_batch_that_fitted(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_the_probed_micro_batch(synthetic_shards: Path, tmp_path: Path) -> None:
     first = tiny_training(synthetic_shards, tmp_path, should_stop=lambda: True)
-    first.micro_batch_size = 4  # as after running out of memory
+    first.micro_batch_size = 4  # as after an out-of-memory error
     assert not first.run()
     resumed = tiny_training(synthetic_shards, tmp_path)
     assert resumed.run()
     assert {record.micro_batch_size for record in resumed.history} == {4}
 
 
-def test_the_average_is_moved_once_a_step_after_the_weights(synthetic_shards: Path, tmp_path: Path) -> None:
+def test_the_average_is_updated_once_per_step_after_the_weights(synthetic_shards: Path, tmp_path: Path) -> None:
     stopped = tiny_training(synthetic_shards, tmp_path, UNFROZEN, should_stop=lambda: True)
     assert not stopped.run()
     assert stopped.ema is not None and stopped.ema.steps == 1
     for (name, average), weight in zip(
         stopped.ema.module.named_parameters(), stopped.model.parameters(), strict=True
     ):
-        assert torch.equal(average, weight), name  # the first average keeps nothing of the random beginning
+        assert torch.equal(average, weight), name  # the first average does not contain the initial weights
 
 
-def test_an_average_continues_from_its_saved_state() -> None:
+def test_the_average_resumes_from_its_saved_state() -> None:
     from tests.training.test_ema import tiny
 
     model = tiny()
@@ -125,8 +123,8 @@ def test_an_average_continues_from_its_saved_state() -> None:
         assert torch.equal(value, second.module.state_dict()[name]), name
 
 
-def test_the_history_holds_what_the_kept_weights_reach_on_validation(synthetic_shards: Path, tmp_path: Path) -> None:
-    """In evaluation mode: neither dropout nor the norms' batch statistics have a part in it."""
+def test_the_history_records_the_validation_score_of_the_kept_weights(synthetic_shards: Path, tmp_path: Path) -> None:
+    """In evaluation mode: without dropout and without batch statistics."""
     training = tiny_training(synthetic_shards, tmp_path, "model.dropout=0.5", "optim.micro_batch_size=5")
     assert training.run()
     best = best_epoch(training.history)
@@ -145,8 +143,8 @@ def test_the_history_holds_what_the_kept_weights_reach_on_validation(synthetic_s
     assert best.auroc == {name: pytest.approx(of["auroc"].value, abs=1e-6) for name, of in metrics.findings.items()}
 
 
-def test_every_epoch_trains_in_training_mode(synthetic_shards: Path, tmp_path: Path) -> None:
-    """Validation leaves the network in evaluation mode, where norms do not move and nothing is dropped."""
+def test_every_epoch_starts_in_training_mode(synthetic_shards: Path, tmp_path: Path) -> None:
+    """Validation leaves the network in evaluation mode, without updates of norms and without dropout."""
     phase = "training.phases=[{epochs: 2, lr: 1e-3, min_lr: 0, warmup_epochs: 0, freeze_backbone: false}]"
     training = tiny_training(synthetic_shards, tmp_path, phase, "optim.batch_size=999", "optim.micro_batch_size=999")
     assert training.run()

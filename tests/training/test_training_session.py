@@ -23,7 +23,7 @@ from tests.training.runs import tiny_training
 REPO = "chex/model"
 
 
-def test_an_epoch_that_a_killed_session_did_not_report_is_reported_by_the_next(
+def test_an_unreported_epoch_of_a_killed_session_is_reported_by_the_next(
     synthetic_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     killed = tiny_training(synthetic_shards, tmp_path)
@@ -37,16 +37,16 @@ def test_an_epoch_that_a_killed_session_did_not_report_is_reported_by_the_next(
     resumed.run()
     assert capsys.readouterr().out == "continuing after epoch 3\n"
     progress.resumed(resumed.history)
-    told = read_progress(tmp_path, "run-1")
-    assert told is not None, (tmp_path / PROGRESS_FILE).read_text()
-    assert (told.epoch, [point.epoch for point in told.points]) == (3, [1, 2, 3])
+    reported = read_progress(tmp_path, "run-1")
+    assert reported is not None, (tmp_path / PROGRESS_FILE).read_text()
+    assert (reported.epoch, [point.epoch for point in reported.points]) == (3, [1, 2, 3])
     best = max(killed.history, key=lambda record: (record.macro_auroc or 0, -record.epoch))
-    assert (told.best_epoch, told.best_macro_auroc) == (best.epoch, best.macro_auroc)
+    assert (reported.best_epoch, reported.best_macro_auroc) == (best.epoch, best.macro_auroc)
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that have passed: one number, to be set."""
+    """The elapsed seconds, a number that tests set."""
     now = [0.0]
     monkeypatch.setattr("chexvision.training.training_session.time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
@@ -57,14 +57,14 @@ def record(epoch: int) -> EpochRecord:
     return cast(EpochRecord, SimpleNamespace(epoch=epoch, train_seconds=1.0, validation_seconds=1.0, **scores))
 
 
-def test_state_goes_to_the_branch_at_most_every_half_hour_and_at_a_pause(
+def test_state_is_uploaded_at_most_every_half_hour_and_at_a_pause(
     tmp_path: Path, fake_hub: FakeHub, clock: list[float]
 ) -> None:
     def committed() -> tuple[int, int, bytes]:
-        """Of the branch's newest commit: epochs in the progress, epochs in the state as told, and the state."""
+        """Of the branch's newest commit: epochs in the progress, reported epochs of the state, and the state."""
         files = fake_hub.commits(REPO, "run/run-1")[0].files
-        told = RunProgress.model_validate_json(files[PROGRESS_FILE])
-        return told.epoch, told.state_epoch, files.get(STATE_FILE, b"")
+        reported = RunProgress.model_validate_json(files[PROGRESS_FILE])
+        return reported.epoch, reported.state_epoch, files.get(STATE_FILE, b"")
 
     def saved(epoch: int) -> bytes:
         for name, content in ((STATE_FILE, b"state %d" % epoch), (BEST_FILE, b"best")):
@@ -82,7 +82,7 @@ def test_state_goes_to_the_branch_at_most_every_half_hour_and_at_a_pause(
             while committed()[0] != epoch:
                 time.sleep(0.01)
             assert committed() == (epoch, state, b"state %d" % state)
-        assert read_progress(tmp_path).state_epoch == 5  # type: ignore[union-attr] # beside the state itself
+        assert read_progress(tmp_path).state_epoch == 5  # type: ignore[union-attr] # next to the state itself
         session.paused()
     assert committed() == (5, 5, b"state 5")
     uploads = [request.path for request in fake_hub.requests if request.method == "PUT"]
@@ -90,9 +90,7 @@ def test_state_goes_to_the_branch_at_most_every_half_hour_and_at_a_pause(
     assert fake_hub.stored_bytes(REPO) == len(b"state 5") + len(b"best")
 
 
-def test_session_that_fails_leaves_its_last_state_on_the_branch(
-    tmp_path: Path, fake_hub: FakeHub, clock: list[float]
-) -> None:
+def test_failed_session_uploads_its_last_state(tmp_path: Path, fake_hub: FakeHub, clock: list[float]) -> None:
     progress = TrainingProgress(tmp_path, "run-1", branch=RunBranch(REPO, "run-1"))
     with pytest.raises(ZeroDivisionError), progress.session:
         progress.epoch_begins(9)
@@ -102,11 +100,11 @@ def test_session_that_fails_leaves_its_last_state_on_the_branch(
             progress.epoch_done(cast(History, [record(number) for number in range(1, epoch + 1)]))
         raise ZeroDivisionError
     files = fake_hub.commits(REPO, "run/run-1")[0].files
-    told = RunProgress.model_validate_json(files[PROGRESS_FILE])
-    assert (told.status, told.state_epoch, files[STATE_FILE]) == ("failed", 2, b"state 2")
+    reported = RunProgress.model_validate_json(files[PROGRESS_FILE])
+    assert (reported.status, reported.state_epoch, files[STATE_FILE]) == ("failed", 2, b"state 2")
 
 
-def test_session_begins_with_the_epochs_of_its_state_not_with_those_that_were_lost(tmp_path: Path) -> None:
+def test_session_reports_the_epochs_of_its_state_not_lost_ones(tmp_path: Path) -> None:
     points = [{"epoch": epoch, "train_loss": 1, "validation_loss": 1, "macro_auroc": 0.5} for epoch in (1, 2, 3)]
     left = {"run_id": "run-1", "status": "training", "session": 1, "updated_at": "", "epoch": 3, "saved_epoch": 1}
     (tmp_path / PROGRESS_FILE).write_text(json.dumps({**left, "points": points, "state": [STATE_FILE]}))
@@ -115,8 +113,8 @@ def test_session_begins_with_the_epochs_of_its_state_not_with_those_that_were_lo
     assert (progress.session, progress.epoch, [point.epoch for point in progress.points]) == (2, 1, [1])
 
 
-def test_one_stop_request_may_arrive_twice(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A terminal signals every process of a command, and a launcher passes the signal on once more."""
+def test_one_stop_signal_may_arrive_twice(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A terminal signals every process of a command, and a launcher forwards the signal again."""
     with TrainingProgress(tmp_path, "run-1").session as session:
         assert not session.should_stop()
         os.kill(os.getpid(), signal.SIGINT)
@@ -124,9 +122,9 @@ def test_one_stop_request_may_arrive_twice(tmp_path: Path, capfd: pytest.Capture
         assert session.stop_reason == "signal"
         session.paused()
     assert capfd.readouterr().err.count("once more ends at once") == 1
-    told = read_progress(tmp_path)
-    assert told is not None
-    assert (told.stop_reason, told.note) == ("signal", "it received SIGINT")
+    reported = read_progress(tmp_path)
+    assert reported is not None
+    assert (reported.stop_reason, reported.note) == ("signal", "it received SIGINT")
 
 
 def test_a_second_stop_request_ends_at_once(tmp_path: Path) -> None:
@@ -156,36 +154,36 @@ def test_a_second_stop_request_ends_at_once(tmp_path: Path) -> None:
         ("", None),
     ],
 )
-def test_session_on_kaggle_tells_its_id(
+def test_session_on_kaggle_reports_its_id(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, session_id: int | None
 ) -> None:
     monkeypatch.setenv("KAGGLE_CONTAINER_NAME", name)
     with TrainingProgress(tmp_path, "run-1").session:
-        told = read_progress(tmp_path)
-    assert told is not None
-    assert told.kaggle_session_id == session_id
+        reported = read_progress(tmp_path)
+    assert reported is not None
+    assert reported.kaggle_session_id == session_id
 
 
 @pytest.mark.parametrize(
     ("error", "reason"), [(ValueError("no image"), "error"), (ConnectionError("reset"), "transient_error")]
 )
-def test_session_that_fails_tells_whether_that_may_pass(tmp_path: Path, error: Exception, reason: str) -> None:
+def test_failed_session_reports_whether_the_error_is_transient(tmp_path: Path, error: Exception, reason: str) -> None:
     with pytest.raises(type(error)), TrainingProgress(tmp_path, "run-1").session:
         raise error
-    told = read_progress(tmp_path)
-    assert told is not None
-    assert (told.status, told.stop_reason) == ("failed", reason)
+    reported = read_progress(tmp_path)
+    assert reported is not None
+    assert (reported.status, reported.stop_reason) == ("failed", reason)
 
 
-def test_session_that_another_process_paused_at_the_limit_says_time_budget(tmp_path: Path) -> None:
-    """Processes begin seconds apart, and the first to reach the limit stops all of them."""
+def test_session_paused_by_another_rank_reports_time_budget(tmp_path: Path) -> None:
+    """Ranks start seconds apart, and the first one at the limit stops all of them."""
     for hours, reason in ((1 / 60, "time_budget"), (1.0, "signal")):
         with TrainingProgress(tmp_path, "run-1", max_hours=hours).session as session:
             assert not session.should_stop()
             session.paused()
-        told = read_progress(tmp_path)
-        assert told is not None
-        assert told.stop_reason == reason
+        reported = read_progress(tmp_path)
+        assert reported is not None
+        assert reported.stop_reason == reason
 
 
 @pytest.mark.parametrize(
@@ -193,14 +191,14 @@ def test_session_that_another_process_paused_at_the_limit_says_time_budget(tmp_p
     [{"seconds_left": float("inf")}, {"seconds_left": -5}, {"best_macro_auroc": float("nan")}, {"epoch": -1}],
 )
 def test_progress_with_impossible_numbers_is_not_read(tmp_path: Path, changed: dict[str, float]) -> None:
-    told = {"run_id": "run-1", "status": "training", "session": 1, "updated_at": ""}
-    (tmp_path / PROGRESS_FILE).write_text(json.dumps(told))
+    reported = {"run_id": "run-1", "status": "training", "session": 1, "updated_at": ""}
+    (tmp_path / PROGRESS_FILE).write_text(json.dumps(reported))
     assert read_progress(tmp_path) is not None
-    (tmp_path / PROGRESS_FILE).write_text(json.dumps({**told, **changed}))
+    (tmp_path / PROGRESS_FILE).write_text(json.dumps({**reported, **changed}))
     assert read_progress(tmp_path) is None
 
 
-def test_complete_session_that_cannot_publish_says_so_on_the_branch_with_its_state(
+def test_complete_session_that_cannot_publish_reports_it_and_uploads_its_state(
     tmp_path: Path, fake_hub: FakeHub
 ) -> None:
     artifact = tmp_path / "artifact"
@@ -215,6 +213,6 @@ def test_complete_session_that_cannot_publish_says_so_on_the_branch_with_its_sta
         progress.trained(artifact)
         raise ZeroDivisionError("no publication")
     files = fake_hub.commits(REPO, "run/run-1")[0].files
-    told = RunProgress.model_validate_json(files[PROGRESS_FILE])
-    assert (told.status, told.note, told.published) == ("complete", "no publication", None)
+    reported = RunProgress.model_validate_json(files[PROGRESS_FILE])
+    assert (reported.status, reported.note, reported.published) == ("complete", "no publication", None)
     assert files[STATE_FILE] == b"state 2"

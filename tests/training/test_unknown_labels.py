@@ -1,4 +1,4 @@
-"""Unknown labels in the loss, its weights and the validation loss: whatever stands in their place changes nothing."""
+"""Logits of unknown labels do not affect the loss, its weights or the validation loss."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_logits_of_unknown_labels_change_no_loss_and_no_gradient(changes: dict[s
 
 
 @pytest.mark.parametrize("changes", LOSSES)
-def test_a_known_label_weighs_the_same_however_many_others_are_unknown(changes: dict[str, object]) -> None:
+def test_the_weight_of_a_known_label_does_not_depend_on_unknown_ones(changes: dict[str, object]) -> None:
     logits, targets, unknown = batch()
     loss = DualHeadLoss(config(**changes), WEIGHTS)
     every = loss_and_gradient(loss, logits, targets)[1]
@@ -69,7 +69,7 @@ def test_a_batch_of_unknown_labels_has_loss_0_and_no_gradient(changes: dict[str,
     assert (value == 0).all() and (gradient == 0).all()
 
 
-def test_pos_weight_is_that_of_the_known_labels_alone() -> None:
+def test_pos_weight_uses_only_known_labels() -> None:
     generator = np.random.default_rng(5)
     known = (generator.random((80, 3)) < 0.3).astype(np.float32)
     unknown = np.full((40, 3), np.nan, np.float32)
@@ -78,9 +78,7 @@ def test_pos_weight_is_that_of_the_known_labels_alone() -> None:
     assert torch.isfinite(pos_weight(unknown, 0.5, 10)).all()
 
 
-def test_the_validation_loss_ignores_what_a_model_says_of_unknown_labels(
-    synthetic_shards: Path, tmp_path: Path
-) -> None:
+def test_the_validation_loss_ignores_predictions_for_unknown_labels(synthetic_shards: Path, tmp_path: Path) -> None:
     """Effusion is unknown in every image: its row of the head may be anything."""
     training = tiny_training(synthetic_shards, tmp_path)
     effusion = NIH.findings.index("Effusion")

@@ -123,16 +123,14 @@ def _is_private(api: Any, ref: str) -> bool:
 
 def _require_private(api: Any, ref: str) -> None:
     if not _is_private(api, ref):
-        raise ChexError(f"the dataset {ref} is public, a token must not go there; name another one: --dataset")
+        raise ChexError(f"the dataset {ref} is public and must not contain a token; name another one: --dataset")
 
 
 def status() -> list[TokenSource]:
     """Where a token would come from, on this machine and in a session on Kaggle; never what it is."""
     sources = [_of_this_machine()]
     sources.append(
-        TokenSource(
-            "Kaggle secret HF_TOKEN", None, "only a kernel's page can attach it, and each push takes it off again"
-        )
+        TokenSource("Kaggle secret HF_TOKEN", None, "only a kernel's page can attach it, and each push detaches it")
     )
     try:
         api, user = client.log_in()

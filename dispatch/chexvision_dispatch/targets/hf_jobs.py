@@ -94,7 +94,7 @@ class HfJobs(Target):
         notes = [f"a job on {flavor} ({chosen.pretty_name}) costs {price}"]
         if is_oauth(token):
             notes.append(
-                "this machine's Hub token is of a login with the browser (OAuth): the job gets a copy, which is not "
+                "this machine's Hub token comes from a browser login (OAuth): the job gets a copy, which is not "
                 "refreshed there, has all your rights and ends within 30 days; safer is a fine-grained token in "
                 f"HF_TOKEN: {NEW_TOKEN_PAGE}"
             )

@@ -28,7 +28,7 @@ _SENT_NAME = "sent.txt"  # the kernel that was pushed from a folder, whether or 
 
 ACCELERATORS = ("NvidiaTeslaT4",)
 _NOT_FOR_THIS = {
-    "NvidiaTeslaP100": "Kaggle has retired it and silently gives something else; take NvidiaTeslaT4",
+    "NvidiaTeslaP100": "Kaggle has retired it and silently assigns other hardware; take NvidiaTeslaT4",
     "Tpu1VmV38": "it is a TPU, and training needs a GPU; take NvidiaTeslaT4",
 }
 _DATASET = re.compile(r"^[\w-]+/[\w-]+$")
@@ -138,7 +138,7 @@ class Kaggle(Target):
         status = client.dataset_status(self._api, dataset)
         if status is None:
             raise ChexError(
-                f"Kaggle has no dataset {dataset}, or keeps it from {self._user}; make it with "
+                f"Kaggle has no dataset {dataset}, or hides it from {self._user}; make it with "
                 "`chexvision credentials sync`, or leave --token-dataset out"
             )
         if status != "ready":
@@ -168,13 +168,13 @@ class Kaggle(Target):
         notes = []
         if self._user is None:
             notes.append(
-                f"your Kaggle user name is not written down here; {METADATA_NAME} has {UNKNOWN_USER} in its place"
+                f"your Kaggle user name is not configured here; {METADATA_NAME} contains {UNKNOWN_USER} instead"
             )
         if self._token_dataset is None:
-            where = f"published to {record.to} by" if record.to else "published; fetch it with"
+            use = f"publish them to {record.to}" if record.to else "download them"
             notes.append(
                 "no --token-dataset: the session has no Hub token (`chexvision credentials sync` gives it one), so "
-                f"what it makes stays in its output until it is {where} `chexvision runs collect`"
+                f"its results stay in its output; {use} with `chexvision runs collect`"
             )
         return notes
 
@@ -269,4 +269,4 @@ def _budget(quota: client.Quota, needs: GpuHours) -> str:
     remedy = "wait" if needs.hours is None else "wait, or choose fewer epochs or images"
     if not needs.force and (needs.measured or quota.left == 0):
         raise Refused(f"{text}; {remedy}{'' if needs.hours is None else ', or add --force'}")
-    return f"{text}, which may not fit: {remedy}; a session that is cut can be resumed when hours are left"
+    return f"{text}, which may not fit: {remedy}; an interrupted session can be resumed when quota is available"

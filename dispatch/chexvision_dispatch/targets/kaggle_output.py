@@ -89,7 +89,7 @@ def download(api: Any, kernel: str, folder: Path, names: Sequence[str]) -> None:
                 continue
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts:
-                raise ChexError(f"the output of {kernel} has a file {name!r}, which leads out of its folder")
+                raise ChexError(f"the output of {kernel} has a file {name!r}, which is outside its folder")
             retried(partial(_fetch, url, folder / path), what=f"fetching {name}", attempts=4)
     except ValueError as error:
         raise ChexError(f"Kaggle shows no output of {kernel}: {error}") from None
@@ -126,4 +126,4 @@ def _fetch(url: str, path: Path) -> None:
                 written += file.write(chunk)
             expected = response.headers.get("Content-Length")
             if expected is not None and "Content-Encoding" not in response.headers and written != int(expected):
-                raise requests.exceptions.ChunkedEncodingError(f"{written} of {expected} bytes came")
+                raise requests.exceptions.ChunkedEncodingError(f"{written} of {expected} bytes received")

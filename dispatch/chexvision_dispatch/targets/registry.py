@@ -73,7 +73,7 @@ def open_target(name: str, recorded: Mapping[str, Option]) -> Target:
 
     target = target_class(name)
     if any("\0" in option for option in recorded.values() if isinstance(option, str)):
-        raise ChexError(f"the options recorded for {name} hold a NUL; dispatch again")
+        raise ChexError(f"the options recorded for {name} contain a NUL; dispatch again")
     try:
         return target(target.Options.model_validate(recorded))
     except ValueError as error:

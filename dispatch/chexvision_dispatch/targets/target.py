@@ -108,7 +108,7 @@ class TimeLimit(TargetOptions):
 
     longest: ClassVar[float]  # hours
 
-    timeout_hours: Annotated[float, typer.Option(help="When the session is cut; the run pauses before.")] = 12.0
+    timeout_hours: Annotated[float, typer.Option(help="Time limit of the session; the run pauses before it.")] = 12.0
 
     @model_validator(mode="after")
     def _within_limit(self) -> Self:

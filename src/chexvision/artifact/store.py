@@ -119,7 +119,7 @@ class HubStore:
             if landed is not None:
                 api.create_tag(self.repo_id, tag=tag, revision=landed, exist_ok=True)
                 return str(landed)
-        raise ChexError(f"others committed {_COMMITS_BY_OTHERS} times while it was tried")
+        raise ChexError(f"others committed {_COMMITS_BY_OTHERS} times during the attempt")
 
     def _commit(self, api: HfApi, folder: Path, title: str, before: Sequence[GitCommitInfo]) -> str | None:
         """One commit of all files on top of the newest one; None where another commit came first."""

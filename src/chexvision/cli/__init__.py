@@ -18,7 +18,7 @@ app = typer.Typer(
     name="chexvision",
     help="Train, publish and explain chest X-ray classifiers on free cloud GPUs.",
     no_args_is_help=True,
-    rich_markup_mode=None,  # rendering help with rich takes longer than the whole rest of `--help`
+    rich_markup_mode=None,  # rendering help with rich takes longer than the rest of `--help`
     pretty_exceptions_enable=False,
 )
 

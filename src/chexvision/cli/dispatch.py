@@ -150,7 +150,7 @@ def _refuse_options_before(subcommand: str, context: typer.Context) -> None:
     typed = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
     typed += given_options(context)
     if typed:
-        raise UsageError(f"write {flag(typed[0])} behind {subcommand}, which has options of its own")
+        raise UsageError(f"write {flag(typed[0])} after {subcommand}, which has its own options")
 
 
 def _send(name: str, job: Callable[[Target], Job], sending: Sending, recipe: Recipe | None = None) -> None:

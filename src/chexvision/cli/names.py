@@ -32,5 +32,5 @@ Preset = Annotated[
 ]
 Run = Annotated[
     str | None,
-    typer.Argument(metavar="[RUN]", show_default=False, help="Id or its beginning.", autocompletion=_run_ids),
+    typer.Argument(metavar="[RUN]", show_default=False, help="Run id, or a prefix of it.", autocompletion=_run_ids),
 ]

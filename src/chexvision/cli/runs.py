@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from chexvision_dispatch.view import RunView
 
 app = typer.Typer(
-    help="Follow, end, resume and collect runs. RUN is an id or its beginning; the last run where left out.",
+    help="Follow, end, resume and collect runs. RUN is an id or a prefix of one. [default: the last run]",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

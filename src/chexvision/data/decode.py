@@ -62,7 +62,7 @@ def decoded_images(
         return found
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.with_name(f"{folder.name}.decoding")):
-        found = _open_verified(folder, shape)  # another process may have decoded the same images
+        found = _open_verified(folder, shape)  # another process may have decoded the same images in between
         if found is not None:
             return found
         _check_space(folder, shape)

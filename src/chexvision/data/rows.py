@@ -132,7 +132,7 @@ def _check_names(filenames: NDArray[np.str_]) -> None:
         repeated = names[counts > 1]
         raise ChexError(
             f"{len(repeated):,} file names are in the shards more than once, the first is {repeated[0]!s}: an image "
-            "that is counted twice makes figures wrong; build the shards again"
+            "that is counted twice distorts the metrics; build the shards again"
         )
 
 

@@ -134,8 +134,8 @@ def preprocessing_of(source: ShardSource, config: DataConfig) -> Preprocessing:
     config.check_fits(min(height, width), source.name)
     if height == width > LARGEST_SHARD_SIZE:
         raise UsageError(
-            f"the images of {source.name} have {height} pixels a side, more than {LARGEST_SHARD_SIZE}; build smaller "
-            "shards (chexvision shards build --size)"
+            f"the images of {source.name} have {height} pixels per side, more than {LARGEST_SHARD_SIZE}; build "
+            "smaller shards (chexvision shards build --size)"
         )
     # Images that are not square were not made by `shards build`: originals have no common first size.
     return Preprocessing(

@@ -181,7 +181,7 @@ def _one_row_per_image(
     if repeated is None:
         return list(range(len(images))), targets
     if label_map.repeats == "refuse":
-        raise UsageError(f"{path} names {repeated} {len(places[repeated])} times; one row an image is needed")
+        raise UsageError(f"{path} names {repeated} {len(places[repeated])} times; one row per image is needed")
     with np.errstate(invalid="ignore"):
         means = np.array([targets[rows].mean(axis=0) for rows in places.values()])
     return [rows[0] for rows in places.values()], np.where(np.isnan(means), np.nan, means > 0.5)

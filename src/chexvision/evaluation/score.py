@@ -58,7 +58,7 @@ def score(
         if left > len(scored.predictions):
             notes.append(f"{left - len(scored.predictions):,} predictions of other images were left out")
     if scored.missing:
-        notes.append(f"no column predicts {', '.join(scored.missing)}: the mean runs without")
+        notes.append(f"no column predicts {', '.join(scored.missing)}: left out of the mean")
     if scored.ignored:
         notes.append(f"columns that are not findings were ignored: {', '.join(scored.ignored)}")
     conditions = Conditions(

@@ -63,7 +63,7 @@ def read_submission(path: Path, entries: dict[str, Entry]) -> Scored:
             raise UsageError(f"{where}: {len(cells)} cells, expected {len(heads)}")
         name = Path(cells[image].strip()).name
         if name in seen:
-            raise UsageError(f"{where}: {name} is predicted a second time")
+            raise UsageError(f"{where}: {name} is predicted twice")
         if name not in entries:
             raise UsageError(
                 f"{where}: {name or 'a blank'} is not an image of the labels; names are such as 00000013_008.png"

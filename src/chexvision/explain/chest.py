@@ -1,6 +1,6 @@
-"""The part of a frontal radiograph where lungs and mediastinum lie, estimated by its geometry alone.
+"""The part of a frontal radiograph with lungs and mediastinum, estimated by its geometry alone.
 
-Markers, labels and the edges of the exposed field lie around it. The outline is the same for every image: a rounded
+Markers, labels and the edges of the exposed field are outside it. The outline is the same for every image: a rounded
 rectangle with 98 % of the area of the release's 984 boxes on 65 % of the image. A threshold on grey values finds the
 lungs in few of the release's images, because the air around the body and the exposure vary. The outline does not
 follow a chest that is small, rotated or cropped: the share outside is an indication, not a measurement.
@@ -17,7 +17,7 @@ _ROUNDING = 4  # exponent of the superellipse
 
 
 def chest_region(side: int) -> NDArray[np.bool_]:
-    """bool[side, side]: the pixels whose centre lies in the region."""
+    """bool[side, side]: the pixels whose center is in the region."""
     centres = (np.arange(side) + 0.5) / side
     x, y = np.meshgrid(centres - CENTRE[0], centres - CENTRE[1])
     return np.asarray((x / REACH) ** _ROUNDING + (y / REACH) ** _ROUNDING <= 1, np.bool_)

@@ -13,7 +13,7 @@ from chexvision.explain.overlay import Heat
 from chexvision.nih.boxes import Box, box_mask
 
 GRID = 224  # maps are measured on a grid of this side
-TOLERANCE = 15  # pixels of the grid that the maximum may lie outside a box: Zhang et al., IJCV 2018
+TOLERANCE = 15  # pixels of the grid that the maximum may be outside a box: Zhang et al., IJCV 2018
 MEASURES = ("pointing", "iou", "energy", "outside")
 _CENTRE_SIGMA = 0.25  # of the side
 _OUTSIDE = ~chest_region(GRID)
@@ -24,9 +24,9 @@ class Agreement:
     """A map's agreement with the boxes, all in [0, 1].
 
     Args:
-        pointing: 1 if the maximum lies in a box or within `TOLERANCE` of one.
+        pointing: 1 if the maximum is in a box or within `TOLERANCE` of one.
         iou: of the boxes and the pixels above Otsu's threshold of the map.
-        energy: share of the map's sum that lies in the boxes.
+        energy: share of the map's sum in the boxes.
         outside: share of the map's sum outside the chest region; NaN for a map without any.
     """
 

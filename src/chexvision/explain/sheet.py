@@ -17,7 +17,7 @@ _TITLE = "Maps compared with the boxes"
 
 
 def audit_table(audit: Audit) -> Table:
-    """A row per finding with each measure, and what a map without knowledge would get."""
+    """A row per finding with each measure, and the value of a random baseline."""
     heads = ("", "maps", "points", "any", "ctr", "IoU", "any", "ctr", "energy", "any", "ctr", "out")
     rows = [row("all", *_cells(audit.overall), emphasis=True)]
     rows += [row(name, *_cells(of)) for name, of in audit.findings.items()]
@@ -26,7 +26,7 @@ def audit_table(audit: Audit) -> Table:
         "points: strongest position in the box; IoU: above Otsu's threshold; energy: share in the box; any: the same "
         "maps at any position; ctr: a map of the center; out: share outside the chest",
         f"all: points {number(overall.pointing)}, IoU {number(overall.iou)}, energy {number(overall.energy)}, "
-        f"outside {number(overall.outside)}, a map without knowledge {number(overall.outside.random)}; {how.method}, "
+        f"outside {number(overall.outside)}, random baseline {number(overall.outside.random)}; {how.method}, "
         f"{how.interval.level:.0%} intervals by {how.interval.method}",
     ]
     if overall.empty:

@@ -61,7 +61,7 @@ def atomic_folder(
         except OSError as error:
             if needed_bytes is not None and error.errno in _DISK_FULL:
                 raise ChexError(
-                    f"the disk of {out.parent} is full; free some room or choose another --out"
+                    f"the disk of {out.parent} is full; free some space or choose another --out"
                 ) from error
             raise
         finally:
@@ -140,7 +140,7 @@ def _check_room(folder: Path, needed: int) -> None:
     if free < needed:
         raise ChexError(
             f"{folder} has {free / 1e9:.1f} GB free and about {needed / 1e9:.1f} GB are needed; "
-            "free some room, choose another --out or a smaller --size"
+            "free some space, choose another --out or a smaller --size"
         )
 
 

@@ -84,7 +84,7 @@ def ask_about(value: str, name: str, remedy: str) -> HubToken:
     try:
         who = HfApi(token=value).whoami()
     except Exception as error:
-        failure = hub_error(error, f"asking whose {name} is", token=name, remedy=remedy)
+        failure = hub_error(error, f"looking up the owner of {name}", token=name, remedy=remedy)
         raise type(failure)(str(failure).replace(value, "***")) from error  # the client may quote the token
     return _read(value, who)
 

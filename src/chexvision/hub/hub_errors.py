@@ -84,7 +84,7 @@ def hub_error(
         return error
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return ChexError(
-            f"the disk of {constants.HF_HUB_CACHE} is full; free some room, or set HF_HOME to a larger disk"
+            f"the disk of {constants.HF_HUB_CACHE} is full; free some space, or set HF_HOME to a larger disk"
         )
     missing = _missing(error, what, of, repo_type) if of is not None else None
     if missing is not None:

@@ -37,7 +37,7 @@ def create_repository(repo_id: str, repo_type: RepoType, *, token: str | None = 
         page = "new" if repo_type == "model" else f"new-{repo_type}"
         raise NotAllowed(
             f"the token may not create {repo_id} (HTTP 403), which does not exist or is hidden from it; a token for "
-            f"single repositories never may: create it on https://huggingface.co/{page} first"
+            f"single repositories cannot: create it on https://huggingface.co/{page} first"
         ) from error
     if private and not call_hub(
         lambda: api.repo_info(repo_id, repo_type=repo_type).private, "reading the visibility", repo, repo_type

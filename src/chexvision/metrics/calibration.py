@@ -37,7 +37,7 @@ class Curve(Record):
         if line not in (0, 2) or bool(line) == bool(self.x) or len(self.x) != len(self.y):
             raise ValueError("expected slope and intercept, or knots x and y of one length")
         if any(a > b for knots in (self.x, self.y) for a, b in pairwise(knots)):
-            raise ValueError("the knots do not rise")
+            raise ValueError("the knots do not increase")
         return self
 
     def apply(self, probabilities: Floats) -> Floats:

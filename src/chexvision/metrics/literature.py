@@ -77,11 +77,11 @@ def compare_with_literature(metrics: SplitMetrics) -> tuple[LiteratureComparison
         known = table.splits.get(published.split)
         comparable = False
         if known is None:
-            why = "its division was not published"
+            why = "its split was not published"
         elif published.split != ours:
             why = f"other images: {known.images:,}, {published.split} split; here {metrics.images:,}"
         elif metrics.macro.findings != len(NIH.findings):
-            why = f"the mean here runs over {metrics.macro.findings} findings"
+            why = f"the mean here is over {metrics.macro.findings} findings"
         else:
             comparable = True
             why = f"same split, same {metrics.images:,} images"

@@ -93,9 +93,9 @@ def release() -> Release:
     try:
         packed = lzma.decompress(path.read_bytes())
     except (OSError, lzma.LZMAError) as error:
-        raise ChexError(f"{path} cannot be read ({error}); install chexvision again") from None
+        raise ChexError(f"{path} cannot be read ({error}); reinstall chexvision") from None
     if hashlib.sha256(packed).hexdigest() != _SHA256:
-        raise ChexError(f"{path} is not the file of this version; install chexvision again")
+        raise ChexError(f"{path} is not the file of this version; reinstall chexvision")
     return Release(packed[:PATIENTS], packed[PATIENTS:])
 
 

@@ -181,4 +181,4 @@ def _provenance(found: Evaluation, metrics: SplitMetrics) -> Table:
 def refuse_other_content(out: Path) -> None:
     """Raise UsageError unless `out` is new, empty, or an earlier evaluation's."""
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "report.html").is_file())):
-        raise UsageError(f"--out {out} holds something else than an evaluation; name a new folder")
+        raise UsageError(f"--out {out} contains something other than an evaluation; name a new folder")

@@ -81,7 +81,7 @@ class RunProgress(_Record):
     def _stays_inside(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                raise ValueError(f"{name!r} leads out of the run's folder")
+                raise ValueError(f"{name!r} is outside the run's folder")
         return names
 
     @property

@@ -24,7 +24,7 @@ class Uploader:
 
     Args:
         branch: the run's branch.
-        work: a folder for links on the disk that the files lie on.
+        work: a folder for links on the disk of the files.
     """
 
     def __init__(self, branch: RunBranch, work: Path) -> None:

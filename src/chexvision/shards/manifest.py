@@ -185,7 +185,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 def _check_places(path: Path, manifest: Manifest) -> None:
     for entry in manifest.all_files:
         if PurePosixPath(entry.path).is_absolute() or ".." in PurePosixPath(entry.path).parts or "\\" in entry.path:
-            raise ChexError(f"{path} names {entry.path!r}, which leads out of its folder")
+            raise ChexError(f"{path} names {entry.path!r}, which is outside its folder")
     for shard in manifest.shards:
         if not PurePosixPath(shard.path).name.startswith(f"{shard.split}-"):
             raise ChexError(f"{path} assigns {shard.path} to split {shard.split!r}")

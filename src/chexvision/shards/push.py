@@ -67,7 +67,7 @@ def push_shards(folder: Path, repo_id: str, *, private: bool) -> RepoRef:
     except Exception as error:
         failure = hub_error(error, "pushing shards", dataset, "dataset")
         raise PublishError(
-            f"could not push to {dataset}: {failure}; then call again, what has been uploaded is not sent twice"
+            f"could not push to {dataset}: {failure}; then run the command again, uploaded files are not sent twice"
         ) from error
     pushed = RepoRef(repo_id, sha)
     _check(pushed, manifest)
@@ -116,7 +116,7 @@ def _complete(api: HfApi, folder: Path, dataset: RepoRef, manifest: Manifest) ->
         except HfHubHTTPError as error:
             if status_of(error) not in (409, 412):
                 raise
-    raise PublishError(f"others committed to {dataset} {_COMMITS_BY_OTHERS} times in between; call again")
+    raise PublishError(f"others committed to {dataset} {_COMMITS_BY_OTHERS} times in between; run the command again")
 
 
 def _operations(
@@ -150,4 +150,6 @@ def _check(pushed: RepoRef, manifest: Manifest) -> None:
     files = list_files(pushed)
     problems = [found for entry in manifest.all_files if (found := listed_otherwise(pushed, files, entry))]
     if problems:
-        raise PublishError(f"{pushed} is not what was pushed: {'; '.join(problems[:3])}; call again")
+        raise PublishError(
+            f"{pushed} differs from the pushed folder: {'; '.join(problems[:3])}; run the command again"
+        )
