@@ -21,7 +21,7 @@ from chexvision.data.source import find_shards
 from chexvision.errors import ChexError, UsageError
 from chexvision.inference.predictions_file import read_predictions
 from chexvision.labels import NIH, UNCERTAIN, LabelSpace
-from chexvision.models import CheXVision
+from chexvision.models.classifier import CheXVision
 from chexvision.provenance import Provenance
 from chexvision.recipes import load_recipe
 from chexvision.shards.columns import folder_place

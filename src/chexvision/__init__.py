@@ -8,13 +8,13 @@ __version__ = "0.1.0"
 __all__ = ["CheXVision", "__version__"]
 
 if TYPE_CHECKING:
-    from chexvision.models import CheXVision
+    from chexvision.models.classifier import CheXVision
 
 
 def __getattr__(name: str) -> Any:
     # The model needs torch, which a laptop that only dispatches does not have.
     if name == "CheXVision":
-        from chexvision.models import CheXVision
+        from chexvision.models.classifier import CheXVision
 
         return CheXVision
     raise AttributeError(f"module 'chexvision' has no attribute {name!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import BinaryIO, TypeVar
 
 T = TypeVar("T")
@@ -34,6 +34,20 @@ def map_in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> It
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def map_as_completed(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[tuple[T, R]]:
+    """Each item with its result, over threads, in the order in which they complete.
+
+    After a failure, or where the iterator is left early, what has not begun is dropped.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        jobs = {pool.submit(work, item): item for item in items}
+        try:
+            for job in as_completed(jobs):
+                yield jobs[job], job.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def in_rank_order(results: Iterable[tuple[int, T, bytes]], spill: BinaryIO) -> Iterator[tuple[T, bytes]]:

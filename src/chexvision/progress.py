@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
 from typing import TextIO
 
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -25,13 +24,14 @@ class Progress:
         total: how many units there are.
         unit: what is counted, in the plural.
         done: units that were done before, not counted into the rate.
+        stream: written to; stderr where left out.
 
     Examples:
         >>> with Progress("decoding train", len(rows), "images") as progress:
         ...     progress.advance(32)
     """
 
-    def __init__(self, label: str, total: int, unit: str, done: int = 0, stream: TextIO | None = None) -> None:
+    def __init__(self, label: str, total: float, unit: str, done: float = 0, stream: TextIO | None = None) -> None:
         self.label = printable(label)
         self.total = total
         self.unit = unit
@@ -54,13 +54,13 @@ class Progress:
                 TextColumn("{task.fields[note]}", markup=False),
             ]
             self._bar = Bar(*columns, console=LiteralConsole(file=self._stream), transient=True)
-            self._task = self._bar.add_task(self.label, total=self.total, completed=self.done, rate="", note="")
+            self._task = self._bar.add_task(
+                self.label, total=round(self.total), completed=round(self.done), rate="", note=""
+            )
             self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 
@@ -75,19 +75,19 @@ class Progress:
         wait = _SECONDS_BETWEEN_LINES if self._bar is None else _SECONDS_BETWEEN_NOTES
         return time.monotonic() - self._shown >= wait
 
-    def advance(self, units: int) -> None:
-        """Count `units` more."""
+    def advance(self, units: float) -> None:
+        """Count `units` more; fractions are shown rounded."""
         self.done += units
         due = self.due
         if due:
             self._shown = time.monotonic()
         if self._bar is not None:
             rate = f"{self.rate:,.0f} {self.unit}/s"
-            self._bar.update(self._task, completed=self.done, rate=rate, note=self.note)
+            self._bar.update(self._task, completed=round(self.done), rate=rate, note=self.note)
         elif due:
             left = (self.total - self.done) / self.rate if self.rate else 0.0
             parts = [
-                f"{self.label} {self.done:,}/{self.total:,}",
+                f"{self.label} {self.done:,.0f}/{self.total:,.0f}",
                 f"{self.rate:,.0f} {self.unit}/s",
                 f"{duration(left)} left",
                 *([self.note] if self.note else []),

@@ -6,7 +6,7 @@ Shards, the decode-once arrays and `predict` all go through here, so an image me
 from __future__ import annotations
 
 import zlib
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 import cv2
 import numpy as np
@@ -116,19 +116,11 @@ def make_clahe(clip_limit: float, tiles: int) -> cv2.CLAHE:
 
 Encoding: TypeAlias = Literal["png", "jpeg"]
 
-
-ENCODINGS: tuple[str, ...] = get_args(Encoding)
-
-
 # Radiographs have few runs and no repeats, so matching strings buys nothing: run-length and Huffman coding
 # of Paeth residuals gives 42 kB for a 320² image in 1.3 ms; deflate's level 9 takes 43.7 kB and 26 ms.
 _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
-
-
 if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # older OpenCV tries every filter when the level is given
     _PNG += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_PAETH]
-
-
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95]
 
 

@@ -14,7 +14,7 @@ from chexvision.bench.alternatives import PngFiles, usual_steps, write_png_files
 from chexvision.cli import main
 from chexvision.data.dataset import open_split, splits_of
 from chexvision.data.source import find_shards
-from chexvision.models import CheXVision
+from chexvision.models.classifier import CheXVision
 from chexvision.recipes import load_recipe
 from chexvision.training.hardware import start_accelerator
 from tests.training import runs

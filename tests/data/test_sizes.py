@@ -19,8 +19,7 @@ from chexvision.config import ClaheConfig, DataConfig
 from chexvision.data.dataset import open_split
 from chexvision.data.decode import decoded_images
 from chexvision.data.rows import read_rows
-from chexvision.data.sizes import check_image_size, preprocessing_of
-from chexvision.data.source import find_shards
+from chexvision.data.source import check_image_size, find_shards, preprocessing_of
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.reference import RepoRef
 from chexvision.inference.prepare import prepare

@@ -135,7 +135,7 @@ def test_a_shard_corrupt_on_the_hub_is_fetched_twice_and_named(hub: FakeHub, sma
     with pytest.raises(ChexError) as error:
         find_shards(reference)
     said = str(error.value)
-    assert said.startswith(f"shard data/{name} of {reference} has SHA-256 ")
+    assert said.startswith(f"{reference}: shard data/{name} has SHA-256 ")
     assert "also when fetched again" in said
     assert "\n" not in said
     address = f"/cdn/{blob(hub, name).name}"
@@ -192,7 +192,7 @@ def test_an_altered_shard_without_a_manifest_is_named(hub: FakeHub, small_shards
     reference = uploaded(small_shards, without="manifest.json")
     name = first_shard(small_shards)
     altered(blob(hub, name))
-    with pytest.raises(ChexError, match=f"shard data/{name} of .* has SHA-256"):
+    with pytest.raises(ChexError, match=f"{reference}: shard data/{name} has SHA-256"):
         find_shards(reference)
 
 

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chexvision.data.rows import Rows, divide
-from chexvision.data.splits import record_split
+from chexvision.data.rows import Rows, divide, record_split
 from chexvision.errors import ChexError, UsageError
 from chexvision.nih.release import PATIENTS, release
 from chexvision.recipes import load_recipe

@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from chexvision.artifact.contents import RUN
 from chexvision.artifact.recorded_split import split_for
 from chexvision.cli import main
-from chexvision.data.rows import Rows, read_rows, sample_patients
+from chexvision.data.rows import Rows, read_rows, record_split, sample_patients
 from chexvision.data.source import ShardSource, find_shards
-from chexvision.data.splits import record_split
 from chexvision.errors import ChexError, UsageError
 from chexvision.evaluation.overlap import TrainingImages, notes_of
 from chexvision.inference.predictions_file import write_predictions

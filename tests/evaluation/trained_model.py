@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from chexvision.artifact.contents import RUN, TRAINING_IMAGES, Hardware, RunInfo
-from chexvision.data.rows import read_rows, sample_patients
+from chexvision.data.rows import read_rows, record_split, sample_patients
 from chexvision.data.source import find_shards
-from chexvision.data.splits import record_split
 from chexvision.evaluation.overlap import TrainingImages
 from chexvision.provenance import Provenance
 from chexvision.recipes import load_recipe

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from chexvision.models import CheXVision
+from chexvision.models.classifier import CheXVision
 from tests.explain.trained import trained_model, untrained_model
 
 

@@ -13,9 +13,8 @@ import pytest
 from PIL import Image
 
 from chexvision.cli import main
-from chexvision.data.rows import read_rows
+from chexvision.data.rows import read_rows, record_split
 from chexvision.data.source import find_shards
-from chexvision.data.splits import record_split
 from chexvision.labels import NIH
 from chexvision.shards.push import push_shards
 from chexvision.shards.split_rule import SplitChoice

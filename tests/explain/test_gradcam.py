@@ -11,7 +11,7 @@ from chexvision.backbones import BACKBONES
 from chexvision.errors import ChexError
 from chexvision.explain.audit import explain_subjects
 from chexvision.explain.gradcam import FEWEST_CELLS, explain_batch
-from chexvision.models import CheXVision
+from chexvision.models.classifier import CheXVision
 from tests.explain.trained import SIDE, synthetic_subjects
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from chexvision.explain.gradcam import explain_batch
-from chexvision.models import CheXVision
+from chexvision.models.classifier import CheXVision
 
 
 def test_a_finer_map_weighs_each_cell_by_its_own_positive_gradient() -> None:

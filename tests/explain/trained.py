@@ -13,7 +13,7 @@ from chexvision.backbones import BACKBONES, Backbone
 from chexvision.config import ClaheConfig
 from chexvision.explain.audit import Subject
 from chexvision.labels import NIH
-from chexvision.models import CheXVision
+from chexvision.models.classifier import CheXVision
 from chexvision.models.normalize import plain
 from chexvision.nih.boxes import Box
 from chexvision.preprocessing import Preprocessing

@@ -11,8 +11,7 @@ from chexvision.backbones import BACKBONES
 from chexvision.config import ClaheConfig
 from chexvision.errors import ChexError, UsageError
 from chexvision.labels import NIH, LabelSpace
-from chexvision.models import CheXVision
-from chexvision.models.classifier import build_backbone, build_model
+from chexvision.models.classifier import CheXVision, build_backbone, build_model
 from chexvision.preprocessing import Preprocessing
 from chexvision.recipes import load_recipe
 

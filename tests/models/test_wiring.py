@@ -7,8 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from chexvision.models import CheXVision
-from chexvision.models.classifier import build_model
+from chexvision.models.classifier import CheXVision, build_model
 from chexvision.recipes import load_recipe
 from tests.training import runs
 

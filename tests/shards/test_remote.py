@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -43,8 +44,8 @@ def test_labels_are_read_over_the_network_without_the_images(hub: CountingHub, l
     found = describe(hub_place(pushed, list_files(pushed)))
     assert 0 < verified < 0.1 * size
     assert 0 < hub.sent < 0.1 * size
-    expected = describe(folder_place(large)).as_dict()
-    assert found.as_dict() == {**expected, "name": str(pushed)}
+    expected = asdict(describe(folder_place(large)))
+    assert asdict(found) == {**expected, "name": str(pushed)}
     assert not any(".parquet" in unquote(r.path) and "/resolve/" in r.path and r.status == 200 for r in hub.requests)
 
 

@@ -17,7 +17,7 @@ from chexvision.inference.predict_split import as_predictions, predict_split
 from chexvision.metrics.calibration import Calibration
 from chexvision.metrics.operating_points import choose_operating_points
 from chexvision.metrics.records import Estimate
-from chexvision.models import CheXVision
+from chexvision.models.classifier import CheXVision
 from chexvision.provenance import Provenance
 from chexvision.recipes import load_recipe
 from chexvision.training import loop

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from chexvision.models import CheXVision
+from chexvision.models.classifier import CheXVision
 from chexvision.training.ema import MovingAverage
 from chexvision.training.training_session import BEST_FILE
 from tests.training import runs

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chexvision.config import PhaseConfig
-from chexvision.models import CheXVision
+from chexvision.models.classifier import CheXVision
 from chexvision.training.optimizer import learning_rate, make_optimizer
 
 

@@ -11,7 +11,7 @@ import typer
 from chexvision.errors import ChexError, UsageError
 
 if TYPE_CHECKING:
-    from chexvision.hub.reference import RepoRef
+    from chexvision.hub.reference import Reference, RepoRef
     from chexvision.shards.build import BuildOptions
     from chexvision.shards.manifest import Manifest, ShardEntry
 
@@ -156,16 +156,13 @@ def verify(
 
     Of a dataset on the Hub, sizes, hashes and labels are read over the network; its images are not fetched.
     """
-    from chexvision.hub.reference import parse_reference
-    from chexvision.hub.repository import resolve_revision
     from chexvision.parallel import usable_cores
     from chexvision.shards.verify import verify_remote, verify_shards
 
-    reference = parse_reference(where)
+    reference = _resolved(where)
     if isinstance(reference, Path):
         checks = verify_shards(reference, sample=sample, seed=seed, workers=workers or usable_cores())
     else:
-        reference = resolve_revision(reference, "dataset")
         checks = verify_remote(reference)
     failed = []
     for check in checks:
@@ -186,21 +183,16 @@ def info(
 ) -> None:
     """Count images, patients, findings, ages, sexes and views of each split, without fetching images."""
     import json
+    from dataclasses import asdict
 
-    from chexvision.hub.reference import parse_reference
-    from chexvision.hub.repository import resolve_revision
     from chexvision.shards.columns import folder_place
     from chexvision.shards.info import describe, lines
     from chexvision.shards.remote import hub_place, list_files
 
-    reference = parse_reference(where)
-    if isinstance(reference, Path):
-        place = folder_place(reference)
-    else:
-        reference = resolve_revision(reference, "dataset")
-        place = hub_place(reference, list_files(reference))
+    reference = _resolved(where)
+    place = folder_place(reference) if isinstance(reference, Path) else hub_place(reference, list_files(reference))
     found = describe(place)
-    typer.echo(json.dumps(found.as_dict(), indent=2) if as_json else "\n".join(lines(found)))
+    typer.echo(json.dumps(asdict(found), indent=2) if as_json else "\n".join(lines(found)))
     if plots is not None:
         from chexvision.report.dataset_charts import write_plots
 
@@ -246,6 +238,14 @@ def synthesize(
         overwrite=overwrite,
     )
     _print_summary(manifest, out)
+
+
+def _resolved(where: str) -> Reference:
+    from chexvision.hub.reference import parse_reference
+    from chexvision.hub.repository import resolve_revision
+
+    reference = parse_reference(where)
+    return reference if isinstance(reference, Path) else resolve_revision(reference, "dataset")
 
 
 def dataset_name(option: str, text: str) -> RepoRef:

@@ -123,7 +123,7 @@ def _check_data(source: Reference, config: DataConfig) -> None:
     if os.environ.get("RANK", "0") != "0":  # one process is enough
         return
     from chexvision.data.division import check_data
-    from chexvision.data.sizes import check_image_size
+    from chexvision.data.source import check_image_size
 
     record = check_data(source, config).record
     check_image_size(source, config)

@@ -13,8 +13,7 @@ from chexvision.config import DataConfig, Uncertain
 from chexvision.data.decode import decoded_images
 from chexvision.data.division import division_of
 from chexvision.data.rows import Rows
-from chexvision.data.sizes import preprocessing_of
-from chexvision.data.source import ShardSource
+from chexvision.data.source import ShardSource, preprocessing_of
 from chexvision.labels import UNCERTAIN
 from chexvision.progress import Progress
 

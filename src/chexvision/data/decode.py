@@ -10,7 +10,6 @@ import shutil
 import threading
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from chexvision.data.source import ShardSource
 from chexvision.errors import ChexError
 from chexvision.files.atomic_folder import atomic_folder, locked
 from chexvision.layout import cache_dir
-from chexvision.parallel import usable_cores
+from chexvision.parallel import map_in_order, usable_cores
 from chexvision.preprocessing import Preprocessing
 from chexvision.radiograph import decode_grey
 from chexvision.shards.columns import encoded_images, opened_shard
@@ -86,7 +85,7 @@ def _open_verified(folder: Path, shape: tuple[int, int, int]) -> NDArray[np.uint
     try:
         images: NDArray[np.uint8] = np.load(folder / "images.npy", mmap_mode="r")
         checksums = np.load(folder / "crc32.npy")
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, EOFError):  # the last: empty after a power failure
         return None
     if images.shape != shape or checksums.shape != shape[:1]:
         return None
@@ -119,7 +118,8 @@ def _decode_into(
     checksums = np.zeros(shape[0], np.uint32)
     scratch = threading.local()
 
-    def decode(start: int, names: list[str], encoded: list[bytes]) -> int:
+    def decode(chunk: tuple[int, list[str], list[bytes]]) -> int:
+        start, names, encoded = chunk
         if not hasattr(scratch, "images"):
             scratch.images = np.empty((_CHUNK, *shape[1:]), np.uint8)
         images = scratch.images[: len(names)]
@@ -141,27 +141,11 @@ def _decode_into(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         return len(names)
 
-    workers = usable_cores()
-    with path.open("r+b") as file, ThreadPoolExecutor(workers) as pool:
-        pending: set[Future[int]] = set()
-        try:
-            for start, names, encoded in _encoded_chunks(source, rows):
-                if len(pending) >= 4 * workers:  # bounds the encoded images in memory
-                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    _report(done, on_decoded)
-                pending.add(pool.submit(decode, start, names, encoded))
-            _report(pending, on_decoded)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with path.open("r+b") as file:
+        for count in map_in_order(decode, _encoded_chunks(source, rows), usable_cores()):
+            if on_decoded is not None:
+                on_decoded(count)
     np.save(folder / "crc32.npy", checksums)
-
-
-def _report(done: set[Future[int]], on_decoded: OnDecoded | None) -> None:
-    for future in done:
-        count = future.result()
-        if on_decoded is not None:
-            on_decoded(count)
 
 
 def _encoded_chunks(source: ShardSource, rows: Rows) -> Iterator[tuple[int, list[str], list[bytes]]]:

@@ -8,9 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from chexvision.config import SPLIT_RULES, DataConfig
-from chexvision.data.rows import COLUMNS, Rows, divide, read_all, read_rows, sample_patients
+from chexvision.data.rows import COLUMNS, Rows, divide, read_all, read_rows, record_split, sample_patients
 from chexvision.data.source import ShardSource, check_named, find_shards
-from chexvision.data.splits import record_split
 from chexvision.errors import UsageError
 from chexvision.hub.reference import Reference
 from chexvision.progress import Progress
@@ -53,11 +52,6 @@ def division_of(source: ShardSource, config: DataConfig) -> Division:
 
 
 def _made(name: str, rows: dict[str, Rows], choice: SplitChoice) -> Division:
-    """The division of the shards called `name` into `rows`.
-
-    Raises:
-        UsageError: there are no images to train on or to validate on.
-    """
     for split in ("train", "validation"):
         if not len(rows[split]):
             advice = "raise data.validation_share" if choice.rule == "official" and split == "validation" else ""
@@ -85,10 +79,10 @@ def check_data(reference: Reference, config: DataConfig) -> Division:
     shards = [(split, path) for split, paths in grouped.items() for path in paths]
     with Progress("reading labels", len(shards), "shards") as progress:
 
-        def read(path: str) -> tuple[pa.Schema, pa.Table]:
-            found = place.read(path, COLUMNS)
+        def read(path: str) -> pa.Table:
+            table = place.read(path, COLUMNS)[1]
             progress.advance(1)
-            return found
+            return table
 
         everything, own = read_all(shards, place.label_space, read, place.readers)
     return _made(place.name, divide(everything, own, choice), choice)

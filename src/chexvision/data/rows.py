@@ -1,9 +1,12 @@
-"""Which row of which shard belongs to which split of a run: labels and patients, without pixels."""
+"""Which row of which shard belongs to which split of a run: labels and patients, without pixels.
+
+No patient is in two splits.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,15 +14,26 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from chexvision.data.splits import assign, check_disjoint
-from chexvision.errors import ChexError
+from chexvision.errors import ChexError, UsageError
+from chexvision.files.atomic import sha256_of
 from chexvision.labels import NIH, LabelSpace
+from chexvision.metrics.predictions import images_sha256
+from chexvision.nih.release import patient_of, release
 from chexvision.parallel import map_in_order
-from chexvision.shards.columns import label_texts, read_columns
-from chexvision.shards.schema import LABEL_COLUMNS, SPLITS, patient_of
-from chexvision.shards.split_rule import SHARDS, SplitChoice
+from chexvision.shards.columns import label_texts, patients_of, read_columns
+from chexvision.shards.schema import LABEL_COLUMNS, SPLITS
+from chexvision.shards.split import (
+    VALIDATION_SHARE,
+    official_split,
+    read_split_table,
+    shared_patients,
+    split_by_patient,
+)
+from chexvision.shards.split_rule import SHARDS, SplitChoice, SplitPart, SplitRecord
 
 COLUMNS = ("filename", *LABEL_COLUMNS, "patient_id")  # small ones: what a split and its labels are made from
+
+_PATIENT_SEED = 0  # not the training's: runs of several seeds share their validation patients
 
 P = TypeVar("P")
 
@@ -49,14 +63,10 @@ class Rows:
 
     def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> Rows:
         """The rows at `index`, in its order."""
-        return Rows(
-            self.filenames[index],
-            self.findings[index],
-            self.patients[index],
-            self.shard[index],
-            self.row[index],
-            self.label_space,
-        )
+        return replace(self, **{name: getattr(self, name)[index] for name in _ARRAYS})
+
+
+_ARRAYS = ("filenames", "findings", "patients", "shard", "row")
 
 
 def read_rows(
@@ -80,13 +90,13 @@ def read_rows(
 def read_shards(shards: Mapping[str, Sequence[Path]], label_space: LabelSpace = NIH) -> tuple[Rows, NDArray[np.str_]]:
     """`read_all` of files on this machine, by the split that each is named for."""
     named = [(split, path) for split, paths in shards.items() for path in paths]
-    return read_all(named, label_space, lambda path: read_columns(path, COLUMNS, str(path)))
+    return read_all(named, label_space, lambda path: read_columns(path, COLUMNS, str(path))[1])
 
 
 def read_all(
     shards: Sequence[tuple[str, P]],
     label_space: LabelSpace,
-    read: Callable[[P], tuple[pa.Schema, pa.Table]],
+    read: Callable[[P], pa.Table],
     readers: int = 1,
 ) -> tuple[Rows, NDArray[np.str_]]:
     """Read every row's labels and patient, in the order of the shards.
@@ -94,7 +104,7 @@ def read_all(
     Args:
         shards: the split that each is named for, and its path.
         label_space: of the shards.
-        read: the schema of a shard, and those of `COLUMNS` that it has.
+        read: returns those of `COLUMNS` that a shard has.
         readers: how many shards to read at once.
 
     Returns:
@@ -107,18 +117,11 @@ def read_all(
 
     def part(numbered: tuple[int, P]) -> Rows:
         number, place = numbered
-        schema, table = read(place)
-        return _rows_of(str(place), number, schema, table, label_space)
+        return _rows_of(str(place), number, read(place), label_space)
 
     parts = list(map_in_order(part, enumerate(place for _, place in shards), readers))
-    everything = Rows(
-        np.concatenate([part.filenames for part in parts]),
-        np.concatenate([part.findings for part in parts]),
-        np.concatenate([part.patients for part in parts]),
-        np.concatenate([part.shard for part in parts]),
-        np.concatenate([part.row for part in parts]),
-        label_space,
-    )
+    joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
+    everything = replace(parts[0], **joined)
     _check_names(everything.filenames)
     return everything, np.repeat([split for split, _ in shards], [len(part) for part in parts])
 
@@ -145,9 +148,9 @@ def divide(everything: Rows, own: NDArray[np.str_], choice: SplitChoice) -> dict
         ChexError: two splits share a patient.
         UsageError: the rule is for other images than these.
     """
-    split_of = assign(everything.filenames, everything.patients, own, choice)
+    split_of = _assign(everything.filenames, everything.patients, own, choice)
     by_split = {split: everything.take(split_of == split) for split in SPLITS}
-    check_disjoint(by_split, choice)
+    _check_disjoint(by_split, choice)
     return by_split
 
 
@@ -162,33 +165,85 @@ def sample_patients(rows: Rows, at_most: int | None, seed: int) -> Rows:
     return rows.take(np.isin(rows.patients, kept))
 
 
-def _rows_of(name: str, number: int, schema: pa.Schema, table: pa.Table, label_space: LabelSpace) -> Rows:
+def _rows_of(name: str, number: int, table: pa.Table, label_space: LabelSpace) -> Rows:
     """The rows of shard `number`, called `name`."""
-    columns = set(schema.names)
-    filenames: list[str] = table.column("filename").to_pylist()
     known: dict[tuple[Any, ...], int] = {}  # the distinct combinations of labels, which are few
     combination = [known.setdefault(texts, len(known)) for texts in label_texts(table)]
     try:
         values = np.array([label_space.values(*texts) for texts in known], np.float32)
     except ValueError as error:
         raise ChexError(f"{name}: {error}") from None
-    if "patient_id" in columns:
-        column = table.column("patient_id").combine_chunks()
-        if column.null_count:
-            raise ChexError(f"{name} has images without a patient_id; whether splits share a patient is unknown")
-        # Arrow's own to_numpy would import pandas, which takes longer than reading the shard.
-        patients = np.from_dlpack(column).astype(np.int64)
-    else:
-        try:
-            patients = np.array([patient_of(filename) for filename in filenames], np.int64)
-        except ValueError as error:
-            raise ChexError(f"{name} has no column 'patient_id', and {error}; add the column") from None
-    rows = len(filenames)
     return Rows(
-        np.array(filenames, dtype=np.str_),
+        np.array(table.column("filename").to_pylist(), dtype=np.str_),
         values[combination],
-        patients,
-        np.full(rows, number, np.int32),
-        np.arange(rows, dtype=np.int64),
+        patients_of(table, name),
+        np.full(table.num_rows, number, np.int32),
+        np.arange(table.num_rows, dtype=np.int64),
         label_space,
     )
+
+
+def _assign(
+    filenames: NDArray[np.str_], patients: NDArray[np.int64], own: NDArray[np.str_], choice: SplitChoice
+) -> NDArray[np.str_]:
+    """The split of each image, str[N]; `own` is the split that each image's shard is named for."""
+    if choice.rule == "shards":
+        return own
+    if choice.rule == "patient":
+        table = split_by_patient(patients.tolist(), _PATIENT_SEED)
+    elif choice.table is not None:
+        table = read_split_table(choice.table)
+        _check_named(patients, table, choice.table)
+    else:
+        _check_release(filenames, choice.rule)
+        # By file name, which is the release's own: a further column may number patients differently.
+        patients = np.array([patient_of(name) for name in filenames.tolist()], np.int64)
+        share = VALIDATION_SHARE if choice.validation_share is None else choice.validation_share
+        table = official_split(share) if choice.rule == "official" else release().chexnet
+    return np.array([table[patient] for patient in patients.tolist()], dtype=np.str_)
+
+
+def record_split(choice: SplitChoice, by_split: Mapping[str, Rows]) -> SplitRecord:
+    """The record of `choice` and its result; splits without images are left out."""
+    return SplitRecord(
+        rule=choice.rule,
+        validation_share=choice.validation_share,
+        table=choice.table.name if choice.table is not None else None,
+        table_sha256=sha256_of(choice.table) if choice.table is not None else None,
+        parts={
+            name: SplitPart(
+                images=len(rows),
+                patients=len(np.unique(rows.patients)),
+                images_sha256=images_sha256(rows.filenames),
+            )
+            for name, rows in by_split.items()
+            if len(rows)
+        },
+    )
+
+
+def _check_disjoint(by_split: Mapping[str, Rows], choice: SplitChoice) -> None:
+    """Check that no patient is in two splits: training data would be measured."""
+    for shared in shared_patients({name: rows.patients.tolist() for name, rows in by_split.items()}):
+        if choice.rule == "shards":
+            advice = "divide them by patient: data.split (or --split-rule) official, chexnet, patient or a table"
+        else:
+            advice = "the column patient_id contradicts the file names"
+        raise ChexError(f"{shared}: a model would be measured on patients that it was trained on; {advice}")
+
+
+def _check_named(patients: NDArray[np.int64], table: Mapping[int, str], path: Path) -> None:
+    unknown = sorted(set(patients.tolist()) - table.keys())
+    if unknown:
+        raise UsageError(f"split table {path} does not name patient {unknown[0]} ({len(unknown)} in all are missing)")
+
+
+def _check_release(filenames: NDArray[np.str_], rule: str) -> None:
+    known = release()
+    strange = [name for name in filenames.tolist() if not known.has_image(name)]
+    if strange:
+        raise UsageError(
+            f"split {rule} is a list of NIH ChestX-ray14, and {strange[0]} ({len(strange):,} of {len(filenames):,} "
+            "images) is not in that release; divide other images by data.split (or --split-rule) shards (as they "
+            "are), patient or a patient_id,split table"
+        )

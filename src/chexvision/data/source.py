@@ -1,18 +1,28 @@
-"""The shards of a run: in a folder, or of a Hub dataset at a sha, fetched into the Hub's cache."""
+"""The shards of a run, in a folder or of a Hub dataset at a sha, and the size of their images."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import IO
 
-from chexvision.errors import UsageError
-from chexvision.hub.reference import Reference
+from chexvision.config import DataConfig
+from chexvision.errors import ChexError, UsageError
+from chexvision.files.hashes import Hashes
+from chexvision.hub.reference import Reference, RepoRef
 from chexvision.labels import NIH, LabelSpace
-from chexvision.shards.download import download_shards
-from chexvision.shards.intact import shard_hashes
-from chexvision.shards.manifest import Manifest, label_space_of, read_manifest
+from chexvision.preprocessing import LARGEST_SHARD_SIZE, Preprocessing
+from chexvision.radiograph import decode_grey
+from chexvision.shards.columns import BadShard, check_types, encoded_images, opened_shard
+from chexvision.shards.download import cached_shards, download_shards
+from chexvision.shards.manifest import Manifest, ShardEntry, difference, label_space_of, read_manifest
+from chexvision.shards.remote import fetch_manifest, first_shard
 from chexvision.shards.schema import list_shards
+
+Shape = tuple[int, int]  # height and width in pixels
+_ADVICE = "`chexvision shards verify` lists all differences; build or fetch the shards again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +87,98 @@ def _identity(shards: dict[str, list[Path]], name: str, manifest: Manifest | Non
     was altered without updating the manifest.
     """
     named = [(split, path) for split in sorted(shards) for path in shards[split]]
-    hashes = shard_hashes([path for _, path in named], name, manifest)
+    hashes = _shard_hashes([path for _, path in named], name, manifest)
     digest = hashlib.sha256()
     for (split, path), sha256 in zip(named, hashes, strict=True):
         digest.update(f"{split}/{path.name}:{sha256}\n".encode())
     return digest.hexdigest()
+
+
+def _shard_hashes(paths: list[Path], where: str, manifest: Manifest | None) -> list[str]:
+    """SHA-256 of each shard, equal to the manifest's where there is one.
+
+    Names and sizes are compared first. Reading a file for its hash takes a second per gigabyte or less on a
+    fast disk, and only once: it is cached until the file changes.
+    """
+    if manifest is None:
+        return Hashes().of_all(paths, "hashing shards")
+    entries = {PurePosixPath(entry.path).name: entry for entry in manifest.shards}
+    _refuse(where, "is missing", entries.keys() - {path.name for path in paths})
+    _refuse(where, "is not in its manifest.json", {path.name for path in paths} - entries.keys())
+    for path in paths:
+        _check(where, entries[path.name], path, entries[path.name].sha256)
+    hashes = Hashes().of_all(paths, "checking shards")
+    for path, sha256 in zip(paths, hashes, strict=True):
+        _check(where, entries[path.name], path, sha256)
+    return hashes
+
+
+def _refuse(where: str, what: str, names: Iterable[str]) -> None:
+    if listed := sorted(names):
+        raise ChexError(f"{where}: {listed[0]} {what} ({len(listed)} in all); {_ADVICE}")
+
+
+def _check(where: str, entry: ShardEntry, path: Path, sha256: str) -> None:
+    problem = difference(entry, path.stat().st_size, sha256)
+    if problem is not None:
+        raise ChexError(f"{where}: {problem}; {_ADVICE}")
+
+
+def preprocessing_of(source: ShardSource, config: DataConfig) -> Preprocessing:
+    """The preprocessing from an original to the training image of these shards.
+
+    Raises:
+        UsageError: `config.image_size` is above the size of the shards' images, or that is above
+            `LARGEST_SHARD_SIZE`.
+        ChexError: a shard cannot be read.
+    """
+    height, width = _first_shape(next(path for paths in source.shards.values() for path in paths), source.name)
+    config.check_fits(min(height, width), source.name)
+    if height == width > LARGEST_SHARD_SIZE:
+        raise UsageError(
+            f"the images of {source.name} have {height} pixels per side, more than {LARGEST_SHARD_SIZE}; build "
+            "smaller shards (chexvision shards build --size)"
+        )
+    # Images that are not square were not made by `shards build`: originals have no common first size.
+    return Preprocessing(
+        shard_size=height if height == width else None, image_size=config.image_size, clahe=config.clahe
+    )
+
+
+def check_image_size(data: Reference, config: DataConfig) -> None:
+    """Refuse an `image_size` above the size of the images of `data`, before its shards are fetched.
+
+    Of a dataset on the Hub the manifest is read or, where it has none, the first image alone.
+
+    Raises:
+        UsageError: it is above, or there are no shards.
+        ChexError: the data cannot be had, or not be read.
+    """
+    if isinstance(data, Path) or cached_shards(data):
+        preprocessing_of(find_shards(data), config)
+    else:
+        config.check_fits(min(_shape_on_hub(data)), str(data))
+
+
+def _shape_on_hub(reference: RepoRef) -> Shape:
+    manifest = fetch_manifest(reference)
+    if manifest is not None:
+        return manifest.size, manifest.size
+    with first_shard(reference) as file:
+        return _first_shape(file, str(reference))
+
+
+def _first_shape(shard: Path | IO[bytes], name: str) -> Shape:
+    """Height and width of a shard's first image; of a remote shard little more than the image is read."""
+    name = f"the first shard of {name}"
+    with opened_shard(shard, name, buffer_size=1 << 16) as file:
+        check_types(file.schema_arrow, name)
+        batch = next(file.iter_batches(batch_size=1, columns=["image"]), None)
+    if batch is None or not batch.num_rows:
+        raise BadShard(f"{name} has no rows; build or fetch it again")
+    image = encoded_images(batch.column(batch.schema.get_field_index("image")))
+    try:
+        height, width = decode_grey(image[0].as_py() or b"").shape
+    except ValueError as error:
+        raise ChexError(f"the first image of {name}: {error}") from None
+    return height, width

@@ -11,9 +11,8 @@ from chexvision.artifact.contents import TRAINING_IMAGES
 from chexvision.artifact.load import load_model
 from chexvision.artifact.metrics_file import Overlap
 from chexvision.artifact.recorded_split import split_for
-from chexvision.data.rows import Rows, read_rows
+from chexvision.data.rows import Rows, read_rows, record_split
 from chexvision.data.source import ShardSource, find_shards
-from chexvision.data.splits import record_split
 from chexvision.errors import UsageError
 from chexvision.evaluation.attributes import conditions_of, read_groups
 from chexvision.evaluation.outcome import Options, Outcome

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from chexvision.data.decode import decoded_images
-from chexvision.data.rows import divide, read_shards
+from chexvision.data.rows import divide, read_shards, record_split
 from chexvision.data.source import ShardSource
-from chexvision.data.splits import record_split
 from chexvision.errors import UsageError
 from chexvision.explain.audit import Subject
 from chexvision.inference.prepare import prepare

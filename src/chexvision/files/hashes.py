@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from chexvision.files.atomic import sha256_of, write_text_atomic
 from chexvision.layout import cache_dir
-from chexvision.parallel import usable_cores
+from chexvision.parallel import map_in_order, usable_cores
 from chexvision.progress import Progress
-
-_MEGABYTE = 10**6
 
 
 class Hashes:
@@ -43,14 +40,12 @@ class Hashes:
 
     def of_all(self, paths: Iterable[Path], what: str) -> list[str]:
         """The same of many files on all cores, with a progress bar called `what`; they are cached."""
-        paths = list(paths)
-        total = round(sum(path.stat().st_size for path in paths) / _MEGABYTE)
-        hashes, done = [], 0
-        with ThreadPoolExecutor(usable_cores()) as pool, Progress(what, total, "MB") as progress:
-            for path, digest in zip(paths, pool.map(self.of, paths), strict=True):
+        sizes = {path: path.stat().st_size / 10**6 for path in paths}
+        hashes = []
+        with Progress(what, sum(sizes.values()), "MB") as progress:
+            for megabytes, digest in zip(sizes.values(), map_in_order(self.of, sizes, usable_cores()), strict=True):
                 hashes.append(digest)
-                done += path.stat().st_size
-                progress.advance(round(done / _MEGABYTE) - progress.done)
+                progress.advance(megabytes)
         self.save()
         return hashes
 

@@ -84,7 +84,6 @@ def _known_to_lack(reference: RepoRef, name: str, client: dict[str, Any]) -> boo
     """Whether the Hub said earlier that the repository has no such file at this revision: the cache remembers."""
     from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
 
-    found = try_to_load_from_cache(
-        reference.repo_id, name, cache_dir=client.get("cache_dir"), revision=reference.revision
-    )
+    cache = client.get("cache_dir")
+    found = try_to_load_from_cache(reference.repo_id, name, cache_dir=cache, revision=reference.revision)
     return found is _CACHED_NO_EXIST

@@ -16,7 +16,7 @@ from chexvision.labels import NIH
 
 RELEASE_SIDE = 1024  # the release's boxes are in pixels of its 1024² images
 _ALIASES = {"Infiltrate": "Infiltration"}  # as the release's box list spells it
-_HEADS = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")
+HEADS = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")
 _SLACK = 1.0  # pixels that a manual box may extend beyond its image
 
 
@@ -52,10 +52,8 @@ def read_boxes(path: Path, side: int) -> Boxes:
     """
     rows = csv_rows(path)
     heads = tuple(head.strip() for head in next(rows, ("", []))[1])
-    if heads[:6] != _HEADS:
-        raise UsageError(
-            f"{path} is not a box list: expected the columns {', '.join(_HEADS)}, got {', '.join(heads)}"
-        )
+    if heads[:6] != HEADS:
+        raise UsageError(f"{path} is not a box list: expected the columns {', '.join(HEADS)}, got {', '.join(heads)}")
     boxes: dict[tuple[str, str], list[Box]] = {}
     for where, cells in rows:
         finding = _ALIASES.get(cells[1].strip(), cells[1].strip()) if len(cells) >= 6 else ""

@@ -108,18 +108,12 @@ def read_metadata(path: Path) -> dict[str, Entry]:
 
 def _columns(path: Path, heads: list[str]) -> dict[str, int]:
     places = {head: index for index, head in enumerate(heads)}
-    column: dict[str, int] = {}
-    missing: list[str] = []
-    for name, choices in _HEADS.items():
-        index = next((places[head] for head in choices if head in places), None)
-        if index is None:
-            missing.append(choices[0])
-        else:
-            column[name] = index
+    found = {name: [places[head] for head in choices if head in places] for name, choices in _HEADS.items()}
+    missing = [_HEADS[name][0] for name, indices in found.items() if not indices]
     if missing:
         listed = ", ".join(repr(head) for head in missing)
         raise UsageError(f"{path} has no column {listed}; expected a file such as Data_Entry_2017_v2020.csv")
-    return column
+    return {name: indices[0] for name, indices in found.items()}
 
 
 def _integer(text: str, where: str) -> int | None:

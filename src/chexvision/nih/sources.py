@@ -12,7 +12,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from itertools import groupby
+from pathlib import Path, PurePath, PurePosixPath
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import read_regular, regular_size
@@ -90,20 +91,14 @@ def read_images(images: list[Found]) -> Iterator[tuple[Found, Callable[[], bytes
     bytes are read already when an image is yielded. Reading a file or a zip member may raise OSError or
     ValueError.
     """
-    start = 0
-    while start < len(images):
-        container = images[start].container
-        stop = start
-        while stop < len(images) and images[stop].container == container:
-            stop += 1
-        members = images[start:stop]
+    for container, group in groupby(images, lambda found: found.container):
+        members = list(group)
         if container.is_dir():
             yield from ((found, partial(read_regular, container / found.member, LARGEST)) for found in members)
         elif container.name.lower().endswith(_ZIPS):
             yield from _read_zip(container, members)
         else:
             yield from _read_tar(container, members)
-        start = stop
 
 
 def _containers(source: Path) -> Iterator[tuple[Path, list[str]]]:
@@ -178,18 +173,15 @@ def _read_tar(archive: Path, members: list[Found]) -> Iterator[tuple[Found, Call
 def _read_zip(archive: Path, members: list[Found]) -> Iterator[tuple[Found, Callable[[], bytes]]]:
     opened = zipfile.ZipFile(archive)  # stays open as long as any of the functions below exists
 
-    def reader(member: str) -> Callable[[], bytes]:
-        def read() -> bytes:
-            try:
-                with opened.open(member) as file:
-                    data = file.read(LARGEST + 1)
-            except _DAMAGED as error:
-                raise ValueError(f"cannot be read from {archive.name}: {error}") from error
-            return _not_too_large(data)
+    def read(member: str) -> bytes:
+        try:
+            with opened.open(member) as file:
+                data = file.read(LARGEST + 1)
+        except _DAMAGED as error:
+            raise ValueError(f"cannot be read from {archive.name}: {error}") from error
+        return _not_too_large(data)
 
-        return read
-
-    yield from ((found, reader(found.member)) for found in members)
+    yield from ((found, partial(read, found.member)) for found in members)
 
 
 def _not_too_large(data: bytes) -> bytes:
@@ -198,13 +190,12 @@ def _not_too_large(data: bytes) -> bytes:
     return data
 
 
-def _is_named(path: Path, endings: tuple[str, ...]) -> bool:
+def _is_named(path: PurePath, endings: tuple[str, ...]) -> bool:
     return path.name.lower().endswith(endings) and not path.name.startswith(".")
 
 
 def _is_image(member: str) -> bool:
-    name = PurePosixPath(member).name
-    return name.lower().endswith(_IMAGES) and not name.startswith(".")
+    return _is_named(PurePosixPath(member), _IMAGES)
 
 
 def _first_name(members: list[str]) -> str:

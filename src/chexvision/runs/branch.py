@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -58,6 +58,12 @@ class RunBranch:
         self._uploaded: set[str] = set()  # sha256 of what may be in LFS, whether its commit succeeded or not
         self._may_delete = True
 
+    @cached_property
+    def _api(self) -> HfApi:
+        from huggingface_hub import HfApi
+
+        return HfApi(token=self.token)
+
     def send(self, files: Mapping[str, Path | bytes], message: str, without: Iterable[str] = ()) -> str:
         """Commit `files` by their name on the branch, and delete `without` from it; returns the commit.
 
@@ -67,10 +73,9 @@ class RunBranch:
             NotAllowed: the token may not write there, or the repository is public and was to be private.
             ChexError: the Hub does not answer.
         """
-        from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
+        from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
 
         self._make_ready()
-        api = HfApi(token=self.token)
 
         def commit() -> str:
             # New operations for each attempt: the client marks those it has uploaded.
@@ -82,7 +87,7 @@ class RunBranch:
                 *added,
                 *(CommitOperationDelete(name) for name in sorted(without)),
             ]
-            commit = api.create_commit(
+            commit = self._api.create_commit(
                 self.repo_id, operations, commit_message=message, revision=self.name, repo_type=self.repo_type
             )
             return str(commit.oid)
@@ -91,14 +96,11 @@ class RunBranch:
 
     def _make_ready(self) -> None:
         """Create the repository and the branch where they are missing; checked once, not at each commit."""
-        from huggingface_hub import HfApi
-
         if self._ready:
             return
         create_repository(self.repo_id, self.repo_type, token=self.token, private=self.private)
-        api = HfApi(token=self.token)
         self._call(
-            lambda: api.create_branch(self.repo_id, branch=self.name, repo_type=self.repo_type, exist_ok=True),
+            lambda: self._api.create_branch(self.repo_id, branch=self.name, repo_type=self.repo_type, exist_ok=True),
             "creating the branch",
         )
         self._ready = True
@@ -112,13 +114,10 @@ class RunBranch:
             NotAllowed: the token may not delete contents.
             ChexError: the Hub does not answer.
         """
-        from huggingface_hub import HfApi
-
         if not self._may_delete:
             return
-        api = HfApi(token=self.token)
         try:
-            self._find(lambda: self._storage.free(api, self.name, self._uploaded), "freeing storage")
+            self._find(lambda: self._storage.free(self._api, self.name, self._uploaded), "freeing storage")
             self._uploaded.clear()
         except NotAllowed as error:
             self._may_delete = False
@@ -136,32 +135,17 @@ class RunBranch:
         Raises:
             ChexError: it could not be done.
         """
-        from huggingface_hub import HfApi
-
-        api = HfApi(token=self.token)
-        own = self._files(api, self.name) - self._files(api, "main") - {PROGRESS_FILE}
+        own = self._files(self.name) - self._files("main") - {PROGRESS_FILE}
         reported = progress.model_copy(update={"state": ()}).to_json().encode()
         self.send({PROGRESS_FILE: reported}, f"Progress of {self.run_id}", without=own)
         self.free_storage()
-        self._call(
-            lambda: api.super_squash_history(
-                self.repo_id,
-                branch=self.name,
-                commit_message=f"Progress of {self.run_id}",
-                repo_type=self.repo_type,
-            ),
-            "squashing the branch",
-        )
+        squash = partial(self._api.super_squash_history, self.repo_id, branch=self.name, repo_type=self.repo_type)
+        self._call(partial(squash, commit_message=f"Progress of {self.run_id}"), "squashing the branch")
 
-    def _files(self, api: HfApi, revision: str) -> set[str]:
+    def _files(self, revision: str) -> set[str]:
         """The paths of all files at a revision; none where there is no such branch."""
-        return set(
-            self._find(
-                lambda: api.list_repo_files(self.repo_id, revision=revision, repo_type=self.repo_type),
-                f"listing {revision}",
-            )
-            or ()
-        )
+        listing = partial(self._api.list_repo_files, self.repo_id, revision=revision, repo_type=self.repo_type)
+        return set(self._find(listing, f"listing {revision}") or ())
 
     def progress(self) -> RunProgress | None:
         """What the run reported last; None where it has not reported anything yet.
@@ -180,11 +164,8 @@ class RunBranch:
         Raises:
             ChexError: the Hub does not answer, or hides the repository from the token.
         """
-        from huggingface_hub import HfApi, hf_hub_download
-
-        api = HfApi(token=self.token)
         sha = self._find(
-            lambda: api.repo_info(self.repo_id, revision=self.name, repo_type=self.repo_type).sha,
+            lambda: self._api.repo_info(self.repo_id, revision=self.name, repo_type=self.repo_type).sha,
             "reading the branch",
         )
         if sha is None:
@@ -192,16 +173,8 @@ class RunBranch:
         downloaded = []
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             for name in names:
-                download = partial(
-                    hf_hub_download,
-                    self.repo_id,
-                    name,
-                    revision=sha,
-                    repo_type=self.repo_type,
-                    local_dir=temporary,
-                    token=self.token,
-                )
-                path = self._find(download, f"fetching {name}")
+                fetch = partial(self._api.hf_hub_download, self.repo_id, name, revision=sha, repo_type=self.repo_type)
+                path = self._find(partial(fetch, local_dir=temporary), f"fetching {name}")
                 if path is not None:
                     (folder / name).parent.mkdir(parents=True, exist_ok=True)
                     shutil.move(path, folder / name)
@@ -222,12 +195,7 @@ class RunBranch:
         Raises:
             Exception: what the Hub's client raised.
         """
-        from huggingface_hub import HfApi
-
-        api = HfApi(token=self.token)
-        return bool(
-            _found(lambda: api.file_exists(self.repo_id, STOP_FILE, revision=self.name, repo_type=self.repo_type))
-        )
+        return self._api.file_exists(self.repo_id, STOP_FILE, revision=self.name, repo_type=self.repo_type)
 
     def withdraw_stop_request(self) -> None:
         """Withdraw the stop request, for the run's next session.
@@ -244,24 +212,22 @@ class RunBranch:
         Raises:
             ChexError: the Hub does not answer, or hides the repository from the token.
         """
-        from huggingface_hub import HfApi
-
-        api = HfApi(token=self.token)
-        refs = self._find(lambda: api.list_repo_refs(self.repo_id, repo_type=self.repo_type), "reading the tags")
+        refs = self._find(
+            lambda: self._api.list_repo_refs(self.repo_id, repo_type=self.repo_type), "reading the tags"
+        )
         return next((tag.target_commit for tag in refs.tags if tag.name == self.run_id), None) if refs else None
 
     def _find(self, call: Callable[[], T], what: str) -> T | None:
         """What `call` returns; None where there is no such repository, branch or file."""
-        return self._call(lambda: _found(call), what)
+        from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+        def once() -> T | None:
+            try:
+                return call()
+            except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError):
+                return None
+
+        return self._call(once, what)
 
     def _call(self, call: Callable[[], T], what: str) -> T:
         return call_hub(call, what, RepoRef(self.repo_id), self.repo_type)
-
-
-def _found(call: Callable[[], T]) -> T | None:
-    from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
-
-    try:
-        return call()
-    except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError):
-        return None

@@ -12,17 +12,25 @@ from chexvision.runs.run_progress import RunProgress
 from chexvision.runs.session import Session
 from chexvision.shards.build import BuildOptions, Stopped, build_shards
 from chexvision.shards.ledger import LEDGER_NAME, Ledger, kept_files
-from chexvision.shards.manifest import Manifest, ShardEntry
+from chexvision.shards.manifest import Manifest
 from chexvision.shards.push import push_shards
 
 
-class BuildState:
-    """The shards that are built below a folder, finished or complete; a `ResumableWork`."""
+class BuildProgress:
+    """Reports building to its `session`; see `Session` for the arguments. The shards end in ``FOLDER/shards``.
 
-    def __init__(self, folder: Path) -> None:
+    It is the session's `ResumableWork`: the state is the shards, finished or complete.
+    """
+
+    def __init__(
+        self, folder: Path, run_id: str, *, max_hours: float | None = None, branch: RunBranch | None = None
+    ) -> None:
         self._folder = folder
         self.out = folder / "shards"
         self._partial = folder / "shards.partial"
+        self._began = time.monotonic()
+        self._done_before = 0
+        self.session = Session(folder, run_id, self, max_hours=max_hours, branch=branch)
 
     def state_files(self) -> Mapping[str, Path]:
         """The finished shards with their ledger, or the complete set once it is built."""
@@ -41,25 +49,8 @@ class BuildState:
         """The images in finished shards."""
         return f"with {progress.images_done:,} of {progress.images or 0:,} images in finished shards"
 
-    def files_of(self, shard: ShardEntry) -> Mapping[str, Path]:
-        """A finished shard, and the ledger that names it."""
-        return self._named([self._partial / shard.path, self._partial / LEDGER_NAME])
-
     def _named(self, paths: list[Path]) -> dict[str, Path]:
         return {path.relative_to(self._folder).as_posix(): path for path in paths}
-
-
-class BuildProgress:
-    """Reports building to its `session`; see `Session` for the arguments. The shards end in ``FOLDER/shards``."""
-
-    def __init__(
-        self, folder: Path, run_id: str, *, max_hours: float | None = None, branch: RunBranch | None = None
-    ) -> None:
-        self._state = BuildState(folder)
-        self.out = self._state.out
-        self.session = Session(folder, run_id, self._state, max_hours=max_hours, branch=branch)
-        self._began = time.monotonic()
-        self._done_before = 0
 
     def should_stop(self) -> bool:
         """Whether to end with the finished shards kept."""
@@ -72,7 +63,7 @@ class BuildProgress:
         if ledger.finished:
             print(f"continuing after {ledger.rows:,} of {images:,} images in finished shards", flush=True)
             # The branch may lack some: they may come from an earlier session's output.
-            self.session.enqueue(self._state.state_files(), "Finished shards")
+            self.session.enqueue(self.state_files(), "Finished shards")
 
     def finished(self, ledger: Ledger) -> None:
         """The last shard of `ledger` is finished."""
@@ -80,7 +71,8 @@ class BuildProgress:
         left = ((self.session.progress.images or 0) - ledger.rows) / rate
         self.session.update(images_done=ledger.rows, seconds_left=round(max(left, 0.0), 1))
         shard = ledger.finished[-1].shard
-        self.session.enqueue(self._state.files_of(shard), f"{shard.rows:,} images of {shard.split}")
+        files = self._named([self._partial / shard.path, self._partial / LEDGER_NAME])
+        self.session.enqueue(files, f"{shard.rows:,} images of {shard.split}")
 
     def built(self, manifest: Manifest) -> None:
         """All shards are complete; whether they are pushed is reported next."""

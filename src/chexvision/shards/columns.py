@@ -9,15 +9,17 @@ from itertools import repeat
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pyarrow import types
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import regular_size
 from chexvision.labels import LabelSpace
 from chexvision.shards.manifest import Manifest, label_space_of, read_manifest
-from chexvision.shards.schema import LABEL_COLUMNS, NEEDED_COLUMNS, columns_of
+from chexvision.shards.schema import LABEL_COLUMNS, NEEDED_COLUMNS, columns_of, patient_of
 
 _COLUMNS = columns_of(open_labels=True)
 _NEVER_NULL = ("filename", "labels")
@@ -61,6 +63,28 @@ def label_texts(table: pa.Table) -> Iterator[tuple[Any, ...]]:
     """The texts of each row's labels as arguments of `LabelSpace.values`."""
     columns = [table.column(name).to_pylist() if name in table.column_names else None for name in LABEL_COLUMNS]
     return zip(*(column or repeat(None, table.num_rows) for column in columns), strict=True)
+
+
+def patients_of(table: pa.Table, name: str) -> NDArray[np.int64]:
+    """The patient of each row: int64[N], from the file name where the shard has no column `patient_id`.
+
+    Args:
+        table: with the column, or `filename`.
+        name: of the shard, for messages.
+
+    Raises:
+        BadShard: a patient is unknown.
+    """
+    if "patient_id" in table.column_names:
+        column = table.column("patient_id").combine_chunks()
+        if column.null_count:
+            raise BadShard(f"{name} has images without a patient_id; whether splits share a patient is unknown")
+        # Arrow's own to_numpy would import pandas, which takes longer than reading the shard.
+        return np.from_dlpack(column).astype(np.int64)
+    try:
+        return np.array([patient_of(filename) for filename in table.column("filename").to_pylist()], np.int64)
+    except ValueError as error:
+        raise BadShard(f"{name} has no column 'patient_id', and {error}; add the column") from None
 
 
 def encoded_images(column: pa.Array) -> pa.Array:

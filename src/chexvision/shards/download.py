@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from chexvision.errors import ChexError
@@ -12,22 +12,13 @@ from chexvision.files.atomic import write_text_atomic
 from chexvision.files.hashes import Hashes
 from chexvision.hub.reference import RepoRef
 from chexvision.layout import cache_dir
+from chexvision.parallel import map_as_completed
 from chexvision.progress import Progress
-from chexvision.shards.manifest import MANIFEST_NAME, read_manifest
+from chexvision.shards.manifest import MANIFEST_NAME, RemoteFile, difference, read_manifest
 from chexvision.shards.remote import fetch_file, fetch_manifest, list_files, without_client_bars
 from chexvision.shards.schema import group_shards
 
 _AT_ONCE = 4
-_MEGABYTE = 10**6
-
-
-@dataclass(frozen=True, slots=True)
-class _Expected:
-    """A shard, and what its bytes must be; `sha256` is None where it is unknown."""
-
-    path: str
-    bytes: int
-    sha256: str | None
 
 
 def download_shards(reference: RepoRef) -> Path:
@@ -50,22 +41,16 @@ def download_shards(reference: RepoRef) -> Path:
     grouped = group_shards(known, str(reference))
     expected = [known[path] for paths in grouped.values() for path in paths]
     hashes = Hashes()
-    paths_of: dict[str, Path] = {}
-    with without_client_bars(), ThreadPoolExecutor(_AT_ONCE) as pool:
-        try:
-            total = round(sum(shard.bytes for shard in expected) / _MEGABYTE)
-            jobs = {pool.submit(_fetch_right, reference, shard, hashes): shard for shard in expected}
-            with Progress(f"fetching {reference.repo_id}", total, "MB") as progress:
-                done = 0
-                for job in as_completed(jobs):
-                    paths_of[jobs[job].path] = job.result()
-                    done += jobs[job].bytes
-                    progress.advance(round(done / _MEGABYTE) - progress.done)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-            hashes.save()
-    path, local = next(iter(paths_of.items()))
-    return local.parents[len(PurePosixPath(path).parts) - 1]
+    total = sum(shard.bytes for shard in expected) / 10**6
+    fetch = partial(_fetch_right, reference, hashes=hashes)
+    try:
+        with without_client_bars(), Progress(f"fetching {reference.repo_id}", total, "MB") as progress:
+            for shard, local in map_as_completed(fetch, expected, _AT_ONCE):
+                folder = local.parents[len(PurePosixPath(shard.path).parts) - 1]
+                progress.advance(shard.bytes / 10**6)
+    finally:
+        hashes.save()
+    return folder
 
 
 def cached_shards(reference: RepoRef) -> bool:
@@ -86,53 +71,37 @@ def cached_shards(reference: RepoRef) -> bool:
     return bool(paths) and all(cached(path) is not None for path in paths)
 
 
-def _expected(reference: RepoRef) -> list[_Expected]:
+def _expected(reference: RepoRef) -> list[RemoteFile]:
     listing = _Listing(reference)
     if known := listing.read():
         return known
     manifest = fetch_manifest(reference)
     if manifest is not None:
-        return [_Expected(shard.path, shard.bytes, shard.sha256) for shard in manifest.shards]
-    found = [
-        _Expected(path, file.bytes, file.sha256)
-        for path, file in sorted(list_files(reference).items())
-        if path.startswith("data/") and path.endswith(".parquet")
-    ]
+        return [RemoteFile(shard.path, shard.bytes, shard.sha256) for shard in manifest.shards]
+    files = sorted(list_files(reference).items())
+    found = [file for path, file in files if path.startswith("data/") and path.endswith(".parquet")]
     listing.save(found)
     return found
 
 
-def _fetch_right(reference: RepoRef, shard: _Expected, hashes: Hashes) -> Path:
+def _fetch_right(reference: RepoRef, shard: RemoteFile, hashes: Hashes) -> Path:
     """The shard's path in the cache, once its bytes are right."""
-    path = _fetch(reference, shard.path, again=False)
-    if _problem(path, shard, hashes) is None:
-        return path
-    path = _fetch(reference, shard.path, again=True)
-    problem = _problem(path, shard, hashes)
-    if problem is not None:
-        raise ChexError(
-            f"shard {shard.path} of {reference} {problem}, also when fetched again: the dataset is damaged; push "
-            "it again with chexvision shards push, and name the new sha"
-        )
-    return path
-
-
-def _fetch(reference: RepoRef, path: str, *, again: bool) -> Path:
-    local = fetch_file(reference, path, again=again)
-    if local is None:
-        raise ChexError(
-            f"dataset {reference} lacks {path}, which its manifest names; push it again with chexvision shards push"
-        )
-    return local
-
-
-def _problem(path: Path, shard: _Expected, hashes: Hashes) -> str | None:
-    if (size := path.stat().st_size) != shard.bytes:
-        return f"has {size} bytes, expected {shard.bytes}"
-    if shard.sha256 is None:
-        return None
-    digest = hashes.of(path)
-    return None if digest == shard.sha256 else f"has SHA-256 {digest[:12]}…, expected {shard.sha256[:12]}…"
+    for again in (False, True):
+        path = fetch_file(reference, shard.path, again=again)
+        if path is None:
+            raise ChexError(
+                f"dataset {reference} lacks {shard.path}, which its manifest names; push it again with "
+                "chexvision shards push"
+            )
+        size = path.stat().st_size
+        checked = shard.sha256 is not None and size == shard.bytes
+        problem = difference(shard, size, hashes.of(path) if checked else shard.sha256)
+        if problem is None:
+            return path
+    raise ChexError(
+        f"{reference}: shard {problem}, also when fetched again: the dataset is damaged; push it again with "
+        "chexvision shards push, and name the new sha"
+    )
 
 
 class _Listing:
@@ -141,12 +110,12 @@ class _Listing:
     def __init__(self, reference: RepoRef) -> None:
         self._file = cache_dir() / "listings" / f"{reference.repo_id.replace('/', '--')}--{reference.revision}.json"
 
-    def read(self) -> list[_Expected]:
+    def read(self) -> list[RemoteFile]:
         """Empty where nothing was kept."""
         try:
-            return [_Expected(**shard) for shard in json.loads(self._file.read_text(encoding="utf-8"))]
+            return [RemoteFile(**shard) for shard in json.loads(self._file.read_text(encoding="utf-8"))]
         except (OSError, ValueError, TypeError):
             return []  # only a cache: the Hub is asked again
 
-    def save(self, listing: list[_Expected]) -> None:
+    def save(self, listing: list[RemoteFile]) -> None:
         write_text_atomic(self._file, json.dumps([asdict(shard) for shard in listing], indent=1) + "\n")

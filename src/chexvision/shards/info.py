@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from chexvision.errors import ChexError
 from chexvision.labels import LabelCounts, LabelSpace
 from chexvision.parallel import map_in_order
-from chexvision.shards.columns import ShardPlace, label_texts
-from chexvision.shards.schema import LABEL_COLUMNS, group_shards, patient_of
+from chexvision.shards.columns import ShardPlace, label_texts, patients_of
+from chexvision.shards.schema import LABEL_COLUMNS, group_shards
 from chexvision.shards.split import shared_patients
 
 _COLUMNS = ("filename", *LABEL_COLUMNS, "patient_id", "age", "sex", "view")
@@ -90,10 +90,6 @@ class SetInfo:
     splits: dict[str, SplitInfo]
     shared: tuple[SharedInfo, ...]
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
 
 def describe(place: ShardPlace) -> SetInfo:
     """Count everything in a set of shards.
@@ -110,12 +106,17 @@ def describe(place: ShardPlace) -> SetInfo:
 
     tables = dict(zip(paths, map_in_order(read, paths, place.readers), strict=True))
     manifest = place.manifest
+    patients = {
+        split: np.concatenate([patients_of(tables[path], f"{path} of {place.name}") for path in shards])
+        for split, shards in grouped.items()
+    }
     try:
-        of_split = {split: [tables[path] for path in shards] for split, shards in grouped.items()}
-        patients = {split: _patients(found) for split, found in of_split.items()}
         splits = {
             split: _split_info(
-                place.label_space, of_split[split], patients[split], sum(place.sizes[path] for path in shards)
+                place.label_space,
+                [tables[path] for path in shards],
+                patients[split],
+                sum(place.sizes[path] for path in shards),
             )
             for split, shards in grouped.items()
         }
@@ -133,18 +134,6 @@ def describe(place: ShardPlace) -> SetInfo:
             for of in shared_patients({split: numbers.tolist() for split, numbers in patients.items()})
         ),
     )
-
-
-def _patients(tables: list[pa.Table]) -> NDArray[np.int64]:
-    """The patient of each image, from the file name where its shard has no such column."""
-    known: list[int | None] = []
-    for table in tables:
-        given = "patient_id" in table.column_names
-        column = table.column("patient_id" if given else "filename").to_pylist()
-        known += column if given else [patient_of(name) for name in column]
-    if None in known:
-        raise ValueError(f"{known.count(None):,} images have no patient_id; whether splits share patients is unknown")
-    return np.array(known, np.int64)
 
 
 def _split_info(space: LabelSpace, tables: list[pa.Table], patients: NDArray[np.int64], size: int) -> SplitInfo:
@@ -187,10 +176,12 @@ def lines(info: SetInfo) -> list[str]:
     """The same as a table to read, one column per split."""
     made = [f"{info.size}² {info.encoding}, {info.kind}, split {info.split_rule}"] if info.size else []
     splits = list(info.splits.values())
-    rows: list[tuple[str, list[str]]] = [("", list(info.splits))]
-    rows.append(("images", [f"{split.images:,}" for split in splits]))
-    rows.append(("patients", [f"{split.patients:,}" for split in splits]))
-    rows.append(("shards", [f"{split.shards} ({split.bytes / 10**6:,.1f} MB)" for split in splits]))
+    rows = [
+        ("", list(info.splits)),
+        ("images", [f"{split.images:,}" for split in splits]),
+        ("patients", [f"{split.patients:,}" for split in splits]),
+        ("shards", [f"{split.shards} ({split.bytes / 10**6:,.1f} MB)" for split in splits]),
+    ]
     for finding in splits[0].findings:
         rows.append((finding, [_share(split.findings[finding], split.images) for split in splits]))
     for finding in splits[0].findings:

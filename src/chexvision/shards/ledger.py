@@ -105,7 +105,7 @@ def _intact(folder: Path, shards: tuple[Finished, ...]) -> tuple[Finished, ...]:
         path = folder / one.shard.path
         if one.shard.path != unfinished_name(one.shard.split, index):
             return shards[:index]
-        # There are such files if the build was interrupted while it renamed them.
+        # The build may have been interrupted while it renamed them.
         for renamed in path.parent.glob(f"{path.stem}-of-*.parquet"):
             renamed.rename(path)
         if not path.is_file() or path.stat().st_size != one.shard.bytes or sha256_of(path) != one.shard.sha256:

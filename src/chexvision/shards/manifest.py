@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import read_regular
+from chexvision.files.json_files import first_problem
 from chexvision.labels import NIH, LabelSpace
 
 MANIFEST_NAME = "manifest.json"
@@ -25,6 +26,15 @@ class FileEntry:
     path: str  # relative to the folder
     sha256: str
     bytes: Count
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file as the Hub lists it; `sha256` is None of files that are not stored by LFS."""
+
+    path: str
+    bytes: int
+    sha256: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +144,12 @@ def label_space_of(manifest: Manifest | None) -> LabelSpace:
     return NIH if manifest is None else manifest.label_space
 
 
-def difference(entry: FileEntry | ShardEntry, size: int, sha256: str | None) -> str | None:
+def difference(entry: FileEntry | ShardEntry | RemoteFile, size: int, sha256: str | None) -> str | None:
     """How a file differs from `entry`; None where it is the same."""
     if size != entry.bytes:
         return f"{entry.path} has {size} bytes, expected {entry.bytes}"
     if sha256 != entry.sha256:
-        return f"{entry.path} has SHA-256 {(sha256 or 'unknown')[:12]}…, expected {entry.sha256[:12]}…"
+        return f"{entry.path} has SHA-256 {(sha256 or 'unknown')[:12]}…, expected {(entry.sha256 or 'unknown')[:12]}…"
     return None
 
 
@@ -167,9 +177,7 @@ def read_manifest(folder: Path) -> Manifest | None:
             raise ChexError(f"{path} has format {found}, this version reads up to {FORMAT}; update chexvision")
         manifest = replace(_ADAPTER.validate_json(text), format=FORMAT)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ChexError(f"{path} is not a manifest: {where or 'the file'}: {first['msg']}") from None
+        raise ChexError(f"{path} is not a manifest: {first_problem(error)}") from None
     _check_places(path, manifest)
     return manifest
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +10,11 @@ from chexvision.hub.hub_errors import NotPrivate, hub_error
 from chexvision.hub.reference import RepoRef
 from chexvision.hub.repository import create_repository
 from chexvision.hub.retry import retried, status_of
-from chexvision.parallel import usable_cores
+from chexvision.parallel import map_as_completed, usable_cores
 from chexvision.progress import Progress
 from chexvision.shards.dataset_card import render_card
-from chexvision.shards.manifest import MANIFEST_NAME, Manifest, ShardEntry, read_manifest
-from chexvision.shards.remote import RemoteFile, list_files, without_client_bars
+from chexvision.shards.manifest import MANIFEST_NAME, Manifest, RemoteFile, ShardEntry, read_manifest
+from chexvision.shards.remote import list_files, without_client_bars
 from chexvision.shards.verify import listed_otherwise, verify_shards
 
 if TYPE_CHECKING:
@@ -89,20 +88,10 @@ def _upload(api: HfApi, folder: Path, dataset: RepoRef, shards: tuple[ShardEntry
 
         retried(once, what=f"uploading {shard.path}")
 
-    megabytes = {shard.path: shard.bytes / 10**6 for shard in shards}
-    done = sum(megabytes.values()) - sum(megabytes[shard.path] for shard in lacking)
-    with (
-        ThreadPoolExecutor(_AT_ONCE) as pool,
-        Progress(f"uploading to {dataset}", round(sum(megabytes.values())), "MB", round(done)) as progress,
-    ):
-        jobs = {pool.submit(send, shard): shard for shard in lacking}
-        try:
-            for job in as_completed(jobs):
-                job.result()
-                done += megabytes[jobs[job].path]
-                progress.advance(round(done) - progress.done)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    total, left = (sum(shard.bytes for shard in group) / 10**6 for group in (shards, lacking))
+    with Progress(f"uploading to {dataset}", total, "MB", total - left) as progress:
+        for shard, _ in map_as_completed(send, lacking, _AT_ONCE):
+            progress.advance(shard.bytes / 10**6)
 
 
 def _complete(api: HfApi, folder: Path, dataset: RepoRef, manifest: Manifest) -> str:
@@ -159,8 +148,7 @@ def _holds(held: dict[str, RemoteFile], shard: ShardEntry) -> bool:
 def _check(pushed: RepoRef, manifest: Manifest) -> None:
     """Raise PublishError where the Hub's files differ from the manifest."""
     files = list_files(pushed)
-    problems = [f"{entry.path} is missing" for entry in manifest.all_files if entry.path not in files]
-    problems += listed_otherwise(pushed, files, manifest).values()
+    problems = [found for entry in manifest.all_files if (found := listed_otherwise(pushed, files, entry))]
     if problems:
         raise PublishError(
             f"{pushed} differs from the pushed folder: {'; '.join(problems[:3])}; run the command again"

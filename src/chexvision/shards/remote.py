@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -14,21 +13,11 @@ from chexvision.hub.hub_errors import call_hub, hub_error
 from chexvision.hub.reference import RepoRef
 from chexvision.hub.retry import retried
 from chexvision.shards.columns import ShardPlace, read_columns
-from chexvision.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
+from chexvision.shards.manifest import MANIFEST_NAME, Manifest, RemoteFile, read_manifest
 from chexvision.shards.schema import group_shards
 
 _READERS = 8
 _ATTEMPTS = 3  # a person waits for the answer, and the client has waited half a minute each time already
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteFile:
-    """A file as the Hub lists it: `sha256` is known of what is stored by LFS, `blob_id` is git's own name."""
-
-    path: str
-    bytes: int
-    sha256: str | None
-    blob_id: str
 
 
 def list_files(reference: RepoRef) -> dict[str, RemoteFile]:
@@ -45,7 +34,7 @@ def list_files(reference: RepoRef) -> dict[str, RemoteFile]:
             reference.repo_id, recursive=True, revision=reference.revision, repo_type="dataset"
         )
         return {
-            entry.path: RemoteFile(entry.path, entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id)
+            entry.path: RemoteFile(entry.path, entry.size, entry.lfs.sha256 if entry.lfs else None)
             for entry in tree
             if isinstance(entry, RepoFile)
         }
@@ -100,17 +89,11 @@ def hub_place(reference: RepoRef, files: dict[str, RemoteFile]) -> ShardPlace:
     Raises:
         ChexError: the manifest cannot be fetched, or not be read.
     """
-    from huggingface_hub import HfFileSystem
-
-    # Instances are kept and shared by default, with whatever address and token the first one found.
-    system = HfFileSystem(skip_instance_cache=True)
     sizes = {path: file.bytes for path, file in files.items() if path.endswith(".parquet")}
 
     def read(path: str, columns: Sequence[str]) -> tuple[pa.Schema, pa.Table]:
         def once() -> tuple[pa.Schema, pa.Table]:
-            # Arrow asks for what it needs and no more; reading ahead would fetch the images in between.
-            name = f"datasets/{reference.repo_id}@{reference.revision}/{path}"
-            with system.open(name, cache_type="none", size=sizes[path]) as file:
+            with _opened(reference, path, sizes[path]) as file:
                 return read_columns(file, columns, f"{path} of {reference}")
 
         return call_hub(once, f"reading {path}", reference, "dataset")
@@ -126,17 +109,25 @@ def first_shard(reference: RepoRef) -> Iterator[IO[bytes]]:
         UsageError: the dataset has no shards.
         ChexError: it cannot be fetched.
     """
-    from huggingface_hub import HfFileSystem
-
     files = list_files(reference)
     path = next(path for paths in group_shards(files, str(reference)).values() for path in paths)
-    system = HfFileSystem(skip_instance_cache=True)
-    name = f"datasets/{reference.repo_id}@{reference.revision}/{path}"
     try:
-        with system.open(name, cache_type="none", size=files[path].bytes) as file:
+        with _opened(reference, path, files[path].bytes) as file:
             yield file
     except Exception as error:
         raise hub_error(error, f"reading {path}", reference, "dataset") from error
+
+
+def _opened(reference: RepoRef, path: str, size: int) -> IO[bytes]:
+    from huggingface_hub import HfFileSystem
+
+    # Instances are kept and shared by default, with whatever address and token the first one found.
+    system = HfFileSystem(skip_instance_cache=True)
+    # Arrow asks for what it needs and no more; reading ahead would fetch the images in between.
+    file: IO[bytes] = system.open(
+        f"datasets/{reference.repo_id}@{reference.revision}/{path}", cache_type="none", size=size
+    )
+    return file
 
 
 @contextmanager

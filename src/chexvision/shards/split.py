@@ -44,8 +44,7 @@ def split_officially(train_val_list: Path, test_list: Path, seed: int) -> dict[i
     Raises:
         UsageError: a list cannot be read, contains anything but file names, or a patient is in both.
     """
-    train_val = {_patient_in_list(name, train_val_list) for name in _lines(train_val_list)}
-    test = {_patient_in_list(name, test_list) for name in _lines(test_list)}
+    train_val, test = _patients_in(train_val_list), _patients_in(test_list)
     if both := sorted(train_val & test):
         raise UsageError(f"patient {both[0]} is in {train_val_list.name} and in {test_list.name}")
     return _with_validation(train_val, test, VALIDATION_SHARE, seed)
@@ -152,13 +151,9 @@ def _ranked(patients: Iterable[int], seed: int) -> list[int]:
     return sorted(set(patients), key=rank)
 
 
-def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
-
-
-def _patient_in_list(name: str, path: Path) -> int:
+def _patients_in(path: Path) -> set[int]:
     try:
-        return patient_of(name)
+        return {patient_of(line.strip()) for line in read_text(path).splitlines() if line.strip()}
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from None
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,9 @@ from chexvision.hub.reference import RepoRef
 from chexvision.labels import LabelCounts, LabelSpace
 from chexvision.parallel import map_in_order
 from chexvision.radiograph import decode_grey
-from chexvision.shards.columns import BadShard, ShardPlace, folder_place, opened_shard
-from chexvision.shards.manifest import Manifest, ShardEntry, SplitCounts, difference
-from chexvision.shards.remote import RemoteFile, fetch_file, hub_place, list_files
+from chexvision.shards.columns import BadShard, ShardPlace, folder_place, label_texts, opened_shard
+from chexvision.shards.manifest import FileEntry, Manifest, RemoteFile, ShardEntry, SplitCounts, difference
+from chexvision.shards.remote import fetch_file, hub_place, list_files
 from chexvision.shards.schema import LABEL_COLUMNS, OPEN_COLUMNS, arrow_schema, columns_of
 from chexvision.shards.split import shared_patients
 
@@ -55,7 +56,6 @@ class _Contents:
     labels: list[str] = field(default_factory=list)
     patients: dict[str, list[int | None]] = field(default_factory=dict)
     counts: dict[str, LabelCounts] = field(default_factory=dict)
-    images: Counter[str] = field(default_factory=Counter)
     filenames: Counter[str] = field(default_factory=Counter)
 
 
@@ -79,14 +79,14 @@ def verify_shards(folder: Path, *, sample: int, seed: int, workers: int) -> Iter
             f"{folder} has no manifest.json; build shards with chexvision shards build, or see what these "
             f"contain with: chexvision shards info {folder}"
         )
-    present = {entry.path for entry in manifest.all_files if (folder / entry.path).is_file()}
-    yield Check("files present", tuple(_missing(present, manifest)))
-    data = (path.relative_to(folder).as_posix() for path in sorted((folder / "data").glob("*")))
-    yield Check("no further shards", tuple(_extra(data, manifest)))
-    altered = _altered(folder, manifest)
-    yield Check("hashes", tuple(altered.values()))
-    intact = [entry for entry in manifest.shards if entry.path in present and entry.path not in altered]
-    contents = _read_contents(place, intact)
+    files = {entry.path: folder / entry.path for entry in manifest.all_files if (folder / entry.path).is_file()}
+    data = [path.relative_to(folder).as_posix() for path in sorted((folder / "data").glob("*"))]
+
+    def problem(entry: FileEntry | ShardEntry) -> str | None:
+        path, size = files[entry.path], files[entry.path].stat().st_size
+        return difference(entry, size, sha256_of(path) if size == entry.bytes else None)
+
+    contents = yield from _check_files(place, manifest, files, data, problem)
     yield from _check_contents(contents, manifest)
     decoded, problems = _decode_sample(folder, contents.readable, manifest, sample, seed, workers)
     yield Check(f"{decoded} images decode", tuple(problems))
@@ -110,33 +110,43 @@ def verify_remote(reference: RepoRef) -> Iterator[Check]:
             f"{reference} has no manifest.json to check it against; see what it contains, and which patients its "
             f"splits share, with: chexvision shards info {reference}"
         )
-    yield Check("files present", tuple(_missing(files.keys(), manifest)))
-    data = (path for path in files if path.startswith("data/"))
-    yield Check("no further shards", tuple(_extra(data, manifest)))
-    altered = listed_otherwise(reference, files, manifest)
-    yield Check("hashes", tuple(altered.values()))
-    intact = [entry for entry in manifest.shards if entry.path in files and entry.path not in altered]
-    yield from _check_contents(_read_contents(place, intact), manifest)
+    data = [path for path in files if path.startswith("data/")]
+    contents = yield from _check_files(place, manifest, files, data, partial(listed_otherwise, reference, files))
+    yield from _check_contents(contents, manifest)
 
 
-def listed_otherwise(reference: RepoRef, files: dict[str, RemoteFile], manifest: Manifest) -> dict[str, str]:
-    """The files of a dataset on the Hub that differ from the manifest, with the problem.
+def listed_otherwise(
+    reference: RepoRef, files: Mapping[str, RemoteFile], entry: FileEntry | ShardEntry
+) -> str | None:
+    """How a file of a dataset on the Hub differs from its entry in the manifest; None where it is the same.
 
     Small files are not stored by LFS: the Hub has no SHA-256 of them, so they are fetched.
     """
-    altered: dict[str, str] = {}
-    for entry in manifest.all_files:
-        file = files.get(entry.path)
-        if file is None:
-            continue
-        sha256 = file.sha256
-        if sha256 is None and file.bytes == entry.bytes:
-            path = fetch_file(reference, entry.path)
-            sha256 = sha256_of(path) if path is not None else "nothing"
-        problem = difference(entry, file.bytes, sha256)
-        if problem:
-            altered[entry.path] = problem
-    return altered
+    file = files.get(entry.path)
+    if file is None:
+        return f"{entry.path} is missing"
+    sha256 = file.sha256
+    if sha256 is None and file.bytes == entry.bytes:
+        path = fetch_file(reference, entry.path)
+        sha256 = sha256_of(path) if path is not None else "nothing"
+    return difference(entry, file.bytes, sha256)
+
+
+def _check_files(
+    place: ShardPlace,
+    manifest: Manifest,
+    files: Collection[str],
+    data: Iterable[str],
+    problem: Callable[[FileEntry | ShardEntry], str | None],
+) -> Generator[Check, None, _Contents]:
+    """Check the files themselves, and read the shards that are as they were written."""
+    missing = [f"{entry.path} is missing" for entry in manifest.all_files if entry.path not in files]
+    yield Check("files present", tuple(missing))
+    known = {entry.path for entry in manifest.shards}
+    yield Check("no further shards", tuple(f"{name} is not in the manifest" for name in data if name not in known))
+    found = {entry.path: problem(entry) for entry in manifest.all_files if entry.path in files}
+    yield Check("hashes", tuple(filter(None, found.values())))
+    return _read_contents(place, [entry for entry in manifest.shards if found.get(entry.path, "missing") is None])
 
 
 def _check_contents(contents: _Contents, manifest: Manifest) -> Iterator[Check]:
@@ -148,35 +158,6 @@ def _check_contents(contents: _Contents, manifest: Manifest) -> Iterator[Check]:
     )
     patients = {split: [patient for patient in of if patient is not None] for split, of in contents.patients.items()}
     yield Check("patients in one split each", tuple(map(str, shared_patients(patients))))
-
-
-def _missing(present: Collection[str], manifest: Manifest) -> Iterator[str]:
-    for entry in manifest.all_files:
-        if entry.path not in present:
-            yield f"{entry.path} is missing"
-
-
-def _extra(data: Iterable[str], manifest: Manifest) -> Iterator[str]:
-    known = {entry.path for entry in manifest.shards}
-    for name in data:
-        if name not in known:
-            yield f"{name} is not in the manifest"
-
-
-def _altered(folder: Path, manifest: Manifest) -> dict[str, str]:
-    """The files whose bytes differ from the manifest, with the problem."""
-    altered: dict[str, str] = {}
-    for entry in manifest.all_files:
-        path = folder / entry.path
-        if not path.is_file():
-            continue
-        size, digest = path.stat().st_size, None
-        if size == entry.bytes:
-            digest = sha256_of(path)
-        problem = difference(entry, size, digest)
-        if problem:
-            altered[entry.path] = problem
-    return altered
 
 
 def _read_contents(place: ShardPlace, shards: list[ShardEntry]) -> _Contents:
@@ -203,15 +184,13 @@ def _add_shard(contents: _Contents, space: LabelSpace, entry: ShardEntry, schema
         contents.schema.append(f"{entry.path} has other columns than {expected} and image")
         return
     contents.readable[entry.path] = rows.num_rows
-    table = rows.to_pydict()
-    if len(table["filename"]) != entry.rows:
-        contents.rows.append(f"{entry.path} has {len(table['filename'])} rows, expected {entry.rows}")
-    contents.images[entry.split] += len(table["filename"])
-    contents.patients.setdefault(entry.split, []).extend(table["patient_id"])
-    contents.filenames.update(table["filename"])
+    if rows.num_rows != entry.rows:
+        contents.rows.append(f"{entry.path} has {rows.num_rows} rows, expected {entry.rows}")
+    names = rows["filename"].to_pylist()
+    contents.patients.setdefault(entry.split, []).extend(rows["patient_id"].to_pylist())
+    contents.filenames.update(names)
     counts = contents.counts.setdefault(entry.split, LabelCounts(space))
-    texts = [table[name] for name in LABEL_COLUMNS if name in table]
-    for name, *labels in zip(table["filename"], *texts, strict=True):
+    for name, labels in zip(names, label_texts(rows), strict=True):
         try:
             counts.add(space.values(*labels))
         except ValueError as error:
@@ -220,15 +199,11 @@ def _add_shard(contents: _Contents, space: LabelSpace, entry: ShardEntry, schema
 
 def _miscounted(contents: _Contents, manifest: Manifest) -> list[str]:
     problems = []
-    for split in sorted({*manifest.splits, *contents.images}):
+    for split in sorted({*manifest.splits, *contents.counts}):
         expected = manifest.splits.get(split)
         found = contents.counts.get(split, LabelCounts(manifest.label_space))
-        counts = SplitCounts(
-            images=contents.images[split],
-            patients=len(set(contents.patients.get(split, ()))),
-            findings=found.findings,
-            open_labels=found.open_labels,
-        )
+        patients = contents.patients.get(split, [])
+        counts = SplitCounts(len(patients), len(set(patients)), found.findings, found.open_labels)
         if counts != expected:
             problems.append(f"{split} has {_differences(counts, expected)}")
     return problems

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -40,39 +41,24 @@ _OPTIONS = {
 }
 
 
-class _HashedFile:
+class _HashedFile(io.BufferedWriter):
     """A binary file that is only appended to, and the SHA-256 of its content."""
 
     def __init__(self, path: Path) -> None:
-        self._file: IO[bytes] = path.open("wb")
-        self._sha256 = hashlib.sha256()
-        self.bytes = 0
-        self.closed = False
+        super().__init__(io.FileIO(path, "w"))
+        self.sha256 = hashlib.sha256()
         self.discard = False
 
-    def write(self, data: bytes | memoryview | pa.Buffer) -> int:
+    def write(self, data: Any, /) -> int:
         view = memoryview(data)
         if not self.discard:
-            self._sha256.update(view)
-            self._file.write(view)
-            self.bytes += view.nbytes
+            self.sha256.update(view)
+            super().write(view)
         return view.nbytes
 
     def flush(self) -> None:
         if not self.discard:
-            self._file.flush()
-
-    def tell(self) -> int:
-        return self.bytes
-
-    def close(self) -> None:
-        if not self.closed:
-            self.closed = True
-            self._file.close()
-
-    @property
-    def sha256(self) -> str:
-        return self._sha256.hexdigest()
+            super().flush()
 
 
 class _Shard:
@@ -90,7 +76,7 @@ class _Shard:
     @property
     def expected_bytes(self) -> int:
         """An upper bound of the file's size if it were closed now."""
-        return self._sink.bytes + self.groups * _GROUP_OVERHEAD + _FILE_OVERHEAD
+        return self._sink.tell() + self.groups * _GROUP_OVERHEAD + _FILE_OVERHEAD
 
     def write(self, rows: list[Row]) -> None:
         self._parquet.write_batch(to_batch(rows, self._schema), row_group_size=len(rows))
@@ -100,8 +86,9 @@ class _Shard:
 
     def close(self) -> tuple[str, int]:
         self._parquet.close()
+        size = self._sink.tell()
         self._sink.close()
-        return self._sink.sha256, self._sink.bytes
+        return self._sink.sha256.hexdigest(), size
 
     def abandon(self) -> None:
         # Arrow writes a footer when it is closed, whatever happened before: it is discarded.
@@ -153,26 +140,24 @@ class SplitWriter:
     def __init__(self, folder: Path, split: str, options: WriterOptions, finished: Sequence[Finished] = ()) -> None:
         self._folder = folder
         self._split = split
-        self._limit = options.shard_bytes
-        self._space = options.label_space
+        self._options = options
         self._schema = arrow_schema(options.open_labels)
-        self._on_finished = options.on_finished
         self._pending: list[Row] = []
         self._pending_bytes = 0
         self._open: _Shard | None = None
         self._closed = [one.shard for one in finished]
         self._patients: set[int] = set()
-        self._counts = LabelCounts(self._space)
+        self._counts = LabelCounts(self._options.label_space)
 
     def add(self, row: Row) -> None:
         """Append a row; shards and row groups are closed when they are full."""
-        size = len(row.image) + _ROW_OVERHEAD
-        if size + _GROUP_OVERHEAD + _FILE_OVERHEAD > self._limit:
-            raise UsageError(f"--shard-size {self._limit} bytes cannot contain one image of {len(row.image)} bytes")
+        size, limit = len(row.image) + _ROW_OVERHEAD, self._options.shard_bytes
+        if size + _GROUP_OVERHEAD + _FILE_OVERHEAD > limit:
+            raise UsageError(f"--shard-size {limit} bytes cannot contain one image of {len(row.image)} bytes")
         self._make_room(size)
         self._pending.append(row)
         self._pending_bytes += size
-        self.count(row.patient_id, self._space.values(row.labels, row.uncertain, row.unknown))
+        self.count(row.patient_id, self._options.label_space.values(row.labels, row.uncertain, row.unknown))
         if len(self._pending) == ROWS_PER_GROUP:
             self._flush()
 
@@ -201,7 +186,7 @@ class SplitWriter:
 
     def _make_room(self, size: int) -> None:
         expected = self._open.expected_bytes if self._open else _FILE_OVERHEAD
-        if expected + self._pending_bytes + size + _GROUP_OVERHEAD > self._limit:
+        if expected + self._pending_bytes + size + _GROUP_OVERHEAD > self._options.shard_bytes:
             self._flush()
             self._finish_shard()
 
@@ -221,7 +206,7 @@ class SplitWriter:
             name = unfinished_name(self._split, len(self._closed))
             shard = ShardEntry(name, self._split, sha256, size, self._open.rows)
             self._closed.append(shard)
-            self._on_finished(Finished(shard, self._open.last))
+            self._options.on_finished(Finished(shard, self._open.last))
             self._open = None
 
 

@@ -16,6 +16,7 @@ from chexvision import __version__
 from chexvision.errors import UsageError
 from chexvision.files.atomic_folder import atomic_folder
 from chexvision.labels import NIH
+from chexvision.nih.boxes import HEADS
 from chexvision.parallel import map_in_order
 from chexvision.progress import Progress
 from chexvision.radiograph import Encoding, encode_grey, expected_bytes
@@ -37,7 +38,6 @@ from chexvision.synthetic.prevalence import sample_findings
 from chexvision.synthetic.render import Box, render_radiograph
 
 BOXES_NAME = "boxes.csv"
-_BOXES_HEADER = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")  # as in BBox_List_2017.csv
 _PATIENTS, _LABELS, _IMAGES = range(3)  # independent random streams
 _SMALLEST = 32
 
@@ -85,7 +85,7 @@ def synthesize(
         visits = plan_visits(images, seed)
         boxes = io.StringIO(newline="")
         table = csv.writer(boxes, lineterminator="\n")
-        table.writerow(_BOXES_HEADER)
+        table.writerow(HEADS)
         with (
             ShardWriter(folder, WriterOptions(shard_bytes)) as writer,
             Progress("rendering", images, "images") as progress,

@@ -244,12 +244,16 @@ class Training:
             for name, network in networks.items()
         }
         better = max(measured, key=lambda name: measured[name].score)
-        scaler = self.accelerator.scaler
+        metrics, scaler = measured[better].metrics, self.accelerator.scaler
         record = EpochRecord(
             epoch=epoch + 1,
             phase=phase + 1,
             train_loss=train_loss,
-            **measured[better].figures(),
+            validation_loss=measured[better].loss,
+            macro_auroc=metrics.macro_auroc,
+            auroc={finding: of["auroc"].value for finding, of in metrics.findings.items()},
+            binary_auroc=metrics.binary_auroc,
+            binary_f1=metrics.binary_f1,
             weights=better,
             trained_macro_auroc=measured["trained"].metrics.macro_auroc,
             averaged_macro_auroc=measured["averaged"].metrics.macro_auroc if "averaged" in measured else None,

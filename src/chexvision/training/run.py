@@ -17,8 +17,7 @@ from chexvision.config import Recipe
 from chexvision.data.dataset import Split, open_split
 from chexvision.data.division import Division, division_of
 from chexvision.data.placement import placed
-from chexvision.data.sizes import preprocessing_of
-from chexvision.data.source import ShardSource, find_shards
+from chexvision.data.source import ShardSource, find_shards, preprocessing_of
 from chexvision.evaluation.attributes import conditions_of, read_groups
 from chexvision.evaluation.overlap import TrainingImages
 from chexvision.evaluation.protocol import evaluate_trained

@@ -13,7 +13,7 @@ from chexvision.runs.run_progress import EpochPoint, RunProgress
 from chexvision.runs.session import Session
 
 if TYPE_CHECKING:
-    from chexvision.training.history import EpochRecord, History
+    from chexvision.training.history import History
 
 STATE_FILE = "state.pt"
 BEST_FILE = "best.safetensors"  # may be missing: before the first epoch ends there are no best weights
@@ -21,18 +21,20 @@ BEST_FILE = "best.safetensors"  # may be missing: before the first epoch ends th
 UPLOAD_SECONDS = 30 * 60.0
 
 
-class TrainingState:
-    """The state that training saves in a folder, and which epoch of it was uploaded last; a `ResumableWork`."""
+class TrainingProgress:
+    """Reports training to its `session`; see `Session` for the arguments.
 
-    def __init__(self, folder: Path) -> None:
+    It is the session's `ResumableWork`: the state is what the loop saves in the folder.
+    """
+
+    def __init__(
+        self, folder: Path, run_id: str, *, max_hours: float | None = None, branch: RunBranch | None = None
+    ) -> None:
         self._folder = folder
+        self._seconds: list[float] = []
+        self.session = Session(folder, run_id, self, max_hours=max_hours, branch=branch)
         self._uploaded_at: float | None = None
-        self.uploaded_epoch = 0
-
-    @property
-    def upload_due(self) -> bool:
-        """Whether the last upload, if any, was long enough ago."""
-        return self._uploaded_at is None or time.monotonic() - self._uploaded_at >= UPLOAD_SECONDS
+        self._uploaded_epoch = self.session.progress.epoch
 
     def state_files(self) -> Mapping[str, Path]:
         """The saved state and the best weights; nothing without a state."""
@@ -47,25 +49,13 @@ class TrainingState:
     def with_files(self, progress: RunProgress, files: Mapping[str, Path]) -> RunProgress:
         """The progress with the epoch of the state on the branch, where that is behind."""
         if STATE_FILE in files:
-            self._uploaded_at, self.uploaded_epoch = time.monotonic(), progress.epoch
-        behind = self.uploaded_epoch < progress.epoch
-        return progress.model_copy(update={"saved_epoch": self.uploaded_epoch if behind else None})
+            self._uploaded_at, self._uploaded_epoch = time.monotonic(), progress.epoch
+        behind = self._uploaded_epoch < progress.epoch
+        return progress.model_copy(update={"saved_epoch": self._uploaded_epoch if behind else None})
 
     def position(self, progress: RunProgress) -> str:
         """The epochs that ended."""
         return f"after epoch {progress.epoch}"
-
-
-class TrainingProgress:
-    """Reports training to its `session`; see `Session` for the arguments."""
-
-    def __init__(
-        self, folder: Path, run_id: str, *, max_hours: float | None = None, branch: RunBranch | None = None
-    ) -> None:
-        self._state = TrainingState(folder)
-        self.session = Session(folder, run_id, self._state, max_hours=max_hours, branch=branch)
-        self._state.uploaded_epoch = self.session.progress.epoch
-        self._seconds: list[float] = []
 
     def epoch_begins(self, epochs: int) -> None:
         """Training is about to begin an epoch of a recipe of `epochs`."""
@@ -79,7 +69,8 @@ class TrainingProgress:
         self._seconds.append(record.train_seconds + record.validation_seconds)
         left = (self.session.progress.epochs or record.epoch) - record.epoch
         self._update(history, round(left * sum(self._seconds) / len(self._seconds), 1))
-        self.session.enqueue(self._state.state_files() if self._state.upload_due else {}, f"Epoch {record.epoch}")
+        due = self._uploaded_at is None or time.monotonic() - self._uploaded_at >= UPLOAD_SECONDS
+        self.session.enqueue(self.state_files() if due else {}, f"Epoch {record.epoch}")
 
     def resumed(self, history: History) -> None:
         """Training continues from a state of these epochs; a killed session may not have reported the last."""
@@ -100,17 +91,8 @@ class TrainingProgress:
         best = max(scored, default=None)
         self.session.update(
             epoch=history[-1].epoch,
-            points=tuple(map(_point, history)),
+            points=tuple(EpochPoint.model_validate(one, from_attributes=True) for one in history),
             best_macro_auroc=best[0] if best else None,
             best_epoch=-best[1] if best else None,
             seconds_left=seconds_left,
         )
-
-
-def _point(record: EpochRecord) -> EpochPoint:
-    return EpochPoint(
-        epoch=record.epoch,
-        train_loss=record.train_loss,
-        validation_loss=record.validation_loss,
-        macro_auroc=record.macro_auroc,
-    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypedDict
 
 from accelerate import Accelerator
 
@@ -18,16 +17,6 @@ from chexvision.training.history import score
 from chexvision.training.loss import DualHeadLoss
 
 
-class Figures(TypedDict):
-    """The part of an epoch's record that validation measures."""
-
-    validation_loss: float
-    macro_auroc: float | None
-    auroc: dict[str, float | None]
-    binary_auroc: float | None
-    binary_f1: float
-
-
 @dataclass(frozen=True, slots=True)
 class Validation:
     """A network's loss and metrics on the validation split."""
@@ -39,16 +28,6 @@ class Validation:
     def score(self) -> float:
         """The value by which epochs are compared."""
         return score(self.metrics.macro_auroc, self.loss)
-
-    def figures(self) -> Figures:
-        """The fields of an epoch's record."""
-        return Figures(
-            validation_loss=self.loss,
-            macro_auroc=self.metrics.macro_auroc,
-            auroc={finding: of["auroc"].value for finding, of in self.metrics.findings.items()},
-            binary_auroc=self.metrics.binary_auroc,
-            binary_f1=self.metrics.binary_f1,
-        )
 
 
 def validate(
