@@ -54,6 +54,19 @@ def test_concurrent_writers_of_one_folder_are_refused(tmp_path: Path) -> None:
         write(tmp_path / "out", "second")
 
 
+def test_a_file_system_without_locks_is_used_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_locks(file: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    write(tmp_path / "out", "content")
+    assert (tmp_path / "out" / "file").read_text() == "content"
+    assert names(tmp_path) == ["out"]
+    assert "has no locks (No locks available): run one command at a time there" in caplog.text
+
+
 def test_a_full_disk_is_explained_if_a_size_estimate_is_given(tmp_path: Path) -> None:
     with pytest.raises(ChexError, match="is full"), atomic_folder(tmp_path / "out", needed_bytes=1):
         raise OSError(errno.ENOSPC, "no space")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import fcntl
 import os
 import signal
 import subprocess
@@ -151,6 +150,8 @@ class Local(Target):
         return self._run_dir / "working"
 
     def _hold(self, lock: IO[bytes]) -> None:
+        import fcntl  # not on Windows, where the other targets can be used
+
         for _ in range(10):
             try:
                 return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -163,6 +164,8 @@ class Local(Target):
             lock = (self._run_dir / LOCK_NAME).open("rb")
         except FileNotFoundError:
             return False
+        import fcntl
+
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

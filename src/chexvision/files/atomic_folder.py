@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
-import fcntl
+import logging
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,6 +16,10 @@ from types import FrameType
 
 from chexvision.errors import ChexError
 
+if sys.platform != "win32":
+    import fcntl
+
+_log = logging.getLogger(__name__)
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -74,15 +79,19 @@ def locked(path: Path, busy: str | None = None) -> Iterator[None]:
     """Hold the lock file `path`, which is removed afterwards.
 
     The kernel frees the lock when its process dies in whatever way, and knows of it in every container that shares
-    the folder; NFS passes it on to other machines. A process id in a file could do neither.
+    the folder; NFS passes it on to other machines. A process id in a file could do neither. On Windows, and on file
+    systems without locks, nothing is locked.
 
     Args:
         path: in a folder that exists.
         busy: the error where another process holds it; waits for that process where left out.
 
     Raises:
-        ChexError: another process holds it and `busy` is given, or the file system has no locks.
+        ChexError: another process holds it and `busy` is given.
     """
+    if sys.platform == "win32":
+        yield
+        return
     while True:
         with path.open("ab") as file:  # open for writing: NFS demands it
             try:
@@ -90,7 +99,7 @@ def locked(path: Path, busy: str | None = None) -> Iterator[None]:
             except BlockingIOError:
                 raise ChexError(f"{busy}; wait for its end, or choose another folder") from None
             except OSError as error:
-                raise ChexError(f"{path.parent} takes no locks ({error.strerror}); choose another disk") from None
+                _log.warning("%s has no locks (%s): run one command at a time there", path.parent, error.strerror)
             if not _is_same_file(file.fileno(), path):
                 continue  # its last holder has removed it
             try:
