@@ -192,7 +192,7 @@ def test_altered_output_is_refused_and_nothing_is_published(
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     refused = cli("runs", "collect")
     assert refused.code == 1
-    assert "model.safetensors is not as the session left it" in refused.err
+    assert "model.safetensors differs from the session's output" in refused.err
     assert fake_hub.tags("chex/model") == {}
 
 
