@@ -8,14 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
 
 from chexvision.cli import app, register
 from chexvision.recipes import load_recipe, preset_names, recipe_names
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {
@@ -35,6 +37,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
+    from mkdocs.structure.files import File
+
     pages = {"recipes.md": _recipes(), "commands.md": _commands()}
     pages |= {name: _linked((ROOT / source).read_text(encoding="utf-8")) for name, source in TOP.items()}
     pages |= {f"api/{name}.md": _api(name, modules) for name, modules in _modules().items()}

@@ -55,7 +55,6 @@ def test_links_point_to_files(document: Path) -> None:
 
 
 def test_generated_commands_page_has_the_options_of_every_target(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("mkdocs")
     monkeypatch.syspath_prepend(str(ROOT / "docs"))
     page = import_module("site_pages")._commands()
     trained = page.partition("## chexvision dispatch\n")[2].partition("\n## ")[0]

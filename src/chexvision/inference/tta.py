@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch import Tensor
-from torchvision.transforms.v2.functional import InterpolationMode, rotate
 
 View = Callable[[Tensor], Tensor]  # uint8[B, H, W] to the same images seen otherwise, uint8 or float in [0, 255]
 
@@ -26,6 +25,9 @@ def rotated(degrees: float) -> View:
     """Rotated about the center, black where the image ends."""
 
     def view(images: Tensor) -> Tensor:
+        # As long to import as torch, and needed by few.
+        from torchvision.transforms.v2.functional import InterpolationMode, rotate
+
         turned: Tensor = rotate(images.unsqueeze(1).float(), degrees, interpolation=InterpolationMode.BILINEAR)
         return turned.squeeze(1)
 

@@ -13,7 +13,6 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from chexvision.errors import UsageError
 from chexvision.metrics.bootstrap import estimate, patient_index, resample_patients
@@ -146,6 +145,8 @@ def contributions(scores: Floats, targets: Floats) -> tuple[float, Floats]:
     Raises:
         ValueError: fewer than two positives or negatives.
     """
+    from scipy.stats import rankdata  # half a second to import
+
     positive, negative = targets == 1, targets == 0
     m, n = int(positive.sum()), int(negative.sum())
     if m < 2 or n < 2:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 import numpy as np
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions
@@ -21,6 +20,8 @@ _COLUMNS = 5  # of charts in a row
 
 def roc_chart(title: str, scores: Floats, targets: Floats, of: FindingMetrics) -> ET.Element:
     """The ROC curve of float[N] scores, with the threshold circled."""
+    from sklearn.metrics import roc_curve  # half a second to import
+
     false, true, _ = roc_curve(targets, scores)
     specificity, recall = of["specificity"].value, of["recall"].value
     marker = None if specificity is None or recall is None else (1 - specificity, recall)
@@ -36,6 +37,8 @@ def roc_chart(title: str, scores: Floats, targets: Floats, of: FindingMetrics) -
 
 def pr_chart(title: str, scores: Floats, targets: Floats, of: FindingMetrics) -> ET.Element:
     """The precision-recall curve of float[N] scores, with the threshold circled and the prevalence dashed."""
+    from sklearn.metrics import precision_recall_curve
+
     precision, recall, _ = precision_recall_curve(targets, scores)
     marker = of["recall"].value, of["precision"].value
     return chart(
