@@ -43,7 +43,7 @@ demo: $(READY)  ## synthesize a dataset and train on it as a kernel does; writes
 	$(BIN)/chexvision dispatch --model densenet --on local --preset smoke --set data.image_size=96 --data ./demo/shards --to ./demo/model --run-dir demo/run
 
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest -n 3
+	$(BIN)/python -m pytest -n 2
 
 test-kaggle: $(IMAGES:%=test-%-image)  ## run the kernel's tests with the versions of Kaggle's current and next image
 
