@@ -34,21 +34,21 @@ def validation() -> Predictions:
 
 
 @pytest.fixture
-def test() -> Predictions:
+def measured() -> Predictions:
     of = random_predictions(600, 250, 1, names=NAMES)
     of.targets[:, 2] = np.arange(600) < 5  # too few cases
     return of
 
 
 @pytest.fixture
-def other(test: Predictions) -> Predictions:
-    noise = 0.1 * np.random.default_rng(5).normal(size=test.probabilities.shape)
-    return test.with_probabilities(np.clip(test.probabilities + noise, 0, 1))
+def other(measured: Predictions) -> Predictions:
+    noise = 0.1 * np.random.default_rng(5).normal(size=measured.probabilities.shape)
+    return measured.with_probabilities(np.clip(measured.probabilities + noise, 0, 1))
 
 
 @pytest.fixture
-def groups(test: Predictions) -> Groups:
-    patients = test.patients.tolist()
+def groups(measured: Predictions) -> Groups:
+    patients = measured.patients.tolist()
     sex: list[str | None] = ["F" if patient % 2 else "M" for patient in patients]
     age: list[int | None] = [50 if patient % 3 else 10 for patient in patients]
     return group_images(sex, age, ["PA"] * 600, [0] * 600)
@@ -72,10 +72,10 @@ def _assert_equal(new: Any, old: Any) -> None:
 
 
 def test_metrics_of_a_run_match_the_earlier_format(
-    validation: Predictions, test: Predictions, groups: Groups
+    validation: Predictions, measured: Predictions, groups: Groups
 ) -> None:
     old = read_metrics(OLD / "training.json")
-    new, _ = evaluate_trained("model", {"validation": validation, "test": test}, groups, CONDITIONS, METHOD)
+    new, _ = evaluate_trained("model", {"validation": validation, "test": measured}, groups, CONDITIONS, METHOD)
     assert list(old.splits) == ["validation", "test"]
     for name, split in old.splits.items():
         _assert_equal(new.splits[name], split)
@@ -87,14 +87,18 @@ def test_metrics_of_a_run_match_the_earlier_format(
 
 
 def test_metrics_of_an_evaluation_match_the_earlier_format(
-    validation: Predictions, test: Predictions, other: Predictions, groups: Groups
+    validation: Predictions, measured: Predictions, other: Predictions, groups: Groups
 ) -> None:
     old = read_metrics(OLD / "evaluation.json")
-    systems = [System("a", test, validation), System("b", other, validation)]
+    systems = [System("a", measured, validation), System("b", other, validation)]
     new, _ = evaluate_systems(systems, CONDITIONS, groups, METHOD)
-    known = np.where(np.random.default_rng(3).random((600, 2)) < 0.1, np.nan, test.targets[:, [0, 3]])
-    labels = OtherLabels(test.filenames, test.patients, known, ("Mass", "Abnormal"), (("Mass",), ("Abnormal",)))
-    expert = measure_other("experts", "map.yaml", for_other_labels(test, labels), own_labels(test, labels), METHOD)
+    known = np.where(np.random.default_rng(3).random((600, 2)) < 0.1, np.nan, measured.targets[:, [0, 3]])
+    labels = OtherLabels(
+        measured.filenames, measured.patients, known, ("Mass", "Abnormal"), (("Mass",), ("Abnormal",))
+    )
+    expert = measure_other(
+        "experts", "map.yaml", for_other_labels(measured, labels), own_labels(measured, labels), METHOD
+    )
     assert old.expert is not None
     pairs = [*zip(new.systems, old.systems, strict=True), *zip(new.comparisons, old.comparisons, strict=True)]
     pairs += [*zip(new.subgroups, old.subgroups, strict=True), (expert, old.expert)]
@@ -134,8 +138,10 @@ def test_validation_is_not_compared_with_results_on_test_images(validation: Pred
     assert (found.split, found.published) == ("validation", ())
 
 
-def test_metrics_round_trip_through_their_file(validation: Predictions, test: Predictions, tmp_path: Path) -> None:
-    new, _ = evaluate_systems([System("a", test, validation)], CONDITIONS, None, METHOD)
+def test_metrics_round_trip_through_their_file(
+    validation: Predictions, measured: Predictions, tmp_path: Path
+) -> None:
+    new, _ = evaluate_systems([System("a", measured, validation)], CONDITIONS, None, METHOD)
     (tmp_path / "metrics.json").write_text(new.model_dump_json())
     assert read_metrics(tmp_path / "metrics.json") == new
     assert json.loads((tmp_path / "metrics.json").read_text())["format"] == Evaluation.model_fields["format"].default

@@ -195,16 +195,27 @@ def build_backbone(name: str, *, pretrained: bool) -> nn.Module:
     return network
 
 
-def build_model(recipe: Recipe, label_space: LabelSpace = NIH) -> CheXVision:
+def pretrained_backbone(recipe: Recipe) -> nn.Module | None:
+    """The backbone of a recipe with ImageNet weights; None where it starts from random ones.
+
+    Raises:
+        ChexError: the weights could not be downloaded.
+    """
+    return build_backbone(recipe.model.backbone, pretrained=True) if recipe.model.pretrained else None
+
+
+def build_model(recipe: Recipe, label_space: LabelSpace = NIH, pretrained: nn.Module | None = None) -> CheXVision:
     """The untrained model of a recipe, initialized from its seed.
 
     Args:
         recipe: what to build.
         label_space: of the data.
+        pretrained: of `pretrained_backbone`, which is called where it is left out.
 
     Raises:
         ChexError: the ImageNet weights could not be downloaded.
     """
+    pretrained = pretrained_backbone(recipe) if pretrained is None else pretrained
     torch.manual_seed(recipe.training.seed)
     model = CheXVision(
         backbone=recipe.model.backbone,
@@ -213,7 +224,6 @@ def build_model(recipe: Recipe, label_space: LabelSpace = NIH) -> CheXVision:
         label_space=label_space,
         preprocessing=Preprocessing(image_size=recipe.data.image_size, clahe=recipe.data.clahe),
     )
-    if recipe.model.pretrained:
-        pretrained = build_backbone(recipe.model.backbone, pretrained=True)
+    if pretrained is not None:
         model.backbone.load_state_dict(pretrained.state_dict())
     return model

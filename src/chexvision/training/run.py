@@ -28,7 +28,7 @@ from chexvision.hub.repo_files import CONFIG, WEIGHTS
 from chexvision.inference.predict_split import as_predictions, predict_split
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions
-from chexvision.models.classifier import CheXVision, build_backbone, build_model
+from chexvision.models.classifier import CheXVision, build_model, pretrained_backbone
 from chexvision.provenance import Provenance, now
 from chexvision.report.charts import curve_sheets
 from chexvision.report.model_card import render_card
@@ -137,10 +137,9 @@ def _prepare(
 ) -> tuple[ShardSource, Division, dict[str, Split], CheXVision]:
     """The data, its division, its splits decoded, and the untrained model; the main process fetches first."""
     with accelerator.main_process_first():
-        if recipe.model.pretrained:  # before the data: a failed download of weights should not cost an hour
-            build_backbone(recipe.model.backbone, pretrained=True)
+        pretrained = pretrained_backbone(recipe)  # before the data: a failed download should not cost an hour
         source = find_shards(data)
-        model = build_model(recipe, source.label_space)
+        model = build_model(recipe, source.label_space, pretrained)
         model.preprocessing = preprocessing_of(source, recipe.data)
         division = division_of(source, recipe.data)
         rows = division.sampled(recipe.data, recipe.training.seed)
