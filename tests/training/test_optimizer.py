@@ -8,9 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chexvision.config.recipe import PhaseConfig
+from chexvision.config.recipe import OptimConfig, PhaseConfig
 from chexvision.models.classifier import CheXVision
 from chexvision.training.optimizer import learning_rate, make_optimizer
+
+
+def optim(**changes: object) -> OptimConfig:
+    values: dict[str, object] = {"batch_size": 8, "micro_batch_size": 4, "weight_decay": 0.1, "clip_norm": 1.0}
+    return OptimConfig.model_validate(values | changes)
 
 
 def phase(**changes: object) -> PhaseConfig:
@@ -26,7 +31,7 @@ def phase(**changes: object) -> PhaseConfig:
 
 def test_weight_decay_excludes_norms_and_biases() -> None:
     model = CheXVision(backbone="se_resnet34", hidden_features=0)
-    optimizer = make_optimizer(model, 0.1)
+    optimizer = make_optimizer(model, optim())
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     for name, parameter in model.named_parameters():
         norm_or_bias = name.endswith("bias") or parameter.ndim == 1
@@ -36,7 +41,7 @@ def test_weight_decay_excludes_norms_and_biases() -> None:
 def test_the_optimizer_excludes_a_frozen_backbone() -> None:
     model = CheXVision(backbone="densenet121")
     model.freeze_backbone(True)
-    count = sum(len(group["params"]) for group in make_optimizer(model, 0.1).param_groups)
+    count = sum(len(group["params"]) for group in make_optimizer(model, optim()).param_groups)
     assert count == 6  # three linear layers
 
 
