@@ -46,12 +46,14 @@ class Split:
         images: uint8[N, H, W]: memory-mapped, or where `chexvision.data.placement` put it.
         rows: filenames, findings and patients, in the same order.
         uncertain: what uncertain labels are in the targets; for measuring they are unknown ("ignore").
+        teacher: float32[N, K + 1], the probabilities of a model to be distilled, in training alone.
     """
 
     name: str
     images: NDArray[np.uint8] | Tensor
     rows: Rows
     uncertain: Uncertain = "ignore"
+    teacher: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -60,6 +62,11 @@ class Split:
     def targets(self) -> NDArray[np.float32]:
         """float32[N, K + 1], of `targets_of`."""
         return targets_of(self.rows.findings, self.uncertain)
+
+    @property
+    def training_targets(self) -> NDArray[np.float32]:
+        """The targets, and next to them the teacher's probabilities: float32[N, K + 1] or float32[N, 2 (K + 1)]."""
+        return self.targets if self.teacher is None else np.concatenate([self.targets, self.teacher], axis=1)
 
 
 def open_split(

@@ -34,7 +34,7 @@ class MicroBatch:
 
     Args:
         images: uint8[B, H, W] on the device.
-        targets: float[B, K + 1] on the device, NaN where unknown.
+        targets: `Split.training_targets` on the device, NaN where unknown.
         weights: float[B] on the device: 1, or 0 for an image that only pads the pass.
         positions: int64[B] on the CPU: the position of each image in the effective batch.
         step: the optimization step of the epoch that it belongs to.
@@ -136,7 +136,7 @@ def _prefetched(split: Split, shares: Iterator[_Share], process: Rank) -> Genera
     ready: queue.Queue[MicroBatch | BaseException | None] = queue.Queue(_AHEAD)
     stop = threading.Event()
     stream = _copy_stream(process.device) if process.device.type == "cuda" else None
-    targets = split.targets
+    targets = split.training_targets
 
     def put(item: MicroBatch | BaseException | None) -> None:
         while not stop.is_set():
