@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from chexvision.cli import main
-from chexvision.config import Recipe, Uncertain
+from chexvision.config.data_config import Uncertain
+from chexvision.config.recipe import Recipe
 from chexvision.data.dataset import targets_of
 from chexvision.data.division import check_data
 from chexvision.data.rows import read_rows

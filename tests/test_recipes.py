@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chexvision.config import known_keys
+from chexvision.config.recipe import known_keys
 from chexvision.errors import UsageError
 from chexvision.recipes import load_recipe, preset_names, recipe_names
 
@@ -21,11 +21,11 @@ def test_every_recipe_is_valid_alone_and_under_every_preset() -> None:
 def test_densenet_trains_the_heads_first_and_then_all_layers_at_a_tenth_of_the_rate() -> None:
     recipe = load_recipe("densenet")
     first, second = recipe.training.phases
-    assert (first.epochs, first.lr, first.freeze_backbone) == (5, 1e-3, True)
-    assert (second.lr, second.freeze_backbone) == (1e-4, False)
+    assert (first.epochs, first.lr, first.freeze) == (5, 1e-3, "all")
+    assert (second.lr, second.freeze) == (1e-4, "none")
     assert recipe.optim.batch_size == 96
     assert recipe.training.patience == 15
-    assert recipe.model.pretrained
+    assert recipe.model.weights == "imagenet"
 
 
 def test_overrides_are_applied_last_and_index_lists() -> None:
@@ -51,7 +51,7 @@ def test_overrides_are_applied_last_and_index_lists() -> None:
         (["training.phases=[]"], "training.phases"),
         (["training.phases.7.lr=1"], "training.phases.7"),
         (["model.backbone=resnet"], "unknown backbone 'resnet'; known are densenet121, se_resnet34"),
-        (["model.backbone=se_resnet34"], "se_resnet34 has no pretrained weights"),
+        (["model.backbone=se_resnet34"], "se_resnet34 has no ImageNet weights"),
         (["loss.binary_weight=0", "loss.multilabel_weight=0"], "nothing would be learned"),
         (["training.phases.0.warmup_epochs=9"], "longer than the phase"),
         (["data.split=offical"], "data: split 'offical' is not official, chexnet, patient, shards or a table's file"),

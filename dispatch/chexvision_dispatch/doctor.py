@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 
-from chexvision.config import Recipe
+from chexvision.config.recipe import Recipe
 from chexvision.errors import ChexError
 from chexvision.hub.account import NEW_TOKEN_PAGE, machine_token
 from chexvision.hub.reference import RepoRef, parse_reference

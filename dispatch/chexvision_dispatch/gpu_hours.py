@@ -7,10 +7,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from pydantic import AliasPath, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
 
 from chexvision.artifact.metrics_file import read_metrics
-from chexvision.config import Recipe
+from chexvision.config.recipe import Recipe, earlier_freeze
 from chexvision.errors import ChexError
 from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision_dispatch import run_records as records
@@ -41,7 +50,12 @@ class _Epoch(_Part):
 
 
 class _Phase(_Part):
-    freeze_backbone: bool
+    freeze: str | int = Field(validation_alias=AliasChoices("freeze", "freeze_backbone"))
+
+    @field_validator("freeze", mode="before")
+    @classmethod
+    def _earlier(cls, value: object) -> object:
+        return earlier_freeze(value)
 
 
 class _Run(_Part):
@@ -69,16 +83,17 @@ def gpu_hours(recipe: Recipe, target: Target) -> GpuHours:
         if hours is not None:
             return GpuHours(hours + _OVERHEAD_HOURS, f"measured in {record.run_id}", measured=True)
     rate = _IMAGES_PER_SECOND.get(recipe.model.backbone, _SLOWEST) * (320 / recipe.data.image_size) ** 2
-    seconds = _seconds(recipe, {False: rate, True: rate}, 1 / (rate * _VALIDATION_SPEEDUP))
+    rates = dict.fromkeys([phase.freeze for phase in recipe.training.phases], rate)
+    seconds = _seconds(recipe, rates, 1 / (rate * _VALIDATION_SPEEDUP))
     return GpuHours(seconds / 3600 + _OVERHEAD_HOURS, "a guess: no published run of it was measured yet")
 
 
-def _seconds(recipe: Recipe, rates: Mapping[bool, float], validation_seconds_per_image: float) -> float:
+def _seconds(recipe: Recipe, rates: Mapping[str | int, float], validation_seconds_per_image: float) -> float:
     """Of all epochs, at `rates` in images per second by whether the backbone is frozen."""
     train = min(recipe.data.max_train_images or _TRAIN_IMAGES, _TRAIN_IMAGES)
     validation = min(recipe.data.max_validation_images or _VALIDATION_IMAGES, _VALIDATION_IMAGES)
     return sum(
-        phase.epochs * (train / rates[phase.freeze_backbone] + validation * validation_seconds_per_image)
+        phase.epochs * (train / rates[phase.freeze] + validation * validation_seconds_per_image)
         for phase in recipe.training.phases
     )
 
@@ -110,11 +125,11 @@ def _measured(record: RunRecord, recipe: Recipe) -> float | None:
     same = run.model == recipe.model.model_dump() and run.image_size == recipe.data.image_size
     if not same or validation is None or not validation.images:
         return None
-    rates: dict[bool, list[float]] = {}
+    rates: dict[str | int, list[float]] = {}
     for epoch in history:
         if epoch.phase <= len(run.phases):
-            rates.setdefault(run.phases[epoch.phase - 1].freeze_backbone, []).append(epoch.train_images_per_second)
-    if not {phase.freeze_backbone for phase in recipe.training.phases} <= rates.keys():
+            rates.setdefault(run.phases[epoch.phase - 1].freeze, []).append(epoch.train_images_per_second)
+    if not {phase.freeze for phase in recipe.training.phases} <= rates.keys():
         return None
     per_image = median(epoch.validation_seconds for epoch in history) / validation.images
     return _seconds(recipe, {frozen: median(rate) for frozen, rate in rates.items()}, per_image) / 3600

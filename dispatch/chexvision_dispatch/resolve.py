@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chexvision.config import Recipe
+from chexvision.config.recipe import Recipe
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.account import machine_token
 from chexvision.hub.hub_errors import Missing

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from chexvision.config import Recipe
+from chexvision.config.recipe import Recipe
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic_folder import atomic_folder
 from chexvision.hub.hub_errors import NotAllowed

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+TIMM = "timm/"
+_TIMM_NAME = re.compile(r"timm/[a-z0-9_]+(\.[a-z0-9_]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +30,19 @@ BACKBONES: dict[str, Backbone] = {
 }
 
 
-def backbone_named(name: str) -> Backbone:
-    """The backbone `name`.
+def check_backbone(name: str) -> None:
+    """Check that `name` is in the table, or may be a network of timm; whether timm has it is not checked.
 
     Raises:
-        ValueError: there is none.
+        ValueError: it is neither.
     """
-    if name not in BACKBONES:
+    if name not in BACKBONES and not _TIMM_NAME.fullmatch(name):
         known = ", ".join(sorted(BACKBONES))
-        raise ValueError(f"unknown backbone {name!r}; known are {known} (a newer chexvision may know more)")
-    return BACKBONES[name]
+        raise ValueError(
+            f"unknown backbone {name!r}; known are {known} and timm/<model>[.<tag>]; update chexvision for newer ones"
+        )
+
+
+def has_imagenet_weights(name: str) -> bool:
+    """Whether the network `name` is published with weights of ImageNet."""
+    return BACKBONES[name].has_pretrained if name in BACKBONES else name.startswith(TIMM)

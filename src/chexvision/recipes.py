@@ -16,14 +16,15 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from chexvision.config import SPLIT_RULES, Recipe, known_keys
+from chexvision.config.data_config import SPLIT_RULES
+from chexvision.config.recipe import Recipe, known_keys, upgraded_recipe
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import read_regular
 from chexvision.files.json_files import first_problem, read_record
 from chexvision.layout import shared_dir
 
 _LARGEST = 2**20  # bytes of a recipe
-_FORMAT = 1  # of a resolved recipe
+_FORMAT = 2  # of a resolved recipe
 
 
 class _Resolved(BaseModel):
@@ -91,6 +92,7 @@ def load_recipe(model: str, *, preset: str | None = None, overrides: Sequence[st
     for override in overrides:
         _apply_override(tree, override)
     tree["name"] = path.stem
+    tree.pop("about", None)
     try:
         # Through JSON, where pydantic's strict mode takes an array for a tuple.
         return Recipe.model_validate_json(json.dumps(tree))
@@ -118,7 +120,7 @@ def read_resolved(path: Path) -> Recipe:
             raise UsageError(
                 f"recipe {path} has format {content.format}, this version reads {_FORMAT}; update chexvision"
             )
-        recipe = Recipe.model_validate_json(json.dumps(content.model_extra))
+        recipe = Recipe.model_validate_json(json.dumps(_todays(content)))
     except ValidationError as error:
         raise UsageError(f"recipe {path} cannot be used: {first_problem(error)}") from None
     except UsageError:
@@ -129,6 +131,17 @@ def read_resolved(path: Path) -> Recipe:
         return recipe
     data = recipe.data.model_copy(update={"split": str(path.parent / recipe.data.split)})
     return recipe.model_copy(update={"data": data})
+
+
+def _todays(content: _Resolved) -> Tree:
+    """Format 1 has `pretrained` and `freeze_backbone`."""
+    tree = content.model_extra or {}
+    if content.format > 1:
+        return tree
+    try:
+        return upgraded_recipe(tree)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return tree  # validation names what is wrong
 
 
 def _find(name: str, known: Sequence[str], folder: Path, what: str) -> Path:

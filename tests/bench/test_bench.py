@@ -139,7 +139,7 @@ def test_two_processes_are_compared_with_one(
         "data.max_validation_images=8",
         "optim.batch_size=8",
         "optim.micro_batch_size=4",
-        "model.pretrained=false",
+        "model.weights=none",
     ]
     monkeypatch.setattr(two_processes, "_SETTINGS", [*small, two_processes._SETTINGS[-1]])
     figures = bench(capsys, "processes", "--data", synthetic_shards)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import torch
 
-from chexvision.config import AugmentConfig
+from chexvision.config.data_config import AugmentConfig
 from chexvision.data.augment import AugmentParameters, augment, sample
 from chexvision.models.normalize import plain
 from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from chexvision.config import ClaheConfig
+from chexvision.config.data_config import ClaheConfig
 from chexvision.data import decode
 from chexvision.data.decode import decoded_dir, decoded_images
 from chexvision.data.rows import read_rows

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torchvision
 
-from chexvision.config import ClaheConfig
+from chexvision.config.data_config import ClaheConfig
 from chexvision.data.augment import augment, sample
 from chexvision.data.decode import decoded_images
 from chexvision.data.rows import read_rows

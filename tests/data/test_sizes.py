@@ -15,7 +15,7 @@ from huggingface_hub import HfApi
 from numpy.typing import NDArray
 
 import tests.training.runs  # noqa: F401 - registers the backbone "tiny"
-from chexvision.config import ClaheConfig, DataConfig
+from chexvision.config.data_config import ClaheConfig, DataConfig
 from chexvision.data.dataset import open_split
 from chexvision.data.decode import decoded_images
 from chexvision.data.rows import read_rows

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from chexvision.backbones import BACKBONES, Backbone
-from chexvision.config import ClaheConfig
+from chexvision.config.data_config import ClaheConfig
 from chexvision.explain.audit import Subject
 from chexvision.labels import NIH
 from chexvision.models.classifier import CheXVision

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from chexvision.backbones import BACKBONES
-from chexvision.config import ClaheConfig
+from chexvision.config.data_config import ClaheConfig
 from chexvision.errors import ChexError, UsageError
 from chexvision.labels import NIH, LabelSpace
 from chexvision.models.classifier import CheXVision, build_backbone, build_model
@@ -30,7 +30,7 @@ def test_every_backbone_returns_logits_of_both_heads(backbone: str) -> None:
 
 
 def test_densenet_has_the_hidden_layer_and_scratch_has_none() -> None:
-    densenet = build_model(load_recipe("densenet", overrides=["model.pretrained=false"]))
+    densenet = build_model(load_recipe("densenet", overrides=["model.weights=none"]))
     scratch = build_model(load_recipe("scratch"))
     assert [(m.in_features, m.out_features) for m in densenet.modules() if isinstance(m, nn.Linear)] == [
         (1024, 512),
@@ -179,7 +179,7 @@ def test_unavailable_imagenet_weights_are_a_one_line_error(tmp_path: Path, monke
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens on the discard port
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    with pytest.raises(ChexError, match=r"could not be downloaded.*model\.pretrained=false"):
+    with pytest.raises(ChexError, match=r"could not be downloaded.*model\.weights=none"):
         build_backbone("densenet121", pretrained=True)
 
 

@@ -24,7 +24,7 @@ def tiny_backbone(pretrained):
     return nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
                          nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU())
 """
-EPOCHS = "training.phases=[{epochs: %d, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0.5, freeze_backbone: false}]"
+EPOCHS = "training.phases=[{epochs: %d, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0.5, freeze: none}]"
 
 
 @pytest.fixture(scope="module")

@@ -32,8 +32,8 @@ TINY = [
     "training.precision=fp32",
     "optim.batch_size=24",
     "optim.micro_batch_size=8",
-    "training.phases=[{epochs: 1, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0.5, freeze_backbone: true},"
-    " {epochs: 2, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0.5, freeze_backbone: false}]",
+    "training.phases=[{epochs: 1, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0.5, freeze: all},"
+    " {epochs: 2, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0.5, freeze: none}]",
 ]
 
 

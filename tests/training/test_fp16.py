@@ -14,7 +14,7 @@ from chexvision.training.training_session import STATE_FILE
 from tests.present import all_present
 from tests.training.runs import figures, tiny_training, true_from, weights
 
-ONE_EPOCH = "training.phases=[{epochs: 1, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0, freeze_backbone: false}]"
+ONE_EPOCH = "training.phases=[{epochs: 1, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0, freeze: none}]"
 
 
 def fp16_training(shards: Path, work: Path, *overrides: str, scaler: dict[str, float], **more: object) -> Training:

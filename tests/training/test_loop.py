@@ -52,7 +52,7 @@ def test_a_plateau_schedule_resumes_with_the_same_rates(
     synthetic_shards: Path, tmp_path: Path, schedule: str
 ) -> None:
     still = (
-        "training.phases=[{epochs: 4, lr: 1e-30, min_lr: 0, warmup_epochs: 0, freeze_backbone: true, "
+        "training.phases=[{epochs: 4, lr: 1e-30, min_lr: 0, warmup_epochs: 0, freeze: all, "
         f"schedule: {schedule}, decay_epochs: 1}}]"
     )
     uninterrupted = tiny_training(synthetic_shards, tmp_path / "uninterrupted", still)
@@ -116,7 +116,7 @@ def test_micro_batches_give_the_gradients_of_the_effective_batch(synthetic_shard
 
     Norm layers see micro-batches, so they are frozen here; dropout is off.
     """
-    frozen = "training.phases=[{epochs: 2, lr: 1e-2, min_lr: 1e-5, warmup_epochs: 0, freeze_backbone: true}]"
+    frozen = "training.phases=[{epochs: 2, lr: 1e-2, min_lr: 1e-5, warmup_epochs: 0, freeze: all}]"
     results = []
     for micro in (24, 7):
         work = tmp_path / str(micro)
@@ -132,7 +132,7 @@ def test_micro_batches_give_the_gradients_of_the_effective_batch(synthetic_shard
 
 
 def test_a_frozen_phase_does_not_change_the_backbone(synthetic_shards: Path, tmp_path: Path) -> None:
-    frozen = "training.phases=[{epochs: 1, lr: 1e-2, min_lr: 1e-5, warmup_epochs: 0, freeze_backbone: true}]"
+    frozen = "training.phases=[{epochs: 1, lr: 1e-2, min_lr: 1e-5, warmup_epochs: 0, freeze: all}]"
     training = tiny_training(synthetic_shards, tmp_path, frozen)
     before = {name: value.clone() for name, value in training.model.state_dict().items()}
     training.run()
@@ -141,7 +141,7 @@ def test_a_frozen_phase_does_not_change_the_backbone(synthetic_shards: Path, tmp
 
 
 def test_training_stops_when_patience_runs_out(synthetic_shards: Path, tmp_path: Path) -> None:
-    still = "training.phases=[{epochs: 9, lr: 1e-30, min_lr: 0, warmup_epochs: 0, freeze_backbone: true}]"
+    still = "training.phases=[{epochs: 9, lr: 1e-30, min_lr: 0, warmup_epochs: 0, freeze: all}]"
     training = tiny_training(synthetic_shards, tmp_path, still, "training.patience=2")
     assert training.run()
     assert [record.epoch for record in training.history] == [1, 2, 3]
@@ -161,7 +161,7 @@ def test_the_history_records_metrics_and_learning_rates(synthetic_shards: Path, 
 
 
 def test_a_nan_loss_ends_the_run_with_advice(synthetic_shards: Path, tmp_path: Path) -> None:
-    wild = "training.phases=[{epochs: 2, lr: 1e30, min_lr: 0, warmup_epochs: 0, freeze_backbone: false}]"
+    wild = "training.phases=[{epochs: 2, lr: 1e30, min_lr: 0, warmup_epochs: 0, freeze: none}]"
     with pytest.raises(ChexError, match=r"training loss of epoch \d is (nan|inf): lower the learning rate"):
         tiny_training(synthetic_shards, tmp_path, wild).run()
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
-from chexvision.config import LossConfig
+from chexvision.config.recipe import LossConfig
 from chexvision.recipes import load_recipe
 from chexvision.training.loss import DualHeadLoss, pos_weight
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chexvision.config import PhaseConfig
+from chexvision.config.recipe import PhaseConfig
 from chexvision.models.classifier import CheXVision
 from chexvision.training.optimizer import learning_rate, make_optimizer
 
@@ -19,7 +19,7 @@ def phase(**changes: object) -> PhaseConfig:
         "lr": 1e-3,
         "min_lr": 1e-5,
         "warmup_epochs": 1.0,
-        "freeze_backbone": False,
+        "freeze": "none",
     }
     return PhaseConfig.model_validate(values | changes)
 

@@ -46,7 +46,7 @@ def saved(work: Path) -> dict[str, Any]:
 
 def test_two_processes_give_the_steps_and_metrics_of_one(synthetic_shards: Path, tmp_path: Path) -> None:
     """With frozen norms and no dropout the two must agree; validation covers each image once."""
-    frozen = "training.phases=[{epochs: 2, lr: 1e-2, min_lr: 1e-5, warmup_epochs: 0, freeze_backbone: true}]"
+    frozen = "training.phases=[{epochs: 2, lr: 1e-2, min_lr: 1e-5, warmup_epochs: 0, freeze: all}]"
     assert tiny_training(synthetic_shards, tmp_path / "1", frozen, "model.dropout=0").run()
     run_processes(2, synthetic_shards, tmp_path / "2", frozen, "model.dropout=0")
     one, two = (read_history(str(saved(tmp_path / count)["history"])) for count in ("1", "2"))

@@ -45,7 +45,7 @@ def test_every_micro_batch_has_at_least_two_images(images: int, batch: int, micr
 
 def test_a_last_step_of_one_small_image_trains_an_se_resnet(synthetic_shards: Path, tmp_path: Path) -> None:
     images = len(tiny_training(synthetic_shards, tmp_path / "counted").train_split)
-    phase = "training.phases=[{epochs: 1, lr: 1e-3, min_lr: 0, warmup_epochs: 0, freeze_backbone: false}]"
+    phase = "training.phases=[{epochs: 1, lr: 1e-3, min_lr: 0, warmup_epochs: 0, freeze: none}]"
     settings = ["model.backbone=small_se_resnet", phase, f"optim.batch_size={images - 1}"]
     training = tiny_training(synthetic_shards, tmp_path / "trained", *settings)
     assert training.steps == 2
@@ -60,6 +60,6 @@ def test_micro_batches_of_one_small_image_are_refused_at_the_start() -> None:
     ) as e:
         load_recipe("scratch", overrides=small)
     assert "recipe scratch: optim." in str(e.value)
-    frozen = "training.phases=[{epochs: 1, lr: 1e-3, min_lr: 0, warmup_epochs: 0, freeze_backbone: true}]"
+    frozen = "training.phases=[{epochs: 1, lr: 1e-3, min_lr: 0, warmup_epochs: 0, freeze: all}]"
     assert load_recipe("scratch", overrides=[*small, frozen]).optim.micro_batch_size == 1  # norms are frozen
     assert load_recipe("scratch", overrides=small[1:]).optim.micro_batch_size == 1  # maps of 10x10

@@ -20,7 +20,7 @@ from chexvision.training.optimizer import learning_rate
 from chexvision.training.training_session import STATE_FILE
 from tests.training.runs import tiny_training, weights
 
-UNFROZEN = "training.phases=[{epochs: 1, lr: 1e-2, min_lr: 1e-4, warmup_epochs: 0.5, freeze_backbone: false}]"
+UNFROZEN = "training.phases=[{epochs: 1, lr: 1e-2, min_lr: 1e-4, warmup_epochs: 0.5, freeze: none}]"
 
 
 def moved(training: Training) -> float:
@@ -74,7 +74,7 @@ def test_pos_weight_is_computed_on_the_training_split(synthetic_shards: Path, tm
 
 def test_loss_is_a_mean_over_images_and_grad_norm_over_steps(synthetic_shards: Path, tmp_path: Path) -> None:
     """With fixed weights: each image counts once, and a filler image does not count."""
-    still = ["training.phases=[{epochs: 1, lr: 1e-30, min_lr: 0, warmup_epochs: 0, freeze_backbone: true}]"]
+    still = ["training.phases=[{epochs: 1, lr: 1e-30, min_lr: 0, warmup_epochs: 0, freeze: all}]"]
     still += [f"augment.{key}=0" for key in ("hflip", "rotate_degrees", "translate", "shear_degrees", "scale")]
     still += [f"augment.{key}=0" for key in ("brightness", "contrast", "blur", "erase")] + ["model.dropout=0"]
     full_batch = tiny_training(synthetic_shards, tmp_path / "full_batch", *still, "optim.batch_size=999")
@@ -145,7 +145,7 @@ def test_the_history_records_the_validation_score_of_the_kept_weights(synthetic_
 
 def test_every_epoch_starts_in_training_mode(synthetic_shards: Path, tmp_path: Path) -> None:
     """Validation leaves the network in evaluation mode, without updates of norms and without dropout."""
-    phase = "training.phases=[{epochs: 2, lr: 1e-3, min_lr: 0, warmup_epochs: 0, freeze_backbone: false}]"
+    phase = "training.phases=[{epochs: 2, lr: 1e-3, min_lr: 0, warmup_epochs: 0, freeze: none}]"
     training = tiny_training(synthetic_shards, tmp_path, phase, "optim.batch_size=999", "optim.micro_batch_size=999")
     assert training.run()
     (norm,) = (one for one in training.model.modules() if isinstance(one, torch.nn.BatchNorm2d))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from chexvision.config import LossConfig
+from chexvision.config.recipe import LossConfig
 from chexvision.inference.predict_split import predict_split
 from chexvision.labels import NIH
 from chexvision.recipes import load_recipe

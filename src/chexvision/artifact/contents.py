@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from chexvision.config import Recipe
+from chexvision.config.recipe import Recipe, upgraded_recipe
 from chexvision.errors import ChexError
 from chexvision.files.json_files import read_file
 from chexvision.hub.repo_files import CONFIG, WEIGHTS
@@ -73,8 +73,9 @@ def read_run(path: Path) -> RunInfo:
     """
     data = read_file(path)
     try:
-        known = json.loads(data)
-        return RunInfo.model_validate_json(json.dumps(_with_split(known)))
+        known = _with_split(json.loads(data))
+        known["recipe"] = upgraded_recipe(known["recipe"])
+        return RunInfo.model_validate_json(json.dumps(known))
     except (ValidationError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise ChexError(f"{path} is not a run's record: {' '.join(str(error).split())[:200]}") from None
 

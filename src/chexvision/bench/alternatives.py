@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from chexvision.bench.bench_report import wait_for
-from chexvision.config import ClaheConfig
+from chexvision.config.data_config import ClaheConfig
 from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
 from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD, decode_grey, make_clahe, resize_area

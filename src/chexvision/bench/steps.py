@@ -14,7 +14,7 @@ import torch
 
 from chexvision.bench.alternatives import usual_steps
 from chexvision.bench.bench_report import Figure, Report, Row, rate, wait_for
-from chexvision.config import Recipe
+from chexvision.config.recipe import Recipe
 from chexvision.data.augment import augment, sample
 from chexvision.data.dataset import Split, open_split, splits_of
 from chexvision.data.source import find_shards
@@ -136,12 +136,12 @@ def _augmentation(split: Split, recipe: Recipe, device: torch.device) -> float:
 
 
 def _recipe(model: str, size: int, micro_batch: int, batch: int, images: int, *, compile: bool = False) -> Recipe:
-    phase = "{epochs: 2, lr: 1e-4, min_lr: 0, warmup_epochs: 0, freeze_backbone: false}"
+    phase = "{epochs: 2, lr: 1e-4, min_lr: 0, warmup_epochs: 0, freeze: none}"
     return load_recipe(
         model,
         overrides=[
             "data.split=patient",  # fits any shards
-            "model.pretrained=false",
+            "model.weights=none",
             f"data.image_size={size}",
             f"data.max_train_images={images}",
             f"data.max_validation_images={max(8, images)}",

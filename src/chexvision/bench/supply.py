@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from chexvision.bench.alternatives import PngFiles, write_png_files
 from chexvision.bench.bench_report import Figure, Rate, Report, Row, rate, wait_for
-from chexvision.config import AugmentConfig, DataConfig
+from chexvision.config.data_config import AugmentConfig, DataConfig
 from chexvision.data.augment import augment, sample
 from chexvision.data.dataset import Split, open_split, splits_of
 from chexvision.data.loader import Rank, training_batches

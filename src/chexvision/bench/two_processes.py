@@ -22,7 +22,7 @@ _SETTINGS = [
     "optim.batch_size=96",
     "optim.micro_batch_size=24",
     "training.ema_decay=0",
-    "training.phases=[{epochs: 2, lr: 1e-4, min_lr: 0, warmup_epochs: 0, freeze_backbone: false}]",
+    "training.phases=[{epochs: 2, lr: 1e-4, min_lr: 0, warmup_epochs: 0, freeze: none}]",
 ]
 
 

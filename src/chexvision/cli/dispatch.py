@@ -18,7 +18,7 @@ from chexvision_dispatch.targets.registry import TARGETS, flag, new_target
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from chexvision.config import Recipe
+    from chexvision.config.recipe import Recipe
     from chexvision_dispatch.submit import Job, Prepared
     from chexvision_dispatch.targets.target import Target
 

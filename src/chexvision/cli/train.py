@@ -12,7 +12,8 @@ from chexvision.cli.names import Model, Preset
 from chexvision.errors import UsageError
 
 if TYPE_CHECKING:
-    from chexvision.config import DataConfig, Recipe
+    from chexvision.config.data_config import DataConfig
+    from chexvision.config.recipe import Recipe
     from chexvision.hub.reference import Reference
     from chexvision.training.run import TrainingOutcome
 

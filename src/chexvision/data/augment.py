@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from chexvision.config import AugmentConfig
+from chexvision.config.data_config import AugmentConfig
 from chexvision.models.normalize import as_input
 from chexvision.radiograph import PIXEL_MEAN
 

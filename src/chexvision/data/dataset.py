@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from chexvision.config import DataConfig, Uncertain
+from chexvision.config.data_config import DataConfig, Uncertain
 from chexvision.data.decode import decoded_images
 from chexvision.data.division import division_of
 from chexvision.data.rows import Rows

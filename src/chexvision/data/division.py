@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from chexvision.config import SPLIT_RULES, DataConfig
+from chexvision.config.data_config import SPLIT_RULES, DataConfig
 from chexvision.data.rows import COLUMNS, Rows, divide, read_all, read_rows, record_split, sample_patients
 from chexvision.data.source import ShardSource, check_named, find_shards
 from chexvision.errors import UsageError

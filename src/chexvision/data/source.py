@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from chexvision.config import DataConfig
+from chexvision.config.data_config import DataConfig
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.hashes import Hashes
 from chexvision.hub.reference import Reference, RepoRef

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from chexvision.backbones import BACKBONES
-from chexvision.config import Recipe
+from chexvision.config.recipe import Recipe
 from chexvision.errors import ChexError
 from chexvision.files.atomic import write_text_atomic
 from chexvision.files.json_files import first_problem
@@ -201,7 +201,7 @@ def pretrained_backbone(recipe: Recipe) -> nn.Module | None:
     Raises:
         ChexError: the weights could not be downloaded.
     """
-    return build_backbone(recipe.model.backbone, pretrained=True) if recipe.model.pretrained else None
+    return build_backbone(recipe.model.backbone, pretrained=True) if recipe.model.weights == "imagenet" else None
 
 
 def build_model(recipe: Recipe, label_space: LabelSpace = NIH, pretrained: nn.Module | None = None) -> CheXVision:

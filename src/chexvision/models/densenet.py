@@ -25,7 +25,7 @@ def densenet121(pretrained: bool) -> nn.Module:
             raise
         raise ChexError(
             f"the ImageNet weights could not be downloaded from {weights.url} ({error}); check the network, "
-            f"put the file into {torch.hub.get_dir()}/checkpoints, or train with --set model.pretrained=false"
+            f"put the file into {torch.hub.get_dir()}/checkpoints, or train with --set model.weights=none"
         ) from None
     features = cast(nn.Sequential, network.features)
     # torchvision applies this ReLU in place in its forward, which breaks gradients taken at the feature map.

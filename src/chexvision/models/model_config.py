@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from chexvision.backbones import backbone_named
-from chexvision.config import Section
+from chexvision.backbones import check_backbone
+from chexvision.config.data_config import Section
 from chexvision.errors import ChexError
 from chexvision.files.json_files import first_problem, read_file
 from chexvision.labels import NIH, LabelSpace
@@ -43,7 +43,7 @@ class CheXVisionConfig(Section):
     @field_validator("backbone")
     @classmethod
     def _known(cls, name: str) -> str:
-        backbone_named(name)
+        check_backbone(name)
         return name
 
 

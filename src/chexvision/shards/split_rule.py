@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeAlias, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from chexvision.config import SPLIT_RULES, DataConfig, check_split_name
+from chexvision.config.data_config import SPLIT_RULES, DataConfig, check_split_name
 from chexvision.errors import UsageError
 from chexvision.shards.split import VALIDATION_SHARE
 

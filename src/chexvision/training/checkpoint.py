@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from chexvision.config import Recipe
+from chexvision.config.recipe import Recipe
 from chexvision.data.dataset import Split
 from chexvision.errors import ChexError
 from chexvision.files.atomic import atomic_path

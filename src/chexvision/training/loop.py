@@ -15,7 +15,7 @@ from accelerate.utils import reduce
 from safetensors.torch import save_model
 from torch import Tensor, nn
 
-from chexvision.config import PhaseConfig, Recipe
+from chexvision.config.recipe import PhaseConfig, Recipe
 from chexvision.data.augment import AugmentParameters, augment, sample
 from chexvision.data.dataset import Split
 from chexvision.data.loader import MicroBatch, images_per_pass, steps_per_epoch, training_batches
@@ -131,7 +131,7 @@ class Training:
         return True
 
     def _begin_phase(self, phase: PhaseConfig, state: TrainingState | None) -> tuple[nn.Module, AcceleratedOptimizer]:
-        self.model.freeze_backbone(phase.freeze_backbone)
+        self.model.freeze_backbone(phase.freeze == "all")
         self.accelerator.free_memory()  # else it would unscale the last phase's gradients as well
         optimizer: AcceleratedOptimizer = self.accelerator.prepare(
             make_optimizer(self.model, self.recipe.optim.weight_decay)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from chexvision.config import LossConfig
+from chexvision.config.recipe import LossConfig
 
 
 def pos_weight(targets: NDArray[np.float32], power: float, cap: float) -> Tensor:

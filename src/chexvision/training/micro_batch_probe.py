@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.utils import reduce
 from torch import Tensor, nn
 
-from chexvision.config import Recipe
+from chexvision.config.recipe import Recipe
 from chexvision.data.augment import AugmentParameters, sample
 from chexvision.data.loader import MicroBatch
 from chexvision.errors import ChexError

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from chexvision.config import PhaseConfig
+from chexvision.config.recipe import PhaseConfig
 
 
 def make_optimizer(model: nn.Module, weight_decay: float) -> torch.optim.AdamW:

@@ -13,7 +13,7 @@ from chexvision.artifact.contents import RunInfo
 from chexvision.artifact.load import save_operating_points
 from chexvision.artifact.metrics_file import Evaluation
 from chexvision.artifact.store import Publication, open_store
-from chexvision.config import Recipe
+from chexvision.config.recipe import Recipe
 from chexvision.data.dataset import Split, open_split
 from chexvision.data.division import Division, division_of
 from chexvision.data.placement import placed

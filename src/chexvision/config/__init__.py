@@ -1,0 +1,1 @@
+"""The recipe as typed and validated objects."""
