@@ -15,14 +15,17 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from chexvision.errors import ChexError
+from chexvision.models.backbone import Backbone, grouped_parameters, tokens_as_map
+
 _STEM = 64  # channels after the stem
 _BASE = 64  # channels of a stage are this times the ratio, times 1, 2 and 4
 _EXPANSION = 4  # of a bottleneck
-_BLOCKS = 12  # four per stage
+_BLOCKS = 12
+_PER_STAGE = 4
 _PATCH = 16
 
 _batch_norm = partial(nn.BatchNorm2d, eps=1e-6)  # the authors' value; the stem has torch's default
-_layer_norm = partial(nn.LayerNorm, eps=1e-6)
 
 
 class Bottleneck(nn.Module):
@@ -80,10 +83,10 @@ class MapToTokens(nn.Module):
         super().__init__()
         self.conv_project = nn.Conv2d(channels, width, 1)
         self.sample_pooling = nn.AvgPool2d(stride, stride)
-        self.ln = _layer_norm(width)
+        self.ln = nn.LayerNorm(width, eps=1e-6)
 
     def forward(self, features: Tensor, tokens: Tensor) -> Tensor:
-        """A token per patch from float[B, channels, H, W], behind the class token of `tokens`: float[B, 1+N, width]."""
+        """The class token of `tokens` and a token per patch of float[B, channels, H, W]: float[B, 1+N, width]."""
         patches = self.sample_pooling(self.conv_project(features)).flatten(2).transpose(1, 2)
         return torch.cat([tokens[:, :1], F.gelu(self.ln(patches))], dim=1)
 
@@ -99,7 +102,8 @@ class TokensToMap(nn.Module):
 
     def forward(self, tokens: Tensor, height: int, width: int) -> Tensor:
         """The patch tokens of float[B, 1+N, width] as a map float[B, channels, height, width]."""
-        grid = tokens[:, 1:].transpose(1, 2).unflatten(2, (height // self.stride, width // self.stride))
+        patches = tokens[:, 1:].transpose(1, 2)
+        grid = patches.reshape(*patches.shape[:2], height // self.stride, width // self.stride)
         return F.interpolate(F.relu(self.bn(self.conv_project(grid))), size=(height, width))
 
 
@@ -138,19 +142,26 @@ class CoupledBlock(nn.Module):
         return x, tokens
 
 
-class Conformer(nn.Module):
+class Conformer(Backbone):
     """Both branches up to their features.
+
+    The features are the last map of the convolutional branch with the class token of the transformer branch appended
+    to each cell. Their mean is the mean of the map beside the class token, and a linear head on it is the sum of one
+    linear classifier per branch: the paper's prediction. The paper's loss is the sum of both classifiers' losses;
+    ours is that of the sum.
 
     Args:
         ratio: a stage's channels are 64 times this, times 1, 2 and 4.
         width: of the tokens.
         heads: of the attention.
-        drop_path: probability of skipping a branch of the last transformer block; earlier ones are skipped less.
+        drop_path: probability of skipping a branch of the last transformer block; linear from 0 at the first.
     """
+
+    explained = ("conv_1", *(f"conv_trans_{number}.fusion_block" for number in (4, 8, 11, 12)))
 
     def __init__(self, ratio: int, width: int, heads: int, drop_path: float = 0.0) -> None:
         super().__init__()
-        drops = torch.linspace(0, drop_path, _BLOCKS, device="cpu").tolist()
+        drops = [drop_path * i / (_BLOCKS - 1) for i in range(_BLOCKS)]
         self.conv1 = nn.Conv2d(3, _STEM, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(_STEM)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
@@ -160,7 +171,7 @@ class Conformer(nn.Module):
         self.trans_1 = _transformer_block(width, heads, drops[0])
         channels = _BASE * ratio
         for number in range(2, _BLOCKS + 1):
-            stage = (number - 1) // 4
+            stage = (number - 1) // _PER_STAGE
             wider = _BASE * ratio * 2**stage
             block = CoupledBlock(
                 channels, wider, width, heads, _PATCH // 4 // 2**stage, drops[number - 1],
@@ -169,6 +180,7 @@ class Conformer(nn.Module):
             self.add_module(f"conv_trans_{number}", block)
             channels = wider
         self.trans_norm = nn.LayerNorm(width)
+        self.map_channels = channels
         self.channels = channels + width
         self._initialize()
 
@@ -178,34 +190,74 @@ class Conformer(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+                nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The last map float[B, 1024, H/32, W/32] (of Conformer-S) and tokens float[B, 1 + H/16 * W/16, width].
-
-        Args:
-            images: float[B, 3, H, W]; H and W are multiples of 16.
-        """
+    def forward(self, images: Tensor) -> Tensor:
+        """float[B, 3, H, W] to float[B, channels, h, w]; H and W are multiples of 16, h is H/32, rounded up."""
         base = self.maxpool(F.relu(self.bn1(self.conv1(images))))
         x = self.conv_1(base)
         patches = self.trans_patch_conv(base).flatten(2).transpose(1, 2)
         tokens = self.trans_1(torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1))
         for number in range(2, _BLOCKS + 1):
             x, tokens = self.get_submodule(f"conv_trans_{number}")(x, tokens)
-        return x, self.trans_norm(tokens)
+        class_token = self.trans_norm(tokens[:, 0])
+        return torch.cat([x, class_token[:, :, None, None].expand(-1, -1, *x.shape[2:])], dim=1)
 
-    def pool(self, features: tuple[Tensor, Tensor]) -> Tensor:
-        """The mean of the map and the class token, side by side: float[B, channels].
+    def pool(self, features: Tensor) -> Tensor:
+        """The mean of the map, and the class token: float[B, channels]."""
+        return torch.cat([self.as_map(features).mean(dim=(2, 3)), self.class_token(features)], dim=1)
 
-        A linear layer on them is the sum of one classifier per branch, which is what the paper predicts by.
-        """
-        x, tokens = features
-        return torch.cat([x.mean(dim=(2, 3)), tokens[:, 0]], dim=1)
+    def as_map(self, output: Tensor) -> Tensor:
+        """The map of the convolutional branch, or the patch tokens of a transformer block."""
+        if output.ndim == 3:
+            return tokens_as_map(output, prefix=1)
+        return output[:, : self.map_channels] if output.shape[1] == self.channels else output
+
+    def class_token(self, features: Tensor) -> Tensor:
+        """float[B, width]."""
+        return features[:, self.map_channels :, 0, 0]
+
+    def layers(self, *, coarse: bool) -> list[list[str]]:
+        """A stem and three stages, or a stem and twelve blocks."""
+        stem = ["conv1", "bn1"]
+        blocks = [["conv_1", "cls_token", "trans_patch_conv", "trans_1"]]
+        blocks += [[f"conv_trans_{number}"] for number in range(2, _BLOCKS + 1)]
+        blocks[-1].append("trans_norm")
+        if coarse:
+            blocks = [
+                [name for block in blocks[first : first + _PER_STAGE] for name in block]
+                for first in range(0, _BLOCKS, _PER_STAGE)
+            ]
+        return grouped_parameters(self, [stem, *blocks])
+
+
+def conformer_tiny(image_size: int, drop_path: float) -> Conformer:
+    """Conformer-Ti: 23.5 million parameters with 1,000 classes per branch."""
+    return _conformer(1, 384, 6, image_size, drop_path)
+
+
+def conformer_small(image_size: int, drop_path: float) -> Conformer:
+    """Conformer-S: 37.7 million parameters with 1,000 classes per branch."""
+    return _conformer(4, 384, 6, image_size, drop_path)
+
+
+def conformer_base(image_size: int, drop_path: float) -> Conformer:
+    """Conformer-B: 83.3 million parameters with 1,000 classes per branch."""
+    return _conformer(6, 576, 9, image_size, drop_path)
+
+
+def _conformer(ratio: int, width: int, heads: int, image_size: int, drop_path: float) -> Conformer:
+    """A network for square images of `image_size` pixels per side.
+
+    Raises:
+        ChexError: the image size is not a multiple of the patch size.
+    """
+    if image_size % _PATCH:
+        raise ChexError(f"Conformer takes images whose side is a multiple of {_PATCH}, not {image_size}")
+    return Conformer(ratio, width, heads, drop_path)
 
 
 def _transformer_block(width: int, heads: int, drop_path: float) -> nn.Module:
-    block: nn.Module = Block(width, heads, qkv_bias=True, drop_path=drop_path, norm_layer=_layer_norm)
-    return block
+    return Block(width, heads, qkv_bias=True, drop_path=drop_path)

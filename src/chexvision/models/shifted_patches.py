@@ -43,7 +43,9 @@ class ShiftedPatchEmbed(nn.Module):
     ) -> None:
         super().__init__()
         if img_size % patch_size or patch_size % 2 or dynamic_img_pad:
-            raise ValueError(f"image size {img_size} is not a multiple of the patch size {patch_size}, an even number")
+            raise ValueError(
+                f"image size {img_size} is not a multiple of patch size {patch_size}, which must be even"
+            )
         self.patch_size = patch_size
         self.grid_size = (img_size // patch_size, img_size // patch_size)
         self.num_patches = self.grid_size[0] * self.grid_size[1]
