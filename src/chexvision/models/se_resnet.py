@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import SqueezeExcitation
 
+from chexvision.errors import ChexError
 from chexvision.models.backbone import Backbone, grouped_parameters
 
 
@@ -106,12 +107,16 @@ class SEResNet(Backbone):
                 nn.init.zeros_(module.bias)
 
 
-def se_resnet34(pretrained: bool) -> nn.Module:
+def se_resnet34(image_size: int, drop_path: float) -> SEResNet:
     """Depths [3, 4, 6, 3], widths 64 to 512, Kaiming initialization.
 
+    Args:
+        image_size: any.
+        drop_path: must be 0.
+
     Raises:
-        ValueError: `pretrained` is set; no weights are published.
+        ChexError: `drop_path` is not 0.
     """
-    if pretrained:
-        raise ValueError("se_resnet34 has no pretrained weights")
+    if drop_path:
+        raise ChexError(f"se_resnet34 has no drop path: set model.drop_path to 0, not {drop_path}")
     return SEResNet(depths=(3, 4, 6, 3), widths=(64, 128, 256, 512))
