@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from chexvision.cli.models import Precision
+from chexvision.config.test_time import Tta
 from chexvision.errors import ChexError, UsageError
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ def evaluate(
     rule: Rule = "f1",
     calibration: Annotated[CalibrationMethod, typer.Option(help="How to calibrate probabilities.")] = "platt",
     tta: Annotated[
-        bool, typer.Option("--tta", help="Also average identity, horizontal flip and ±7° of each image.")
-    ] = False,
+        Tta, typer.Option(help="Also measure the mean over views of each image; views: as it is, flipped, ±7°.")
+    ] = "none",
     weights: Weights = "equal",
     expert: ExpertLabels = None,
     expert_map: Annotated[str, typer.Option(help="Label map of --expert.")] = "google2019",

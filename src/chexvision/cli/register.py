@@ -14,6 +14,7 @@ def commands(app: typer.Typer) -> None:
     app.command("doctor")(doctor.doctor)
     app.command("train")(train.train)
     app.command("pull")(models.pull)
+    app.command("ensemble")(models.ensemble)
     app.command("predict")(models.predict)
     app.command("evaluate")(evaluate.evaluate)
     app.command("compare")(evaluate.compare)

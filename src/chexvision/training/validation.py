@@ -9,7 +9,8 @@ from accelerate import Accelerator
 
 from chexvision.data.dataset import Split
 from chexvision.errors import ChexError
-from chexvision.inference.predict_split import as_predictions, predict_split
+from chexvision.inference.labeled import labeled
+from chexvision.inference.predict_split import predict_split
 from chexvision.metrics.measure import measure
 from chexvision.metrics.records import SplitMetrics
 from chexvision.models.classifier import CheXVision
@@ -45,4 +46,4 @@ def validate(
             f"the validation loss is {mean_loss}: lower the learning rate (training.phases.N.lr) or compute with "
             "--set training.precision=fp32"
         )
-    return Validation(mean_loss, measure(as_predictions(split, probabilities), fewest=1))
+    return Validation(mean_loss, measure(labeled(split.rows, probabilities), fewest=1))
