@@ -64,7 +64,7 @@ def recipe_names() -> list[str]:
     return sorted(
         path.stem
         for path in shared_dir("configs").glob("*.yaml")
-        if "model" in _read_yaml(path) and path.stem != "base"
+        if "model" in read_yaml(path) and path.stem != "base"
     )
 
 
@@ -88,7 +88,7 @@ def load_recipe(model: str, *, preset: str | None = None, overrides: Sequence[st
     tree = _read_extended(path, seen=())
     if preset is not None:
         presets = shared_dir("configs") / "presets"
-        tree = _merge(tree, _read_yaml(_find(preset, preset_names(), presets, "preset")))
+        tree = _merge(tree, read_yaml(_find(preset, preset_names(), presets, "preset")))
     for override in overrides:
         _apply_override(tree, override)
     tree["name"] = path.stem
@@ -150,11 +150,11 @@ def _find(name: str, known: Sequence[str], folder: Path, what: str) -> Path:
             raise UsageError(f"no recipe file {name}")
         return Path(name)
     if name not in known:
-        raise UsageError(f"unknown {what} {name!r}{_nearest(name, known)}; known are {', '.join(known)}")
+        raise UsageError(f"unknown {what} {name!r}{nearest(name, known)}; known are {', '.join(known)}")
     return folder / f"{name}.yaml"
 
 
-def _read_yaml(path: Path) -> Tree:
+def read_yaml(path: Path) -> Tree:
     try:
         tree = _parse(read_regular(path, _LARGEST).decode())
     except OSError as error:
@@ -179,7 +179,7 @@ def _parse(text: str) -> Any:
 def _read_extended(path: Path, seen: tuple[Path, ...]) -> Tree:
     if path.resolve() in seen:
         raise UsageError(f"{path} extends itself: {' -> '.join(p.name for p in (*seen, path))}")
-    tree = _read_yaml(path)
+    tree = read_yaml(path)
     parent = tree.pop("extends", None)
     if parent is None:
         return tree
@@ -213,7 +213,7 @@ def _apply_override(tree: Tree, override: str) -> None:
         child = _child(node, part)
         if child is None:
             missing = ".".join(parents[: depth + 1])
-            raise UsageError(f"unknown key {missing!r}{_nearest(missing, known_keys())}")
+            raise UsageError(f"unknown key {missing!r}{nearest(missing, known_keys())}")
         node = child
     if isinstance(node, list):
         if not last.isdecimal() or int(last) >= len(node):
@@ -236,13 +236,13 @@ def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"unknown key {key!r}{_nearest(key, known_keys())}"
+        return f"unknown key {key!r}{nearest(key, known_keys())}"
     if first["type"] == "missing":
         return f"key {key!r} is missing; extend a recipe that sets it, such as `extends: base`"
     return first_problem(error)
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """ "; did you mean 'x'?" for the known name closest to `name`, or nothing."""
     candidates = list(known)
     parent, _, last = name.rpartition(".")

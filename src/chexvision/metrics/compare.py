@@ -37,7 +37,7 @@ def compare(
     Raises:
         UsageError: the images, their labels or which of them are of one patient differ, or no output is in both.
     """
-    first, second = _aligned(first, second, names)
+    first, second = aligned(first, second, names)
     weightings = resample_patients(len(np.unique(first.patients)), method)
     measured = [Measure(model, only=("auroc",)) for model in (first, second)]
     once = [model.once()["auroc"] for model in measured]
@@ -50,7 +50,7 @@ def compare(
             return Difference(too_few=too_few)
         a, b = (float(macro_of(values, rows)[0]) for values in once)
         draws = [macro_of(values, rows) for values in resampled]
-        error = _mean_shares(second, rows) - _mean_shares(first, rows)
+        error = mean_shares(second, rows) - mean_shares(first, rows)
         return Difference(
             first=a,
             second=b,
@@ -78,7 +78,7 @@ def compare(
     )
 
 
-def _mean_shares(model: Predictions, columns: list[int]) -> Floats:
+def mean_shares(model: Predictions, columns: list[int]) -> Floats:
     """What each image contributes to the error of the mean AUROC over `columns`: float64[N]."""
     parts = [contributions(model.probabilities[:, i], model.targets[:, i])[1] for i in columns]
     return np.asarray(np.mean(parts, axis=0), np.float64)
@@ -94,7 +94,7 @@ def short_names(texts: Sequence[str]) -> list[str]:
     return list(texts)
 
 
-def _aligned(first: Predictions, second: Predictions, names: tuple[str, str]) -> tuple[Predictions, Predictions]:
+def aligned(first: Predictions, second: Predictions, names: tuple[str, str]) -> tuple[Predictions, Predictions]:
     """Both with the same outputs; the second in the first's order of images, with the first's patient numbers."""
     ours, theirs = set(first.filenames.tolist()), set(second.filenames.tolist())
     if ours != theirs:
