@@ -83,7 +83,7 @@ def gpu_hours(recipe: Recipe, target: Target) -> GpuHours:
         if hours is not None:
             return GpuHours(hours + _OVERHEAD_HOURS, f"measured in {record.run_id}", measured=True)
     rate = _IMAGES_PER_SECOND.get(recipe.model.backbone, _SLOWEST) * (320 / recipe.data.image_size) ** 2
-    rates = dict.fromkeys([phase.freeze for phase in recipe.training.phases], rate)
+    rates: dict[str | int, float] = {phase.freeze: rate for phase in recipe.training.phases}
     seconds = _seconds(recipe, rates, 1 / (rate * _VALIDATION_SPEEDUP))
     return GpuHours(seconds / 3600 + _OVERHEAD_HOURS, "a guess: no published run of it was measured yet")
 
