@@ -30,7 +30,7 @@ from chexvision_dispatch.targets.target import GpuHours, Target
 # Images of the release: those of its official training and validation list, a twentieth of them for validation.
 _TRAIN_IMAGES, _VALIDATION_IMAGES = 82_000, 4_500
 # Images per second in training at 320², mixed precision, on two T4s: a guess, to be taken for its order alone.
-_IMAGES_PER_SECOND = {"densenet121": 220.0, "se_resnet34": 330.0}
+_IMAGES_PER_SECOND = {"timm/densenet121.tv_in1k": 220.0, "se_resnet34": 330.0}
 _SLOWEST = min(_IMAGES_PER_SECOND.values())
 _VALIDATION_SPEEDUP = 3.0
 _OVERHEAD_HOURS = 0.25  # installing, downloading, decoding, measuring and publishing
