@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chexvision.bench import cross_validation
-from chexvision.bench.cross_validation import FoldResult, RunFacts, Variant, divided, read_variants
+from chexvision.bench.cross_validation import Variant, divided, read_variants
 from chexvision.bench.cross_validation_table import WayResult, lines_of, pooled
+from chexvision.bench.fold_training import FoldResult, RunFacts
 from chexvision.cli import main
+from chexvision.errors import UsageError
 from chexvision.metrics.predictions import Predictions
 from chexvision.radiograph import encode_grey
 from tests.training import runs
@@ -116,7 +117,7 @@ def test_folds_are_pooled_by_rank() -> None:
 
 
 def test_differences_are_paired_by_seed() -> None:
-    fold = FoldResult(RunFacts("", 0.7, 1, "trained", 2.0, 3.0), {})
+    fold = FoldResult(RunFacts(0.7, 1, "trained", 2.0, 3.0), {})
     base = WayResult("base", {0: np.array([0.6, 0.5, 0.7]), 1: np.array([0.7, 0.6, 0.8])}, (fold,), True)
     other = replace(base, name="other", macros={1: np.array([0.75, 0.66, 0.86]), 2: np.array([0.1, 0.1, 0.1])})
     line = lines_of([base, other], "base")[1]
@@ -128,6 +129,6 @@ def test_differences_are_paired_by_seed() -> None:
 def test_a_variant_that_is_not_one_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "variants.yaml"
     path.write_text("ours: {recipe: scratch, loop: adam}\n")
-    with pytest.raises(cross_validation.UsageError, match="does not describe variants"):
+    with pytest.raises(UsageError, match="does not describe variants"):
         read_variants(path)
     assert Variant(set=("training.ema_decay=0",)).resolved(64, 7).training.seed == 7

@@ -11,46 +11,34 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import yaml
-from accelerate import Accelerator
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from safetensors.torch import load_file
 
-from chexvision.bench.predecessor import EPOCHS, train_baseline
+from chexvision.bench.fold_training import WAYS, FoldResult, RunFacts, train_by_predecessor, train_by_recipe
+from chexvision.bench.predecessor import EPOCHS
 from chexvision.config.recipe import Recipe
-from chexvision.data.dataset import Split, open_split, splits_of
+from chexvision.data.dataset import open_split, splits_of
 from chexvision.data.rows import read_rows
 from chexvision.data.source import ShardSource, find_shards
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import atomic_path, write_text_atomic
 from chexvision.files.json_files import first_problem
-from chexvision.inference.predict_split import as_predictions, predict_split
-from chexvision.inference.tta import PLAIN, View, flipped, unchanged
 from chexvision.metrics.predictions import Predictions
-from chexvision.models.classifier import CheXVision, build_model
+from chexvision.models.classifier import build_model
 from chexvision.recipes import load_recipe
 from chexvision.shards.build import BuildOptions, build_shards
 from chexvision.training.hardware import start_accelerator
-from chexvision.training.history import best_epoch
-from chexvision.training.loop import Training
-from chexvision.training.training_session import BEST_FILE
 
 Ints = NDArray[np.int64]
 
 VALIDATION_SHARE = 0.15  # of the images outside the fold
-SELECTED = "selected"
-# What is predicted of one training: the selected weights, the same with the mirrored image averaged, and the last
-# epoch's weights and their average, which no validation split selected.
-WAYS = (SELECTED, "selected, flip", "last", "last average")
-_FLIP: tuple[View, ...] = (unchanged, flipped)
 
 
 class Variant(BaseModel):
@@ -92,35 +80,6 @@ def read_variants(path: Path) -> dict[str, Variant]:
 
 
 @dataclass(frozen=True, slots=True)
-class RunFacts:
-    """What is recorded of a training beside its predictions.
-
-    Args:
-        settings: digest of all that determines it.
-        validation_auroc: macro AUROC of the selected weights.
-        epoch: the selected one, from 1.
-        weights: "trained" or "averaged".
-        cpu_seconds: of training and its validation.
-        seconds: the same by the clock.
-    """
-
-    settings: str
-    validation_auroc: float
-    epoch: int
-    weights: str
-    cpu_seconds: float
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class FoldResult:
-    """A training, and what its weights predict for the fold, by the names of `WAYS`."""
-
-    facts: RunFacts
-    predictions: dict[str, Predictions]
-
-
-@dataclass(frozen=True, slots=True)
 class CrossValidation:
     """Folds of a set of shards, and the folder of the results.
 
@@ -159,8 +118,7 @@ class CrossValidation:
             return None
         with np.load(path) as stored:
             arrays = dict(stored)
-        facts = RunFacts(**json.loads(str(arrays["facts"])))
-        if facts.settings != self._settings(variant, seed, fold):
+        if str(arrays["settings"]) != self._settings(variant, seed, fold):
             raise ChexError(f"{path} was made with other settings; remove it, or give the variant another name")
         names = tuple(arrays["names"].tolist())
         labels = names, arrays["filenames"], arrays["patients"]
@@ -169,7 +127,7 @@ class CrossValidation:
             for way in WAYS
             if way in arrays
         }
-        return FoldResult(facts, predictions)
+        return FoldResult(RunFacts(**json.loads(str(arrays["facts"]))), predictions)
 
     def run(self, name: str, variant: Variant, seed: int, fold: int) -> FoldResult:
         """Train a variant on a fold, and store the result."""
@@ -178,16 +136,18 @@ class CrossValidation:
         rows = splits_of(self.source, recipe.data, seed)
         splits = {split: open_split(self.source, rows, split, recipe.data, quiet=True) for split in rows}
         model = build_model(recipe, self.source.label_space)
-        settings = self._settings(variant, seed, fold)
-        train = _train_predecessor if variant.loop == "predecessor" else _train_recipe
-        with tempfile.TemporaryDirectory(prefix="chexvision-bench-") as work:
-            result = train(variant, recipe, model, splits, accelerator, Path(work), settings)
+        if variant.loop == "predecessor":
+            result = train_by_predecessor(model, splits, accelerator, seed, variant.epochs)
+        else:
+            with tempfile.TemporaryDirectory(prefix="chexvision-bench-") as work:
+                result = train_by_recipe(recipe, model, splits, accelerator, Path(work))
         path = self._path(name, seed, fold)
         path.parent.mkdir(parents=True, exist_ok=True)
         labels = next(iter(result.predictions.values()))
         with atomic_path(path) as partial, partial.open("wb") as file:
             np.savez_compressed(
                 file,
+                settings=self._settings(variant, seed, fold),
                 facts=json.dumps(asdict(result.facts)),
                 names=np.array(labels.names),
                 filenames=labels.filenames,
@@ -231,70 +191,6 @@ def divided(patients: Ints, folds: int, fold: int, seed: int) -> dict[int, str]:
         splits[int(known[i])] = "validation" if images < wanted else "train"
         images += counts[i]
     return splits
-
-
-def _train_recipe(
-    variant: Variant,
-    recipe: Recipe,
-    model: CheXVision,
-    splits: dict[str, Split],
-    accelerator: Accelerator,
-    work: Path,
-    settings: str,
-) -> FoldResult:
-    clock = _Clock()
-    training = Training(recipe, model, splits["train"], splits["validation"], accelerator, work)
-    training.run()
-    cpu_seconds, seconds = clock.read()
-    predict = _predictor(splits["test"], accelerator)
-    predictions = {"last": predict(model)}
-    if training.ema is not None:
-        predictions["last average"] = predict(training.ema.module)
-    model.load_state_dict(load_file(work / BEST_FILE))
-    predictions |= {SELECTED: predict(model), "selected, flip": predict(model, _FLIP)}
-    best = best_epoch(training.history)
-    facts = RunFacts(settings, best.macro_auroc or 0.0, best.epoch, best.weights, cpu_seconds, seconds)
-    return FoldResult(facts, predictions)
-
-
-def _train_predecessor(
-    variant: Variant,
-    recipe: Recipe,
-    model: CheXVision,
-    splits: dict[str, Split],
-    accelerator: Accelerator,
-    work: Path,
-    settings: str,
-) -> FoldResult:
-    clock = _Clock()
-    trained = train_baseline(
-        model, splits["train"], splits["validation"], accelerator, recipe.training.seed, variant.epochs
-    )
-    cpu_seconds, seconds = clock.read()
-    predict = _predictor(splits["test"], accelerator)
-    predictions = {"last": predict(model)}
-    model.load_state_dict(trained.best)
-    predictions |= {SELECTED: predict(model), "selected, flip": predict(model, _FLIP)}
-    facts = RunFacts(settings, trained.validation_auroc, trained.epoch, "trained", cpu_seconds, seconds)
-    return FoldResult(facts, predictions)
-
-
-def _predictor(split: Split, accelerator: Accelerator) -> Callable[..., Predictions]:
-    def predict(model: CheXVision, views: tuple[View, ...] = PLAIN) -> Predictions:
-        return as_predictions(split, predict_split(model.eval(), split, accelerator, 64, views=views)[0])
-
-    return predict
-
-
-class _Clock:
-    """Seconds since it was made."""
-
-    def __init__(self) -> None:
-        self._cpu, self._began = time.process_time(), time.perf_counter()
-
-    def read(self) -> tuple[float, float]:
-        """Of this process's CPU time, and by the clock."""
-        return time.process_time() - self._cpu, time.perf_counter() - self._began
 
 
 def open_cross_validation(

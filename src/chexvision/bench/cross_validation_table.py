@@ -9,7 +9,8 @@ import numpy as np
 
 from chexvision.bench.bench_report import Figure, Report
 from chexvision.bench.bench_report import Row as BenchRow
-from chexvision.bench.cross_validation import SELECTED, WAYS, CrossValidation, FoldResult, Variant
+from chexvision.bench.cross_validation import CrossValidation, Variant
+from chexvision.bench.fold_training import SELECTED, WAYS, FoldResult
 from chexvision.errors import UsageError
 from chexvision.metrics.bootstrap import estimate, resample_patients
 from chexvision.metrics.measure import macro_columns, macro_of
