@@ -112,6 +112,9 @@ class PhaseConfig(Section):
         return self
 
 
+Monitor = Literal["macro_auroc", "loss"]
+
+
 class TrainingConfig(Section):
     """Seed, precision, averaging, phases and when to stop."""
 
@@ -120,9 +123,14 @@ class TrainingConfig(Section):
     compile: bool  # torch.compile; falls back with a warning
     ema_decay: Annotated[float, Field(ge=0, lt=1)]  # of the averaged weights, per step; 0: none
     # What chooses the best epoch, stops early and ends a plateau: validation's macro AUROC, or its loss.
-    monitor: Literal["macro_auroc", "loss"] = "macro_auroc"
+    monitor: Monitor = "macro_auroc"
     patience: Count  # epochs without a better `monitor`
     phases: Annotated[tuple[PhaseConfig, ...], Field(min_length=1)]
+
+    @property
+    def monitored(self) -> str:
+        """What `monitor` is called in texts."""
+        return {"macro_auroc": "macro AUROC", "loss": "loss"}[self.monitor]
 
     @property
     def epochs(self) -> int:

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from chexvision.config.recipe import Monitor
+
 Weights = Literal["trained", "averaged"]
 
 
@@ -58,16 +60,29 @@ def read_history(text: str | bytes) -> History:
     return _HISTORY.validate_json(text)
 
 
-def score(macro_auroc: float | None, loss: float) -> float:
-    """What makes weights the best: the macro AUROC, or where it is undefined the loss, below every AUROC."""
+def score(monitor: Monitor, macro_auroc: float | None, loss: float) -> float:
+    """What makes weights the best: the higher, the better.
+
+    Args:
+        monitor: the recipe's.
+        macro_auroc: of validation. Where it is undefined, the loss ranks weights, below every AUROC.
+        loss: of validation.
+    """
+    if monitor == "loss":
+        return -loss
     return macro_auroc if macro_auroc is not None else -1.0 - loss
 
 
-def best_epoch(history: History) -> EpochRecord:
+def scores(history: History, monitor: Monitor) -> list[float]:
+    """The `score` of each epoch."""
+    return [score(monitor, record.macro_auroc, record.validation_loss) for record in history]
+
+
+def best_epoch(history: History, monitor: Monitor) -> EpochRecord:
     """The first epoch with the highest `score`."""
-    return max(history, key=lambda record: score(record.macro_auroc, record.validation_loss))
+    return max(history, key=lambda record: score(monitor, record.macro_auroc, record.validation_loss))
 
 
-def epochs_without_gain(history: History) -> int:
+def epochs_without_gain(history: History, monitor: Monitor) -> int:
     """Epochs since the best one."""
-    return history[-1].epoch - best_epoch(history).epoch if history else 0
+    return history[-1].epoch - best_epoch(history, monitor).epoch if history else 0

@@ -13,7 +13,7 @@ from chexvision.artifact.contents import RunInfo
 from chexvision.artifact.load import save_operating_points
 from chexvision.artifact.metrics_file import Evaluation
 from chexvision.artifact.store import Publication, open_store
-from chexvision.config.recipe import Recipe
+from chexvision.config.recipe import Monitor, Recipe
 from chexvision.data.dataset import Split, open_split
 from chexvision.data.division import Division, division_of
 from chexvision.data.placement import placed
@@ -86,7 +86,7 @@ def run_training(
     """
     started_at = now()
     accelerator = start_accelerator(recipe.training.precision)
-    reporter = _Reporter(progress) if accelerator.is_main_process else None
+    reporter = _Reporter(progress, recipe.training.monitor) if accelerator.is_main_process else None
     source, division, splits, model = _prepare(recipe, data, accelerator)
     stop = progress.session.should_stop
     training = Training(recipe, model, splits["train"], splits["validation"], accelerator, work, reporter, stop)
@@ -106,7 +106,7 @@ def run_training(
         division.record,
         accelerator.mixed_precision,
         image_size=recipe.data.image_size,
-        epoch=best_epoch(training.history).epoch,
+        epoch=best_epoch(training.history, recipe.training.monitor).epoch,
     )
     metrics, points = evaluate_trained(recipe.name, predictions, groups, conditions)
     info = RunInfo(
@@ -155,13 +155,14 @@ def _prepare(
 class _Reporter(ConsoleReporter):
     """Reports to the console and to the session."""
 
-    def __init__(self, progress: TrainingProgress) -> None:
+    def __init__(self, progress: TrainingProgress, monitor: Monitor) -> None:
         super().__init__()
         self._run = progress
+        self._monitor = monitor
 
     def resumed(self, history: History) -> None:
         super().resumed(history)
-        self._run.resumed(history)
+        self._run.resumed(history, self._monitor)
 
     def epoch_begins(self, epoch: int, epochs: int, images: int, done: int) -> None:
         super().epoch_begins(epoch, epochs, images, done)
@@ -169,7 +170,7 @@ class _Reporter(ConsoleReporter):
 
     def epoch_done(self, history: History, is_best: bool) -> None:
         super().epoch_done(history, is_best)
-        self._run.epoch_done(history)
+        self._run.epoch_done(history, self._monitor)
 
 
 def _predict(

@@ -1,19 +1,21 @@
-"""Validation loss and metrics of an epoch's weights."""
+"""Validation loss and metrics of an epoch's weights, and which weights are the better ones."""
 
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 
 from accelerate import Accelerator
 
+from chexvision.config.recipe import Monitor
 from chexvision.data.dataset import Split
 from chexvision.errors import ChexError
 from chexvision.inference.predict_split import as_predictions, predict_split
 from chexvision.metrics.measure import measure
 from chexvision.metrics.records import SplitMetrics
 from chexvision.models.classifier import CheXVision
-from chexvision.training.history import score
+from chexvision.training.history import Weights, score
 from chexvision.training.loss import DualHeadLoss
 
 
@@ -24,10 +26,57 @@ class Validation:
     loss: float
     metrics: SplitMetrics
 
-    @property
-    def score(self) -> float:
+    def score(self, monitor: Monitor) -> float:
         """The value by which epochs are compared."""
-        return score(self.metrics.macro_auroc, self.loss)
+        return score(monitor, self.metrics.macro_auroc, self.loss)
+
+    @property
+    def auroc(self) -> dict[str, float | None]:
+        """By finding."""
+        return {finding: of["auroc"].value for finding, of in self.metrics.findings.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """What an epoch's weights measured.
+
+    Args:
+        trained: the trained weights.
+        averaged: their moving average, if there is one.
+        weights: which of the two have the higher score.
+        seconds: that validation took.
+    """
+
+    trained: Validation
+    averaged: Validation | None
+    weights: Weights
+    seconds: float
+
+    @property
+    def kept(self) -> Validation:
+        """Of the weights with the higher score."""
+        return self.averaged if self.averaged and self.weights == "averaged" else self.trained
+
+
+def validate_both(
+    trained: CheXVision,
+    averaged: CheXVision | None,
+    split: Split,
+    accelerator: Accelerator,
+    batch_size: int,
+    loss: DualHeadLoss,
+    monitor: Monitor,
+) -> Validated:
+    """Measure the trained weights and, where there is one, their average; of equal ones the trained are kept.
+
+    Raises:
+        ChexError: a loss is not a number.
+    """
+    began = time.monotonic()
+    first = validate(trained, split, accelerator, batch_size, loss)
+    second = validate(averaged, split, accelerator, batch_size, loss) if averaged is not None else None
+    better: Weights = "averaged" if second and second.score(monitor) > first.score(monitor) else "trained"
+    return Validated(first, second, better, time.monotonic() - began)
 
 
 def validate(
