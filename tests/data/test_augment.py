@@ -11,7 +11,9 @@ from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD
 from chexvision.recipes import load_recipe
 
 RECIPE = load_recipe("densenet").augment
-NOTHING: dict[str, float] = dict.fromkeys(AugmentConfig.model_fields, 0.0) | {"blur_sigma": 1.0, "erase_area": 0.1}
+NOTHING: dict[str, float] = {
+    name: 0.0 for name, field in AugmentConfig.model_fields.items() if field.is_required()
+} | {"blur_sigma": 1.0, "erase_area": 0.1}
 
 
 def only(**changes: float) -> AugmentConfig:

@@ -16,6 +16,9 @@ from torch import Tensor
 from chexvision.config.data_config import AugmentConfig
 from chexvision.models.normalize import as_input
 from chexvision.radiograph import PIXEL_MEAN
+from chexvision.seeds import mix_seed
+
+_TRIES = 10  # at a crop that lies within the image, as torchvision's
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +62,49 @@ def sample(config: AugmentConfig, count: int, seed: int) -> AugmentParameters:
     first = torch.stack([flip * cos, flip * (shear * cos - sin), shift[:, 0]], dim=1)
     second = torch.stack([sin, shear * sin + cos, shift[:, 1]], dim=1)
 
+    affine = torch.stack([first, second], dim=1)
+    if config.crop_scale < 1:
+        affine = _within(_crops(config, count, mix_seed(seed, 1)), affine)
+
     blur_sigma = torch.where(chance(config.blur), uniform(0.1, max(0.1, config.blur_sigma)), 0.0)
     area = torch.where(chance(config.erase), uniform(0.02, max(0.02, config.erase_area)), 0.0)
     height = torch.sqrt(area * torch.exp(uniform(-math.log(3), math.log(3)))).clamp(max=1)
     width = torch.where(height > 0, area / height.clamp(min=1e-6), 0.0).clamp(max=1)
     top, left = uniform(0, 1) * (1 - height), uniform(0, 1) * (1 - width)
     return AugmentParameters(
-        affine=torch.stack([first, second], dim=1),
+        affine=affine,
         brightness=uniform(-config.brightness, config.brightness),
         contrast=uniform(1 - config.contrast, 1 + config.contrast),
         blur_sigma=blur_sigma,
         erase=torch.stack([top, left, top + height, left + width], dim=1),
     )
+
+
+def _crops(config: AugmentConfig, count: int, seed: int) -> Tensor:
+    """Random crops, float[count, 4]: left, top, width, height as shares of the side.
+
+    Distributed as those of torchvision's ``RandomResizedCrop`` of a square image: area and logarithm of the aspect
+    ratio are uniform; a crop that is wider or higher than the image is sampled again, and after ten of these it is
+    the entire image.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    area, ratio = torch.rand(2, count, _TRIES, generator=generator)
+    area = config.crop_scale + (1 - config.crop_scale) * area
+    ratio = torch.exp((2 * ratio - 1) * math.log(config.crop_ratio))
+    sides = torch.stack([torch.sqrt(area * ratio), torch.sqrt(area / ratio)], dim=2)
+    fits = (sides <= 1).all(dim=2)
+    first = fits.int().argmax(dim=1)  # of the tries that fit
+    size = torch.where(fits.any(dim=1, keepdim=True), sides[torch.arange(count), first], 1.0)
+    corner = torch.rand(count, 2, generator=generator) * (1 - size)
+    return torch.cat([corner, size], dim=1)
+
+
+def _within(crops: Tensor, affine: Tensor) -> Tensor:
+    """`affine` applied to the crops, resized to the size of the image: still one map from output to input."""
+    corner, size = crops[:, :2, None], crops[:, 2:, None]
+    cropped = size * affine
+    cropped[:, :, 2:] += 2 * corner + size - 1
+    return cropped
 
 
 def augment(images: Tensor, parameters: AugmentParameters) -> Tensor:
