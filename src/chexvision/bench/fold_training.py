@@ -17,7 +17,7 @@ from chexvision.inference.predict_split import as_predictions, predict_split
 from chexvision.inference.tta import PLAIN, View, flipped, unchanged
 from chexvision.metrics.predictions import Predictions
 from chexvision.models.classifier import CheXVision
-from chexvision.training.history import best_epoch
+from chexvision.training.history import kept_epoch
 from chexvision.training.loop import Training
 from chexvision.training.training_session import BEST_FILE
 
@@ -69,7 +69,7 @@ def train_by_recipe(
         predictions["last average"] = predict(training.ema.module)
     model.load_state_dict(load_file(work / BEST_FILE))
     predictions |= {SELECTED: predict(model), "selected, flip": predict(model, _FLIP)}
-    best = best_epoch(training.history)
+    best = kept_epoch(training.history, recipe.training)
     facts = RunFacts(best.macro_auroc or 0.0, best.epoch, best.weights, cpu_seconds, seconds)
     return FoldResult(facts, predictions)
 
