@@ -34,7 +34,7 @@ def records(scores: list[float | None], error: float | None = 0.02) -> list[Epoc
         "micro_batch_size": 1,
     }
     return [
-        EpochRecord.model_validate(blank | counts | fixed | {"epoch": number, "macro_auroc": score})
+        EpochRecord.model_validate(blank | fixed | {"epoch": number, "macro_auroc": score})
         for number, score in enumerate(scores, 1)
     ]
 
