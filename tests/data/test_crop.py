@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 from scipy.stats import ks_2samp
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from chexvision.data.augment import augment, sample
+from chexvision.data.augment import sample
 from chexvision.models.normalize import plain
-from tests.data.test_augment import only, smooth_images
+from tests.data.test_augment import augmented, only, smooth_images
 
 COUNT = 4000
 SIDE = 1000  # of torchvision's image: its crops are of full pixels
@@ -31,20 +34,13 @@ def torchvisions(scale: float, ratio: float) -> np.ndarray:
     return np.array([[crop[key] for key in ("left", "top", "width", "height")] for crop in made]) / SIDE
 
 
-def area(crops: np.ndarray) -> np.ndarray:
-    return crops[:, 2] * crops[:, 3]
-
-
-def log_ratio(crops: np.ndarray) -> np.ndarray:
-    return np.log(crops[:, 2] / crops[:, 3])
-
-
-def left(crops: np.ndarray) -> np.ndarray:
-    return crops[:, 0]
-
-
-def bottom(crops: np.ndarray) -> np.ndarray:
-    return crops[:, 1] + crops[:, 3]
+# Of float[N, 4]: left, top, width, height.
+MEASURES: dict[str, Callable[[Any], Any]] = {
+    "area": lambda crops: crops[:, 2] * crops[:, 3],
+    "logarithm of the aspect ratio": lambda crops: np.log(crops[:, 2] / crops[:, 3]),
+    "left edge": lambda crops: crops[:, 0],
+    "bottom edge": lambda crops: crops[:, 1] + crops[:, 3],
+}
 
 
 def homogeneous(affine: torch.Tensor) -> torch.Tensor:
@@ -55,9 +51,9 @@ def homogeneous(affine: torch.Tensor) -> torch.Tensor:
 def test_areas_ratios_and_positions_are_distributed_as_torchvisions() -> None:
     for scale, ratio in ((0.3, 4 / 3), (0.7, 3.0), (0.08, 4 / 3)):
         ours, theirs = crops(crop_scale=scale, crop_ratio=ratio), torchvisions(scale, ratio)
-        for measure in (area, log_ratio, left, bottom):
+        for name, measure in MEASURES.items():
             # Theirs are rounded to 1/1000 of the side, which alone is a distance of the order of 0.005.
-            assert ks_2samp(measure(ours), measure(theirs)).statistic < 0.035, (scale, ratio, measure)
+            assert ks_2samp(measure(ours), measure(theirs)).statistic < 0.035, (scale, ratio, name)
     assert (ours[:, :2] > -1e-6).all() and (ours[:, :2] + ours[:, 2:] < 1 + 1e-6).all()
 
 
@@ -72,7 +68,7 @@ def test_a_crop_is_resized_to_the_size_of_the_image() -> None:
     """Away from its edges, where torchvision's interpolation does not see the pixels outside."""
     images = smooth_images(6, 64)
     parameters = sample(only(crop_scale=0.3), 6, seed=2)
-    ours = augment(images, parameters)[:, 0]
+    ours = augmented(images, parameters)[:, 0]
     for image, affine, shown in zip(images, parameters.affine, ours, strict=True):
         (width, x), (height, y) = (
             (round(64 * float(row[i])), round(32 * float(row[2] + 1 - row[i]))) for i, row in enumerate(affine)
