@@ -31,9 +31,9 @@ from chexvision.training.hardware import forget_peak_memory, peak_memory_mb, ran
 from chexvision.training.history import (
     EpochRecord,
     History,
-    best_epoch,
     dump_history,
     epochs_without_gain,
+    kept_epoch,
     read_history,
     scores,
 )
@@ -117,7 +117,7 @@ class Training:
                 self.reporter.resumed(self.history)
         current: int | None = None
         settings = self.recipe.training
-        while epoch < settings.epochs and epochs_without_gain(self.history, settings.monitor) < settings.patience:
+        while epoch < settings.epochs and epochs_without_gain(self.history, settings) < settings.patience:
             number, phase, phase_begin = settings.phase_of(epoch)
             if number != current:
                 current = number
@@ -244,10 +244,10 @@ class Training:
                 "(training.phases.N.lr) or compute with --set training.precision=fp32"
             )
         broadcast_buffers(self.process, self.model, *([self.ema.module] if self.ema is not None else []))
-        monitor, scaler = self.recipe.training.monitor, self.accelerator.scaler
+        settings, scaler = self.recipe.training, self.accelerator.scaler
         averaged = self.ema.module if self.ema is not None else None
         measured = validate_both(
-            self.model, averaged, self.validation_split, self.accelerator, self.micro_batch_size, self.loss, monitor
+            self.model, averaged, self.validation_split, self.accelerator, self.micro_batch_size, self.loss, settings
         )
         record = EpochRecord(
             epoch=epoch + 1,
@@ -255,6 +255,7 @@ class Training:
             train_loss=train_loss,
             validation_loss=measured.kept.loss,
             macro_auroc=measured.kept.metrics.macro_auroc,
+            macro_auroc_error=measured.kept.macro_auroc_error,
             auroc=measured.kept.auroc,
             binary_auroc=measured.kept.metrics.binary_auroc,
             binary_f1=measured.kept.metrics.binary_f1,
@@ -273,7 +274,7 @@ class Training:
             peak_memory_mb=peak_memory_mb(self.process.device),
         )
         self.history.append(record)
-        is_best = best_epoch(self.history, monitor) is record
+        is_best = kept_epoch(self.history, settings) is record
         if is_best and self.accelerator.is_main_process:
             with atomic_path(self.work / BEST_FILE) as partial:
                 save_model(averaged if averaged and record.weights == "averaged" else self.model, str(partial))

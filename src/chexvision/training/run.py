@@ -35,7 +35,7 @@ from chexvision.provenance import Provenance, now
 from chexvision.report.charts import curve_sheets
 from chexvision.report.model_card import render_card
 from chexvision.training.hardware import describe, package_versions, rank_of, start_accelerator
-from chexvision.training.history import History, best_epoch, dump_history
+from chexvision.training.history import History, dump_history, kept_epoch
 from chexvision.training.loop import Training
 from chexvision.training.reporter import ConsoleReporter
 from chexvision.training.training_session import BEST_FILE, TrainingProgress
@@ -108,7 +108,7 @@ def run_training(
         division.record,
         accelerator.mixed_precision,
         image_size=recipe.data.image_size,
-        epoch=best_epoch(training.history, recipe.training.monitor).epoch,
+        epoch=kept_epoch(training.history, recipe.training).epoch,
     )
     metrics, points = evaluate_trained(recipe.name, predictions, groups, conditions)
     info = RunInfo(
