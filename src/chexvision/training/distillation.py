@@ -18,18 +18,17 @@ from chexvision.artifact.contents import TRAINING_IMAGES, TeacherInfo
 from chexvision.artifact.load import load_published
 from chexvision.config.recipe import Recipe
 from chexvision.data.dataset import Split
-from chexvision.data.decode import decoded_images
 from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
 from chexvision.errors import ChexError, UsageError
 from chexvision.evaluation.overlap import TrainingImages, notes_of
 from chexvision.files.atomic import atomic_path
 from chexvision.hub.reference import Reference, pinned_reference
-from chexvision.hub.repo_files import CONFIG, WEIGHTS, at_commit, model_file
-from chexvision.inference.predict_split import predict_split
+from chexvision.hub.repo_files import CONFIG, ENSEMBLE, WEIGHTS, at_commit, model_file
+from chexvision.inference.predict_members import predict_members
 from chexvision.training.training_session import TEACHER_FILE
 
-_NETWORKS = (CONFIG, WEIGHTS, "ensemble.json")  # the files that probabilities follow from
+_NETWORKS = (CONFIG, WEIGHTS, ENSEMBLE)  # the files that probabilities follow from
 
 
 def with_teacher(
@@ -128,12 +127,8 @@ def teacher_targets(
         )
     if accelerator.is_main_process:
         print(f"predicting {len(rows):,} training images with the teacher {teacher}", flush=True)
-    with accelerator.main_process_first():
-        images = decoded_images(source, rows, model.preprocessing)
-    model.to(accelerator.device).eval()
-    probabilities, _ = predict_split(model, Split("train", images, rows), accelerator, batch_size)
-    if not np.isfinite(probabilities).all():
-        raise ChexError(f"loss.teacher {teacher} predicts values that are not numbers; its weights are damaged")
+    found = predict_members(model.to(accelerator.device), source, rows, accelerator, batch_size)
+    probabilities = found.astype(np.float32)
     # Written after all processes have predicted, and so looked for the file.
     if accelerator.is_main_process:
         work.mkdir(parents=True, exist_ok=True)
