@@ -3,14 +3,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import timm
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from timm.optim import param_groups_layer_decay
+from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
 from torch import nn
 
 from chexvision.config.recipe import OptimConfig, PhaseConfig
@@ -98,7 +98,7 @@ def test_the_learning_rate_decays_from_the_heads_downwards() -> None:
 def test_groups_of_timms_networks_are_those_of_timms_optimizers(name: str) -> None:
     """Scales and weight decay of `timm.optim.param_groups_layer_decay`, for the network with a classifier."""
     with torch.device("meta"):
-        theirs = timm.create_model(name, num_classes=14)
+        theirs: Any = timm.create_model(name, num_classes=14)
         ours = CheXVision(backbone=f"timm/{name}", preprocessing=Preprocessing(image_size=224))
     excluded = theirs.no_weight_decay() if hasattr(theirs, "no_weight_decay") else ()
     groups = param_groups_layer_decay(theirs, 0.1, no_weight_decay_list=excluded, layer_decay=0.75)
