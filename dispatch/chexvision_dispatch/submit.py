@@ -87,7 +87,7 @@ def training(request: Request, recipe: Recipe, target: Target) -> Job:
         UsageError: a folder was to be private.
         ChexError: see `pinned_data` and `destination`.
     """
-    recipe = with_pinned_teacher(recipe, folders=target.is_here)
+    recipe, about_teacher = with_pinned_teacher(recipe, folders=target.is_here)
     files = recipe_files(recipe)
     data, notes = pinned_data(request.data or recipe.data.dataset, folders=target.is_here)
     manifest = manifest_of(data)
@@ -106,7 +106,7 @@ def training(request: Request, recipe: Recipe, target: Target) -> Job:
         request,
         private=request.private,
         split=described_split(recipe, manifest),
-        notes=tuple(notes),
+        notes=(*about_teacher, *notes),
     )
 
 
