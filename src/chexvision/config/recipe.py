@@ -21,6 +21,7 @@ from chexvision.config.data_config import (
     Probability,
     Section,
 )
+from chexvision.config.weights_source import parse_weights
 
 Pooling = Literal["network", "average", "token", "attention"]
 
@@ -30,7 +31,7 @@ class ModelConfig(Section):
 
     backbone: str  # a name of `chexvision.backbones`, or timm/<model>[.<tag>]
     # imagenet: those that the network is published with. none: random. Or a safetensors file, or that of a model on
-    # the Hub: PATH, USER/REPO@<40-hex sha>:FILE.
+    # the Hub: PATH, USER/REPO@<40-hex sha>:FILE; or the folder of a model.
     weights: str
     # What the heads sit on. network: features pooled as the network was published. average: the mean of its last map
     # or patch tokens. token: the class token. attention: an attention pooling of its own over these.
@@ -44,6 +45,7 @@ class ModelConfig(Section):
         check_backbone(self.backbone)
         if self.weights == "imagenet" and not has_imagenet_weights(self.backbone):
             raise ValueError(f"{self.backbone} has no ImageNet weights; set model.weights=none, or name a file")
+        parse_weights(self.weights)
         return self
 
 

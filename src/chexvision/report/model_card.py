@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from chexvision.artifact.contents import FIGURES, RunInfo
 from chexvision.artifact.metrics_file import Evaluation
+from chexvision.backbones import LICENSES, license_note
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.labels import NIH
 from chexvision.metrics.catalog import METRICS
@@ -37,7 +38,7 @@ def render_card(
     header = ModelCardData(
         library_name="chexvision",
         pipeline_tag="image-classification",
-        license="apache-2.0",
+        **_license(run),
         tags=["chest-x-ray", "radiology", "medical-imaging", run.recipe.model.backbone],
         datasets=[dataset.repo_id] if isinstance(dataset, RepoRef) else None,
         metrics=[metric.hub for metric in METRICS.values() if metric.hub],
@@ -54,6 +55,7 @@ def render_card(
         run=run,
         recipe=run.recipe,
         findings=tuple(metrics.metrics.findings),
+        license_note=license_note("which it started from", run.weights.license) if run.weights else None,
         nih=tuple(metrics.metrics.findings) == NIH.findings,
         data=_data(metrics, run),
         division=_division(run),
@@ -68,6 +70,14 @@ def render_card(
         markdown_table=markdown_table,
         **_use(to, run.provenance.run_id),
     )
+
+
+def _license(run: RunInfo) -> dict[str, Any]:
+    """The Hub's metadata of the license: this package's, or that of the weights that training started from."""
+    of = run.weights.license if run.weights is not None else None
+    if of is None or license_note("", of) is None:
+        return {"license": "apache-2.0"}
+    return {"license": of} if of in LICENSES else {"license": "other", "license_name": of}
 
 
 def with_destination(card: str, to: Reference, run_id: str) -> str:

@@ -28,7 +28,8 @@ from chexvision.hub.repo_files import CONFIG, WEIGHTS
 from chexvision.inference.predict_split import as_predictions, predict_split
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions
-from chexvision.models.classifier import CheXVision, build_model, pretrained_backbone
+from chexvision.models.classifier import CheXVision, build_model
+from chexvision.models.initial_weights import fetch_weights
 from chexvision.provenance import Provenance, now
 from chexvision.report.charts import curve_sheets
 from chexvision.report.model_card import render_card
@@ -88,6 +89,8 @@ def run_training(
     accelerator = start_accelerator(recipe.training.precision)
     reporter = _Reporter(progress) if accelerator.is_main_process else None
     source, division, splits, model = _prepare(recipe, data, accelerator)
+    if reporter is not None and model.initialized is not None:
+        reporter.initialized(model.initialized)
     stop = progress.session.should_stop
     training = Training(recipe, model, splits["train"], splits["validation"], accelerator, work, reporter, stop)
     if not training.run():
@@ -115,6 +118,7 @@ def run_training(
         dataset=source.name,
         dataset_identity=source.identity,
         split=division.record,
+        weights=model.initialized,
         hardware=describe(accelerator),
         versions=package_versions(),
         started_at=started_at,
@@ -137,10 +141,10 @@ def _prepare(
 ) -> tuple[ShardSource, Division, dict[str, Split], CheXVision]:
     """The data, its division, its splits decoded, and the untrained model; the main process fetches first."""
     with accelerator.main_process_first():
-        pretrained = pretrained_backbone(recipe)  # before the data: a failed download should not cost an hour
+        weights = fetch_weights(recipe.model)  # before the data: a failed download should not cost an hour
         source = find_shards(data)
-        model = build_model(recipe, source.label_space, pretrained)
-        model.preprocessing = preprocessing_of(source, recipe.data)
+        model = build_model(recipe, source.label_space, weights)
+        model.preprocessing = preprocessing_of(source, recipe.data, model.preprocessing)
         division = division_of(source, recipe.data)
         rows = division.sampled(recipe.data, recipe.training.seed)
         quiet = not accelerator.is_main_process
