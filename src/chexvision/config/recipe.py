@@ -54,7 +54,8 @@ class LossConfig(Section):
 
     name: Literal["bce", "focal", "asymmetric"]
     multilabel_weight: NonNegative
-    binary_weight: NonNegative  # 0: the normal/abnormal head learns nothing of its own
+    # A head of weight 0 learns from the features that the other one needs, and does not shape them.
+    binary_weight: NonNegative
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]  # a positive's target is 1 minus this, a negative's 0
     focal_gamma: NonNegative
     pos_weight_power: Probability  # 0: unweighted, 1: negatives / positives

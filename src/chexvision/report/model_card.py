@@ -45,7 +45,6 @@ def render_card(
         recipe=run.recipe,
         initial=_initial(run.recipe.model),
         license_note=license_note("that it started from", _license(run)),
-        teacher=_named(run.recipe.loss.teacher),
         limits=list(_limits(run)),
         **_shared(
             metrics, model_name, [run.recipe.model.backbone], run.dataset_identity, run.split, figures, _license(run)
