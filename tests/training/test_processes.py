@@ -18,7 +18,7 @@ from chexvision.training.checkpoint import fingerprint, load_state
 from chexvision.training.history import read_history
 from chexvision.training.training_session import STATE_FILE
 from chexvision.training.validation import validate
-from tests.training.runs import figures, tiny_training, weights
+from tests.training.runs import AUGMENTED, figures, tiny_training, weights
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,9 +46,13 @@ def saved(work: Path) -> dict[str, Any]:
 
 def test_two_processes_give_the_steps_and_metrics_of_one(synthetic_shards: Path, tmp_path: Path) -> None:
     """With frozen norms and no dropout the two must agree; validation covers each image once."""
-    frozen = "training.phases=[{epochs: 2, lr: 1e-2, min_lr: 1e-5, warmup_epochs: 0, freeze: all}]"
-    assert tiny_training(synthetic_shards, tmp_path / "1", frozen, "model.dropout=0").run()
-    run_processes(2, synthetic_shards, tmp_path / "2", frozen, "model.dropout=0")
+    settings = [
+        *AUGMENTED,
+        "training.phases=[{epochs: 2, lr: 1e-2, min_lr: 1e-5, warmup_epochs: 0, freeze: all}]",
+        "model.dropout=0",
+    ]
+    assert tiny_training(synthetic_shards, tmp_path / "1", *settings).run()
+    run_processes(2, synthetic_shards, tmp_path / "2", *settings)
     one, two = (read_history(str(saved(tmp_path / count)["history"])) for count in ("1", "2"))
     assert len(one) == len(two) == 2
     for alone, together in zip(one, two, strict=True):
