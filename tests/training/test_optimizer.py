@@ -34,8 +34,8 @@ def test_weight_decay_excludes_norms_and_biases() -> None:
 
 
 def test_the_optimizer_excludes_a_frozen_backbone() -> None:
-    model = CheXVision(backbone="densenet121")
-    model.freeze_backbone(True)
+    model = CheXVision(backbone="timm/densenet121.tv_in1k")
+    model.freeze("all")
     count = sum(len(group["params"]) for group in make_optimizer(model, 0.1).param_groups)
     assert count == 6  # three linear layers
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from chexvision.backbones import check_backbone, has_imagenet_weights
+from chexvision.backbones import RENAMED, check_backbone, has_imagenet_weights
 from chexvision.config.data_config import (
     AugmentConfig,
     Count,
@@ -21,6 +21,8 @@ from chexvision.config.data_config import (
     Probability,
     Section,
 )
+
+Pooling = Literal["network", "average", "token", "attention"]
 
 
 class ModelConfig(Section):
@@ -32,7 +34,7 @@ class ModelConfig(Section):
     weights: str
     # What the heads sit on. network: features pooled as the network was published. average: the mean of its last map
     # or patch tokens. token: the class token. attention: an attention pooling of its own over these.
-    pooling: Literal["network", "average", "token", "attention"] = "network"
+    pooling: Pooling = "network"
     hidden_features: Annotated[int, Field(ge=0)]  # 0: the heads sit on the pooled features
     dropout: Annotated[float, Field(ge=0, lt=1)]
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the last block; linear from 0 at the first
@@ -186,6 +188,7 @@ def upgraded_recipe(tree: dict[str, Any]) -> dict[str, Any]:
     model, training = dict(tree["model"]), dict(tree["training"])
     if "pretrained" in model:
         model["weights"] = "imagenet" if model.pop("pretrained") else "none"
+    model["backbone"] = RENAMED.get(model["backbone"], model["backbone"])
     phases = [
         {"freeze" if key == "freeze_backbone" else key: value for key, value in phase.items()}
         for phase in training["phases"]

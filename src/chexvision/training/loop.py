@@ -131,7 +131,7 @@ class Training:
         return True
 
     def _begin_phase(self, phase: PhaseConfig, state: TrainingState | None) -> tuple[nn.Module, AcceleratedOptimizer]:
-        self.model.freeze_backbone(phase.freeze == "all")
+        self.model.freeze(phase.freeze)
         self.accelerator.free_memory()  # else it would unscale the last phase's gradients as well
         optimizer: AcceleratedOptimizer = self.accelerator.prepare(
             make_optimizer(self.model, self.recipe.optim.weight_decay)
