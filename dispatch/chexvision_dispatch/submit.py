@@ -27,6 +27,7 @@ from chexvision_dispatch.resolve import (
     manifest_of,
     pinned_data,
     recipe_files,
+    with_pinned_teacher,
 )
 from chexvision_dispatch.run_records import RunRecord
 from chexvision_dispatch.script import SCRIPT_NAME, render
@@ -86,6 +87,7 @@ def training(request: Request, recipe: Recipe, target: Target) -> Job:
         UsageError: a folder was to be private.
         ChexError: see `pinned_data` and `destination`.
     """
+    recipe = with_pinned_teacher(recipe, folders=target.is_here)
     files = recipe_files(recipe)
     data, notes = pinned_data(request.data or recipe.data.dataset, folders=target.is_here)
     manifest = manifest_of(data)

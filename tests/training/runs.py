@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 
 from chexvision.backbones import BACKBONES, BackboneFacts
 from chexvision.data.dataset import Split, open_split, splits_of
-from chexvision.data.source import find_shards
+from chexvision.data.source import find_shards, preprocessing_of
 from chexvision.models.classifier import build_model
 from chexvision.recipes import load_recipe
+from chexvision.training.distillation import with_teacher
 from chexvision.training.hardware import start_accelerator
 from chexvision.training.history import History
 from chexvision.training.loop import Training
@@ -51,8 +52,22 @@ def tiny_training(
     splits: dict[str, Split] = {
         name: open_split(source, rows, name, recipe.data, quiet=True) for name in ("train", "validation")
     }
+    splits["train"], _ = with_teacher(recipe, source, splits, accelerator, work)
     model = build_model(recipe, source.label_space)
     return Training(recipe, model, splits["train"], splits["validation"], accelerator, work, None, should_stop)
+
+
+def run_teacher(shards: Path, folder: Path, seed: int = 4) -> Path:
+    """A model of 48² images in `folder` whose probabilities differ between images."""
+    recipe = load_recipe("scratch", overrides=[*TINY, f"training.seed={seed}", "data.image_size=48"])
+    source = find_shards(shards)
+    model = build_model(recipe, source.label_space)
+    model.preprocessing = preprocessing_of(source, recipe.data)
+    with torch.no_grad():
+        model.multilabel_head.weight *= 30
+        model.binary_head.weight *= 30
+    model.save_pretrained(folder)
+    return folder
 
 
 def true_from(call: int) -> Callable[[], bool]:

@@ -43,7 +43,6 @@ def render_card(
         run=run,
         recipe=run.recipe,
         initial=_initial(run.recipe.model),
-        teacher=_named(run.recipe.loss.teacher),
         limits=list(_limits(run)),
         **_shared(metrics, model_name, [run.recipe.model.backbone], run.dataset_identity, run.split, figures),
         **_use(to, run.provenance.run_id),

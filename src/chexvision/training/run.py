@@ -34,6 +34,7 @@ from chexvision.models.classifier import CheXVision, build_model, pretrained_bac
 from chexvision.provenance import Provenance, now
 from chexvision.report.charts import curve_sheets
 from chexvision.report.model_card import render_card
+from chexvision.training.distillation import with_teacher
 from chexvision.training.hardware import describe, package_versions, rank_of, start_accelerator
 from chexvision.training.history import History, dump_history, kept_epoch
 from chexvision.training.loop import Training
@@ -90,6 +91,7 @@ def run_training(
     accelerator = start_accelerator(recipe.training.precision)
     reporter = _Reporter(progress, recipe.training.monitor) if accelerator.is_main_process else None
     source, division, splits, model = _prepare(recipe, data, accelerator)
+    splits["train"], teacher = with_teacher(recipe, source, splits, accelerator, work)
     stop = progress.session.should_stop
     training = Training(recipe, model, splits["train"], splits["validation"], accelerator, work, reporter, stop)
     if not training.run():
@@ -122,6 +124,7 @@ def run_training(
         started_at=started_at,
         finished_at=now(),
         train_seconds=round(sum(record.train_seconds for record in training.history), 1),
+        teacher=teacher,
     )
     seen = TrainingImages.of(splits["train"].rows, source)
     # Where validation itself is measured, nothing calibrates it.
