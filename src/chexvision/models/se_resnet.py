@@ -47,6 +47,7 @@ class SEResNet(Backbone):
     """A 7x7 stem and four stages: float[B, 3, H, W] to float[B, widths[-1], H/32, W/32]."""
 
     explained = ("0", "1", "2", "3", "4")
+    any_size = True
 
     def __init__(self, depths: Sequence[int], widths: Sequence[int]) -> None:
         super().__init__()
