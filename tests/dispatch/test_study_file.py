@@ -134,9 +134,14 @@ def test_unknown_studies_are_refused_with_the_nearest_one() -> None:
         read_study("ablatio")
 
 
-def test_seeds_of_a_recipe_count_up_from_its_own() -> None:
-    study = seeds_study("densenet", 3, preset="smoke", overrides=["training.seed=5"])
+def test_seeds_of_a_recipe_count_up_from_its_own_and_equal_requests_have_one_name() -> None:
+    def seeds(preset: str | None = "smoke", data: str | None = None, to: str | None = None) -> Study:
+        return seeds_study("densenet", 3, preset=preset, overrides=["training.seed=5"], data=data, to=to)
+
+    study = seeds()
     assert names(study) == ["base seed=5", "base seed=6", "base seed=7"]
     assert study.variants == ["base"]
     assert [run.recipe.training.seed for run in study.runs] == [5, 6, 7]
-    assert study.name != seeds_study("densenet", 3, preset=None, overrides=["training.seed=5"]).name
+    assert seeds() == study
+    others = [seeds(preset=None), seeds(data="u/d"), seeds(to="u/m")]
+    assert len({study.name, *(other.name for other in others)}) == 4
