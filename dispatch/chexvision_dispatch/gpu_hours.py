@@ -30,7 +30,7 @@ from chexvision_dispatch.targets.target import GpuHours, Target
 # Images of the release: those of its official training and validation list, a twentieth of them for validation.
 _TRAIN_IMAGES, _VALIDATION_IMAGES = 82_000, 4_500
 # Images per second in training at 320², mixed precision, on two T4s: a guess, to be taken for its order alone.
-_IMAGES_PER_SECOND = {"densenet121": 220.0, "se_resnet34": 330.0}
+_IMAGES_PER_SECOND = {"timm/densenet121.tv_in1k": 220.0, "se_resnet34": 330.0}
 _SLOWEST = min(_IMAGES_PER_SECOND.values())
 _VALIDATION_SPEEDUP = 3.0
 _OVERHEAD_HOURS = 0.25  # installing, downloading, decoding, measuring and publishing
@@ -83,7 +83,7 @@ def gpu_hours(recipe: Recipe, target: Target) -> GpuHours:
         if hours is not None:
             return GpuHours(hours + _OVERHEAD_HOURS, f"measured in {record.run_id}", measured=True)
     rate = _IMAGES_PER_SECOND.get(recipe.model.backbone, _SLOWEST) * (320 / recipe.data.image_size) ** 2
-    rates = dict.fromkeys([phase.freeze for phase in recipe.training.phases], rate)
+    rates: dict[str | int, float] = {phase.freeze: rate for phase in recipe.training.phases}
     seconds = _seconds(recipe, rates, 1 / (rate * _VALIDATION_SPEEDUP))
     return GpuHours(seconds / 3600 + _OVERHEAD_HOURS, "a guess: no published run of it was measured yet")
 

@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 TIMM = "timm/"
 _TIMM_NAME = re.compile(r"timm/[a-z0-9_]+(\.[a-z0-9_]+)?")
+# The mean over the three channels of what ImageNet's images are normalized with.
+IMAGENET_MEAN, IMAGENET_STD = 0.449, 0.226
 
 
-@dataclass(frozen=True, slots=True)
-class Backbone:
-    """A network that turns images float[B, 3, H, W] into a feature map float[B, channels, h, w].
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackboneFacts:
+    """What is known about a network and its published weights without building it; None where it is not.
 
     Args:
-        builder: ``module:function``; the function takes ``pretrained: bool`` and returns the network.
-        channels: of the feature map.
-        has_pretrained: whether `builder` can load ImageNet weights.
+        timm: ``<model>[.<tag>]`` of `timm.create_model`; empty for a network of this package.
+        arguments: further arguments of `timm.create_model`.
+        builder: of a network of this package, ``module:function``, called with the image size and the drop path.
+        mean: of radiographs in [0, 1], as the weights expect it: the average over the channels.
+        std: the same.
+        has_weights: whether `model.weights: imagenet` exists.
     """
 
-    builder: str
-    channels: int
-    has_pretrained: bool
+    timm: str = ""
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    builder: str = ""
+    mean: float | None = None
+    std: float | None = None
+    has_weights: bool = False
 
 
-BACKBONES: dict[str, Backbone] = {
-    "densenet121": Backbone("chexvision.models.densenet:densenet121", 1024, has_pretrained=True),
-    "se_resnet34": Backbone("chexvision.models.se_resnet:se_resnet34", 512, has_pretrained=False),
+BACKBONES: dict[str, BackboneFacts] = {
+    "se_resnet34": BackboneFacts(
+        builder="chexvision.models.se_resnet:se_resnet34", mean=IMAGENET_MEAN, std=IMAGENET_STD
+    ),
+    "timm/densenet121.tv_in1k": BackboneFacts(
+        timm="densenet121.tv_in1k", mean=IMAGENET_MEAN, std=IMAGENET_STD, has_weights=True
+    ),
 }
+# Names of earlier versions.
+RENAMED = {"densenet121": "timm/densenet121.tv_in1k"}
 
 
 def check_backbone(name: str) -> None:
@@ -37,12 +53,18 @@ def check_backbone(name: str) -> None:
         ValueError: it is neither.
     """
     if name not in BACKBONES and not _TIMM_NAME.fullmatch(name):
-        known = ", ".join(sorted(BACKBONES))
-        raise ValueError(
-            f"unknown backbone {name!r}; known are {known} and timm/<model>[.<tag>]; update chexvision for newer ones"
-        )
+        own = sorted(one for one in BACKBONES if not one.startswith(TIMM))
+        short = {one.removeprefix(TIMM): one for one in BACKBONES}
+        close = [RENAMED[name]] if name in RENAMED else [short[one] for one in difflib.get_close_matches(name, short)]
+        guess = f"; did you mean {close[0]}?" if close else ""
+        raise ValueError(f"unknown backbone {name!r}; known are {', '.join(own)} and timm/<model>[.<tag>]{guess}")
+
+
+def facts(name: str) -> BackboneFacts:
+    """What the table says about the network `name`; for another network of timm only its name there."""
+    return BACKBONES[name] if name in BACKBONES else BackboneFacts(timm=name.removeprefix(TIMM))
 
 
 def has_imagenet_weights(name: str) -> bool:
-    """Whether the network `name` is published with weights of ImageNet."""
-    return BACKBONES[name].has_pretrained if name in BACKBONES else name.startswith(TIMM)
+    """Whether the network `name` is published with weights, as far as is known without timm."""
+    return facts(name).has_weights if name in BACKBONES else name.startswith(TIMM)

@@ -253,7 +253,7 @@ EVALUATION = json.dumps(json.loads((_OLD / "evaluation.json").read_text()) | {"o
 TRAINING = (_OLD / "training.json").read_text()
 
 
-@pytest.mark.parametrize("metrics", ['{"format": 3, "split": "test", "overlaps": []}', "[not JSON"])
+@pytest.mark.parametrize("metrics", ['{"format": 4, "split": "test", "overlaps": []}', "[not JSON"])
 def test_a_comparison_notes_metrics_that_it_cannot_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], metrics: str
 ) -> None:
@@ -267,7 +267,7 @@ def test_a_comparison_notes_metrics_that_it_cannot_read(
     assert printed.count("):whetheritsmodelsweretrainedontheseimagesisunknown") == 1
     assert "publishedresults" not in printed  # there are none for these labels
     compared = json.loads((tmp_path / "compared.json").read_text())
-    assert (compared["format"], compared["inputs"][0]["overlaps"]) == (2, [])
+    assert (compared["format"], compared["inputs"][0]["overlaps"]) == (3, [])
 
 
 @pytest.mark.parametrize(

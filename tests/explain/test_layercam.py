@@ -16,8 +16,7 @@ def test_a_finer_map_weighs_each_cell_by_its_own_positive_gradient() -> None:
     children = list(model.backbone.children())
     features = torch.nn.Sequential(*children[:3])(images).detach().requires_grad_()
     assert features.shape[2:] == (12, 12)
-    pooled = model.neck(model.pool(torch.nn.Sequential(*children[3:])(features)).flatten(1))
-    logits = torch.cat([model.multilabel_head(pooled), model.binary_head(pooled)], dim=1)
+    logits = torch.cat(list(model.head(torch.nn.Sequential(*children[3:])(features)).values()), dim=1)
     found = explain_batch(model, images, lambda _: torch.tensor([outputs] * 2))
     assert found.method == "LayerCAM"
     for k, output in enumerate(outputs):

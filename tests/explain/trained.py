@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from chexvision.backbones import BACKBONES, Backbone
+from chexvision.backbones import BACKBONES, BackboneFacts
 from chexvision.config.data_config import ClaheConfig
 from chexvision.explain.audit import Subject
 from chexvision.labels import NIH
@@ -19,20 +19,21 @@ from chexvision.nih.boxes import Box
 from chexvision.preprocessing import Preprocessing
 from chexvision.synthetic.anatomy import sample_chest
 from chexvision.synthetic.render import render_radiograph
+from tests.small_backbones import Chain
 
 SIDE = 64
 TAUGHT = ("Effusion", "Infiltration", "Consolidation")
 
-BACKBONES["small"] = Backbone("tests.explain.trained:small_backbone", channels=48, has_pretrained=False)
+BACKBONES["small"] = BackboneFacts(builder="tests.explain.trained:small_backbone")
 
 
-def small_backbone(pretrained: bool) -> nn.Module:
+def small_backbone(image_size: int, drop_path: float) -> Chain:
     """Three convolutions: float[B, 3, H, W] to float[B, 48, H/8, W/8]."""
     widths = (3, 16, 32, 48)
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(widths):
         layers += [nn.Conv2d(inputs, outputs, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
-    return nn.Sequential(*layers)
+    return Chain(*layers, channels=48)
 
 
 def synthetic_subjects(count: int, seed: int) -> list[Subject]:

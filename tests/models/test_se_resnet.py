@@ -43,7 +43,7 @@ def test_a_block_scales_its_channels_and_adds_the_shortcut(inputs: int, channels
 
 
 def test_it_is_resnet_34_with_a_squeeze_excitation_in_every_block() -> None:
-    ours, theirs = se_resnet34(pretrained=False), torchvision.models.resnet34(weights=None)
+    ours, theirs = se_resnet34(224, 0.0), torchvision.models.resnet34(weights=None)
 
     def shapes(network: nn.Module) -> list[torch.Size]:
         return sorted(one.weight.shape for one in network.modules() if isinstance(one, nn.Conv2d))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,13 +18,7 @@ from tests.dispatch.conftest import copy_source
 from tests.training.runs import TINY, figures
 
 Words = Callable[..., "subprocess.Popen[str]"]
-BACKBONE = """
-from torch import nn
-
-def tiny_backbone(pretrained):
-    return nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
-                         nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU())
-"""
+BACKBONE = Path(__file__).parent.parent / "small_backbones.py"
 EPOCHS = "training.phases=[{epochs: %d, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0.5, freeze: none}]"
 
 
@@ -32,9 +27,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the source with an additional small backbone."""
     root = copy_source(tmp_path_factory.mktemp("small"))
     models = root / "src" / "chexvision" / "models"
-    (models / "tiny.py").write_text(BACKBONE)
+    shutil.copy(BACKBONE, models / "tiny.py")
     with (models.parent / "backbones.py").open("a") as registry:
-        entry = 'Backbone("chexvision.models.tiny:tiny_backbone", channels=16, has_pretrained=False)'
+        entry = 'BackboneFacts(builder="chexvision.models.tiny:tiny_backbone")'
         registry.write(f'\nBACKBONES["tiny"] = {entry}\n')
     return root
 

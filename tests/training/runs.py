@@ -10,9 +10,8 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
-from torch import nn
 
-from chexvision.backbones import BACKBONES, Backbone
+from chexvision.backbones import BACKBONES, BackboneFacts
 from chexvision.data.dataset import Split, open_split, splits_of
 from chexvision.data.source import find_shards
 from chexvision.models.classifier import build_model
@@ -23,7 +22,7 @@ from chexvision.training.loop import Training
 from chexvision.training.training_session import BEST_FILE
 
 # An additional backbone is one entry of the registry. This one is small enough to train in milliseconds.
-BACKBONES["tiny"] = Backbone("tests.training.runs:tiny_backbone", channels=16, has_pretrained=False)
+BACKBONES["tiny"] = BackboneFacts(builder="tests.small_backbones:tiny_backbone")
 
 TINY = [
     "model.backbone=tiny",
@@ -35,17 +34,6 @@ TINY = [
     "training.phases=[{epochs: 1, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0.5, freeze: all},"
     " {epochs: 2, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0.5, freeze: none}]",
 ]
-
-
-def tiny_backbone(pretrained: bool) -> nn.Module:
-    """Two convolutions with a norm: float[B, 3, H, W] to float[B, 16, H/4, W/4]."""
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(8),
-        nn.ReLU(),
-        nn.Conv2d(8, 16, 3, stride=2, padding=1),
-        nn.ReLU(),
-    )
 
 
 def tiny_training(

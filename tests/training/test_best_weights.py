@@ -21,7 +21,7 @@ from chexvision.metrics.records import Estimate
 from chexvision.models.classifier import CheXVision
 from chexvision.provenance import Provenance
 from chexvision.recipes import load_recipe
-from chexvision.training import loop
+from chexvision.training import validation
 from chexvision.training.loss import DualHeadLoss
 from chexvision.training.run import run_training
 from chexvision.training.training_session import TrainingProgress
@@ -47,7 +47,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
             seen.append({name: value.clone() for name, value in network.state_dict().items()})
             return replace(found, metrics=found.metrics.model_copy(update={"macro": macro}))
 
-        monkeypatch.setattr(loop, "validate", scripted_validate)
+        monkeypatch.setattr(validation, "validate", scripted_validate)
         return seen
 
     return script

@@ -8,6 +8,7 @@ from torch import nn
 from chexvision.models.classifier import CheXVision
 from chexvision.training.ema import MovingAverage
 from chexvision.training.training_session import BEST_FILE
+from tests.small_backbones import Chain
 from tests.training import runs
 from tests.training.runs import tiny_training
 
@@ -38,7 +39,7 @@ def test_the_average_of_weights_and_norms_follows_the_decay() -> None:
 
 def test_a_network_without_norms_can_be_averaged() -> None:
     model = tiny()
-    model.backbone = nn.Sequential(nn.Conv2d(3, 16, 3))
+    model.backbone = Chain(nn.Conv2d(3, 16, 3), channels=16)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     ema = MovingAverage(model, 0.9)
     for parameter in model.parameters():

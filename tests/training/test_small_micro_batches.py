@@ -9,9 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
-from chexvision.backbones import BACKBONES, Backbone
+from chexvision.backbones import BACKBONES, BackboneFacts
 from chexvision.data.loader import Rank, training_batches
 from chexvision.errors import UsageError
 from chexvision.models.se_resnet import SEResNet
@@ -20,10 +19,10 @@ from tests.data.test_loader import numbered
 from tests.training.runs import tiny_training
 
 CPU = torch.device("cpu")
-BACKBONES["small_se_resnet"] = Backbone(f"{__name__}:small_se_resnet", channels=64, has_pretrained=False)
+BACKBONES["small_se_resnet"] = BackboneFacts(builder=f"{__name__}:small_se_resnet")
 
 
-def small_se_resnet(pretrained: bool) -> nn.Module:
+def small_se_resnet(image_size: int, drop_path: float) -> SEResNet:
     """float[B, 3, 32, 32] to float[B, 64, 1, 1]."""
     return SEResNet(depths=(1, 1, 1, 1), widths=(16, 32, 48, 64))
 

@@ -127,7 +127,7 @@ def test_the_history_records_the_validation_score_of_the_kept_weights(synthetic_
     """In evaluation mode: without dropout and without batch statistics."""
     training = tiny_training(synthetic_shards, tmp_path, "model.dropout=0.5", "optim.micro_batch_size=5")
     assert training.run()
-    best = best_epoch(training.history)
+    best = best_epoch(training.history, "macro_auroc")
     split = training.validation_split
     model = training.model
     model.load_state_dict(weights(tmp_path))

@@ -18,7 +18,8 @@ from chexvision.errors import UsageError
 from chexvision.files.json_files import first_problem
 from chexvision.layout import shared_dir
 from chexvision.provenance import slug
-from chexvision.recipes import dump_resolved, load_recipe, nearest, read_yaml
+from chexvision.recipe_tree import nearest, read_yaml
+from chexvision.recipes import dump_resolved, load_recipe
 
 BASE = "base"  # the name of the recipe as it is, which every variant is compared with
 SEED = "training.seed"

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from chexvision.backbones import check_backbone, has_imagenet_weights
+from chexvision.backbones import RENAMED, check_backbone, has_imagenet_weights
 from chexvision.config.data_config import (
     AugmentConfig,
     Count,
@@ -21,6 +21,8 @@ from chexvision.config.data_config import (
     Probability,
     Section,
 )
+
+Pooling = Literal["network", "average", "token", "attention"]
 
 
 class ModelConfig(Section):
@@ -32,7 +34,7 @@ class ModelConfig(Section):
     weights: str
     # What the heads sit on. network: features pooled as the network was published. average: the mean of its last map
     # or patch tokens. token: the class token. attention: an attention pooling of its own over these.
-    pooling: Literal["network", "average", "token", "attention"] = "network"
+    pooling: Pooling = "network"
     hidden_features: Annotated[int, Field(ge=0)]  # 0: the heads sit on the pooled features
     dropout: Annotated[float, Field(ge=0, lt=1)]
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the last block; linear from 0 at the first
@@ -112,6 +114,9 @@ class PhaseConfig(Section):
         return self
 
 
+Monitor = Literal["macro_auroc", "loss"]
+
+
 class TrainingConfig(Section):
     """Seed, precision, averaging, phases and when to stop."""
 
@@ -120,9 +125,24 @@ class TrainingConfig(Section):
     compile: bool  # torch.compile; falls back with a warning
     ema_decay: Annotated[float, Field(ge=0, lt=1)]  # of the averaged weights, per step; 0: none
     # What chooses the best epoch, stops early and ends a plateau: validation's macro AUROC, or its loss.
-    monitor: Literal["macro_auroc", "loss"] = "macro_auroc"
-    patience: Count  # epochs without a better `monitor`
+    monitor: Monitor = "macro_auroc"
+    patience: Count  # epochs without weights to keep
+    # The weights of which epoch are kept. 0: of the best by `monitor`. Above: of the latest that is no more than so
+    # many standard errors of validation's macro AUROC below the best. 1 is the one-standard-error rule of Breiman et
+    # al., "Classification and Regression Trees", 1984: the highest of many noisy scores is often luck.
+    keep_within: Annotated[float, Field(ge=0, le=10)] = 0.0
     phases: Annotated[tuple[PhaseConfig, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _keeps_by_macro_auroc(self) -> TrainingConfig:
+        if self.keep_within and self.monitor != "macro_auroc":
+            raise ValueError(f"keep_within {self.keep_within:g} needs training.monitor=macro_auroc; else set it to 0")
+        return self
+
+    @property
+    def monitored(self) -> str:
+        """What `monitor` is called in texts."""
+        return {"macro_auroc": "macro AUROC", "loss": "loss"}[self.monitor]
 
     @property
     def epochs(self) -> int:
@@ -186,6 +206,7 @@ def upgraded_recipe(tree: dict[str, Any]) -> dict[str, Any]:
     model, training = dict(tree["model"]), dict(tree["training"])
     if "pretrained" in model:
         model["weights"] = "imagenet" if model.pop("pretrained") else "none"
+    model["backbone"] = RENAMED.get(model["backbone"], model["backbone"])
     phases = [
         {"freeze" if key == "freeze_backbone" else key: value for key, value in phase.items()}
         for phase in training["phases"]

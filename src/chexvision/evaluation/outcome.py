@@ -53,17 +53,19 @@ class CompareInput(Record):
 
     Args:
         split: which part of its data.
+        tta: the test-time augmentation; null where unknown.
         division: how the patients were divided.
         overlaps: which of the images its models were trained on.
     """
 
     split: str | None = None
+    tta: Tta | None = None
     division: SplitRecord | None = None
     overlaps: tuple[Overlap, ...] = ()
 
 
 class Comparisons(Record):
-    """The JSON of ``compare --out``. Format 1 had no such key.
+    """The JSON of ``compare --out``. Format 1 had no such key, and format 2 no `CompareInput.tta`.
 
     Args:
         format: of the file.
@@ -71,7 +73,7 @@ class Comparisons(Record):
         comparisons: each further one with the first.
     """
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     inputs: tuple[CompareInput, ...]
     comparisons: tuple[Comparison, ...]
 

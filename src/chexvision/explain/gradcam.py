@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chexvision.errors import ChexError
+from chexvision.models.backbone import Backbone
 from chexvision.models.classifier import CheXVision
 
 # DenseNet at 224², as the literature uses it, ends in 7x7 cells. A 96² image would end in 3x3, which locates nothing.
@@ -46,7 +47,7 @@ def explain_batch(model: CheXVision, images: Tensor, choose: Callable[[Tensor], 
     """Classify images and explain some outputs of each, with one forward pass.
 
     The last feature map is explained by Grad-CAM. Where it has fewer than `FEWEST_CELLS` cells per side, LayerCAM
-    explains the deepest one among the backbone's children that has them. Computed in fp32, in evaluation mode;
+    explains the deepest one of the backbone's `explained` that has them. Computed in fp32, in evaluation mode;
     equal inputs give equal maps.
 
     Args:
@@ -67,8 +68,7 @@ def explain_batch(model: CheXVision, images: Tensor, choose: Callable[[Tensor], 
     ):
         # With an input that requires gradients the maps do too, even if the model's weights are frozen.
         last = model.backbone(images.float().detach().requires_grad_())
-        pooled = model.neck(model.pool(last).flatten(1))
-        logits = torch.cat([model.multilabel_head(pooled), model.binary_head(pooled)], dim=1)
+        logits = torch.cat(list(model.head(last).values()), dim=1)
         probabilities = logits.detach().sigmoid()
         if not bool(probabilities.isfinite().all()):
             raise ChexError("the model's output is not a number; its weights are damaged or did not converge")
@@ -99,15 +99,15 @@ def _explained(maps: list[Tensor]) -> Tensor:
 
 
 @contextmanager
-def _recorded(backbone: nn.Module) -> Iterator[list[Tensor]]:
-    """The feature maps that the children of `backbone` return while the block runs, in their order."""
+def _recorded(backbone: Backbone) -> Iterator[list[Tensor]]:
+    """The feature maps that the `explained` modules of `backbone` return while the block runs, in their order."""
     maps: list[Tensor] = []
 
     def record(_module: nn.Module, _inputs: object, output: object) -> None:
         if isinstance(output, Tensor) and output.ndim == 4:
             maps.append(output)
 
-    hooks = [child.register_forward_hook(record) for child in backbone.children()]
+    hooks = [child.register_forward_hook(record) for child in map(backbone.get_submodule, backbone.explained)]
     try:
         yield maps
     finally:

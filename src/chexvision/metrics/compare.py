@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chexvision.errors import UsageError
+from chexvision.labels import ABNORMAL
 from chexvision.metrics.bootstrap import estimate, patient_index, resample_patients
 from chexvision.metrics.measure import macro_columns, macro_of
 from chexvision.metrics.predictions import Predictions
@@ -174,6 +175,20 @@ def standard_error(shares: Floats, patients: NDArray[np.int64] | None = None) ->
     if patients is not None:
         shares = np.asarray(np.bincount(patient_index(patients)[0], shares), np.float64)
     return math.sqrt(float((shares**2).sum()))
+
+
+def macro_auroc_error(predictions: Predictions) -> float | None:
+    """The standard error, by patients, of the mean AUROC over the findings.
+
+    Those with fewer than two positives or negatives, whose variance is unknown, are left out; None if all are.
+    """
+    targets = predictions.targets
+    columns = [
+        i
+        for i, name in enumerate(predictions.names)
+        if name != ABNORMAL and min((targets[:, i] == 1).sum(), (targets[:, i] == 0).sum()) >= 2
+    ]
+    return standard_error(_mean_shares(predictions, columns), predictions.patients) if columns else None
 
 
 def p_value(difference: float, error: float) -> float:

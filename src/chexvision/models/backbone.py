@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -48,3 +50,33 @@ class Backbone(nn.Module, ABC):
             coarse: one group for the stem and for each stage, which `freeze` counts; else one for each block, which
                 layer-wise learning rates decay over.
         """
+
+
+def grouped_parameters(network: nn.Module, groups: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The names of all parameters of `network`, those below the modules (or parameters) of a group together.
+
+    Raises:
+        ValueError: a parameter is in no group.
+    """
+    found: list[list[str]] = [[] for _ in groups]
+    for name, _ in network.named_parameters():
+        for group, modules in zip(found, groups, strict=True):
+            if any(name == module or name.startswith(f"{module}.") for module in modules):
+                group.append(name)
+                break
+        else:
+            raise ValueError(f"parameter {name} is in no group")
+    return found
+
+
+def tokens_as_map(tokens: Tensor, prefix: int) -> Tensor:
+    """Patch tokens float[B, prefix + side², C] as float[B, C, side, side], without the class and register tokens.
+
+    Raises:
+        ValueError: the patches do not tile a square.
+    """
+    patches = tokens[:, prefix:].transpose(1, 2)
+    side = math.isqrt(patches.shape[2])
+    if side**2 != patches.shape[2]:
+        raise ValueError(f"{tokens.shape[1]} tokens, of which {prefix} are not patches, do not tile a square")
+    return patches.reshape(*patches.shape[:2], side, side)

@@ -11,16 +11,19 @@ from huggingface_hub import PyTorchModelHubMixin
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from chexvision.backbones import BACKBONES
-from chexvision.config.recipe import Recipe
-from chexvision.errors import ChexError
+from chexvision.backbones import IMAGENET_MEAN, IMAGENET_STD, facts
+from chexvision.config.recipe import Pooling, Recipe
+from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import write_text_atomic
 from chexvision.files.json_files import first_problem
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.hub.repo_files import CONFIG, ENSEMBLE, WEIGHTS, at_commit, model_file
 from chexvision.labels import NIH, LabelSpace
+from chexvision.models.backbone import Backbone
 from chexvision.models.model_config import CheXVisionConfig, read_config
 from chexvision.models.normalize import plain
+from chexvision.models.pooling import FeaturePooling
+from chexvision.models.timm_backbone import timm_backbone
 from chexvision.models.weights import load_weights
 from chexvision.preprocessing import Preprocessing
 
@@ -39,14 +42,16 @@ class CheXVision(
     prepare an image as in training.
 
     Args:
-        backbone: a name of `chexvision.backbones.BACKBONES`.
+        backbone: a name of `chexvision.backbones`, or ``timm/<model>[.<tag>]``.
         hidden_features: width of the layer between pooled features and heads; 0 leaves it out.
         dropout: probability in [0, 1), applied before the heads.
         label_space: of the data that it is trained on; K is the number of its findings.
         preprocessing: turns an original radiograph into the input of the network.
+        pooling: what the heads sit on; see `chexvision.config.recipe.ModelConfig`.
+        drop_path: probability that the last block's residual branch is dropped in training.
 
     Raises:
-        ChexError: a value is out of bounds.
+        ChexError: a value is out of bounds, or the network does not take it.
 
     Examples:
         >>> model = CheXVision.from_pretrained("user/repo", revision="densenet-20260101-1432-3f9c")
@@ -56,11 +61,13 @@ class CheXVision(
 
     def __init__(
         self,
-        backbone: str = "densenet121",
+        backbone: str = "timm/densenet121.tv_in1k",
         hidden_features: int = 512,
         dropout: float = 0.3,
         label_space: LabelSpace = NIH,
         preprocessing: Preprocessing | None = None,
+        pooling: Pooling = "network",
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         try:
@@ -70,15 +77,17 @@ class CheXVision(
                 dropout=dropout,
                 label_space=label_space,
                 preprocessing=preprocessing or Preprocessing(),
+                pooling=pooling,
+                drop_path=drop_path,
             )
         except ValidationError as error:
             raise ChexError(f"a model cannot be built: {first_problem(error)}") from None
         self._config = config
         self.label_space = config.label_space
         self.preprocessing = config.preprocessing
-        self.backbone = build_backbone(backbone, pretrained=False)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        features = BACKBONES[backbone].channels
+        self.backbone = build_backbone(backbone, config.preprocessing.image_size, drop_path)
+        self.pooling = FeaturePooling(self.backbone, pooling, config.preprocessing.image_size)
+        features = self.pooling.channels
         hidden: list[nn.Module] = []
         if hidden_features:
             hidden = [nn.Linear(features, hidden_features), nn.ReLU()]
@@ -86,7 +95,6 @@ class CheXVision(
         self.neck = nn.Sequential(*hidden, nn.Dropout(dropout))
         self.multilabel_head = nn.Linear(features, len(self.findings))
         self.binary_head = nn.Linear(features, 1)
-        self._backbone_frozen = False
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -102,7 +110,11 @@ class CheXVision(
         Returns:
             ``multilabel_logits`` float[B, K] and ``binary_logits`` float[B, 1].
         """
-        features = self.neck(self.pool(self.backbone(images)).flatten(1))
+        return self.head(self.backbone(images))
+
+    def head(self, features: Tensor) -> dict[str, Tensor]:
+        """The result of `forward` from that of the backbone."""
+        features = self.neck(self.pooling(self.backbone, features))
         return {
             "multilabel_logits": self.multilabel_head(features),
             "binary_logits": self.binary_head(features),
@@ -112,17 +124,40 @@ class CheXVision(
         """Gray images, uint8[B, H, W] or float in [0, 255], as input of the network: float[B, 3, H, W]."""
         return plain(images, self.preprocessing.mean, self.preprocessing.std)
 
-    def freeze_backbone(self, frozen: bool) -> None:
-        """Freeze the backbone's weights and its norms' running statistics, or unfreeze both."""
-        self._backbone_frozen = frozen
-        self.backbone.requires_grad_(not frozen)
+    def freeze(self, what: str | int) -> None:
+        """Choose which parameters learn. Those of the dual head always do.
+
+        A module whose parameters are all frozen is in evaluation mode, also after `train()`: its norms keep their
+        running statistics, and it drops nothing.
+
+        Args:
+            what: "none"; "all", the whole backbone; "partial", all but the backbone's last stage; or the number of
+                its first stages to freeze, of which the stem is one.
+
+        Raises:
+            UsageError: the backbone has fewer stages.
+        """
+        stages = self.backbone.layers(coarse=True)
+        counts = {"none": 0, "partial": len(stages) - 1, "all": len(stages)}
+        count = counts[what] if isinstance(what, str) else what
+        if count > len(stages):
+            raise UsageError(
+                f"{count} stages cannot be frozen: {self._config.backbone} has {len(stages)}, the stem included; "
+                f"set freeze to at most {len(stages)}"
+            )
+        frozen = {name for stage in stages[:count] for name in stage}
+        for name, parameter in self.backbone.named_parameters():
+            parameter.requires_grad_(name not in frozen)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> CheXVision:
-        """As `nn.Module.train`; a frozen backbone stays in evaluation mode."""
+        """As `nn.Module.train`; modules whose parameters are all frozen stay in evaluation mode."""
         super().train(mode)
-        if self._backbone_frozen:
-            self.backbone.eval()
+        if mode:
+            for module in self.backbone.modules():
+                parameters = list(module.parameters())
+                if parameters and not any(parameter.requires_grad for parameter in parameters):
+                    module.eval()
         return self
 
     def _save_pretrained(self, save_directory: Path) -> None:
@@ -188,7 +223,13 @@ def model_from_files(config: Path, weights: Path, map_location: str = "cpu") -> 
     """
     checked = read_config(config)
     model = CheXVision(
-        checked.backbone, checked.hidden_features, checked.dropout, checked.label_space, checked.preprocessing
+        checked.backbone,
+        checked.hidden_features,
+        checked.dropout,
+        checked.label_space,
+        checked.preprocessing,
+        checked.pooling,
+        checked.drop_path,
     )
     load_weights(model, weights, map_location)
     return model.eval()
@@ -200,22 +241,39 @@ def _reference(name: str | Path, revision: str | None) -> Reference:
     return name if isinstance(name, Path) else parse_reference(name)
 
 
-def build_backbone(name: str, *, pretrained: bool) -> nn.Module:
-    """The backbone `name` of the registry, with ImageNet weights if requested."""
-    module, _, function = BACKBONES[name].builder.partition(":")
-    network = getattr(import_module(module), function)(pretrained=pretrained)
-    if not isinstance(network, nn.Module):
-        raise TypeError(f"{BACKBONES[name].builder} built {type(network).__name__}, not a module")
+def build_backbone(name: str, image_size: int, drop_path: float) -> Backbone:
+    """The network `name` of the registry, or of timm, with random weights.
+
+    Raises:
+        ChexError: there is no such network, or it does not take the image size or the drop path.
+    """
+    known = facts(name)
+    if not known.builder:
+        return timm_backbone(known.timm, known.arguments, image_size, drop_path)
+    module, _, function = known.builder.partition(":")
+    network = getattr(import_module(module), function)(image_size, drop_path)
+    if not isinstance(network, Backbone):
+        raise TypeError(f"{known.builder} built {type(network).__name__}, not a Backbone")
     return network
 
 
-def pretrained_backbone(recipe: Recipe) -> nn.Module | None:
+def pretrained_backbone(recipe: Recipe) -> Backbone | None:
     """The backbone of a recipe with ImageNet weights; None where it starts from random ones.
 
     Raises:
         ChexError: the weights could not be downloaded.
     """
-    return build_backbone(recipe.model.backbone, pretrained=True) if recipe.model.weights == "imagenet" else None
+    if recipe.model.weights != "imagenet":
+        return None
+    known = facts(recipe.model.backbone)
+    arguments = {**known.arguments, "pretrained": True}
+    try:
+        return timm_backbone(known.timm, arguments, recipe.data.image_size, recipe.model.drop_path)
+    except OSError as error:
+        raise ChexError(
+            f"the weights of {recipe.model.backbone} could not be downloaded ({error}); check the network, or train "
+            "with --set model.weights=none"
+        ) from None
 
 
 def build_model(recipe: Recipe, label_space: LabelSpace = NIH, pretrained: nn.Module | None = None) -> CheXVision:
@@ -231,12 +289,20 @@ def build_model(recipe: Recipe, label_space: LabelSpace = NIH, pretrained: nn.Mo
     """
     pretrained = pretrained_backbone(recipe) if pretrained is None else pretrained
     torch.manual_seed(recipe.training.seed)
+    known = facts(recipe.model.backbone)
     model = CheXVision(
         backbone=recipe.model.backbone,
         hidden_features=recipe.model.hidden_features,
         dropout=recipe.model.dropout,
         label_space=label_space,
-        preprocessing=Preprocessing(image_size=recipe.data.image_size, clahe=recipe.data.clahe),
+        preprocessing=Preprocessing(
+            image_size=recipe.data.image_size,
+            clahe=recipe.data.clahe,
+            mean=IMAGENET_MEAN if known.mean is None else known.mean,
+            std=IMAGENET_STD if known.std is None else known.std,
+        ),
+        pooling=recipe.model.pooling,
+        drop_path=recipe.model.drop_path,
     )
     if pretrained is not None:
         model.backbone.load_state_dict(pretrained.state_dict())

@@ -8,14 +8,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from chexvision.backbones import check_backbone
+from chexvision.backbones import RENAMED, check_backbone
 from chexvision.config.data_config import Section
+from chexvision.config.recipe import Pooling
 from chexvision.errors import ChexError
 from chexvision.files.json_files import first_problem, read_file
 from chexvision.labels import NIH, LabelSpace
 from chexvision.preprocessing import Preprocessing
 
-FORMAT = 2
+FORMAT = 3
 
 _Width = Annotated[int, Field(ge=0, le=16384)]
 _Dropout = Annotated[float, Field(ge=0, lt=1)]
@@ -26,19 +27,23 @@ class CheXVisionConfig(Section):
 
     Args:
         format: of the file; see `read_config` for earlier ones.
-        backbone: a name of `chexvision.backbones.BACKBONES`.
+        backbone: a name of `chexvision.backbones`, or ``timm/<model>[.<tag>]``.
         hidden_features: width of the layer between pooled features and heads; 0 leaves it out.
         dropout: probability in [0, 1), applied before the heads.
         label_space: the labels that the model predicts.
         preprocessing: how images are prepared.
+        pooling: what the heads sit on; see `chexvision.config.recipe.ModelConfig`.
+        drop_path: of the last block, in training.
     """
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     backbone: str
     hidden_features: _Width
     dropout: _Dropout
     label_space: LabelSpace
     preprocessing: Preprocessing
+    pooling: Pooling
+    drop_path: _Dropout
 
     @field_validator("backbone")
     @classmethod
@@ -48,10 +53,11 @@ class CheXVisionConfig(Section):
 
 
 def _upgraded(tree: dict[str, Any]) -> dict[str, Any]:
-    """The content of a file of an earlier format as format 2; values are not checked.
+    """The content of a file of an earlier format as format 3; values are not checked.
 
     Format 1 names the findings alone; one of them may be "No Finding", today's default for the normal label. A file
-    without a format resizes images in one step and may leave out values and contain further keys.
+    without a format resizes images in one step and may leave out values and contain further keys. Up to
+    format 2 the pooling is the network's own, and DenseNet-121 is torchvision's.
     """
     if "format" not in tree:
         limit = tree.get("clahe_clip_limit", 2.0)
@@ -72,6 +78,9 @@ def _upgraded(tree: dict[str, Any]) -> dict[str, Any]:
             names["normal"] = "No other finding"
         others = {key: value for key, value in tree.items() if key != "findings"}
         tree = {**others, "format": 2, "label_space": names}
+    if type(tree["format"]) is int and tree["format"] == 2:
+        renamed = RENAMED.get(str(tree["backbone"]), tree["backbone"])
+        tree = {**tree, "format": 3, "backbone": renamed, "pooling": "network", "drop_path": 0.0}
     return tree
 
 

@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import SqueezeExcitation
+
+from chexvision.errors import ChexError
+from chexvision.models.backbone import Backbone, grouped_parameters
 
 
 class SEBasicBlock(nn.Module):
@@ -39,10 +43,13 @@ class SEBasicBlock(nn.Module):
         return out
 
 
-class SEResNet(nn.Sequential):
+class SEResNet(Backbone):
     """A 7x7 stem and four stages: float[B, 3, H, W] to float[B, widths[-1], H/32, W/32]."""
 
+    explained = ("0", "1", "2", "3", "4")
+
     def __init__(self, depths: Sequence[int], widths: Sequence[int]) -> None:
+        super().__init__()
         stem = nn.Sequential(
             nn.Conv2d(3, widths[0], 7, stride=2, padding=3, bias=False),
             nn.BatchNorm2d(widths[0]),
@@ -58,8 +65,35 @@ class SEResNet(nn.Sequential):
             ]
             stages.append(nn.Sequential(*blocks))
             channels = width
-        super().__init__(*stages)
+        self.channels = channels
+        for number, stage in enumerate(stages):
+            self.add_module(str(number), stage)
         self._initialize()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """float[B, 3, H, W] to float[B, channels, H/32, W/32]."""
+        for stage in self.children():
+            images = stage(images)
+        return images
+
+    def pool(self, features: Tensor) -> Tensor:
+        """The mean of the map: float[B, channels]."""
+        return F.adaptive_avg_pool2d(features, 1).flatten(1)
+
+    def as_map(self, output: Tensor) -> Tensor:
+        """The output itself."""
+        return output
+
+    def class_token(self, features: Tensor) -> None:
+        """None."""
+
+    def layers(self, *, coarse: bool) -> list[list[str]]:
+        """The stem and the stages, or the stem and their blocks."""
+        groups = [["0"]]
+        for number, stage in list(self.named_children())[1:]:
+            names = [f"{number}.{block}" for block, _ in stage.named_children()]
+            groups += [names] if coarse else [[name] for name in names]
+        return grouped_parameters(self, groups)
 
     @torch.no_grad()
     def _initialize(self) -> None:
@@ -73,12 +107,16 @@ class SEResNet(nn.Sequential):
                 nn.init.zeros_(module.bias)
 
 
-def se_resnet34(pretrained: bool) -> nn.Module:
+def se_resnet34(image_size: int, drop_path: float) -> SEResNet:
     """Depths [3, 4, 6, 3], widths 64 to 512, Kaiming initialization.
 
+    Args:
+        image_size: any.
+        drop_path: must be 0.
+
     Raises:
-        ValueError: `pretrained` is set; no weights are published.
+        ChexError: `drop_path` is not 0.
     """
-    if pretrained:
-        raise ValueError("se_resnet34 has no pretrained weights")
+    if drop_path:
+        raise ChexError(f"se_resnet34 has no drop path: set model.drop_path to 0, not {drop_path}")
     return SEResNet(depths=(3, 4, 6, 3), widths=(64, 128, 256, 512))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -26,6 +27,7 @@ def load_weights(model: nn.Module, path: Path, device: str = "cpu") -> None:
         raise ChexError(
             f"{path} is not a complete safetensors file ({detail}); fetch it again. Weights are never unpickled"
         ) from None
+    weights = _renamed(weights)
     problem = _misfit(model.state_dict(), weights)
     if problem is not None:
         raise ChexError(f"{path} does not contain this model's weights: {problem}")
@@ -33,6 +35,13 @@ def load_weights(model: nn.Module, path: Path, device: str = "cpu") -> None:
     for name, value in model.state_dict().items():
         if not bool(torch.isfinite(value).all()):
             raise ChexError(f"{path} contains values that are not finite, first in {name}: the weights are damaged")
+
+
+def _renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of DenseNet-121 as models of torchvision's named them, with today's names; others as they are."""
+    if "backbone.denseblock1.denselayer1.conv1.weight" not in weights:
+        return weights
+    return {re.sub(r"^backbone\.", "backbone.network.features.", name): value for name, value in weights.items()}
 
 
 def _misfit(wanted: dict[str, Tensor], given: dict[str, Tensor]) -> str | None:

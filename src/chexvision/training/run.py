@@ -14,7 +14,7 @@ from chexvision.artifact.metrics_file import Evaluation
 from chexvision.artifact.operating_files import save_operating_points
 from chexvision.artifact.probabilities import Probabilities
 from chexvision.artifact.store import Publication, open_store
-from chexvision.config.recipe import Recipe
+from chexvision.config.recipe import Monitor, Recipe
 from chexvision.data.dataset import Split, open_split
 from chexvision.data.division import Division, division_of
 from chexvision.data.placement import placed
@@ -35,7 +35,7 @@ from chexvision.provenance import Provenance, now
 from chexvision.report.charts import curve_sheets
 from chexvision.report.model_card import render_card
 from chexvision.training.hardware import describe, package_versions, rank_of, start_accelerator
-from chexvision.training.history import History, best_epoch, dump_history
+from chexvision.training.history import History, dump_history, kept_epoch
 from chexvision.training.loop import Training
 from chexvision.training.reporter import ConsoleReporter
 from chexvision.training.training_session import BEST_FILE, TrainingProgress
@@ -88,7 +88,7 @@ def run_training(
     """
     started_at = now()
     accelerator = start_accelerator(recipe.training.precision)
-    reporter = _Reporter(progress) if accelerator.is_main_process else None
+    reporter = _Reporter(progress, recipe.training.monitor) if accelerator.is_main_process else None
     source, division, splits, model = _prepare(recipe, data, accelerator)
     stop = progress.session.should_stop
     training = Training(recipe, model, splits["train"], splits["validation"], accelerator, work, reporter, stop)
@@ -108,7 +108,7 @@ def run_training(
         division.record,
         accelerator.mixed_precision,
         image_size=recipe.data.image_size,
-        epoch=best_epoch(training.history).epoch,
+        epoch=kept_epoch(training.history, recipe.training).epoch,
     )
     metrics, points = evaluate_trained(recipe.name, predictions, groups, conditions)
     info = RunInfo(
@@ -157,13 +157,14 @@ def _prepare(
 class _Reporter(ConsoleReporter):
     """Reports to the console and to the session."""
 
-    def __init__(self, progress: TrainingProgress) -> None:
+    def __init__(self, progress: TrainingProgress, monitor: Monitor) -> None:
         super().__init__()
         self._run = progress
+        self._monitor = monitor
 
     def resumed(self, history: History) -> None:
         super().resumed(history)
-        self._run.resumed(history)
+        self._run.resumed(history, self._monitor)
 
     def epoch_begins(self, epoch: int, epochs: int, images: int, done: int) -> None:
         super().epoch_begins(epoch, epochs, images, done)
@@ -171,7 +172,7 @@ class _Reporter(ConsoleReporter):
 
     def epoch_done(self, history: History, is_best: bool) -> None:
         super().epoch_done(history, is_best)
-        self._run.epoch_done(history)
+        self._run.epoch_done(history, self._monitor)
 
 
 def _predict(
