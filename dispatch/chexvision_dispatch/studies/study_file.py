@@ -35,7 +35,7 @@ class Evaluation(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    tta: Tta
+    tta: Tta = "none"
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,7 +188,7 @@ def macro_auroc_error(predictions: Predictions) -> float | None:
         for i, name in enumerate(predictions.names)
         if name != ABNORMAL and min((targets[:, i] == 1).sum(), (targets[:, i] == 0).sum()) >= 2
     ]
-    return standard_error(_mean_shares(predictions, columns), predictions.patients) if columns else None
+    return standard_error(mean_shares(predictions, columns), predictions.patients) if columns else None
 
 
 def p_value(difference: float, error: float) -> float:
