@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from chexvision.data.augment import AugmentParameters, augment, sample
+from chexvision.data.augment import AugmentParameters, sample
 from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD
 from chexvision.recipes import load_recipe
-from tests.data.test_augment import only, smooth_images
+from tests.data.test_augment import augmented, only, smooth_images
 
 COUNT = 256
 
@@ -35,7 +35,7 @@ def spans(values: np.ndarray, low: float, high: float) -> bool:
 def test_translation_is_a_fraction_of_the_side_length() -> None:
     image = torch.zeros((COUNT, 41, 41), dtype=torch.uint8)
     image[:, 20, 20] = 255
-    shown = pixels(augment(image, sample(only(translate=0.25), COUNT, seed=1))).numpy()
+    shown = pixels(augmented(image, sample(only(translate=0.25), COUNT, seed=1))).numpy()
     at = np.arange(41)
     for axis in (1, 2):
         shift = (shown * np.expand_dims(at, (0, 3 - axis))).sum(axis=(1, 2)) / shown.sum(axis=(1, 2)) - 20
@@ -70,7 +70,7 @@ def test_the_recipes_affine_warp_matches_opencv() -> None:
         key: getattr(recipe, key) for key in ("hflip", "rotate_degrees", "translate", "shear_degrees", "scale")
     }
     parameters = sample(only(**geometry), count, seed=4)
-    shown = pixels(augment(images, parameters)).numpy()
+    shown = pixels(augmented(images, parameters)).numpy()
     to_unit = np.array([[2 / size, 0, 1 / size - 1], [0, 2 / size, 1 / size - 1], [0, 0, 1]])
     for image, affine, ours in zip(images.numpy(), parameters.affine.double().numpy(), shown, strict=True):
         in_pixels = np.linalg.inv(to_unit) @ np.vstack([affine, [0, 0, 1]]) @ to_unit
@@ -89,7 +89,7 @@ def grey_images(count: int) -> torch.Tensor:
 def test_contrast_is_around_the_mean_of_each_image() -> None:
     images = grey_images(COUNT)
     before = images.float() / 255
-    after = pixels(augment(images, sample(only(contrast=0.5), COUNT, seed=1)))
+    after = pixels(augmented(images, sample(only(contrast=0.5), COUNT, seed=1)))
     torch.testing.assert_close(after.mean(dim=(1, 2)), before.mean(dim=(1, 2)), atol=1e-4, rtol=0)
     assert spans((after.std(dim=(1, 2)) / before.std(dim=(1, 2))).numpy(), 0.5, 1.5)
 
@@ -97,7 +97,7 @@ def test_contrast_is_around_the_mean_of_each_image() -> None:
 def test_brightness_is_added() -> None:
     images = grey_images(COUNT)
     before = images.float() / 255
-    change = pixels(augment(images, sample(only(brightness=0.2), COUNT, seed=1))) - before
+    change = pixels(augmented(images, sample(only(brightness=0.2), COUNT, seed=1))) - before
     assert spans(change.mean(dim=(1, 2)).numpy(), -0.2, 0.2)
     assert float(change.std(dim=(1, 2)).max()) < 1e-4
 
@@ -105,7 +105,7 @@ def test_brightness_is_added() -> None:
 def test_contrast_does_not_change_how_much_brightness_is_added() -> None:
     images = grey_images(COUNT)
     parameters = sample(only(brightness=0.1, contrast=0.5), COUNT, seed=1)
-    change = pixels(augment(images, parameters)).mean(dim=(1, 2)) - (images.float() / 255).mean(dim=(1, 2))
+    change = pixels(augmented(images, parameters)).mean(dim=(1, 2)) - (images.float() / 255).mean(dim=(1, 2))
     torch.testing.assert_close(change, parameters.brightness, atol=1e-4, rtol=0)
 
 

@@ -15,13 +15,14 @@ from chexvision.data.rows import Rows
 CPU = torch.device("cpu")
 
 
-def numbered(count: int) -> Split:
+def numbered(count: int, *, mirror: bool = False) -> Split:
     """Images that hold their own number."""
     images = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None], (count, 4, 4)).copy()
     findings = np.zeros((count, 14), np.float32)
     findings[:, 0] = np.arange(count) % 2
     number = np.arange(count)
-    return Split("train", images, Rows(number.astype(str), findings, number, number.astype(np.int32), number))
+    rows = Rows(number.astype(str), findings, number, number.astype(np.int32), number)
+    return Split("train", images, rows, mirror=mirror)
 
 
 sizes = st.integers(1, 90)
@@ -79,6 +80,24 @@ def test_order_differs_between_epochs_and_seeds() -> None:
         for seed, epoch in ((1, 0), (1, 1), (2, 0))
     }
     assert len(orders) == 3
+
+
+def test_a_mirrored_split_has_each_image_twice_per_epoch_in_one_order() -> None:
+    split = numbered(25, mirror=True)
+    assert split.images_per_epoch == 50
+    parts = list(training_batches(split, 8, 3, 1, 0, Rank(CPU)))
+    assert parts[-1].step == steps_per_epoch(50, 8) - 1
+    seen = [
+        pair
+        for part in parts
+        for pair, weight in zip(
+            zip(part.images[:, 0, 0].tolist(), part.mirrored.tolist(), strict=True), part.weights, strict=True
+        )
+        if weight
+    ]
+    assert sorted(seen) == [(number, mirrored) for number in range(25) for mirrored in (False, True)]
+    assert len({mirrored for _, mirrored in seen[:8]}) == 2  # shuffled together
+    assert not any(part.mirrored.any() for part in in_order(split, 8, Rank(CPU)))
 
 
 @settings(max_examples=20, deadline=None)

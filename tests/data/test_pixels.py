@@ -11,7 +11,7 @@ import torch
 import torchvision
 
 from chexvision.config.data_config import ClaheConfig
-from chexvision.data.augment import augment, sample
+from chexvision.data.augment import sample
 from chexvision.data.decode import decoded_images
 from chexvision.data.rows import read_rows
 from chexvision.data.source import find_shards
@@ -21,7 +21,7 @@ from chexvision.models.normalize import plain
 from chexvision.preprocessing import Preprocessing
 from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD, decode_grey
 from chexvision.shards.split_rule import SHARDS
-from tests.data.test_augment import only
+from tests.data.test_augment import augmented, only
 from tests.training import runs
 
 EQUALIZED = ClaheConfig(enabled=True, clip_limit=3.5, tiles=2)
@@ -52,7 +52,7 @@ def test_pixels_are_normalized_with_imagenet_statistics() -> None:
     assert pytest.approx(np.mean(preset.std), abs=5e-4) == PIXEL_STD
     images = torch.randint(0, 256, (2, 8, 8), dtype=torch.uint8)
     expected = (images.float() / 255 - np.mean(preset.mean)) / np.mean(preset.std)
-    for shown in (plain(images), augment(images, sample(only(), 2, seed=0))):
+    for shown in (plain(images), augmented(images, sample(only(), 2, seed=0))):
         torch.testing.assert_close(shown, expected.unsqueeze(1).expand(-1, 3, -1, -1).float(), atol=5e-3, rtol=0)
 
 

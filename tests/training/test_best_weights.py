@@ -13,14 +13,15 @@ from safetensors.torch import load_file
 
 from chexvision.data.dataset import Split
 from chexvision.files.json_files import read_record
-from chexvision.inference.predict_split import as_predictions, predict_split
+from chexvision.inference.labeled import labeled
+from chexvision.inference.predict_split import predict_split
 from chexvision.metrics.calibration import Calibration
 from chexvision.metrics.operating_points import choose_operating_points
 from chexvision.metrics.records import Estimate
 from chexvision.models.classifier import CheXVision
 from chexvision.provenance import Provenance
 from chexvision.recipes import load_recipe
-from chexvision.training import loop
+from chexvision.training import validation
 from chexvision.training.loss import DualHeadLoss
 from chexvision.training.run import run_training
 from chexvision.training.training_session import TrainingProgress
@@ -46,7 +47,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
             seen.append({name: value.clone() for name, value in network.state_dict().items()})
             return replace(found, metrics=found.metrics.model_copy(update={"macro": macro}))
 
-        monkeypatch.setattr(loop, "validate", scripted_validate)
+        monkeypatch.setattr(validation, "validate", scripted_validate)
         return seen
 
     return script
@@ -107,9 +108,7 @@ def test_the_best_weights_are_evaluated_and_published_not_the_last(
     model = CheXVision.from_pretrained(outcome.artifact)
     split = tiny_training(synthetic_shards, tmp_path / "other").validation_split
     probabilities, _ = predict_split(model, split, Accelerator(cpu=True), 24)
-    again = choose_operating_points(
-        as_predictions(split, probabilities), "d", "validation", "f1", "platt"
-    ).calibration
+    again = choose_operating_points(labeled(split.rows, probabilities), "d", "validation", "f1", "platt").calibration
     assert again is not None
     curves = read_record(outcome.artifact / "calibration.json", Calibration).curves
     assert curves.keys() == again.curves.keys() and any(curves.values())

@@ -2,15 +2,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import cast
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from chexvision.config.recipe import PhaseConfig
+from chexvision.config.recipe import OptimConfig, PhaseConfig
+from chexvision.models.backbone import Backbone
 from chexvision.models.classifier import CheXVision
-from chexvision.training.optimizer import learning_rate, make_optimizer
+from chexvision.training.history import score
+from chexvision.training.optimizer import learning_rate, make_optimizer, set_learning_rate
+
+
+def optim(**changes: object) -> OptimConfig:
+    values: dict[str, object] = {"batch_size": 8, "micro_batch_size": 4, "weight_decay": 0.1, "clip_norm": 1.0}
+    return OptimConfig.model_validate(values | changes)
 
 
 def phase(**changes: object) -> PhaseConfig:
@@ -26,7 +36,7 @@ def phase(**changes: object) -> PhaseConfig:
 
 def test_weight_decay_excludes_norms_and_biases() -> None:
     model = CheXVision(backbone="se_resnet34", hidden_features=0)
-    optimizer = make_optimizer(model, 0.1)
+    optimizer = make_optimizer(model, optim())
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     for name, parameter in model.named_parameters():
         norm_or_bias = name.endswith("bias") or parameter.ndim == 1
@@ -36,8 +46,115 @@ def test_weight_decay_excludes_norms_and_biases() -> None:
 def test_the_optimizer_excludes_a_frozen_backbone() -> None:
     model = CheXVision(backbone="timm/densenet121.tv_in1k")
     model.freeze("all")
-    count = sum(len(group["params"]) for group in make_optimizer(model, 0.1).param_groups)
+    count = sum(len(group["params"]) for group in make_optimizer(model, optim()).param_groups)
     assert count == 6  # three linear layers
+
+
+class Layered(nn.Sequential):
+    """A backbone of three layers, the first with a position embedding, as timm's networks list them."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), nn.Linear(4, 4))
+        self[0].register_parameter("pos_embed", nn.Parameter(torch.zeros(1, 3, 4)))
+
+    def no_weight_decay(self) -> set[str]:
+        return {"0.pos_*"}
+
+    def layers(self, *, coarse: bool) -> list[list[str]]:
+        assert not coarse
+        return [[name for name, _ in self.named_parameters() if name.startswith(f"{i}.")] for i in range(3)]
+
+
+def layered() -> CheXVision:
+    model = CheXVision(backbone="se_resnet34", hidden_features=8)
+    model.backbone = cast(Backbone, Layered())
+    return model
+
+
+def settings_by_name(model: CheXVision, config: OptimConfig) -> dict[str, tuple[float, float]]:
+    """The learning rate, relative to the schedule's, and the weight decay of each parameter in the optimizer."""
+    optimizer = make_optimizer(model, config)
+    set_learning_rate(optimizer, 2.0)
+    found = {id(p): (g["lr"] / 2, g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
+    assert len(found) == sum(len(g["params"]) for g in optimizer.param_groups)
+    return {name: found[id(p)] for name, p in model.named_parameters() if id(p) in found}
+
+
+def test_the_learning_rate_decays_from_the_heads_downwards() -> None:
+    found = settings_by_name(layered(), optim(layer_decay=0.5))
+    assert found["multilabel_head.weight"] == found["neck.0.weight"] == (1.0, 0.1)
+    assert found["binary_head.bias"] == (1.0, 0.0)
+    assert found["backbone.2.weight"] == (0.5, 0.1)
+    assert found["backbone.1.0.weight"] == (0.25, 0.1)
+    assert found["backbone.1.1.weight"] == (0.25, 0.0)
+    assert found["backbone.0.weight"] == (0.125, 0.1)
+    assert found["backbone.0.pos_embed"] == (0.125, 0.0)
+
+
+def test_everything_decays_where_norms_do() -> None:
+    assert set(settings_by_name(layered(), optim(decay_norms=True)).values()) == {(1.0, 0.1)}
+
+
+def test_a_state_without_layer_scales_is_one_without_layer_decay() -> None:
+    model = layered()
+    first, second = make_optimizer(model, optim()), make_optimizer(model, optim())
+    state = first.state_dict()
+    for group in state["param_groups"]:
+        del group["lr_scale"]
+    second.load_state_dict(state)
+    set_learning_rate(second, 0.3)
+    assert [group["lr"] for group in second.param_groups] == [0.3, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("config", "plain"),
+    [
+        (optim(), lambda p: torch.optim.AdamW(p, weight_decay=0.1, fused=True)),
+        (optim(name="adam"), lambda p: torch.optim.Adam(p, weight_decay=0.1, fused=True)),
+        (optim(name="sgd"), lambda p: torch.optim.SGD(p, weight_decay=0.1, momentum=0.9, nesterov=True, fused=True)),
+        (optim(name="sgd", momentum=0.0), lambda p: torch.optim.SGD(p, weight_decay=0.1, fused=True)),
+    ],
+    ids=["adamw", "adam", "sgd", "sgd without momentum"],
+)
+def test_the_optimizer_takes_the_steps_of_torchs(
+    config: OptimConfig, plain: Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+) -> None:
+    model = layered()
+    other = deepcopy(model)
+    decay = [p for p in other.parameters() if p.ndim > 1 and p.shape != (1, 3, 4)]
+    theirs = plain(decay)
+    ours = make_optimizer(model, config)
+    set_learning_rate(ours, 0.01)
+    for group in theirs.param_groups:
+        group["lr"] = 0.01
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(3):
+        for one, two in zip(model.parameters(), other.parameters(), strict=True):
+            one.grad = torch.randn(one.shape, generator=generator)
+            two.grad = one.grad.clone()
+        ours.step()
+        theirs.step()
+    own = [p for p in model.parameters() if p.ndim > 1 and p.shape != (1, 3, 4)]
+    assert all(torch.equal(one, two) for one, two in zip(own, decay, strict=True))
+
+
+def test_adam_adds_weight_decay_to_the_gradient() -> None:
+    """Written out from Kingma and Ba, ICLR 2015, Algorithm 1."""
+    model = layered()
+    weight = model.binary_head.weight
+    expected = weight.detach().clone().double()
+    optimizer = make_optimizer(model, optim(name="adam"))
+    set_learning_rate(optimizer, 0.01)
+    first, second = torch.zeros_like(expected), torch.zeros_like(expected)
+    generator = torch.Generator().manual_seed(2)
+    for step in range(1, 5):
+        weight.grad = torch.randn(weight.shape, generator=generator)
+        gradient = weight.grad.double() + 0.1 * expected
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        expected -= 0.01 * (first / (1 - 0.9**step)) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
+        optimizer.step()
+    torch.testing.assert_close(weight.detach().double(), expected, atol=1e-6, rtol=1e-5)
 
 
 def test_the_rate_warms_up_and_decays_by_a_cosine() -> None:
@@ -69,11 +186,11 @@ def rates_of_torch(
 ) -> list[float]:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=settings.lr)
     scheduler, rates = make(optimizer), []
-    for score in scores:
+    for value in scores:
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            scheduler.step(score)
+            scheduler.step(value)
         elif isinstance(scheduler, torch.optim.lr_scheduler.StepLR):
             scheduler.step()
     return rates
@@ -92,6 +209,23 @@ def test_plateau_matches_reduce_lr_on_plateau(factor: float, epochs: int, min_lr
 
     rates = rate_of_each_epoch(settings, SCORES)
     assert rates == rates_of_torch(settings, make, SCORES)
+    assert len(set(rates)) > 2
+
+
+@pytest.mark.parametrize(("factor", "epochs", "min_lr"), [(0.1, 1, 0.0), (0.3, 2, 1e-5), (0.7, 4, 0)])
+def test_plateau_on_the_loss_matches_reduce_lr_on_plateau(factor: float, epochs: int, min_lr: float) -> None:
+    settings = phase(
+        epochs=20, schedule="plateau", warmup_epochs=0.0, decay_factor=factor, decay_epochs=epochs, min_lr=min_lr
+    )
+    losses = [1 - value / 3 for value in SCORES]
+
+    def make(optimizer: torch.optim.Optimizer) -> object:
+        return torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer, "min", factor=factor, patience=epochs - 1, threshold=0, min_lr=min_lr, eps=0
+        )
+
+    rates = rate_of_each_epoch(settings, [score("loss", 0.5, loss) for loss in losses])
+    assert rates == rates_of_torch(settings, make, losses)
     assert len(set(rates)) > 2
 
 

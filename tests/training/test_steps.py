@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from chexvision.inference.predict_split import as_predictions
+from chexvision.inference.labeled import labeled
 from chexvision.metrics.measure import measure
 from chexvision.models.normalize import plain
 from chexvision.training.ema import MovingAverage
@@ -127,7 +127,7 @@ def test_the_history_records_the_validation_score_of_the_kept_weights(synthetic_
     """In evaluation mode: without dropout and without batch statistics."""
     training = tiny_training(synthetic_shards, tmp_path, "model.dropout=0.5", "optim.micro_batch_size=5")
     assert training.run()
-    best = best_epoch(training.history)
+    best = best_epoch(training.history, "macro_auroc")
     split = training.validation_split
     model = training.model
     model.load_state_dict(weights(tmp_path))
@@ -136,7 +136,7 @@ def test_the_history_records_the_validation_score_of_the_kept_weights(synthetic_
         logits = model(plain(torch.from_numpy(np.array(split.images))))
         losses = training.loss(logits, torch.from_numpy(split.targets))
     both = torch.cat([logits["multilabel_logits"], logits["binary_logits"]], dim=1).sigmoid()
-    metrics = measure(as_predictions(split, both.numpy()), fewest=1)
+    metrics = measure(labeled(split.rows, both.numpy()), fewest=1)
     assert best.validation_loss == pytest.approx(float(losses.mean()), rel=1e-5)
     assert best.macro_auroc == pytest.approx(metrics.macro_auroc, abs=1e-6)
     assert best.binary_f1 == pytest.approx(metrics.binary_f1, abs=1e-6)

@@ -18,7 +18,12 @@ from chexvision.training.hardware import start_accelerator
 from chexvision.training.loss import DualHeadLoss, pos_weight
 from tests.training.runs import tiny_training
 
-LOSSES = [{"name": "bce"}, {"name": "focal"}, {"name": "bce", "label_smoothing": 0.1}]
+LOSSES = [
+    {"name": "bce"},
+    {"name": "focal"},
+    {"name": "asymmetric", "asymmetric_clip": 0.0},  # with the clip some known negatives have no gradient
+    {"name": "bce", "label_smoothing": 0.1},
+]
 WEIGHTS = torch.linspace(1, 5, 14)
 
 

@@ -17,10 +17,12 @@ from chexvision.bench.bench_report import Figure, Report, Row, rate, wait_for
 from chexvision.config.recipe import Recipe
 from chexvision.data.augment import augment, sample
 from chexvision.data.dataset import Split, open_split, splits_of
+from chexvision.data.mixing import mixed, mixes, sample_mix
 from chexvision.data.source import find_shards
 from chexvision.hub.reference import Reference
 from chexvision.inference.predict_split import predict_split
 from chexvision.models.classifier import build_model
+from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD
 from chexvision.recipes import load_recipe
 from chexvision.training.hardware import (
     forget_peak_memory,
@@ -123,14 +125,17 @@ def bench_evaluate(data: Reference, model: str, batch: int, size: int) -> Report
 
 def _augmentation(split: Split, recipe: Recipe, device: torch.device) -> float:
     """Images per second of the recipe's augmentation alone, one micro-batch at a time, on `device`."""
-    seeds = itertools.count()
-    images = torch.from_numpy(np.array(split.images[: recipe.optim.micro_batch_size])).to(device)
+    seeds, count = itertools.count(), recipe.optim.micro_batch_size
+    loaded = slice(count + mixes(recipe.augment))
+    images, targets = (torch.from_numpy(np.array(of[loaded])).to(device) for of in (split.images, split.targets))
 
     def some() -> int:
         for seed in itertools.islice(seeds, 8):
-            augment(images, sample(recipe.augment, len(images), seed))
+            x = augment(images, sample(recipe.augment, len(images), seed), PIXEL_MEAN, PIXEL_STD)
+            if mixes(recipe.augment):
+                mixed(x, targets, sample_mix(recipe.augment, seed))
         wait_for(device)
-        return 8 * len(images)
+        return 8 * count
 
     return rate(some).per_second
 

@@ -23,6 +23,7 @@ from chexvision.data.loader import Rank, training_batches
 from chexvision.data.source import ShardSource, find_shards
 from chexvision.hub.reference import Reference
 from chexvision.parallel import usable_cores
+from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD
 from chexvision.recipes import load_recipe
 from chexvision.training.hardware import start_accelerator
 
@@ -110,7 +111,7 @@ def _drain(split: Split, batch: int, device: torch.device, augmentation: Augment
     images = 0
     for part in training_batches(split, batch, batch, 0, 0, Rank(device)):
         if augmentation is not None:
-            augment(part.images, sample(augmentation, len(part.images), part.step))
+            augment(part.images, sample(augmentation, len(part.images), part.step), PIXEL_MEAN, PIXEL_STD)
         images += len(part.images)
     wait_for(device)
     return images

@@ -97,6 +97,50 @@ def processes(data: Annotated[Path, typer.Option(help="A folder of shards.")]) -
     _show(bench_processes(data))
 
 
+@app.command("recipes")
+def recipes(
+    images: Annotated[list[Path], typer.Option(help="A folder of radiographs; repeatable.")],
+    metadata: Annotated[Path, typer.Option(help="Data_Entry_2017*.csv, plain or .gz.")],
+    variants: Annotated[
+        Path, typer.Option(help="YAML: NAME: {recipe: scratch, set: [a.b=c]}; or {loop: predecessor}.")
+    ],
+    work: Annotated[Path, typer.Option(help="Folder of shards and results; the same one continues.")],
+    baseline: Annotated[str, typer.Option(help="The variant that the others are compared with.")] = "predecessor",
+    folds: Annotated[int, typer.Option(min=2, help="Parts of the patients.")] = 3,
+    seeds: Annotated[list[int] | None, typer.Option("--seed", min=0, help="Repeatable. Default: 0, 1 and 2.")] = None,
+    size: Size = 64,
+    workers: Workers = None,
+    device: Device = None,
+) -> None:
+    """Cross-validation by patient: each variant is trained per seed and fold, and compared with a baseline.
+
+    Results are kept in --work: an interrupted benchmark continues, and several processes, each with its own --seed,
+    can share the folder.
+    """
+    _use_cores(workers)
+    _device(device)
+    from chexvision.bench.cross_validation import open_cross_validation, read_variants, run_missing
+    from chexvision.bench.cross_validation_table import lines_of, measured, report_of, table_of
+    from chexvision.console import LiteralConsole
+    from chexvision.report.table import print_table
+
+    chosen, all_seeds = read_variants(variants), seeds or [0, 1, 2]
+    if baseline not in chosen:
+        raise UsageError(f"--baseline {baseline}: {variants} has {', '.join(chosen)}")
+    validation = open_cross_validation(images, metadata, work, folds, size)
+    for name, seed, fold, result in run_missing(validation, chosen, all_seeds):
+        facts = result.facts
+        typer.echo(
+            f"{name}, seed {seed}, fold {fold}: validation macro AUROC {facts.validation_auroc:.3f} in epoch "
+            f"{facts.epoch}, {facts.cpu_seconds:.0f} s of CPU time",
+            err=True,
+        )
+    ways, left_out = measured(validation, chosen, all_seeds)
+    lines = lines_of(ways, baseline)
+    print_table(LiteralConsole(stderr=True), table_of(lines, validation, baseline, left_out))
+    typer.echo(json.dumps(report_of(lines, validation, baseline).as_dict(), indent=2))
+
+
 def _use_cores(count: int | None) -> None:
     """Restrict this process, and the threads and processes it will start, to `count` cores."""
     if count is None:

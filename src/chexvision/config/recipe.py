@@ -114,6 +114,9 @@ class PhaseConfig(Section):
         return self
 
 
+Monitor = Literal["macro_auroc", "loss"]
+
+
 class TrainingConfig(Section):
     """Seed, precision, averaging, phases and when to stop."""
 
@@ -122,9 +125,24 @@ class TrainingConfig(Section):
     compile: bool  # torch.compile; falls back with a warning
     ema_decay: Annotated[float, Field(ge=0, lt=1)]  # of the averaged weights, per step; 0: none
     # What chooses the best epoch, stops early and ends a plateau: validation's macro AUROC, or its loss.
-    monitor: Literal["macro_auroc", "loss"] = "macro_auroc"
-    patience: Count  # epochs without a better `monitor`
+    monitor: Monitor = "macro_auroc"
+    patience: Count  # epochs without weights to keep
+    # The weights of which epoch are kept. 0: of the best by `monitor`. Above: of the latest that is no more than so
+    # many standard errors of validation's macro AUROC below the best. 1 is the one-standard-error rule of Breiman et
+    # al., "Classification and Regression Trees", 1984: the highest of many noisy scores is often luck.
+    keep_within: Annotated[float, Field(ge=0, le=10)] = 0.0
     phases: Annotated[tuple[PhaseConfig, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _keeps_by_macro_auroc(self) -> TrainingConfig:
+        if self.keep_within and self.monitor != "macro_auroc":
+            raise ValueError(f"keep_within {self.keep_within:g} needs training.monitor=macro_auroc; else set it to 0")
+        return self
+
+    @property
+    def monitored(self) -> str:
+        """What `monitor` is called in texts."""
+        return {"macro_auroc": "macro AUROC", "loss": "loss"}[self.monitor]
 
     @property
     def epochs(self) -> int:

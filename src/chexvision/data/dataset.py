@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from chexvision.config.data_config import DataConfig, Uncertain
 from chexvision.data.decode import decoded_images
@@ -16,6 +16,9 @@ from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource, preprocessing_of
 from chexvision.labels import UNCERTAIN
 from chexvision.progress import Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # The middle of the range (0.55 to 0.85) from which Pham et al. (arXiv:1911.06475) sample smoothed targets.
 _UNCERTAIN_TARGETS: dict[Uncertain, float] = {"ignore": np.nan, "zeros": 0.0, "ones": 1.0, "smooth": 0.7}
@@ -46,15 +49,22 @@ class Split:
         images: uint8[N, H, W]: memory-mapped, or where `chexvision.data.placement` put it.
         rows: filenames, findings and patients, in the same order.
         uncertain: what uncertain labels are in the targets; for measuring they are unknown ("ignore").
+        mirror: whether an epoch of training has each image a second time, with left and right exchanged.
     """
 
     name: str
     images: NDArray[np.uint8] | Tensor
     rows: Rows
     uncertain: Uncertain = "ignore"
+    mirror: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def images_per_epoch(self) -> int:
+        """Images that an epoch of training takes from it, both of each where they are mirrored."""
+        return len(self) * (2 if self.mirror else 1)
 
     @property
     def targets(self) -> NDArray[np.float32]:
@@ -71,7 +81,7 @@ def open_split(
         source: the shards.
         rows: the rows of each split, from `splits_of`.
         name: which split.
-        config: size, CLAHE settings, and what uncertain labels are in training.
+        config: size, CLAHE settings, and for training what uncertain labels are, and whether images are mirrored.
         quiet: show no progress.
 
     Raises:
@@ -81,7 +91,9 @@ def open_split(
     wanted, preprocessing = rows[name], preprocessing_of(source, config)
     with nullcontext() if quiet else Progress(f"decoding {name}", len(wanted), "images") as progress:
         images = decoded_images(source, wanted, preprocessing, progress.advance if progress else None)
-    return Split(name, images, wanted, config.uncertain if name == "train" else "ignore")
+    if name != "train":
+        return Split(name, images, wanted)
+    return Split(name, images, wanted, config.uncertain, config.mirror)
 
 
 def splits_of(source: ShardSource, config: DataConfig, seed: int) -> dict[str, Rows]:

@@ -33,10 +33,12 @@ class MicroBatch:
     """The input of one forward pass.
 
     Args:
-        images: uint8[B, H, W] on the device.
-        targets: float[B, K + 1] on the device, NaN where unknown.
-        weights: float[B] on the device: 1, or 0 for an image that only pads the pass.
-        positions: int64[B] on the CPU: the position of each image in the effective batch.
+        images: uint8[B, H, W] on the device. If the recipe mixes images there is one more, the first: the predecessor
+            of the second in the effective batch, of whose step the first image's predecessor is the last.
+        targets: float[B, K + 1] on the device, NaN where unknown; also of the predecessor.
+        weights: float[B] on the device: 1, or 0 for an image that only pads the pass; without the predecessor.
+        positions: int64[B] on the CPU: the position of each image in the effective batch; also of the predecessor.
+        mirrored: bool[B] on the CPU: the images to be mirrored; also of the predecessor.
         step: the optimization step of the epoch that it belongs to.
         step_size: images of that step over all processes.
         last: whether the optimization step follows.
@@ -46,9 +48,15 @@ class MicroBatch:
     targets: Tensor
     weights: Tensor
     positions: Tensor
+    mirrored: Tensor
     step: int
     step_size: int
     last: bool
+
+    @property
+    def has_predecessor(self) -> bool:
+        """Whether the first image is there to be mixed into the second."""
+        return len(self.images) > len(self.weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +84,15 @@ def images_per_pass(images: int, batch_size: int, micro_batch_size: int, world: 
 
 
 def training_batches(
-    split: Split, batch_size: int, micro_batch_size: int, seed: int, epoch: int, process: Rank, first_step: int = 0
+    split: Split,
+    batch_size: int,
+    micro_batch_size: int,
+    seed: int,
+    epoch: int,
+    process: Rank,
+    first_step: int = 0,
+    *,
+    predecessors: bool = False,
 ) -> Generator[MicroBatch]:
     """This process's micro-batches of one epoch, in an order determined by `seed` and `epoch`.
 
@@ -92,9 +108,10 @@ def training_batches(
         epoch: 0-based.
         process: this process.
         first_step: the step to continue with after an interruption.
+        predecessors: whether to add the image that the first of a micro-batch is mixed with.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(len(split)).astype(np.int64)
-    shares = _shares(order, batch_size, micro_batch_size, process, first_step)
+    order = np.random.default_rng([seed, epoch]).permutation(split.images_per_epoch).astype(np.int64)
+    shares = _shares(order, batch_size, micro_batch_size, process, first_step, predecessors)
     yield from _prefetched(split, shares, process)
 
 
@@ -110,7 +127,12 @@ def in_order(split: Split, batch_size: int, process: Rank) -> Generator[MicroBat
 
 
 def _shares(
-    order: NDArray[np.int64], batch_size: int, micro_batch_size: int, process: Rank, first_step: int
+    order: NDArray[np.int64],
+    batch_size: int,
+    micro_batch_size: int,
+    process: Rank,
+    first_step: int,
+    predecessors: bool,
 ) -> Iterator[_Share]:
     for step in range(first_step, steps_per_epoch(len(order), batch_size)):
         index = order[step * batch_size : (step + 1) * batch_size]
@@ -120,11 +142,14 @@ def _shares(
             counted = len(positions)
             # A process without images takes part in the step as well.
             first = int(positions[0]) if counted else 0
-            positions = first + np.arange(max(counted, min(_MIN_IMAGES, micro_batch_size)))
+            passed = np.arange(max(counted, min(_MIN_IMAGES, micro_batch_size)))
+            positions = first + passed
+            if predecessors:
+                positions = np.concatenate([[(first - 1) % len(index)], positions])
             yield _Share(
                 index=order[(step * batch_size + positions) % len(order)],
                 positions=positions % len(index),
-                weights=(np.arange(len(positions)) < counted).astype(np.float32),
+                weights=(passed < counted).astype(np.float32),
                 step=step,
                 step_size=len(index),
                 last=number == len(chunks) - 1,
@@ -185,17 +210,25 @@ def _copy_stream(device: torch.device) -> torch.cuda.Stream:
 def _gather(
     split: Split, targets: NDArray[np.float32], share: _Share, process: Rank, stream: torch.cuda.Stream | None
 ) -> MicroBatch:
-    target = torch.from_numpy(targets[share.index])
+    index = share.index % len(split)  # from there on, in an epoch with mirrored images, these are mirrored
+    target = torch.from_numpy(targets[index])
     weights = torch.from_numpy(share.weights)
     if stream is None:
-        images = _pick(split, share.index, pinned=False)
+        images = _pick(split, index, pinned=False)
     else:
         with torch.cuda.stream(stream):
-            images = _pick(split, share.index, pinned=True).to(process.device, non_blocking=True)
+            images = _pick(split, index, pinned=True).to(process.device, non_blocking=True)
             target = target.pin_memory().to(process.device, non_blocking=True)
             weights = weights.pin_memory().to(process.device, non_blocking=True)
     return MicroBatch(
-        images, target, weights, torch.from_numpy(share.positions), share.step, share.step_size, share.last
+        images,
+        target,
+        weights,
+        torch.from_numpy(share.positions),
+        torch.from_numpy(share.index >= len(split)),
+        share.step,
+        share.step_size,
+        share.last,
     )
 
 

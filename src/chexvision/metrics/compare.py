@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chexvision.errors import UsageError
+from chexvision.labels import ABNORMAL
 from chexvision.metrics.bootstrap import estimate, patient_index, resample_patients
 from chexvision.metrics.measure import macro_columns, macro_of
 from chexvision.metrics.predictions import Predictions
@@ -37,7 +38,7 @@ def compare(
     Raises:
         UsageError: the images, their labels or which of them are of one patient differ, or no output is in both.
     """
-    first, second = _aligned(first, second, names)
+    first, second = aligned(first, second, names)
     weightings = resample_patients(len(np.unique(first.patients)), method)
     measured = [Measure(model, only=("auroc",)) for model in (first, second)]
     once = [model.once()["auroc"] for model in measured]
@@ -50,7 +51,7 @@ def compare(
             return Difference(too_few=too_few)
         a, b = (float(macro_of(values, rows)[0]) for values in once)
         draws = [macro_of(values, rows) for values in resampled]
-        error = _mean_shares(second, rows) - _mean_shares(first, rows)
+        error = mean_shares(second, rows) - mean_shares(first, rows)
         return Difference(
             first=a,
             second=b,
@@ -78,7 +79,7 @@ def compare(
     )
 
 
-def _mean_shares(model: Predictions, columns: list[int]) -> Floats:
+def mean_shares(model: Predictions, columns: list[int]) -> Floats:
     """What each image contributes to the error of the mean AUROC over `columns`: float64[N]."""
     parts = [contributions(model.probabilities[:, i], model.targets[:, i])[1] for i in columns]
     return np.asarray(np.mean(parts, axis=0), np.float64)
@@ -94,7 +95,7 @@ def short_names(texts: Sequence[str]) -> list[str]:
     return list(texts)
 
 
-def _aligned(first: Predictions, second: Predictions, names: tuple[str, str]) -> tuple[Predictions, Predictions]:
+def aligned(first: Predictions, second: Predictions, names: tuple[str, str]) -> tuple[Predictions, Predictions]:
     """Both with the same outputs; the second in the first's order of images, with the first's patient numbers."""
     ours, theirs = set(first.filenames.tolist()), set(second.filenames.tolist())
     if ours != theirs:
@@ -174,6 +175,20 @@ def standard_error(shares: Floats, patients: NDArray[np.int64] | None = None) ->
     if patients is not None:
         shares = np.asarray(np.bincount(patient_index(patients)[0], shares), np.float64)
     return math.sqrt(float((shares**2).sum()))
+
+
+def macro_auroc_error(predictions: Predictions) -> float | None:
+    """The standard error, by patients, of the mean AUROC over the findings.
+
+    Those with fewer than two positives or negatives, whose variance is unknown, are left out; None if all are.
+    """
+    targets = predictions.targets
+    columns = [
+        i
+        for i, name in enumerate(predictions.names)
+        if name != ABNORMAL and min((targets[:, i] == 1).sum(), (targets[:, i] == 0).sum()) >= 2
+    ]
+    return standard_error(mean_shares(predictions, columns), predictions.patients) if columns else None
 
 
 def p_value(difference: float, error: float) -> float:

@@ -40,8 +40,8 @@ class RunProgress(_Record):
         saved_epoch: epochs that the state next to this file has seen, where they are fewer than `epoch`: the branch
             gets a state less often than progress. Null where the state is up to date.
         epochs: epochs of the recipe; null until training begins.
-        best_epoch: the one with the best macro AUROC so far.
-        best_macro_auroc: of validation.
+        best_epoch: the best one so far by the recipe's `training.monitor`; null while it is undefined.
+        best_macro_auroc: its macro AUROC on validation.
         images: how many the shards being built will hold, before it is known which are bad; null in training.
         images_done: those in finished shards.
         seconds_left: an estimate for what is left to compute; null where nothing was timed yet.

@@ -6,13 +6,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from chexvision.config.recipe import Monitor, TrainingConfig
+
 Weights = Literal["trained", "averaged"]
 
 
 class EpochRecord(BaseModel):
     """One entry of ``history.json``. Figures of validation unless stated otherwise; null where undefined.
 
-    They are those of `weights`: the trained weights, or their moving average where that ranks better.
+    They are those of `weights`: the trained weights, or their moving average where that ranks better (with
+    ``keep_within``, where it is not clearly worse).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -22,6 +25,7 @@ class EpochRecord(BaseModel):
     train_loss: float
     validation_loss: float
     macro_auroc: float | None
+    macro_auroc_error: float | None = None  # standard error, by patients; earlier versions recorded none
     auroc: dict[str, float | None]  # by finding
     binary_auroc: float | None
     binary_f1: float  # at probability 0.5
@@ -58,16 +62,41 @@ def read_history(text: str | bytes) -> History:
     return _HISTORY.validate_json(text)
 
 
-def score(macro_auroc: float | None, loss: float) -> float:
-    """What makes weights the best: the macro AUROC, or where it is undefined the loss, below every AUROC."""
+def score(monitor: Monitor, macro_auroc: float | None, loss: float) -> float:
+    """What makes weights the best: the higher, the better.
+
+    Args:
+        monitor: the recipe's.
+        macro_auroc: of validation. Where it is undefined, the loss ranks weights, below every AUROC.
+        loss: of validation.
+    """
+    if monitor == "loss":
+        return -loss
     return macro_auroc if macro_auroc is not None else -1.0 - loss
 
 
-def best_epoch(history: History) -> EpochRecord:
+def scores(history: History, monitor: Monitor) -> list[float]:
+    """The `score` of each epoch."""
+    return [score(monitor, record.macro_auroc, record.validation_loss) for record in history]
+
+
+def best_epoch(history: History, monitor: Monitor) -> EpochRecord:
     """The first epoch with the highest `score`."""
-    return max(history, key=lambda record: score(record.macro_auroc, record.validation_loss))
+    return max(history, key=lambda record: score(monitor, record.macro_auroc, record.validation_loss))
 
 
-def epochs_without_gain(history: History) -> int:
-    """Epochs since the best one."""
-    return history[-1].epoch - best_epoch(history).epoch if history else 0
+def kept_epoch(history: History, settings: TrainingConfig) -> EpochRecord:
+    """The epoch whose weights are kept, see `TrainingConfig.keep_within`.
+
+    With every epoch that is added, it is the same as before or the added one: weights can be kept as they come.
+    """
+    best = best_epoch(history, settings.monitor)
+    if not settings.keep_within or best.macro_auroc is None or best.macro_auroc_error is None:
+        return best
+    least = best.macro_auroc - settings.keep_within * best.macro_auroc_error
+    return next(one for one in reversed(history) if one.macro_auroc is not None and one.macro_auroc >= least)
+
+
+def epochs_without_gain(history: History, settings: TrainingConfig) -> int:
+    """Epochs since the one whose weights are kept."""
+    return history[-1].epoch - kept_epoch(history, settings).epoch if history else 0

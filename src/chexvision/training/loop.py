@@ -19,6 +19,7 @@ from chexvision.config.recipe import PhaseConfig, Recipe
 from chexvision.data.augment import AugmentParameters, augment, sample
 from chexvision.data.dataset import Split
 from chexvision.data.loader import MicroBatch, images_per_pass, steps_per_epoch, training_batches
+from chexvision.data.mixing import Mix, mixed, mixes, sample_mix
 from chexvision.errors import ChexError
 from chexvision.files.atomic import atomic_path
 from chexvision.models.classifier import CheXVision
@@ -30,20 +31,19 @@ from chexvision.training.hardware import forget_peak_memory, peak_memory_mb, ran
 from chexvision.training.history import (
     EpochRecord,
     History,
-    Weights,
-    best_epoch,
     dump_history,
     epochs_without_gain,
+    kept_epoch,
     read_history,
-    score,
+    scores,
 )
-from chexvision.training.loss import DualHeadLoss, pos_weight
+from chexvision.training.loss import DualHeadLoss, detach_unweighted_heads, pos_weight
 from chexvision.training.micro_batch_probe import TrialPass, compiled, fit_micro_batch
-from chexvision.training.optimizer import learning_rate, make_optimizer
+from chexvision.training.optimizer import learning_rate, make_optimizer, set_learning_rate
 from chexvision.training.processes import broadcast_buffers, must_stop, wrap_in_ddp
 from chexvision.training.reporter import ConsoleReporter
 from chexvision.training.training_session import BEST_FILE, STATE_FILE
-from chexvision.training.validation import validate
+from chexvision.training.validation import validate_both
 
 
 class Training:
@@ -84,11 +84,13 @@ class Training:
         self.model = model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         weights = pos_weight(train.targets[:, :-1], recipe.loss.pos_weight_power, recipe.loss.pos_weight_cap)
         self.loss = DualHeadLoss(recipe.loss, weights).to(accelerator.device)
-        self.steps = steps_per_epoch(len(train), recipe.optim.batch_size)
+        detach_unweighted_heads(self.model, recipe.loss)
+        self.steps = steps_per_epoch(train.images_per_epoch, recipe.optim.batch_size)
         self.process = rank_of(accelerator)
         self.history: History = []
         self.ema = MovingAverage(self.model, recipe.training.ema_decay) if recipe.training.ema_decay else None
         self.micro_batch_size = recipe.optim.micro_batch_size
+        self.image_size = recipe.data.image_size
         self._fingerprint = fingerprint(recipe, train, validation)
         self._sums = EpochSums(accelerator.device)
 
@@ -114,15 +116,15 @@ class Training:
             if self.reporter:
                 self.reporter.resumed(self.history)
         current: int | None = None
-        patience = self.recipe.training.patience
-        while epoch < self.recipe.training.epochs and epochs_without_gain(self.history) < patience:
-            number, phase, phase_begin = self.recipe.training.phase_of(epoch)
+        settings = self.recipe.training
+        while epoch < settings.epochs and epochs_without_gain(self.history, settings) < settings.patience:
+            number, phase, phase_begin = settings.phase_of(epoch)
             if number != current:
                 current = number
                 network, optimizer = self._begin_phase(phase, state)
             begin = self.steps * (epoch - phase_begin)
-            scores = [score(one.macro_auroc, one.validation_loss) for one in self.history[phase_begin:epoch]]
-            rates = [learning_rate(phase, begin + step, self.steps, scores) for step in range(self.steps)]
+            earlier_scores = scores(self.history[phase_begin:epoch], settings.monitor)
+            rates = [learning_rate(phase, begin + step, self.steps, earlier_scores) for step in range(self.steps)]
             if not self._train_epoch(network, optimizer, epoch, rates, state):
                 return False
             self._end_epoch(optimizer, epoch, number, rates)
@@ -131,17 +133,16 @@ class Training:
         return True
 
     def _begin_phase(self, phase: PhaseConfig, state: TrainingState | None) -> tuple[nn.Module, AcceleratedOptimizer]:
+        self.image_size = phase.image_size or self.recipe.data.image_size
         self.model.freeze(phase.freeze)
         self.accelerator.free_memory()  # else it would unscale the last phase's gradients as well
-        optimizer: AcceleratedOptimizer = self.accelerator.prepare(
-            make_optimizer(self.model, self.recipe.optim.weight_decay)
-        )
+        optimizer: AcceleratedOptimizer = self.accelerator.prepare(make_optimizer(self.model, self.recipe.optim))
         if state is not None and state.optimizer is not None:
             optimizer.load_state_dict(state.optimizer)
         if state is not None and state.scaler is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state.scaler)
         trial = TrialPass(self.model, self.accumulate, self.recipe, self.process.device)
-        images, batch_size = len(self.train_split), self.recipe.optim.batch_size
+        images, batch_size = self.train_split.images_per_epoch, self.recipe.optim.batch_size
         if self.process.device.type == "cuda":
             most = max(images_per_pass(images, batch_size, self.micro_batch_size, self.process.world))
             fitting = fit_micro_batch(trial, most, self.accelerator)
@@ -176,25 +177,28 @@ class Training:
         forget_peak_memory(self.process.device)
         began = time.monotonic()
         if self.reporter:
-            images, done = len(self.train_split), first_step * optim.batch_size
+            images, done = self.train_split.images_per_epoch, first_step * optim.batch_size
             self.reporter.epoch_begins(epoch + 1, self.recipe.training.epochs, images, done)
         network.train()
         optimizer.zero_grad(set_to_none=True)
+        where, mixing = (seed, epoch, self.process, first_step), mixes(self.recipe.augment)
         batches = training_batches(
-            self.train_split, optim.batch_size, self.micro_batch_size, seed, epoch, self.process, first_step
+            self.train_split, optim.batch_size, self.micro_batch_size, *where, predecessors=mixing
         )
         sampled_for = -1
         with closing(batches):
             for batch in self._sums.timed(batches):
                 if batch.step != sampled_for:
                     sampled_for = batch.step
-                    parameters = sample(self.recipe.augment, batch.step_size, mix_seed(seed, epoch, batch.step))
+                    step_seed = mix_seed(seed, epoch, batch.step)
+                    parameters = sample(self.recipe.augment, batch.step_size, step_seed)
+                    mix = sample_mix(self.recipe.augment, step_seed)
                     # Dropout follows from the position too: a resumed run needs no generator's state.
                     torch.manual_seed(mix_seed(seed, epoch, batch.step, self.process.rank))
-                    for group in optimizer.param_groups:
-                        group["lr"] = rates[batch.step]
+                    set_learning_rate(optimizer, rates[batch.step])
                 with nullcontext() if batch.last else self.accelerator.no_sync(network):
-                    self._sums.loss += self.accumulate(network, batch, parameters[batch.positions])
+                    part = parameters[batch.positions].mirrored(batch.mirrored)
+                    self._sums.loss += self.accumulate(network, batch, part, mix)
                 if batch.last:
                     self._sums.add_norm(self.accelerator.clip_grad_norm_(network.parameters(), optim.clip_norm))
                     optimizer.step()
@@ -211,57 +215,58 @@ class Training:
         self._sums.seconds += time.monotonic() - began
         return True
 
-    def accumulate(self, network: nn.Module, batch: MicroBatch, parameters: AugmentParameters) -> Tensor:
+    def accumulate(
+        self, network: nn.Module, batch: MicroBatch, parameters: AugmentParameters, mix: Mix | None = None
+    ) -> Tensor:
         """Add the micro-batch's share of the effective batch's mean loss to the gradients.
 
         Returns:
             the loss summed over its images.
         """
         # In fp32: half precision moves pixels, and not all operations take it.
-        images = augment(batch.images, parameters)
+        preprocessing, targets = self.model.preprocessing, batch.targets
+        images = augment(batch.images, parameters, preprocessing.mean, preprocessing.std, self.image_size)
+        if batch.has_predecessor:
+            images, targets = mixed(images, targets, mix)
         with self.accelerator.autocast():
             logits = network(images)
-        loss: Tensor = (self.loss(logits, batch.targets) * batch.weights).sum()
+        loss: Tensor = (self.loss(logits, targets) * batch.weights).sum()
         # Processes average their gradients; each image must count once in the batch of all of them.
         self.accelerator.backward(loss * (self.process.world / batch.step_size))
         return loss.detach()
 
     def _end_epoch(self, optimizer: AcceleratedOptimizer, epoch: int, phase: int, rates: list[float]) -> None:
         """Validate, record, keep the weights if they are the best, and save the state."""
-        train_loss = float(reduce(self._sums.loss, "sum")) / len(self.train_split)
+        train_loss = float(reduce(self._sums.loss, "sum")) / self.train_split.images_per_epoch
         if not math.isfinite(train_loss):
             raise ChexError(
                 f"the training loss of epoch {epoch + 1} is {train_loss}: lower the learning rate "
                 "(training.phases.N.lr) or compute with --set training.precision=fp32"
             )
         broadcast_buffers(self.process, self.model, *([self.ema.module] if self.ema is not None else []))
-        began = time.monotonic()
-        networks: dict[Weights, CheXVision] = {"trained": self.model}
-        if self.ema is not None:
-            networks["averaged"] = self.ema.module
-        measured = {
-            name: validate(network, self.validation_split, self.accelerator, self.micro_batch_size, self.loss)
-            for name, network in networks.items()
-        }
-        better = max(measured, key=lambda name: measured[name].score)
-        metrics, scaler = measured[better].metrics, self.accelerator.scaler
+        settings, scaler = self.recipe.training, self.accelerator.scaler
+        averaged = self.ema.module if self.ema is not None else None
+        measured = validate_both(
+            self.model, averaged, self.validation_split, self.accelerator, self.micro_batch_size, self.loss, settings
+        )
         record = EpochRecord(
             epoch=epoch + 1,
             phase=phase + 1,
             train_loss=train_loss,
-            validation_loss=measured[better].loss,
-            macro_auroc=metrics.macro_auroc,
-            auroc={finding: of["auroc"].value for finding, of in metrics.findings.items()},
-            binary_auroc=metrics.binary_auroc,
-            binary_f1=metrics.binary_f1,
-            weights=better,
-            trained_macro_auroc=measured["trained"].metrics.macro_auroc,
-            averaged_macro_auroc=measured["averaged"].metrics.macro_auroc if "averaged" in measured else None,
+            validation_loss=measured.kept.loss,
+            macro_auroc=measured.kept.metrics.macro_auroc,
+            macro_auroc_error=measured.kept.macro_auroc_error,
+            auroc=measured.kept.auroc,
+            binary_auroc=measured.kept.metrics.binary_auroc,
+            binary_f1=measured.kept.metrics.binary_f1,
+            weights=measured.weights,
+            trained_macro_auroc=measured.trained.metrics.macro_auroc,
+            averaged_macro_auroc=measured.averaged.metrics.macro_auroc if measured.averaged else None,
             lr_first=rates[0],
             lr_last=rates[-1],
             train_seconds=self._sums.seconds,
-            validation_seconds=time.monotonic() - began,
-            train_images_per_second=len(self.train_split) / max(self._sums.seconds, 1e-9),
+            validation_seconds=measured.seconds,
+            train_images_per_second=self.train_split.images_per_epoch / max(self._sums.seconds, 1e-9),
             waited_seconds=self._sums.waited,
             grad_norm=float(self._sums.grad_norm) / self.steps,
             loss_scale=scaler.get_scale() if scaler is not None else None,
@@ -269,10 +274,10 @@ class Training:
             peak_memory_mb=peak_memory_mb(self.process.device),
         )
         self.history.append(record)
-        is_best = best_epoch(self.history) is record
+        is_best = kept_epoch(self.history, settings) is record
         if is_best and self.accelerator.is_main_process:
             with atomic_path(self.work / BEST_FILE) as partial:
-                save_model(networks[better], str(partial))
+                save_model(averaged if averaged and record.weights == "averaged" else self.model, str(partial))
         self._save(optimizer, epoch + 1, 0)
         if self.reporter:
             self.reporter.epoch_done(self.history, is_best)

@@ -56,6 +56,7 @@ class TrialPass:
                 targets=torch.zeros((images, len(self.model.label_space.outputs)), device=device),
                 weights=torch.ones(images, device=device),
                 positions=torch.arange(images),
+                mirrored=torch.zeros(images, dtype=torch.bool),
                 step=0,
                 step_size=images,
                 last=True,

@@ -10,10 +10,11 @@ from safetensors.torch import load_file
 
 from chexvision.artifact import contents as artifact
 from chexvision.artifact.contents import RunInfo
-from chexvision.artifact.load import save_operating_points
 from chexvision.artifact.metrics_file import Evaluation
+from chexvision.artifact.operating_files import save_operating_points
+from chexvision.artifact.probabilities import Probabilities
 from chexvision.artifact.store import Publication, open_store
-from chexvision.config.recipe import Recipe
+from chexvision.config.recipe import Monitor, Recipe
 from chexvision.data.dataset import Split, open_split
 from chexvision.data.division import Division, division_of
 from chexvision.data.placement import placed
@@ -25,7 +26,8 @@ from chexvision.files.atomic import write_text_atomic
 from chexvision.files.atomic_folder import atomic_folder
 from chexvision.hub.reference import Reference
 from chexvision.hub.repo_files import CONFIG, WEIGHTS
-from chexvision.inference.predict_split import as_predictions, predict_split
+from chexvision.inference.labeled import labeled
+from chexvision.inference.predict_split import predict_split
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions
 from chexvision.models.classifier import CheXVision, build_model, pretrained_backbone
@@ -33,7 +35,7 @@ from chexvision.provenance import Provenance, now
 from chexvision.report.charts import curve_sheets
 from chexvision.report.model_card import render_card
 from chexvision.training.hardware import describe, package_versions, rank_of, start_accelerator
-from chexvision.training.history import History, best_epoch, dump_history
+from chexvision.training.history import History, dump_history, kept_epoch
 from chexvision.training.loop import Training
 from chexvision.training.reporter import ConsoleReporter
 from chexvision.training.training_session import BEST_FILE, TrainingProgress
@@ -86,7 +88,7 @@ def run_training(
     """
     started_at = now()
     accelerator = start_accelerator(recipe.training.precision)
-    reporter = _Reporter(progress) if accelerator.is_main_process else None
+    reporter = _Reporter(progress, recipe.training.monitor) if accelerator.is_main_process else None
     source, division, splits, model = _prepare(recipe, data, accelerator)
     stop = progress.session.should_stop
     training = Training(recipe, model, splits["train"], splits["validation"], accelerator, work, reporter, stop)
@@ -106,7 +108,7 @@ def run_training(
         division.record,
         accelerator.mixed_precision,
         image_size=recipe.data.image_size,
-        epoch=best_epoch(training.history).epoch,
+        epoch=kept_epoch(training.history, recipe.training).epoch,
     )
     metrics, points = evaluate_trained(recipe.name, predictions, groups, conditions)
     info = RunInfo(
@@ -125,7 +127,7 @@ def run_training(
     # Where validation itself is measured, nothing calibrates it.
     applied = OperatingPoints() if metrics.split == "validation" else points
     figures = curve_sheets(predictions[metrics.split], applied, metrics.metrics)
-    folder = _assemble(work / "artifact", training, model, metrics, points, figures, info, seen, to)
+    folder = _assemble(work / "artifact", training, model, predictions, metrics, points, figures, info, seen, to)
     progress.trained(folder)
     published = open_store(to, private=private).publish(folder, provenance.run_id) if to is not None else None
     progress.session.published(published.reference if published is not None else None)
@@ -155,13 +157,14 @@ def _prepare(
 class _Reporter(ConsoleReporter):
     """Reports to the console and to the session."""
 
-    def __init__(self, progress: TrainingProgress) -> None:
+    def __init__(self, progress: TrainingProgress, monitor: Monitor) -> None:
         super().__init__()
         self._run = progress
+        self._monitor = monitor
 
     def resumed(self, history: History) -> None:
         super().resumed(history)
-        self._run.resumed(history)
+        self._run.resumed(history, self._monitor)
 
     def epoch_begins(self, epoch: int, epochs: int, images: int, done: int) -> None:
         super().epoch_begins(epoch, epochs, images, done)
@@ -169,7 +172,7 @@ class _Reporter(ConsoleReporter):
 
     def epoch_done(self, history: History, is_best: bool) -> None:
         super().epoch_done(history, is_best)
-        self._run.epoch_done(history)
+        self._run.epoch_done(history, self._monitor)
 
 
 def _predict(
@@ -180,7 +183,7 @@ def _predict(
     model.load_state_dict(load_file(training.work / BEST_FILE))
     model.eval()
     return {
-        name: as_predictions(splits[name], predict_split(model, splits[name], accelerator, batch_size)[0])
+        name: labeled(splits[name].rows, predict_split(model, splits[name], accelerator, batch_size)[0])
         for name in ("validation", "test")
         if name in splits
     }
@@ -190,6 +193,7 @@ def _assemble(
     folder: Path,
     training: Training,
     model: CheXVision,
+    predictions: dict[str, Predictions],
     metrics: Evaluation,
     points: OperatingPoints,
     figures: dict[str, str],
@@ -208,6 +212,9 @@ def _assemble(
         write_text_atomic(partial / artifact.METRICS, metrics.model_dump_json(indent=2) + "\n")
         write_text_atomic(partial / artifact.RUN, info.model_dump_json(indent=2) + "\n")
         seen.write(partial / artifact.TRAINING_IMAGES)
+        Probabilities.of(info.dataset_identity, model.label_space, predictions).write(
+            partial / artifact.PROBABILITIES
+        )
         model.to("cpu").save_pretrained(partial)  # the card is there already, so the mixin writes none of its own
         # safetensors makes its file readable by its owner alone.
         (partial / WEIGHTS).chmod((partial / CONFIG).stat().st_mode)

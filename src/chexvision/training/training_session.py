@@ -11,8 +11,10 @@ from chexvision.files.atomic import sha256_of
 from chexvision.runs.branch import RunBranch
 from chexvision.runs.run_progress import EpochPoint, RunProgress
 from chexvision.runs.session import Session
+from chexvision.training.history import best_epoch
 
 if TYPE_CHECKING:
+    from chexvision.config.recipe import Monitor
     from chexvision.training.history import History
 
 STATE_FILE = "state.pt"
@@ -63,19 +65,19 @@ class TrainingProgress:
         if progress.status != "training" or progress.epochs != epochs:
             self.session.update(status="training", epochs=epochs)
 
-    def epoch_done(self, history: History) -> None:
-        """An epoch, the last of `history`, ended, and its state is saved."""
+    def epoch_done(self, history: History, monitor: Monitor = "macro_auroc") -> None:
+        """An epoch, the last of `history`, ended, and its state is saved; `monitor` is the recipe's."""
         record = history[-1]
         self._seconds.append(record.train_seconds + record.validation_seconds)
         left = (self.session.progress.epochs or record.epoch) - record.epoch
-        self._update(history, round(left * sum(self._seconds) / len(self._seconds), 1))
+        self._update(history, monitor, round(left * sum(self._seconds) / len(self._seconds), 1))
         due = self._uploaded_at is None or time.monotonic() - self._uploaded_at >= UPLOAD_SECONDS
         self.session.enqueue(self.state_files() if due else {}, f"Epoch {record.epoch}")
 
-    def resumed(self, history: History) -> None:
+    def resumed(self, history: History, monitor: Monitor = "macro_auroc") -> None:
         """Training continues from a state of these epochs; a killed session may not have reported the last."""
         if history:
-            self._update(history, self.session.progress.seconds_left)
+            self._update(history, monitor, self.session.progress.seconds_left)
 
     def trained(self, artifact: Path) -> None:
         """The artifact is complete; whether it is published is reported next."""
@@ -86,13 +88,13 @@ class TrainingProgress:
         }
         self.session.update(status="complete", seconds_left=0.0, artifact=hashes)
 
-    def _update(self, history: History, seconds_left: float | None) -> None:
-        scored = [(one.macro_auroc, -one.epoch) for one in history if one.macro_auroc is not None]
-        best = max(scored, default=None)
+    def _update(self, history: History, monitor: Monitor, seconds_left: float | None) -> None:
+        best = best_epoch(history, monitor)
+        undefined = best.macro_auroc is None and monitor == "macro_auroc"
         self.session.update(
             epoch=history[-1].epoch,
             points=tuple(EpochPoint.model_validate(one, from_attributes=True) for one in history),
-            best_macro_auroc=best[0] if best else None,
-            best_epoch=-best[1] if best else None,
+            best_macro_auroc=best.macro_auroc,
+            best_epoch=None if undefined else best.epoch,
             seconds_left=seconds_left,
         )

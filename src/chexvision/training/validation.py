@@ -1,19 +1,23 @@
-"""Validation loss and metrics of an epoch's weights."""
+"""Validation loss and metrics of an epoch's weights, and which weights are the better ones."""
 
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 
 from accelerate import Accelerator
 
+from chexvision.config.recipe import Monitor, TrainingConfig
 from chexvision.data.dataset import Split
 from chexvision.errors import ChexError
-from chexvision.inference.predict_split import as_predictions, predict_split
+from chexvision.inference.labeled import labeled
+from chexvision.inference.predict_split import predict_split
+from chexvision.metrics.compare import macro_auroc_error
 from chexvision.metrics.measure import measure
 from chexvision.metrics.records import SplitMetrics
 from chexvision.models.classifier import CheXVision
-from chexvision.training.history import score
+from chexvision.training.history import Weights, score
 from chexvision.training.loss import DualHeadLoss
 
 
@@ -23,11 +27,63 @@ class Validation:
 
     loss: float
     metrics: SplitMetrics
+    macro_auroc_error: float | None = None  # None where no finding has two positives and two negatives
+
+    def score(self, monitor: Monitor) -> float:
+        """The value by which epochs are compared."""
+        return score(monitor, self.metrics.macro_auroc, self.loss)
 
     @property
-    def score(self) -> float:
-        """The value by which epochs are compared."""
-        return score(self.metrics.macro_auroc, self.loss)
+    def auroc(self) -> dict[str, float | None]:
+        """By finding."""
+        return {finding: of["auroc"].value for finding, of in self.metrics.findings.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """What an epoch's weights measured.
+
+    Args:
+        trained: the trained weights.
+        averaged: their moving average, if there is one.
+        weights: which of the two are better.
+        seconds: that validation took.
+    """
+
+    trained: Validation
+    averaged: Validation | None
+    weights: Weights
+    seconds: float
+
+    @property
+    def kept(self) -> Validation:
+        """Of the better weights."""
+        return self.averaged if self.averaged and self.weights == "averaged" else self.trained
+
+
+def validate_both(
+    trained: CheXVision,
+    averaged: CheXVision | None,
+    split: Split,
+    accelerator: Accelerator,
+    batch_size: int,
+    loss: DualHeadLoss,
+    settings: TrainingConfig,
+) -> Validated:
+    """Measure the trained weights and, where there is one, their average; of equal ones the trained are kept.
+
+    With `settings.keep_within` the average is kept unless the trained weights are better by more than that.
+
+    Raises:
+        ChexError: a loss is not a number.
+    """
+    began = time.monotonic()
+    first = validate(trained, split, accelerator, batch_size, loss)
+    second = validate(averaged, split, accelerator, batch_size, loss) if averaged is not None else None
+    margin = settings.keep_within * (first.macro_auroc_error or 0.0)
+    averaged_wins = second and second.score(settings.monitor) > first.score(settings.monitor) - margin
+    better: Weights = "averaged" if averaged_wins else "trained"
+    return Validated(first, second, better, time.monotonic() - began)
 
 
 def validate(
@@ -45,4 +101,5 @@ def validate(
             f"the validation loss is {mean_loss}: lower the learning rate (training.phases.N.lr) or compute with "
             "--set training.precision=fp32"
         )
-    return Validation(mean_loss, measure(as_predictions(split, probabilities), fewest=1))
+    predictions = labeled(split.rows, probabilities)
+    return Validation(mean_loss, measure(predictions, fewest=1), macro_auroc_error(predictions))
