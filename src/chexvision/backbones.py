@@ -35,6 +35,20 @@ class BackboneFacts:
 
 
 BACKBONES: dict[str, BackboneFacts] = {
+    "alexnet": BackboneFacts(builder="chexvision.models.alexnet:alexnet", mean=IMAGENET_MEAN, std=IMAGENET_STD),
+    "conformer_tiny": BackboneFacts(
+        builder="chexvision.models.conformer:conformer_tiny", mean=IMAGENET_MEAN, std=IMAGENET_STD
+    ),
+    "conformer_small": BackboneFacts(
+        builder="chexvision.models.conformer:conformer_small", mean=IMAGENET_MEAN, std=IMAGENET_STD
+    ),
+    "conformer_base": BackboneFacts(
+        builder="chexvision.models.conformer:conformer_base", mean=IMAGENET_MEAN, std=IMAGENET_STD
+    ),
+    "dsan_cnn": BackboneFacts(builder="chexvision.models.dsan_cnn:dsan_cnn", mean=IMAGENET_MEAN, std=IMAGENET_STD),
+    "vit_small_spt": BackboneFacts(
+        builder="chexvision.models.shifted_patches:vit_small_spt", mean=IMAGENET_MEAN, std=IMAGENET_STD
+    ),
     "se_resnet34": BackboneFacts(
         builder="chexvision.models.se_resnet:se_resnet34", mean=IMAGENET_MEAN, std=IMAGENET_STD
     ),

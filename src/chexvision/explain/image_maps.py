@@ -14,9 +14,9 @@ from torch import Tensor
 
 from chexvision.errors import UsageError
 from chexvision.explain.gradcam import enlarge, explain_batch
-from chexvision.explain.overlay import render_overlay, write_png
+from chexvision.explain.overlay import check_png_names, png_name, render_overlay, write_png
 from chexvision.files.atomic import write_text_atomic
-from chexvision.foreign import printable, safe_name
+from chexvision.foreign import printable
 from chexvision.inference.prepare import prepared
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.ranking import Floats
@@ -89,7 +89,7 @@ def explain_files(
     named = _find_outputs(model, findings)
     if not 1 <= top <= len(model.findings):
         raise UsageError(f"--top {top} is not possible; the model has {len(model.findings)} findings")
-    _check_names(paths, model.label_space.outputs)
+    check_png_names(paths, model.label_space.outputs)
     batches = list(prepared(model, paths, _BATCH))
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; name a folder for the overlays")
@@ -131,24 +131,6 @@ def _write_overlay(path: Path, out: Path, finding: str, probability: float, cam:
     image = render_overlay(
         grey, heat, f"{finding}  {probability:.3f}", printable(path.name), f"{note} · research only"
     )
-    overlay = _overlay_name(path, finding)
+    overlay = png_name(path, finding)
     write_png(out / overlay, image)
     return Explained(str(path), finding, probability, overlay, method, peak)
-
-
-def _overlay_name(path: Path, finding: str) -> str:
-    return f"{safe_name(f'{path.stem}-{finding}')}.png"
-
-
-def _check_names(paths: Sequence[Path], findings: Sequence[str]) -> None:
-    seen: dict[str, Path] = {}
-    for path in paths:
-        if paths.count(path) > 1:
-            raise UsageError(f"{path} is named twice")
-        for finding in findings:
-            # Some file systems ignore case.
-            other = seen.setdefault(_overlay_name(path, finding).casefold(), path)
-            if other != path:
-                raise UsageError(
-                    f"{other} and {path} would share their overlays' names; explain them into two folders"
-                )
