@@ -40,7 +40,7 @@ $(IMAGES:%=.venv-%/.ready): .venv-%/.ready: pyproject.toml constraints-%.txt
 demo: $(READY)  ## synthesize a dataset and train on it as a kernel does; writes demo/model
 	rm -rf demo
 	$(BIN)/chexvision shards synthesize --out demo/shards --images 1600 --size 128 --seed 7
-	$(BIN)/chexvision dispatch --model densenet --on local --preset smoke --set data.image_size=96 --data ./demo/shards --to ./demo/model --run-dir demo/run
+	$(BIN)/chexvision dispatch --model densenet --on local --preset smoke --set data.image_size=96 --set 'training.phases=[{epochs: 4, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0.5, freeze: none}]' --data ./demo/shards --to ./demo/model --run-dir demo/run
 
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest -n 2

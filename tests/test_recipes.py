@@ -7,15 +7,85 @@ import pytest
 
 from chexvision.config.recipe import known_keys
 from chexvision.errors import UsageError
-from chexvision.recipes import load_recipe, preset_names, recipe_names
+from chexvision.recipes import load_about, load_recipe, preset_names, recipe_names, resolve_recipe
+
+NO_WEIGHTS = "model.weights=none"
 
 
-def test_every_recipe_is_valid_alone_and_under_every_preset() -> None:
-    assert {"densenet", "scratch"} <= set(recipe_names())
-    assert "smoke" in preset_names()
-    for name in recipe_names():
-        for preset in (None, *preset_names()):
-            assert load_recipe(name, preset=preset).name == name
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_is_valid_alone_and_under_every_preset(name: str) -> None:
+    about = load_about(name)
+    needed = [f"{key}=none" for key in about.needs] if about is not None else []
+    assert needed in ([], [NO_WEIGHTS])
+    for preset in (None, *preset_names()):
+        assert load_recipe(name, preset=preset, overrides=needed).name == name
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if name not in ("densenet", "scratch")])
+def test_every_recipe_of_the_zoo_says_what_it_reproduces_and_where_it_differs(name: str) -> None:
+    about = load_about(name)
+    assert about is not None
+    assert about.reproduces and about.differs
+
+
+def test_a_recipe_without_its_needed_value_says_in_one_line_how_to_set_it(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "extends: base\nabout: {reproduces: x, needs: {model.weights: convert them once}}\n"
+        "model: {backbone: densenet121, hidden_features: 0, dropout: 0}\n"
+        "training: {phases: [{epochs: 1, lr: 1, min_lr: 0, warmup_epochs: 0, freeze: none}]}\n"
+    )
+    heir = tmp_path / "heir.yaml"
+    heir.write_text("extends: mine\n")
+    for path in (mine, heir):
+        with pytest.raises(UsageError) as caught:
+            load_recipe(str(path))
+        assert str(caught.value) == f"recipe {path}: model.weights has to be set: convert them once"
+        assert load_recipe(str(path), overrides=[NO_WEIGHTS]).model.weights == "none"
+    assert load_about(str(heir)) is None  # not inherited
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ("{reproduce: x}", "about: reproduces: Field required"),
+        ("{reproduces: x, split: official}", "reported and split belong together"),
+        ("{reproduces: x, papers: y}", "about: papers"),
+        ("some text", "about: "),
+        ("{reproduces: 2024-01-01}", "about: "),
+    ],
+)
+def test_a_wrong_about_section_is_refused_in_one_line(tmp_path: Path, about: str, message: str) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"extends: densenet\nabout: {about}\n")
+    for read in (load_about, load_recipe):
+        with pytest.raises(UsageError) as caught:
+            read(str(mine))
+        assert str(caught.value).startswith(str(mine)) and message in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_values_know_where_they_were_written(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("extends: densenet\noptim: {batch_size: 48}\n")
+    overrides = ["training.phases.0.lr=0.5", "loss.name=focal"]
+    resolved = resolve_recipe(str(mine), preset="smoke", overrides=overrides)
+    origins = resolved.origins
+    assert origins["data.clahe.tiles"] == "base.yaml"
+    assert origins["model.backbone"] == "densenet.yaml"
+    assert origins["data.image_size"] == origins["optim.batch_size"] == "preset smoke"
+    assert (origins["training.phases.0.lr"], origins["training.phases.1.lr"]) == ("--set", "densenet.yaml")
+    assert origins["loss.name"] == "--set"
+    assert "training.monitor" not in origins  # a default
+    assert resolved.recipe == load_recipe(str(mine), preset="smoke", overrides=overrides)
+    assert resolve_recipe(str(mine)).origins["optim.batch_size"] == "mine.yaml"
+
+
+def test_a_mapping_over_a_list_changes_each_entry() -> None:
+    recipe, smoke = load_recipe("densenet"), load_recipe("densenet", preset="smoke")
+    assert len(smoke.training.phases) == len(recipe.training.phases)
+    for short, phase in zip(smoke.training.phases, recipe.training.phases, strict=True):
+        assert (short.epochs, short.lr, short.freeze) == (2, phase.lr, phase.freeze)
 
 
 def test_densenet_trains_the_heads_first_and_then_all_layers_at_a_tenth_of_the_rate() -> None:
@@ -32,7 +102,7 @@ def test_overrides_are_applied_last_and_index_lists() -> None:
     recipe = load_recipe("densenet", preset="smoke", overrides=["training.phases.0.lr=3e-4", "augment.hflip=0"])
     assert recipe.training.phases[0].lr == 3e-4
     assert recipe.augment.hflip == 0
-    assert recipe.data.image_size == 64  # of the preset
+    assert recipe.data.image_size == 112  # of the preset
 
 
 @pytest.mark.parametrize(

@@ -96,25 +96,50 @@ def attend(
     Raises:
         ChexError: see `once` and `resume`.
     """
-    reached, idle = (0, 0), 0
+    resuming = AutoResume(say)
     while True:
         view = once(record)
-        if not (auto_resume and pauses_for_time(view) and view.progress is not None):
+        following = resuming.next_session(view) if auto_resume else None
+        if following is None:
             return view
-        before, reached = reached, (view.progress.epoch, view.progress.images_done)
-        idle = idle + 1 if reached == before else 0
-        if idle == _IDLE_SESSIONS:
-            say(
+        record = following
+
+
+class AutoResume:
+    """Starts the next session of a run each time one pauses at its time limit; see `attend`.
+
+    Args:
+        say: receives what is done, for the user.
+    """
+
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self._say = say
+        self._reached = (0, 0)
+        self._idle = 0
+
+    def next_session(self, view: RunView) -> RunRecord | None:
+        """The run with its next session; None where it did not pause at its limit, or is not resumed.
+
+        Raises:
+            ChexError: see `resume`.
+        """
+        if not pauses_for_time(view) or view.progress is None:
+            return None
+        before, self._reached = self._reached, (view.progress.epoch, view.progress.images_done)
+        self._idle = self._idle + 1 if self._reached == before else 0
+        if self._idle == _IDLE_SESSIONS:
+            self._say(
                 f"{_IDLE_SESSIONS} sessions in a row ended no epoch and finished no shard; they are too short. "
                 "Not resumed again"
             )
-            return view
+            return None
         try:
             record = _next_session(view.record)
         except Refused as error:
-            say(f"not resumed: {error}")
-            return view
-        say(f"session {len(record.sessions)} of {record.run_id} continues")
+            self._say(f"not resumed: {error}")
+            return None
+        self._say(f"session {len(record.sessions)} of {record.run_id} continues")
+        return record
 
 
 def _next_session(record: RunRecord) -> RunRecord:

@@ -1,29 +1,27 @@
 """Recipes on disk: YAML files of ``configs/``, merged and validated into a `Recipe`.
 
 A recipe names what it differs from with ``extends:``; a preset is merged into it; ``--set a.b=c`` comes last. The
-result is what a run's bundle holds, as one file of JSON.
+result is what a run's bundle holds, as one file of JSON. The section ``about:`` says what a recipe reproduces; it is
+not part of the result, and not inherited.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from chexvision.config.data_config import SPLIT_RULES
+from chexvision.config.data_config import SPLIT_RULES, Section
 from chexvision.config.recipe import Recipe, known_keys, upgraded_recipe
 from chexvision.errors import ChexError, UsageError
-from chexvision.files.atomic import read_regular
 from chexvision.files.json_files import first_problem, read_record
 from chexvision.layout import shared_dir
+from chexvision.recipe_tree import Tree, apply_override, marked, merged, nearest, origins_of, plain_values, read_yaml
 
-_LARGEST = 2**20  # bytes of a recipe
 _FORMAT = 2  # of a resolved recipe
 
 
@@ -33,39 +31,50 @@ class _Resolved(BaseModel):
     format: int = _FORMAT
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-4 is a number, without aliases, and in which a key is written once.
+class About(Section):
+    """What a recipe reproduces: its section ``about:``.
 
-    A few lines of aliases stand for billions of values; a recipe shares values with another one by `extends`.
+    Args:
+        reproduces: which system, in a few words.
+        paper: authors, title, venue or year, and a link; None where there is none.
+        reported: the published figure; None where none was published.
+        split: of the images that figure is of.
+        differs: where the recipe has to differ from the original, a sentence each.
+        needs: what a user has to set, by key, and how; for values that no recipe can name.
     """
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not allowed in a recipe; write the value, or use extends")
-        return super().compose_node(parent, index)
+    reproduces: str
+    paper: str | None = None
+    reported: str | None = None
+    split: str | None = None
+    differs: tuple[str, ...] = ()
+    needs: Mapping[str, str] = {}
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        written = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = next((key for number, key in enumerate(written) if key in written[:number]), None)
-        if twice is not None:
-            raise yaml.YAMLError(f"the key {twice!r} is written twice in one mapping")
-        return super().construct_mapping(node, deep)
+    @model_validator(mode="after")
+    def _figure_with_its_split(self) -> About:
+        if (self.reported is None) != (self.split is None):
+            raise ValueError("reported and split belong together: a figure says little without its images")
+        return self
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
+@dataclass(frozen=True, slots=True)
+class ResolvedRecipe:
+    """A recipe with the origin of each of its values.
 
-Tree = dict[str, Any]  # YAML before it is validated
+    Args:
+        recipe: all values, validated.
+        origins: of each value by its dotted key: a file's name, "preset NAME" or "--set"; a default has none.
+        about: what it reproduces.
+    """
+
+    recipe: Recipe
+    origins: Mapping[str, str]
+    about: About | None
 
 
 def recipe_names() -> list[str]:
-    """The recipes that `--model` takes: files of ``configs/`` that stand on their own."""
-    return sorted(
-        path.stem
-        for path in shared_dir("configs").glob("*.yaml")
-        if "model" in _read_yaml(path) and path.stem != "base"
-    )
+    """The recipes that `--model` takes: the files of ``configs/`` itself, all but base."""
+    return sorted(path.stem for path in shared_dir("configs").glob("*.yaml") if path.stem != "base")
 
 
 def preset_names() -> list[str]:
@@ -74,7 +83,12 @@ def preset_names() -> list[str]:
 
 
 def load_recipe(model: str, *, preset: str | None = None, overrides: Sequence[str] = ()) -> Recipe:
-    """Read, merge and validate a recipe.
+    """Read, merge and validate a recipe; see `resolve_recipe`."""
+    return resolve_recipe(model, preset=preset, overrides=overrides).recipe
+
+
+def resolve_recipe(model: str, *, preset: str | None = None, overrides: Sequence[str] = ()) -> ResolvedRecipe:
+    """Read, merge and validate a recipe, and keep where its values come from.
 
     Args:
         model: a recipe of ``configs/`` by name ("densenet"), or the path of a YAML file.
@@ -82,24 +96,51 @@ def load_recipe(model: str, *, preset: str | None = None, overrides: Sequence[st
         overrides: ``a.b=value`` texts, applied last; values are YAML.
 
     Raises:
-        UsageError: an unknown name or key, a wrong type or an impossible value.
+        UsageError: an unknown name or key, a wrong type, an impossible value, or a value that the user has to set.
     """
     path = _find(model, recipe_names(), shared_dir("configs"), "model")
-    tree = _read_extended(path, seen=())
+    tree: Tree = {}
+    abouts = []
+    for file, written in _extended(path, seen=()):
+        abouts.append(_about(written.pop("about", None), file))
+        tree = merged(tree, marked(written, file.name))
     if preset is not None:
         presets = shared_dir("configs") / "presets"
-        tree = _merge(tree, _read_yaml(_find(preset, preset_names(), presets, "preset")))
+        written = read_yaml(_find(preset, preset_names(), presets, "preset"))
+        tree = merged(tree, marked(written, f"preset {preset}"))
     for override in overrides:
-        _apply_override(tree, override)
+        apply_override(tree, override)
     tree["name"] = path.stem
-    tree.pop("about", None)
     try:
         # Through JSON, where pydantic's strict mode takes an array for a tuple.
-        return Recipe.model_validate_json(json.dumps(tree))
+        recipe = Recipe.model_validate_json(json.dumps(plain_values(tree)))
     except ValidationError as error:
-        raise UsageError(f"recipe {model}: {_explain(error)}") from None
+        needs = {key: text for about in abouts if about for key, text in about.needs.items()}
+        raise UsageError(f"recipe {model}: {_explain(error, needs)}") from None
     except (TypeError, ValueError) as error:
         raise UsageError(f"recipe {model}: {error}") from None
+    return ResolvedRecipe(recipe, dict(origins_of(tree)), abouts[-1])
+
+
+def load_about(model: str) -> About | None:
+    """What a recipe reproduces; None where it does not say.
+
+    Raises:
+        UsageError: no such recipe, or the section is not as `About` describes.
+    """
+    path = _find(model, recipe_names(), shared_dir("configs"), "model")
+    return _about(read_yaml(path).get("about"), path)
+
+
+def _about(tree: Any, path: Path) -> About | None:
+    if tree is None:
+        return None
+    try:
+        return About.model_validate_json(json.dumps(tree))
+    except ValidationError as error:
+        raise UsageError(f"{path}: about: {first_problem(error)}") from None
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{path}: about: {error}") from None
 
 
 def dump_resolved(recipe: Recipe) -> bytes:
@@ -150,107 +191,33 @@ def _find(name: str, known: Sequence[str], folder: Path, what: str) -> Path:
             raise UsageError(f"no recipe file {name}")
         return Path(name)
     if name not in known:
-        raise UsageError(f"unknown {what} {name!r}{_nearest(name, known)}; known are {', '.join(known)}")
+        raise UsageError(f"unknown {what} {name!r}{nearest(name, known)}; known are {', '.join(known)}")
     return folder / f"{name}.yaml"
 
 
-def _read_yaml(path: Path) -> Tree:
-    try:
-        tree = _parse(read_regular(path, _LARGEST).decode())
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
-        raise UsageError(f"{path} is not YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise UsageError(f"{path} must hold a mapping of keys, found {type(tree).__name__}")
-    return tree
-
-
-def _parse(text: str) -> Any:
-    """Parse YAML; raises ValueError where it is not, has aliases, is nested too deeply or has an impossible value."""
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from None
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-
-
-def _read_extended(path: Path, seen: tuple[Path, ...]) -> Tree:
+def _extended(path: Path, seen: tuple[Path, ...]) -> list[tuple[Path, Tree]]:
+    """The file and those that it extends, the outermost first."""
     if path.resolve() in seen:
         raise UsageError(f"{path} extends itself: {' -> '.join(p.name for p in (*seen, path))}")
-    tree = _read_yaml(path)
+    tree = read_yaml(path)
     parent = tree.pop("extends", None)
     if parent is None:
-        return tree
+        return [(path, tree)]
     local = path.parent / f"{parent}.yaml"
     parent_path = local if local.is_file() else shared_dir("configs") / f"{parent}.yaml"
     if not parent_path.is_file():
         raise UsageError(f"{path} extends {parent!r}, but there is no {parent_path}")
-    return _merge(_read_extended(parent_path, (*seen, path.resolve())), tree)
+    return [*_extended(parent_path, (*seen, path.resolve())), (path, tree)]
 
 
-def _merge(below: Tree, above: Tree) -> Tree:
-    """`above` merged into `below`: mappings merge key by key, anything else is replaced."""
-    merged = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
-
-
-def _apply_override(tree: Tree, override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise UsageError(f"--set {override!r} must read a.b=value, such as --set training.seed=7")
-    try:
-        value = _parse(text) if text else None
-    except ValueError as error:
-        raise UsageError(f"--set {override!r}: the value is not YAML: {error}") from None
-    *parents, last = key.split(".")
-    node: Any = tree
-    for depth, part in enumerate(parents):
-        child = _child(node, part)
-        if child is None:
-            missing = ".".join(parents[: depth + 1])
-            raise UsageError(f"unknown key {missing!r}{_nearest(missing, known_keys())}")
-        node = child
-    if isinstance(node, list):
-        if not last.isdecimal() or int(last) >= len(node):
-            raise UsageError(f"--set {override!r}: {'.'.join(parents)} has {len(node)} entries, numbered from 0")
-        node[int(last)] = value
-    elif isinstance(node, dict):
-        node[last] = value
-    else:
-        raise UsageError(f"--set {override!r}: {'.'.join(parents)} is a value, it has no key {last!r}")
-
-
-def _child(node: Any, part: str) -> Any:
-    if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
-        return node[int(part)]
-    return node.get(part) if isinstance(node, dict) else None
-
-
-def _explain(error: ValidationError) -> str:
-    """The first problem of a pydantic error as one line, with what helps in writing a recipe."""
+def _explain(error: ValidationError, needs: Mapping[str, str]) -> str:
+    """The first problem of a pydantic error as one line, with what helps in writing a recipe; see `About.needs`."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"unknown key {key!r}{_nearest(key, known_keys())}"
+        return f"unknown key {key!r}{nearest(key, known_keys())}"
+    if first["type"] == "missing" and key in needs:
+        return f"{key} has to be set: {needs[key]}"
     if first["type"] == "missing":
         return f"key {key!r} is missing; extend a recipe that sets it, such as `extends: base`"
     return first_problem(error)
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    """ "; did you mean 'x'?" for the known name closest to `name`, or nothing."""
-    candidates = list(known)
-    parent, _, last = name.rpartition(".")
-    siblings = {key.rpartition(".")[2]: key for key in candidates if key.rpartition(".")[0] == parent}
-    anywhere = {key.rpartition(".")[2]: key for key in candidates}
-    # A typo within the section first, then a key put into the wrong one.
-    for by_last_part, cutoff in ((siblings, 0.4), (anywhere, 0.6)):
-        close = difflib.get_close_matches(last, by_last_part, n=1, cutoff=cutoff)
-        if close:
-            return f"; did you mean {by_last_part[close[0]]!r}?"
-    return ""

@@ -90,7 +90,9 @@ def test_a_mirrored_split_has_each_image_twice_per_epoch_in_one_order() -> None:
     seen = [
         pair
         for part in parts
-        for pair, weight in zip(zip(part.images[:, 0, 0].tolist(), part.mirrored.tolist()), part.weights)
+        for pair, weight in zip(
+            zip(part.images[:, 0, 0].tolist(), part.mirrored.tolist(), strict=True), part.weights, strict=True
+        )
         if weight
     ]
     assert sorted(seen) == [(number, mirrored) for number in range(25) for mirrored in (False, True)]

@@ -13,15 +13,13 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 
-from chexvision.artifact.load import load_model, load_operating_points
+from chexvision.artifact.load import load_ensemble, load_published
 from chexvision.cli import main
 from chexvision.errors import UsageError
 from chexvision.inference.ensemble import average, fit_weights
 from chexvision.inference.predict_images import predict_files
 from chexvision.inference.predictions_file import read_predictions, write_predictions
-from chexvision.inference.tta import TTA
 from chexvision.labels import NIH
 from chexvision.metrics.operating_points import OperatingPoints, choose_operating_points
 from chexvision.metrics.predictions import Predictions
@@ -45,7 +43,7 @@ def _run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, 
 def evaluated(synthetic_shards: Path, tiny_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two models with views, individually and as an ensemble."""
     out = tmp_path_factory.mktemp("evaluation") / "out"
-    words = ["evaluate", tiny_model(0), tiny_model(1), "--data", synthetic_shards, "--out", out, "--tta"]
+    words = ["evaluate", tiny_model(0), tiny_model(1), "--data", synthetic_shards, "--out", out, "--tta", "views"]
     words += ["--weights", "validation", "--resamples", "100", "--precision", "fp32"]
     with pytest.raises(SystemExit) as ended:
         main([str(word) for word in words])
@@ -56,8 +54,9 @@ def evaluated(synthetic_shards: Path, tiny_model: Model, tmp_path_factory: pytes
 def test_singles_views_and_ensembles_are_all_measured(evaluated: Path) -> None:
     found = json.loads((evaluated / "metrics.json").read_text())
     names = [system["name"] for system in found["systems"]]
-    assert names == ["model0", "model1", "ensemble of 2", "model0 + TTA", "model1 + TTA", "ensemble of 2 + TTA"]
+    assert names == ["model0", "model1", "ensemble of 2", "model0 + views", "model1 + views", "ensemble of 2 + views"]
     assert [system["views"] for system in found["systems"]] == [1, 1, 1, 4, 4, 4]
+    assert [system["tta"] for system in found["systems"]] == ["none"] * 3 + ["views"] * 3
     assert sum(found["systems"][2]["weights"]) == pytest.approx(1)
     assert len({system["metrics"]["images_sha256"] for system in found["systems"]}) == 1
     assert len(found["comparisons"]) == 5
@@ -112,7 +111,7 @@ def test_shards_and_image_files_give_the_same_probabilities(
     for row in table.to_pylist():
         paths.append(tmp_path / row["filename"])
         paths[-1].write_bytes(row["image"]["bytes"])
-    raw = predict_files(load_model(tiny_model(0)), paths, start_accelerator("fp32"))
+    raw = predict_files(load_ensemble(tiny_model(0)), paths, start_accelerator("fp32"))
     found = read_predictions(evaluated / "predictions" / "1.parquet")
     for i, one in enumerate(raw):
         np.testing.assert_allclose(found.probabilities[i], [*one.findings.values(), one.abnormal], atol=2e-5)
@@ -181,7 +180,7 @@ def test_evaluate_and_predict_use_a_models_own_operating_points(
     image = tmp_path / "a.png"
     row = pq.read_table(synthetic_shards / "data" / "test-00000-of-00001.parquet").slice(0, 1).to_pylist()[0]
     image.write_bytes(row["image"]["bytes"])
-    loaded, points = load_model(model), load_operating_points(model)
+    loaded, points = load_published(model)
     accelerator = start_accelerator("fp32")
     (raw,), (decided,) = (predict_files(loaded, [image], accelerator, r) for r in (None, points))
     assert raw.calls == {}
@@ -299,19 +298,6 @@ def test_the_real_sample_is_evaluated(
     assert found["expert"]["metrics"]["images"] == 3
     assert not any(row["comparable"] for row in found["published"])
     assert "comparable: no, " in said
-
-
-def test_views_are_the_same_image_flipped_and_rotated() -> None:
-    images = torch.zeros((1, 64, 64), dtype=torch.uint8)
-    images[0, 10:54, 30:34] = 200
-    images[0, 10:20, 34:50] = 200
-    identity, flipped, left, right = (view(images).float() / 255 for view in TTA)
-    assert torch.equal(identity, images / 255)
-    assert torch.equal(flipped, identity.flip(-1))
-    for turned in (left, right):
-        assert turned.shape == identity.shape
-        assert 0.01 < float((turned - identity).abs().mean()) < 1
-    assert torch.allclose(left.flip(-1), TTA[3](images.flip(-1)) / 255, atol=1e-4)
 
 
 def test_fitted_weights_prefer_the_better_model() -> None:

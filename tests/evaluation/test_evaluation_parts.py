@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from accelerate import Accelerator
 
-from chexvision.artifact.load import load_model, load_operating_points
+from chexvision.artifact.load import load_model
+from chexvision.artifact.operating_files import load_operating_points
 from chexvision.cli import main
 from chexvision.data.dataset import open_split, splits_of
 from chexvision.data.source import find_shards

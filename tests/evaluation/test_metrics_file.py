@@ -23,7 +23,7 @@ from tests.evaluation.conftest import METHOD, random_predictions
 OLD = Path(__file__).with_name("old_metrics")
 NAMES = ("Mass", "Nodule", "Hernia", "Abnormal")
 CONDITIONS = Conditions(dataset="d", synthetic=False, split="test")
-NO_SYSTEM = '{"format": 2, "dataset": "d", "synthetic": false, "split": "test", "systems": []}'
+NO_SYSTEM = '{"format": 3, "dataset": "d", "synthetic": false, "split": "test", "systems": []}'
 
 
 @pytest.fixture
@@ -147,8 +147,18 @@ def test_metrics_round_trip_through_their_file(
     assert json.loads((tmp_path / "metrics.json").read_text())["format"] == Evaluation.model_fields["format"].default
 
 
+def test_a_file_of_format_2_had_one_test_time_augmentation(measured: Predictions, tmp_path: Path) -> None:
+    systems = [System("a", measured), System("a + views", measured, tta="views", views=4)]
+    new, _ = evaluate_systems(systems, CONDITIONS, None, METHOD)
+    old = json.loads(new.model_dump_json()) | {"format": 2}
+    for system in old["systems"]:
+        del system["tta"]
+    (tmp_path / "metrics.json").write_text(json.dumps(old))
+    assert read_metrics(tmp_path / "metrics.json") == new
+
+
 @pytest.mark.parametrize(
-    "content", ['{"format": 3, "dataset": "d"}', "[]", "null", "{", '{"splits": 1}', "{}", "[" * 10**5, NO_SYSTEM]
+    "content", ['{"format": 4, "dataset": "d"}', "[]", "null", "{", '{"splits": 1}', "{}", "[" * 10**5, NO_SYSTEM]
 )
 def test_other_json_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "metrics.json").write_text(content)

@@ -13,7 +13,8 @@ import torch
 from huggingface_hub import HfApi, constants, hf_hub_download
 
 import tests.training.runs  # noqa: F401 - registers the backbone "tiny"
-from chexvision.artifact.load import load_model, load_operating_points, load_published
+from chexvision.artifact.load import load_model, load_published
+from chexvision.artifact.operating_files import load_operating_points
 from chexvision.artifact.store import HubStore
 from chexvision.cli import main
 from chexvision.errors import ChexError

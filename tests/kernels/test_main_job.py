@@ -29,7 +29,8 @@ from tests.fakes.kaggle import FakeKaggle
 from tests.shards.published import generated_images, real_images, split_as_published, write_published
 
 KAGGLE_TOKEN = "KGAT_right"
-QUICK = ["--set", "data.image_size=32", "--set", "data.max_train_images=40", "--set", "training.phases.0.epochs=1"]
+EPOCH = "training.phases=[{epochs: 1, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0.5, freeze: none}]"
+QUICK = ["--set", "data.image_size=32", "--set", "data.max_train_images=40", "--set", EPOCH]
 ARTIFACT = {"README.md", "config.json", "history.json", "metrics.json", "model.safetensors", "run.json"}
 ARTIFACT |= {"training_images.npz"}
 

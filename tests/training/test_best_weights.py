@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from chexvision.data.dataset import Split
 from chexvision.files.json_files import read_record
-from chexvision.inference.predict_split import as_predictions, predict_split
+from chexvision.inference.labeled import labeled
+from chexvision.inference.predict_split import predict_split
 from chexvision.metrics.calibration import Calibration
 from chexvision.metrics.operating_points import choose_operating_points
 from chexvision.metrics.records import Estimate
@@ -107,9 +108,7 @@ def test_the_best_weights_are_evaluated_and_published_not_the_last(
     model = CheXVision.from_pretrained(outcome.artifact)
     split = tiny_training(synthetic_shards, tmp_path / "other").validation_split
     probabilities, _ = predict_split(model, split, Accelerator(cpu=True), 24)
-    again = choose_operating_points(
-        as_predictions(split, probabilities), "d", "validation", "f1", "platt"
-    ).calibration
+    again = choose_operating_points(labeled(split.rows, probabilities), "d", "validation", "f1", "platt").calibration
     assert again is not None
     curves = read_record(outcome.artifact / "calibration.json", Calibration).curves
     assert curves.keys() == again.curves.keys() and any(curves.values())

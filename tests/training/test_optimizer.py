@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from typing import cast
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from chexvision.config.recipe import OptimConfig, PhaseConfig
+from chexvision.models.backbone import Backbone
 from chexvision.models.classifier import CheXVision
 from chexvision.training.history import score
 from chexvision.training.optimizer import learning_rate, make_optimizer, set_learning_rate
@@ -65,7 +67,7 @@ class Layered(nn.Sequential):
 
 def layered() -> CheXVision:
     model = CheXVision(backbone="se_resnet34", hidden_features=8)
-    model.backbone = Layered()
+    model.backbone = cast(Backbone, Layered())
     return model
 
 

@@ -101,7 +101,8 @@ def test_a_process_killed_mid_epoch_loses_only_that_epoch(synthetic_shards: Path
 
 def test_train_in_two_processes_writes_one_complete_artifact(synthetic_shards: Path, tmp_path: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    quick = ["data.image_size=32", "data.max_train_images=40", "training.phases.0.epochs=1"]
+    epoch = "training.phases=[{epochs: 1, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0.5, freeze: none}]"
+    quick = ["data.image_size=32", "data.max_train_images=40", epoch]
     settings = [word for setting in quick for word in ("--set", setting)]
     command = [*launcher, "-m", "chexvision", "train", "--model", "densenet", "--preset", "smoke", *settings]
     command += ["--data", str(synthetic_shards), "--work", str(tmp_path)]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from chexvision.inference.predict_split import as_predictions
+from chexvision.inference.labeled import labeled
 from chexvision.metrics.measure import measure
 from chexvision.models.normalize import plain
 from chexvision.training.ema import MovingAverage
@@ -136,7 +136,7 @@ def test_the_history_records_the_validation_score_of_the_kept_weights(synthetic_
         logits = model(plain(torch.from_numpy(np.array(split.images))))
         losses = training.loss(logits, torch.from_numpy(split.targets))
     both = torch.cat([logits["multilabel_logits"], logits["binary_logits"]], dim=1).sigmoid()
-    metrics = measure(as_predictions(split, both.numpy()), fewest=1)
+    metrics = measure(labeled(split.rows, both.numpy()), fewest=1)
     assert best.validation_loss == pytest.approx(float(losses.mean()), rel=1e-5)
     assert best.macro_auroc == pytest.approx(metrics.macro_auroc, abs=1e-6)
     assert best.binary_f1 == pytest.approx(metrics.binary_f1, abs=1e-6)

@@ -21,7 +21,7 @@ from chexvision_dispatch.targets import kaggle_client as client
 from chexvision_dispatch.targets import kaggle_output as output
 from chexvision_dispatch.targets import kaggle_sessions as sessions
 from chexvision_dispatch.targets.credentials import remembered_dataset
-from chexvision_dispatch.targets.target import GpuHours, Phase, Refused, SessionState, Target, TimeLimit
+from chexvision_dispatch.targets.target import GpuHours, Phase, Quota, Refused, SessionState, Target, TimeLimit
 
 METADATA_NAME = "kernel-metadata.json"
 UNKNOWN_USER = "USERNAME"
@@ -98,6 +98,7 @@ class Kaggle(Target):
     may_withhold = True
     has_release = True
     has_quota = True
+    finds_lost_start = True
 
     def __init__(self, options: KaggleOptions, *, dry_run: bool = False) -> None:
         super().__init__(options, dry_run=dry_run)
@@ -123,9 +124,13 @@ class Kaggle(Target):
     def _api(self) -> Any:
         return self._logged_in[0]
 
+    def quota(self) -> Quota | None:
+        """Kaggle's own count."""
+        return client.gpu_quota(self._api)
+
     def check(self, needs: GpuHours | None) -> list[str]:
         """Log in, check the quota and the token's dataset: Kaggle drops missing datasets silently."""
-        quota = client.gpu_quota(self._api)
+        quota = self.quota()
         notes = []
         if quota is not None and needs is not None:
             notes.append(_budget(quota, needs))
@@ -253,7 +258,7 @@ class Kaggle(Target):
         return folder
 
 
-def _budget(quota: client.Quota, needs: GpuHours) -> str:
+def _budget(quota: Quota, needs: GpuHours) -> str:
     """What is left of the quota, and whether the run fits into it; raises Refused where it must."""
     text = f"Kaggle quota: {quota}"
     if needs.hours is not None:

@@ -6,13 +6,13 @@ import io
 import json
 import os
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from chexvision.errors import ChexError
 from chexvision.hub.retry import status_of
+from chexvision_dispatch.targets.target import Quota
 
 HOW_TO_LOG_IN = (
     "make a token on https://www.kaggle.com/settings (API, Generate New Token), "
@@ -23,34 +23,6 @@ NEVER_RUN = (
     "starts sessions without the GPU and the internet that they request"
 )
 _LONGEST_MESSAGE = 300  # characters of a reason that are quoted
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """GPU hours of this week.
-
-    Args:
-        used: by sessions that ended.
-        reserved: for sessions that run.
-        allowed: in all.
-        refreshed: when the next week begins, such as "2026-01-03 00:00 UTC"; None where it is unknown.
-        ever_run: whether the user ever started a session with a GPU.
-    """
-
-    used: float
-    reserved: float
-    allowed: float
-    refreshed: str | None
-    ever_run: bool
-
-    @property
-    def left(self) -> float:
-        """Hours."""
-        return max(0.0, self.allowed - self.used - self.reserved)
-
-    def __str__(self) -> str:
-        refreshed = f", refreshed {self.refreshed}" if self.refreshed else ""
-        return f"{self.left:.1f} of {self.allowed:.0f} GPU hours left{refreshed}"
 
 
 def gpu_quota(api: Any) -> Quota | None:

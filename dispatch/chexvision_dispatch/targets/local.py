@@ -21,7 +21,7 @@ from chexvision.provenance import now
 from chexvision.runs.run_progress import RunProgress
 from chexvision_dispatch.run_records import RunRecord, Session
 from chexvision_dispatch.script import SCRIPT_NAME
-from chexvision_dispatch.targets.target import Refused, SessionState, Target, TargetOptions
+from chexvision_dispatch.targets.target import Busy, SessionState, Target, TargetOptions
 
 LOG_NAME = "log.txt"
 EXIT_NAME = "exit-code"  # written when the script ends; missing after a SIGKILL
@@ -71,6 +71,7 @@ class Local(Target):
     Options = LocalOptions
     options: LocalOptions
     is_here = True
+    finds_lost_start = True  # its lock is held
 
     def __init__(self, options: LocalOptions, *, dry_run: bool = False) -> None:
         super().__init__(options, dry_run=dry_run)
@@ -157,7 +158,7 @@ class Local(Target):
                 return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 time.sleep(_POLL_S)  # another command that polls releases it at once
-        raise Refused(f"a session runs in {self._run_dir} already")
+        raise Busy(f"a session runs in {self._run_dir} already")
 
     def _lives(self) -> bool:
         try:

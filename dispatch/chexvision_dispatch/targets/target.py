@@ -58,6 +58,34 @@ class SessionState:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """GPU hours of this week.
+
+    Args:
+        used: by sessions that ended.
+        reserved: for sessions that run.
+        allowed: in all.
+        refreshed: when the next week begins, such as "2026-01-03 00:00 UTC"; None where it is unknown.
+        ever_run: whether the user ever started a session with a GPU.
+    """
+
+    used: float
+    reserved: float
+    allowed: float
+    refreshed: str | None
+    ever_run: bool
+
+    @property
+    def left(self) -> float:
+        """Hours."""
+        return max(0.0, self.allowed - self.used - self.reserved)
+
+    def __str__(self) -> str:
+        refreshed = f", refreshed {self.refreshed}" if self.refreshed else ""
+        return f"{self.left:.1f} of {self.allowed:.0f} GPU hours left{refreshed}"
+
+
+@dataclass(frozen=True, slots=True)
 class GpuHours:
     """How long a run takes its target's accelerator.
 
@@ -144,6 +172,7 @@ class Target(ABC):
         may_withhold: whether a session may start without the GPU or the internet that it requested.
         has_release: whether the NIH release's Kaggle dataset can be attached.
         has_quota: whether GPU hours are counted.
+        finds_lost_start: whether `start` finds a session whose start was not recorded, instead of starting another.
         max_hours: after which a session has to have ended by itself, with its state saved; None for no limit.
     """
 
@@ -153,6 +182,7 @@ class Target(ABC):
     may_withhold: ClassVar[bool] = False
     has_release: ClassVar[bool] = False
     has_quota: ClassVar[bool] = False
+    finds_lost_start: ClassVar[bool] = False
     max_hours: float | None = None
     options: TargetOptions
 
@@ -163,6 +193,14 @@ class Target(ABC):
     def has_token(self) -> bool:
         """Whether its sessions are given a Hub token."""
         return True
+
+    def quota(self) -> Quota | None:
+        """What is left of the week's GPU hours; None where they are not counted.
+
+        Raises:
+            ChexError: the target does not answer.
+        """
+        return None
 
     def check(self, needs: GpuHours | None) -> list[str]:
         """Refuse now what would fail later.

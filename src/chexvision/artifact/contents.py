@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from chexvision.config.recipe import Recipe, upgraded_recipe
 from chexvision.errors import ChexError
 from chexvision.files.json_files import read_file
-from chexvision.hub.repo_files import CONFIG, WEIGHTS
+from chexvision.hub.repo_files import CONFIG, ENSEMBLE, WEIGHTS
 from chexvision.metrics.records import Record
 from chexvision.provenance import Provenance
 from chexvision.shards.split import VALIDATION_SHARE
@@ -22,9 +22,11 @@ METRICS = "metrics.json"  # see `chexvision.artifact.metrics_file`
 RUN = "run.json"
 CARD = "README.md"
 TRAINING_IMAGES = "training_images.npz"  # see `chexvision.evaluation.overlap`
+PROBABILITIES = "probabilities.npz"  # see `chexvision.artifact.probabilities`
 FIGURES = "figures"
 
 REQUIRED = (WEIGHTS, CONFIG, HISTORY, METRICS, RUN, CARD)
+REQUIRED_OF_ENSEMBLE = (ENSEMBLE, METRICS, CARD)
 
 
 class Hardware(Record):

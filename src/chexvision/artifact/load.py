@@ -1,41 +1,101 @@
-"""A published model and the files next to it, from a folder or the Hub."""
+"""A published model or ensemble and the files next to it, from a folder or the Hub."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+from chexvision.artifact.ensemble_file import member_folder, read_ensemble
+from chexvision.artifact.operating_files import load_operating_points
 from chexvision.errors import ChexError
-from chexvision.files.atomic import write_text_atomic
-from chexvision.files.json_files import read_record
 from chexvision.hub.reference import Reference
-from chexvision.hub.repo_files import at_commit, model_file
+from chexvision.hub.repo_files import CONFIG, ENSEMBLE, WEIGHTS, at_commit, model_file
+from chexvision.labels import LabelSpace
 from chexvision.metrics.calibration import FILE as CALIBRATION_FILE
-from chexvision.metrics.calibration import Calibration
 from chexvision.metrics.operating_points import OperatingPoints
-from chexvision.metrics.thresholds import FILE as THRESHOLDS_FILE
-from chexvision.metrics.thresholds import Thresholds
-from chexvision.models.classifier import CheXVision
+from chexvision.models.classifier import CheXVision, model_from_files
 
 
-def load_published(reference: Reference) -> tuple[CheXVision, OperatingPoints]:
-    """A model with the calibration and thresholds that it was published with, all of one commit.
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """One or several models as one system, whose probabilities are their members' weighted mean.
+
+    Args:
+        members: at least one; all predict the same findings, each prepares images in its own way.
+        weights: theirs, in the same order; none negative, summing to 1.
+    """
+
+    members: tuple[CheXVision, ...]
+    weights: tuple[float, ...] = (1.0,)
+
+    @property
+    def label_space(self) -> LabelSpace:
+        """Of all members."""
+        return self.members[0].label_space
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """The names of the K findings, in order."""
+        return self.label_space.findings
+
+    def to(self, device: torch.device) -> Ensemble:
+        """The same members, moved to a device."""
+        for member in self.members:
+            member.to(device)
+        return self
+
+
+def load_published(reference: Reference) -> tuple[Ensemble, OperatingPoints]:
+    """A model or ensemble with the calibration and thresholds that it was published with, all of one commit.
 
     Raises:
+        UsageError: there is no such folder, or a revision of a folder is named.
         ChexError: any of it cannot be fetched, is damaged, or does not belong together.
     """
     reference = at_commit(reference)
-    model, points = load_model(reference), load_operating_points(reference)
+    ensemble, points = load_ensemble(reference), load_operating_points(reference)
     if points.calibration is not None:
-        missing = [name for name in model.label_space.outputs if name not in points.calibration.curves]
+        missing = [name for name in ensemble.label_space.outputs if name not in points.calibration.curves]
         if missing:
             raise ChexError(
                 f"{CALIBRATION_FILE} of {reference} does not name {missing[0]}: it belongs to another model"
             )
-    return model, points
+    return ensemble, points
+
+
+def load_ensemble(reference: Reference) -> Ensemble:
+    """The model or ensemble in a folder or on the Hub, in evaluation mode.
+
+    Raises:
+        UsageError: there is no such folder, or a revision of a folder is named.
+        ChexError: it cannot be fetched, is something else, or its members have different findings.
+    """
+    reference = at_commit(reference)
+    if model_file(reference, CONFIG) is not None:
+        return Ensemble((load_model(reference),))
+    path = model_file(reference, ENSEMBLE)
+    if path is None:
+        raise ChexError(f"{reference} has neither {CONFIG} nor {ENSEMBLE}; check the name and the revision")
+    info = read_ensemble(path)
+    members = tuple(_member(reference, number) for number in range(1, len(info.members) + 1))
+    other = next((i for i, member in enumerate(members, 1) if member.label_space != members[0].label_space), None)
+    if other is not None:
+        raise ChexError(f"{path}: {member_folder(other)} predicts other findings than {member_folder(1)}")
+    return Ensemble(members, tuple(member.weight for member in info.members))
+
+
+def _member(reference: Reference, number: int) -> CheXVision:
+    folder = member_folder(number)
+    config, weights = (model_file(reference, f"{folder}/{name}") for name in (CONFIG, WEIGHTS))
+    if config is None or weights is None:
+        raise ChexError(f"{reference}: {folder} has no {WEIGHTS if config else CONFIG}; the ensemble is incomplete")
+    return model_from_files(config, weights)
 
 
 def load_model(reference: Reference) -> CheXVision:
-    """The model in a folder or on the Hub.
+    """The single model in a folder or on the Hub.
 
     Raises:
         UsageError: there is no such folder, or a revision of a folder is named.
@@ -44,32 +104,3 @@ def load_model(reference: Reference) -> CheXVision:
     if isinstance(reference, Path):
         return CheXVision.from_pretrained(reference)
     return CheXVision.from_pretrained(reference.repo_id, revision=reference.revision)
-
-
-def save_operating_points(points: OperatingPoints, folder: Path) -> None:
-    """Write what `load_operating_points` reads."""
-    for name, chosen in ((THRESHOLDS_FILE, points.thresholds), (CALIBRATION_FILE, points.calibration)):
-        if chosen is not None:
-            write_text_atomic(folder / name, chosen.model_dump_json(indent=2) + "\n")
-
-
-def load_operating_points(reference: Reference) -> OperatingPoints:
-    """The calibration and thresholds that the model was published with, as far as there are any.
-
-    Raises:
-        ChexError: they cannot be fetched, are damaged, or do not fit each other.
-    """
-    calibration = model_file(reference, CALIBRATION_FILE)
-    thresholds = model_file(reference, THRESHOLDS_FILE)
-    points = OperatingPoints(
-        read_record(calibration, Calibration) if calibration else None,
-        read_record(thresholds, Thresholds) if thresholds else None,
-    )
-    if points.thresholds is not None:
-        scale = "calibrated" if points.calibration is not None else "raw"
-        if points.thresholds.scale != scale:
-            raise ChexError(
-                f"the thresholds of {reference} are for {points.thresholds.scale} probabilities, but there is "
-                f"{'a' if points.calibration else 'no'} {CALIBRATION_FILE}: its files do not belong together"
-            )
-    return points

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from chexvision.config.test_time import Tta
 from chexvision.errors import ChexError
 from chexvision.files.json_files import first_problem, read_file
 from chexvision.metrics.catalog import METRICS
@@ -35,7 +36,7 @@ class Conditions(Record):
         epoch: the one whose weights were measured, from 1, of a training run.
     """
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     version: str | None = None
     dataset: str
     dataset_identity: str | None = None
@@ -55,6 +56,7 @@ class SystemResult(Record):
         name: for tables.
         members: the models.
         weights: theirs, in the same order.
+        tta: the test-time augmentation.
         views: how many of each image were averaged.
         metrics: on the measured split.
     """
@@ -62,6 +64,7 @@ class SystemResult(Record):
     name: str
     members: tuple[str, ...]
     weights: tuple[float, ...]
+    tta: Tta
     views: int
     metrics: SplitMetrics
 
@@ -184,6 +187,8 @@ def read_metrics(path: Path) -> Evaluation:
         content = json.loads(read_file(path))
         if isinstance(content, dict) and "format" not in content:
             content = _from_format_1(content)
+        if isinstance(content, dict) and content["format"] == 2:
+            content = _from_format_2(content)
         return Evaluation.model_validate_json(json.dumps(content))
     except ValidationError as error:
         raise ChexError(f"{path} cannot be used: {first_problem(error)}") from None
@@ -203,7 +208,13 @@ def _from_format_1(old: dict[str, Any]) -> dict[str, Any]:
         new["validation"] = splits.get("validation")
     elif "predictions" in new:
         new |= {"dataset": RELEASE, "split": "all", "systems": [_alone(new.pop("predictions"), new.pop("metrics"))]}
-    return new
+    return new | {"format": 2}
+
+
+def _from_format_2(old: dict[str, Any]) -> dict[str, Any]:
+    """The content of a file from when there was one test-time augmentation."""
+    systems = [system | {"tta": "views" if system["views"] > 1 else "none"} for system in old["systems"]]
+    return old | {"format": 3, "systems": systems}
 
 
 def _alone(name: str, metrics: dict[str, Any]) -> dict[str, Any]:

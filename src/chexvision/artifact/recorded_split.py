@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chexvision.artifact.contents import RUN, read_run
+from chexvision.artifact.ensemble_file import member_folder
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.reference import Reference
 from chexvision.hub.repo_files import model_file
@@ -15,7 +16,8 @@ from chexvision.shards.split_rule import SHARDS, SplitChoice
 def split_for(names: Sequence[str], references: Sequence[Reference], asked: str | None) -> SplitChoice:
     """The split to measure models on: the one asked for, or else their own.
 
-    A model without a record of how its images were divided takes the shards' own split.
+    A model without a record of how its images were divided takes the shards' own split. The members of an ensemble
+    have one split.
 
     Args:
         names: what to call each model.
@@ -37,7 +39,7 @@ def split_for(names: Sequence[str], references: Sequence[Reference], asked: str 
 
 
 def _own(name: str, reference: Reference) -> SplitChoice | None:
-    path = model_file(reference, RUN)
+    path = model_file(reference, RUN) or model_file(reference, f"{member_folder(1)}/{RUN}")
     try:
         run = None if path is None else read_run(path)
     except ChexError:

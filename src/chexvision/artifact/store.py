@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from chexvision.artifact.contents import REQUIRED
+from chexvision.artifact.contents import REQUIRED, REQUIRED_OF_ENSEMBLE
 from chexvision.errors import ChexError, PublishError
 from chexvision.files.atomic import write_text_atomic
 from chexvision.files.atomic_folder import atomic_folder, locked
 from chexvision.hub.hub_errors import call_hub, hub_error
 from chexvision.hub.reference import Reference, RepoRef
+from chexvision.hub.repo_files import ENSEMBLE
 from chexvision.hub.repository import create_repository
 from chexvision.hub.retry import reason, retried, status_of
 
@@ -68,14 +69,22 @@ class ArtifactStore(Protocol):
         ...
 
 
-def open_store(reference: Reference, *, private: bool = False) -> ArtifactStore:
+def open_store(reference: Reference, *, private: bool = False, again: str | None = None) -> ArtifactStore:
     """The store that a reference names.
 
     Args:
         reference: a repository or a folder.
         private: whether a repository is to be seen by its owner alone; see `create_repository`.
+        again: what to do after a failed publication, for its message; None for that of a run.
     """
-    return HubStore(reference.repo_id, private=private) if isinstance(reference, RepoRef) else FolderStore(reference)
+    if isinstance(reference, RepoRef):
+        return HubStore(reference.repo_id, private=private, again=again)
+    return FolderStore(reference, again=again)
+
+
+def _failure(where: object, why: object, folder: Path, tag: str, again: str | None) -> PublishError:
+    advice = again or f"publish it then with: chexvision runs collect {tag}"
+    return PublishError(f"could not publish to {where}: {why}; the artifact is complete in {folder}: {advice}")
 
 
 class HubStore:
@@ -84,9 +93,10 @@ class HubStore:
     The commit of a publication lists its files, by which the next one knows them from the owner's own.
     """
 
-    def __init__(self, repo_id: str, *, private: bool = False) -> None:
+    def __init__(self, repo_id: str, *, private: bool = False, again: str | None = None) -> None:
         self.repo_id = repo_id
         self._private = private
+        self._again = again
 
     def publish(self, folder: Path, tag: str) -> Publication:
         from huggingface_hub import HfApi
@@ -99,10 +109,7 @@ class HubStore:
             )
         except Exception as error:
             failure = hub_error(error, "publishing a run", RepoRef(self.repo_id))
-            raise PublishError(
-                f"could not publish to {self.repo_id}: {failure}; the artifact is complete in {folder}: publish it "
-                f"then with: chexvision runs collect {tag}"
-            ) from error
+            raise _failure(self.repo_id, failure, folder, tag, self._again) from error
         return Publication(f"{api.endpoint}/{self.repo_id}/tree/{tag}", revision, f"{self.repo_id}@{revision}")
 
     def _publish(self, api: HfApi, folder: Path, tag: str) -> str:
@@ -182,8 +189,9 @@ class FolderStore:
     not published.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, again: str | None = None) -> None:
         self.folder = folder
+        self._again = again
 
     def publish(self, folder: Path, tag: str) -> Publication:
         try:
@@ -197,10 +205,7 @@ class FolderStore:
                     write_text_atomic(self.folder / _REVISIONS / _PUBLISHED, "\n".join([*published, ""]))
                 self._show(published)
         except (OSError, ChexError) as error:
-            raise PublishError(
-                f"could not publish to {self.folder}: {reason(error)}; the artifact is complete in {folder}: fix "
-                f"that, then publish it with: chexvision runs collect {tag}"
-            ) from error
+            raise _failure(self.folder, reason(error), folder, tag, self._again) from error
         return Publication(str(self.folder), tag, str(self.folder))
 
     def _published(self) -> list[str]:
@@ -260,7 +265,8 @@ def _fetched(out: Path, name: str, fill: Callable[[Path], object]) -> Path:
         raise ChexError(f"{out} exists and is not empty; choose another --out")
     with atomic_folder(out) as partial:
         fill(partial)
-        missing = [file for file in REQUIRED if not (partial / file).is_file()]
+        required = REQUIRED_OF_ENSEMBLE if (partial / ENSEMBLE).is_file() else REQUIRED
+        missing = [file for file in required if not (partial / file).is_file()]
         if missing:
             raise ChexError(f"{name} is not a CheXVision model: it has no {missing[0]}")
     return out

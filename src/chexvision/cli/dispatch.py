@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None, cls=GroupWithTargets)
 
-_DEFAULT = next(iter(TARGETS))
+DEFAULT_TARGET = next(iter(TARGETS))
 
 
 def _known_target(name: str) -> str:
@@ -48,6 +48,17 @@ Watch = Annotated[
 AutoResume = Annotated[
     bool, typer.Option("--auto-resume", help="Watch, and start the next session when one reaches its limit.")
 ]
+Data = Annotated[
+    str | None,
+    typer.Option(help="Dataset USER/NAME[@REVISION], or on this machine a folder of shards. [default: the recipe's]"),
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one value of the recipe; repeatable.")
+]
+PrivateModel = Annotated[
+    bool, typer.Option("--private", help="Create the model's repository so that only you see it.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Dispatch even if the GPU quota will not last.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Write what would be sent and send nothing.")]
 Out = Annotated[Path | None, typer.Option(help="Folder that --dry-run writes. [default: runs/<run id>/kernel]")]
 
@@ -72,13 +83,8 @@ class Sending:
 def train(
     context: typer.Context,
     model: Model = "",
-    on: Where = _DEFAULT,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="Dataset USER/NAME[@REVISION], or on this machine a folder of shards. [default: the recipe's]"
-        ),
-    ] = None,
+    on: Where = DEFAULT_TARGET,
+    data: Data = None,
     to: Annotated[
         str | None,
         typer.Option(
@@ -86,14 +92,10 @@ def train(
             "[default: <you>/chexvision-<model>; on this machine: it stays in the run's folder]"
         ),
     ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one value of the recipe; repeatable.")
-    ] = None,
+    overrides: Overrides = None,
     preset: Preset = None,
-    private: Annotated[
-        bool, typer.Option("--private", help="Create the model's repository so that only you see it.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Dispatch even if the GPU quota will not last.")] = False,
+    private: PrivateModel = False,
+    force: Force = False,
     watch: Watch = None,
     auto_resume: AutoResume = False,
     dry_run: DryRun = False,
@@ -119,7 +121,7 @@ def train(
 def shards(
     context: typer.Context,
     to: Annotated[str, typer.Option(metavar="USER/NAME", help="The dataset to push to, created if need be.")],
-    on: Where = _DEFAULT,
+    on: Where = DEFAULT_TARGET,
     images: Annotated[
         Path | None, typer.Option(help="Folder of the release on this machine: images and Data_Entry_2017*.csv.")
     ] = None,

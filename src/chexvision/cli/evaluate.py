@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from chexvision.cli.models import Precision
+from chexvision.config.test_time import Tta
 from chexvision.errors import ChexError, UsageError
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ def evaluate(
     rule: Rule = "f1",
     calibration: Annotated[CalibrationMethod, typer.Option(help="How to calibrate probabilities.")] = "platt",
     tta: Annotated[
-        bool, typer.Option("--tta", help="Also average identity, horizontal flip and ±7° of each image.")
-    ] = False,
+        Tta, typer.Option(help="Also measure the mean over views of each image; views: as it is, flipped, ±7°.")
+    ] = "none",
     weights: Weights = "equal",
     expert: ExpertLabels = None,
     expert_map: Annotated[str, typer.Option(help="Label map of --expert.")] = "google2019",
@@ -137,6 +138,7 @@ def compare(
     """Compare each further model with the first, image by image."""
     from chexvision.console import LiteralConsole
     from chexvision.evaluation.outcome import Comparisons
+    from chexvision.evaluation.protocol import with_tta
     from chexvision.files.atomic import write_text_atomic
     from chexvision.metrics.compare import compare as run
     from chexvision.metrics.compare import short_names
@@ -150,9 +152,12 @@ def compare(
     if len(results) < 2:
         raise UsageError("name two or more results to compare")
     entries = read_metadata(labels) if labels else None
-    names = short_names([str(path) for path in results])
     predictions = [_predictions(path, entries) for path in results]
     inputs, notes = zip(*map(_input, results), strict=True)
+    names = [
+        with_tta(name, of.tta or "none")
+        for name, of in zip(short_names([str(path) for path in results]), inputs, strict=True)
+    ]
     method = IntervalMethod(resamples=resamples, seed=seed)
     console = LiteralConsole()
     comparisons = []
@@ -252,4 +257,5 @@ def _input(path: Path) -> tuple[CompareInput, list[str]]:
         unknown = "whether its models were trained on these images is unknown"
         return CompareInput(), [f"{folder / METRICS} cannot be read ({why}): {unknown}"]
     notes = [note for of in found.overlaps if of.split == found.split for note in notes_of(of, f"of {path}")]
-    return CompareInput(split=found.split, division=found.division, overlaps=found.overlaps), notes
+    tta = found.systems[-1].tta
+    return CompareInput(split=found.split, tta=tta, division=found.division, overlaps=found.overlaps), notes

@@ -1,4 +1,4 @@
-"""`chexvision pull` and `chexvision predict`: what to do with a published model."""
+"""`chexvision pull`, `ensemble` and `predict`: what to do with published models."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from chexvision.config.test_time import Tta
 
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 
@@ -29,6 +31,42 @@ def pull(
     typer.echo(str(open_store(reference).fetch(reference.revision, out)))
 
 
+def ensemble(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Two or more folders, or USER/REPO[@REV] on the Hub.")
+    ],
+    to: Annotated[str, typer.Option(help="Where to publish it: USER/REPO or a folder.")],
+    weights: Annotated[
+        Literal["equal", "validation"], typer.Option(help="Of the models: equal, or fitted on validation.")
+    ] = "equal",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Shards to predict, a folder or USER/NAME@<sha>, where the models were measured on different ones.",
+            show_default=False,
+        ),
+    ] = None,
+    split_rule: Annotated[
+        str | None,
+        typer.Option("--split-rule", metavar="RULE", help="How to divide them.  [default: as the models' runs did]"),
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="A new repository is seen by its owner alone.")] = False,
+) -> None:
+    """Publish several models as one, which predicts their mean: with weights, calibration, thresholds and metrics."""
+    from chexvision.hub.reference import parse_reference
+    from chexvision.report.ensemble_artifact import assemble_ensemble
+
+    published = assemble_ensemble(
+        [parse_reference(model) for model in models],
+        parse_reference(to),
+        weights=weights,
+        data=None if data is None else parse_reference(data),
+        split_rule=split_rule,
+        private=private,
+    )
+    typer.echo(f"{published.address}\n{published.reference}")
+
+
 def predict(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder, or USER/REPO[@REV] on the Hub.")],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG or JPEG files.")],
@@ -37,6 +75,9 @@ def predict(
         Path | None,
         typer.Option("--explain", metavar="DIR", help="Write overlays of each image's 3 most probable findings."),
     ] = None,
+    tta: Annotated[
+        Tta, typer.Option(help="Average the probabilities over views of each image; views: as it is, flipped, ±7°.")
+    ] = "none",
     precision: Annotated[
         Precision, typer.Option(help="To compute in; auto is faster, fp32 the same on every machine.")
     ] = "fp32",
@@ -51,12 +92,14 @@ def predict(
     reference = parse_reference(model)
     accelerator = start_accelerator(precision)
     loaded, points = load_published(reference)
-    with Progress("predicting", len(images), "images") as progress:
-        predictions = predict_files(loaded, images, accelerator, points, progress.advance)
+    if tta != "none" and (points.calibration or points.thresholds):
+        typer.echo(f"note: calibration and thresholds of {model} were chosen without {tta}", err=True)
+    with Progress("predicting", len(images) * len(loaded.members), "images") as progress:
+        predictions = predict_files(loaded, images, accelerator, points, progress.advance, tta)
     if explain is not None:
         from chexvision.explain.image_maps import explain_files
 
-        for one in explain_files(loaded, images, explain, points=points):
+        for one in explain_files(loaded.members[0], images, explain, points=points):
             typer.echo(f"{explain / one.overlay}", err=True)
     if as_json:
         import json

@@ -19,6 +19,12 @@ def _presets() -> list[str]:
     return preset_names()
 
 
+def _studies() -> list[str]:
+    from chexvision_dispatch.studies.study_file import study_names
+
+    return study_names()
+
+
 def _run_ids() -> list[str]:
     from chexvision_dispatch.run_records import runs_dir
 
@@ -29,6 +35,12 @@ Model = Annotated[str, typer.Option(help="Recipe of configs/ by name, or a YAML 
 Preset = Annotated[
     str | None,
     typer.Option(help="Preset to merge into the recipe, such as smoke.", autocompletion=_presets),
+]
+StudyName = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY", help="Study of configs/studies/ by name, or a YAML file.", autocompletion=_studies
+    ),
 ]
 Run = Annotated[
     str | None,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import typer
 
-from chexvision.cli import bench, credentials, dispatch, doctor, evaluate, explain, models, runs, shards, train
+from chexvision.cli import bench, credentials, dispatch, doctor, evaluate, explain, models, runs, shards, sweep, train
 
 
 def commands(app: typer.Typer) -> None:
     """Hang every command under `app`."""
     app.add_typer(dispatch.app, name="dispatch")
+    app.command("sweep", cls=sweep.SweepCommand)(sweep.sweep)
     app.command("doctor")(doctor.doctor)
     app.command("train")(train.train)
     app.command("pull")(models.pull)
+    app.command("ensemble")(models.ensemble)
     app.command("predict")(models.predict)
     app.command("evaluate")(evaluate.evaluate)
     app.command("compare")(evaluate.compare)

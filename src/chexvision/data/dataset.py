@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from chexvision.config.data_config import DataConfig, Uncertain
 from chexvision.data.decode import decoded_images
@@ -16,6 +16,9 @@ from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource, preprocessing_of
 from chexvision.labels import UNCERTAIN
 from chexvision.progress import Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # The middle of the range (0.55 to 0.85) from which Pham et al. (arXiv:1911.06475) sample smoothed targets.
 _UNCERTAIN_TARGETS: dict[Uncertain, float] = {"ignore": np.nan, "zeros": 0.0, "ones": 1.0, "smooth": 0.7}

@@ -61,6 +61,11 @@ def _made(name: str, rows: dict[str, Rows], choice: SplitChoice) -> Division:
 
 
 def check_data(reference: Reference, config: DataConfig) -> Division:
+    """As `divide_data`, by the split of a recipe."""
+    return divide_data(reference, SplitChoice.of(config))
+
+
+def divide_data(reference: Reference, asked: SplitChoice) -> Division:
     """Divide a data set before anything is downloaded: of one on the Hub only the small columns are read.
 
     Raises:
@@ -71,10 +76,12 @@ def check_data(reference: Reference, config: DataConfig) -> Division:
     """
     check_named(reference)
     if isinstance(reference, Path) or cached_shards(reference):
-        return division_of(find_shards(reference), config)
+        source = find_shards(reference)
+        choice = asked.fitting(synthetic=source.synthetic)
+        return _made(source.name, read_rows(source.shards, choice, source.label_space), choice)
     place = hub_place(reference, list_files(reference))
     synthetic = place.manifest is not None and place.manifest.synthetic
-    choice = SplitChoice.of(config).fitting(synthetic=synthetic)
+    choice = asked.fitting(synthetic=synthetic)
     grouped = group_shards((path for path in place.sizes if path.startswith("data/")), place.name)
     shards = [(split, path) for split, paths in grouped.items() for path in paths]
     with Progress("reading labels", len(shards), "shards") as progress:

@@ -8,7 +8,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from chexvision.artifact.contents import TRAINING_IMAGES
-from chexvision.artifact.load import load_model
+from chexvision.artifact.load import Ensemble, load_ensemble
 from chexvision.artifact.metrics_file import Overlap
 from chexvision.artifact.recorded_split import split_for
 from chexvision.data.rows import Rows, read_rows, record_split
@@ -22,7 +22,6 @@ from chexvision.evaluation.systems import EvaluationRun
 from chexvision.hub.reference import Reference
 from chexvision.hub.repo_files import at_commit, model_file
 from chexvision.labels import NIH
-from chexvision.models.classifier import CheXVision
 
 
 def evaluate(
@@ -80,7 +79,7 @@ def evaluate(
         "overlaps": tuple(overlaps),
         "notes": tuple(_notes(overlaps, options)),
     }
-    return Outcome(evaluation.model_copy(update=others), systems, run.images(loaded[0], options.split))
+    return Outcome(evaluation.model_copy(update=others), systems, run.images(options.split))
 
 
 def _wanted_splits(options: Options, source: ShardSource, rows: dict[str, Rows]) -> list[str]:
@@ -96,14 +95,14 @@ def _wanted_splits(options: Options, source: ShardSource, rows: dict[str, Rows])
     return wanted
 
 
-def _load(reference: Reference, source: ShardSource, accelerator: Accelerator) -> CheXVision:
-    model = load_model(reference)
+def _load(reference: Reference, source: ShardSource, accelerator: Accelerator) -> Ensemble:
+    model = load_ensemble(reference)
     if model.label_space != source.label_space:
         raise UsageError(
             f"{reference} predicts {', '.join(model.findings)}, but the labels of {source.name} are "
             f"{', '.join(source.label_space.findings)}; evaluate it on data with its own labels"
         )
-    return model.to(accelerator.device).eval()
+    return model.to(accelerator.device)
 
 
 def _overlap(name: str, reference: Reference, split: str, rows: Rows, source: ShardSource) -> Overlap:
@@ -123,6 +122,8 @@ def _notes(overlaps: Sequence[Overlap], options: Options) -> Iterator[str]:
             "thresholds and calibration were chosen on train, whose images the models were fitted to: they may not "
             "hold for other images"
         )
+    if options.choose_on == "model" and options.tta != "none":
+        yield f"thresholds and calibration of the models were chosen without {options.tta}"
     for overlap in overlaps:
         measured = overlap.split == options.split
         yield from notes_of(

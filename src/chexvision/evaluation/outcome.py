@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chexvision.artifact.metrics_file import Evaluation, Overlap
+from chexvision.config.test_time import Tta
 from chexvision.evaluation.label_map import LabelMap
 from chexvision.evaluation.protocol import System
 from chexvision.metrics.calibration import Method
@@ -28,7 +29,7 @@ class Options:
             points that the model was published with, None makes calls at 0.5 on raw probabilities.
         rule: of `choose_thresholds`.
         calibration: how to calibrate.
-        tta: also average views of each image.
+        tta: a test-time augmentation to measure as well.
         weights: of an ensemble's members.
         method: how to make intervals.
         expert: a table of other labels for our images, and its map's name.
@@ -40,7 +41,7 @@ class Options:
     choose_on: str | None = "validation"
     rule: str = "f1"
     calibration: Method | Literal["none"] = "platt"
-    tta: bool = False
+    tta: Tta = "none"
     weights: Literal["equal", "validation"] = "equal"
     method: IntervalMethod = field(default_factory=lambda: IntervalMethod(resamples=1000, seed=0))
     expert: tuple[Path, str, LabelMap] | None = None
@@ -52,17 +53,19 @@ class CompareInput(Record):
 
     Args:
         split: which part of its data.
+        tta: the test-time augmentation; null where unknown.
         division: how the patients were divided.
         overlaps: which of the images its models were trained on.
     """
 
     split: str | None = None
+    tta: Tta | None = None
     division: SplitRecord | None = None
     overlaps: tuple[Overlap, ...] = ()
 
 
 class Comparisons(Record):
-    """The JSON of ``compare --out``. Format 1 had no such key.
+    """The JSON of ``compare --out``. Format 1 had no such key, and format 2 no `CompareInput.tta`.
 
     Args:
         format: of the file.
@@ -70,7 +73,7 @@ class Comparisons(Record):
         comparisons: each further one with the first.
     """
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     inputs: tuple[CompareInput, ...]
     comparisons: tuple[Comparison, ...]
 

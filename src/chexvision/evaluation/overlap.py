@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import lzma
-import tokenize
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,14 +14,10 @@ from chexvision.artifact.metrics_file import Overlap
 from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
 from chexvision.errors import ChexError
-from chexvision.files.atomic import atomic_path, read_regular
+from chexvision.files.arrays import DAMAGED, read_arrays, write_arrays
 from chexvision.nih.release import patient_of, release
 
 _LARGEST = 16 * 2**20  # bytes; a million hashes take 8 MB
-_DAMAGED = (  # what numpy and zipfile raise for files that are damaged or of another kind
-    OSError, ValueError, KeyError, EOFError, MemoryError, OverflowError, TypeError, SyntaxError, RuntimeError,
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError,
-)  # fmt: skip
 
 
 def notes_of(overlap: Overlap, use: str) -> list[str]:
@@ -78,8 +69,7 @@ class TrainingImages:
 
     def write(self, path: Path) -> None:
         """Write both arrays to an ``.npz`` file; equal arrays give equal bytes."""
-        with atomic_path(path) as partial, partial.open("wb") as file:
-            np.savez(file, images=self.images, patients=self.patients)
+        write_arrays(path, images=self.images, patients=self.patients)
 
     @classmethod
     def read(cls, path: Path) -> TrainingImages:
@@ -89,26 +79,22 @@ class TrainingImages:
             ChexError: the file is something else.
         """
         try:
-            found = cls(*_read_arrays(read_regular(path, _LARGEST)))
-        except _DAMAGED as error:
+            arrays = read_arrays(path, _LARGEST)
+            found = cls(arrays["images"], arrays["patients"])
+            for name, array in (("images", found.images), ("patients", found.patients)):
+                if array.dtype != np.uint64 or array.ndim != 1:
+                    raise ValueError(f"{name}: expected uint64[N]")
+        except DAMAGED as error:
             raise ChexError(f"{path} does not list training images: {' '.join(str(error).split())[:200]}") from None
         return found
 
-
-def _read_arrays(data: bytes) -> Iterator[NDArray[np.uint64]]:
-    """The images and the patients in the bytes of an ``.npz`` file, which may be untrusted."""
-    with zipfile.ZipFile(io.BytesIO(data)) as members:
-        if any(member.file_size > _LARGEST for member in members.infolist()):
-            raise ValueError(f"an array of more than {_LARGEST >> 20} MiB")
-    arrays = np.load(io.BytesIO(data), allow_pickle=False)
-    if not isinstance(arrays, np.lib.npyio.NpzFile):
-        raise ValueError("not an .npz file")
-    with arrays:
-        for name in ("images", "patients"):
-            array = arrays[name]
-            if not isinstance(array, np.ndarray) or array.dtype != np.uint64 or array.ndim != 1:
-                raise ValueError(f"{name}: expected uint64[N]")
-            yield array
+    @classmethod
+    def union(cls, parts: Sequence[TrainingImages]) -> TrainingImages:
+        """All images and patients of several models."""
+        return cls(
+            np.unique(np.concatenate([part.images for part in parts])),
+            np.unique(np.concatenate([part.patients for part in parts])),
+        )
 
 
 def _image_hashes(rows: Rows, source: ShardSource) -> NDArray[np.uint64]:

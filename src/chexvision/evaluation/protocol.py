@@ -11,6 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from chexvision.artifact.metrics_file import Conditions, Evaluation, SystemResult
+from chexvision.config.test_time import Tta
+from chexvision.errors import UsageError
+from chexvision.inference.ensemble import average, fit_weights
 from chexvision.metrics.calibration import DEFAULT_METHOD, Method
 from chexvision.metrics.compare import compare
 from chexvision.metrics.literature import compare_with_literature
@@ -35,6 +38,7 @@ class System:
         points: calibration and thresholds; by default none, which makes calls at 0.5 on raw probabilities.
         members: the models; by default `name` alone.
         weights: theirs, in the same order.
+        tta: the test-time augmentation.
         views: how many of each image were averaged.
     """
 
@@ -44,6 +48,7 @@ class System:
     points: OperatingPoints = field(default_factory=OperatingPoints)
     members: tuple[str, ...] = ()
     weights: tuple[float, ...] = (1.0,)
+    tta: Tta = "none"
     views: int = 1
 
     @property
@@ -51,6 +56,40 @@ class System:
         """The predictions to measure, calibrated."""
         raw = self.predictions
         return raw.with_probabilities(self.points.calibrate(raw.names, raw.probabilities))
+
+
+def combined(
+    names: Sequence[str], alone: Sequence[Sequence[Predictions]], weights: Literal["equal", "validation"]
+) -> list[System]:
+    """A system per model, and their ensemble, the last one, where there are several.
+
+    Args:
+        names: what to call each model.
+        alone: of each, the split to measure, then the one to choose operating points on, if any; all of the same
+            images in the same order.
+        weights: of the ensemble's members: equal, or fitted on the split to choose on.
+
+    Raises:
+        UsageError: weights are to be fitted, and there is no split to fit them on.
+    """
+    systems = [_system(name, parts, (name,), (1.0,)) for name, parts in zip(names, alone, strict=True)]
+    if len(alone) > 1:
+        if weights == "validation" and len(alone[0]) == 1:
+            raise UsageError("--weights validation needs a split to fit them on; give --choose-on validation")
+        shares = [1 / len(alone)] * len(alone) if weights == "equal" else fit_weights([parts[1] for parts in alone])
+        parts = [average(of, shares) for of in zip(*alone, strict=True)]
+        systems.append(_system(f"ensemble of {len(alone)}", parts, tuple(names), tuple(shares)))
+    return systems
+
+
+def _system(name: str, parts: Sequence[Predictions], members: tuple[str, ...], weights: tuple[float, ...]) -> System:
+    validation = parts[1] if len(parts) > 1 else None
+    return System(name, parts[0], validation, members=members, weights=weights)
+
+
+def with_tta(name: str, tta: Tta) -> str:
+    """What to call a system that uses a test-time augmentation."""
+    return name if tta == "none" else f"{name} + {tta}"
 
 
 def evaluate_systems(
@@ -92,6 +131,7 @@ def evaluate_systems(
             name=system.name,
             members=system.members or (system.name,),
             weights=system.weights,
+            tta=system.tta,
             views=system.views,
             metrics=system.points.measure(system.predictions, conditions.split, method),
         )

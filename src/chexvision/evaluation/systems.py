@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from chexvision.artifact.load import load_operating_points
+from chexvision.artifact.load import Ensemble
 from chexvision.artifact.metrics_file import OtherSet
-from chexvision.data.dataset import Split
+from chexvision.artifact.operating_files import load_operating_points
+from chexvision.config.test_time import Tta
 from chexvision.data.decode import decoded_images
 from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
@@ -21,11 +21,12 @@ from chexvision.evaluation.external import for_other_labels, measure_other, own_
 from chexvision.evaluation.label_map import LabelMap
 from chexvision.evaluation.other_labels import OtherLabels, read_other_labels
 from chexvision.evaluation.outcome import Options
-from chexvision.evaluation.protocol import System
+from chexvision.evaluation.protocol import System, combined, with_tta
 from chexvision.hub.reference import Reference
-from chexvision.inference.ensemble import average, fit_weights
-from chexvision.inference.predict_split import as_predictions, predict_paths, predict_split
-from chexvision.inference.tta import PLAIN, TTA, View
+from chexvision.inference.ensemble import average
+from chexvision.inference.labeled import labeled
+from chexvision.inference.predict_members import predict_images, predict_members
+from chexvision.inference.tta import views_of
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions
 from chexvision.models.classifier import CheXVision
@@ -45,7 +46,7 @@ class EvaluationRun:
         accelerator: of one process.
         names: what to call each model.
         references: where each is, in the same order.
-        models: the same, loaded.
+        models: the same, loaded; one may be an ensemble, which is measured as a whole.
     """
 
     source: ShardSource
@@ -54,7 +55,7 @@ class EvaluationRun:
     accelerator: Accelerator
     names: tuple[str, ...]
     references: tuple[Reference, ...]
-    models: tuple[CheXVision, ...]
+    models: tuple[Ensemble, ...]
 
     def systems(self, splits: list[str]) -> tuple[System, ...]:
         """Every model by itself, with views where asked for, and all of them together.
@@ -66,56 +67,37 @@ class EvaluationRun:
             UsageError: thresholds or weights are asked for that nothing can be chosen on.
         """
         alone = [self._predict(i, splits) for i in range(len(self.models))]
-        made = self._together(alone, False)
-        if self.options.tta:
-            share = 1 / len(TTA)  # of the view as it is, which is known already
-            others = [self._predict(i, splits, TTA[1:]) for i in range(len(self.models))]
-            pairs = [zip(*of, strict=True) for of in zip(alone, others, strict=True)]
-            made += self._together([[average(pair, (share, 1 - share)) for pair in of] for of in pairs], True)
+        made = self._together(alone, "none")
+        if self.options.tta != "none":
+            made += self._together([self._predict(i, splits, alone[i]) for i in range(len(alone))], self.options.tta)
         return tuple(made)
 
-    def _together(self, alone: list[list[Predictions]], tta: bool) -> list[System]:
+    def _together(self, alone: list[list[Predictions]], tta: Tta) -> list[System]:
         """A system per model, and their ensemble where there are several."""
-        groups: list[tuple[tuple[str, ...], tuple[float, ...], list[Predictions]]]
-        groups = [((name,), (1.0,), parts) for name, parts in zip(self.names, alone, strict=True)]
-        if len(alone) > 1:
-            weights = self._weights(alone)
-            groups.append((self.names, weights, [average(of, weights) for of in zip(*alone, strict=True)]))
+        views = len(views_of(tta, any_size=True))
         return [
-            System(
-                name=(members[0] if len(members) == 1 else f"ensemble of {len(members)}") + (" + TTA" if tta else ""),
-                predictions=parts[0],
-                validation=parts[1] if len(parts) > 1 else None,
-                points=self._points(members),
-                members=members,
-                weights=weights,
-                views=len(TTA) if tta else 1,
-            )
-            for members, weights, parts in groups
+            replace(system, points=self._points(system), tta=tta, views=views, name=with_tta(system.name, tta))
+            for system in combined(self.names, alone, self.options.weights)
         ]
 
-    def _weights(self, alone: list[list[Predictions]]) -> tuple[float, ...]:
-        if self.options.weights == "equal":
-            return (1 / len(alone),) * len(alone)
-        if len(alone[0]) == 1:
-            raise UsageError("--weights validation needs a split to fit them on; give --choose-on validation")
-        return tuple(fit_weights([parts[1] for parts in alone]))
-
-    def _points(self, members: tuple[str, ...]) -> OperatingPoints:
+    def _points(self, system: System) -> OperatingPoints:
         """Those that a model was published with, where these are wanted."""
         if self.options.choose_on != "model":
             return OperatingPoints()
-        if len(members) > 1:
-            raise UsageError("an ensemble has no thresholds of its own; give --choose-on validation or none")
-        points = load_operating_points(self.references[self.names.index(members[0])])
+        if len(system.members) > 1:
+            raise UsageError("these models together have no thresholds; give --choose-on validation or none")
+        points = load_operating_points(self.references[self.names.index(system.name)])
         if points.thresholds is None:
-            raise UsageError(f"{members[0]} was published without thresholds; give --choose-on validation or none")
+            raise UsageError(f"{system.name} was published without thresholds; give --choose-on validation or none")
         return points
 
-    def images(self, model: CheXVision, name: str) -> NDArray[np.uint8]:
-        """The images of split `name` as `model` takes them: uint8[N, H, W], memory-mapped."""
+    def images(self, name: str) -> NDArray[np.uint8]:
+        """The images of split `name` as the first model takes them: uint8[N, H, W], memory-mapped."""
+        return self._decoded(self.models[0].members[0], name)
+
+    def _decoded(self, member: CheXVision, name: str) -> NDArray[np.uint8]:
         with Progress(f"decoding {name}", len(self.rows[name]), "images") as progress:
-            return decoded_images(self.source, self.rows[name], model.preprocessing, progress.advance)
+            return decoded_images(self.source, self.rows[name], member.preprocessing, progress.advance)
 
     def expert(self, system: System) -> OtherSet | None:
         """The system against other labels of the split's own images; None where none were given.
@@ -153,9 +135,11 @@ class EvaluationRun:
             raise UsageError(f"{len(missing)} of the {len(files)} images of {path} are missing, first {missing[0]}")
         members = []
         for model, called in zip(self.models, self.names, strict=True):
-            with Progress(f"predicting {label_map.name} with {called}", len(files), "images") as progress:
-                views = TTA if system.views > 1 else PLAIN
-                probabilities = predict_paths(model, files, self.accelerator, _BATCH, views, progress.advance)
+            total = len(files) * len(model.members)
+            with Progress(f"predicting {label_map.name} with {called}", total, "images") as progress:
+                probabilities = predict_images(
+                    model, files, self.accelerator, _BATCH, tta=system.tta, on_batch=progress.advance
+                )
             targets = np.full(probabilities.shape, np.nan)
             members.append(
                 Predictions(system.predictions.names, labels.filenames, labels.patients, probabilities, targets)
@@ -193,15 +177,31 @@ class EvaluationRun:
             calibration=points.calibration.described if points.calibration else "none",
         )
 
-    def _predict(self, i: int, splits: list[str], views: Sequence[View] = PLAIN) -> list[Predictions]:
-        """Of model `i`: the split to measure, then the one to choose on if there is one."""
-        found = []
-        for name in splits:
-            split = Split(name, self.images(self.models[i], name), self.rows[name])
-            label = f"predicting {name} with {self.names[i]}{'' if views == PLAIN else ', turned and flipped'}"
-            with Progress(label, len(split), "images") as progress:
-                probabilities, _ = predict_split(
-                    self.models[i], split, self.accelerator, _BATCH, views=views, on_batch=progress.advance
+    def _predict(self, i: int, splits: list[str], alone: list[Predictions] | None = None) -> list[Predictions]:
+        """Of model `i`: the split to measure, then the one to choose on if there is one.
+
+        Args:
+            i: which one.
+            splits: their names.
+            alone: the same without test-time augmentation, which is used then.
+        """
+        model, found = self.models[i], []
+        for number, name in enumerate(splits):
+            rows = self.rows[name]
+            for member in model.members:
+                self._decoded(member, name)  # with progress; from here on it is in the cache
+            tta = "none" if alone is None else self.options.tta
+            label = with_tta(f"predicting {name} with {self.names[i]}", tta)
+            with Progress(label, len(rows) * len(model.members), "images") as progress:
+                probabilities = predict_members(
+                    model,
+                    self.source,
+                    rows,
+                    self.accelerator,
+                    _BATCH,
+                    tta=tta,
+                    known=None if alone is None else alone[number].probabilities,
+                    on_batch=progress.advance,
                 )
-            found.append(as_predictions(split, probabilities))
+            found.append(labeled(rows, probabilities))
         return found

@@ -13,6 +13,7 @@ from chexvision.hub.reference import Reference, RepoRef
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+ENSEMBLE = "ensemble.json"  # of an ensemble, in place of the two above
 
 
 def model_file(reference: Reference, name: str, **client: Any) -> Path | None:
@@ -52,7 +53,7 @@ def model_file(reference: Reference, name: str, **client: Any) -> Path | None:
 
 
 def at_commit(reference: Reference, **client: Any) -> Reference:
-    """The same model; a repository at the commit that its revision, or its main branch, names now.
+    """The same model or ensemble; a repository at the commit that its revision, or its main branch, names now.
 
     All that is fetched from there belongs together, even if another run publishes in between.
 
@@ -65,7 +66,7 @@ def at_commit(reference: Reference, **client: Any) -> Reference:
             f"{reference.repo_id} is a folder here, which has no revision {reference.revision!r}; leave the revision "
             "out, or run where there is no such folder to load it from the Hub"
         )
-    config = model_file(reference, CONFIG, **client)
+    config = model_file(reference, CONFIG, **client) or model_file(reference, ENSEMBLE, **client)
     if config is None:
         raise ChexError(f"{reference} has no {CONFIG} of a CheXVision model; check the name and the revision")
     if isinstance(reference, Path) or reference.is_pinned:

@@ -1,4 +1,4 @@
-"""A published model's predictions of image files, prepared exactly as its training images were."""
+"""A published model's or ensemble's predictions of image files, prepared exactly as its training images were."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from chexvision.inference.predict_split import predict_paths
+from chexvision.artifact.load import Ensemble
+from chexvision.config.test_time import Tta
+from chexvision.inference.predict_members import predict_images
 from chexvision.metrics.operating_points import OperatingPoints
-from chexvision.models.classifier import CheXVision
 
 _BATCH = 16
 
@@ -34,31 +35,34 @@ class Prediction:
 
 
 def predict_files(
-    model: CheXVision,
+    ensemble: Ensemble,
     paths: Sequence[Path],
     accelerator: Accelerator,
     points: OperatingPoints | None = None,
     on_batch: Callable[[int], None] | None = None,
+    tta: Tta = "none",
 ) -> list[Prediction]:
     """Predict image files.
 
     Args:
-        model: from `load_model`.
+        ensemble: from `load_published`.
         paths: PNG or JPEG files.
         accelerator: gives device and precision.
-        points: from `load_operating_points`; without them probabilities are raw and nothing is called.
-        on_batch: called with how many more images are done, for a progress bar.
+        points: of `load_published`; without them probabilities are raw and nothing is called.
+        on_batch: called with how many more images a member is done with, for a progress bar.
+        tta: the test-time augmentation.
 
     Raises:
         UsageError: a file is missing or not an image.
     """
-    raw = predict_paths(model.to(accelerator.device).eval(), paths, accelerator, _BATCH, on_batch=on_batch)
-    names = model.label_space.outputs
+    ensemble = ensemble.to(accelerator.device)
+    raw = predict_images(ensemble, paths, accelerator, _BATCH, tta=tta, on_batch=on_batch)
+    names = ensemble.label_space.outputs
     points = points or OperatingPoints()
     thresholds = points.thresholds.known if points.thresholds else {}
     predictions = []
     for path, row in zip(paths, points.calibrate(names, raw).tolist(), strict=True):
         by_name = dict(zip(names, row, strict=True))
         calls = {name: by_name[name] >= threshold for name, threshold in thresholds.items() if name in by_name}
-        predictions.append(Prediction(path, by_name.pop(model.label_space.abnormal), by_name, calls))
+        predictions.append(Prediction(path, by_name.pop(ensemble.label_space.abnormal), by_name, calls))
     return predictions

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from chexvision.data.dataset import Split
 from chexvision.data.loader import Rank, in_order
-from chexvision.errors import ChexError
+from chexvision.inference.labeled import finite
 from chexvision.inference.prepare import prepared
 from chexvision.inference.tta import PLAIN, View
-from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.ranking import Floats
 from chexvision.models.classifier import CheXVision
 
@@ -87,29 +86,7 @@ def predict_paths(
         parts.append(probabilities.cpu().numpy())
         if on_batch is not None:
             on_batch(len(images))
-    return _finite(np.concatenate(parts))
-
-
-def as_predictions(split: Split, probabilities: NDArray[np.float32]) -> Predictions:
-    """The probabilities float[N, K + 1] of a split with its labels.
-
-    Raises:
-        ChexError: a probability is not a number.
-    """
-    rows = split.rows
-    return Predictions(
-        rows.label_space.outputs,
-        rows.filenames,
-        rows.patients,
-        _finite(probabilities),
-        split.targets.astype(np.float64),
-    )
-
-
-def _finite(probabilities: NDArray[np.float32]) -> Floats:
-    if not np.isfinite(probabilities).all():
-        raise ChexError("the model's output is not a number; its weights are damaged or did not converge")
-    return probabilities.astype(np.float64)
+    return finite(np.concatenate(parts))
 
 
 def _forward(

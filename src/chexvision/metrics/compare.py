@@ -38,7 +38,7 @@ def compare(
     Raises:
         UsageError: the images, their labels or which of them are of one patient differ, or no output is in both.
     """
-    first, second = _aligned(first, second, names)
+    first, second = aligned(first, second, names)
     weightings = resample_patients(len(np.unique(first.patients)), method)
     measured = [Measure(model, only=("auroc",)) for model in (first, second)]
     once = [model.once()["auroc"] for model in measured]
@@ -51,7 +51,7 @@ def compare(
             return Difference(too_few=too_few)
         a, b = (float(macro_of(values, rows)[0]) for values in once)
         draws = [macro_of(values, rows) for values in resampled]
-        error = _mean_shares(second, rows) - _mean_shares(first, rows)
+        error = mean_shares(second, rows) - mean_shares(first, rows)
         return Difference(
             first=a,
             second=b,
@@ -79,7 +79,7 @@ def compare(
     )
 
 
-def _mean_shares(model: Predictions, columns: list[int]) -> Floats:
+def mean_shares(model: Predictions, columns: list[int]) -> Floats:
     """What each image contributes to the error of the mean AUROC over `columns`: float64[N]."""
     parts = [contributions(model.probabilities[:, i], model.targets[:, i])[1] for i in columns]
     return np.asarray(np.mean(parts, axis=0), np.float64)
@@ -95,7 +95,7 @@ def short_names(texts: Sequence[str]) -> list[str]:
     return list(texts)
 
 
-def _aligned(first: Predictions, second: Predictions, names: tuple[str, str]) -> tuple[Predictions, Predictions]:
+def aligned(first: Predictions, second: Predictions, names: tuple[str, str]) -> tuple[Predictions, Predictions]:
     """Both with the same outputs; the second in the first's order of images, with the first's patient numbers."""
     ours, theirs = set(first.filenames.tolist()), set(second.filenames.tolist())
     if ours != theirs:
@@ -188,7 +188,7 @@ def macro_auroc_error(predictions: Predictions) -> float | None:
         for i, name in enumerate(predictions.names)
         if name != ABNORMAL and min((targets[:, i] == 1).sum(), (targets[:, i] == 0).sum()) >= 2
     ]
-    return standard_error(_mean_shares(predictions, columns), predictions.patients) if columns else None
+    return standard_error(mean_shares(predictions, columns), predictions.patients) if columns else None
 
 
 def p_value(difference: float, error: float) -> float:

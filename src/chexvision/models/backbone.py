@@ -16,10 +16,12 @@ class Backbone(nn.Module, ABC):
         channels: of the pooled features.
         explained: the modules, by name as of `get_submodule`, whose outputs explanations can be computed at, from the
             input to the output. `as_map` takes the output of each.
+        any_size: whether images may have other sizes than the network was built for.
     """
 
     channels: int
     explained: tuple[str, ...]
+    any_size: bool = False
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:

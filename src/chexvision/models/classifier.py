@@ -17,7 +17,7 @@ from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import write_text_atomic
 from chexvision.files.json_files import first_problem
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
-from chexvision.hub.repo_files import CONFIG, WEIGHTS, at_commit, model_file
+from chexvision.hub.repo_files import CONFIG, ENSEMBLE, WEIGHTS, at_commit, model_file
 from chexvision.labels import NIH, LabelSpace
 from chexvision.models.backbone import Backbone
 from chexvision.models.model_config import CheXVisionConfig, read_config
@@ -205,20 +205,34 @@ class CheXVision(
         reference = at_commit(reference, **client)
         config = model_file(reference, CONFIG, **client)
         weights = model_file(reference, WEIGHTS, **client)
+        if config is None and model_file(reference, ENSEMBLE, **client) is not None:
+            raise ChexError(
+                f"{reference} is an ensemble of models; load it with chexvision.artifact.load.load_published, or use "
+                "chexvision predict"
+            )
         if config is None or weights is None:
             raise ChexError(f"{reference} has no {WEIGHTS}; pickled weights are never loaded")
-        checked = read_config(config)
-        model = cls(
-            checked.backbone,
-            checked.hidden_features,
-            checked.dropout,
-            checked.label_space,
-            checked.preprocessing,
-            checked.pooling,
-            checked.drop_path,
-        )
-        load_weights(model, weights, map_location)
-        return model.eval()
+        return model_from_files(config, weights, map_location)
+
+
+def model_from_files(config: Path, weights: Path, map_location: str = "cpu") -> CheXVision:
+    """The model of a ``config.json`` and a ``model.safetensors``, which may be untrusted, in evaluation mode.
+
+    Raises:
+        ChexError: a file cannot be read, or they are not of one complete CheXVision model.
+    """
+    checked = read_config(config)
+    model = CheXVision(
+        checked.backbone,
+        checked.hidden_features,
+        checked.dropout,
+        checked.label_space,
+        checked.preprocessing,
+        checked.pooling,
+        checked.drop_path,
+    )
+    load_weights(model, weights, map_location)
+    return model.eval()
 
 
 def _reference(name: str | Path, revision: str | None) -> Reference:

@@ -12,8 +12,8 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from chexvision.artifact.load import save_operating_points
 from chexvision.artifact.metrics_file import Evaluation
+from chexvision.artifact.operating_files import save_operating_points
 from chexvision.errors import UsageError
 from chexvision.evaluation.outcome import Outcome
 from chexvision.files.atomic_folder import atomic_folder

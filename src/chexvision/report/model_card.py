@@ -1,20 +1,24 @@
-"""The model card, rendered from ``metrics.json`` and ``run.json`` alone."""
+"""The card of a model or an ensemble, rendered from the records of its artifact alone."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from chexvision.artifact.contents import FIGURES, RunInfo
+from chexvision.artifact.ensemble_file import EnsembleInfo
 from chexvision.artifact.metrics_file import Evaluation
+from chexvision.config.recipe import ModelConfig
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.labels import NIH
 from chexvision.metrics.catalog import METRICS
 from chexvision.report.evaluation_tables import literature_table, metrics_table, subgroup_table
 from chexvision.report.table import Column, Table, markdown_table, row
+from chexvision.shards.split_rule import SplitRecord
 from chexvision.templating import code, render
 
 if TYPE_CHECKING:
@@ -33,41 +37,116 @@ def render_card(
         figures: file names in its folder `FIGURES`.
         to: where it will be published, if that is known; see `with_destination`.
     """
+    return render(
+        "chexvision.report",
+        "model_card.md",
+        run=run,
+        recipe=run.recipe,
+        initial=_initial(run.recipe.model),
+        teacher=_named(run.recipe.loss.teacher),
+        limits=list(_limits(run)),
+        **_shared(metrics, model_name, [run.recipe.model.backbone], run.dataset_identity, run.split, figures),
+        **_use(to, run.provenance.run_id),
+    )
+
+
+def render_ensemble_card(
+    metrics: Evaluation, info: EnsembleInfo, figures: Sequence[str] = (), to: Reference | None = None
+) -> str:
+    """The README.md of an ensemble.
+
+    Args:
+        metrics: its ``metrics.json``: of the members in their order, then of their mean.
+        info: its ``ensemble.json``.
+        figures: file names in its folder `FIGURES`.
+        to: where it will be published.
+    """
+    backbones = sorted({member.backbone for member in info.members})
+    name = f"CheXVision ensemble of {len(info.members)}"
+    return render(
+        "chexvision.report",
+        "ensemble_card.md",
+        info=info,
+        members=_members(metrics, info),
+        **_shared(metrics, name, ["ensemble", *backbones], info.dataset_identity, info.split, figures),
+        **_use(to, info.provenance.run_id, ensemble=True),
+    )
+
+
+def _shared(
+    metrics: Evaluation,
+    name: str,
+    tags: Sequence[str],
+    identity: str,
+    split: SplitRecord,
+    figures: Sequence[str],
+) -> dict[str, Any]:
+    """What cards of models and of ensembles show."""
     dataset = parse_reference(metrics.dataset)
     header = ModelCardData(
         library_name="chexvision",
         pipeline_tag="image-classification",
         license="apache-2.0",
-        tags=["chest-x-ray", "radiology", "medical-imaging", run.recipe.model.backbone],
+        tags=["chest-x-ray", "radiology", "medical-imaging", *tags],
         datasets=[dataset.repo_id] if isinstance(dataset, RepoRef) else None,
         metrics=[metric.hub for metric in METRICS.values() if metric.hub],
-        model_name=model_name,
+        model_name=name,
         eval_results=eval_results(metrics),
     )
     test = metrics.splits.get("test")
-    return render(
-        "chexvision.report",
-        "model_card.md",
-        header=header.to_yaml(),
-        name=model_name,
-        metrics=metrics,
-        run=run,
-        recipe=run.recipe,
-        findings=tuple(metrics.metrics.findings),
-        nih=tuple(metrics.metrics.findings) == NIH.findings,
-        data=_data(metrics, run),
-        division=_division(run),
-        limits=list(_limits(run)),
-        splits=[(name, of, metrics_table(of, name)) for name, of in reversed(metrics.splits.items())],
-        subgroups=[subgroup_table(attribute) for attribute in metrics.subgroups],
-        literature=literature_table(metrics.published, test, "this model", metrics.image_size)
+    return {
+        "header": header.to_yaml(),
+        "name": name,
+        "metrics": metrics,
+        "findings": tuple(metrics.metrics.findings),
+        "nih": tuple(metrics.metrics.findings) == NIH.findings,
+        "data": _data(metrics, identity),
+        "division": _division(split),
+        "splits": [(name, of, metrics_table(of, name)) for name, of in reversed(metrics.splits.items())],
+        "subgroups": [subgroup_table(attribute) for attribute in metrics.subgroups],
+        "literature": literature_table(metrics.published, test, "this model", metrics.image_size)
         if test and metrics.published
         else None,
-        figures=figures,
-        folder=FIGURES,
-        markdown_table=markdown_table,
-        **_use(to, run.provenance.run_id),
-    )
+        "figures": figures,
+        "folder": FIGURES,
+        "markdown_table": markdown_table,
+    }
+
+
+def _initial(model: ModelConfig) -> Markup | str:
+    """The weights that training started from."""
+    if model.weights in ("imagenet", "none"):
+        return "ImageNet weights" if model.weights == "imagenet" else "random weights"
+    return "the weights " + _named(model.weights)
+
+
+def _named(source: str | None) -> Markup | str:
+    """A file or model that a recipe names: a repository as it is, a path by its last part alone."""
+    if source is None:
+        return ""
+    return code(source if _AT_SHA.search(source) else Path(source).name)
+
+
+def _members(metrics: Evaluation, info: EnsembleInfo) -> Table:
+    systems = metrics.systems
+    macros = [of.metrics.macro["auroc"] for of in systems]
+    rows = [
+        row(
+            str(number),
+            member.reference if member.run_id is None else f"{member.reference}, run {member.run_id}",
+            member.recipe or "",
+            "" if member.seed is None else str(member.seed),
+            member.backbone,
+            f"{member.image_size} px",
+            f"{member.weight:.3f}",
+            macro,
+        )
+        for number, (member, macro) in enumerate(zip(info.members, macros, strict=False), 1)
+    ]
+    rows.append(row("mean", "", "", "", "", "", "", macros[-1], emphasis=True))
+    heads = ("", "model", "recipe", "seed", "network", "image size", "weight", f"macro AUROC on {metrics.split}")
+    columns = tuple(Column(head, prose=head in ("model", "recipe", "network")) for head in heads)
+    return Table("", columns, tuple(rows))
 
 
 def with_destination(card: str, to: Reference, run_id: str) -> str:
@@ -89,7 +168,7 @@ def eval_results(metrics: Evaluation) -> list[EvalResult]:
                         dataset_type=reference.repo_id if isinstance(reference, RepoRef) else "local",
                         dataset_name=reference.repo_id if isinstance(reference, RepoRef) else reference.name,
                         # The Hub merges results that differ in nothing but their split's name.
-                        dataset_config=f"{split}, {metrics.image_size} px",
+                        dataset_config=f"{split}, {metrics.image_size} px" if metrics.image_size else split,
                         dataset_split=split,
                         dataset_revision=reference.revision if isinstance(reference, RepoRef) else None,
                         metric_type=kind,
@@ -100,18 +179,16 @@ def eval_results(metrics: Evaluation) -> list[EvalResult]:
     return results
 
 
-def _data(metrics: Evaluation, run: RunInfo) -> Markup:
+def _data(metrics: Evaluation, identity: str) -> Markup:
     """The training data: a repository at its commit, or a folder by its name and identity alone."""
     reference = parse_reference(metrics.dataset)
     if isinstance(reference, RepoRef):
         return code(str(reference))
-    return "a local folder " + code(reference.name) + " (identity " + code(run.dataset_identity) + ")"
+    return "a local folder " + code(reference.name) + " (identity " + code(identity) + ")"
 
 
-def _division(run: RunInfo) -> Table:
-    rows = [
-        row(name, part.images, part.patients, f"{part.images_sha256[:12]}…") for name, part in run.split.parts.items()
-    ]
+def _division(split: SplitRecord) -> Table:
+    rows = [row(name, of.images, of.patients, f"{of.images_sha256[:12]}…") for name, of in split.parts.items()]
     columns = (Column("split"), Column("images"), Column("patients"), Column("images_sha256", prose=True))
     return Table("", columns, tuple(rows))
 
@@ -124,9 +201,10 @@ def _limits(run: RunInfo) -> Iterator[tuple[str, int]]:
             yield name, most
 
 
-def _use(to: Reference | None, run_id: str) -> dict[str, str | None]:
+def _use(to: Reference | None, run_id: str, *, ensemble: bool = False) -> dict[str, Any]:
     """How to use the model: from its repository, or from its folder where it is in none."""
-    return {"repository": to.repo_id if isinstance(to, RepoRef) else None, "run_id": run_id}
+    return {"repository": to.repo_id if isinstance(to, RepoRef) else None, "run_id": run_id, "ensemble": ensemble}
 
 
+_AT_SHA = re.compile(r"@[0-9a-f]{40}\b")
 _USE_SECTION = re.compile(r"^## Use\n.*?(?=\n## )", re.DOTALL | re.MULTILINE)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from chexvision.metrics.ranking import Floats
+if TYPE_CHECKING:
+    from chexvision.metrics.ranking import Floats
 
 WIDTH, HEIGHT = 236, 206
 _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 10, 24, 34
@@ -184,6 +184,8 @@ def sheet(charts: Sequence[ET.Element], columns: int) -> str:
 
 def thinned(x: Floats, y: Floats, points: int = 160) -> tuple[Floats, Floats]:
     """At most about `points` of a curve, evenly along its length, both ends among them."""
+    import numpy as np  # charts of few points do without
+
     if len(x) <= points:
         return x, y
     length = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])

@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 
 from chexvision.artifact import contents as artifact
 from chexvision.artifact.contents import RunInfo
-from chexvision.artifact.load import save_operating_points
 from chexvision.artifact.metrics_file import Evaluation
+from chexvision.artifact.operating_files import save_operating_points
+from chexvision.artifact.probabilities import Probabilities
 from chexvision.artifact.store import Publication, open_store
 from chexvision.config.recipe import Monitor, Recipe
 from chexvision.data.dataset import Split, open_split
@@ -25,7 +26,8 @@ from chexvision.files.atomic import write_text_atomic
 from chexvision.files.atomic_folder import atomic_folder
 from chexvision.hub.reference import Reference
 from chexvision.hub.repo_files import CONFIG, WEIGHTS
-from chexvision.inference.predict_split import as_predictions, predict_split
+from chexvision.inference.labeled import labeled
+from chexvision.inference.predict_split import predict_split
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions
 from chexvision.models.classifier import CheXVision, build_model, pretrained_backbone
@@ -125,7 +127,7 @@ def run_training(
     # Where validation itself is measured, nothing calibrates it.
     applied = OperatingPoints() if metrics.split == "validation" else points
     figures = curve_sheets(predictions[metrics.split], applied, metrics.metrics)
-    folder = _assemble(work / "artifact", training, model, metrics, points, figures, info, seen, to)
+    folder = _assemble(work / "artifact", training, model, predictions, metrics, points, figures, info, seen, to)
     progress.trained(folder)
     published = open_store(to, private=private).publish(folder, provenance.run_id) if to is not None else None
     progress.session.published(published.reference if published is not None else None)
@@ -181,7 +183,7 @@ def _predict(
     model.load_state_dict(load_file(training.work / BEST_FILE))
     model.eval()
     return {
-        name: as_predictions(splits[name], predict_split(model, splits[name], accelerator, batch_size)[0])
+        name: labeled(splits[name].rows, predict_split(model, splits[name], accelerator, batch_size)[0])
         for name in ("validation", "test")
         if name in splits
     }
@@ -191,6 +193,7 @@ def _assemble(
     folder: Path,
     training: Training,
     model: CheXVision,
+    predictions: dict[str, Predictions],
     metrics: Evaluation,
     points: OperatingPoints,
     figures: dict[str, str],
@@ -209,6 +212,9 @@ def _assemble(
         write_text_atomic(partial / artifact.METRICS, metrics.model_dump_json(indent=2) + "\n")
         write_text_atomic(partial / artifact.RUN, info.model_dump_json(indent=2) + "\n")
         seen.write(partial / artifact.TRAINING_IMAGES)
+        Probabilities.of(info.dataset_identity, model.label_space, predictions).write(
+            partial / artifact.PROBABILITIES
+        )
         model.to("cpu").save_pretrained(partial)  # the card is there already, so the mixin writes none of its own
         # safetensors makes its file readable by its owner alone.
         (partial / WEIGHTS).chmod((partial / CONFIG).stat().st_mode)

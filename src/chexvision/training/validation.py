@@ -11,7 +11,8 @@ from accelerate import Accelerator
 from chexvision.config.recipe import Monitor, TrainingConfig
 from chexvision.data.dataset import Split
 from chexvision.errors import ChexError
-from chexvision.inference.predict_split import as_predictions, predict_split
+from chexvision.inference.labeled import labeled
+from chexvision.inference.predict_split import predict_split
 from chexvision.metrics.compare import macro_auroc_error
 from chexvision.metrics.measure import measure
 from chexvision.metrics.records import SplitMetrics
@@ -100,5 +101,5 @@ def validate(
             f"the validation loss is {mean_loss}: lower the learning rate (training.phases.N.lr) or compute with "
             "--set training.precision=fp32"
         )
-    predictions = as_predictions(split, probabilities)
+    predictions = labeled(split.rows, probabilities)
     return Validation(mean_loss, measure(predictions, fewest=1), macro_auroc_error(predictions))

@@ -1,0 +1,1 @@
+"""Studies: one recipe and its variants, run as a whole and compared."""

@@ -1,0 +1,202 @@
+"""What a study's runs reached: their metrics, and paired tests of their test predictions where there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from statistics import mean
+from typing import TYPE_CHECKING
+
+from chexvision import __version__
+from chexvision.artifact.contents import METRICS, RUN, read_run
+from chexvision.artifact.metrics_file import Evaluation as Measured
+from chexvision.artifact.metrics_file import read_metrics
+from chexvision.errors import ChexError
+from chexvision.evaluation.study_results import StudyMember, StudyResults, StudyVariant
+from chexvision.hub.reference import Reference, parse_reference
+from chexvision.hub.repo_files import model_file
+from chexvision.metrics.records import UNDEFINED, Difference, Estimate, IntervalMethod
+from chexvision_dispatch.collect import collect
+from chexvision_dispatch.studies.scheduler import Scheduler
+from chexvision_dispatch.studies.study_file import BASE, SEED, StudyRun
+from chexvision_dispatch.view import RunView
+
+if TYPE_CHECKING:
+    from chexvision.metrics.predictions import Predictions
+
+_METHOD = IntervalMethod(resamples=1000, seed=0)
+_NEEDS_TRAIN = "it needs numpy and pyarrow on this machine: pip install 'chexvision[train]'"
+
+
+@dataclass(slots=True)
+class _Results:
+    """What was read of a study so far.
+
+    Args:
+        scheduler: of the study, whose runs have ended.
+        measured: the metrics of each run, by its name.
+        artifacts: where its model is.
+    """
+
+    scheduler: Scheduler
+    measured: dict[str, Measured] = field(default_factory=dict)
+    artifacts: dict[str, Reference] = field(default_factory=dict)
+
+    def member(self, run: StudyRun) -> StudyMember:
+        """What one run reached."""
+        standing = self.scheduler.standings[self.scheduler.key(run)]
+        made = StudyMember(
+            seed=run.recipe.training.seed,
+            run_id=standing.view.record.run_id if standing.view is not None else None,
+            status=standing.status,
+            message=standing.left or (standing.view.message if standing.view is not None else ""),
+        )
+        if standing.view is None or standing.status != "complete":
+            return made
+        try:
+            return made.model_copy(update=self._found(run, standing.view))
+        except ChexError as error:
+            return made.model_copy(update={"message": f"its results cannot be read: {error}"})
+
+    def predictions(self, run: StudyRun) -> Predictions:
+        """The raw test predictions of a run with the labels of its data.
+
+        Raises:
+            ChexError: it was published without them, or the labels cannot be read.
+        """
+        if find_spec("numpy") is None or find_spec("pyarrow") is None:
+            raise ChexError(_NEEDS_TRAIN)
+        raise ChexError("its artifact has no probabilities.npz")
+
+    def _found(self, run: StudyRun, view: RunView) -> dict[str, object]:
+        artifact = self.artifacts[run.name] = artifact_of(view)
+        metrics_file, run_file = model_file(artifact, METRICS), model_file(artifact, RUN)
+        if metrics_file is None or run_file is None:
+            raise ChexError(f"{artifact} has no {METRICS if metrics_file is None else RUN}")
+        found, info = read_metrics(metrics_file), read_run(run_file)
+        self.measured[run.name] = found
+        metrics = found.metrics
+        return {
+            "artifact": str(artifact),
+            "split": found.split,
+            "macro_auroc": metrics.macro["auroc"],
+            "binary_auroc": metrics.binary["auroc"] if metrics.binary is not None else UNDEFINED,
+            "macro_f1": metrics.macro["f1"],
+            "views": found.systems[-1].views,
+            "epoch": found.epoch,
+            "train_seconds": info.train_seconds,
+            "bundle_sha256": view.record.bundle_sha256,
+        }
+
+
+def artifact_of(view: RunView) -> Reference:
+    """Where the model of a complete run is; downloaded where it was published nowhere.
+
+    Raises:
+        ChexError: see `collect`.
+    """
+    if view.record.published is not None:
+        return parse_reference(view.record.published)
+    collected = collect(view.record, None)
+    if collected.published is not None:
+        return parse_reference(collected.published)
+    if collected.folder is None:
+        raise ChexError(f"{view.record.run_id} left no artifact")
+    return collected.folder
+
+
+def results_of(scheduler: Scheduler) -> StudyResults:
+    """Everything that the runs of a study reached; what is missing of a run is said in its message."""
+    study, results = scheduler.study, _Results(scheduler)
+    members = {variant: tuple(map(results.member, study.of(variant))) for variant in study.variants}
+    predictions, untested = _predictions(results, members)
+    own, differences, method = _compared(predictions)
+    base = study.of(BASE)[0]
+    variants = tuple(
+        StudyVariant(
+            name=variant,
+            changes=_changes(study.of(variant)[0], base),
+            members=members[variant],
+            macro_auroc=own.get(variant) or _mean_of(members[variant]),
+            difference=differences.get(variant),
+            untested=untested.get(variant, ""),
+        )
+        for variant in study.variants
+    )
+    first = next(iter(results.measured.values()), None)
+    return StudyResults(
+        version=__version__,
+        study=study.name,
+        base=BASE,
+        dataset=tuple(dict.fromkeys(scheduler.data.of.values())),
+        synthetic=any(found.synthetic for found in results.measured.values()),
+        images=first.metrics.images if first is not None else None,
+        patients=first.metrics.patients if first is not None else None,
+        interval=method,
+        variants=variants,
+        notes=tuple(_notes(members)),
+    )
+
+
+def _predictions(
+    results: _Results, members: Mapping[str, tuple[StudyMember, ...]]
+) -> tuple[dict[str, list[Predictions]], dict[str, str]]:
+    """The test predictions of all seeds of each variant that can be compared; why the others cannot."""
+    found: dict[str, list[Predictions]] = {}
+    untested: dict[str, str] = {}
+    for variant, of in members.items():
+        failed = next((member for member in of if member.artifact is None), None)
+        if failed is not None:
+            untested[variant] = f"a run of it is {failed.status}" if len(of) > 1 else f"its run is {failed.status}"
+            continue
+        try:
+            made = [results.predictions(run) for run in results.scheduler.study.of(variant)]
+        except ChexError as error:
+            untested[variant] = str(error)
+            continue
+        against = found.get(BASE)
+        if variant != BASE and against is None:
+            untested[variant] = f"there are no predictions of {BASE}"
+        elif against is not None and {one.images_sha256 for one in made} != {against[0].images_sha256}:
+            untested[variant] = "it was measured on other images"
+        else:
+            found[variant] = made
+    return found, untested
+
+
+def _compared(
+    predictions: Mapping[str, list[Predictions]],
+) -> tuple[dict[str, Estimate], dict[str, Difference], IntervalMethod | None]:
+    """The macro AUROC of each variant, the differences from the base, and how their intervals were made."""
+    if len(predictions) < 2:
+        return {}, {}, None
+    from chexvision.metrics.compare_variants import compare_variants
+
+    others = {variant: of for variant, of in predictions.items() if variant != BASE}
+    base, compared = compare_variants((BASE, predictions[BASE]), others, _METHOD)
+    own = {BASE: base} | {variant: of for variant, (of, _) in compared.items()}
+    return own, {variant: difference for variant, (_, difference) in compared.items()}, _METHOD
+
+
+def _mean_of(members: tuple[StudyMember, ...]) -> Estimate:
+    """Of one seed its own estimate; of several the mean of those that there are."""
+    if len(members) == 1:
+        return members[0].macro_auroc
+    known = [member.macro_auroc.value for member in members if member.macro_auroc.value is not None]
+    return Estimate(value=mean(known)) if known else UNDEFINED
+
+
+def _changes(run: StudyRun, base: StudyRun) -> tuple[str, ...]:
+    """What was changed in a variant's recipe, without its seed."""
+    another = [f"recipe {run.model}"] if run.model != base.model else []
+    changed = [text for text in run.overrides if text not in base.overrides and not text.startswith(f"{SEED}=")]
+    views = ["evaluated with test-time augmentation"] if run.evaluation is not None and run.evaluation.tta else []
+    return (*another, *changed, *views)
+
+
+def _notes(members: Mapping[str, tuple[StudyMember, ...]]) -> list[str]:
+    bundles = {member.bundle_sha256 for of in members.values() for member in of} - {None}
+    if len(bundles) < 2:
+        return []
+    return [f"The runs were sent with {len(bundles)} different states of the source; differences may come from it."]

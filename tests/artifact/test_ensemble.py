@@ -1,0 +1,291 @@
+"""Ensembles: made from the probabilities that runs publish, published as one artifact, and used like a model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from accelerate import Accelerator
+
+from chexvision.artifact.contents import PROBABILITIES
+from chexvision.artifact.load import load_ensemble, load_model, load_published
+from chexvision.artifact.metrics_file import read_metrics
+from chexvision.artifact.probabilities import Probabilities
+from chexvision.artifact.store import open_store
+from chexvision.cli import main
+from chexvision.data.division import check_data
+from chexvision.data.source import find_shards
+from chexvision.errors import ChexError, UsageError
+from chexvision.hub.reference import RepoRef
+from chexvision.inference.predict_images import predict_files
+from chexvision.inference.predict_members import predict_members
+from chexvision.inference.stored_predictions import stored_predictions
+from chexvision.metrics.operating_points import OperatingPoints
+from chexvision.metrics.predictions import images_sha256
+from chexvision.models.classifier import CheXVision
+from chexvision.recipes import load_recipe
+from chexvision.report.ensemble_artifact import assemble_ensemble
+from tests.artifact.members import published_members
+from tests.fakes.fixtures import hub_here
+from tests.fakes.hub import FakeHub
+
+REPO = "chex/ensemble"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
+    """Shards, and two models that were trained on them. Read only."""
+    return published_members(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def shards(runs: tuple[Path, list[Path]]) -> Path:
+    return runs[0]
+
+
+@pytest.fixture(scope="module")
+def members(runs: tuple[Path, list[Path]]) -> list[Path]:
+    return runs[1]
+
+
+@pytest.fixture(scope="module")
+def ensemble(members: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both models with weights fitted on validation. Read only."""
+    folder = tmp_path_factory.mktemp("ensemble") / "published"
+    published = assemble_ensemble(members, folder, weights="validation")
+    assert published.reference == str(folder)
+    return folder
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "chest.png"
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (40, 50), dtype=np.uint8))
+    return path
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[FakeHub]:
+    with hub_here(tmp_path / "hub", FakeHub) as hub:
+        yield hub
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    said = capsys.readouterr()
+    return int(ended.value.code or 0), said.out, said.err
+
+
+def test_a_run_publishes_what_its_weights_predict(shards: Path, members: list[Path]) -> None:
+    stored = Probabilities.read(members[1] / PROBABILITIES)
+    source = find_shards(shards)
+    rows = check_data(shards, load_recipe("scratch", overrides=["data.split=shards"]).data).rows
+    assert stored.dataset_identity == source.identity
+    assert list(stored.by_split) == ["validation", "test"]
+    accelerator = Accelerator(cpu=True)
+    for split, found in stored.by_split.items():
+        predicted = predict_members(load_ensemble(members[1]), source, rows[split], accelerator, 16)
+        np.testing.assert_allclose(found, predicted, atol=1e-6)
+        assert stored.images_sha256[split] == images_sha256(rows[split].filenames)
+    content = (members[1] / PROBABILITIES).read_bytes()
+    assert rows["test"].filenames[0].encode() not in content
+
+
+def test_an_ensemble_is_made_without_torch() -> None:
+    code = "import sys, chexvision.report.ensemble_artifact; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_ensemble_predicts_the_calibrated_weighted_mean(ensemble: Path, members: list[Path], image: Path) -> None:
+    accelerator = Accelerator(cpu=True)
+    loaded, points = load_published(ensemble)
+    weights = json.loads((ensemble / "ensemble.json").read_text())["members"]
+    assert loaded.weights == tuple(member["weight"] for member in weights)
+    assert points.calibration is not None and points.thresholds is not None
+    alone = [predict_files(load_ensemble(member), [image], accelerator, OperatingPoints())[0] for member in members]
+    raw = np.array([[*of.findings.values(), of.abnormal] for of in alone])
+    assert np.abs(raw[0] - raw[1]).max() > 1e-3
+    mean = np.asarray(loaded.weights) @ raw
+    expected = points.calibration.apply(loaded.label_space.outputs, mean[None])[0]
+    (found,) = predict_files(loaded, [image], accelerator, points)
+    np.testing.assert_allclose([*found.findings.values(), found.abnormal], expected, atol=1e-9)
+    assert found.calls
+
+
+def test_the_published_metrics_are_those_that_evaluate_measures(
+    ensemble: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["--data", shards, "--out", out, "--choose-on", "model", "--resamples", "100", "--precision", "fp32"]
+    code, _, error = run(capsys, "evaluate", ensemble, *words)
+    assert code == 0, error
+    published, measured = read_metrics(ensemble / "metrics.json"), read_metrics(out / "metrics.json")
+    assert [system.name for system in published.systems] == ["run-0", "run-1", "ensemble of 2"]
+    assert [system.name for system in measured.systems] == ["published"]
+    assert measured.metrics.macro_auroc == pytest.approx(published.metrics.macro_auroc, abs=1e-9)
+    assert measured.metrics.macro["f1"].value == pytest.approx(published.metrics.macro["f1"].value)
+    assert measured.overlaps[0].trained_images == 0
+    assert published.subgroups
+
+
+def test_members_are_complete_models_of_their_own(ensemble: Path, members: list[Path]) -> None:
+    for number, member in enumerate(members, 1):
+        ours, theirs = load_model(ensemble / "members" / str(number)), load_model(member)
+        assert ours.preprocessing == theirs.preprocessing
+        assert all((a == b).all() for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+def test_an_ensemble_is_published_in_one_commit_and_fetched_whole(
+    hub: FakeHub, members: list[Path], image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said, error = run(capsys, "ensemble", *members, "--to", REPO)
+    assert code == 0, error
+    reference = said.splitlines()[-1]
+    (tag,) = hub.tags(REPO)
+    assert reference == f"{REPO}@{hub.tags(REPO)[tag]}"
+    assert [commit.title for commit in hub.commits(REPO)] == [f"Publish run {tag}", "initial commit"]
+    assert run(capsys, "ensemble", *members, "--to", REPO)[1] == said  # again changes nothing
+    assert len(hub.commits(REPO)) == 2
+    online = run(capsys, "predict", f"{REPO}@{tag}", image, "--json")
+    assert run(capsys, "pull", f"{REPO}@{tag}", "--out", tmp_path / "pulled")[0] == 0
+    assert run(capsys, "predict", tmp_path / "pulled", image, "--json")[1] == online[1]
+    with pytest.raises(ChexError, match="is an ensemble of models; load it with"):
+        CheXVision.from_pretrained(REPO, revision=tag)
+    assert RepoRef(REPO) == RepoRef(REPO)
+    card = (tmp_path / "pulled" / "README.md").read_text()
+    assert f"chexvision predict {REPO}@{tag} chest.png" in card
+    assert "run run-0" in card and str(tmp_path) not in card
+
+
+def test_members_without_probabilities_need_shards_to_predict(
+    ensemble: Path, members: list[Path], shards: Path, tmp_path: Path
+) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(members[1], old, ignore=shutil.ignore_patterns(".revisions", PROBABILITIES))
+    with pytest.raises(UsageError, match=r"without probabilities\.npz; name the shards to predict with --data"):
+        assemble_ensemble([members[0], old], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assemble_ensemble([members[0], old], tmp_path / "out", weights="validation", data=shards)
+    made, expected = (read_metrics(folder / "metrics.json") for folder in (tmp_path / "out", ensemble))
+    assert made.metrics.macro_auroc == pytest.approx(expected.metrics.macro_auroc, abs=1e-6)
+    assert made.systems[-1].weights == pytest.approx(expected.systems[-1].weights, abs=1e-3)
+
+
+def test_sampled_validation_images_are_those_that_all_members_have(members: list[Path], tmp_path: Path) -> None:
+    sampled = tmp_path / "sampled"
+    shutil.copytree(members[1], sampled, ignore=shutil.ignore_patterns(".revisions"))
+    run_file = json.loads((sampled / "run.json").read_text())
+    run_file["recipe"]["data"]["max_validation_images"] = 40
+    (sampled / "run.json").write_text(json.dumps(run_file))
+    division = stored_predictions(["a", "b"], members).division
+    recipe = load_recipe("scratch", overrides=["data.split=shards", "data.max_validation_images=40"])
+    rows = division.sampled(recipe.data, 1)["validation"]
+    kept = np.isin(division.rows["validation"].filenames, rows.filenames)
+    stored = Probabilities.read(members[1] / PROBABILITIES)
+    changed = Probabilities(
+        stored.dataset_identity,
+        stored.label_space,
+        {**stored.images_sha256, "validation": images_sha256(rows.filenames)},
+        {**stored.by_split, "validation": stored.by_split["validation"][kept]},
+    )
+    changed.write(sampled / PROBABILITIES)
+    found = stored_predictions(["a", "b"], [members[0], sampled])
+    first, second = (of["validation"] for of in found.predictions)
+    assert first.filenames.tolist() == second.filenames.tolist() == rows.filenames.tolist()
+    assert len(found.predictions[0]["test"]) == 60
+
+
+def test_members_that_cannot_be_one_model_are_refused(ensemble: Path, members: list[Path], tmp_path: Path) -> None:
+    first, second = members
+    with pytest.raises(UsageError, match="is named twice"):
+        assemble_ensemble([first, first], tmp_path / "out")
+    with pytest.raises(UsageError, match="an ensemble has 2 to 64"):
+        assemble_ensemble([first], tmp_path / "out")
+    with pytest.raises(UsageError, match="is an ensemble; name its members"):
+        assemble_ensemble([first, ensemble], tmp_path / "out")
+    with pytest.raises(UsageError, match="is one of the members"):
+        assemble_ensemble(members, first)
+    other = tmp_path / "other"
+    shutil.copytree(second, other, ignore=shutil.ignore_patterns(".revisions"))
+    stored = Probabilities.read(other / PROBABILITIES)
+    Probabilities("1" * 64, stored.label_space, stored.images_sha256, stored.by_split).write(other / PROBABILITIES)
+    with pytest.raises(UsageError, match="measured on different data; name the shards with --data"):
+        assemble_ensemble([first, other], tmp_path / "out")
+    config = json.loads((other / "config.json").read_text())
+    config["label_space"]["findings"][0] = "Mass"
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match="members of an ensemble predict the same findings"):
+        assemble_ensemble([first, other], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def _changed(ensemble: Path, folder: Path, **changes: Any) -> Path:
+    shutil.copytree(ensemble, folder, ignore=shutil.ignore_patterns(".revisions"))
+    info = json.loads((folder / "ensemble.json").read_text())
+    (folder / "ensemble.json").write_text(json.dumps(info | changes))
+    return folder
+
+
+def _member(weight: float, **changes: Any) -> dict[str, Any]:
+    return {
+        "reference": "a", "run_id": None, "recipe": None, "seed": None, "backbone": "tiny", "image_size": 32,
+        "weight": weight, **changes,
+    }  # fmt: skip
+
+
+HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
+    "a path": ({"members": [_member(0.5, folder="../../x"), _member(0.5)]}, "Extra inputs are not permitted"),
+    "thousands": ({"members": [_member(0.0005)] * 2000}, "at most 64 items"),
+    "one": ({"members": [_member(1)]}, "at least 2 items"),
+    "weights": ({"members": [_member(0.5), _member(0.6)]}, "weights sum to 1.1 instead of 1"),
+    "negative": ({"members": [_member(-0.5), _member(1.5)]}, "greater than or equal to 0"),
+    "more than there are": ({"members": [_member(0.25)] * 4}, "members/3 has no config.json"),
+    "later format": ({"format": 2}, "Input should be 1"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_damaged_or_hostile_ensemble_is_refused_in_one_line(
+    kind: str, ensemble: Path, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes, problem = HOSTILE[kind]
+    code, _, error = run(capsys, "predict", _changed(ensemble, tmp_path / "hostile", **changes), image)
+    assert code == 1
+    assert problem in error
+    assert error.count("\n") == 1 and error.startswith("error: ")
+
+
+def test_a_cyclic_ensemble_is_refused(
+    ensemble: Path, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = _changed(ensemble, tmp_path / "hostile")
+    shutil.rmtree(folder / "members" / "2")
+    (folder / "members" / "2").symlink_to(folder)
+    code, _, error = run(capsys, "predict", folder, image)
+    assert (code, error.count("\n")) == (1, 1)
+    assert "members/2 has no config.json; the ensemble is incomplete" in error
+
+
+def test_members_of_other_findings_are_refused_at_loading(ensemble: Path, tmp_path: Path) -> None:
+    folder = _changed(ensemble, tmp_path / "hostile")
+    config = json.loads((folder / "members" / "2" / "config.json").read_text())
+    config["label_space"]["findings"][0] = "Mass"
+    (folder / "members" / "2" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ChexError, match="members/2 predicts other findings than members/1"):
+        load_published(folder)
+
+
+def test_an_incomplete_ensemble_is_not_fetched(ensemble: Path, tmp_path: Path) -> None:
+    folder = _changed(ensemble, tmp_path / "incomplete")
+    (folder / "metrics.json").unlink()
+    with pytest.raises(ChexError, match=r"it has no metrics\.json"):
+        open_store(folder).fetch(None, tmp_path / "out")
