@@ -53,6 +53,9 @@ BACKBONES: dict[str, BackboneFacts] = {
     "se_resnet34": BackboneFacts(
         builder="chexvision.models.se_resnet:se_resnet34", mean=IMAGENET_MEAN, std=IMAGENET_STD
     ),
+    "se_resnet18_slim": BackboneFacts(
+        builder="chexvision.models.se_resnet:se_resnet18_slim", mean=IMAGENET_MEAN, std=IMAGENET_STD
+    ),
     "timm/densenet121.tv_in1k": BackboneFacts(
         timm="densenet121.tv_in1k", mean=IMAGENET_MEAN, std=IMAGENET_STD, has_weights=True
     ),

@@ -130,9 +130,9 @@ class TrainingConfig(Section):
     # What chooses the best epoch, stops early and ends a plateau: validation's macro AUROC, or its loss.
     monitor: Monitor = "macro_auroc"
     patience: Count  # epochs without weights to keep
-    # The weights of which epoch are kept. 0: of the best by `monitor`. Above: of the latest that is no more than so
-    # many standard errors of validation's macro AUROC below the best. 1 is the one-standard-error rule of Breiman et
-    # al., "Classification and Regression Trees", 1984: the highest of many noisy scores is often luck.
+    # The weights of which epoch are kept. 0: of the best by `monitor`. Above: of the latest whose macro AUROC is no
+    # more than so many standard errors of the difference below the best one. 1 is the one-standard-error rule of
+    # Breiman et al., "Classification and Regression Trees", 1984, paired: the highest of noisy scores is often luck.
     keep_within: Annotated[float, Field(ge=0, le=10)] = 0.0
     phases: Annotated[tuple[PhaseConfig, ...], Field(min_length=1)]
 
