@@ -52,11 +52,8 @@ def test_a_teacher_is_named_at_a_commit_or_as_an_absolute_folder(
         recipe = load_recipe("scratch", overrides=[f"loss.teacher={name}"])
         return with_pinned_teacher(recipe, folders=folders)[0].loss.teacher
 
-    assert (
-        teacher("chex/teacher", folders=False)
-        == f"chex/teacher@{sha}"
-        == teacher(f"chex/teacher@{sha}", folders=True)
-    )
+    for name in ("chex/teacher", f"chex/teacher@{sha}"):
+        assert teacher(name, folders=False) == f"chex/teacher@{sha}"
     with pytest.raises(ChexError, match="the Hub has no model chex/other"):
         teacher("chex/other", folders=False)
     monkeypatch.chdir(tmp_path)

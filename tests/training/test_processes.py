@@ -19,7 +19,7 @@ from chexvision.training.checkpoint import fingerprint, load_state
 from chexvision.training.history import read_history
 from chexvision.training.training_session import STATE_FILE, TEACHER_FILE
 from chexvision.training.validation import validate
-from tests.training.runs import figures, run_teacher, tiny_training, weights
+from tests.training.runs import AUGMENTED, figures, run_teacher, tiny_training, weights
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,7 +53,7 @@ def test_two_processes_give_the_steps_and_metrics_of_one(synthetic_shards: Path,
     phase = "epochs: 1, lr: 1e-2, min_lr: 1e-5, warmup_epochs: 0"
     phases = f"training.phases=[{{{phase}, freeze: all}}, {{{phase}, freeze: partial}}]"
     teacher = run_teacher(synthetic_shards, tmp_path / "teacher")
-    settings = [phases, "model.dropout=0", "loss.binary_weight=0", f"loss.teacher={teacher}"]
+    settings = [*AUGMENTED, phases, "model.dropout=0", "loss.binary_weight=0", f"loss.teacher={teacher}"]
     assert tiny_training(synthetic_shards, tmp_path / "1", *settings).run()
     run_processes(2, synthetic_shards, tmp_path / "2", *settings)
     targets = [np.load(tmp_path / count / TEACHER_FILE)["probabilities"] for count in ("1", "2")]
