@@ -120,7 +120,7 @@ def test_overrides_are_applied_last_and_index_lists() -> None:
         (["training.phases.0.lr=.inf"], "training.phases.0.lr"),
         (["training.phases=[]"], "training.phases"),
         (["training.phases.7.lr=1"], "training.phases.7"),
-        (["model.backbone=resnet"], "unknown backbone 'resnet'; known are se_resnet34"),
+        (["model.backbone=resnet"], "unknown backbone 'resnet'; known are alexnet"),
         (["model.backbone=se_resnet34"], "se_resnet34 has no ImageNet weights"),
         (["loss.binary_weight=0", "loss.multilabel_weight=0"], "nothing would be learned"),
         (["training.phases.0.warmup_epochs=9"], "longer than the phase"),
