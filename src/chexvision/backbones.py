@@ -24,6 +24,8 @@ class BackboneFacts:
         mean: of radiographs in [0, 1], as the weights expect it: the average over the channels.
         std: the same.
         has_weights: whether `model.weights: imagenet` exists.
+        one_size: whether the network takes only images of the size that it was built for, as position embeddings that
+            are not interpolated or windows that tile the image require.
     """
 
     timm: str = ""
@@ -33,6 +35,7 @@ class BackboneFacts:
     mean: float | None = None
     std: float | None = None
     has_weights: bool = False
+    one_size: bool = False
 
 
 BACKBONES: dict[str, BackboneFacts] = {
@@ -48,7 +51,10 @@ BACKBONES: dict[str, BackboneFacts] = {
     ),
     "dsan_cnn": BackboneFacts(builder="chexvision.models.dsan_cnn:dsan_cnn", mean=IMAGENET_MEAN, std=IMAGENET_STD),
     "vit_small_spt": BackboneFacts(
-        builder="chexvision.models.shifted_patches:vit_small_spt", mean=IMAGENET_MEAN, std=IMAGENET_STD
+        builder="chexvision.models.shifted_patches:vit_small_spt",
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        one_size=True,
     ),
     "se_resnet34": BackboneFacts(
         builder="chexvision.models.se_resnet:se_resnet34", mean=IMAGENET_MEAN, std=IMAGENET_STD

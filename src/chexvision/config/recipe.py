@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from chexvision.backbones import RENAMED, check_backbone, has_imagenet_weights
+from chexvision.backbones import RENAMED, check_backbone, facts, has_imagenet_weights
 from chexvision.config.data_config import (
     AugmentConfig,
     Count,
@@ -195,6 +195,11 @@ class Recipe(Section):
                 raise ValueError(
                     f"training.phases.{number}.image_size {phase.image_size} is above data.image_size "
                     f"{self.data.image_size}, which images are decoded at; raise data.image_size"
+                )
+            if phase.image_size not in (None, self.data.image_size) and facts(self.model.backbone).one_size:
+                raise ValueError(
+                    f"training.phases.{number}.image_size {phase.image_size}: {self.model.backbone} takes only "
+                    f"images of the size that it is built for, data.image_size {self.data.image_size}; leave it out"
                 )
         return self
 
