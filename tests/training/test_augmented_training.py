@@ -123,7 +123,8 @@ class OnlyOf(nn.Module):
         self.size = size
 
     def forward(self, images: Tensor) -> Tensor:
-        assert images.shape[-1] == self.size, f"input of {images.shape[-1]} pixels"
+        if images.shape[-1] != self.size:
+            raise AssertionError(f"input of {images.shape[-1]} pixels")
         return images
 
 
