@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from chexvision.backbones import facts, license_note
 from chexvision.config.recipe import Recipe
+from chexvision.config.weights_source import parse_weights
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.account import machine_token
 from chexvision.hub.hub_errors import Missing
@@ -18,6 +20,38 @@ from chexvision.shards.split import official_split, read_split_table
 from chexvision.shards.split_rule import SplitChoice
 
 RECIPE_NAME = "recipe.json"  # in the bundle
+
+
+def reachable_weights(recipe: Recipe, *, folders: bool) -> tuple[Recipe, list[str]]:
+    """The recipe with the absolute path of the weights that it starts from, if that is a file; and their license.
+
+    Args:
+        recipe: what is to be trained.
+        folders: whether the target can read files of this machine.
+
+    Returns:
+        The recipe, and what the user should know.
+
+    Raises:
+        UsageError: there is no such file, or the target cannot reach it.
+    """
+    model = recipe.model
+    source = parse_weights(model.weights)
+    if source == "imagenet":
+        note = license_note(f"of {model.backbone}", facts(model.backbone).license)
+        return recipe, [] if note is None else [note]
+    if not isinstance(source, Path):
+        return recipe, []
+    if not source.exists():
+        raise UsageError(f"model.weights {source}: no such file; name a safetensors file, or imagenet, or none")
+    if not folders:
+        raise UsageError(
+            f"model.weights {source} is on this machine, which the target cannot reach; upload it (hf upload "
+            f"USER/REPO {source}) and name model.weights=USER/REPO@<40-hex commit>:{source.name}, or run it here "
+            "with --on local"
+        )
+    model = model.model_copy(update={"weights": str(source.resolve())})
+    return recipe.model_copy(update={"model": model}), []
 
 
 def recipe_files(recipe: Recipe) -> dict[str, bytes]:

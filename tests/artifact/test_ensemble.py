@@ -198,7 +198,7 @@ def test_members_without_probabilities_need_shards_to_predict(
 def test_labels_of_a_dataset_on_the_hub_are_read_without_its_images(
     hub: FakeHub, ensemble: Path, members: list[Path], shards: Path, tmp_path: Path
 ) -> None:
-    data = push_shards(shards, "chex/shards")
+    data = push_shards(shards, "chex/shards", private=False)
     copies = []
     for member in members:
         copy = tmp_path / member.name

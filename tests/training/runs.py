@@ -36,6 +36,17 @@ TINY = [
     " {epochs: 2, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0.5, freeze: none}]",
 ]
 
+# Everything at once that changes which images a step has, and how they look.
+AUGMENTED = [
+    "augment.crop_scale=0.4",
+    "augment.randaugment_ops=2",
+    "augment.mixup_alpha=0.4",
+    "augment.cutmix_alpha=1.0",
+    "augment.mix_probability=0.8",
+    "data.mirror=true",
+    "data.train_fraction=0.7",
+]
+
 
 def tiny_training(
     shards: Path,

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from chexvision.config.recipe import Recipe, upgraded_recipe
+from chexvision.config.weights_source import WeightsReport
 from chexvision.errors import ChexError
 from chexvision.files.json_files import read_file
 from chexvision.hub.repo_files import CONFIG, ENSEMBLE, WEIGHTS
@@ -62,6 +63,7 @@ class RunInfo(Record):
         dataset: ``USER/NAME@sha``, or the folder's path.
         dataset_identity: equal for shards of equal names and content.
         split: how its images were divided.
+        weights: what it started from; None for random weights, and for runs before it was recorded.
         hardware: of the last session.
         versions: of the packages a result depends on.
         started_at: ISO 8601 in UTC.
@@ -75,6 +77,7 @@ class RunInfo(Record):
     dataset: str
     dataset_identity: str
     split: SplitRecord
+    weights: WeightsReport | None = None
     hardware: Hardware
     versions: dict[str, str]
     started_at: str

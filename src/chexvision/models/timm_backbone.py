@@ -13,7 +13,7 @@ from chexvision.errors import ChexError
 from chexvision.models.backbone import Backbone, tokens_as_map
 
 # These resample their position embedding to the image, so that one network takes images of several sizes.
-_ANY_SIZE = ("vision_transformer", "eva")
+_ANY_SIZE = ("vision_transformer", "deit", "eva")
 # What may follow the last of timm's `feature_info` in `forward_features`.
 _LAST_NORMS = ("bn2", "norm")
 
