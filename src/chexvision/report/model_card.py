@@ -48,15 +48,7 @@ def render_card(
         license_note=license_note("that it started from", _license(run)),
         kept=_kept(run.recipe.training),
         limits=list(_limits(run)),
-        **_shared(
-            metrics,
-            model_name,
-            [run.recipe.model.backbone],
-            run.dataset_identity,
-            run.split,
-            figures,
-            [_license(run)],
-        ),
+        **_shared(metrics, model_name, [backbone], run.dataset_identity, run.split, figures, [_license(run)]),
         **_use(to, run.provenance.run_id),
     )
 
