@@ -51,6 +51,12 @@ def _info(*licenses: str | None) -> EnsembleInfo:
     )
 
 
+def _data(card: str) -> ModelCardData:
+    data = ModelCard(card).data
+    assert isinstance(data, ModelCardData)
+    return data
+
+
 def test_members_and_their_mean_are_listed(metrics: Evaluation) -> None:
     text = render_ensemble_card(metrics, _info(None, "mit"), ["roc.svg"], RepoRef("chex/ensemble"))
     rows = [line for line in text.splitlines() if line.startswith(("| 1 |", "| 2 |", "| **mean** |"))]
@@ -61,15 +67,14 @@ def test_members_and_their_mean_are_listed(metrics: Evaluation) -> None:
     assert "chexvision predict chex/ensemble@ensemble-1 chest.png" in text
     assert "from_pretrained" not in text
     assert "License:" not in text
-    data = ModelCard(text).data
-    assert isinstance(data, ModelCardData)
+    data = _data(text)
     assert (data.license, data.model_name) == ("apache-2.0", "CheXVision ensemble of 2")
 
 
 def test_licenses_of_initial_weights_are_named(metrics: Evaluation) -> None:
     text = render_ensemble_card(metrics, _info("cc-by-nc-4.0", "mit"))
     assert "**License:** the weights that a member started from are under cc-by-nc-4.0" in text
-    assert ModelCard(text).data.license == "cc-by-nc-4.0"
-    both = ModelCard(render_ensemble_card(metrics, _info("cc-by-nc-4.0", "dinov3-license"))).data
+    assert _data(text).license == "cc-by-nc-4.0"
+    both = _data(render_ensemble_card(metrics, _info("cc-by-nc-4.0", "dinov3-license")))
     assert both.license == "other"
     assert both.license_name == "cc-by-nc-4.0 and dinov3-license"
