@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from chexvision.bench.predecessor import train_baseline
 from chexvision.config.recipe import Recipe
 from chexvision.data.dataset import Split
-from chexvision.inference.predict_split import as_predictions, predict_split
+from chexvision.inference.labeled import labeled
+from chexvision.inference.predict_split import predict_split
 from chexvision.inference.tta import PLAIN, View, flipped, unchanged
 from chexvision.metrics.predictions import Predictions
 from chexvision.models.classifier import CheXVision
@@ -91,7 +92,7 @@ def train_by_predecessor(
 
 def _predictor(split: Split, accelerator: Accelerator) -> Callable[..., Predictions]:
     def predict(model: CheXVision, views: tuple[View, ...] = PLAIN) -> Predictions:
-        return as_predictions(split, predict_split(model.eval(), split, accelerator, 64, views=views)[0])
+        return labeled(split.rows, predict_split(model.eval(), split, accelerator, 64, views=views)[0])
 
     return predict
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from chexvision.data.dataset import Split
-from chexvision.inference.predict_split import as_predictions, predict_split
+from chexvision.inference.labeled import labeled
+from chexvision.inference.predict_split import predict_split
 from chexvision.metrics.measure import measure
 from chexvision.models.classifier import CheXVision
 
@@ -89,7 +90,7 @@ def train_baseline(
         scheduler.step()
         model.eval()
         probabilities = predict_split(model, validation, accelerator, _BATCH)[0]
-        auroc = measure(as_predictions(validation, probabilities), fewest=1).macro_auroc or 0.0
+        auroc = measure(labeled(validation.rows, probabilities), fewest=1).macro_auroc or 0.0
         if trained is None or auroc > trained.validation_auroc:
             trained = Trained({name: of.clone() for name, of in model.state_dict().items()}, epoch, auroc)
     if trained is None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 
 from chexvision.config.recipe import OptimConfig, PhaseConfig
-from chexvision.models.backbone import Backbone
 from chexvision.models.classifier import CheXVision
 
 
@@ -76,7 +75,7 @@ def _without_decay(model: nn.Module) -> set[str]:
 
 def _depths(model: CheXVision) -> dict[str, int]:
     """How many layers below the heads each parameter of the backbone is, from 1."""
-    layers = cast(Backbone, model.backbone).layers(coarse=False)
+    layers = model.backbone.layers(coarse=False)
     return {f"backbone.{name}": len(layers) - i for i, names in enumerate(layers) for name in names}
 
 
