@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from chexvision.errors import ChexError
 from chexvision.models.alexnet import AlexNet, alexnet
 from chexvision.models.backbone import Backbone, grouped_parameters, tokens_as_map
+from chexvision.models.classifier import CheXVision
 from chexvision.models.conformer import Conformer
 from chexvision.models.dsan_cnn import DsanCnn, dsan_cnn
 from chexvision.models.se_resnet import SEResNet
+from chexvision.models.shifted_patches import vit_small_spt
+from chexvision.preprocessing import Preprocessing
 
 NETWORKS: dict[str, Callable[[], Backbone]] = {
     "alexnet": AlexNet,
@@ -75,6 +78,13 @@ def test_gradients_of_a_later_group_do_not_need_an_earlier_one(name: str) -> Non
         assert (parameter.grad is None) == (parameter_name in first), parameter_name
 
 
+@pytest.mark.parametrize("name", ["alexnet", "conformer_tiny", "dsan_cnn", "vit_small_spt"])
+def test_a_model_of_a_registered_network_takes_images_of_its_size(name: str) -> None:
+    model = CheXVision(backbone=name, preprocessing=Preprocessing(image_size=64)).eval()
+    with torch.no_grad():
+        assert model(torch.rand(1, 3, 64, 64))["multilabel_logits"].shape == (1, 14)
+
+
 def test_a_parameter_without_a_group_is_an_error() -> None:
     network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     with pytest.raises(ValueError, match=r"parameter 1\.weight is in no group"):
@@ -107,6 +117,8 @@ def test_networks_without_shortcuts_refuse_stochastic_depth_and_too_small_images
     for build in (alexnet, dsan_cnn):
         with pytest.raises(ChexError, match=r"set model\.drop_path to 0, not 0\.1"):
             build(224, 0.1)
+    with pytest.raises(ChexError, match="multiple of 16, not 100"):
+        vit_small_spt(100, 0.0)
     with pytest.raises(ChexError, match="63 pixels per side or more, not 62"):
         alexnet(62, 0.0)
     AlexNet()(torch.rand(1, 3, 63, 63))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from chexvision.models.shifted_patches import LocalityAttention, ShiftedPatchEmbed
+from chexvision.models.shifted_patches import LocalityAttention, ShiftedPatchEmbed, vit_small_spt
 from tests.models.filled import fill, wavy_images
 
 
@@ -70,3 +70,9 @@ def test_no_token_attends_to_itself() -> None:
 def test_patches_that_do_not_tile_the_image_or_have_no_half_are_refused(image: int, patch: int) -> None:
     with pytest.raises(ValueError, match=f"image size {image} is not a multiple of patch size {patch}"):
         ShiftedPatchEmbed(image, patch)
+
+
+def test_one_network_takes_images_of_several_sizes() -> None:
+    network = vit_small_spt(64, 0.1).eval()
+    with torch.no_grad():
+        assert network.as_map(network(torch.rand(1, 3, 96, 96))).shape == (1, 384, 6, 6)

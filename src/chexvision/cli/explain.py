@@ -24,18 +24,27 @@ def explain(
     top: Annotated[
         int | None, typer.Option(help="Or each image's most probable findings, this many.  [default: 3]")
     ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(help="Or the activations of layers by name, separated by commas, such as layer1.0,layer4."),
+    ] = None,
 ) -> None:
-    """Show which regions raise a finding: one overlay per image and finding. Research only."""
-    if findings and top is not None:
-        raise UsageError("--finding and --top exclude each other; leave one out")
+    """Show which regions raise a finding, one overlay per image and finding, or activations. Research only."""
+    if bool(findings) + (top is not None) + (layers is not None) > 1:
+        raise UsageError("--finding, --top and --layers exclude each other; keep one of them")
 
-    from chexvision.artifact.load import load_published
+    from chexvision.artifact.load import load_model, load_published
+    from chexvision.explain.activations import explain_layers
     from chexvision.explain.image_maps import SUMMARY_NAME, explain_files
     from chexvision.hub.reference import parse_reference
 
     reference = parse_reference(model)
+    if layers is not None:
+        for path in explain_layers(load_model(reference), images, out, layers.split(",")):
+            typer.echo(path)
+        return
     loaded, points = load_published(reference)
-    explained = explain_files(loaded.members[0], images, out, findings or (), 3 if top is None else top, points)
+    explained = explain_files(loaded, images, out, findings or (), 3 if top is None else top, points)
     for one in explained:
         where = "nothing raises it" if one.peak is None else f"maximum at x {one.peak[0]}, y {one.peak[1]}"
         typer.echo(f"{out / one.overlay}  {one.probability:.3f}  {one.method}, {where}")

@@ -17,7 +17,8 @@ def _known_target(name: str) -> str:
     return name
 
 
-def _recipes() -> list[str]:
+def known_recipes() -> list[str]:
+    """The names of all recipes."""
     from chexvision.recipes import recipe_names
 
     return recipe_names()
@@ -41,7 +42,7 @@ def _run_ids() -> list[str]:
     return sorted(path.stem for path in runs_dir().glob("*.json"))
 
 
-Model = Annotated[str, typer.Option(help="Recipe of configs/ by name, or a YAML file.", autocompletion=_recipes)]
+Model = Annotated[str, typer.Option(help="Recipe of configs/ by name, or a YAML file.", autocompletion=known_recipes)]
 Preset = Annotated[
     str | None,
     typer.Option(help="Preset to merge into the recipe, such as smoke.", autocompletion=_presets),

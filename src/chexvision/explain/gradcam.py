@@ -3,21 +3,26 @@
 Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks", ICCV 2017;
 Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization", IEEE TIP 2021.
 
-Written out here because it is a few lines on a feature map that our models return anyway: the libraries for it
-bring plotting and an OpenCV build that clashes with the one this package uses, and none chooses the map by its size.
+Works for every network: a `Backbone` names the modules whose outputs can be explained and turns an output, and its
+gradient, into a map. The last features of a vision transformer cannot: its class token does not depend on what the
+last block does to the patch tokens, so that their gradient is zero. There, the input of the last attention is
+explained.
+
+Written out here because it is a few lines: the libraries for it bring plotting and an OpenCV build that clashes with
+the one this package uses, and none chooses the layer by its size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from chexvision.errors import ChexError
+from chexvision.explain.recording import exactly, recorded
 from chexvision.models.backbone import Backbone
 from chexvision.models.classifier import CheXVision
 
@@ -43,44 +48,54 @@ class Maps:
     method: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """The output of a module that can be explained, as the module returned it and as a map float[B, C, h, w]."""
+
+    output: Tensor
+    features: Tensor
+
+    @property
+    def cells(self) -> int:
+        return min(self.features.shape[2:])
+
+
 def explain_batch(model: CheXVision, images: Tensor, choose: Callable[[Tensor], Tensor]) -> Maps:
     """Classify images and explain some outputs of each, with one forward pass.
 
-    The last feature map is explained by Grad-CAM. Where it has fewer than `FEWEST_CELLS` cells per side, LayerCAM
-    explains the deepest one of the backbone's `explained` that has them. Computed in fp32, in evaluation mode;
-    equal inputs give equal maps.
+    The last map is explained by Grad-CAM. Where it has fewer than `FEWEST_CELLS` cells per side, LayerCAM explains
+    the deepest one of the backbone that has them. Computed in fp32, in evaluation mode; equal inputs give equal maps.
 
     Args:
-        model: any registered backbone; left in the mode it was in.
+        model: left in the mode it was in.
         images: float[B, 3, H, W], as `CheXVision.forward` takes them, on the model's device.
         choose: which outputs to explain: from probabilities float[B, K + 1] to int[B, M].
 
     Raises:
         ChexError: the model computes something that is not a number.
     """
-    device_type = images.device.type
+    backbone = model.backbone
     with (
-        _evaluating(model),
+        exactly(model, images.device.type),
         torch.enable_grad(),
-        torch.autocast(device_type, enabled=False),
-        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-        _recorded(model.backbone) as recorded,
+        recorded(backbone, backbone.explained) as found,
     ):
         # With an input that requires gradients the maps do too, even if the model's weights are frozen.
-        last = model.backbone(images.float().detach().requires_grad_())
+        last = backbone(images.float().detach().requires_grad_())
         logits = torch.cat(list(model.head(last).values()), dim=1)
         probabilities = logits.detach().sigmoid()
         if not bool(probabilities.isfinite().all()):
             raise ChexError("the model's output is not a number; its weights are damaged or did not converge")
         outputs = choose(probabilities).to(images.device)
-        features = _explained([*recorded, last])
-        coarse = features is not last
+        layers = _used(backbone, found, logits)
+        layer = _explained(layers)
+        coarse = layer is not layers[-1]
         cams = []
         for column in outputs.T:
             chosen = logits.gather(1, column[:, None]).sum()
-            (gradient,) = torch.autograd.grad(chosen, features, retain_graph=True)
+            gradient = backbone.as_map(torch.autograd.grad(chosen, layer.output, retain_graph=True)[0])
             weights = gradient.clamp(min=0) if coarse else gradient.mean(dim=(2, 3), keepdim=True)
-            cams.append((weights * features).sum(dim=1).clamp(min=0).detach())
+            cams.append((weights * layer.features).sum(dim=1).clamp(min=0).detach())
     maps = torch.stack(cams, dim=1)
     peak = maps.amax(dim=(2, 3), keepdim=True)
     maps = torch.where(peak > 0, maps / peak.clamp(min=torch.finfo(maps.dtype).tiny), 0)
@@ -92,34 +107,23 @@ def enlarge(maps: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(maps, size=(height, width), mode="bilinear", align_corners=False)
 
 
-def _explained(maps: list[Tensor]) -> Tensor:
-    """The deepest map with enough cells; the finest one where none has."""
-    enough = (features for features in reversed(maps) if min(features.shape[2:]) >= FEWEST_CELLS)
-    return next(enough, max(maps, key=lambda features: min(features.shape[2:])))
+def _used(backbone: Backbone, outputs: dict[str, object], logits: Tensor) -> list[_Layer]:
+    """The layers from the first one to the deepest whose map the logits depend on.
+
+    Which that is depends on the pooling: heads on a class token do not see the last patch tokens, heads on their mean
+    do. If no gradient is there at all, all layers.
+    """
+    layers = [_Layer(output, backbone.as_map(output)) for output in outputs.values() if isinstance(output, Tensor)]
+    for count in range(len(layers), 0, -1):
+        (gradient,) = torch.autograd.grad(
+            logits.sum(), layers[count - 1].output, retain_graph=True, materialize_grads=True
+        )
+        if bool(backbone.as_map(gradient).any()):
+            return layers[:count]
+    return layers
 
 
-@contextmanager
-def _recorded(backbone: Backbone) -> Iterator[list[Tensor]]:
-    """The feature maps that the `explained` modules of `backbone` return while the block runs, in their order."""
-    maps: list[Tensor] = []
-
-    def record(_module: nn.Module, _inputs: object, output: object) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4:
-            maps.append(output)
-
-    hooks = [child.register_forward_hook(record) for child in map(backbone.get_submodule, backbone.explained)]
-    try:
-        yield maps
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
+def _explained(layers: list[_Layer]) -> _Layer:
+    """The deepest layer with enough cells; if there is none, the deepest of those with the most."""
+    enough = (layer for layer in reversed(layers) if layer.cells >= FEWEST_CELLS)
+    return next(enough, max(reversed(layers), key=lambda layer: layer.cells))

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from chexvision.errors import UsageError
 from chexvision.files.atomic import atomic_path
+from chexvision.foreign import safe_name
 from chexvision.nih.boxes import Box
 from chexvision.radiograph import Grey
 
@@ -68,6 +70,29 @@ def render_tile(grey: Grey, heat: Heat, boxes: Sequence[Box], lines: Sequence[st
     return tile
 
 
+def render_gray_tile(values: Heat, title: str, side: int) -> Image.Image:
+    """A square map as it is, from its lowest value (black) to its highest (white), with its range below.
+
+    Args:
+        values: float[h, w], finite; enlarged without interpolation.
+        title: on the first line.
+        side: of the map in the tile, in pixels.
+    """
+    low, high = float(values.min()), float(values.max())
+    levels = np.zeros(values.shape, np.uint8)
+    if high > low:
+        levels = np.round(255 * ((values.astype(np.float64) - low) / (high - low))).astype(np.uint8)
+    shrink = min(values.shape) > side
+    shown = cv2.resize(levels, (side, side), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_NEAREST)
+    tile = Image.new("RGB", (side, side + 38), _GROUND)
+    tile.paste(Image.fromarray(np.stack([shown] * 3, axis=2)), (0, 0))
+    pen = ImageDraw.Draw(tile)
+    font = ImageFont.load_default(13)
+    for i, line in enumerate((title, f"{low:.3g} to {high:.3g}")):
+        pen.text((2, side + 2 + 17 * i), _fitted(pen, line, font, side - 4), _FAINT if i else _INK, font)
+    return tile
+
+
 def render_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], caption: str) -> Image.Image:
     """Tiles of one size in titled rows, with a caption below; not empty."""
     width, height = rows[0][1][0].size
@@ -94,6 +119,30 @@ def blend(grey: Grey, heat: Heat) -> NDArray[np.uint8]:
     opacity = (_STRONGEST * enlarged)[:, :, None]
     colors = _colors(np.round(255 * enlarged).astype(np.uint8))
     return np.round(grey[:, :, None] * (1 - opacity) + colors * opacity).astype(np.uint8)
+
+
+def png_name(path: Path, part: str) -> str:
+    """The name of the image file that shows `part`, a finding or a layer, of the image at `path`."""
+    return f"{safe_name(f'{path.stem}-{part}')}.png"
+
+
+def check_png_names(paths: Sequence[Path], parts: Sequence[str]) -> None:
+    """Check that all images and parts have different file names.
+
+    Raises:
+        UsageError: two share one, or a path is named twice.
+    """
+    seen: dict[str, Path] = {}
+    for path in paths:
+        if paths.count(path) > 1:
+            raise UsageError(f"{path} is named twice")
+        for part in parts:
+            # Some file systems ignore case.
+            other = seen.setdefault(png_name(path, part).casefold(), path)
+            if other != path:
+                raise UsageError(
+                    f"{other} and {path} would share their overlays' names; explain them into two folders"
+                )
 
 
 def write_png(path: Path, image: Image.Image) -> None:

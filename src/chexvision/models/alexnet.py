@@ -5,12 +5,14 @@ Krizhevsky, "One weird trick for parallelizing convolutional neural networks", a
 
 from __future__ import annotations
 
+import torch
 import torchvision
 from torch import Tensor, nn
 
 from chexvision.errors import ChexError
 from chexvision.models.backbone import Backbone, grouped_parameters
 
+_CLASSES = "classifier.6."
 SMALLEST = 63  # pixels per side; below, the last pooling has no cell left
 
 
@@ -65,3 +67,20 @@ def alexnet(image_size: int, drop_path: float) -> AlexNet:
     if drop_path:
         raise ChexError(f"alexnet has no shortcuts to drop: set model.drop_path to 0, not {drop_path}")
     return AlexNet()
+
+
+def imagenet_weights() -> dict[str, Tensor]:
+    """torchvision's weights for `AlexNet`, by parameter.
+
+    Raises:
+        ChexError: they could not be downloaded.
+    """
+    weights = torchvision.models.AlexNet_Weights.IMAGENET1K_V1
+    try:
+        state = weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise ChexError(
+            f"the weights of AlexNet could not be downloaded from {weights.url} ({error}); check the network, put "
+            f"the file into {torch.hub.get_dir()}/checkpoints, or train with --set model.weights=none"
+        ) from None
+    return {name: value for name, value in state.items() if not name.startswith(_CLASSES)}

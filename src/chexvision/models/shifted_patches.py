@@ -7,7 +7,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+
+from chexvision.errors import ChexError
+from chexvision.models.timm_backbone import TimmBackbone
+
+_PATCH = 16
 
 
 class ShiftedPatchEmbed(nn.Module):
@@ -22,6 +28,8 @@ class ShiftedPatchEmbed(nn.Module):
         in_chans: channels of the images.
         embed_dim: width of the tokens.
         bias: of the projection.
+        strict_img_size: of timm's own layer; not used here, other sizes fail at the position embedding.
+        output_fmt: "NHWC" for the tokens as a map, which timm needs where the image size may change.
         dynamic_img_pad: not supported.
         device: of the parameters.
         dtype: of the parameters.
@@ -37,6 +45,8 @@ class ShiftedPatchEmbed(nn.Module):
         in_chans: int = 3,
         embed_dim: int = 768,
         bias: bool = True,
+        strict_img_size: bool = True,
+        output_fmt: str | None = None,
         dynamic_img_pad: bool = False,
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
@@ -47,6 +57,7 @@ class ShiftedPatchEmbed(nn.Module):
                 f"image size {img_size} is not a multiple of patch size {patch_size}, which must be even"
             )
         self.patch_size = patch_size
+        self.as_map = output_fmt == "NHWC"
         self.grid_size = (img_size // patch_size, img_size // patch_size)
         self.num_patches = self.grid_size[0] * self.grid_size[1]
         values = 5 * in_chans * patch_size**2
@@ -54,10 +65,10 @@ class ShiftedPatchEmbed(nn.Module):
         self.proj = nn.Linear(values, embed_dim, bias, device=device, dtype=dtype)
 
     def forward(self, images: Tensor) -> Tensor:
-        """float[B, in_chans, H, W] to tokens float[B, num_patches, embed_dim]."""
-        patches = F.pixel_unshuffle(self.shifted(images), self.patch_size).flatten(2).transpose(1, 2)
+        """float[B, in_chans, H, W] to tokens float[B, N, embed_dim], or float[B, h, w, embed_dim] as a map."""
+        patches = F.pixel_unshuffle(self.shifted(images), self.patch_size).permute(0, 2, 3, 1)
         tokens: Tensor = self.proj(self.norm(patches))
-        return tokens
+        return tokens if self.as_map else tokens.flatten(1, 2)
 
     def shifted(self, images: Tensor) -> Tensor:
         """The images and their shifted copies, zero where a copy has no pixel: float[B, 5 in_chans, H, W]."""
@@ -125,3 +136,20 @@ class LocalityAttention(nn.Module):
         )
         out: Tensor = self.proj_drop(self.proj(attended.transpose(1, 2).flatten(2)))
         return out
+
+
+def vit_small_spt(image_size: int, drop_path: float) -> TimmBackbone:
+    """ViT-S/16 with both changes and random weights: 23 million parameters at 224².
+
+    The paper trains smaller networks, of 192 channels and 9 blocks, on images of 32² and 64².
+
+    Raises:
+        ChexError: the image size is not a multiple of the patch size.
+    """
+    if image_size % _PATCH:
+        raise ChexError(f"vit_small_spt takes images whose side is a multiple of {_PATCH}, not {image_size}")
+    network = VisionTransformer(
+        img_size=image_size, patch_size=_PATCH, num_classes=0, embed_dim=384, depth=12, num_heads=6,
+        drop_path_rate=drop_path, dynamic_img_size=True, embed_layer=ShiftedPatchEmbed, attn_layer=LocalityAttention,
+    )  # fmt: skip
+    return TimmBackbone(network)
