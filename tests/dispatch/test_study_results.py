@@ -60,7 +60,8 @@ def test_variants_are_compared_by_the_predictions_that_their_runs_published(runs
     found = results_of(finished(runs, OTHER), Path("out"))
     base, other = found.variants
     stored = stored_predictions(["base", "other"], runs[1])
-    expected = compare(*(of["test"] for of in stored.predictions), present(found.interval)).macro
+    first, second = (of["test"] for of in stored.predictions)
+    expected = compare(first, second, present(found.interval)).macro
     difference = present(other.difference)
     assert (difference.first, difference.second) == (expected.first, expected.second)
     assert difference.difference == expected.difference
