@@ -86,7 +86,7 @@ def test_table_has_a_row_for_each_variant_with_differences_from_the_base() -> No
 
 def test_what_is_missing_is_said_below_the_table() -> None:
     notes = study_table(RESULTS).notes
-    assert "adjusted for 1 tests by Holm's method" in notes[0]
+    assert "p-values: DeLong's test with patients as clusters. They" in notes[0]
     assert "large: no paired test: a run of it is failed." in notes
     assert "large, seed 2: failed: exit code 1" in notes
     assert notes[-1] == "A note."
@@ -143,7 +143,8 @@ def test_untrusted_text_is_not_interpreted(tmp_path: Path) -> None:
     assert "<img src=x" not in table_html(study_table(RESULTS.model_copy(update={"variants": (hostile,)})))
 
 
-def test_report_needs_no_numpy() -> None:
-    code = "import sys; sys.modules['numpy'] = None; import chexvision.report.study_report"
+def test_variants_and_report_need_no_numpy() -> None:
+    modules = "chexvision.report.study_report, chexvision_dispatch.studies.results, chexvision.cli.sweep"
+    code = f"import sys; sys.modules['numpy'] = None; import {modules}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -109,7 +109,7 @@ def test_sessions_of_others_take_room_that_is_waited_for(
     kaggle.max_gpu_sessions = 0
     busy = cli(*words, "--detach")
     assert busy.code == 75
-    assert "waiting for room: Kaggle refused the push: Maximum batch GPU session count" in busy.err
+    assert "base waits for room: Kaggle refused the push: Maximum batch GPU session count" in busy.err
     assert records.every(raised) == []
 
 
@@ -140,3 +140,16 @@ def test_session_without_a_token_is_collected_and_published_from_here(
     assert list(fake_hub.tags("chex/study")) == [record.run_id]
     (row,) = json.loads(Path("runs/mine/study.json").read_text())["variants"]
     assert row["members"][0]["status"] == "complete"
+
+
+def test_paid_job_whose_response_was_lost_is_not_started_again(
+    cli: Cli, words: list[str], fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chexvision_dispatch.runs.POLL_S", 0.05)
+    Path("mine.yaml").write_text(ONE)
+    fake_hub.faults.add(r"POST /api/jobs/chex", Fault.lose_response())
+    for _ in range(2):
+        lost = cli(*words, "--on", "hf-jobs")
+        assert lost.code == 75
+        assert "study mine is not finished: 1 unsent" in lost.err
+        assert len(fake_hub.jobs) == 1

@@ -110,7 +110,10 @@ def sweep(
     if dry_run:
         print_plan(found, where)
         return
+    from chexvision.report.study_report import refuse_file
+
     folder = out or Path("runs") / found.name
+    refuse_file(folder)  # not after all runs have ended
     run_study(found, where, How(parallel, retry_failed, watch), lambda scheduler: _report(scheduler, folder))
 
 
