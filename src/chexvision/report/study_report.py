@@ -114,7 +114,7 @@ def _notes(results: StudyResults) -> list[str]:
             "another seed would train others."
         )
     for variant in results.variants:
-        if variant.untested:
+        if variant.untested and not any(member.message for member in variant.members):
             notes.append(f"{variant.name}: no paired test: {variant.untested}.")
         for member in variant.members:
             if member.message:
