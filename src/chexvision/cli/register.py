@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from chexvision.cli import bench, credentials, dispatch, doctor, evaluate, explain, models, runs, shards, sweep, train
+from chexvision.cli.zoo import commands as zoo
 
 
 def commands(app: typer.Typer) -> None:
@@ -13,6 +14,7 @@ def commands(app: typer.Typer) -> None:
     app.command("sweep", cls=sweep.SweepCommand)(sweep.sweep)
     app.command("doctor")(doctor.doctor)
     app.command("train")(train.train)
+    app.add_typer(zoo.app, name="models")
     app.command("pull")(models.pull)
     app.command("ensemble")(models.ensemble)
     app.command("predict")(models.predict)
