@@ -158,8 +158,9 @@ def test_a_recipe_trains_resumes_exactly_publishes_reloads_predicts_and_is_expla
     # What was published is what was trained, and works.
     loaded, points = load_published(published)
     trained = load_file(artifact / WEIGHTS)
-    assert loaded.state_dict().keys() == trained.keys()
-    assert all(torch.equal(value, trained[key]) for key, value in loaded.state_dict().items())
+    weights = loaded.members[0].state_dict()
+    assert weights.keys() == trained.keys()
+    assert all(torch.equal(value, trained[key]) for key, value in weights.items())
     image = min((real_data / "nih-sample").rglob("*.png"))
     (prediction,) = predict_files(loaded, [image], start_accelerator("fp32"), points)
     assert len(prediction.findings) == 14

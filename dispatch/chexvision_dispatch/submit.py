@@ -26,7 +26,9 @@ from chexvision_dispatch.resolve import (
     destination,
     manifest_of,
     pinned_data,
+    reachable_weights,
     recipe_files,
+    with_pinned_teacher,
 )
 from chexvision_dispatch.run_records import RunRecord
 from chexvision_dispatch.script import SCRIPT_NAME, render
@@ -83,9 +85,11 @@ def training(request: Request, recipe: Recipe, target: Target) -> Job:
         target: where it is to run.
 
     Raises:
-        UsageError: a folder was to be private.
+        UsageError: a folder was to be private; see `reachable_weights`.
         ChexError: see `pinned_data` and `destination`.
     """
+    recipe, weights_notes = reachable_weights(recipe, folders=target.is_here)
+    recipe = with_pinned_teacher(recipe, folders=target.is_here)
     files = recipe_files(recipe)
     data, notes = pinned_data(request.data or recipe.data.dataset, folders=target.is_here)
     manifest = manifest_of(data)
@@ -104,7 +108,7 @@ def training(request: Request, recipe: Recipe, target: Target) -> Job:
         request,
         private=request.private,
         split=described_split(recipe, manifest),
-        notes=tuple(notes),
+        notes=(*notes, *weights_notes),
     )
 
 

@@ -29,6 +29,7 @@ class BackboneFacts:
     timm: str = ""
     arguments: Mapping[str, object] = field(default_factory=dict)
     builder: str = ""
+    license: str | None = None
     mean: float | None = None
     std: float | None = None
     has_weights: bool = False
@@ -51,6 +52,9 @@ BACKBONES: dict[str, BackboneFacts] = {
     ),
     "se_resnet34": BackboneFacts(
         builder="chexvision.models.se_resnet:se_resnet34", mean=IMAGENET_MEAN, std=IMAGENET_STD
+    ),
+    "se_resnet18_slim": BackboneFacts(
+        builder="chexvision.models.se_resnet:se_resnet18_slim", mean=IMAGENET_MEAN, std=IMAGENET_STD
     ),
     "timm/densenet121.tv_in1k": BackboneFacts(
         timm="densenet121.tv_in1k", mean=IMAGENET_MEAN, std=IMAGENET_STD, has_weights=True
@@ -82,3 +86,21 @@ def facts(name: str) -> BackboneFacts:
 def has_imagenet_weights(name: str) -> bool:
     """Whether the network `name` is published with weights, as far as is known without timm."""
     return facts(name).has_weights if name in BACKBONES else name.startswith(TIMM)
+
+
+# Licenses by the Hub's names, https://huggingface.co/docs/hub/repositories-licenses; others are named in words.
+LICENSES = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0")
+_FREE = ("apache-2.0", "mit", "bsd-3-clause")
+
+
+def forbids_commercial_use(license: str | None) -> bool:
+    """Whether a license of weights has Creative Commons' NC clause."""
+    return license is not None and "-nc" in license
+
+
+def license_note(weights: str, license: str | None) -> str | None:
+    """What a person should know about the license of `weights`; None where it restricts nothing, or is unknown."""
+    if license is None or license in _FREE:
+        return None
+    terms = "forbids commercial use" if forbids_commercial_use(license) else "has terms of its own"
+    return f"the weights {weights} are under {license}, which {terms}; so is a model that was trained from them"

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from chexvision.config.recipe import Recipe, upgraded_recipe
+from chexvision.config.weights_source import WeightsReport
 from chexvision.errors import ChexError
 from chexvision.files.json_files import read_file
 from chexvision.hub.repo_files import CONFIG, ENSEMBLE, WEIGHTS
@@ -39,6 +40,20 @@ class Hardware(Record):
     platform: str
 
 
+class TeacherInfo(Record):
+    """The published model or ensemble whose probabilities a run was trained on.
+
+    Args:
+        name: ``USER/REPO@sha``, or the folder's name.
+        identity: of a repository the same; of a folder, a sha256 of its networks.
+        notes: on images of this run's validation and test splits that it was trained on.
+    """
+
+    name: str
+    identity: str
+    notes: tuple[str, ...] = ()
+
+
 class RunInfo(Record):
     """``run.json``: all that is needed to repeat the run.
 
@@ -48,11 +63,13 @@ class RunInfo(Record):
         dataset: ``USER/NAME@sha``, or the folder's path.
         dataset_identity: equal for shards of equal names and content.
         split: how its images were divided.
+        weights: what it started from; None for random weights, and for runs before it was recorded.
         hardware: of the last session.
         versions: of the packages a result depends on.
         started_at: ISO 8601 in UTC.
         finished_at: ISO 8601 in UTC.
         train_seconds: spent in optimization steps, over all sessions.
+        teacher: of distillation; null without.
     """
 
     provenance: Provenance
@@ -60,11 +77,13 @@ class RunInfo(Record):
     dataset: str
     dataset_identity: str
     split: SplitRecord
+    weights: WeightsReport | None = None
     hardware: Hardware
     versions: dict[str, str]
     started_at: str
     finished_at: str
     train_seconds: float
+    teacher: TeacherInfo | None = None
 
 
 def read_run(path: Path) -> RunInfo:

@@ -21,6 +21,7 @@ from chexvision.config.data_config import (
     Probability,
     Section,
 )
+from chexvision.config.weights_source import parse_weights
 
 Pooling = Literal["network", "average", "token", "attention"]
 
@@ -30,7 +31,7 @@ class ModelConfig(Section):
 
     backbone: str  # a name of `chexvision.backbones`, or timm/<model>[.<tag>]
     # imagenet: those that the network is published with. none: random. Or a safetensors file, or that of a model on
-    # the Hub: PATH, USER/REPO@<40-hex sha>:FILE.
+    # the Hub: PATH, USER/REPO@<40-hex sha>:FILE; or the folder of a model.
     weights: str
     # What the heads sit on. network: features pooled as the network was published. average: the mean of its last map
     # or patch tokens. token: the class token. attention: an attention pooling of its own over these.
@@ -44,6 +45,7 @@ class ModelConfig(Section):
         check_backbone(self.backbone)
         if self.weights == "imagenet" and not has_imagenet_weights(self.backbone):
             raise ValueError(f"{self.backbone} has no ImageNet weights; set model.weights=none, or name a file")
+        parse_weights(self.weights)
         return self
 
 
@@ -52,7 +54,8 @@ class LossConfig(Section):
 
     name: Literal["bce", "focal", "asymmetric"]
     multilabel_weight: NonNegative
-    binary_weight: NonNegative  # 0: the normal/abnormal head learns nothing of its own
+    # A head of weight 0 learns from the features that the other one needs, and does not shape them.
+    binary_weight: NonNegative
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]  # a positive's target is 1 minus this, a negative's 0
     focal_gamma: NonNegative
     pos_weight_power: Probability  # 0: unweighted, 1: negatives / positives
@@ -127,9 +130,9 @@ class TrainingConfig(Section):
     # What chooses the best epoch, stops early and ends a plateau: validation's macro AUROC, or its loss.
     monitor: Monitor = "macro_auroc"
     patience: Count  # epochs without weights to keep
-    # The weights of which epoch are kept. 0: of the best by `monitor`. Above: of the latest that is no more than so
-    # many standard errors of validation's macro AUROC below the best. 1 is the one-standard-error rule of Breiman et
-    # al., "Classification and Regression Trees", 1984: the highest of many noisy scores is often luck.
+    # The weights of which epoch are kept. 0: of the best by `monitor`. Above: of the latest whose macro AUROC is no
+    # more than so many standard errors of the difference below the best one. 1 is the one-standard-error rule of
+    # Breiman et al., "Classification and Regression Trees", 1984, paired: the highest of noisy scores is often luck.
     keep_within: Annotated[float, Field(ge=0, le=10)] = 0.0
     phases: Annotated[tuple[PhaseConfig, ...], Field(min_length=1)]
 

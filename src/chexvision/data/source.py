@@ -124,8 +124,13 @@ def _check(where: str, entry: ShardEntry, path: Path, sha256: str) -> None:
         raise ChexError(f"{where}: {problem}; {_ADVICE}")
 
 
-def preprocessing_of(source: ShardSource, config: DataConfig) -> Preprocessing:
+def preprocessing_of(source: ShardSource, config: DataConfig, like: Preprocessing | None = None) -> Preprocessing:
     """The preprocessing from an original to the training image of these shards.
+
+    Args:
+        source: of the shards.
+        config: of the recipe.
+        like: the mean and deviation to normalize with are those of this one; None for the default's.
 
     Raises:
         UsageError: `config.image_size` is above the size of the shards' images, or that is above
@@ -140,9 +145,10 @@ def preprocessing_of(source: ShardSource, config: DataConfig) -> Preprocessing:
             "smaller shards (chexvision shards build --size)"
         )
     # Images that are not square were not made by `shards build`: originals have no common first size.
-    return Preprocessing(
+    steps = Preprocessing(
         shard_size=height if height == width else None, image_size=config.image_size, clahe=config.clahe
     )
+    return steps if like is None else steps.model_copy(update={"mean": like.mean, "std": like.std})
 
 
 def check_image_size(data: Reference, config: DataConfig) -> None:

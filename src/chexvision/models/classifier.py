@@ -11,8 +11,9 @@ from huggingface_hub import PyTorchModelHubMixin
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from chexvision.backbones import IMAGENET_MEAN, IMAGENET_STD, facts
+from chexvision.backbones import facts
 from chexvision.config.recipe import Pooling, Recipe
+from chexvision.config.weights_source import WeightsReport
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import write_text_atomic
 from chexvision.files.json_files import first_problem
@@ -20,10 +21,11 @@ from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.hub.repo_files import CONFIG, ENSEMBLE, WEIGHTS, at_commit, model_file
 from chexvision.labels import NIH, LabelSpace
 from chexvision.models.backbone import Backbone
+from chexvision.models.initial_weights import FileWeights, apply_weights, fetch_weights
 from chexvision.models.model_config import CheXVisionConfig, read_config
 from chexvision.models.normalize import plain
 from chexvision.models.pooling import FeaturePooling
-from chexvision.models.timm_backbone import timm_backbone
+from chexvision.models.timm_backbone import known_network, timm_backbone
 from chexvision.models.weights import load_weights
 from chexvision.preprocessing import Preprocessing
 
@@ -70,6 +72,7 @@ class CheXVision(
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
+        self.initialized: WeightsReport | None = None  # what training started from, for its record
         try:
             config = CheXVisionConfig(
                 backbone=backbone,
@@ -82,7 +85,7 @@ class CheXVision(
             )
         except ValidationError as error:
             raise ChexError(f"a model cannot be built: {first_problem(error)}") from None
-        self._config = config
+        self.configuration = config
         self.label_space = config.label_space
         self.preprocessing = config.preprocessing
         self.backbone = build_backbone(backbone, config.preprocessing.image_size, drop_path)
@@ -142,8 +145,8 @@ class CheXVision(
         count = counts[what] if isinstance(what, str) else what
         if count > len(stages):
             raise UsageError(
-                f"{count} stages cannot be frozen: {self._config.backbone} has {len(stages)}, the stem included; "
-                f"set freeze to at most {len(stages)}"
+                f"{count} stages cannot be frozen: {self.configuration.backbone} has {len(stages)}, the stem "
+                f"included; set freeze to at most {len(stages)}"
             )
         frozen = {name for stage in stages[:count] for name in stage}
         for name, parameter in self.backbone.named_parameters():
@@ -163,7 +166,7 @@ class CheXVision(
     def _save_pretrained(self, save_directory: Path) -> None:
         super()._save_pretrained(save_directory)
         # The mixin would write the constructor's arguments, of any type and without a format.
-        config = self._config.model_copy(update={"preprocessing": self.preprocessing})
+        config = self.configuration.model_copy(update={"preprocessing": self.preprocessing})
         write_text_atomic(save_directory / CONFIG, config.model_dump_json(indent=2) + "\n")
 
     @classmethod
@@ -257,53 +260,43 @@ def build_backbone(name: str, image_size: int, drop_path: float) -> Backbone:
     return network
 
 
-def pretrained_backbone(recipe: Recipe) -> Backbone | None:
-    """The backbone of a recipe with ImageNet weights; None where it starts from random ones.
-
-    Raises:
-        ChexError: the weights could not be downloaded.
-    """
-    if recipe.model.weights != "imagenet":
-        return None
-    known = facts(recipe.model.backbone)
-    arguments = {**known.arguments, "pretrained": True}
-    try:
-        return timm_backbone(known.timm, arguments, recipe.data.image_size, recipe.model.drop_path)
-    except OSError as error:
-        raise ChexError(
-            f"the weights of {recipe.model.backbone} could not be downloaded ({error}); check the network, or train "
-            "with --set model.weights=none"
-        ) from None
-
-
-def build_model(recipe: Recipe, label_space: LabelSpace = NIH, pretrained: nn.Module | None = None) -> CheXVision:
-    """The untrained model of a recipe, initialized from its seed.
+def build_model(recipe: Recipe, label_space: LabelSpace = NIH, weights: FileWeights | None = None) -> CheXVision:
+    """The untrained model of a recipe, initialized from its seed and its `model.weights`.
 
     Args:
         recipe: what to build.
         label_space: of the data.
-        pretrained: of `pretrained_backbone`, which is called where it is left out.
+        weights: of `fetch_weights`, which is called where they are left out.
 
     Raises:
-        ChexError: the ImageNet weights could not be downloaded.
+        UsageError: see `fetch_weights`.
+        ChexError: the weights cannot be fetched or are of another network, or the network cannot be built.
     """
-    pretrained = pretrained_backbone(recipe) if pretrained is None else pretrained
+    weights = fetch_weights(recipe.model) if weights is None else weights
+    mean, std = mean_and_std(recipe.model.backbone)
     torch.manual_seed(recipe.training.seed)
-    known = facts(recipe.model.backbone)
     model = CheXVision(
         backbone=recipe.model.backbone,
         hidden_features=recipe.model.hidden_features,
         dropout=recipe.model.dropout,
         label_space=label_space,
-        preprocessing=Preprocessing(
-            image_size=recipe.data.image_size,
-            clahe=recipe.data.clahe,
-            mean=IMAGENET_MEAN if known.mean is None else known.mean,
-            std=IMAGENET_STD if known.std is None else known.std,
-        ),
+        preprocessing=Preprocessing(image_size=recipe.data.image_size, clahe=recipe.data.clahe, mean=mean, std=std),
         pooling=recipe.model.pooling,
         drop_path=recipe.model.drop_path,
     )
-    if pretrained is not None:
-        model.backbone.load_state_dict(pretrained.state_dict())
+    if weights is not None:
+        model.initialized = apply_weights(model, weights)
     return model
+
+
+def mean_and_std(backbone: str) -> tuple[float, float]:
+    """What the weights of a network expect images in [0, 1] to be normalized with: averages over the channels.
+
+    Raises:
+        ChexError: timm has no such network.
+    """
+    known = facts(backbone)
+    if known.mean is not None and known.std is not None:
+        return known.mean, known.std
+    config = known_network(known.timm)
+    return sum(config.mean) / len(config.mean), sum(config.std) / len(config.std)

@@ -13,7 +13,7 @@ from chexvision.errors import ChexError
 from chexvision.models.backbone import Backbone, tokens_as_map
 
 # These resample their position embedding to the image, so that one network takes images of several sizes.
-_ANY_SIZE = ("vision_transformer", "eva")
+_ANY_SIZE = ("vision_transformer", "deit", "eva")
 # What may follow the last of timm's `feature_info` in `forward_features`.
 _LAST_NORMS = ("bn2", "norm")
 
@@ -34,6 +34,7 @@ class TimmBackbone(Backbone):
         for module in network.modules():
             if getattr(module, "inplace", False):
                 module.inplace = False  # type: ignore[assignment]
+        self.any_size = not getattr(network, "pretrained_cfg", {}).get("fixed_input_size", False)
         self.channels = getattr(self.network, "head_hidden_size", 0) or self.network.num_features
         self._prefix = getattr(self.network, "num_prefix_tokens", 0)
         self._channels_last = getattr(network, "output_fmt", None) == "NHWC"

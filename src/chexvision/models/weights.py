@@ -27,7 +27,7 @@ def load_weights(model: nn.Module, path: Path, device: str = "cpu") -> None:
         raise ChexError(
             f"{path} is not a complete safetensors file ({detail}); fetch it again. Weights are never unpickled"
         ) from None
-    weights = _renamed(weights)
+    weights = with_todays_names(weights)
     problem = _misfit(model.state_dict(), weights)
     if problem is not None:
         raise ChexError(f"{path} does not contain this model's weights: {problem}")
@@ -37,7 +37,7 @@ def load_weights(model: nn.Module, path: Path, device: str = "cpu") -> None:
             raise ChexError(f"{path} contains values that are not finite, first in {name}: the weights are damaged")
 
 
-def _renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def with_todays_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors of DenseNet-121 as models of torchvision's named them, with today's names; others as they are."""
     if "backbone.denseblock1.denselayer1.conv1.weight" not in weights:
         return weights

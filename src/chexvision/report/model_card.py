@@ -12,7 +12,8 @@ from huggingface_hub import EvalResult, ModelCardData
 from chexvision.artifact.contents import FIGURES, RunInfo
 from chexvision.artifact.ensemble_file import EnsembleInfo
 from chexvision.artifact.metrics_file import Evaluation
-from chexvision.config.recipe import ModelConfig
+from chexvision.backbones import LICENSES, license_note
+from chexvision.config.recipe import ModelConfig, TrainingConfig
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.labels import NIH
 from chexvision.metrics.catalog import METRICS
@@ -43,9 +44,12 @@ def render_card(
         run=run,
         recipe=run.recipe,
         initial=_initial(run.recipe.model),
-        teacher=_named(run.recipe.loss.teacher),
+        license_note=license_note("that it started from", _license(run)),
+        kept=_kept(run.recipe.training),
         limits=list(_limits(run)),
-        **_shared(metrics, model_name, [run.recipe.model.backbone], run.dataset_identity, run.split, figures),
+        **_shared(
+            metrics, model_name, [run.recipe.model.backbone], run.dataset_identity, run.split, figures, _license(run)
+        ),
         **_use(to, run.provenance.run_id),
     )
 
@@ -80,13 +84,14 @@ def _shared(
     identity: str,
     split: SplitRecord,
     figures: Sequence[str],
+    license: str | None = None,
 ) -> dict[str, Any]:
-    """What cards of models and of ensembles show."""
+    """What cards of models and of ensembles show; `license` is that of weights that it started from."""
     dataset = parse_reference(metrics.dataset)
     header = ModelCardData(
         library_name="chexvision",
         pipeline_tag="image-classification",
-        license="apache-2.0",
+        **_license_metadata(license),
         tags=["chest-x-ray", "radiology", "medical-imaging", *tags],
         datasets=[dataset.repo_id] if isinstance(dataset, RepoRef) else None,
         metrics=[metric.hub for metric in METRICS.values() if metric.hub],
@@ -111,6 +116,17 @@ def _shared(
         "folder": FIGURES,
         "markdown_table": markdown_table,
     }
+
+
+def _license(run: RunInfo) -> str | None:
+    return run.weights.license if run.weights is not None else None
+
+
+def _license_metadata(initial: str | None) -> dict[str, Any]:
+    """The license in the Hub's metadata: this package's, or that of the weights that training started from."""
+    if initial is None or license_note("", initial) is None:
+        return {"license": "apache-2.0"}
+    return {"license": initial} if initial in LICENSES else {"license": "other", "license_name": initial}
 
 
 def _initial(model: ModelConfig) -> Markup | str:
@@ -193,12 +209,22 @@ def _division(split: SplitRecord) -> Table:
     return Table("", columns, tuple(rows))
 
 
-def _limits(run: RunInfo) -> Iterator[tuple[str, int]]:
-    """Splits of which the recipe used a part of the patients, and how many images that is at most."""
+def _kept(training: TrainingConfig) -> str:
+    """Which epoch's weights are published."""
+    if not training.keep_within:
+        return f"the best by {training.monitored} on validation"
+    errors = "one standard error" if training.keep_within == 1 else f"{training.keep_within:g} standard errors"
+    return f"the latest whose {training.monitored} on validation is within {errors} of the best"
+
+
+def _limits(run: RunInfo) -> Iterator[str]:
+    """The part of the splits that the recipe used, where it did not use all patients."""
     data, parts = run.recipe.data, run.split.parts
+    if data.train_fraction < 1:
+        yield f"Of train, {100 * data.train_fraction:g} % of the patients were used, a seeded sample."
     for name, most in (("train", data.max_train_images), ("validation", data.max_validation_images)):
         if most is not None and name in parts and most < parts[name].images:
-            yield name, most
+            yield f"Of {name}, complete patients with at most {most:,} images were used."
 
 
 def _use(to: Reference | None, run_id: str, *, ensemble: bool = False) -> dict[str, Any]:

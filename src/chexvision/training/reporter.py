@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from chexvision.backbones import license_note
+from chexvision.config.weights_source import WeightsReport
 from chexvision.progress import Progress, duration
 from chexvision.training.history import History
 
@@ -14,6 +16,13 @@ class ConsoleReporter:
     def __init__(self) -> None:
         self._progress: Progress | None = None
         self._epochs = 0
+
+    def initialized(self, weights: WeightsReport) -> None:
+        """Print what training starts from, and a license of it that restricts its use."""
+        print(f"weights: {weights.line()}", flush=True)
+        note = license_note(weights.source, weights.license)
+        if note is not None:
+            print(f"note: {note}", flush=True)
 
     def resumed(self, history: History) -> None:
         """Print after which epoch a saved state continues."""

@@ -30,10 +30,12 @@ from chexvision.inference.labeled import labeled
 from chexvision.inference.predict_split import predict_split
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions
-from chexvision.models.classifier import CheXVision, build_model, pretrained_backbone
+from chexvision.models.classifier import CheXVision, build_model
+from chexvision.models.initial_weights import fetch_weights
 from chexvision.provenance import Provenance, now
 from chexvision.report.charts import curve_sheets
 from chexvision.report.model_card import render_card
+from chexvision.training.distillation import with_teacher
 from chexvision.training.hardware import describe, package_versions, rank_of, start_accelerator
 from chexvision.training.history import History, dump_history, kept_epoch
 from chexvision.training.loop import Training
@@ -90,6 +92,9 @@ def run_training(
     accelerator = start_accelerator(recipe.training.precision)
     reporter = _Reporter(progress, recipe.training.monitor) if accelerator.is_main_process else None
     source, division, splits, model = _prepare(recipe, data, accelerator)
+    if reporter is not None and model.initialized is not None:
+        reporter.initialized(model.initialized)
+    splits["train"], teacher = with_teacher(recipe, source, splits, accelerator, work)
     stop = progress.session.should_stop
     training = Training(recipe, model, splits["train"], splits["validation"], accelerator, work, reporter, stop)
     if not training.run():
@@ -117,11 +122,13 @@ def run_training(
         dataset=source.name,
         dataset_identity=source.identity,
         split=division.record,
+        weights=model.initialized,
         hardware=describe(accelerator),
         versions=package_versions(),
         started_at=started_at,
         finished_at=now(),
         train_seconds=round(sum(record.train_seconds for record in training.history), 1),
+        teacher=teacher,
     )
     seen = TrainingImages.of(splits["train"].rows, source)
     # Where validation itself is measured, nothing calibrates it.
@@ -139,10 +146,10 @@ def _prepare(
 ) -> tuple[ShardSource, Division, dict[str, Split], CheXVision]:
     """The data, its division, its splits decoded, and the untrained model; the main process fetches first."""
     with accelerator.main_process_first():
-        pretrained = pretrained_backbone(recipe)  # before the data: a failed download should not cost an hour
+        weights = fetch_weights(recipe.model)  # before the data: a failed download should not cost an hour
         source = find_shards(data)
-        model = build_model(recipe, source.label_space, pretrained)
-        model.preprocessing = preprocessing_of(source, recipe.data)
+        model = build_model(recipe, source.label_space, weights)
+        model.preprocessing = preprocessing_of(source, recipe.data, model.preprocessing)
         division = division_of(source, recipe.data)
         rows = division.sampled(recipe.data, recipe.training.seed)
         quiet = not accelerator.is_main_process

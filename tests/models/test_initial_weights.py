@@ -1,0 +1,185 @@
+"""Weights that training starts from: every source, what fits of them, and every way in which they cannot be used."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from huggingface_hub import HfApi
+from safetensors.torch import save_file
+from torch import nn
+
+from chexvision.config.recipe import ModelConfig
+from chexvision.errors import ChexError, UsageError
+from chexvision.labels import LabelSpace
+from chexvision.models.classifier import CheXVision
+from chexvision.models.initial_weights import apply_weights, fetch_weights
+from chexvision.preprocessing import Preprocessing
+from tests.fakes.fixtures import HUB_TOKEN
+from tests.fakes.hub import FakeHub
+
+SMALL = "timm/resnet10t.c3_in1k"
+VIT = "timm/vit_tiny_patch16_224"
+
+
+def config(backbone: str, weights: object) -> ModelConfig:
+    return ModelConfig(backbone=backbone, weights=str(weights), hidden_features=0, dropout=0.0)
+
+
+def model_of(backbone: str, size: int = 64, findings: tuple[str, ...] = ("Mass", "Nodule")) -> CheXVision:
+    torch.manual_seed(1)
+    return CheXVision(backbone, 0, 0.0, LabelSpace(findings=findings), Preprocessing(image_size=size))
+
+
+def network_of(name: str, **arguments: int) -> nn.Module:
+    torch.manual_seed(2)
+    network: nn.Module = timm.create_model(name.removeprefix("timm/"), **arguments)  # type: ignore[arg-type]
+    return network
+
+
+def loaded(model: CheXVision, network: nn.Module) -> bool:
+    state = model.backbone.get_submodule("network").state_dict()
+    return all(torch.equal(value, network.state_dict()[name]) for name, value in state.items())
+
+
+def test_imagenet_is_what_timm_publishes_under_the_tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = network_of(SMALL)
+    save_file(network.state_dict(), tmp_path / "model.safetensors")
+    with FakeHub(tmp_path / "hub", HUB_TOKEN, user="timm") as hub:
+        hub.environment(monkeypatch, HUB_TOKEN)
+        with pytest.raises(ChexError, match=r"the Hub has no model timm/resnet10t.*model\.weights=none"):
+            fetch_weights(config(SMALL, "imagenet"))
+        repo = SMALL
+        HfApi().create_repo(repo)
+        sha = (
+            HfApi()
+            .upload_file(
+                path_or_fileobj=tmp_path / "model.safetensors", path_in_repo="model.safetensors", repo_id=repo
+            )
+            .oid
+        )
+        model = model_of(SMALL)
+        fetched = fetch_weights(config(SMALL, "imagenet"))
+    assert fetched is not None
+    report = apply_weights(model, fetched)
+    assert loaded(model, network)
+    assert report.source == f"{SMALL}@{sha}:model.safetensors"
+    assert report.matched == report.total and report.unused == ("fc.bias", "fc.weight")
+    assert report.license == "apache-2.0"
+    assert report.line() == (
+        f"{report.source}: {report.total} of {report.total} tensors of the backbone; not used: fc.bias and 1 more"
+    )
+
+
+def test_embeddings_of_another_size_are_resampled_and_missing_tensors_named(tmp_path: Path) -> None:
+    network = network_of(VIT, img_size=32)
+    state = {name: value for name, value in network.state_dict().items() if name != "norm.bias"}
+    save_file(state, tmp_path / "vit.safetensors")
+    model = model_of(VIT, size=64)
+    fetched = fetch_weights(config(VIT, tmp_path / "vit.safetensors"))
+    assert fetched is not None
+    report = apply_weights(model, fetched)
+    assert report.resampled == ("network.pos_embed",)
+    assert report.random == {"network.norm.bias": "not in the file"}
+    assert (report.source, report.matched, report.total) == ("vit.safetensors", 149, 150)
+    ours = model.backbone.get_submodule("network")
+    theirs = timm.create_model(
+        "vit_tiny_patch16_224", img_size=64, num_classes=0, pretrained=True,
+        pretrained_cfg_overlay={"state_dict": network.state_dict()},
+    )  # fmt: skip
+    assert torch.equal(ours.state_dict()["pos_embed"], theirs.state_dict()["pos_embed"])
+    assert "left random: network.norm.bias (not in the file)" in report.line()
+
+
+def test_a_published_model_gives_its_backbone_and_the_heads_of_equal_findings(tmp_path: Path) -> None:
+    published = model_of(SMALL, findings=("Edema", "Nodule", "Mass"))
+    nn.init.normal_(published.multilabel_head.bias)
+    published.save_pretrained(tmp_path)
+    model = model_of(SMALL, findings=("Mass", "Hernia", "Nodule"))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+    before = model.multilabel_head.weight[1].clone()
+    fetched = fetch_weights(config(SMALL, tmp_path))
+    assert fetched is not None
+    report = apply_weights(model, fetched)
+    assert report.matched == report.total
+    assert (report.heads, report.heads_skipped) == (("Mass", "Nodule", "Abnormal"), "not known there: Hernia")
+    for part in ("weight", "bias"):
+        rows, theirs = getattr(model.multilabel_head, part), getattr(published.multilabel_head, part)
+        assert torch.equal(rows[0], theirs[2]) and torch.equal(rows[2], theirs[1])
+        assert torch.equal(getattr(model.binary_head, part), getattr(published.binary_head, part))
+    assert torch.equal(model.multilabel_head.weight[1], before)
+    images = torch.rand(1, 3, 64, 64)
+    assert torch.equal(model.eval().backbone(images), published.eval().backbone(images))
+
+
+def test_heads_after_other_layers_are_skipped(tmp_path: Path) -> None:
+    CheXVision(SMALL, 8, 0.0, LabelSpace(findings=("Mass",)), Preprocessing(image_size=64)).save_pretrained(tmp_path)
+    fetched = fetch_weights(config(SMALL, tmp_path / "model.safetensors"))
+    assert fetched is not None
+    report = apply_weights(model_of(SMALL), fetched)
+    assert (report.heads, report.heads_skipped) == ((), "the layers before them are others")
+    (tmp_path / "config.json").unlink()
+    fetched = fetch_weights(config(SMALL, tmp_path / "model.safetensors"))
+    assert fetched is not None
+    assert apply_weights(model_of(SMALL), fetched).heads_skipped == "no config.json says which findings they are of"
+
+
+def test_a_file_of_a_repository_is_named_by_its_commit(fake_hub: FakeHub, tmp_path: Path) -> None:
+    model_of(SMALL).save_pretrained(tmp_path)
+    HfApi().create_repo("chex/model")
+    sha = HfApi().upload_folder(folder_path=tmp_path, repo_id="chex/model").oid
+    fetched = fetch_weights(config(SMALL, f"chex/model@{sha}:model.safetensors"))
+    assert fetched is not None and fetched.config is not None
+    assert apply_weights(model_of(SMALL), fetched).heads == ("Mass", "Nodule", "Abnormal")
+    with pytest.raises(ChexError, match=r"has no file other\.safetensors"):
+        fetch_weights(config(SMALL, f"chex/model@{sha}:other.safetensors"))
+    for unpinned in ("chex/model@main:model.safetensors", "chex/model:model.safetensors"):
+        with pytest.raises(ValueError, match="does not name a commit; write USER/REPO@<40-hex commit>:FILE"):
+            config(SMALL, unpinned)
+
+
+@pytest.mark.parametrize("name", ["eva_x_small_patch16_merged520k_mim.pt", "model.bin", "weights.ckpt"])
+def test_pickled_weights_are_refused_before_anything_is_read(name: str) -> None:
+    with pytest.raises(ValueError, match=r"pickled weights are never loaded; convert it once: chexvision weights"):
+        config(SMALL, name)
+
+
+def test_files_that_cannot_be_used_are_one_line_each(tmp_path: Path) -> None:
+    def refused(problem: str, backbone: str = SMALL) -> None:
+        with pytest.raises(ChexError, match=problem) as caught:
+            fetched = fetch_weights(config(backbone, path))
+            assert fetched is not None
+            apply_weights(model_of(backbone), fetched)
+        assert "\n" not in str(caught.value)
+
+    path = tmp_path / "weights.safetensors"
+    with pytest.raises(UsageError, match="no file"):
+        fetch_weights(config(SMALL, path))
+    path.write_bytes(pickle.dumps({"a": 1}))
+    refused("weights.safetensors is a pickled file, which is never loaded; convert it once")
+    torch.save({"a": torch.ones(1)}, path)
+    refused("is a pickled file")
+    path.write_bytes(b"\x01" * 40)
+    refused("not a complete safetensors file .*; fetch it again")
+    save_file({"fc.weight": torch.tensor([1.0, float("nan")])}, path)
+    refused(r"values that are not finite, first in fc\.weight")
+    save_file({"encoder.weight": torch.ones(2)}, path)
+    refused(r"nothing in weights\.safetensors fits timm/resnet10t\.c3_in1k: it has encoder\.weight")
+    save_file(network_of("timm/resnet18").state_dict(), path)
+    refused(r"weights\.safetensors is of another network than timm/resnet10t")
+    save_file({"a": torch.ones(2)}, path, metadata={"backbone": "eva_x_small"})
+    refused("has the weights of eva_x_small, not of timm/resnet10t.c3_in1k; set model.backbone=eva_x_small")
+    model_of("se_resnet34").save_pretrained(tmp_path / "other")
+    path = tmp_path / "other" / "model.safetensors"
+    refused("has the weights of se_resnet34, not of")
+    # Another tag names the same network.
+    config_json = tmp_path / "other" / "config.json"
+    model_of(SMALL).save_pretrained(tmp_path / "other")
+    config_json.write_text(json.dumps(json.loads(config_json.read_text()) | {"backbone": "timm/resnet10t"}))
+    assert fetch_weights(config(SMALL, path)) is not None
