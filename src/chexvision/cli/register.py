@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from chexvision.cli import bench, credentials, dispatch, doctor, evaluate, explain, models, runs, shards, sweep, train
+from chexvision.cli import (
+    bench,
+    credentials,
+    dispatch,
+    doctor,
+    evaluate,
+    explain,
+    models,
+    runs,
+    shards,
+    sweep,
+    train,
+)
 from chexvision.cli.zoo import commands as zoo
 
 
@@ -27,3 +39,4 @@ def commands(app: typer.Typer) -> None:
     app.add_typer(bench.app, name="bench")
     app.add_typer(runs.app, name="runs")
     app.add_typer(credentials.app, name="credentials")
+    app.add_typer(train.weights, name="weights")
