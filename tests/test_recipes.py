@@ -32,7 +32,7 @@ def test_a_recipe_without_its_needed_value_says_in_one_line_how_to_set_it(tmp_pa
     mine = tmp_path / "mine.yaml"
     mine.write_text(
         "extends: base\nabout: {reproduces: x, needs: {model.weights: convert them once}}\n"
-        "model: {backbone: densenet121, hidden_features: 0, dropout: 0}\n"
+        "model: {backbone: se_resnet34, hidden_features: 0, dropout: 0}\n"
         "training: {phases: [{epochs: 1, lr: 1, min_lr: 0, warmup_epochs: 0, freeze: none}]}\n"
     )
     heir = tmp_path / "heir.yaml"

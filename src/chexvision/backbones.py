@@ -105,6 +105,7 @@ _TABLE = (
     _timm("deit_small_patch16_224.fb_in1k", 21_665_664, 4.6, **_PATCH_16),
     _timm("vit_small_patch16_224.augreg_in21k_ft_in1k", 21_665_664, 4.6, **_HALF, **_PATCH_16),
     _timm("vit_base_patch16_224.augreg_in21k_ft_in1k", 85_798_656, 17.56, **_HALF, **_PATCH_16),
+    _timm("vit_base_patch16_224.orig_in21k_ft_in1k", 85_798_656, 17.56, **_HALF, **_PATCH_16),
     _timm("vit_small_patch14_dinov2.lvd142m", 22_056_192, 46.7, 518, **_PATCH_14),
     _timm("vit_base_patch14_dinov2.lvd142m", 86_579_712, 151.57, 518, **_PATCH_14),
     _timm("eva02_tiny_patch14_224.mim_in22k", 5_502_144, 1.7, license="mit", **_CLIP, **_PATCH_14),
@@ -133,6 +134,9 @@ BACKBONES: dict[str, BackboneFacts] = {
     "conformer_small": _own("conformer:conformer_small", 36_263_424, 10.6, multiple=16, one_size=True),
     "conformer_base": _own("conformer:conformer_base", 81_175_136, 23.32, multiple=16, one_size=True),
     "dsan_cnn": _own("dsan_cnn:dsan_cnn", 3_305_024, 0.51),
+    "se_resnet18_slim": BackboneFacts(
+        builder="chexvision.models.se_resnet:se_resnet18_slim", mean=IMAGENET_MEAN, std=IMAGENET_STD
+    ),
     "se_resnet34": _own("se_resnet:se_resnet34", 21_445_868, 3.66),
     "se_resnet18_slim": _own("se_resnet:se_resnet18_slim", 2_821_660, 0.48),
     "vit_small_spt": _own("shifted_patches:vit_small_spt", 22_853_064, 4.83, multiple=16, one_size=True),
