@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from chexvision.config.recipe import Recipe
 from chexvision.data.augment import AugmentParameters, sample
-from chexvision.data.loader import MicroBatch
+from chexvision.data.loader import MicroBatch, images_per_pass
 from chexvision.errors import ChexError
 from chexvision.models.classifier import CheXVision
 
@@ -98,6 +98,25 @@ def compiled(model: CheXVision, trial: Callable[[int, nn.Module], None], images:
         _log.warning("torch.compile failed (%s: %.200s); continuing without it", type(error).__name__, what)
         return model
     return network
+
+
+def fitting_micro_batch(
+    attempt: Callable[[int], None], images: int, batch_size: int, micro_batch_size: int, accelerator: Accelerator
+) -> int:
+    """`micro_batch_size`, or less where passes of an epoch do not fit a GPU; see `fit_micro_batch`.
+
+    Args:
+        attempt: does a forward and backward pass over that many images.
+        images: of an epoch.
+        batch_size: images per optimization step, over all processes.
+        micro_batch_size: the most images per pass.
+        accelerator: of this process.
+    """
+    if accelerator.device.type != "cuda":
+        return micro_batch_size
+    most = max(images_per_pass(images, batch_size, micro_batch_size, accelerator.num_processes))
+    fitting = fit_micro_batch(attempt, most, accelerator)
+    return fitting if fitting < most else micro_batch_size
 
 
 def fit_micro_batch(attempt: Callable[[int], None], size: int, accelerator: Accelerator) -> int:
