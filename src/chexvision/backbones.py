@@ -138,7 +138,6 @@ BACKBONES: dict[str, BackboneFacts] = {
         builder="chexvision.models.se_resnet:se_resnet18_slim", mean=IMAGENET_MEAN, std=IMAGENET_STD
     ),
     "se_resnet34": _own("se_resnet:se_resnet34", 21_445_868, 3.66),
-    "se_resnet18_slim": _own("se_resnet:se_resnet18_slim", 2_821_660, 0.48),
     "vit_small_spt": _own("shifted_patches:vit_small_spt", 22_853_064, 4.83, multiple=16, one_size=True),
 }  # fmt: skip
 # Names of earlier versions.
