@@ -149,7 +149,10 @@ def test_session_without_a_token_is_collected_and_published_from_here(
 def test_paid_job_whose_response_was_lost_is_not_started_again(
     cli: Cli, words: list[str], fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chexvision_dispatch.runs.POLL_S", 0.05)
+    def polls(seconds: float) -> None:
+        raise AssertionError("a second job was started")
+
+    monkeypatch.setattr("chexvision_dispatch.studies.scheduler.time", SimpleNamespace(sleep=polls))
     Path("mine.yaml").write_text(ONE)
     fake_hub.faults.add(r"POST /api/jobs/chex", Fault.lose_response())
     for _ in range(2):
