@@ -10,6 +10,8 @@ from chexvision.models.backbone import Backbone, grouped_parameters
 class Chain(Backbone):
     """Modules one after the other, from float[B, 3, H, W] to float[B, channels, h, w]; the mean of the map."""
 
+    any_size = True
+
     def __init__(self, *modules: nn.Module, channels: int) -> None:
         super().__init__()
         for number, module in enumerate(modules):

@@ -1,8 +1,8 @@
-"""About how long a recipe takes on Kaggle's two T4s: measured in an earlier run's history, or else a guess."""
+"""About how long a recipe takes on Kaggle's two T4s: measured in an earlier run's history, or else estimated."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,7 +19,8 @@ from pydantic import (
 )
 
 from chexvision.artifact.metrics_file import read_metrics
-from chexvision.config.recipe import Recipe, earlier_freeze
+from chexvision.backbones import TIMM
+from chexvision.config.recipe import PhaseConfig, Recipe, earlier_freeze
 from chexvision.errors import ChexError
 from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision_dispatch import run_records as records
@@ -27,12 +28,31 @@ from chexvision_dispatch.kernels import TRAIN
 from chexvision_dispatch.run_records import RunRecord
 from chexvision_dispatch.targets.target import GpuHours, Target
 
-# Images of the release: those of its official training and validation list, a twentieth of them for validation.
-_TRAIN_IMAGES, _VALIDATION_IMAGES = 82_000, 4_500
-# Images per second in training at 320², mixed precision, on two T4s: a guess, to be taken for its order alone.
-_IMAGES_PER_SECOND = {"timm/densenet121.tv_in1k": 220.0, "se_resnet34": 330.0}
-_SLOWEST = min(_IMAGES_PER_SECOND.values())
-_VALIDATION_SPEEDUP = 3.0
+# Images of the release for training and validation, by the rule of the split; see `_images`.
+_IMAGES = {"official": (82_346, 4_178), "chexnet": (78_468, 11_219), "patient": (78_484, 11_212)}
+# Minutes of training per 75,000 images of 224² on two T4s in mixed precision: estimates for DenseNet-121, ConvNeXt-T,
+# EVA-X-S and Swin-B. The others are in proportion to ConvNeXt-T in timm's benchmark of training on an RTX 3090
+# (results/benchmark-train-amp-nhwc-pt112-cu113-rtx3090.csv of its repository), which agrees on these within 10 %.
+_MINUTES = {
+    "densenet121": 3.0,
+    "convnext_tiny": 3.0,
+    "eva_x_small": 3.0,
+    "swin_base_patch4_window12_384": 9.0,
+    "resnet50": 2.0,
+    "resnet152": 4.9,
+    "inception_v3": 1.8,
+    "vit_base_patch16_224": 6.3,
+    "vit_small_patch16_224": 2.3,
+    "swin_tiny_patch4_window7_224": 3.8,
+    "tf_efficientnet_b4": 3.5,
+    "tf_efficientnetv2_s": 2.8,
+}
+_MINUTES_IMAGES, _MINUTES_SIZE = 75_000, 224
+_SLOWEST = max(_MINUTES.values())
+# Of a step's time: the backward pass takes twice as long as the forward pass, and about a quarter of it in the last
+# stage alone.
+_SHARE: dict[str | int, float] = {"none": 1.0, "partial": 0.5, "all": 1 / 3}
+_FORWARD = 1 / 3
 _OVERHEAD_HOURS = 0.25  # installing, downloading, decoding, measuring and publishing
 _TRIED_RUNS = 5  # newest first
 _FILES = ("run.json", "history.json", "metrics.json")
@@ -50,6 +70,7 @@ class _Epoch(_Part):
 
 
 class _Phase(_Part):
+    image_size: int | None = None
     freeze: str | int = Field(validation_alias=AliasChoices("freeze", "freeze_backbone"))
 
     @field_validator("freeze", mode="before")
@@ -75,25 +96,55 @@ def gpu_hours(recipe: Recipe, target: Target) -> GpuHours:
         target: where it will run; a run that ran there on the same accelerator counts as measured.
 
     Returns:
-        From the newest published run that trained the same network at the same image size, with its backbone frozen
-        and not as the recipe does; such a figure may refuse a run. Where there is none a guess, which may not.
+        From the newest published run that trained the same network at the same image size, with the same of its
+        layers frozen; such a figure may refuse a run. Where there is none an estimate, which may not.
     """
     for record in _published_runs(target):
         hours = _measured(record, recipe)
         if hours is not None:
             return GpuHours(hours + _OVERHEAD_HOURS, f"measured in {record.run_id}", measured=True)
-    rate = _IMAGES_PER_SECOND.get(recipe.model.backbone, _SLOWEST) * (320 / recipe.data.image_size) ** 2
-    rates: dict[str | int, float] = {phase.freeze: rate for phase in recipe.training.phases}
-    seconds = _seconds(recipe, rates, 1 / (rate * _VALIDATION_SPEEDUP))
-    return GpuHours(seconds / 3600 + _OVERHEAD_HOURS, "a guess: no published run of it was measured yet")
+    return GpuHours(estimated_hours(recipe), "an estimate: no published run of it was measured yet")
 
 
-def _seconds(recipe: Recipe, rates: Mapping[str | int, float], validation_seconds_per_image: float) -> float:
-    """Of all epochs, at `rates` in images per second by whether the backbone is frozen."""
-    train = min(recipe.data.max_train_images or _TRAIN_IMAGES, _TRAIN_IMAGES)
-    validation = min(recipe.data.max_validation_images or _VALIDATION_IMAGES, _VALIDATION_IMAGES)
+def estimated_hours(recipe: Recipe) -> float:
+    """Hours on two T4s by the network's speed alone, if training does not stop early."""
+    train = {
+        phase: _rate(recipe, phase.image_size) / _SHARE.get(phase.freeze, 1.0) for phase in recipe.training.phases
+    }
+    networks = 2 if recipe.training.ema_decay else 1  # the average is validated as well
+    seconds = _seconds(recipe, lambda phase: train[phase], networks * _FORWARD / _rate(recipe, None))
+    if recipe.loss.teacher is not None:  # it predicts the training images once, as large as the student
+        seconds += _images(recipe)[0] * _FORWARD / _rate(recipe, None)
+    return seconds / 3600 + _OVERHEAD_HOURS
+
+
+def _rate(recipe: Recipe, image_size: int | None) -> float:
+    """Images per second in training, all layers learning; the time goes with the number of pixels."""
+    size = image_size or recipe.data.image_size
+    minutes = _minutes(recipe.model.backbone) * (size / _MINUTES_SIZE) ** 2
+    return _MINUTES_IMAGES / (60 * minutes)
+
+
+def _minutes(backbone: str) -> float:
+    return _MINUTES.get(backbone.removeprefix(TIMM).partition(".")[0], _SLOWEST)
+
+
+def _images(recipe: Recipe) -> tuple[int, int]:
+    """Images of an epoch and of validation, of the complete release; other shards are taken to be as large."""
+    data = recipe.data
+    train, validation = _IMAGES.get(data.split, _IMAGES["official"])
+    if data.split == "official":
+        both = train + validation
+        train, validation = round(both * (1 - data.validation_share)), round(both * data.validation_share)
+    train = min(data.max_train_images or train, round(train * data.train_fraction))
+    return train * (2 if data.mirror else 1), min(data.max_validation_images or validation, validation)
+
+
+def _seconds(recipe: Recipe, rate: Callable[[PhaseConfig], float], validation_seconds_per_image: float) -> float:
+    """Of all epochs, at `rate` in images per second of a phase."""
+    train, validation = _images(recipe)
     return sum(
-        phase.epochs * (train / rates[phase.freeze] + validation * validation_seconds_per_image)
+        phase.epochs * (train / rate(phase) + validation * validation_seconds_per_image)
         for phase in recipe.training.phases
     )
 
@@ -125,14 +176,15 @@ def _measured(record: RunRecord, recipe: Recipe) -> float | None:
     same = run.model == recipe.model.model_dump() and run.image_size == recipe.data.image_size
     if not same or validation is None or not validation.images:
         return None
-    rates: dict[str | int, list[float]] = {}
+    rates: dict[tuple[str | int, int | None], list[float]] = {}
     for epoch in history:
         if epoch.phase <= len(run.phases):
-            rates.setdefault(run.phases[epoch.phase - 1].freeze, []).append(epoch.train_images_per_second)
-    if not {phase.freeze for phase in recipe.training.phases} <= rates.keys():
+            ran = run.phases[epoch.phase - 1]
+            rates.setdefault((ran.freeze, ran.image_size), []).append(epoch.train_images_per_second)
+    if not {(phase.freeze, phase.image_size) for phase in recipe.training.phases} <= rates.keys():
         return None
     per_image = median(epoch.validation_seconds for epoch in history) / validation.images
-    return _seconds(recipe, {frozen: median(rate) for frozen, rate in rates.items()}, per_image) / 3600
+    return _seconds(recipe, lambda phase: median(rates[phase.freeze, phase.image_size]), per_image) / 3600
 
 
 def _files(published: str) -> list[Path]:

@@ -10,7 +10,7 @@ from chexvision.config.weights_source import parse_weights
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.account import machine_token
 from chexvision.hub.hub_errors import Missing
-from chexvision.hub.reference import Reference, parse_reference
+from chexvision.hub.reference import Reference, parse_reference, pinned_reference
 from chexvision.hub.repository import resolve_revision
 from chexvision.nih.release import SPLITS, release
 from chexvision.provenance import slug
@@ -100,6 +100,33 @@ def pinned_data(text: str, *, folders: bool) -> tuple[str, list[str]]:
         if reference.is_pinned:
             return text, [f"{error}; the session checks whether {text} exists"]
         raise ChexError(f"{error}, or name the commit: {reference.repo_id}@<40-hex sha>") from error
+
+
+def with_pinned_teacher(recipe: Recipe, *, folders: bool) -> Recipe:
+    """The recipe with its teacher, if it has one, at a commit or as the absolute path of a folder.
+
+    Args:
+        recipe: of the run.
+        folders: whether the target can read folders of this machine.
+
+    Raises:
+        UsageError: the folder does not exist or cannot be reached by the target.
+        ChexError: the Hub does not have the teacher or its revision, or does not answer.
+    """
+    text = recipe.loss.teacher
+    if text is None:
+        return recipe
+    reference = parse_reference(text)
+    if isinstance(reference, Path):
+        if not folders:
+            raise UsageError(
+                f"loss.teacher {text} is a folder on this machine, which the target cannot reach; publish the model "
+                "and name USER/REPO@<sha>, or run it here with --on local"
+            )
+        named = str(pinned_reference(str(reference.resolve()), "loss.teacher"))
+    else:
+        named = text if reference.is_pinned else str(resolve_revision(reference, "model", attempts=1))
+    return recipe.model_copy(update={"loss": recipe.loss.model_copy(update={"teacher": named})})
 
 
 def described_split(recipe: Recipe, manifest: Manifest | None) -> str:

@@ -28,6 +28,7 @@ from chexvision_dispatch.resolve import (
     pinned_data,
     reachable_weights,
     recipe_files,
+    with_pinned_teacher,
 )
 from chexvision_dispatch.run_records import RunRecord
 from chexvision_dispatch.script import SCRIPT_NAME, render
@@ -88,6 +89,7 @@ def training(request: Request, recipe: Recipe, target: Target) -> Job:
         ChexError: see `pinned_data` and `destination`.
     """
     recipe, weights_notes = reachable_weights(recipe, folders=target.is_here)
+    recipe = with_pinned_teacher(recipe, folders=target.is_here)
     files = recipe_files(recipe)
     data, notes = pinned_data(request.data or recipe.data.dataset, folders=target.is_here)
     manifest = manifest_of(data)

@@ -132,6 +132,7 @@ BACKBONES: dict[str, BackboneFacts] = {
     "conformer_small": _own("conformer:conformer_small", 36_263_424, 10.6, multiple=16, one_size=True),
     "conformer_base": _own("conformer:conformer_base", 81_175_136, 23.32, multiple=16, one_size=True),
     "dsan_cnn": _own("dsan_cnn:dsan_cnn", 3_305_024, 0.51),
+    "se_resnet18_slim": _own("se_resnet:se_resnet18_slim", 2_821_660, 0.48),
     "se_resnet34": _own("se_resnet:se_resnet34", 21_445_868, 3.66),
     "vit_small_spt": _own("shifted_patches:vit_small_spt", 22_853_064, 4.83, multiple=16, one_size=True),
 }  # fmt: skip

@@ -33,6 +33,8 @@ from chexvision.metrics.predictions import images_sha256
 from chexvision.models.classifier import CheXVision
 from chexvision.recipes import load_recipe
 from chexvision.report.ensemble_artifact import assemble_ensemble
+from chexvision.shards.download import cached_shards
+from chexvision.shards.push import push_shards
 from tests.artifact.members import published_members
 from tests.fakes.fixtures import hub_here
 from tests.fakes.hub import FakeHub
@@ -160,7 +162,7 @@ def test_an_ensemble_is_published_in_one_commit_and_fetched_whole(
     assert run(capsys, "predict", tmp_path / "pulled", image, "--json")[1] == online[1]
     with pytest.raises(ChexError, match="is an ensemble of models; load it with"):
         CheXVision.from_pretrained(REPO, revision=tag)
-    assert RepoRef(REPO) == RepoRef(REPO)
+    assert load_ensemble(RepoRef(REPO, tag)).weights == (0.5, 0.5)
     card = (tmp_path / "pulled" / "README.md").read_text()
     assert f"chexvision predict {REPO}@{tag} chest.png" in card
     assert "run run-0" in card and str(tmp_path) not in card
@@ -178,6 +180,26 @@ def test_members_without_probabilities_need_shards_to_predict(
     made, expected = (read_metrics(folder / "metrics.json") for folder in (tmp_path / "out", ensemble))
     assert made.metrics.macro_auroc == pytest.approx(expected.metrics.macro_auroc, abs=1e-6)
     assert made.systems[-1].weights == pytest.approx(expected.systems[-1].weights, abs=1e-3)
+
+
+def test_labels_of_a_dataset_on_the_hub_are_read_without_its_images(
+    hub: FakeHub, ensemble: Path, members: list[Path], shards: Path, tmp_path: Path
+) -> None:
+    data = push_shards(shards, "chex/shards", private=False)
+    copies = []
+    for member in members:
+        copy = tmp_path / member.name
+        shutil.copytree(member, copy, ignore=shutil.ignore_patterns(".revisions"))
+        for name in ("run.json", "metrics.json"):
+            record = json.loads((copy / name).read_text()) | {"dataset": str(data)}
+            (copy / name).write_text(json.dumps(record))
+        copies.append(copy)
+    assemble_ensemble(copies, tmp_path / "out", weights="validation")
+    assert not cached_shards(data)
+    made, expected = (read_metrics(folder / "metrics.json") for folder in (tmp_path / "out", ensemble))
+    assert made.metrics.findings == expected.metrics.findings
+    assert (made.dataset, made.subgroups) == (str(data), ())
+    assert json.loads((tmp_path / "out" / "ensemble.json").read_text())["dataset"] == str(data)
 
 
 def test_sampled_validation_images_are_those_that_all_members_have(members: list[Path], tmp_path: Path) -> None:

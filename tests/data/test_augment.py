@@ -5,6 +5,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import torch
+from torchvision.transforms import v2
 
 from chexvision.config.data_config import AugmentConfig
 from chexvision.data.augment import AugmentParameters, augment, sample
@@ -13,6 +14,10 @@ from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD
 from chexvision.recipes import load_recipe
 
 RECIPE = load_recipe("densenet").augment
+RECIPE_OF_THE_FIRST_VERSION = AugmentConfig(
+    hflip=0.5, rotate_degrees=15.0, translate=0.05, shear_degrees=5.0, scale=0.1, brightness=0.2, contrast=0.2,
+    blur=0.1, blur_sigma=1.5, erase=0.1, erase_area=0.1,
+)  # fmt: skip
 NOTHING: dict[str, float] = {
     name: 0.0 for name, field in AugmentConfig.model_fields.items() if field.is_required()
 } | {"blur_sigma": 1.0, "erase_area": 0.1}
@@ -101,6 +106,38 @@ def test_parameters_are_sampled_per_image_and_repeat_with_the_seed() -> None:
     assert len(torch.unique(first.brightness)) == 96
     assert 30 < int((first.affine[:, 0, 0] < 0).sum()) < 66  # flips
     assert 1 <= int((first.blur_sigma > 0).sum()) <= 25
+
+
+def test_recipes_without_newer_keys_keep_their_random_numbers() -> None:
+    """Values of the first version, which sampled these parameters alone."""
+    parameters = sample(RECIPE_OF_THE_FIRST_VERSION, 3, seed=7)
+    expected = {
+        "affine": [-1.0620507, -0.00966671, 0.07025368, 0.01942218, 1.0625826, 0.07098863],  # of the first image
+        "brightness": [-0.12189674, 0.0962096, -0.09884804],
+        "contrast": [0.8932602, 1.1725655, 1.1830152],
+        "erase": [0.56907266, 0.38874197, 0.56907266, 0.38874197],
+    }
+    for name, values in expected.items():
+        torch.testing.assert_close(getattr(parameters, name).flatten()[: len(values)], torch.tensor(values))
+    assert parameters.operations.shape == (3, 0)
+
+
+def test_images_are_reduced_with_antialiasing_before_they_are_augmented() -> None:
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 96, 96), np.uint8))
+    reduced = v2.functional.resize(images[:, None].float() / 255, [32, 32], antialias=True)[:, 0]
+    shown = augment(images, sample(only(), 4, seed=1), PIXEL_MEAN, PIXEL_STD, size=32)
+    assert shown.shape == (4, 3, 32, 32)
+    torch.testing.assert_close(shown[:, 0] * PIXEL_STD + PIXEL_MEAN, reduced, atol=1e-5, rtol=0)
+
+
+def test_mirroring_comes_before_everything_else() -> None:
+    images = smooth_images(6)
+    parameters = sample(RECIPE, 6, seed=4)
+    chosen = torch.tensor([True, False, True, True, False, False])
+    flipped = torch.where(chosen[:, None, None], images.flip(2), images)
+    shown = augmented(images, parameters.mirrored(chosen))
+    torch.testing.assert_close(shown, augmented(flipped, parameters), atol=2e-5, rtol=0)
+    assert torch.equal(shown[~chosen], augmented(images, parameters)[~chosen])
 
 
 def test_a_micro_batch_is_augmented_as_in_the_full_batch() -> None:

@@ -136,6 +136,19 @@ def test_sampling_is_applied_after_the_split(published: Path) -> None:
     assert np.array_equal(sampled["test"].filenames, found.rows["test"].filenames)
 
 
+def test_a_fraction_of_the_training_patients_leaves_the_other_splits(published: Path) -> None:
+    data = load_recipe("densenet", overrides=["data.train_fraction=0.25"]).data
+    found = check_data(published, data)
+    sampled = found.sampled(data, 0)
+    patients = [len(np.unique(rows["train"].patients)) for rows in (sampled, found.rows)]
+    assert patients[0] == round(0.25 * patients[1])
+    assert len(sampled["validation"]) == len(found.rows["validation"])
+    half = len(sampled["train"]) // 2
+    limited = found.sampled(data.model_copy(update={"max_train_images": half}), 0)["train"]
+    assert len(limited) <= half
+    assert set(limited.filenames.tolist()) < set(sampled["train"].filenames.tolist())
+
+
 def test_info_reports_which_patients_the_splits_share(
     hub: CountingHub, published: Path, synthetic_shards: Path
 ) -> None:

@@ -87,14 +87,10 @@ def test_a_mirrored_split_has_each_image_twice_per_epoch_in_one_order() -> None:
     assert split.images_per_epoch == 50
     parts = list(training_batches(split, 8, 3, 1, 0, Rank(CPU)))
     assert parts[-1].step == steps_per_epoch(50, 8) - 1
-    seen = [
-        pair
-        for part in parts
-        for pair, weight in zip(
-            zip(part.images[:, 0, 0].tolist(), part.mirrored.tolist(), strict=True), part.weights, strict=True
-        )
-        if weight
-    ]
+    seen: list[tuple[int, bool]] = []
+    for part in parts:
+        counted = part.weights > 0
+        seen += zip(part.images[counted, 0, 0].tolist(), part.mirrored[counted].tolist(), strict=True)
     assert sorted(seen) == [(number, mirrored) for number in range(25) for mirrored in (False, True)]
     assert len({mirrored for _, mirrored in seen[:8]}) == 2  # shuffled together
     assert not any(part.mirrored.any() for part in in_order(split, 8, Rank(CPU)))

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from itertools import pairwise
+import itertools
 
 import pytest
 import torch
@@ -107,7 +107,7 @@ def test_partners_do_not_depend_on_micro_batches_and_processes(mirror: bool) -> 
                 assert part.has_predecessor
                 assert len(part.images) == len(part.targets) == len(part.positions) == len(part.weights) + 1
                 keys = list(zip(part.images[:, 0, 0].tolist(), part.mirrored.tolist(), strict=True))
-                kept = (pair for pair, weight in zip(pairwise(keys), part.weights, strict=True) if weight)
+                kept = (pair for pair, weight in zip(itertools.pairwise(keys), part.weights, strict=True) if weight)
                 found.setdefault(part.step, set()).update(kept)
         return found
 

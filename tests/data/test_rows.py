@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chexvision.data.rows import Rows, read_rows, sample_patients
+from chexvision.data.rows import Rows, read_rows, sample_fraction, sample_patients
 from chexvision.data.source import find_shards
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.reference import RepoRef
@@ -61,24 +61,43 @@ def test_an_unknown_label_names_the_shard(tmp_path: Path) -> None:
         read_rows(find_shards(tmp_path).shards, None)
 
 
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=80), st.integers(1, 60), st.integers(0, 5))
-def test_a_sample_takes_complete_patients_and_never_exceeds_its_size(
-    patients: list[int], at_most: int, seed: int
-) -> None:
+def rows_of(patients: list[int]) -> Rows:
     count = len(patients)
-    rows = Rows(
+    return Rows(
         np.array([f"{i}.png" for i in range(count)]),
         np.zeros((count, 14), np.float32),
         np.array(patients, np.int64),
         np.zeros(count, np.int32),
         np.arange(count, dtype=np.int64),
     )
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=80), st.integers(1, 60), st.integers(0, 5))
+def test_a_sample_takes_complete_patients_and_never_exceeds_its_size(
+    patients: list[int], at_most: int, seed: int
+) -> None:
+    rows = rows_of(patients)
     sample = sample_patients(rows, at_most, seed)
     chosen = set(sample.patients.tolist())
     assert len(sample) == sum(patient in chosen for patient in patients)
     assert len(sample) <= at_most or len(chosen) == 1
     assert sample.row.tolist() == sample_patients(rows, at_most, seed).row.tolist()
     assert (np.diff(sample.row) > 0).all()
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=80), st.integers(0, 5))
+def test_a_fraction_takes_complete_patients_and_contains_smaller_fractions(patients: list[int], seed: int) -> None:
+    rows = rows_of(patients)
+    everyone = set(patients)
+    before: set[int] = set()
+    for fraction in (0.01, 0.1, 0.5, 0.8, 1.0):
+        sample = sample_fraction(rows, fraction, seed)
+        chosen = set(sample.patients.tolist())
+        assert len(chosen) == max(1, round(fraction * len(everyone)))
+        assert before <= chosen
+        assert sample.row.tolist() == [row for row, patient in enumerate(patients) if patient in chosen]
+        before = chosen
+    assert chosen == everyone
 
 
 def test_an_unpinned_dataset_is_refused() -> None:

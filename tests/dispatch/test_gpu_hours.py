@@ -1,4 +1,4 @@
-"""Estimated GPU hours of a recipe on Kaggle: a guess until a run of it was measured."""
+"""Estimated GPU hours of a recipe on Kaggle: from the network alone until a run of it was measured."""
 
 from __future__ import annotations
 
@@ -10,18 +10,46 @@ from huggingface_hub import HfApi
 
 from chexvision.recipes import load_recipe
 from chexvision_dispatch import run_records as records
-from chexvision_dispatch.gpu_hours import gpu_hours
+from chexvision_dispatch.gpu_hours import estimated_hours, gpu_hours
 from tests.dispatch.measured import SMALL, SMALL_HOURS, TARGET, measured_artifact, published_run
 from tests.fakes.hub import FakeHub
 
 OVERHEAD_HOURS = 0.25
 
 
-def test_estimate_without_an_earlier_run_is_a_guess_that_refuses_nothing() -> None:
-    guess = gpu_hours(load_recipe("densenet"), TARGET)
-    assert guess.hours is not None
-    assert guess.hours > 1
-    assert (guess.measured, guess.basis) == (False, "a guess: no published run of it was measured yet")
+def test_estimate_without_an_earlier_run_refuses_nothing() -> None:
+    estimate = gpu_hours(load_recipe("densenet"), TARGET)
+    assert estimate.hours is not None
+    assert estimate.hours > 1
+    assert (estimate.measured, estimate.basis) == (False, "an estimate: no published run of it was measured yet")
+
+
+def training_hours(*overrides: str) -> float:
+    """The estimate of ten epochs, without the overhead, and with next to no validation."""
+    phase = "training.phases=[{epochs: 10, lr: 1, min_lr: 0, warmup_epochs: 0, freeze: none}]"
+    usual = [phase, "data.image_size=224", "data.max_validation_images=1", "training.ema_decay=0"]
+    return estimated_hours(load_recipe("chexnet", overrides=[*usual, *overrides])) - OVERHEAD_HOURS
+
+
+def test_estimate_is_minutes_per_epoch_of_the_network() -> None:
+    assert training_hours("data.max_train_images=75000") == pytest.approx(10 * 3 / 60, rel=0.01)
+    swin = "model.backbone=timm/swin_base_patch4_window12_384.ms_in22k_ft_in1k"
+    assert training_hours("data.max_train_images=75000", swin) == pytest.approx(10 * 9 / 60, rel=0.01)
+
+
+def test_estimate_follows_images_pixels_and_frozen_layers() -> None:
+    hours = training_hours()
+    assert training_hours("data.mirror=true") == pytest.approx(2 * hours, rel=0.01)
+    assert training_hours("data.train_fraction=0.1") == pytest.approx(0.1 * hours, rel=0.01)
+    assert training_hours("data.image_size=448") == pytest.approx(4 * hours, rel=0.01)
+    assert training_hours("data.image_size=448", "training.phases.0.image_size=224") == pytest.approx(hours, rel=0.01)
+    assert training_hours("training.phases.0.freeze=all") == pytest.approx(hours / 3, rel=0.01)
+    assert hours / 3 < training_hours("training.phases.0.freeze=partial") < hours
+
+
+def test_an_unknown_network_is_estimated_as_the_slowest_known() -> None:
+    unknown = training_hours("model.backbone=timm/some_network")
+    assert unknown == training_hours("model.backbone=timm/swin_base_patch4_window12_384")
 
 
 def test_earlier_run_of_the_same_network_is_used_as_a_measurement(tmp_path: Path) -> None:

@@ -169,15 +169,15 @@ def test_remaining_quota_excludes_running_sessions_and_names_its_refresh_time(cl
     assert "Kaggle quota: 2.5 of 30 GPU hours left, refreshed 2030-01-05 00:00 UTC" in cli(*PUSH).out
 
 
-def test_insufficient_quota_is_a_warning_if_the_estimate_is_a_guess(cli: Cli, kaggle: FakeKaggle) -> None:
+def test_insufficient_quota_is_a_warning_if_nothing_was_measured(cli: Cli, kaggle: FakeKaggle) -> None:
     kaggle.gpu_time_used = timedelta(hours=29)
     result = cli(*PUSH)
     assert result.code == 0, result.err
     assert "1.0 of 30 GPU hours left" in result.out
-    assert "(a guess: no published run of it was measured yet), which may not fit: wait, or choose" in result.out
+    assert "(an estimate: no published run of it was measured yet), which may not fit: wait, or choose" in result.out
 
 
-def test_exhausted_quota_is_refused_even_with_a_guess(cli: Cli, kaggle: FakeKaggle) -> None:
+def test_exhausted_quota_is_refused_even_with_an_estimate(cli: Cli, kaggle: FakeKaggle) -> None:
     kaggle.gpu_time_used, kaggle.gpu_time_reserved = timedelta(hours=29), timedelta(hours=1)
     refused = cli(*PUSH)
     assert "Kaggle quota: 0.0 of 30 GPU hours left" in refused.err

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chexvision.errors import UsageError
-from chexvision_dispatch.studies.study_file import Study, read_study, seeds_study
+from chexvision_dispatch.studies.study_file import Study, read_study, seeds_study, study_names
 
 
 def written(text: str) -> Study:
@@ -33,7 +33,7 @@ def test_base_comes_first_and_variants_change_or_replace_its_recipe() -> None:
     )
     assert names(study) == ["base", "focal", "scratch", "small-scratch"]
     base, focal, scratch, small = (run.recipe for run in study.runs)
-    assert (base.model.backbone, base.data.image_size, base.loss.name) == ("densenet121", 96, "bce")
+    assert (base.model.backbone, base.data.image_size, base.loss.name) == ("timm/densenet121.tv_in1k", 96, "bce")
     assert (focal.data.image_size, focal.loss.name) == (96, "focal")
     assert (scratch.model.backbone, scratch.data.image_size) == ("se_resnet34", 96)
     assert (small.model.backbone, small.data.image_size) == ("se_resnet34", 64)
@@ -90,13 +90,13 @@ def test_keys_of_a_grid_that_end_alike_are_told_apart() -> None:
 
 def test_runs_that_train_the_same_have_one_key() -> None:
     study = written(
-        "{recipe: densenet, variants: {same: densenet, tta: {evaluate: {tta: true}}, other: {training.seed: 7}}}"
+        "{recipe: densenet, variants: {same: densenet, tta: {evaluate: {tta: flip}}, other: {training.seed: 7}}}"
     )
     keys = [run.key("data") for run in study.runs]
     assert keys[0] == keys[1] == keys[2] != keys[3]
     assert keys[0] != study.runs[0].key("other data")
     assert study.runs[2].evaluation is not None
-    assert study.runs[2].evaluation.tta
+    assert study.runs[2].evaluation.tta == "flip"
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,8 @@ def test_runs_that_train_the_same_have_one_key() -> None:
         ("{recipe: densenet, variants: {a: {los.name: bce}}}", "variant 'a': unknown key 'los'"),
         ("{recipe: densenet, variants: {a: {loss.gamma: 1}}}", "did you mean 'loss.focal_gamma'?"),
         ("{recipe: densenet, variants: {a: {evaluat: {}}}}", "unknown key 'evaluat'; did you mean 'evaluate'?"),
-        ("{recipe: densenet, variants: {a: {evaluate: {ta: 1}}}}", "unknown key 'ta'; did you mean 'tta'?"),
+        ("{recipe: densenet, variants: {a: {evaluate: {ta: flip}}}}", "unknown key 'ta'; did you mean 'tta'?"),
+        ("{recipe: densenet, variants: {a: {evaluate: {tta: true}}}}", "variant 'a': evaluate.tta: Input should be"),
         ("{recipe: densenet, variants: {a: [loss.name, focal]}}", "variant 'a': write a recipe's name, or a mapping"),
         ("{recipe: densenet, variants: {a: {loss.name: huber}}}", "variant 'a': recipe densenet: loss.name"),
         ("{recipe: densenet, variants: {base: scratch}}", "'base' is the recipe as it is; choose another name"),
@@ -134,9 +135,23 @@ def test_unknown_studies_are_refused_with_the_nearest_one() -> None:
         read_study("ablatio")
 
 
-def test_seeds_of_a_recipe_count_up_from_its_own() -> None:
-    study = seeds_study("densenet", 3, preset="smoke", overrides=["training.seed=5"])
+@pytest.mark.parametrize("name", study_names())
+def test_studies_of_the_project_are_valid_and_their_variants_differ_in_what_they_train(name: str) -> None:
+    study = read_study(name)
+    keys = [run.key("data") for run in study.runs if run.variant != "base" and run.evaluation is None]
+    assert len(set(keys)) == len(keys)
+    is_of_grid = study.runs[0].key("data") in keys  # the base of a grid is one of its points
+    assert is_of_grid == (name != "ablation")
+
+
+def test_seeds_of_a_recipe_count_up_from_its_own_and_equal_requests_have_one_name() -> None:
+    def seeds(preset: str | None = "smoke", data: str | None = None, to: str | None = None) -> Study:
+        return seeds_study("densenet", 3, preset=preset, overrides=["training.seed=5"], data=data, to=to)
+
+    study = seeds()
     assert names(study) == ["base seed=5", "base seed=6", "base seed=7"]
     assert study.variants == ["base"]
     assert [run.recipe.training.seed for run in study.runs] == [5, 6, 7]
-    assert study.name != seeds_study("densenet", 3, preset=None, overrides=["training.seed=5"]).name
+    assert seeds() == study
+    others = [seeds(preset=None), seeds(data="u/d"), seeds(to="u/m")]
+    assert len({study.name, *(other.name for other in others)}) == 4

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from chexvision.artifact.load import Ensemble
 from chexvision.errors import ChexError
 from chexvision.explain.audit import explain_subjects
 from chexvision.explain.gradcam import FEWEST_CELLS, explain_batch
@@ -27,7 +28,7 @@ def test_a_trained_model_points_at_the_synthetic_finding_and_an_untrained_one_do
 ) -> None:
     subjects = synthetic_subjects(90, seed=9)  # not those of training, one finding each
     hits = {
-        name: np.mean([case.measured.pointing for case in explain_subjects(model, subjects)[0]])
+        name: np.mean([case.measured.pointing for case in explain_subjects(Ensemble((model,)), subjects)[0]])
         for name, model in (("trained", trained), ("untrained", untrained))
     }
     assert hits["trained"] >= 0.8

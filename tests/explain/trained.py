@@ -44,7 +44,7 @@ def synthetic_subjects(count: int, seed: int) -> list[Subject]:
         chest = sample_chest(np.random.default_rng([seed, i]), bool(i % 2))
         grey, boxes = render_radiograph(np.random.default_rng([seed, i, 1]), chest, (finding,), "PA", SIDE)
         shares = tuple(Box(b.x / SIDE, b.y / SIDE, (b.x + b.width) / SIDE, (b.y + b.height) / SIDE) for b in boxes)
-        subjects.append(Subject(f"{i:08d}_000.png", i, grey, {finding: shares}))
+        subjects.append(Subject(f"{i:08d}_000.png", i, (grey,), {finding: shares}))
     return subjects
 
 
@@ -57,7 +57,7 @@ def untrained_model() -> CheXVision:
 def trained_model() -> CheXVision:
     """Trained on 480 images of one finding each, with a cross-entropy for every finding."""
     subjects = synthetic_subjects(480, seed=1)
-    images = torch.from_numpy(np.stack([subject.pixels for subject in subjects]))
+    images = torch.from_numpy(np.stack([subject.pixels[0] for subject in subjects]))
     targets = torch.tensor([[float(name in subject.boxes) for name in NIH.findings] for subject in subjects])
     model = untrained_model().train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)

@@ -32,7 +32,7 @@ KAGGLE_TOKEN = "KGAT_right"
 EPOCH = "training.phases=[{epochs: 1, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0.5, freeze: none}]"
 QUICK = ["--set", "data.image_size=32", "--set", "data.max_train_images=40", "--set", EPOCH]
 ARTIFACT = {"README.md", "config.json", "history.json", "metrics.json", "model.safetensors", "run.json"}
-ARTIFACT |= {"training_images.npz"}
+ARTIFACT |= {"training_images.npz", "probabilities.npz"}
 
 
 def chexvision(*arguments: object, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:

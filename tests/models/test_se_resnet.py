@@ -8,7 +8,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from chexvision.models.se_resnet import SEBasicBlock, SEResNet, se_resnet34
+from chexvision.models.se_resnet import SEBasicBlock, SEResNet, se_resnet18_slim, se_resnet34
 
 
 def randomized(block: SEBasicBlock) -> SEBasicBlock:
@@ -62,3 +62,9 @@ def test_weights_have_he_initialization() -> None:
         if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
             deviation = (2 / (9 * module.out_channels)) ** 0.5
             assert float(module.weight.detach().std()) == pytest.approx(deviation, rel=0.05)
+
+
+def test_the_slim_network_has_an_eighth_of_the_parameters() -> None:
+    sizes = [sum(of.numel() for of in build(64, 0.0).parameters()) for build in (se_resnet34, se_resnet18_slim)]
+    assert sizes[1] / sizes[0] == pytest.approx(1 / 8, rel=0.1)
+    assert se_resnet18_slim(64, 0.0)(torch.zeros(1, 3, 64, 64)).shape == (1, 256, 2, 2)

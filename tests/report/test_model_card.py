@@ -221,6 +221,22 @@ def test_the_split_is_described_with_its_images(metrics: Evaluation, info: RunIn
     assert "Of train, complete patients with at most 1,024 images were used." in text
 
 
+def test_weights_epoch_and_patients_are_described(metrics: Evaluation, info: RunInfo) -> None:
+    def text(*overrides: str) -> str:
+        recipe = load_recipe("densenet", overrides=["training.keep_within=0", *overrides])
+        return render_card(metrics, info.model_copy(update={"recipe": recipe}), "CheXVision densenet")
+
+    assert "trained from ImageNet weights: 14 findings" in text("model.weights=imagenet")
+    assert "trained from random weights: 14 findings" in text("model.weights=none")
+    assert f"from the weights `a/b@{SHA}:c.safetensors`: 14" in text(f"model.weights=a/b@{SHA}:c.safetensors")
+    assert "from the weights `c.safetensors`: 14" in text("model.weights=/home/alice/c.safetensors")
+    assert "the best by macro AUROC on validation." in text()
+    assert "the best by loss on validation." in text("training.monitor=loss")
+    late = "the latest whose macro AUROC on validation is within one standard error of the best."
+    assert late in text("training.keep_within=1")
+    assert "Of train, 10 % of the patients were used, a seeded sample." in text("data.train_fraction=0.1")
+
+
 @pytest.mark.parametrize("table", [None, "/home/me/mine.csv"])
 def test_records_of_an_earlier_version_are_read(info: RunInfo, tmp_path: Path, table: str | None) -> None:
     old = json.loads(info.model_dump_json())

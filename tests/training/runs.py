@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 
 from chexvision.backbones import BACKBONES, BackboneFacts
 from chexvision.data.dataset import Split, open_split, splits_of
-from chexvision.data.source import find_shards
+from chexvision.data.source import find_shards, preprocessing_of
 from chexvision.models.classifier import build_model
 from chexvision.recipes import load_recipe
+from chexvision.training.distillation import with_teacher
 from chexvision.training.hardware import start_accelerator
 from chexvision.training.history import History
 from chexvision.training.loop import Training
@@ -35,6 +36,17 @@ TINY = [
     " {epochs: 2, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0.5, freeze: none}]",
 ]
 
+# Everything at once that changes which images a step has, and how they look.
+AUGMENTED = [
+    "augment.crop_scale=0.4",
+    "augment.randaugment_ops=2",
+    "augment.mixup_alpha=0.4",
+    "augment.cutmix_alpha=1.0",
+    "augment.mix_probability=0.8",
+    "data.mirror=true",
+    "data.train_fraction=0.7",
+]
+
 
 def tiny_training(
     shards: Path,
@@ -51,8 +63,22 @@ def tiny_training(
     splits: dict[str, Split] = {
         name: open_split(source, rows, name, recipe.data, quiet=True) for name in ("train", "validation")
     }
+    splits["train"], _ = with_teacher(recipe, source, splits, accelerator, work)
     model = build_model(recipe, source.label_space)
     return Training(recipe, model, splits["train"], splits["validation"], accelerator, work, None, should_stop)
+
+
+def run_teacher(shards: Path, folder: Path, seed: int = 4) -> Path:
+    """A model of 48² images in `folder` whose probabilities differ between images."""
+    recipe = load_recipe("scratch", overrides=[*TINY, f"training.seed={seed}", "data.image_size=48"])
+    source = find_shards(shards)
+    model = build_model(recipe, source.label_space)
+    model.preprocessing = preprocessing_of(source, recipe.data)
+    with torch.no_grad():
+        model.multilabel_head.weight *= 30
+        model.binary_head.weight *= 30
+    model.save_pretrained(folder)
+    return folder
 
 
 def true_from(call: int) -> Callable[[], bool]:

@@ -3,17 +3,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from typing import cast
+from typing import Any, cast
 
 import pytest
+import timm
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
 from torch import nn
 
 from chexvision.config.recipe import OptimConfig, PhaseConfig
 from chexvision.models.backbone import Backbone
 from chexvision.models.classifier import CheXVision
+from chexvision.preprocessing import Preprocessing
 from chexvision.training.history import score
 from chexvision.training.optimizer import learning_rate, make_optimizer, set_learning_rate
 
@@ -89,6 +92,23 @@ def test_the_learning_rate_decays_from_the_heads_downwards() -> None:
     assert found["backbone.1.1.weight"] == (0.25, 0.0)
     assert found["backbone.0.weight"] == (0.125, 0.1)
     assert found["backbone.0.pos_embed"] == (0.125, 0.0)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18", "swin_tiny_patch4_window7_224"])
+def test_groups_of_timms_networks_are_those_of_timms_optimizers(name: str) -> None:
+    """Scales and weight decay of `timm.optim.param_groups_layer_decay`, for the network with a classifier."""
+    with torch.device("meta"):
+        theirs: Any = timm.create_model(name, num_classes=14)
+        ours = CheXVision(backbone=f"timm/{name}", preprocessing=Preprocessing(image_size=224))
+    excluded = theirs.no_weight_decay() if hasattr(theirs, "no_weight_decay") else ()
+    groups = param_groups_layer_decay(theirs, 0.1, no_weight_decay_list=excluded, layer_decay=0.75)
+    expected = {id(p): (g["lr_scale"], g["weight_decay"]) for g in groups for p in g["params"]}
+    named = {f"backbone.network.{name}": expected[id(p)] for name, p in theirs.named_parameters()}
+    found = settings_by_name(ours, optim(layer_decay=0.75))
+    shared = named.keys() & found.keys()
+    assert len(shared) >= 60 and len(named) - len(shared) == 2  # the classifier
+    assert {name: found[name] for name in shared} == {name: named[name] for name in shared}
+    assert len({scale for scale, _ in found.values()}) > 5
 
 
 def test_everything_decays_where_norms_do() -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING
 
 from chexvision import __version__
-from chexvision.artifact.contents import METRICS, RUN, read_run
+from chexvision.artifact.contents import METRICS, PROBABILITIES, RUN, read_run
 from chexvision.artifact.metrics_file import Evaluation as Measured
 from chexvision.artifact.metrics_file import read_metrics
+from chexvision.config.data_config import SPLIT_RULES
 from chexvision.errors import ChexError
 from chexvision.evaluation.study_results import StudyMember, StudyResults, StudyVariant
 from chexvision.hub.reference import Reference, parse_reference
@@ -19,14 +21,30 @@ from chexvision.hub.repo_files import model_file
 from chexvision.metrics.records import UNDEFINED, Difference, Estimate, IntervalMethod
 from chexvision_dispatch.collect import collect
 from chexvision_dispatch.studies.scheduler import Scheduler
-from chexvision_dispatch.studies.study_file import BASE, SEED, StudyRun
+from chexvision_dispatch.studies.study_file import BASE, SEED, Evaluation, StudyRun
 from chexvision_dispatch.view import RunView
 
 if TYPE_CHECKING:
+    from chexvision.data.division import Division
     from chexvision.metrics.predictions import Predictions
 
 _METHOD = IntervalMethod(resamples=1000, seed=0)
 _NEEDS_TRAIN = "it needs numpy and pyarrow on this machine: pip install 'chexvision[train]'"
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What is known of a complete run.
+
+    Args:
+        artifact: where its model is.
+        measured: its metrics, of the views that the variant asks for.
+        evaluation: the folder of `chexvision evaluate`, where views were asked for.
+    """
+
+    artifact: Reference
+    measured: Measured
+    evaluation: Path | None
 
 
 @dataclass(slots=True)
@@ -35,59 +53,112 @@ class _Results:
 
     Args:
         scheduler: of the study, whose runs have ended.
-        measured: the metrics of each run, by its name.
-        artifacts: where its model is.
+        out: folder of the report; receives the evaluations of variants that are evaluated in another way.
+        found: what is known of each complete run, by its name.
     """
 
     scheduler: Scheduler
-    measured: dict[str, Measured] = field(default_factory=dict)
-    artifacts: dict[str, Reference] = field(default_factory=dict)
+    out: Path
+    found: dict[str, _Found] = field(default_factory=dict)
+    _divisions: dict[tuple[str, str], Division] = field(default_factory=dict)
 
     def member(self, run: StudyRun) -> StudyMember:
         """What one run reached."""
         standing = self.scheduler.standings[self.scheduler.key(run)]
+        view = standing.view
         made = StudyMember(
             seed=run.recipe.training.seed,
-            run_id=standing.view.record.run_id if standing.view is not None else None,
+            run_id=view.record.run_id if view is not None else None,
             status=standing.status,
-            message=standing.left or (standing.view.message if standing.view is not None else ""),
+            message=standing.left or (view.message if view is not None else ""),
         )
-        if standing.view is None or standing.status != "complete":
+        if view is None or standing.status != "complete":
             return made
         try:
-            return made.model_copy(update=self._found(run, standing.view))
+            return made.model_copy(update=self._read(run, view))
         except ChexError as error:
-            return made.model_copy(update={"message": f"its results cannot be read: {error}"})
+            return made.model_copy(update={"message": f"no results: {error}"})
+
+    def _read(self, run: StudyRun, view: RunView) -> dict[str, object]:
+        artifact = artifact_of(view)
+        metrics_file, run_file = model_file(artifact, METRICS), model_file(artifact, RUN)
+        if metrics_file is None or run_file is None:
+            raise ChexError(f"{artifact} has no {METRICS if metrics_file is None else RUN}")
+        measured, info = read_metrics(metrics_file), read_run(run_file)
+        folder = None
+        if run.evaluation is not None and run.evaluation.tta != "none":
+            folder = self.out / "evaluations" / f"{view.record.run_id}-{run.evaluation.tta}"
+            if not (folder / METRICS).is_file():
+                self._evaluate(run, artifact, run.evaluation, measured.split, folder)
+            measured = read_metrics(folder / METRICS)
+        self.found[run.name] = _Found(artifact, measured, folder)
+        metrics = measured.metrics
+        return {
+            "artifact": str(artifact),
+            "split": measured.split,
+            "macro_auroc": metrics.macro["auroc"],
+            "binary_auroc": metrics.binary["auroc"] if metrics.binary is not None else UNDEFINED,
+            "macro_f1": metrics.macro["f1"],
+            "tta": measured.systems[-1].tta,
+            "epoch": read_metrics(metrics_file).epoch,
+            "train_seconds": info.train_seconds,
+            "bundle_sha256": view.record.bundle_sha256,
+        }
+
+    def _evaluate(self, run: StudyRun, artifact: Reference, how: Evaluation, split: str, folder: Path) -> None:
+        """Evaluate a model on this machine, as `chexvision evaluate` does."""
+        data = self.scheduler.data.of[run.name]
+        if find_spec("torch") is None:
+            raise ChexError(
+                f"{_NEEDS_TRAIN}; or evaluate it on another machine: chexvision evaluate {artifact} --data {data} "
+                f"--tta {how.tta}"
+            )
+        from chexvision.evaluation.evaluate import evaluate
+        from chexvision.evaluation.outcome import Options
+        from chexvision.report.html import write_report
+        from chexvision.training.hardware import start_accelerator
+
+        table = None if run.recipe.data.split in SPLIT_RULES else run.recipe.data.split
+        options = Options(split=split, split_rule=table, tta=how.tta)
+        outcome = evaluate([run.name], [artifact], parse_reference(data), options, start_accelerator("auto"))
+        write_report(outcome, folder)
 
     def predictions(self, run: StudyRun) -> Predictions:
-        """The raw test predictions of a run with the labels of its data.
+        """The raw predictions of a complete run on what was measured, with the labels of its data.
 
         Raises:
             ChexError: it was published without them, or the labels cannot be read.
         """
         if find_spec("numpy") is None or find_spec("pyarrow") is None:
             raise ChexError(_NEEDS_TRAIN)
-        raise ChexError("its artifact has no probabilities.npz")
+        found = self.found[run.name]
+        if found.evaluation is not None:
+            from chexvision.inference.predictions_file import read_predictions
 
-    def _found(self, run: StudyRun, view: RunView) -> dict[str, object]:
-        artifact = self.artifacts[run.name] = artifact_of(view)
-        metrics_file, run_file = model_file(artifact, METRICS), model_file(artifact, RUN)
-        if metrics_file is None or run_file is None:
-            raise ChexError(f"{artifact} has no {METRICS if metrics_file is None else RUN}")
-        found, info = read_metrics(metrics_file), read_run(run_file)
-        self.measured[run.name] = found
-        metrics = found.metrics
-        return {
-            "artifact": str(artifact),
-            "split": found.split,
-            "macro_auroc": metrics.macro["auroc"],
-            "binary_auroc": metrics.binary["auroc"] if metrics.binary is not None else UNDEFINED,
-            "macro_f1": metrics.macro["f1"],
-            "views": found.systems[-1].views,
-            "epoch": found.epoch,
-            "train_seconds": info.train_seconds,
-            "bundle_sha256": view.record.bundle_sha256,
-        }
+            return read_predictions(found.evaluation / "predictions.parquet")
+        from chexvision.artifact.probabilities import Probabilities
+        from chexvision.inference.labeled import labeled
+        from chexvision.metrics.predictions import images_sha256
+
+        path, split = model_file(found.artifact, PROBABILITIES), found.measured.split
+        if path is None:
+            raise ChexError(f"it was published without {PROBABILITIES}")
+        stored = Probabilities.read(path)
+        rows = self._division(run).sampled(run.recipe.data, run.recipe.training.seed)[split]
+        probabilities = stored.by_split.get(split)
+        if probabilities is None or stored.images_sha256[split] != images_sha256(rows.filenames):
+            raise ChexError(f"its {PROBABILITIES} has no {split} of these {len(rows):,} images")
+        return labeled(rows, probabilities)
+
+    def _division(self, run: StudyRun) -> Division:
+        """The labels of the run's data, read once for all runs that divide it alike."""
+        from chexvision.data.division import check_data
+
+        config, data = run.recipe.data, self.scheduler.data.of[run.name]
+        key = data, f"{config.split} {config.validation_share}"
+        if key not in self._divisions:
+            self._divisions[key] = check_data(parse_reference(data), config)
+        return self._divisions[key]
 
 
 def artifact_of(view: RunView) -> Reference:
@@ -106,9 +177,14 @@ def artifact_of(view: RunView) -> Reference:
     return collected.folder
 
 
-def results_of(scheduler: Scheduler) -> StudyResults:
-    """Everything that the runs of a study reached; what is missing of a run is said in its message."""
-    study, results = scheduler.study, _Results(scheduler)
+def results_of(scheduler: Scheduler, out: Path) -> StudyResults:
+    """Everything that the runs of a study reached; what is missing of a run is said in its message.
+
+    Args:
+        scheduler: of the study, whose runs have ended.
+        out: folder of the report; variants with views are evaluated into it, once.
+    """
+    study, results = scheduler.study, _Results(scheduler, out)
     members = {variant: tuple(map(results.member, study.of(variant))) for variant in study.variants}
     predictions, untested = _predictions(results, members)
     own, differences, method = _compared(predictions)
@@ -124,13 +200,13 @@ def results_of(scheduler: Scheduler) -> StudyResults:
         )
         for variant in study.variants
     )
-    first = next(iter(results.measured.values()), None)
+    first = next((found.measured for found in results.found.values()), None)
     return StudyResults(
         version=__version__,
         study=study.name,
         base=BASE,
         dataset=tuple(dict.fromkeys(scheduler.data.of.values())),
-        synthetic=any(found.synthetic for found in results.measured.values()),
+        synthetic=any(found.measured.synthetic for found in results.found.values()),
         images=first.metrics.images if first is not None else None,
         patients=first.metrics.patients if first is not None else None,
         interval=method,
@@ -191,8 +267,8 @@ def _changes(run: StudyRun, base: StudyRun) -> tuple[str, ...]:
     """What was changed in a variant's recipe, without its seed."""
     another = [f"recipe {run.model}"] if run.model != base.model else []
     changed = [text for text in run.overrides if text not in base.overrides and not text.startswith(f"{SEED}=")]
-    views = ["evaluated with test-time augmentation"] if run.evaluation is not None and run.evaluation.tta else []
-    return (*another, *changed, *views)
+    evaluation = [f"evaluate.tta={run.evaluation.tta}"] if run.evaluation is not None else []
+    return (*another, *changed, *evaluation)
 
 
 def _notes(members: Mapping[str, tuple[StudyMember, ...]]) -> list[str]:

@@ -146,7 +146,7 @@ def send(study: Study, run: StudyRun, where: Destination, data: str, state: Stat
 
 def _published_to(study: Study, run: StudyRun, where: Destination, target: Target) -> str | None:
     """Where a run publishes: all to one repository, each with a tag of its own, or to folders next to each other."""
-    to = where.to or destination(None, f"{study.name}.yaml", folders=target.is_here)
+    to = where.to or destination(None, study.published_as, folders=target.is_here)
     if to is None or not isinstance(parse_reference(to), Path):
         return to
     return str(Path(to).expanduser() / slug(run.name))

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chexvision.config.recipe import Recipe
+from chexvision.config.test_time import Tta
 from chexvision.errors import UsageError
 from chexvision.files.json_files import first_problem
 from chexvision.layout import shared_dir
@@ -29,12 +30,12 @@ class Evaluation(BaseModel):
     """How a variant is evaluated where that differs from the end of training, which sees each test image once.
 
     Args:
-        tta: average the views of `chexvision evaluate --tta`.
+        tta: that of `chexvision evaluate --tta`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    tta: bool = False
+    tta: Tta = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +71,14 @@ class Study:
     """All runs of a study; those of the variant `BASE` come first.
 
     Args:
-        name: of its file, or of the recipe whose seeds it varies.
+        name: of its file, or made of what is trained.
         runs: in the order of the file.
+        published_as: names the default repository of its runs.
     """
 
     name: str
     runs: tuple[StudyRun, ...]
+    published_as: str
 
     @property
     def variants(self) -> list[str]:
@@ -143,11 +146,13 @@ def read_study(text: str, *, preset: str | None = None, overrides: Sequence[str]
             changes = [*_texts(file.changes), *_texts(of.changes), *_texts(point), *overrides]
             runs += _with_seeds(path, called, of, file, preset, changes)
     _check_names(path, runs)
-    return Study(slug(path.stem), tuple(runs))
+    return Study(slug(path.stem), tuple(runs), path.stem)
 
 
-def seeds_study(model: str, count: int, *, preset: str | None, overrides: Sequence[str]) -> Study:
-    """The recipe with `count` seeds, from its own one upwards.
+def seeds_study(
+    model: str, count: int, *, preset: str | None, overrides: Sequence[str], data: str | None, to: str | None
+) -> Study:
+    """The recipe with `count` seeds, from its own one upwards; equal requests have one name.
 
     Raises:
         UsageError: see `load_recipe`.
@@ -158,8 +163,9 @@ def seeds_study(model: str, count: int, *, preset: str | None, overrides: Sequen
         changes = (*overrides, f"{SEED}={seed}")
         recipe = load_recipe(model, preset=preset, overrides=changes)
         runs.append(StudyRun(f"{BASE} seed={seed}", BASE, model, preset, changes, recipe))
-    digest = hashlib.sha256(b"".join(dump_resolved(run.recipe) for run in runs)).hexdigest()
-    return Study(f"{slug(Path(model).stem)}-{count}-seeds-{digest[:8]}", tuple(runs))
+    asked = json.dumps([run.key(data or "") for run in runs] + [to])
+    name = f"{slug(Path(model).stem)}-{count}-seeds-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
+    return Study(name, tuple(runs), Path(model).stem)
 
 
 def _find(text: str) -> Path:

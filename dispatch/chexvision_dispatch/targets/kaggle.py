@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -133,7 +134,7 @@ class Kaggle(Target):
         quota = self.quota()
         notes = []
         if quota is not None and needs is not None:
-            notes.append(_budget(quota, needs))
+            notes.append(_budget(quota, needs, self.options.max_hours))
         if quota is not None and not quota.ever_run:
             notes.append(f"{self._user} {client.NEVER_RUN}")
         if self._token_dataset is not None:
@@ -258,11 +259,14 @@ class Kaggle(Target):
         return folder
 
 
-def _budget(quota: Quota, needs: GpuHours) -> str:
-    """What is left of the quota, and whether the run fits into it; raises Refused where it must."""
+def _budget(quota: Quota, needs: GpuHours, session_hours: float) -> str:
+    """What is left of the quota, and whether the run fits into it and a session; raises Refused where it must."""
     text = f"Kaggle quota: {quota}"
     if needs.hours is not None:
         text += f"; this recipe takes about {needs.hours:.1f} ({needs.basis})"
+        count = math.ceil(needs.hours / session_hours)
+        if count > 1:
+            text += f", {count} sessions of {session_hours:.1f} hours: add --auto-resume"
     if quota.left > 0 and (needs.hours is None or needs.hours <= quota.left):
         return text
     # A run that is resumed has no estimate, and no way to choose.

@@ -40,6 +40,20 @@ class Hardware(Record):
     platform: str
 
 
+class TeacherInfo(Record):
+    """The published model or ensemble whose probabilities a run was trained on.
+
+    Args:
+        name: ``USER/REPO@sha``, or the folder's name.
+        identity: of a repository the same; of a folder, a sha256 of its networks.
+        notes: on images of this run's validation and test splits that it was trained on.
+    """
+
+    name: str
+    identity: str
+    notes: tuple[str, ...] = ()
+
+
 class RunInfo(Record):
     """``run.json``: all that is needed to repeat the run.
 
@@ -55,6 +69,7 @@ class RunInfo(Record):
         started_at: ISO 8601 in UTC.
         finished_at: ISO 8601 in UTC.
         train_seconds: spent in optimization steps, over all sessions.
+        teacher: of distillation; null without.
     """
 
     provenance: Provenance
@@ -68,6 +83,7 @@ class RunInfo(Record):
     started_at: str
     finished_at: str
     train_seconds: float
+    teacher: TeacherInfo | None = None
 
 
 def read_run(path: Path) -> RunInfo:

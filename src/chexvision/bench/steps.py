@@ -147,6 +147,8 @@ def _recipe(model: str, size: int, micro_batch: int, batch: int, images: int, *,
         overrides=[
             "data.split=patient",  # fits any shards
             "model.weights=none",
+            "loss.teacher=null",
+            "data.train_fraction=1.0",
             f"data.image_size={size}",
             f"data.max_train_images={images}",
             f"data.max_validation_images={max(8, images)}",

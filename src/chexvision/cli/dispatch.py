@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chexvision.cli.names import Model, Preset
+from chexvision.cli.names import DEFAULT_TARGET, Data, Force, Model, Overrides, Preset, PrivateModel, Where
 from chexvision.cli.shards import MaxBad, Private, Seed, ShardSize, Size, dataset_name, parse_bytes
 from chexvision.cli.target_options import CommandWithTargets, GroupWithTargets, given_options
 from chexvision.errors import UsageError
-from chexvision_dispatch.targets.registry import TARGETS, flag, new_target
+from chexvision_dispatch.targets.registry import flag, new_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,41 +24,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None, cls=GroupWithTargets)
 
-DEFAULT_TARGET = next(iter(TARGETS))
-
-
-def _known_target(name: str) -> str:
-    if name not in TARGETS:
-        raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, TARGETS))}.")
-    return name
-
-
-Where = Annotated[
-    str,
-    typer.Option(
-        metavar=f"[{'|'.join(TARGETS)}]",
-        help="Where to run.",
-        callback=_known_target,
-        autocompletion=lambda: list(TARGETS),
-    ),
-]
 Watch = Annotated[
     bool | None, typer.Option("--watch/--detach", help="Show the log until it ends. [default: on this machine]")
 ]
 AutoResume = Annotated[
     bool, typer.Option("--auto-resume", help="Watch, and start the next session when one reaches its limit.")
 ]
-Data = Annotated[
-    str | None,
-    typer.Option(help="Dataset USER/NAME[@REVISION], or on this machine a folder of shards. [default: the recipe's]"),
-]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one value of the recipe; repeatable.")
-]
-PrivateModel = Annotated[
-    bool, typer.Option("--private", help="Create the model's repository so that only you see it.")
-]
-Force = Annotated[bool, typer.Option("--force", help="Dispatch even if the GPU quota will not last.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Write what would be sent and send nothing.")]
 Out = Annotated[Path | None, typer.Option(help="Folder that --dry-run writes. [default: runs/<run id>/kernel]")]
 
@@ -94,6 +65,16 @@ def train(
     ] = None,
     overrides: Overrides = None,
     preset: Preset = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            metavar="N",
+            help="Train N models that differ in their seed, two at a time, and publish them as one ensemble. The "
+            "same command continues.",
+            show_default=False,
+        ),
+    ] = None,
     private: PrivateModel = False,
     force: Force = False,
     watch: Watch = None,
@@ -108,6 +89,16 @@ def train(
         return
     if not model:
         raise UsageError("name what to train: --model densenet")
+    if seeds is not None:
+        if out is not None:
+            raise UsageError("--out is the folder of one run; leave it out with --seeds")
+        from chexvision.cli.sweep import train_ensemble
+        from chexvision_dispatch.studies.study_file import seeds_study
+
+        study = seeds_study(model, seeds, preset=preset, overrides=overrides or [], data=data, to=to)
+        sending = Sending(on, given, watch, auto_resume, dry_run, out, force)
+        train_ensemble(study, sending, data=data, to=to, private=private)
+        return
     from chexvision.recipes import load_recipe
     from chexvision_dispatch import submit
 

@@ -44,7 +44,7 @@ def explain(
             typer.echo(path)
         return
     loaded, points = load_published(reference)
-    explained = explain_files(loaded.members[0], images, out, findings or (), 3 if top is None else top, points)
+    explained = explain_files(loaded, images, out, findings or (), 3 if top is None else top, points)
     for one in explained:
         where = "nothing raises it" if one.peak is None else f"maximum at x {one.peak[0]}, y {one.peak[1]}"
         typer.echo(f"{out / one.overlay}  {one.probability:.3f}  {one.method}, {where}")

@@ -99,7 +99,7 @@ def predict(
     if explain is not None:
         from chexvision.explain.image_maps import explain_files
 
-        for one in explain_files(loaded.members[0], images, explain, points=points):
+        for one in explain_files(loaded, images, explain, points=points):
             typer.echo(f"{explain / one.overlay}", err=True)
     if as_json:
         import json

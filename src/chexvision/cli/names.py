@@ -1,4 +1,4 @@
-"""Options and arguments that take a name, which the shell completes."""
+"""Options and arguments that several commands have; the shell completes their names."""
 
 from __future__ import annotations
 
@@ -6,8 +6,19 @@ from typing import Annotated
 
 import typer
 
+from chexvision_dispatch.targets.registry import TARGETS
 
-def _recipes() -> list[str]:
+DEFAULT_TARGET = next(iter(TARGETS))
+
+
+def _known_target(name: str) -> str:
+    if name not in TARGETS:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, TARGETS))}.")
+    return name
+
+
+def known_recipes() -> list[str]:
+    """The names of all recipes."""
     from chexvision.recipes import recipe_names
 
     return recipe_names()
@@ -31,7 +42,7 @@ def _run_ids() -> list[str]:
     return sorted(path.stem for path in runs_dir().glob("*.json"))
 
 
-Model = Annotated[str, typer.Option(help="Recipe of configs/ by name, or a YAML file.", autocompletion=_recipes)]
+Model = Annotated[str, typer.Option(help="Recipe of configs/ by name, or a YAML file.", autocompletion=known_recipes)]
 Preset = Annotated[
     str | None,
     typer.Option(help="Preset to merge into the recipe, such as smoke.", autocompletion=_presets),
@@ -46,3 +57,23 @@ Run = Annotated[
     str | None,
     typer.Argument(metavar="[RUN]", show_default=False, help="Run id, or a prefix of it.", autocompletion=_run_ids),
 ]
+Where = Annotated[
+    str,
+    typer.Option(
+        metavar=f"[{'|'.join(TARGETS)}]",
+        help="Where to run.",
+        callback=_known_target,
+        autocompletion=lambda: list(TARGETS),
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(help="Dataset USER/NAME[@REVISION], or on this machine a folder of shards. [default: the recipe's]"),
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one value of the recipe; repeatable.")
+]
+PrivateModel = Annotated[
+    bool, typer.Option("--private", help="Create the model's repository so that only you see it.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Dispatch even if the GPU quota will not last.")]

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chexvision.cli import one_line
-from chexvision.cli.dispatch import DEFAULT_TARGET, Data, Force, Overrides, PrivateModel, Where
-from chexvision.cli.names import Preset, StudyName
+from chexvision.cli.names import DEFAULT_TARGET, Data, Force, Overrides, Preset, PrivateModel, StudyName, Where
 from chexvision.cli.target_options import CommandWithTargets, given_options
 from chexvision.errors import ChexError, UsageError
 from chexvision_dispatch.targets.registry import target_class
 
 if TYPE_CHECKING:
+    from chexvision.cli.dispatch import Sending
     from chexvision_dispatch.studies.scheduler import Scheduler
     from chexvision_dispatch.studies.sending import Destination
     from chexvision_dispatch.studies.study_file import Study
@@ -30,6 +30,34 @@ Parallel = Annotated[
     typer.Option(min=1, help=f"Runs at a time.  [default: {_AT_A_TIME}, as Kaggle allows; on this machine 1]"),
 ]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Resume or repeat the runs that failed.")]
+
+
+def train_ensemble(study: Study, sending: Sending, *, data: str | None, to: str | None, private: bool) -> None:
+    """Train the seeds of a recipe as a study, and publish them as one ensemble: `chexvision dispatch --seeds`."""
+    from chexvision.hub.reference import parse_reference
+    from chexvision_dispatch.resolve import destination
+    from chexvision_dispatch.studies.sending import Destination
+
+    folder = None
+    if to is not None:
+        destination(to, study.published_as, folders=target_class(sending.on).is_here)
+        folder = to if isinstance(parse_reference(to), Path) else None
+    # An ensemble has copies of its members: those of one in a folder stay where they were trained.
+    where = Destination(sending.on, sending.given, data, None if folder else to, private, sending.force)
+    if sending.dry_run:
+        print_plan(study, where)
+        return
+    how = How(retry_failed=True, watch=sending.watch is not False)
+    run_study(study, where, how, lambda scheduler: _publish_ensemble(scheduler, folder))
+
+
+def _publish_ensemble(scheduler: Scheduler, folder: str | None) -> None:
+    from chexvision_dispatch.studies.seed_ensemble import publish_ensemble
+
+    default = Path("runs") / scheduler.study.name / "ensemble"
+    published = publish_ensemble(scheduler, Path(folder).expanduser() if folder else None, default)
+    if published is not None:
+        typer.echo(f"ensemble {published}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +170,17 @@ def run_study(study: Study, where: Destination, how: How, finish: Callable[[Sche
             scheduler.begin(retry_failed=how.retry_failed)
             _say(f"study {study.name}: {_counts(scheduler)}")
             scheduler.work(watch=how.watch)
+            if all(standing.is_over for standing in scheduler.standings.values()):
+                finish(scheduler)
         except KeyboardInterrupt:
             _say(f"\ndetached: {_counts(scheduler)}. Sessions go on; the same command continues the study")
             raise typer.Exit(DETACHED) from None
         if not all(standing.is_over for standing in scheduler.standings.values()):
             _say_what_is_left(scheduler)
             raise typer.Exit(NOT_FINISHED)
-        finish(scheduler)
     if any(standing.status != "complete" for standing in scheduler.standings.values()):
-        _say(f"study {study.name}: {_counts(scheduler)}; the same command with --retry-failed repeats what failed")
+        repeat = "the same command" if how.retry_failed else "the same command with --retry-failed"
+        _say(f"study {study.name}: {_counts(scheduler)}; {repeat} repeats what failed")
         raise typer.Exit(FAILED)
 
 
@@ -165,7 +195,7 @@ def _report(scheduler: Scheduler, out: Path) -> None:
     from chexvision.report.table import print_table
     from chexvision_dispatch.studies.results import results_of
 
-    results = results_of(scheduler)
+    results = results_of(scheduler, out)
     write_study(results, out)
     console = LiteralConsole()
     print_table(console, study_table(results))

@@ -54,7 +54,7 @@ def train(
     Ctrl-C and SIGTERM save the state at the next step and end; the same command with the same --work continues.
     """
     from chexvision.data.source import check_named
-    from chexvision.hub.reference import RepoRef, parse_reference
+    from chexvision.hub.reference import RepoRef, parse_reference, pinned_reference
     from chexvision.provenance import Provenance
     from chexvision.runs.branch import RunBranch
     from chexvision.runs.run_progress import read_progress
@@ -64,6 +64,8 @@ def train(
     recipe = _recipe(model, preset, overrides or [], resolved)
     source = parse_reference(data or recipe.data.dataset)
     check_named(source)
+    if recipe.loss.teacher is not None:
+        pinned_reference(recipe.loss.teacher, "loss.teacher")
     destination = parse_reference(to) if to else None
     if private and not isinstance(destination, RepoRef):
         raise UsageError("--private is for a repository on the Hub: name one with --to USER/REPO, or leave it out")

@@ -68,7 +68,8 @@ class DataConfig(Section):
     max_train_images: Count | None  # a seeded sample of patients with all of their images
     max_validation_images: Count | None
     uncertain: Uncertain = "ignore"
-    train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the training patients, a seeded sample
+    # Of the training patients, a seeded sample with all of their images; `max_train_images` then limits these.
+    train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     mirror: bool = False  # each training image twice per epoch: as it is, and with left and right exchanged
 
     @model_validator(mode="after")
@@ -108,12 +109,13 @@ class AugmentConfig(Section):
     blur_sigma: Annotated[float, Field(gt=0, le=4)]  # pixels, the largest
     erase: Probability
     erase_area: Annotated[float, Field(gt=0, le=0.5)]  # share of the image, the largest
-    # Random resized crop: the smallest share of the area that a crop keeps, 1 for no crop; Szegedy et al., "Going
-    # Deeper with Convolutions", CVPR 2015. Sides differ by at most this factor.
+    # Random resized crop, before all other geometry: the smallest share of the area that a crop keeps, 1 for no crop,
+    # and the factor by which its sides differ at most. Szegedy et al., "Going Deeper with Convolutions", CVPR 2015.
     crop_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
     crop_ratio: Annotated[float, Field(ge=1, le=4)] = 4 / 3
-    # RandAugment: operations per image (0: none), their magnitude of 0 to 10, and its standard deviation. Cubuk et
-    # al., "RandAugment: Practical Automated Data Augmentation with a Reduced Search Space", NeurIPS 2020.
+    # RandAugment: operations per image (0: none), of which half are applied, their magnitude of 0 to 10, and its
+    # standard deviation. 2, 6, 0.5 are timm's rand-m6-mstd0.5-inc1. Cubuk et al., "RandAugment: Practical Automated
+    # Data Augmentation with a Reduced Search Space", NeurIPS 2020.
     randaugment_ops: Annotated[int, Field(ge=0, le=8)] = 0
     randaugment_magnitude: Annotated[float, Field(ge=0, le=10)] = 6.0
     randaugment_std: Annotated[float, Field(ge=0, le=10)] = 0.5

@@ -54,7 +54,8 @@ class LossConfig(Section):
 
     name: Literal["bce", "focal", "asymmetric"]
     multilabel_weight: NonNegative
-    binary_weight: NonNegative  # 0: the normal/abnormal head learns nothing of its own
+    # A head of weight 0 learns from the features that the other one needs, and does not shape them.
+    binary_weight: NonNegative
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]  # a positive's target is 1 minus this, a negative's 0
     focal_gamma: NonNegative
     pos_weight_power: Probability  # 0: unweighted, 1: negatives / positives
@@ -129,9 +130,9 @@ class TrainingConfig(Section):
     # What chooses the best epoch, stops early and ends a plateau: validation's macro AUROC, or its loss.
     monitor: Monitor = "macro_auroc"
     patience: Count  # epochs without weights to keep
-    # The weights of which epoch are kept. 0: of the best by `monitor`. Above: of the latest that is no more than so
-    # many standard errors of validation's macro AUROC below the best. 1 is the one-standard-error rule of Breiman et
-    # al., "Classification and Regression Trees", 1984: the highest of many noisy scores is often luck.
+    # The weights of which epoch are kept. 0: of the best by `monitor`. Above: of the latest whose macro AUROC is no
+    # more than so many standard errors of the difference below the best one. 1 is the one-standard-error rule of
+    # Breiman et al., "Classification and Regression Trees", 1984, paired: the highest of noisy scores is often luck.
     keep_within: Annotated[float, Field(ge=0, le=10)] = 0.0
     phases: Annotated[tuple[PhaseConfig, ...], Field(min_length=1)]
 

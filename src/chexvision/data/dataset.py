@@ -50,6 +50,7 @@ class Split:
         rows: filenames, findings and patients, in the same order.
         uncertain: what uncertain labels are in the targets; for measuring they are unknown ("ignore").
         mirror: whether an epoch of training has each image a second time, with left and right exchanged.
+        teacher: float32[N, K + 1], the probabilities of a model to be distilled, in training alone.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Split:
     rows: Rows
     uncertain: Uncertain = "ignore"
     mirror: bool = False
+    teacher: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -70,6 +72,11 @@ class Split:
     def targets(self) -> NDArray[np.float32]:
         """float32[N, K + 1], of `targets_of`."""
         return targets_of(self.rows.findings, self.uncertain)
+
+    @property
+    def training_targets(self) -> NDArray[np.float32]:
+        """The targets, and next to them the teacher's probabilities: float32[N, K + 1] or float32[N, 2 (K + 1)]."""
+        return self.targets if self.teacher is None else np.concatenate([self.targets, self.teacher], axis=1)
 
 
 def open_split(

@@ -8,7 +8,16 @@ from pathlib import Path
 import pyarrow as pa
 
 from chexvision.config.data_config import SPLIT_RULES, DataConfig
-from chexvision.data.rows import COLUMNS, Rows, divide, read_all, read_rows, record_split, sample_patients
+from chexvision.data.rows import (
+    COLUMNS,
+    Rows,
+    divide,
+    read_all,
+    read_rows,
+    record_split,
+    sample_fraction,
+    sample_patients,
+)
 from chexvision.data.source import ShardSource, check_named, find_shards
 from chexvision.errors import UsageError
 from chexvision.hub.reference import Reference
@@ -32,10 +41,11 @@ class Division:
     record: SplitRecord
 
     def sampled(self, config: DataConfig, seed: int) -> dict[str, Rows]:
-        """The rows of each split as the recipe samples them."""
+        """The rows of each split as the recipe samples them: `max_train_images` of what `train_fraction` leaves."""
+        train = sample_fraction(self.rows["train"], config.train_fraction, seed)
         return {
             **self.rows,
-            "train": sample_patients(self.rows["train"], config.max_train_images, seed),
+            "train": sample_patients(train, config.max_train_images, seed),
             "validation": sample_patients(self.rows["validation"], config.max_validation_images, seed),
         }
 

@@ -35,7 +35,7 @@ class MicroBatch:
     Args:
         images: uint8[B, H, W] on the device. If the recipe mixes images there is one more, the first: the predecessor
             of the second in the effective batch, of whose step the first image's predecessor is the last.
-        targets: float[B, K + 1] on the device, NaN where unknown; also of the predecessor.
+        targets: `Split.training_targets` on the device, NaN where unknown; also of the predecessor.
         weights: float[B] on the device: 1, or 0 for an image that only pads the pass; without the predecessor.
         positions: int64[B] on the CPU: the position of each image in the effective batch; also of the predecessor.
         mirrored: bool[B] on the CPU: the images to be mirrored; also of the predecessor.
@@ -161,7 +161,7 @@ def _prefetched(split: Split, shares: Iterator[_Share], process: Rank) -> Genera
     ready: queue.Queue[MicroBatch | BaseException | None] = queue.Queue(_AHEAD)
     stop = threading.Event()
     stream = _copy_stream(process.device) if process.device.type == "cuda" else None
-    targets = split.targets
+    targets = split.training_targets
 
     def put(item: MicroBatch | BaseException | None) -> None:
         while not stop.is_set():

@@ -83,7 +83,7 @@ def mixed(images: Tensor, targets: Tensor, mix: Mix | None) -> tuple[Tensor, Ten
         rows, columns = box
         # Of full pixels within the image: the targets follow what is seen.
         share = 1 - (rows.stop - rows.start) * (columns.stop - columns.start) / math.prod(images.shape[2:])
-        pixels = images[1:].contiguous()
+        pixels = images[1:].clone(memory_format=torch.contiguous_format)
         pixels[:, :, rows, columns] = images[:-1, :, rows, columns]
     if share in (0, 1):
         return pixels, targets[1:] if share else targets[:-1]

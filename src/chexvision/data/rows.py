@@ -165,6 +165,19 @@ def sample_patients(rows: Rows, at_most: int | None, seed: int) -> Rows:
     return rows.take(np.isin(rows.patients, kept))
 
 
+def sample_fraction(rows: Rows, fraction: float, seed: int) -> Rows:
+    """A seeded sample of a fraction of the patients, at least one, with all of their images.
+
+    The patients of a smaller fraction are among those of a larger one with the same seed.
+    """
+    if fraction >= 1:
+        return rows
+    patients = np.unique(rows.patients)
+    order = np.random.default_rng(seed).permutation(len(patients))
+    kept = patients[order[: max(1, round(fraction * len(patients)))]]
+    return rows.take(np.isin(rows.patients, kept))
+
+
 def _rows_of(name: str, number: int, table: pa.Table, label_space: LabelSpace) -> Rows:
     """The rows of shard `number`, called `name`."""
     known: dict[tuple[Any, ...], int] = {}  # the distinct combinations of labels, which are few

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from chexvision.config.test_time import Tta
 from chexvision.metrics.records import UNDEFINED, Difference, Estimate, IntervalMethod, Record
 
 
@@ -22,7 +23,7 @@ class StudyMember(Record):
         macro_auroc: mean AUROC over the findings.
         binary_auroc: AUROC of normal/abnormal.
         macro_f1: mean F1 over the findings at their thresholds.
-        views: of each image that were averaged.
+        tta: the test-time augmentation that it was measured with.
         epoch: the one whose weights were measured, from 1.
         train_seconds: spent in optimization steps.
         bundle_sha256: of the source that the run was sent with.
@@ -37,7 +38,7 @@ class StudyMember(Record):
     macro_auroc: Estimate = UNDEFINED
     binary_auroc: Estimate = UNDEFINED
     macro_f1: Estimate = UNDEFINED
-    views: int = 1
+    tta: Tta = "none"
     epoch: int | None = None
     train_seconds: float | None = None
     bundle_sha256: str | None = None

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from chexvision.explain.gradcam import enlarge, explain_batch
+from chexvision.artifact.load import Ensemble
 from chexvision.explain.measures import (
     GRID,
     MEASURES,
@@ -20,10 +20,10 @@ from chexvision.explain.measures import (
     center_map,
     random_agreement,
 )
+from chexvision.explain.member_maps import explain_members
 from chexvision.explain.overlay import Heat
 from chexvision.metrics.bootstrap import interval, patient_index, resample_patients
 from chexvision.metrics.records import Estimate, IntervalMethod, Record
-from chexvision.models.classifier import CheXVision
 from chexvision.nih.boxes import Box
 from chexvision.radiograph import Grey
 from chexvision.shards.split_rule import SplitRecord
@@ -108,13 +108,13 @@ class Subject:
     Args:
         name: its file.
         patient: by number; one a person.
-        pixels: uint8[S, S], as the model takes it.
+        pixels: for each member of the ensemble, uint8[S, S], as it takes the image.
         boxes: by finding, not empty.
     """
 
     name: str
     patient: int
-    pixels: Grey
+    pixels: tuple[Grey, ...]
     boxes: dict[str, tuple[Box, ...]]
 
 
@@ -132,33 +132,31 @@ class Case:
 
 
 def explain_subjects(
-    model: CheXVision, subjects: Sequence[Subject], advance: Callable[[int], None] = lambda _: None
+    ensemble: Ensemble, subjects: Sequence[Subject], advance: Callable[[int], None] = lambda _: None
 ) -> tuple[list[Case], str]:
     """Explain every boxed finding of every image, and return the method.
 
     Args:
-        model: on the device to use; it finds all of the subjects' findings.
+        ensemble: on the device to use; it finds all of the subjects' findings.
         subjects: at least one.
         advance: called with the number of further images that are done.
     """
-    device = next(model.parameters()).device
     center = center_map()
     cases: list[Case] = []
     method = ""
     for first in range(0, len(subjects), _BATCH):
         batch = subjects[first : first + _BATCH]
-        pixels = torch.from_numpy(np.stack([subject.pixels for subject in batch])).to(device)
-        outputs = [[model.findings.index(finding) for finding in subject.boxes] for subject in batch]
+        pixels = [np.stack(of) for of in zip(*(subject.pixels for subject in batch), strict=True)]
+        outputs = [[ensemble.findings.index(finding) for finding in subject.boxes] for subject in batch]
         most = max(len(row) for row in outputs)
         # Shorter rows are filled up with their first output, whose repeated maps are not used.
         wanted = torch.tensor([row + row[:1] * (most - len(row)) for row in outputs])
-        maps = explain_batch(model, model.normalize(pixels), lambda _, wanted=wanted: wanted)  # type: ignore[misc]
+        maps = explain_members(ensemble, pixels, lambda _, wanted=wanted: wanted)  # type: ignore[misc]
         method = maps.method
-        heats = enlarge(maps.maps.cpu(), GRID, GRID).numpy()
         chances = maps.probabilities.gather(1, maps.outputs).tolist()
         for i, subject in enumerate(batch):
             for j, (finding, boxes) in enumerate(subject.boxes.items()):
-                heat, target = heats[i, j], BoxMasks.of(boxes)
+                heat, target = maps.heat(i, j, GRID, GRID), BoxMasks.of(boxes)
                 cases.append(
                     Case(
                         subject,

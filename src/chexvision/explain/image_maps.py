@@ -12,15 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from chexvision.artifact.load import Ensemble
 from chexvision.errors import UsageError
-from chexvision.explain.gradcam import enlarge, explain_batch
+from chexvision.explain.member_maps import MemberMaps, explain_members
 from chexvision.explain.overlay import check_png_names, png_name, render_overlay, write_png
 from chexvision.files.atomic import write_text_atomic
 from chexvision.foreign import printable
 from chexvision.inference.prepare import prepared
+from chexvision.labels import LabelSpace
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.ranking import Floats
-from chexvision.models.classifier import CheXVision
 from chexvision.radiograph import decode_grey
 
 SUMMARY_NAME = "explain.json"
@@ -48,9 +49,9 @@ class Explained:
     peak: tuple[int, int] | None
 
 
-def _find_outputs(model: CheXVision, names: Sequence[str]) -> list[int]:
+def _find_outputs(label_space: LabelSpace, names: Sequence[str]) -> list[int]:
     """The outputs of a model by name, whatever the case of the letters; the message of an error names the nearest."""
-    known = model.label_space.outputs
+    known = label_space.outputs
     folded = {name.casefold(): i for i, name in enumerate(known)}
     outputs: list[int] = []
     for name in names:
@@ -65,7 +66,7 @@ def _find_outputs(model: CheXVision, names: Sequence[str]) -> list[int]:
 
 
 def explain_files(
-    model: CheXVision,
+    ensemble: Ensemble,
     paths: Sequence[Path],
     out: Path,
     findings: Sequence[str] = (),
@@ -75,7 +76,7 @@ def explain_files(
     """Write ``<image>-<finding>.png`` for each image to `out`, and ``explain.json`` about all of them.
 
     Args:
-        model: what to explain, on a GPU where there is one.
+        ensemble: what to explain, on a GPU where there is one.
         paths: PNG or JPEG radiographs of any size.
         out: folder; created if missing, files of the same names in it are replaced.
         findings: what to explain; the `top` most probable findings of each image where empty.
@@ -86,16 +87,15 @@ def explain_files(
         UsageError: a finding is unknown, a file is missing or not an image, or two share a name. Nothing is
             written then.
     """
-    named = _find_outputs(model, findings)
-    if not 1 <= top <= len(model.findings):
-        raise UsageError(f"--top {top} is not possible; the model has {len(model.findings)} findings")
-    check_png_names(paths, model.label_space.outputs)
-    batches = list(prepared(model, paths, _BATCH))
+    names = ensemble.label_space.outputs
+    named = _find_outputs(ensemble.label_space, findings)
+    if not 1 <= top <= len(ensemble.findings):
+        raise UsageError(f"--top {top} is not possible; the model has {len(ensemble.findings)} findings")
+    check_png_names(paths, names)
+    batches = list(zip(*(prepared(member, paths, _BATCH) for member in ensemble.members), strict=True))
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; name a folder for the overlays")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = model.to(device)
-    names = model.label_space.outputs
+    ensemble = ensemble.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     points = points or OperatingPoints()
 
     def calibrated(probabilities: Tensor) -> Floats:
@@ -108,21 +108,23 @@ def explain_files(
 
     explained: list[Explained] = []
     for number, images in enumerate(batches):
-        maps = explain_batch(model, model.normalize(torch.from_numpy(images).to(device)), choose)
+        maps = explain_members(ensemble, images, choose)
         probabilities = calibrated(maps.probabilities)
         for i, path in enumerate(paths[number * _BATCH : (number + 1) * _BATCH]):
             for j, output in enumerate(maps.outputs[i].tolist()):
                 chance = float(probabilities[i, output])
-                explained.append(_write_overlay(path, out, names[output], chance, maps.maps[i, j], maps.method))
+                explained.append(_write_overlay(path, out, names[output], chance, maps, (i, j)))
     write_text_atomic(
         out / SUMMARY_NAME, json.dumps([asdict(one) for one in explained], indent=2, allow_nan=False) + "\n"
     )
     return explained
 
 
-def _write_overlay(path: Path, out: Path, finding: str, probability: float, cam: Tensor, method: str) -> Explained:
-    grey = decode_grey(path.read_bytes())
-    heat = enlarge(cam[None, None].cpu(), *grey.shape)[0, 0].numpy()
+def _write_overlay(
+    path: Path, out: Path, finding: str, probability: float, maps: MemberMaps, place: tuple[int, int]
+) -> Explained:
+    grey, method = decode_grey(path.read_bytes()), maps.method
+    heat = maps.heat(*place, *grey.shape)
     peak: tuple[int, int] | None = None
     if heat.max() > 0:
         row, column = np.unravel_index(int(heat.argmax()), heat.shape)

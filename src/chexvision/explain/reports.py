@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from chexvision.artifact.load import load_model
+from chexvision.artifact.load import load_ensemble
 from chexvision.artifact.recorded_split import split_for
 from chexvision.data.source import find_shards
 from chexvision.errors import UsageError
@@ -69,7 +69,7 @@ def run_audit(
     # Boxes next to synthetic shards are measured on images of the shards' side.
     synthetic = source.manifest if source is not None and source.synthetic and path == own else None
     read = read_boxes(path, box_side or (synthetic.size if synthetic else RELEASE_SIDE))
-    loaded = load_model(model)
+    loaded = load_ensemble(model)
     division = None
     if source is None:
         subjects, images = subjects_of_files(loaded, folders, read), ", ".join(map(str, folders))

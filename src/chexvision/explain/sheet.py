@@ -54,7 +54,7 @@ def _tile(case: Case) -> Image.Image:
         f"IoU {measured.iou:.2f} · energy {measured.energy:.2f} · {'hit' if measured.pointing else 'miss'}",
         case.subject.name,
     )
-    return render_tile(case.subject.pixels, case.heat, case.subject.boxes[case.finding], lines)
+    return render_tile(case.subject.pixels[0], case.heat, case.subject.boxes[case.finding], lines)
 
 
 def _cells(of: FindingAudit) -> list[Cell]:

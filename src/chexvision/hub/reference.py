@@ -33,6 +33,25 @@ class RepoRef:
 Reference: TypeAlias = RepoRef | Path
 
 
+def pinned_reference(text: str, what: str) -> Reference:
+    """Read a folder's path or ``USER/NAME@<sha>``, which always names the same bytes.
+
+    Args:
+        text: to read.
+        what: the option or key that it is the value of.
+
+    Raises:
+        UsageError: there is no such folder, or a repository without a full commit sha is named.
+    """
+    reference = parse_reference(text)
+    if isinstance(reference, Path):
+        if not reference.is_dir():
+            raise UsageError(f"{what} {text}: no such folder, and not a repository USER/NAME@<sha> either")
+    elif not reference.is_pinned:
+        raise UsageError(f"{what} {text} is not pinned: name the 40-digit commit sha, {reference.repo_id}@<sha>")
+    return reference
+
+
 def parse_reference(text: str) -> Reference:
     """Read ``USER/NAME[@REVISION]`` or a folder's path.
 

@@ -92,7 +92,7 @@ def _mean(
     """The members' weighted mean, over all views of `tta`; each member has equally many."""
     parts = []
     for member, weight in zip(ensemble.members, ensemble.weights, strict=True):
-        views = views_of(tta, any_size=getattr(member.backbone, "any_size", False))
+        views = views_of(tta, any_size=member.backbone.any_size)
         again = views[1:] if known is not None and views[0] is unchanged else views
         parts.append(weight * predict(member, again))
     mean: Floats = np.sum(parts, axis=0)

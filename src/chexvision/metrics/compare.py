@@ -177,10 +177,10 @@ def standard_error(shares: Floats, patients: NDArray[np.int64] | None = None) ->
     return math.sqrt(float((shares**2).sum()))
 
 
-def macro_auroc_error(predictions: Predictions) -> float | None:
-    """The standard error, by patients, of the mean AUROC over the findings.
+def macro_shares(predictions: Predictions) -> Floats | None:
+    """What each image contributes to the error of the mean AUROC over the findings: float64[N].
 
-    Those with fewer than two positives or negatives, whose variance is unknown, are left out; None if all are.
+    Findings with fewer than two positives or negatives, whose variance is unknown, are left out; None if all are.
     """
     targets = predictions.targets
     columns = [
@@ -188,7 +188,7 @@ def macro_auroc_error(predictions: Predictions) -> float | None:
         for i, name in enumerate(predictions.names)
         if name != ABNORMAL and min((targets[:, i] == 1).sum(), (targets[:, i] == 0).sum()) >= 2
     ]
-    return standard_error(mean_shares(predictions, columns), predictions.patients) if columns else None
+    return mean_shares(predictions, columns) if columns else None
 
 
 def p_value(difference: float, error: float) -> float:

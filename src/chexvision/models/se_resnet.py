@@ -47,6 +47,7 @@ class SEResNet(Backbone):
     """A 7x7 stem and four stages: float[B, 3, H, W] to float[B, widths[-1], H/32, W/32]."""
 
     explained = ("0", "1", "2", "3", "4")
+    any_size = True
 
     def __init__(self, depths: Sequence[int], widths: Sequence[int]) -> None:
         super().__init__()
@@ -117,6 +118,23 @@ def se_resnet34(image_size: int, drop_path: float) -> SEResNet:
     Raises:
         ChexError: `drop_path` is not 0.
     """
+    return _without_drop_path("se_resnet34", drop_path, depths=(3, 4, 6, 3), widths=(64, 128, 256, 512))
+
+
+def se_resnet18_slim(image_size: int, drop_path: float) -> SEResNet:
+    """Depths [2, 2, 2, 2], widths 32 to 256: an eighth of `se_resnet34`'s time, for studies on a CPU.
+
+    Args:
+        image_size: any.
+        drop_path: must be 0.
+
+    Raises:
+        ChexError: `drop_path` is not 0.
+    """
+    return _without_drop_path("se_resnet18_slim", drop_path, depths=(2, 2, 2, 2), widths=(32, 64, 128, 256))
+
+
+def _without_drop_path(name: str, drop_path: float, depths: Sequence[int], widths: Sequence[int]) -> SEResNet:
     if drop_path:
-        raise ChexError(f"se_resnet34 has no drop path: set model.drop_path to 0, not {drop_path}")
-    return SEResNet(depths=(3, 4, 6, 3), widths=(64, 128, 256, 512))
+        raise ChexError(f"{name} has no drop path: set model.drop_path to 0, not {drop_path}")
+    return SEResNet(depths, widths)

@@ -34,6 +34,7 @@ class TimmBackbone(Backbone):
         for module in network.modules():
             if getattr(module, "inplace", False):
                 module.inplace = False  # type: ignore[assignment]
+        self.any_size = not getattr(network, "pretrained_cfg", {}).get("fixed_input_size", False)
         self.channels = getattr(self.network, "head_hidden_size", 0) or self.network.num_features
         self._prefix = getattr(self.network, "num_prefix_tokens", 0)
         self._channels_last = getattr(network, "output_fmt", None) == "NHWC"

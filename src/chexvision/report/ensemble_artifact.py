@@ -114,9 +114,7 @@ def assemble_ensemble(
     tag = run_id or f"ensemble-{_identity(sources, weights, data, split_rule)}"
     provenance = Provenance(run_id=tag, source_revision=revision, source_dirty=dirty)
     folder = cache_dir() / "ensembles" / provenance.run_id
-    if not (folder / CARD).is_file():
-        measured = _measured(sources, weights, data, split_rule)
-        _write(folder, sources, weights, measured, provenance, to)
+    _write(folder, sources, weights, _measured(sources, weights, data, split_rule), provenance, to)
     published = open_store(to, private=private, again="repeat the command").publish(folder, tag)
     shutil.rmtree(folder)
     return published

@@ -137,6 +137,7 @@ def _thumbnail(image: NDArray[np.uint8]) -> str:
 
 
 def _provenance(found: Evaluation, metrics: SplitMetrics) -> Table:
+    main = found.systems[-1]
     rows = (
         row("data", found.dataset),
         row("split", f"{found.split}, divided by {found.split_rule or 'the shards'}"),
@@ -144,6 +145,7 @@ def _provenance(found: Evaluation, metrics: SplitMetrics) -> Table:
         row("thresholds", metrics.thresholds),
         row("calibration", metrics.calibration),
         row("intervals", conditions(metrics).split("; ")[-1]),
+        row("test-time augmentation", f"{main.tta}, views of each image: {main.views}"),
         row("precision", found.precision or "unknown"),
         row("made by", f"chexvision {found.version}"),
     )

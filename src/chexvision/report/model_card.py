@@ -13,7 +13,7 @@ from chexvision.artifact.contents import FIGURES, RunInfo
 from chexvision.artifact.ensemble_file import EnsembleInfo
 from chexvision.artifact.metrics_file import Evaluation
 from chexvision.backbones import LICENSES, license_note
-from chexvision.config.recipe import ModelConfig
+from chexvision.config.recipe import ModelConfig, TrainingConfig
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.labels import NIH
 from chexvision.metrics.catalog import METRICS
@@ -45,7 +45,7 @@ def render_card(
         recipe=run.recipe,
         initial=_initial(run.recipe.model),
         license_note=license_note("that it started from", _license(run)),
-        teacher=_named(run.recipe.loss.teacher),
+        kept=_kept(run.recipe.training),
         limits=list(_limits(run)),
         **_shared(
             metrics, model_name, [run.recipe.model.backbone], run.dataset_identity, run.split, figures, _license(run)
@@ -209,12 +209,22 @@ def _division(split: SplitRecord) -> Table:
     return Table("", columns, tuple(rows))
 
 
-def _limits(run: RunInfo) -> Iterator[tuple[str, int]]:
-    """Splits of which the recipe used a part of the patients, and how many images that is at most."""
+def _kept(training: TrainingConfig) -> str:
+    """Which epoch's weights are published."""
+    if not training.keep_within:
+        return f"the best by {training.monitored} on validation"
+    errors = "one standard error" if training.keep_within == 1 else f"{training.keep_within:g} standard errors"
+    return f"the latest whose {training.monitored} on validation is within {errors} of the best"
+
+
+def _limits(run: RunInfo) -> Iterator[str]:
+    """The part of the splits that the recipe used, where it did not use all patients."""
     data, parts = run.recipe.data, run.split.parts
+    if data.train_fraction < 1:
+        yield f"Of train, {100 * data.train_fraction:g} % of the patients were used, a seeded sample."
     for name, most in (("train", data.max_train_images), ("validation", data.max_validation_images)):
         if most is not None and name in parts and most < parts[name].images:
-            yield name, most
+            yield f"Of {name}, complete patients with at most {most:,} images were used."
 
 
 def _use(to: Reference | None, run_id: str, *, ensemble: bool = False) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class TrainingState:
         micro_batch_size: what was found to fit.
         optimizer: its moments; None at the start of a phase.
         scaler: of fp16; None without.
+        best_shares: float64[N] of the best epoch's validation, see `Validation.shares`; earlier versions saved none.
     """
 
     fingerprint: str
@@ -49,6 +50,7 @@ class TrainingState:
     micro_batch_size: int
     optimizer: dict[str, Any] | None
     scaler: dict[str, Any] | None
+    best_shares: Tensor | None = None
 
 
 def fingerprint(recipe: Recipe, *splits: Split) -> str:

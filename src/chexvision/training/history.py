@@ -25,7 +25,7 @@ class EpochRecord(BaseModel):
     train_loss: float
     validation_loss: float
     macro_auroc: float | None
-    macro_auroc_error: float | None = None  # standard error, by patients; earlier versions recorded none
+    difference_error: float | None = None  # standard error, by patients, of the difference from the best epoch before
     auroc: dict[str, float | None]  # by finding
     binary_auroc: float | None
     binary_f1: float  # at probability 0.5
@@ -91,10 +91,17 @@ def kept_epoch(history: History, settings: TrainingConfig) -> EpochRecord:
     With every epoch that is added, it is the same as before or the added one: weights can be kept as they come.
     """
     best = best_epoch(history, settings.monitor)
-    if not settings.keep_within or best.macro_auroc is None or best.macro_auroc_error is None:
+    if not settings.keep_within:
         return best
-    least = best.macro_auroc - settings.keep_within * best.macro_auroc_error
-    return next(one for one in reversed(history) if one.macro_auroc is not None and one.macro_auroc >= least)
+    near = [one for one in history[history.index(best) :] if _near(one, best, settings.keep_within)]
+    return near[-1] if near else best
+
+
+def _near(record: EpochRecord, best: EpochRecord, errors: float) -> bool:
+    """Whether the macro AUROC of `record` is no more than so many standard errors below that of `best`."""
+    if record.macro_auroc is None or best.macro_auroc is None or record.difference_error is None:
+        return False
+    return record.macro_auroc >= best.macro_auroc - errors * record.difference_error
 
 
 def epochs_without_gain(history: History, settings: TrainingConfig) -> int:

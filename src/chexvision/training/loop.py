@@ -22,6 +22,7 @@ from chexvision.data.loader import MicroBatch, images_per_pass, steps_per_epoch,
 from chexvision.data.mixing import Mix, mixed, mixes, sample_mix
 from chexvision.errors import ChexError
 from chexvision.files.atomic import atomic_path
+from chexvision.metrics.ranking import Floats
 from chexvision.models.classifier import CheXVision
 from chexvision.seeds import mix_seed
 from chexvision.training.checkpoint import TrainingState, earlier_fingerprint, fingerprint, load_state, save_state
@@ -31,6 +32,7 @@ from chexvision.training.hardware import forget_peak_memory, peak_memory_mb, ran
 from chexvision.training.history import (
     EpochRecord,
     History,
+    best_epoch,
     dump_history,
     epochs_without_gain,
     kept_epoch,
@@ -43,7 +45,7 @@ from chexvision.training.optimizer import learning_rate, make_optimizer, set_lea
 from chexvision.training.processes import broadcast_buffers, must_stop, wrap_in_ddp
 from chexvision.training.reporter import ConsoleReporter
 from chexvision.training.training_session import BEST_FILE, STATE_FILE
-from chexvision.training.validation import validate_both
+from chexvision.training.validation import difference_error, validate_both
 
 
 class Training:
@@ -93,6 +95,7 @@ class Training:
         self.image_size = recipe.data.image_size
         self._fingerprint = fingerprint(recipe, train, validation)
         self._sums = EpochSums(accelerator.device)
+        self._best_shares: Floats | None = None  # of the best epoch's validation
 
     def run(self) -> bool:
         """Train to the end, continuing from the saved state if there is one.
@@ -111,6 +114,7 @@ class Training:
             self.history = read_history(state.history)
             self.model.load_state_dict(state.model)
             self.micro_batch_size = state.micro_batch_size
+            self._best_shares = state.best_shares.numpy() if state.best_shares is not None else None
             if self.ema is not None and state.ema is not None:
                 self.ema.load_state_dict(state.ema)
             if self.reporter:
@@ -249,13 +253,14 @@ class Training:
         measured = validate_both(
             self.model, averaged, self.validation_split, self.accelerator, self.micro_batch_size, self.loss, settings
         )
+        shares = measured.kept.shares
         record = EpochRecord(
             epoch=epoch + 1,
             phase=phase + 1,
             train_loss=train_loss,
             validation_loss=measured.kept.loss,
             macro_auroc=measured.kept.metrics.macro_auroc,
-            macro_auroc_error=measured.kept.macro_auroc_error,
+            difference_error=difference_error(self._best_shares, shares, self.validation_split),
             auroc=measured.kept.auroc,
             binary_auroc=measured.kept.metrics.binary_auroc,
             binary_f1=measured.kept.metrics.binary_f1,
@@ -274,6 +279,8 @@ class Training:
             peak_memory_mb=peak_memory_mb(self.process.device),
         )
         self.history.append(record)
+        if best_epoch(self.history, settings.monitor) is record:
+            self._best_shares = shares
         is_best = kept_epoch(self.history, settings) is record
         if is_best and self.accelerator.is_main_process:
             with atomic_path(self.work / BEST_FILE) as partial:
@@ -304,5 +311,6 @@ class Training:
                 micro_batch_size=self.micro_batch_size,
                 optimizer=None if ended else optimizer.state_dict(),
                 scaler=scaler.state_dict() if scaler is not None else None,
+                best_shares=torch.from_numpy(self._best_shares) if self._best_shares is not None else None,
             ),
         )

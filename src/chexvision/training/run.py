@@ -35,6 +35,7 @@ from chexvision.models.initial_weights import fetch_weights
 from chexvision.provenance import Provenance, now
 from chexvision.report.charts import curve_sheets
 from chexvision.report.model_card import render_card
+from chexvision.training.distillation import with_teacher
 from chexvision.training.hardware import describe, package_versions, rank_of, start_accelerator
 from chexvision.training.history import History, dump_history, kept_epoch
 from chexvision.training.loop import Training
@@ -93,6 +94,7 @@ def run_training(
     source, division, splits, model = _prepare(recipe, data, accelerator)
     if reporter is not None and model.initialized is not None:
         reporter.initialized(model.initialized)
+    splits["train"], teacher = with_teacher(recipe, source, splits, accelerator, work)
     stop = progress.session.should_stop
     training = Training(recipe, model, splits["train"], splits["validation"], accelerator, work, reporter, stop)
     if not training.run():
@@ -126,6 +128,7 @@ def run_training(
         started_at=started_at,
         finished_at=now(),
         train_seconds=round(sum(record.train_seconds for record in training.history), 1),
+        teacher=teacher,
     )
     seen = TrainingImages.of(splits["train"].rows, source)
     # Where validation itself is measured, nothing calibrates it.

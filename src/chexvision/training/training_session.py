@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from chexvision.training.history import History
 
 STATE_FILE = "state.pt"
+TEACHER_FILE = "teacher.npz"  # of distillation alone
 BEST_FILE = "best.safetensors"  # may be missing: before the first epoch ends there are no best weights
 # Between uploads of the state: each is some 100 MB, and a killed session loses no more than this.
 UPLOAD_SECONDS = 30 * 60.0
@@ -39,10 +40,11 @@ class TrainingProgress:
         self._uploaded_epoch = self.session.progress.epoch
 
     def state_files(self) -> Mapping[str, Path]:
-        """The saved state and the best weights; nothing without a state."""
+        """The saved state, the best weights and the teacher's probabilities; nothing without a state."""
         if not (self._folder / STATE_FILE).is_file():
             return {}
-        return {name: self._folder / name for name in (STATE_FILE, BEST_FILE) if (self._folder / name).is_file()}
+        names = (STATE_FILE, BEST_FILE, TEACHER_FILE)
+        return {name: self._folder / name for name in names if (self._folder / name).is_file()}
 
     def unsent_files(self) -> Mapping[str, Path]:
         """All of them. Best weights that did not change are not uploaded again: the Hub has their contents."""

@@ -13,8 +13,9 @@ from chexvision.data.dataset import Split
 from chexvision.errors import ChexError
 from chexvision.inference.labeled import labeled
 from chexvision.inference.predict_split import predict_split
-from chexvision.metrics.compare import macro_auroc_error
+from chexvision.metrics.compare import macro_shares, standard_error
 from chexvision.metrics.measure import measure
+from chexvision.metrics.ranking import Floats
 from chexvision.metrics.records import SplitMetrics
 from chexvision.models.classifier import CheXVision
 from chexvision.training.history import Weights, score
@@ -23,11 +24,17 @@ from chexvision.training.loss import DualHeadLoss
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """A network's loss and metrics on the validation split."""
+    """A network's loss and metrics on the validation split.
+
+    Args:
+        loss: mean over the images.
+        metrics: at probability 0.5.
+        shares: of `macro_shares`.
+    """
 
     loss: float
     metrics: SplitMetrics
-    macro_auroc_error: float | None = None  # None where no finding has two positives and two negatives
+    shares: Floats | None = None
 
     def score(self, monitor: Monitor) -> float:
         """The value by which epochs are compared."""
@@ -80,10 +87,16 @@ def validate_both(
     began = time.monotonic()
     first = validate(trained, split, accelerator, batch_size, loss)
     second = validate(averaged, split, accelerator, batch_size, loss) if averaged is not None else None
-    margin = settings.keep_within * (first.macro_auroc_error or 0.0)
+    error = difference_error(first.shares, second.shares, split) if second else None
+    margin = settings.keep_within * (error or 0.0)
     averaged_wins = second and second.score(settings.monitor) > first.score(settings.monitor) - margin
     better: Weights = "averaged" if averaged_wins else "trained"
     return Validated(first, second, better, time.monotonic() - began)
+
+
+def difference_error(first: Floats | None, second: Floats | None, split: Split) -> float | None:
+    """The standard error, by patients, of the difference of two macro AUROCs on `split`; None where it is unknown."""
+    return None if first is None or second is None else standard_error(second - first, split.rows.patients)
 
 
 def validate(
@@ -102,4 +115,4 @@ def validate(
             "--set training.precision=fp32"
         )
     predictions = labeled(split.rows, probabilities)
-    return Validation(mean_loss, measure(predictions, fewest=1), macro_auroc_error(predictions))
+    return Validation(mean_loss, measure(predictions, fewest=1), macro_shares(predictions))

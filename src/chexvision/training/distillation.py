@@ -1,0 +1,162 @@
+"""Distillation: a published model's probabilities for the training images, which are targets next to the labels.
+
+Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", arXiv:1503.02531, with temperature 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from chexvision.artifact.contents import TRAINING_IMAGES, TeacherInfo
+from chexvision.artifact.load import load_published
+from chexvision.config.recipe import Recipe
+from chexvision.data.dataset import Split
+from chexvision.data.rows import Rows
+from chexvision.data.source import ShardSource
+from chexvision.errors import ChexError, UsageError
+from chexvision.evaluation.overlap import TrainingImages, notes_of
+from chexvision.files.atomic import atomic_path
+from chexvision.hub.reference import Reference, pinned_reference
+from chexvision.hub.repo_files import CONFIG, ENSEMBLE, WEIGHTS, at_commit, model_file
+from chexvision.inference.predict_members import predict_members
+from chexvision.training.training_session import TEACHER_FILE
+
+_NETWORKS = (CONFIG, WEIGHTS, ENSEMBLE)  # the files that probabilities follow from
+
+
+def with_teacher(
+    recipe: Recipe, source: ShardSource, splits: Mapping[str, Split], accelerator: Accelerator, work: Path
+) -> tuple[Split, TeacherInfo | None]:
+    """The training split of a recipe with its teacher's probabilities, and the teacher's record.
+
+    Without a teacher, or where its share of the loss is 0, the split stays as it is.
+
+    Args:
+        recipe: names the teacher.
+        source: the shards.
+        splits: all that the run uses.
+        accelerator: device, precision and the other processes, all of which call this.
+        work: the run's folder.
+
+    Raises:
+        UsageError: the teacher is not a folder nor a repository at a full commit sha, or it predicts other findings.
+        ChexError: see `teacher_targets`.
+    """
+    train = splits["train"]
+    if recipe.loss.teacher is None or recipe.loss.teacher_weight == 0:
+        return train, None
+    with accelerator.main_process_first():
+        teacher = at_commit(pinned_reference(recipe.loss.teacher, "loss.teacher"))
+        info = _described(teacher, source, splits)
+    if accelerator.is_main_process:
+        for note in info.notes:
+            print(f"note: {note}", flush=True)
+    batch_size = recipe.optim.micro_batch_size
+    targets = teacher_targets(teacher, source, train.rows, accelerator, batch_size, work)
+    return replace(train, teacher=targets), info
+
+
+def _described(teacher: Reference, source: ShardSource, splits: Mapping[str, Split]) -> TeacherInfo:
+    """The record of a teacher, with what it was trained on of the images that its student is measured on."""
+    name = teacher.name if isinstance(teacher, Path) else str(teacher)  # without the path: cards show it
+    path = model_file(teacher, TRAINING_IMAGES)
+    notes: list[str] = []
+    if path is None:
+        notes.append(f"the teacher {name} has no record of its training images; it may have seen those measured here")
+    else:
+        seen = TrainingImages.read(path)
+        for split in ("validation", "test"):
+            if split in splits:
+                notes += notes_of(
+                    seen.overlap(f"the teacher {name}", split, splits[split].rows, source), "measured here"
+                )
+    return TeacherInfo(name=name, identity=_identity(teacher), notes=tuple(notes))
+
+
+def _identity(teacher: Reference) -> str:
+    if not isinstance(teacher, Path):
+        return str(teacher)
+    digest = hashlib.sha256()
+    for path in sorted(teacher.rglob("*")):
+        inside = path.relative_to(teacher)
+        hidden = any(part.startswith(".") for part in inside.parts)  # earlier revisions, next to the newest
+        if path.name in _NETWORKS and not hidden:
+            with path.open("rb") as file:
+                digest.update(f"{inside.as_posix()}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def teacher_targets(
+    teacher: Reference, source: ShardSource, rows: Rows, accelerator: Accelerator, batch_size: int, work: Path
+) -> NDArray[np.float32]:
+    """The teacher's probabilities for each training image, float32[N, K + 1], not calibrated.
+
+    Images are prepared from the shards as the teacher's own training images were, and not augmented. They are
+    predicted once per run, divided among the processes, and found again in the folder `work`.
+
+    Args:
+        teacher: a folder, or a repository at a commit.
+        source: the shards.
+        rows: the images.
+        accelerator: device, precision and the other processes, all of which call this.
+        batch_size: images per forward pass.
+        work: the run's folder.
+
+    Raises:
+        UsageError: it predicts other findings than the shards have.
+        ChexError: the teacher cannot be fetched or read, its input is larger than the shards' images, or the folder
+            contains the probabilities of another teacher or of other images.
+    """
+    path, key = work / TEACHER_FILE, _key(teacher, source, rows)
+    shape = (len(rows), len(source.label_space.outputs))
+    if path.is_file():
+        return _read(path, key, shape)
+    with accelerator.main_process_first():  # which fetches it for all
+        model, _ = load_published(teacher)
+    if model.findings != source.label_space.findings:
+        raise UsageError(
+            f"loss.teacher {teacher} predicts {', '.join(model.findings)}, but the labels of {source.name} are "
+            f"{', '.join(source.label_space.findings)}; name a teacher of the same findings"
+        )
+    if accelerator.is_main_process:
+        print(f"predicting {len(rows):,} training images with the teacher {teacher}", flush=True)
+    found = predict_members(model.to(accelerator.device), source, rows, accelerator, batch_size)
+    probabilities = found.astype(np.float32)
+    # Written after all processes have predicted, and so looked for the file.
+    if accelerator.is_main_process:
+        work.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as partial, partial.open("wb") as file:
+            np.savez(file, key=np.array(key), probabilities=probabilities)
+    return probabilities
+
+
+def _key(teacher: Reference, source: ShardSource, rows: Rows) -> str:
+    digest = hashlib.sha256(f"{_identity(teacher)}\n{source.identity}\n".encode())
+    digest.update("|".join(rows.filenames.tolist()).encode())
+    return digest.hexdigest()
+
+
+def _read(path: Path, key: str, shape: tuple[int, int]) -> NDArray[np.float32]:
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            found, probabilities = str(saved["key"]), saved["probabilities"]
+        if found != key:
+            raise ChexError(
+                f"{path} contains the probabilities of another teacher or of other images; give --work an empty "
+                "folder, or repeat the command that started the run"
+            )
+        if probabilities.dtype != np.float32 or probabilities.shape != shape:
+            raise ValueError(f"expected float32{list(shape)}, found {probabilities.dtype}{list(probabilities.shape)}")
+    except ChexError:
+        raise
+    except Exception as error:
+        raise ChexError(f"{path} cannot be read: {error}; remove it to predict the images again") from error
+    array: NDArray[np.float32] = probabilities
+    return array

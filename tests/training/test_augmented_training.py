@@ -1,0 +1,103 @@
+"""Crops, RandAugment, mixing, mirrored images and smaller images of a phase in the real loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from chexvision.training.loop import Training
+from tests.training.runs import AUGMENTED, figures, tiny_training, true_from, weights
+
+# Norms see micro-batches, so they are frozen where divisions are compared; dropout is off.
+FROZEN = [
+    "model.dropout=0",
+    "training.phases=[{epochs: 1, lr: 1e-2, min_lr: 1e-5, warmup_epochs: 0, freeze: all, image_size: 32},"
+    " {epochs: 1, lr: 1e-2, min_lr: 1e-5, warmup_epochs: 0, freeze: all}]",
+    "data.image_size=48",
+]
+
+
+def test_a_run_with_everything_on_resumes_at_any_step_to_identical_results(
+    synthetic_shards: Path, tmp_path: Path
+) -> None:
+    sizes = (
+        "training.phases=[{epochs: 1, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0.5, freeze: none, image_size: 32},"
+        " {epochs: 1, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0.5, freeze: none}]"
+    )
+    settings = [*AUGMENTED, sizes, "data.image_size=48"]
+    uninterrupted = tiny_training(synthetic_shards, tmp_path / "uninterrupted", *settings)
+    assert uninterrupted.run()
+    cuts = 0
+    for _ in range(20):
+        session = tiny_training(synthetic_shards, tmp_path / "interrupted", *settings, should_stop=true_from(4))
+        if session.run():
+            break
+        cuts += 1
+    assert cuts >= 2
+    assert figures(session.history) == figures(uninterrupted.history)
+    first, second = weights(tmp_path / "interrupted"), weights(tmp_path / "uninterrupted")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_micro_batches_give_the_steps_of_the_effective_batch(synthetic_shards: Path, tmp_path: Path) -> None:
+    made = []
+    for micro in (24, 7):
+        settings = [*AUGMENTED, *FROZEN, f"optim.micro_batch_size={micro}"]
+        made.append(tiny_training(synthetic_shards, tmp_path / str(micro), *settings))
+        assert made[-1].run()
+    for first, second in zip(*(training.history for training in made), strict=True):
+        assert first.train_loss == pytest.approx(second.train_loss, rel=1e-5)
+        assert first.grad_norm == pytest.approx(second.grad_norm, rel=1e-4)
+        assert first.validation_loss == pytest.approx(second.validation_loss, rel=1e-5)
+    for name, value in weights(tmp_path / "24").items():
+        assert torch.allclose(value, weights(tmp_path / "7")[name], atol=2e-5), name
+
+
+def test_the_network_sees_the_size_of_the_phase_and_validation_that_of_the_data(
+    synthetic_shards: Path, tmp_path: Path
+) -> None:
+    training = tiny_training(synthetic_shards, tmp_path, *FROZEN)
+    seen: dict[bool, list[int]] = {True: [], False: []}
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen[module.training].append(inputs[0].shape[-1])
+
+    training.model.register_forward_pre_hook(note)
+    assert training.run()
+    steps = len(seen[True]) // 2
+    assert seen[True] == [32] * steps + [48] * steps
+    assert set(seen[False]) == {48}
+
+
+def test_mirrored_images_double_the_steps_and_leave_pos_weight(synthetic_shards: Path, tmp_path: Path) -> None:
+    def made(mirror: bool) -> Training:
+        one = ["training.phases=[{epochs: 1, lr: 1e-30, min_lr: 0, warmup_epochs: 0, freeze: all}]"]
+        return tiny_training(synthetic_shards, tmp_path / str(mirror), *one, f"data.mirror={str(mirror).lower()}")
+
+    once, twice = made(False), made(True)
+    images = len(once.train_split)
+    assert (once.steps, twice.steps) == (-(-images // 24), -(-2 * images // 24))
+    assert torch.equal(once.loss.positive_weights, twice.loss.positive_weights)
+    assert once.run() and twice.run()
+    # Means over images, of either number of them, augmented otherwise.
+    assert twice.history[0].train_loss == pytest.approx(once.history[0].train_loss, rel=0.05)
+
+
+def test_pixels_are_normalized_with_the_models_own_mean(synthetic_shards: Path, tmp_path: Path) -> None:
+    training = tiny_training(synthetic_shards, tmp_path, "augment.erase=1.0")
+    other = training.model.preprocessing.model_copy(update={"mean": 0.25, "std": 0.5})
+    training.model.preprocessing = other
+    seen: list[Tensor] = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if module.training:
+            seen.append(inputs[0])
+
+    training.model.register_forward_pre_hook(note)
+    assert training.run()
+    values = torch.cat([batch.flatten() for batch in seen])
+    assert float(values.min()) == pytest.approx((0 - 0.25) / 0.5) and float(values.max()) <= (1 - 0.25) / 0.5
+    assert (values == 0).float().mean() > 0.01  # erased with the mean
