@@ -27,7 +27,8 @@ class BackboneFacts:
         input_size: side of the images that the weights were trained on, or of the paper's.
         smallest: side of the smallest images that the network takes.
         multiple: of which the side has to be one.
-        one_size: whether the network is built for images of one size.
+        one_size: whether the network takes only images of the size that it was built for, as position embeddings that
+            are not interpolated or windows that tile the image require.
         license: of the weights, by the Hub's name.
         mean: of radiographs in [0, 1], as the weights expect it: the average over the channels.
         std: the same.

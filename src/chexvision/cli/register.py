@@ -17,6 +17,7 @@ from chexvision.cli import (
     sweep,
     train,
 )
+from chexvision.cli.zoo import commands as zoo
 
 
 def commands(app: typer.Typer) -> None:
@@ -25,6 +26,7 @@ def commands(app: typer.Typer) -> None:
     app.command("sweep", cls=sweep.SweepCommand)(sweep.sweep)
     app.command("doctor")(doctor.doctor)
     app.command("train")(train.train)
+    app.add_typer(zoo.app, name="models")
     app.command("pull")(models.pull)
     app.command("ensemble")(models.ensemble)
     app.command("predict")(models.predict)
