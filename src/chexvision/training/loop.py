@@ -39,7 +39,7 @@ from chexvision.training.history import (
     scores,
 )
 from chexvision.training.loss import DualHeadLoss, detach_unweighted_heads, pos_weight
-from chexvision.training.micro_batch_probe import TrialPass, compiled, fitting_micro_batch
+from chexvision.training.micro_batch_probe import TrialPass, check_image_sizes, compiled, fitting_micro_batch
 from chexvision.training.optimizer import learning_rate, make_optimizer, set_learning_rate
 from chexvision.training.processes import broadcast_buffers, must_stop, wrap_in_ddp
 from chexvision.training.reporter import ConsoleReporter
@@ -59,6 +59,9 @@ class Training:
         work: folder that receives the state to resume from and the best weights.
         reporter: receives progress; give one on the main process only.
         should_stop: asked between steps whether to save the state and end early.
+
+    Raises:
+        UsageError: the network does not take the images of a phase.
 
     Attributes:
         history: a record for each epoch that ended.
@@ -88,6 +91,7 @@ class Training:
         detach_unweighted_heads(self.model, recipe.loss)
         self.steps = steps_per_epoch(train.images_per_epoch, recipe.optim.batch_size)
         self.process = rank_of(accelerator)
+        check_image_sizes(self.model, recipe, accelerator.device)
         self.history: History = []
         self.ema = MovingAverage(self.model, recipe.training.ema_decay) if recipe.training.ema_decay else None
         self.micro_batch_size = recipe.optim.micro_batch_size

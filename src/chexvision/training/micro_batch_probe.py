@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from chexvision.config.recipe import Recipe
 from chexvision.data.augment import AugmentParameters, sample
 from chexvision.data.loader import MicroBatch, images_per_pass
-from chexvision.errors import ChexError
+from chexvision.errors import ChexError, UsageError
 from chexvision.models.classifier import CheXVision
 
 Accumulate = Callable[[nn.Module, MicroBatch, AugmentParameters], Tensor]
@@ -79,6 +79,29 @@ class TrialPass:
         # Gradients of earlier passes and two moments; and what fragments and prefetched images take.
         total = torch.cuda.get_device_properties(self.device).total_memory
         return 12 * learning + total // 50
+
+
+def check_image_sizes(model: CheXVision, recipe: Recipe, device: torch.device) -> None:
+    """Check, before anything is trained, that a network takes the images of all phases.
+
+    Raises:
+        UsageError: it does not.
+    """
+    model.eval()
+    for number, phase in enumerate(recipe.training.phases):
+        size = phase.image_size
+        if size is None or size == recipe.data.image_size:
+            continue
+        try:
+            with torch.no_grad():
+                model(torch.zeros((1, 3, size, size), device=device))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            detail = " ".join(str(error).split())[:200] or type(error).__name__
+            raise UsageError(
+                f"training.phases.{number}.image_size {size}: {recipe.model.backbone} takes no images of this "
+                f"size when it is built for data.image_size {recipe.data.image_size} ({detail}); leave it out, or "
+                "set another one"
+            ) from None
 
 
 def compiled(model: CheXVision, trial: Callable[[int, nn.Module], None], images: int) -> nn.Module:
