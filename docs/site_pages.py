@@ -1,4 +1,4 @@
-"""A hook of MkDocs that generates pages at build time: recipes, commands, and the modules of the package.
+"""A hook of MkDocs that generates pages at build time: recipe files, commands, and the modules of the package.
 
 The project's top-level Markdown files become pages as well.
 """
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from chexvision.cli import app, register
-from chexvision.recipes import load_recipe, preset_names, recipe_names
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -39,7 +38,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
     from mkdocs.structure.files import File
 
-    pages = {"recipes.md": _recipes(), "commands.md": _commands()}
+    pages = {"recipe_files.md": _recipe_files(), "commands.md": _commands()}
     pages |= {name: _linked((ROOT / source).read_text(encoding="utf-8")) for name, source in TOP.items()}
     pages |= {f"api/{name}.md": _api(name, modules) for name, modules in _modules().items()}
     for name, text in pages.items():
@@ -59,31 +58,17 @@ def _linked(text: str) -> str:
     return re.sub(r"\[([^\]]+)\]\((?!https?:)([^)#]+)(#[^)]*)?\)", link, text)
 
 
-def _recipes() -> str:
+def _recipe_files() -> str:
     lines = [
-        "# Recipes",
-        "A recipe is a YAML file of `configs/` with what differs from the file that it extends. `--set KEY=VALUE` "
-        "changes a value, `--preset NAME` merges a preset into any recipe.",
+        "# Recipe files",
+        "The files of `configs/` as they are; [Recipes](recipes.md) says how they are merged. "
+        "`chexvision models show NAME` prints all values of one with their origin.",
     ]
-    for folder, names in (("configs", [*recipe_names(), "base"]), ("configs/presets", preset_names())):
-        for name in names:
-            text = (ROOT / folder / f"{name}.yaml").read_text(encoding="utf-8")
-            lines += [f"## `{folder}/{name}.yaml`", f"```yaml\n{text.rstrip()}\n```"]
-    lines.append("## Resolved values")
-    resolved = {name: dict(_leaves(load_recipe(name).model_dump(mode="json"))) for name in recipe_names()}
-    keys = dict.fromkeys(key for leaves in resolved.values() for key in leaves)
-    lines.append(
-        _table(["key", *resolved], [[f"`{key}`", *(of.get(key, "") for of in resolved.values())] for key in keys])
-    )
+    for folder in ("", "families/", "presets/"):
+        for path in sorted((ROOT / "configs" / folder).glob("*.yaml")):
+            text = path.read_text(encoding="utf-8").rstrip()
+            lines += [f"## `configs/{folder}{path.name}`", f"```yaml\n{text}\n```"]
     return "\n\n".join(lines) + "\n"
-
-
-def _leaves(tree: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(tree, dict | list):
-        for part, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
-            yield from _leaves(value, f"{key}.{part}" if key else str(part))
-    else:
-        yield key, f"`{str(tree).lower() if isinstance(tree, bool) else 'null' if tree is None else tree}`"
 
 
 def _commands() -> str:

@@ -89,7 +89,10 @@ class Kernel:
     def __init__(self, entry: ModuleType, bundle: Bundle, shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._entry, self._bundle, self._shards, self._monkeypatch = entry, bundle, shards, monkeypatch
         self._payload = base64.b85encode(bundle.archive).decode()
+        self._provenance = Provenance.here("zoo")
         monkeypatch.setattr(entry, "launch", self._launch)
+        self._unpack, self._source = entry.unpack, Path()
+        monkeypatch.setattr(entry, "unpack", self._unpack_once)
         monkeypatch.setattr(sys, "path", [*sys.path])  # the entry adds the unpacked source
         monkeypatch.setenv("HF_TOKEN", "")
 
@@ -108,12 +111,18 @@ class Kernel:
             "repo_type": "model",
             "process_per_gpu": False,
             "requirements": [],
-            "provenance": Provenance.here(name).model_copy(update={"run_id": run_id}).model_dump(),
+            "provenance": self._provenance.model_copy(update={"run_id": run_id}).model_dump(),
         }
         assert self._entry.main(run, self._payload) == 0
         progress = read_progress(folder / "working", run_id)
         assert progress is not None
         return progress.status
+
+    def _unpack_once(self, payload: str, sha256: str, scratch: Path) -> Path:
+        scratch.mkdir(parents=True, exist_ok=True)
+        if not self._source.name:
+            self._source = self._unpack(payload, sha256, scratch)
+        return self._source
 
     def _launch(self, command: list[str], environment: Mapping[str, str], secret: str | None) -> int:
         words = command[command.index("chexvision") + 1 :]

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from chexvision.artifact.metrics_file import read_metrics
-from chexvision.backbones import TIMM
+from chexvision.backbones import TIMM, facts
 from chexvision.config.recipe import PhaseConfig, Recipe, earlier_freeze
 from chexvision.errors import ChexError
 from chexvision.hub.reference import RepoRef, parse_reference
@@ -46,8 +46,16 @@ _MINUTES = {
     "swin_tiny_patch4_window7_224": 3.8,
     "tf_efficientnet_b4": 3.5,
     "tf_efficientnetv2_s": 2.8,
+    # From their multiply-adds, see `_MINUTES_PER_GMAC`.
+    "alexnet": 0.5,
+    "conformer_small": 5.3,
+    "dsan_cnn": 0.5,
+    "rad_dino": 8.2,  # ViT-B of patches of 14 instead of 16
+    "se_resnet34": 1.9,
+    "vit_small_spt": 2.4,
 }
 _MINUTES_IMAGES, _MINUTES_SIZE = 75_000, 224
+_MINUTES_PER_GMAC = 0.5  # the median of those above at 224²
 _SLOWEST = max(_MINUTES.values())
 # Of a step's time: the backward pass takes twice as long as the forward pass, and about a quarter of it in the last
 # stage alone.
@@ -126,7 +134,15 @@ def _rate(recipe: Recipe, image_size: int | None) -> float:
 
 
 def _minutes(backbone: str) -> float:
-    return _MINUTES.get(backbone.removeprefix(TIMM).partition(".")[0], _SLOWEST)
+    """At 224²; of a network that is not in the tables those of the slowest."""
+    known = _MINUTES.get(backbone.removeprefix(TIMM).partition(".")[0])
+    if known is not None:
+        return known
+    network = facts(backbone)
+    gmacs: float | None = getattr(network, "gmacs", None)
+    if gmacs is None:
+        return _SLOWEST
+    return _MINUTES_PER_GMAC * gmacs * (_MINUTES_SIZE / getattr(network, "gmacs_size", _MINUTES_SIZE)) ** 2
 
 
 def _images(recipe: Recipe) -> tuple[int, int]:

@@ -173,7 +173,7 @@ def test_files_that_cannot_be_used_are_one_line_each(tmp_path: Path) -> None:
     refused(r"nothing in weights\.safetensors fits timm/resnet10t\.c3_in1k: it has encoder\.weight")
     save_file(network_of("timm/resnet18").state_dict(), path)
     refused(r"weights\.safetensors is of another network than timm/resnet10t")
-    save_file({"a": torch.ones(2)}, path, metadata={"backbone": "eva_x_small"})
+    save_file({"a": torch.ones(2)}, path, metadata={"chexvision": json.dumps({"backbone": "eva_x_small"})})
     refused("has the weights of eva_x_small, not of timm/resnet10t.c3_in1k; set model.backbone=eva_x_small")
     model_of("se_resnet34").save_pretrained(tmp_path / "other")
     path = tmp_path / "other" / "model.safetensors"

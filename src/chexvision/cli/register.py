@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from chexvision.cli import bench, credentials, dispatch, doctor, evaluate, explain, models, runs, shards, sweep, train
+from chexvision.cli import (
+    bench,
+    credentials,
+    dispatch,
+    doctor,
+    evaluate,
+    explain,
+    models,
+    runs,
+    shards,
+    sweep,
+    train,
+)
+from chexvision.cli.zoo import commands as zoo
 
 
 def commands(app: typer.Typer) -> None:
@@ -13,6 +26,7 @@ def commands(app: typer.Typer) -> None:
     app.command("sweep", cls=sweep.SweepCommand)(sweep.sweep)
     app.command("doctor")(doctor.doctor)
     app.command("train")(train.train)
+    app.add_typer(zoo.app, name="models")
     app.command("pull")(models.pull)
     app.command("ensemble")(models.ensemble)
     app.command("predict")(models.predict)
@@ -25,3 +39,4 @@ def commands(app: typer.Typer) -> None:
     app.add_typer(bench.app, name="bench")
     app.add_typer(runs.app, name="runs")
     app.add_typer(credentials.app, name="credentials")
+    app.add_typer(train.weights, name="weights")

@@ -1,4 +1,4 @@
-"""`chexvision train`: what kernels call, and what a machine with a GPU of its own can call as well."""
+"""`chexvision train`, for kernels and for a machine with a GPU of its own; `weights`, that training starts from."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def train(
     recipe = _recipe(model, preset, overrides or [], resolved)
     source = parse_reference(data or recipe.data.dataset)
     check_named(source)
-    if recipe.loss.teacher is not None:
-        pinned_reference(recipe.loss.teacher, "loss.teacher")
+    if recipe.loss.taught_by is not None:
+        pinned_reference(recipe.loss.taught_by, "loss.teacher")
     destination = parse_reference(to) if to else None
     if private and not isinstance(destination, RepoRef):
         raise UsageError("--private is for a repository on the Hub: name one with --to USER/REPO, or leave it out")
@@ -131,3 +131,38 @@ def _check_data(source: Reference, config: DataConfig) -> None:
     record = check_data(source, config).record
     check_image_size(source, config)
     typer.echo(f"split {record}: {record.counts()}")
+
+
+weights = typer.Typer(help="Weights that training can start from.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@weights.callback()
+def _weights() -> None:
+    """Weights that training can start from."""
+
+
+@weights.command("convert")
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint of torch.save, or safetensors.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The new file.")],
+    backbone: Annotated[str, typer.Option(help="The network that it is of, such as eva_x_small, rad_dino.")],
+) -> None:
+    """Convert a published checkpoint, once, to safetensors for model.weights. No code in it is executed."""
+    from chexvision.backbones import check_backbone, license_note
+    from chexvision.models.convert import convert_checkpoint
+
+    try:
+        check_backbone(backbone)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    made = convert_checkpoint(checkpoint, out, backbone)
+    typer.echo(f"{out}: {made.tensors} tensors of {backbone}, sha256 {made.sha256}")
+    typer.echo(f"source: {checkpoint.name}, sha256 {made.source_sha256}")
+    typer.echo(f"license: {made.license or 'not known; see where the checkpoint was published'}")
+    note = license_note(out.name, made.license)
+    if note is not None:
+        typer.echo(f"note: {note}")
+    for what, names in (("left out", made.unused), ("not in the checkpoint", made.missing)):
+        if names:
+            typer.echo(f"{what}: {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}")
+    typer.echo(f"train from it: --set model.backbone={backbone} --set model.weights={out}")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from chexvision.backbones import RENAMED, check_backbone, has_imagenet_weights
+from chexvision.backbones import RENAMED, check_backbone, facts, has_imagenet_weights, size_problem
 from chexvision.config.data_config import (
     AugmentConfig,
     Count,
@@ -74,6 +74,11 @@ class LossConfig(Section):
         if self.multilabel_weight + self.binary_weight == 0:
             raise ValueError("multilabel_weight and binary_weight are both 0: nothing would be learned")
         return self
+
+    @property
+    def taught_by(self) -> str | None:
+        """The teacher, unless its share of the loss is 0."""
+        return self.teacher if self.teacher_weight else None
 
 
 class OptimConfig(Section):
@@ -186,6 +191,22 @@ class Recipe(Section):
                 f"optim.micro_batch_size 1 with data.image_size {self.data.image_size} leaves batch norms a single "
                 "value per channel; set optim.micro_batch_size to 2 or more"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _network_takes_the_images(self) -> Recipe:
+        backbone = self.model.backbone
+        sizes = {"data.image_size": self.data.image_size} | {
+            f"training.phases.{number}.image_size": phase.image_size
+            for number, phase in enumerate(self.training.phases)
+            if phase.image_size is not None
+        }
+        for key, size in sizes.items():
+            problem = size_problem(backbone, size)
+            if problem is None and size != self.data.image_size and facts(backbone).one_size:
+                problem = f"{backbone} takes images of one size; leave it out"
+            if problem is not None:
+                raise ValueError(f"{key}: {problem}")
         return self
 
     @model_validator(mode="after")

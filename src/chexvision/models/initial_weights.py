@@ -6,12 +6,15 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from safetensors.torch import save
+from torch import Tensor
 
 from chexvision.backbones import TIMM, facts
 from chexvision.config.recipe import ModelConfig
@@ -20,6 +23,7 @@ from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import sha256_of
 from chexvision.hub.reference import RepoRef
 from chexvision.hub.repo_files import CONFIG, WEIGHTS, model_file
+from chexvision.models.backbone import Backbone
 from chexvision.models.model_config import CheXVisionConfig, read_config
 from chexvision.models.timm_backbone import TimmBackbone, known_network
 from chexvision.models.weights import with_todays_names
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 
 _BACKBONE = "backbone."
 _NETWORK = "network."
+METADATA = "chexvision"  # key of a converted file's metadata: JSON with backbone, license, source, source_sha256
 _FEWEST = 0.5  # of the network's values, and of the file's, that have to fit; else the file is another network's
 
 
@@ -38,7 +43,7 @@ class FileWeights:
 
     Args:
         source: for a person.
-        sha256: of the file.
+        sha256: of the file, or of the tensors as one.
         tensors: by the file's names.
         license: of the weights, if it is known.
         config: of the model that the file belongs to, if that is one of CheXVision.
@@ -80,6 +85,8 @@ def fetch_weights(config: ModelConfig) -> FileWeights | None:
 
 def _published_by_timm(backbone: str) -> FileWeights:
     name = facts(backbone).timm
+    if not name:
+        return _published_by_torchvision(backbone)
     known = known_network(name)
     if not known.hf_hub_id:
         raise ChexError(f"timm has no weights of {name}; set model.weights=none, or name a file")
@@ -94,11 +101,18 @@ def _published_by_timm(backbone: str) -> FileWeights:
     return _read(path, f"{commit}:{WEIGHTS}", None, backbone, facts(backbone).license or known.license)
 
 
+def _published_by_torchvision(backbone: str) -> FileWeights:
+    module = import_module(facts(backbone).builder.partition(":")[0])
+    tensors: dict[str, Tensor] = module.imagenet_weights()
+    digest = sha256(save({name: tensor.contiguous() for name, tensor in tensors.items()})).hexdigest()
+    return FileWeights(f"torchvision's {backbone}", digest, tensors, facts(backbone).license)
+
+
 def _read(path: Path, source: str, beside: Path | None, backbone: str, license: str | None = None) -> FileWeights:
     """The file `path`; `beside` is the config.json of its folder, of whatever program."""
     try:
         with safe_open(path, framework="pt") as opened:
-            metadata = opened.metadata() or {}
+            metadata = _metadata(opened.metadata())
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # it is not a mapping
     except (SafetensorError, OSError, ValueError) as error:
         with path.open("rb") as file:
@@ -119,6 +133,15 @@ def _read(path: Path, source: str, beside: Path | None, backbone: str, license: 
     if of is not None and _architecture(of) != _architecture(backbone):
         raise ChexError(f"{source} has the weights of {of}, not of {backbone}; set model.backbone={of}")
     return FileWeights(source, sha256_of(path), tensors, license or metadata.get("license"), config)
+
+
+def _metadata(found: dict[str, str] | None) -> dict[str, str]:
+    """What `chexvision weights convert` wrote into a file; nothing for another program's."""
+    try:
+        tree = json.loads((found or {}).get(METADATA, "{}"))
+    except ValueError:
+        return {}
+    return {name: value for name, value in tree.items() if isinstance(value, str)} if isinstance(tree, dict) else {}
 
 
 def _is_ours(path: Path) -> bool:
@@ -145,7 +168,7 @@ def apply_weights(model: CheXVision, weights: FileWeights) -> WeightsReport:
     ours = any(name.startswith(_BACKBONE) for name in weights.tensors)
     start = f"{_BACKBONE}{prefix}" if ours else ""
     original = {name[len(start) :]: one for name, one in weights.tensors.items() if name.startswith(start)}
-    given = {f"{prefix}{name}": one for name, one in _fitted(model.backbone, original).items()}
+    given = {f"{prefix}{name}": one for name, one in fitted(model.backbone, original).items()}
     wanted = model.backbone.state_dict()
     random: dict[str, str] = {}
     for name, tensor in wanted.items():
@@ -174,7 +197,7 @@ def apply_weights(model: CheXVision, weights: FileWeights) -> WeightsReport:
     )
 
 
-def _fitted(backbone: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def fitted(backbone: Backbone, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """`tensors` with timm's names, embeddings resampled to the network's sizes: what timm does when it loads them."""
     if not isinstance(backbone, TimmBackbone):
         return tensors

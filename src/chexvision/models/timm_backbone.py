@@ -108,7 +108,11 @@ def timm_backbone(name: str, arguments: Mapping[str, object], image_size: int, d
     if drop_path:
         options["drop_path_rate"] = drop_path
     try:
-        return TimmBackbone(timm.create_model(name, **options))
+        network = timm.create_model(name, **options)
+        patch = getattr(getattr(network, "patch_embed", None), "patch_size", (1,))[0]
+        if image_size % patch:  # which timm notices in the forward pass alone
+            raise ValueError(f"the side is not a multiple of the patches' {patch}")
+        return TimmBackbone(network)
     except TypeError as error:
         if drop_path and "drop_path_rate" in str(error):
             raise ChexError(f"timm's {name} has no drop path; set model.drop_path=0") from None

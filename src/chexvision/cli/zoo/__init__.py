@@ -1,0 +1,1 @@
+"""`chexvision models`: the recipes as a catalog."""
