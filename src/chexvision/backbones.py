@@ -72,6 +72,7 @@ _CLIP: dict[str, Any] = {"mean": 0.4492, "std": 0.2686}  # of OpenAI's CLIP, whi
 _PATCH_14: dict[str, Any] = {"multiple": 14, "smallest": 28}
 _PATCH_16: dict[str, Any] = {"multiple": 16}
 _WINDOWS: dict[str, Any] = {"multiple": 32, "smallest": 64, "one_size": True}
+_SWIN: dict[str, Any] = {**_WINDOWS, "multiple": 16}  # pads maps of odd sides
 # Weights for radiographs, which `chexvision weights convert` makes of the published files. EVA-X: Yao et al.,
 # arXiv:2405.05237, mean and deviation of its classification/datasets. Medical MAE: Xiao et al., WACV 2023. RAD-DINO:
 # Perez-Garcia et al., arXiv:2401.10815, mean and deviation of its preprocessor_config.json.
@@ -94,9 +95,9 @@ _TABLE = (
     _timm("convnext_tiny.dinov3_lvd1689m", 27_820_128, 4.45, license="dinov3-license"),
     _timm("convnext_small.fb_in22k_ft_in1k", 49_454_688, 8.68),
     _timm("convnextv2_tiny.fcmae_ft_in22k_in1k", 27_866_496, 4.45, license="cc-by-nc-4.0"),
-    _timm("swin_tiny_patch4_window7_224.ms_in1k", 27_519_354, 4.49, license="mit", **_WINDOWS),
-    _timm("swin_tiny_patch4_window7_224.ms_in22k_ft_in1k", 27_519_354, 4.49, license="mit", **_WINDOWS),
-    _timm("swin_base_patch4_window7_224.ms_in22k_ft_in1k", 86_743_224, 15.43, license="mit", **_WINDOWS),
+    _timm("swin_tiny_patch4_window7_224.ms_in1k", 27_519_354, 4.49, license="mit", **_SWIN),
+    _timm("swin_tiny_patch4_window7_224.ms_in22k_ft_in1k", 27_519_354, 4.49, license="mit", **_SWIN),
+    _timm("swin_base_patch4_window7_224.ms_in22k_ft_in1k", 86_743_224, 15.43, license="mit", **_SWIN),
     _timm("coatnet_0_rw_224.sw_in1k", 26_666_562, 4.41, **_HALF, **_WINDOWS),
     _timm("coatnet_1_rw_224.sw_in1k", 40_952_502, 7.99, **_HALF, **_WINDOWS),
     _timm("maxvit_tiny_tf_224.in1k", 30_403_528, 5.55, **_WINDOWS),
