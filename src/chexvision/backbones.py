@@ -72,8 +72,8 @@ _HALF: dict[str, Any] = {"mean": 0.5, "std": 0.5}  # Inception's normalization
 _CLIP: dict[str, Any] = {"mean": 0.4492, "std": 0.2686}  # of OpenAI's CLIP, which EVA-02 learned from
 _PATCH_14: dict[str, Any] = {"multiple": 14, "smallest": 28}
 _PATCH_16: dict[str, Any] = {"multiple": 16}
-_SWIN: dict[str, Any] = {"license": "mit", "multiple": 4, "one_size": True}
-_WINDOWS: dict[str, Any] = {"multiple": 32, "one_size": True}
+_SWIN: dict[str, Any] = {"license": "mit", "multiple": 4, "smallest": 64, "one_size": True}
+_WINDOWS: dict[str, Any] = {"multiple": 32, "smallest": 64, "one_size": True}
 # Weights for radiographs, which `chexvision weights convert` makes of the published files. EVA-X: Yao et al.,
 # arXiv:2405.05237, mean and deviation of its classification/datasets. Medical MAE: Xiao et al., WACV 2023. RAD-DINO:
 # Perez-Garcia et al., arXiv:2401.10815, mean and deviation of its preprocessor_config.json.
