@@ -9,8 +9,8 @@ from chexvision.config.recipe import Recipe
 from chexvision.config.weights_source import parse_weights
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.account import machine_token
-from chexvision.hub.hub_errors import Missing
-from chexvision.hub.reference import Reference, parse_reference, pinned_reference
+from chexvision.hub.hub_errors import Missing, RepoType
+from chexvision.hub.reference import Reference, RepoRef, parse_reference, pinned_reference
 from chexvision.hub.repository import resolve_revision
 from chexvision.nih.release import SPLITS, release
 from chexvision.provenance import slug
@@ -92,18 +92,23 @@ def pinned_data(text: str, *, folders: bool) -> tuple[str, list[str]]:
         if next(reference.rglob("*.parquet"), None) is None:
             raise UsageError(f"--data {text} holds no Parquet shards; make some with: chexvision shards build")
         return str(reference.resolve()), []
+    return _at_commit(reference, "dataset")
+
+
+def _at_commit(reference: RepoRef, repo_type: RepoType) -> tuple[str, list[str]]:
+    """A repository at the commit that its revision names now, and what the user should know."""
     try:
-        return str(resolve_revision(reference, "dataset", attempts=1)), []
+        return str(resolve_revision(reference, repo_type, attempts=1)), []
     except Missing:
         raise
     except ChexError as error:
         if reference.is_pinned:
-            return text, [f"{error}; the session checks whether {text} exists"]
+            return str(reference), [f"{error}; the session checks whether {reference} exists"]
         raise ChexError(f"{error}, or name the commit: {reference.repo_id}@<40-hex sha>") from error
 
 
-def with_pinned_teacher(recipe: Recipe, *, folders: bool) -> Recipe:
-    """The recipe with its teacher, if it has one, at a commit or as the absolute path of a folder.
+def with_pinned_teacher(recipe: Recipe, *, folders: bool) -> tuple[Recipe, list[str]]:
+    """The recipe with its teacher at a commit or as the absolute path of a folder; and what the user should know.
 
     Args:
         recipe: of the run.
@@ -113,9 +118,9 @@ def with_pinned_teacher(recipe: Recipe, *, folders: bool) -> Recipe:
         UsageError: the folder does not exist or cannot be reached by the target.
         ChexError: the Hub does not have the teacher or its revision, or does not answer.
     """
-    text = recipe.loss.teacher
+    text, notes = recipe.loss.taught_by, list[str]()
     if text is None:
-        return recipe
+        return recipe, notes
     reference = parse_reference(text)
     if isinstance(reference, Path):
         if not folders:
@@ -125,8 +130,8 @@ def with_pinned_teacher(recipe: Recipe, *, folders: bool) -> Recipe:
             )
         named = str(pinned_reference(str(reference.resolve()), "loss.teacher"))
     else:
-        named = text if reference.is_pinned else str(resolve_revision(reference, "model", attempts=1))
-    return recipe.model_copy(update={"loss": recipe.loss.model_copy(update={"teacher": named})})
+        named, notes = _at_commit(reference, "model")
+    return recipe.model_copy(update={"loss": recipe.loss.model_copy(update={"teacher": named})}), notes
 
 
 def described_split(recipe: Recipe, manifest: Manifest | None) -> str:

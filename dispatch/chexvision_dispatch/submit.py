@@ -89,7 +89,7 @@ def training(request: Request, recipe: Recipe, target: Target) -> Job:
         ChexError: see `pinned_data` and `destination`.
     """
     recipe, weights_notes = reachable_weights(recipe, folders=target.is_here)
-    recipe = with_pinned_teacher(recipe, folders=target.is_here)
+    recipe, teacher_notes = with_pinned_teacher(recipe, folders=target.is_here)
     files = recipe_files(recipe)
     data, notes = pinned_data(request.data or recipe.data.dataset, folders=target.is_here)
     manifest = manifest_of(data)
@@ -108,7 +108,7 @@ def training(request: Request, recipe: Recipe, target: Target) -> Job:
         request,
         private=request.private,
         split=described_split(recipe, manifest),
-        notes=(*notes, *weights_notes),
+        notes=(*notes, *weights_notes, *teacher_notes),
     )
 
 

@@ -27,7 +27,8 @@ class BackboneFacts:
         input_size: side of the images that the weights were trained on, or of the paper's.
         smallest: side of the smallest images that the network takes.
         multiple: of which the side has to be one.
-        one_size: whether the network is built for images of one size.
+        one_size: whether the network takes only images of the size that it was built for, as position embeddings that
+            are not interpolated or windows that tile the image require.
         license: of the weights, by the Hub's name.
         mean: of radiographs in [0, 1], as the weights expect it: the average over the channels.
         std: the same.
@@ -71,8 +72,8 @@ _HALF: dict[str, Any] = {"mean": 0.5, "std": 0.5}  # Inception's normalization
 _CLIP: dict[str, Any] = {"mean": 0.4492, "std": 0.2686}  # of OpenAI's CLIP, which EVA-02 learned from
 _PATCH_14: dict[str, Any] = {"multiple": 14, "smallest": 28}
 _PATCH_16: dict[str, Any] = {"multiple": 16}
-_WINDOWS: dict[str, Any] = {"multiple": 32, "smallest": 64, "one_size": True}
-_SWIN: dict[str, Any] = {**_WINDOWS, "multiple": 16}  # pads maps of odd sides
+_SWIN: dict[str, Any] = {"license": "mit", "multiple": 4, "one_size": True}
+_WINDOWS: dict[str, Any] = {"multiple": 32, "one_size": True}
 # Weights for radiographs, which `chexvision weights convert` makes of the published files. EVA-X: Yao et al.,
 # arXiv:2405.05237, mean and deviation of its classification/datasets. Medical MAE: Xiao et al., WACV 2023. RAD-DINO:
 # Perez-Garcia et al., arXiv:2401.10815, mean and deviation of its preprocessor_config.json.
@@ -95,9 +96,9 @@ _TABLE = (
     _timm("convnext_tiny.dinov3_lvd1689m", 27_820_128, 4.45, license="dinov3-license"),
     _timm("convnext_small.fb_in22k_ft_in1k", 49_454_688, 8.68),
     _timm("convnextv2_tiny.fcmae_ft_in22k_in1k", 27_866_496, 4.45, license="cc-by-nc-4.0"),
-    _timm("swin_tiny_patch4_window7_224.ms_in1k", 27_519_354, 4.49, license="mit", **_SWIN),
-    _timm("swin_tiny_patch4_window7_224.ms_in22k_ft_in1k", 27_519_354, 4.49, license="mit", **_SWIN),
-    _timm("swin_base_patch4_window7_224.ms_in22k_ft_in1k", 86_743_224, 15.43, license="mit", **_SWIN),
+    _timm("swin_tiny_patch4_window7_224.ms_in1k", 27_519_354, 4.49, **_SWIN),
+    _timm("swin_tiny_patch4_window7_224.ms_in22k_ft_in1k", 27_519_354, 4.49, **_SWIN),
+    _timm("swin_base_patch4_window7_224.ms_in22k_ft_in1k", 86_743_224, 15.43, **_SWIN),
     _timm("coatnet_0_rw_224.sw_in1k", 26_666_562, 4.41, **_HALF, **_WINDOWS),
     _timm("coatnet_1_rw_224.sw_in1k", 40_952_502, 7.99, **_HALF, **_WINDOWS),
     _timm("maxvit_tiny_tf_224.in1k", 30_403_528, 5.55, **_WINDOWS),
@@ -133,9 +134,7 @@ BACKBONES: dict[str, BackboneFacts] = {
     "conformer_small": _own("conformer:conformer_small", 36_263_424, 10.6, multiple=16, one_size=True),
     "conformer_base": _own("conformer:conformer_base", 81_175_136, 23.32, multiple=16, one_size=True),
     "dsan_cnn": _own("dsan_cnn:dsan_cnn", 3_305_024, 0.51),
-    "se_resnet18_slim": BackboneFacts(
-        builder="chexvision.models.se_resnet:se_resnet18_slim", mean=IMAGENET_MEAN, std=IMAGENET_STD
-    ),
+    "se_resnet18_slim": _own("se_resnet:se_resnet18_slim", 2_821_660, 0.48),
     "se_resnet34": _own("se_resnet:se_resnet34", 21_445_868, 3.66),
     "vit_small_spt": _own("shifted_patches:vit_small_spt", 22_853_064, 4.83, multiple=16, one_size=True),
 }  # fmt: skip

@@ -128,15 +128,28 @@ def test_the_published_metrics_are_those_that_evaluate_measures(
 ) -> None:
     out = tmp_path / "out"
     words = ["--data", shards, "--out", out, "--choose-on", "model", "--resamples", "100", "--precision", "fp32"]
-    code, _, error = run(capsys, "evaluate", ensemble, *words)
+    code, _, error = run(capsys, "evaluate", ensemble, *words, "--tta", "flip")
     assert code == 0, error
     published, measured = read_metrics(ensemble / "metrics.json"), read_metrics(out / "metrics.json")
     assert [system.name for system in published.systems] == ["run-0", "run-1", "ensemble of 2"]
-    assert [system.name for system in measured.systems] == ["published"]
-    assert measured.metrics.macro_auroc == pytest.approx(published.metrics.macro_auroc, abs=1e-9)
-    assert measured.metrics.macro["f1"].value == pytest.approx(published.metrics.macro["f1"].value)
+    assert [system.name for system in measured.systems] == ["published", "published + flip"]
+    alone = measured.systems[0].metrics
+    assert alone.macro_auroc == pytest.approx(published.metrics.macro_auroc, abs=1e-9)
+    assert alone.macro["f1"].value == pytest.approx(published.metrics.macro["f1"].value)
+    assert measured.metrics.macro_auroc != alone.macro_auroc
+    assert "thresholds and calibration of the models were chosen without flip" in measured.notes
     assert measured.overlaps[0].trained_images == 0
     assert published.subgroups
+
+
+def test_predict_notes_that_calibration_was_chosen_without_augmentation(
+    ensemble: Path, image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = run(capsys, "predict", ensemble, image, "--json")
+    code, said, error = run(capsys, "predict", ensemble, image, "--json", "--tta", "ten-crop")
+    assert code == 0
+    assert f"note: calibration and thresholds of {ensemble} were chosen without ten-crop" in error
+    assert said != plain[1] and "note" not in plain[2]
 
 
 def test_members_are_complete_models_of_their_own(ensemble: Path, members: list[Path]) -> None:

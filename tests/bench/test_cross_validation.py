@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chexvision.bench.cross_validation import Variant, divided, read_variants
+from chexvision.bench.cross_validation import divided, read_variants
 from chexvision.bench.cross_validation_table import WayResult, lines_of, pooled
 from chexvision.bench.fold_training import FoldResult, RunFacts
 from chexvision.cli import main
@@ -76,6 +76,30 @@ def test_a_recipe_is_compared_with_the_baseline_and_an_interrupted_benchmark_con
     assert again["ours"]["macro AUROC"] == ours["macro AUROC"]  # the same bits
 
 
+def test_one_variant_is_run_with_a_value_changed_in_all(study: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    figures, printed = bench([*study, "--only", "predecessor", "--set", "model.dropout=0"], capsys)
+    assert set(figures) == {"predecessor", "predecessor, selected, flip", "predecessor, last"}
+    assert printed.count("of CPU time") == 2
+    with pytest.raises(SystemExit) as ended:  # of other settings than the stored ones
+        main(["bench", "recipes", *study])
+    assert ended.value.code == 1
+
+
+def test_an_unknown_variant_is_refused_in_one_line(study: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "recipes", *study, "--only", "theirs"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: --only theirs: known are predecessor, ours\n"
+
+
+def test_the_variants_of_the_guide_are_recipes() -> None:
+    variants = read_variants()
+    assert variants["predecessor"].loop == "predecessor"
+    for variant in variants.values():
+        recipe = variant.resolved(64, 1)
+        assert recipe.training.epochs == variant.epochs == 10 and recipe.training.seed == 1
+
+
 def test_results_of_other_settings_are_refused(
     study: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,9 +150,16 @@ def test_differences_are_paired_by_seed() -> None:
     assert line.seeds == 2 and line.spread is None
 
 
-def test_a_variant_that_is_not_one_is_refused_in_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ours: {recipe: scratch, loop: adam}", "does not describe variants"),
+        ("ours: {recipe: scratch, set: [training.epoch=3]}", "unknown key"),
+        ("ours: [", "cannot be read"),
+    ],
+)
+def test_a_variant_that_is_not_one_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "variants.yaml"
-    path.write_text("ours: {recipe: scratch, loop: adam}\n")
-    with pytest.raises(UsageError, match="does not describe variants"):
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message):
         read_variants(path)
-    assert Variant(set=("training.ema_decay=0",)).resolved(64, 7).training.seed == 7

@@ -32,9 +32,9 @@ def completed(words: str, tmp_path: Path) -> list[str]:
     [
         ("chexvision sh", ["shards"]),
         ("chexvision shards synth", ["synthesize"]),
-        ("chexvision dispatch --model ", ["densenet", "scratch"]),
+        ("chexvision dispatch --model gatech-r", ["gatech-resnet152"]),
         ("chexvision dispatch --model densenet --preset s", ["smoke"]),
-        ("chexvision train --model d", ["densenet"]),
+        ("chexvision train --model de", ["densenet"]),
         ("chexvision runs status dense", ["densenet-20260101-1432-0001"]),
     ],
 )

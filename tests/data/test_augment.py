@@ -100,7 +100,7 @@ def test_brightness_and_contrast_stay_within_white_and_black() -> None:
 
 
 def test_parameters_are_sampled_per_image_and_repeat_with_the_seed() -> None:
-    first, again, other = (sample(RECIPE, 96, seed) for seed in (7, 7, 8))
+    first, again, other = (sample(RECIPE_OF_THE_FIRST_VERSION, 96, seed) for seed in (7, 7, 8))
     assert torch.equal(first.affine, again.affine) and torch.equal(first.erase, again.erase)
     assert not torch.equal(first.affine, other.affine)
     assert len(torch.unique(first.brightness)) == 96

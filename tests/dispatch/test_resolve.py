@@ -17,6 +17,7 @@ from chexvision_dispatch.resolve import (
     destination,
     pinned_data,
     recipe_files,
+    with_pinned_teacher,
 )
 from tests.fakes.faults import Fault
 from tests.fakes.hub import FakeHub
@@ -39,6 +40,31 @@ def test_full_sha_is_kept_after_one_request(fake_hub: FakeHub, dataset: str) -> 
     fake_hub.requests.clear()
     assert pinned_data(f"chex/xrays@{dataset}", folders=False) == (f"chex/xrays@{dataset}", [])
     assert len(fake_hub.requests) == 1
+
+
+def test_a_teacher_is_named_at_a_commit_or_as_an_absolute_folder(
+    fake_hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    HfApi().create_repo("chex/teacher")
+    sha = HfApi().upload_file(path_or_fileobj=b"x", path_in_repo="a.txt", repo_id="chex/teacher").oid
+
+    def teacher(name: str, *, folders: bool) -> str | None:
+        recipe = load_recipe("scratch", overrides=[f"loss.teacher={name}"])
+        return with_pinned_teacher(recipe, folders=folders)[0].loss.teacher
+
+    for name in ("chex/teacher", f"chex/teacher@{sha}"):
+        assert teacher(name, folders=False) == f"chex/teacher@{sha}"
+    with pytest.raises(ChexError, match="the Hub has no model chex/other"):
+        teacher("chex/other", folders=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    assert teacher("./mine", folders=True) == str(tmp_path / "mine")
+    with pytest.raises(UsageError, match=r"loss.teacher ./mine is a folder on this machine, .*publish the model"):
+        teacher("./mine", folders=False)
+    with pytest.raises(UsageError, match=r"loss.teacher .*/other: no such folder"):
+        teacher("./other", folders=True)
+    unused = load_recipe("scratch", overrides=["loss.teacher=./other", "loss.teacher_weight=0"])
+    assert with_pinned_teacher(unused, folders=False) == (unused, [])
 
 
 def test_unknown_sha_is_refused(fake_hub: FakeHub, dataset: str) -> None:

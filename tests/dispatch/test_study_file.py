@@ -53,8 +53,8 @@ def test_grid_multiplies_every_variant_but_the_base_and_seeds_multiply_all() -> 
         """
     )
     assert len(study.runs) == 2 * (1 + 2 * 2 * 2)
-    assert names(study)[:4] == ["base seed=1", "base seed=2", "densenet lr=0.001 name=bce seed=1", names(study)[3]]
-    assert study.variants[-1] == "scratch lr=0.0001 name=focal"
+    assert names(study)[:4] == ["base seed=1", "base seed=2", "densenet lr=0.001 loss=bce seed=1", names(study)[3]]
+    assert study.variants[-1] == "scratch lr=0.0001 loss=focal"
     last = study.runs[-1].recipe
     assert (last.training.phases[0].lr, last.loss.name, last.training.seed) == (1e-4, "focal", 2)
 

@@ -107,6 +107,29 @@ def test_run_that_was_stopped_is_resumed_by_the_next_command(
     assert sessions() == {"": 2, 'loss.name="focal"': 1}
 
 
+def test_seeds_of_a_dispatch_are_a_study_and_a_failed_one_is_repeated(cli: Cli, words: list[str]) -> None:
+    seeds = ["dispatch", "--model", "densenet", "--seeds", "2", *words[2:]]
+    failed = cli(*seeds)
+    assert failed.code == 1
+    assert "1 complete, 1 failed; the same command repeats what failed" in failed.err
+    assert sessions() == {"training.seed=42": 1, "training.seed=43": 1}
+    assert "ensemble" not in failed.out
+    assert cli(*seeds).code == 1
+    assert sorted(record.overrides for record in records.every(raised)) == [
+        ("training.seed=42",),
+        ("training.seed=43",),
+        ("training.seed=43",),
+    ]
+
+
+def test_seeds_are_refused_with_the_folder_of_one_run(cli: Cli, words: list[str]) -> None:
+    seeds = ["dispatch", "--model", "densenet", "--seeds", "2", *words[2:]]
+    assert "--out is the folder of one run" in cli(*seeds, "--dry-run", "--out", "x").err
+    assert "--run-dir is the folder of one run" in cli(*seeds, "--run-dir", "x").err
+    shown = cli(*seeds, "--dry-run")
+    assert shown.out.splitlines()[:2] == ["run    base seed=42", "run    base seed=43"]
+
+
 def test_two_commands_do_not_run_one_study(cli: Cli, words: list[str]) -> None:
     from chexvision_dispatch.studies.study_state import open_state
 

@@ -68,11 +68,10 @@ def test_a_position_of_the_map_is_the_same_position_of_the_image() -> None:
 @pytest.mark.parametrize(
     ("network", "name", "message"),
     [
-        ("small", "10", "'10' is not a layer of this network; did you mean 0?"),
         ("small", "conv9", "those at the top are 0, 1, 2"),
         ("tiny_vit", "blocks.7", "did you mean blocks.2?"),
         ("tiny_vit", "fc_norm", "fc_norm returns 32 values for an image, not a map per channel"),
-        ("tiny_swin", "layers.1.blocks.0.attn.qkv", "a map per channel"),
+        ("tiny_swin", "layers.0.blocks.0.attn.qkv", "16x96 values for an image, not a map per channel"),
     ],
 )
 def test_layers_that_cannot_be_shown_are_named(network: str, name: str, message: str, untrained: CheXVision) -> None:

@@ -86,10 +86,13 @@ def test_table_has_a_row_for_each_variant_with_differences_from_the_base() -> No
 
 def test_what_is_missing_is_said_below_the_table() -> None:
     notes = study_table(RESULTS).notes
-    assert "adjusted for 1 tests by Holm's method" in notes[0]
-    assert "large: no paired test: a run of it is failed." in notes
+    assert "p-values: DeLong's test with patients as clusters. They" in notes[0]
     assert "large, seed 2: failed: exit code 1" in notes
+    assert not any(note.startswith("large: no paired test") for note in notes)  # the failure says it
     assert notes[-1] == "A note."
+    older = RESULTS.variants[0].model_copy(update={"name": "older", "untested": "it was published earlier"})
+    shown = study_table(RESULTS.model_copy(update={"variants": (older,)})).notes
+    assert "older: no paired test: it was published earlier." in shown
 
 
 def test_variants_that_were_not_compared_get_no_statement_about_tests() -> None:
@@ -143,7 +146,8 @@ def test_untrusted_text_is_not_interpreted(tmp_path: Path) -> None:
     assert "<img src=x" not in table_html(study_table(RESULTS.model_copy(update={"variants": (hostile,)})))
 
 
-def test_report_needs_no_numpy() -> None:
-    code = "import sys; sys.modules['numpy'] = None; import chexvision.report.study_report"
+def test_variants_and_report_need_no_numpy() -> None:
+    modules = "chexvision.report.study_report, chexvision_dispatch.studies.results, chexvision.cli.sweep"
+    code = f"import sys; sys.modules['numpy'] = None; import {modules}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

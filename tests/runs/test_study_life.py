@@ -35,7 +35,7 @@ def test_two_run_at_a_time_and_all_publish_to_one_repository(
 ) -> None:
     started = cli(*words, "--detach")
     assert started.code == 75
-    assert "study mine is not finished: 2 queued, 1 waiting; about 0.3 GPU hours are to be sent" in started.err
+    assert "study mine is not finished: 2 queued, 1 waiting; 0.3 GPU hours are to be sent" in started.err
     assert len(kaggle.sessions) == 2
     end_epochs(gate, 1, 2, 3)
     done = cli(*words)
@@ -54,9 +54,9 @@ def test_used_up_quota_is_reported_and_the_study_continues_when_there_is_more(
     kaggle.gpu_time_used = kaggle.gpu_time_allowed - timedelta(minutes=6)
     refused = cli(*words)
     assert refused.code == 75
-    assert "base: waiting: Kaggle quota: 0.1 of 30 GPU hours left, refreshed" in refused.err
-    assert "this recipe takes about 0.3 (a guess" in refused.err
-    assert "2 waiting; about 0.5 GPU hours are to be sent; quota: 0.1 of 30 GPU hours left" in refused.err
+    assert "base was not sent: Kaggle quota: 0.1 of 30 GPU hours left, refreshed" in refused.err
+    assert "add --force (and 1 more)" in refused.err
+    assert "2 waiting; 0.5 GPU hours are to be sent, quota: 0.1 of 30 GPU hours left" in refused.err
     assert kaggle.sessions == []
     assert records.every(raised) == []
     kaggle.gpu_time_used = timedelta()
@@ -109,7 +109,7 @@ def test_sessions_of_others_take_room_that_is_waited_for(
     kaggle.max_gpu_sessions = 0
     busy = cli(*words, "--detach")
     assert busy.code == 75
-    assert "waiting for room: Kaggle refused the push: Maximum batch GPU session count" in busy.err
+    assert "base waits for room: Kaggle refused the push: Maximum batch GPU session count" in busy.err
     assert records.every(raised) == []
 
 
@@ -124,7 +124,7 @@ def test_dry_run_compares_the_estimate_with_the_quota(cli: Cli, words: list[str]
     shown = cli(*words, "--dry-run")
     assert shown.code == 0, shown.err
     assert "run    focal       about 0.3 GPU hours (a guess: no published run of it was measured yet)" in shown.out
-    assert "total  0.8 GPU hours to be sent; quota: 30.0 of 30 GPU hours left" in shown.out
+    assert "total  0.8 GPU hours to be sent, quota: 30.0 of 30 GPU hours left" in shown.out
     assert kaggle.sessions == []
 
 
@@ -140,3 +140,16 @@ def test_session_without_a_token_is_collected_and_published_from_here(
     assert list(fake_hub.tags("chex/study")) == [record.run_id]
     (row,) = json.loads(Path("runs/mine/study.json").read_text())["variants"]
     assert row["members"][0]["status"] == "complete"
+
+
+def test_paid_job_whose_response_was_lost_is_not_started_again(
+    cli: Cli, words: list[str], fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chexvision_dispatch.runs.POLL_S", 0.05)
+    Path("mine.yaml").write_text(ONE)
+    fake_hub.faults.add(r"POST /api/jobs/chex", Fault.lose_response())
+    for _ in range(2):
+        lost = cli(*words, "--on", "hf-jobs")
+        assert lost.code == 75
+        assert "study mine is not finished: 1 unsent" in lost.err
+        assert len(fake_hub.jobs) == 1

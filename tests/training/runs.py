@@ -30,6 +30,7 @@ TINY = [
     "data.image_size=32",
     "data.clahe.enabled=false",
     "training.precision=fp32",
+    "training.keep_within=0",
     "optim.batch_size=24",
     "optim.micro_batch_size=8",
     "training.phases=[{epochs: 1, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0.5, freeze: all},"

@@ -8,8 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from chexvision.backbones import BACKBONES, BackboneFacts
+from chexvision.errors import UsageError
+from chexvision.recipes import load_recipe
 from chexvision.training.loop import Training
-from tests.training.runs import AUGMENTED, figures, tiny_training, true_from, weights
+from tests.small_backbones import Chain, tiny_backbone
+from tests.training.runs import AUGMENTED, TINY, figures, tiny_training, true_from, weights
 
 # Norms see micro-batches, so they are frozen where divisions are compared; dropout is off.
 FROZEN = [
@@ -72,18 +76,26 @@ def test_the_network_sees_the_size_of_the_phase_and_validation_that_of_the_data(
     assert set(seen[False]) == {48}
 
 
-def test_mirrored_images_double_the_steps_and_leave_pos_weight(synthetic_shards: Path, tmp_path: Path) -> None:
-    def made(mirror: bool) -> Training:
-        one = ["training.phases=[{epochs: 1, lr: 1e-30, min_lr: 0, warmup_epochs: 0, freeze: all}]"]
-        return tiny_training(synthetic_shards, tmp_path / str(mirror), *one, f"data.mirror={str(mirror).lower()}")
-
-    once, twice = made(False), made(True)
+def test_an_epoch_of_mirrored_images_is_one_of_the_images_and_one_of_the_flipped(
+    synthetic_shards: Path, tmp_path: Path
+) -> None:
+    """With fixed weights the loss is the mean of both."""
+    still = [f"augment.{key}=0" for key in ("rotate_degrees", "translate", "shear_degrees", "scale")]
+    still += [f"augment.{key}=0" for key in ("brightness", "contrast", "blur", "erase")] + ["model.dropout=0"]
+    still += ["training.phases=[{epochs: 1, lr: 1e-30, min_lr: 0, warmup_epochs: 0, freeze: all}]"]
+    made: list[Training] = []
+    for hflip, mirror in ((0, False), (1, False), (0, True)):
+        settings = [f"augment.hflip={hflip}", f"data.mirror={str(mirror).lower()}"]
+        made.append(tiny_training(synthetic_shards, tmp_path / str(len(made)), *still, *settings))
+        assert made[-1].run()
+    once, flipped, both = made
     images = len(once.train_split)
-    assert (once.steps, twice.steps) == (-(-images // 24), -(-2 * images // 24))
-    assert torch.equal(once.loss.positive_weights, twice.loss.positive_weights)
-    assert once.run() and twice.run()
-    # Means over images, of either number of them, augmented otherwise.
-    assert twice.history[0].train_loss == pytest.approx(once.history[0].train_loss, rel=0.05)
+    assert (once.steps, both.steps) == (-(-images // 24), -(-2 * images // 24))
+    assert torch.equal(once.loss.positive_weights, both.loss.positive_weights)
+    losses = [training.history[0].train_loss for training in made]
+    assert losses[0] != losses[1]
+    assert losses[2] == pytest.approx((losses[0] + losses[1]) / 2, rel=1e-5)
+    assert flipped.steps == once.steps
 
 
 def test_pixels_are_normalized_with_the_models_own_mean(synthetic_shards: Path, tmp_path: Path) -> None:
@@ -101,3 +113,36 @@ def test_pixels_are_normalized_with_the_models_own_mean(synthetic_shards: Path, 
     values = torch.cat([batch.flatten() for batch in seen])
     assert float(values.min()) == pytest.approx((0 - 0.25) / 0.5) and float(values.max()) <= (1 - 0.25) / 0.5
     assert (values == 0).float().mean() > 0.01  # erased with the mean
+
+
+class OnlyOf(nn.Module):
+    """Passes images of one size."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.shape[-1] != self.size:
+            raise AssertionError(f"input of {images.shape[-1]} pixels")
+        return images
+
+
+def of_one_size(image_size: int, drop_path: float) -> Chain:
+    return Chain(OnlyOf(image_size), *tiny_backbone(image_size, drop_path).children(), channels=16)
+
+
+def test_a_phase_with_images_that_the_network_does_not_take_is_refused_at_the_start(
+    synthetic_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BACKBONES, "of_one_size", BackboneFacts(builder=f"{__name__}:of_one_size"))
+    with pytest.raises(UsageError) as error:
+        tiny_training(synthetic_shards, tmp_path, *FROZEN, "model.backbone=of_one_size")
+    assert str(error.value) == (
+        "training.phases.0.image_size 32: of_one_size takes no images of this size when it is built for "
+        "data.image_size 48 (input of 32 pixels); leave it out, or set another one"
+    )
+    known = BackboneFacts(builder=f"{__name__}:of_one_size", one_size=True)
+    monkeypatch.setitem(BACKBONES, "of_one_size", known)  # where the table knows, without building the network
+    with pytest.raises(UsageError, match=r"training\.phases\.0\.image_size 32: of_one_size takes only images"):
+        load_recipe("scratch", overrides=[*TINY, *FROZEN, "model.backbone=of_one_size"])

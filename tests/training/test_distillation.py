@@ -147,7 +147,7 @@ def test_the_record_and_the_card_name_the_teacher(
     (note,) = (note for note in record["notes"] if "validation images" in note)
     assert note.startswith("the teacher artifact was trained on ")
     assert f"note: {note}\n" in capsys.readouterr().out
-    assert "| teacher | `artifact`, whose probabilities for the training images are 25% of the loss |" in card
-    assert f"- T{note[1:]}." in card and str(tmp_path) not in card
-    assert "Normal/abnormal was learned from the features that the findings need" in card
+    assert "Distilled: 25% of the loss is against the probabilities of `artifact` instead of the labels. T" in card
+    assert f" T{note[1:]}." in card and str(tmp_path) not in card
+    assert "Normal/abnormal was learned from the features of the findings, which it did not shape." in card
     assert json.loads((first / "run.json").read_text())["teacher"] is None

@@ -18,6 +18,7 @@ from chexvision_dispatch.studies.study_state import StateFile
 from chexvision_dispatch.targets.target import Busy, NotAsRequested, Refused
 from chexvision_dispatch.view import RunView, poll, target_of
 
+_PASSES_WITHOUT_ROOM = 8  # two minutes: each try packs the source and asks again
 COMPLETE = ("complete",)
 FAILED = ("failed", "cancelled")
 _LIVE = ("queued", "running")
@@ -78,6 +79,7 @@ class Scheduler:
     standings: dict[str, Standing] = field(default_factory=dict)
     _resuming: dict[str, runs.AutoResume] = field(default_factory=dict)
     _waits: bool = False
+    _skipped: int = 0  # more passes without a new session, after the target had no room
 
     def __post_init__(self) -> None:
         for run in self.study.runs:
@@ -121,6 +123,10 @@ class Scheduler:
             if standing.view is not None and standing.is_live:
                 self._follow(standing, standing.view.record, self._auto(key, standing.run))
                 self._report(standing)
+                self._skipped = self._skipped if standing.is_live else 0
+        if self._skipped:
+            self._skipped -= 1
+            return
         # Paused runs first: what was begun is finished before more is.
         for key, standing in sorted(self.standings.items(), key=lambda item: item[1].view is None):
             if sum(one.is_live for one in self.standings.values()) >= self.parallel:
@@ -170,9 +176,10 @@ class Scheduler:
         try:
             notes = self._next_session(key, standing)
         except Busy as error:
+            self._skipped = _PASSES_WITHOUT_ROOM
             if not self._waits:
                 self._waits = True
-                self.say(f"waiting for room: {error}")
+                self.say(f"{name} waits for room: {error}")
             return False
         except Refused as error:
             standing.left = str(error)
@@ -181,9 +188,7 @@ class Scheduler:
             notes = [str(error)]
         except ChexError as error:
             if is_transient(error):
-                self.say(f"{name}: {error}; trying again")
-                record = self.state.record(key)
-                standing.view = None if record is None else RunView(record, "unsent")
+                self._after_outage(key, standing, error)
                 return False
             if not sent:
                 raise
@@ -198,6 +203,17 @@ class Scheduler:
         for note in notes:
             self.say(f"{name}: note: {note}")
         return True
+
+    def _after_outage(self, key: str, standing: Standing, error: ChexError) -> None:
+        """Have a run started later, unless that might start it twice."""
+        record = self.state.record(key)
+        if record is not None and not record.sessions:
+            standing.view = RunView(record, "unsent")
+            if not target_of(record).finds_lost_start:
+                standing.left = str(error)
+                return
+        self._skipped = _PASSES_WITHOUT_ROOM
+        self.say(f"{standing.run.name}: {error}; trying again")
 
     def _next_session(self, key: str, standing: Standing) -> Sequence[str]:
         if standing.view is not None:

@@ -211,7 +211,11 @@ def _grid(path: Path, grid: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
 
 
 def _labels(point: Mapping[str, Any]) -> Iterable[str]:
-    """``lr=0.0001`` for each key of a grid's point; as much of the key as tells it from the others."""
+    """``lr=0.0001`` for each key of a grid's point; as much of the key as tells it from the others.
+
+    Of `loss.name` and `data.clahe.enabled` the last word says nothing: they become ``loss=bce`` and ``clahe=true``.
+    """
+    point = {key.removesuffix(".name").removesuffix(".enabled"): value for key, value in point.items()}
     for key, value in point.items():
         parts = key.split(".")
         ends = [".".join(parts[-length:]) for length in range(1, len(parts) + 1)]

@@ -26,6 +26,7 @@ class Member(Record):
         seed: of its training; null where unknown.
         backbone: its network.
         image_size: side of its input in pixels.
+        license: of the weights that its training started from; null where unknown or random.
         weight: of its probabilities in the mean.
     """
 
@@ -35,6 +36,7 @@ class Member(Record):
     seed: int | None
     backbone: str
     image_size: int
+    license: str | None = None
     weight: Annotated[float, Field(ge=0, le=1)]
 
 

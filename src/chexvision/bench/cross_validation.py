@@ -38,6 +38,7 @@ from chexvision.training.hardware import start_accelerator
 
 Ints = NDArray[np.int64]
 
+SMALL_DATA = Path(__file__).with_name("small_data.yaml")
 VALIDATION_SHARE = 0.15  # of the images outside the fold
 
 
@@ -65,18 +66,26 @@ class Variant(BaseModel):
         return load_recipe(self.recipe, overrides=[*self.set, *fixed])
 
 
-def read_variants(path: Path) -> dict[str, Variant]:
+def read_variants(path: Path = SMALL_DATA, overrides: Sequence[str] = ()) -> dict[str, Variant]:
     """The variants of a YAML file, by name.
 
+    Args:
+        path: the file; the default one is described in docs/recipes.md.
+        overrides: ``a.b=value``, for all of them.
+
     Raises:
-        UsageError: it cannot be read, or contains anything else.
+        UsageError: it cannot be read, contains anything else, or a recipe is not valid.
     """
     try:
-        return TypeAdapter(dict[str, Variant]).validate_python(yaml.safe_load(path.read_text()))
+        variants = TypeAdapter(dict[str, Variant]).validate_python(yaml.safe_load(path.read_text()))
     except (OSError, yaml.YAMLError) as error:
         raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         raise UsageError(f"{path} does not describe variants: {first_problem(error)}") from None
+    variants = {name: of.model_copy(update={"set": (*of.set, *overrides)}) for name, of in variants.items()}
+    for variant in variants.values():
+        variant.resolved(size=64, seed=0)
+    return variants
 
 
 @dataclass(frozen=True, slots=True)

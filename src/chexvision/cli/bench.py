@@ -101,10 +101,20 @@ def processes(data: Annotated[Path, typer.Option(help="A folder of shards.")]) -
 def recipes(
     images: Annotated[list[Path], typer.Option(help="A folder of radiographs; repeatable.")],
     metadata: Annotated[Path, typer.Option(help="Data_Entry_2017*.csv, plain or .gz.")],
-    variants: Annotated[
-        Path, typer.Option(help="YAML: NAME: {recipe: scratch, set: [a.b=c]}; or {loop: predecessor}.")
-    ],
     work: Annotated[Path, typer.Option(help="Folder of shards and results; the same one continues.")],
+    variants: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML: NAME: {recipe: scratch, set: [a.b=c]}, or {loop: predecessor}. Default: those of the guide.",
+            show_default=False,
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="A variant beside the baseline; repeatable. Default: all.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a value in all variants; repeatable.")
+    ] = None,
     baseline: Annotated[str, typer.Option(help="The variant that the others are compared with.")] = "predecessor",
     folds: Annotated[int, typer.Option(min=2, help="Parts of the patients.")] = 3,
     seeds: Annotated[list[int] | None, typer.Option("--seed", min=0, help="Repeatable. Default: 0, 1 and 2.")] = None,
@@ -119,14 +129,16 @@ def recipes(
     """
     _use_cores(workers)
     _device(device)
-    from chexvision.bench.cross_validation import open_cross_validation, read_variants, run_missing
+    from chexvision.bench.cross_validation import SMALL_DATA, open_cross_validation, read_variants, run_missing
     from chexvision.bench.cross_validation_table import lines_of, measured, report_of, table_of
     from chexvision.console import LiteralConsole
     from chexvision.report.table import print_table
 
-    chosen, all_seeds = read_variants(variants), seeds or [0, 1, 2]
-    if baseline not in chosen:
-        raise UsageError(f"--baseline {baseline}: {variants} has {', '.join(chosen)}")
+    known, all_seeds = read_variants(variants or SMALL_DATA, overrides or ()), seeds or [0, 1, 2]
+    for option, name in [("--baseline", baseline), *(("--only", one) for one in only or ())]:
+        if name not in known:
+            raise UsageError(f"{option} {name}: known are {', '.join(known)}")
+    chosen = {name: of for name, of in known.items() if not only or name in (baseline, *only)}
     validation = open_cross_validation(images, metadata, work, folds, size)
     for name, seed, fold, result in run_missing(validation, chosen, all_seeds):
         facts = result.facts

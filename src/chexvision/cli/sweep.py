@@ -110,7 +110,10 @@ def sweep(
     if dry_run:
         print_plan(found, where)
         return
+    from chexvision.report.study_report import refuse_file
+
     folder = out or Path("runs") / found.name
+    refuse_file(folder)  # not after all runs have ended
     run_study(found, where, How(parallel, retry_failed, watch), lambda scheduler: _report(scheduler, folder))
 
 
@@ -140,7 +143,7 @@ def print_plan(study: Study, where: Destination) -> None:
         typer.echo(f"note   {note}")
     if target_class(where.on).has_quota:
         least = "at least " if unknown else ""
-        typer.echo(f"total  {least}{waiting:.1f} GPU hours to be sent; {_quota_text(lambda: quota_of(where))}")
+        typer.echo(f"total  {least}{waiting:.1f} GPU hours to be sent, {_quota_text(lambda: quota_of(where))}")
     typer.echo("dry run: nothing was sent")
 
 
@@ -205,16 +208,19 @@ def _report(scheduler: Scheduler, out: Path) -> None:
 def _say_what_is_left(scheduler: Scheduler) -> None:
     from chexvision_dispatch.studies.sending import estimate, quota_of
 
-    where, hours = scheduler.where, 0.0
+    where, hours, refused = scheduler.where, 0.0, list[str]()
     for standing in scheduler.standings.values():
-        if standing.left is not None:
-            _say(f"{standing.run.name}: {standing.status}: {standing.left}")
         if standing.view is None:
             needs = estimate(standing.run, where)
             hours += (needs.hours or 0.0) if needs is not None else 0.0
+            refused += [f"{standing.run.name} was not sent: {standing.left}"] if standing.left is not None else []
+        elif standing.left is not None:
+            _say(f"{standing.run.name}: {standing.status}: {standing.left}")
+    if refused:  # they differ in little but their name
+        _say(refused[0] + (f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""))
     text = f"study {scheduler.study.name} is not finished: {_counts(scheduler)}"
     if target_class(where.on).has_quota:
-        text += f"; about {hours:.1f} GPU hours are to be sent; {_quota_text(lambda: quota_of(where))}"
+        text += f"; {hours:.1f} GPU hours are to be sent, {_quota_text(lambda: quota_of(where))}"
     _say(f"{text}. The same command continues it")
 
 

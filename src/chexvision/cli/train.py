@@ -64,8 +64,8 @@ def train(
     recipe = _recipe(model, preset, overrides or [], resolved)
     source = parse_reference(data or recipe.data.dataset)
     check_named(source)
-    if recipe.loss.teacher is not None:
-        pinned_reference(recipe.loss.teacher, "loss.teacher")
+    if recipe.loss.taught_by is not None:
+        pinned_reference(recipe.loss.taught_by, "loss.teacher")
     destination = parse_reference(to) if to else None
     if private and not isinstance(destination, RepoRef):
         raise UsageError("--private is for a repository on the Hub: name one with --to USER/REPO, or leave it out")

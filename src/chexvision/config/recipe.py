@@ -75,6 +75,11 @@ class LossConfig(Section):
             raise ValueError("multilabel_weight and binary_weight are both 0: nothing would be learned")
         return self
 
+    @property
+    def taught_by(self) -> str | None:
+        """The teacher, unless its share of the loss is 0."""
+        return self.teacher if self.teacher_weight else None
+
 
 class OptimConfig(Section):
     """The optimizer, the effective batch, and clipping."""

@@ -20,6 +20,7 @@ class AlexNet(Backbone):
     """torchvision's AlexNet without its last layer, the 1,000 classes. Parameters have torchvision's names."""
 
     explained = ("features.2", "features.5", "features.11", "features.12")
+    any_size = True
     channels = 4096
 
     def __init__(self) -> None:

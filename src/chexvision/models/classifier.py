@@ -28,6 +28,7 @@ from chexvision.models.pooling import FeaturePooling
 from chexvision.models.timm_backbone import known_network, timm_backbone
 from chexvision.models.weights import load_weights
 from chexvision.preprocessing import Preprocessing
+from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD
 
 
 class CheXVision(
@@ -298,5 +299,7 @@ def mean_and_std(backbone: str) -> tuple[float, float]:
     known = facts(backbone)
     if known.mean is not None and known.std is not None:
         return known.mean, known.std
+    if not known.timm:  # a network of its own, which has no weights of others
+        return PIXEL_MEAN, PIXEL_STD
     config = known_network(known.timm)
     return sum(config.mean) / len(config.mean), sum(config.std) / len(config.std)

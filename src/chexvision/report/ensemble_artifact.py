@@ -74,6 +74,7 @@ class _Source:
             seed=run.recipe.training.seed if run else None,
             backbone=self.config.backbone,
             image_size=self.config.preprocessing.image_size,
+            license=run.weights.license if run and run.weights else None,
             weight=weight,
         )
 

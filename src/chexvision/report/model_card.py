@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ def render_card(
         figures: file names in its folder `FIGURES`.
         to: where it will be published, if that is known; see `with_destination`.
     """
+    backbone = run.recipe.model.backbone
     return render(
         "chexvision.report",
         "model_card.md",
@@ -47,9 +48,7 @@ def render_card(
         license_note=license_note("that it started from", _license(run)),
         kept=_kept(run.recipe.training),
         limits=list(_limits(run)),
-        **_shared(
-            metrics, model_name, [run.recipe.model.backbone], run.dataset_identity, run.split, figures, _license(run)
-        ),
+        **_shared(metrics, model_name, [backbone], run.dataset_identity, run.split, figures, [_license(run)]),
         **_use(to, run.provenance.run_id),
     )
 
@@ -66,13 +65,15 @@ def render_ensemble_card(
         to: where it will be published.
     """
     backbones = sorted({member.backbone for member in info.members})
+    licenses = [member.license for member in info.members]
     name = f"CheXVision ensemble of {len(info.members)}"
     return render(
         "chexvision.report",
         "ensemble_card.md",
         info=info,
         members=_members(metrics, info),
-        **_shared(metrics, name, ["ensemble", *backbones], info.dataset_identity, info.split, figures),
+        license_notes=[license_note("that a member started from", license) for license in _restricting(licenses)],
+        **_shared(metrics, name, ["ensemble", *backbones], info.dataset_identity, info.split, figures, licenses),
         **_use(to, info.provenance.run_id, ensemble=True),
     )
 
@@ -84,14 +85,14 @@ def _shared(
     identity: str,
     split: SplitRecord,
     figures: Sequence[str],
-    license: str | None = None,
+    licenses: Sequence[str | None],
 ) -> dict[str, Any]:
-    """What cards of models and of ensembles show; `license` is that of weights that it started from."""
+    """What cards of models and of ensembles show; `licenses` are those of the weights that training started from."""
     dataset = parse_reference(metrics.dataset)
     header = ModelCardData(
         library_name="chexvision",
         pipeline_tag="image-classification",
-        **_license_metadata(license),
+        **_license_metadata(licenses),
         tags=["chest-x-ray", "radiology", "medical-imaging", *tags],
         datasets=[dataset.repo_id] if isinstance(dataset, RepoRef) else None,
         metrics=[metric.hub for metric in METRICS.values() if metric.hub],
@@ -122,11 +123,17 @@ def _license(run: RunInfo) -> str | None:
     return run.weights.license if run.weights is not None else None
 
 
-def _license_metadata(initial: str | None) -> dict[str, Any]:
+def _restricting(licenses: Iterable[str | None]) -> list[str]:
+    """Those that a reader must know of, each once."""
+    return sorted({license for license in licenses if license is not None and license_note("", license)})
+
+
+def _license_metadata(initial: Iterable[str | None]) -> dict[str, Any]:
     """The license in the Hub's metadata: this package's, or that of the weights that training started from."""
-    if initial is None or license_note("", initial) is None:
-        return {"license": "apache-2.0"}
-    return {"license": initial} if initial in LICENSES else {"license": "other", "license_name": initial}
+    names = _restricting(initial)
+    if len(names) > 1 or not set(names) <= set(LICENSES):
+        return {"license": "other", "license_name": " and ".join(names)}
+    return {"license": names[0] if names else "apache-2.0"}
 
 
 def _initial(model: ModelConfig) -> Markup | str:

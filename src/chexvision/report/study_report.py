@@ -27,8 +27,7 @@ def write_study(results: StudyResults, out: Path) -> None:
     Raises:
         UsageError: `out` is not a folder.
     """
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is not a folder; name another one")
+    refuse_file(out)
     chart, table = study_chart(results), study_table(results)
     write_text_atomic(out / JSON, results.model_dump_json(indent=1) + "\n")
     svg = Markup(svg_text(chart)) if chart is not None else None
@@ -40,6 +39,12 @@ def write_study(results: StudyResults, out: Path) -> None:
     rows = markdown_table(table)
     text = render("chexvision.report", "study.md", found=results, table=table, rows=rows, picture=picture)
     write_text_atomic(out / MARKDOWN, text)
+
+
+def refuse_file(out: Path) -> None:
+    """Raise UsageError where `out` exists and is not a folder."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is not a folder; name another one")
 
 
 def study_table(results: StudyResults) -> Table:
@@ -102,13 +107,14 @@ def _notes(results: StudyResults) -> list[str]:
     notes = []
     if results.interval is not None:
         how, tests = results.interval, sum(of.difference is not None for of in results.variants)
+        adjusted = f", adjusted for {tests} tests by Holm's method" if tests > 1 else ""
         notes.append(
             f"Differences and their {how.level:.0%} intervals: paired, {how.method}, {how.resamples:,} resamples. "
-            f"p-values: DeLong's test with patients as clusters, adjusted for {tests} tests by Holm's method. They "
-            "are about these trained models; another seed would train others."
+            f"p-values: DeLong's test with patients as clusters{adjusted}. They are about these trained models; "
+            "another seed would train others."
         )
     for variant in results.variants:
-        if variant.untested:
+        if variant.untested and not any(member.message for member in variant.members):
             notes.append(f"{variant.name}: no paired test: {variant.untested}.")
         for member in variant.members:
             if member.message:

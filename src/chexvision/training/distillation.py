@@ -50,10 +50,10 @@ def with_teacher(
         ChexError: see `teacher_targets`.
     """
     train = splits["train"]
-    if recipe.loss.teacher is None or recipe.loss.teacher_weight == 0:
+    if recipe.loss.taught_by is None:
         return train, None
     with accelerator.main_process_first():
-        teacher = at_commit(pinned_reference(recipe.loss.teacher, "loss.teacher"))
+        teacher = at_commit(pinned_reference(recipe.loss.taught_by, "loss.teacher"))
         info = _described(teacher, source, splits)
     if accelerator.is_main_process:
         for note in info.notes:

@@ -28,9 +28,8 @@ from chexvision.seeds import mix_seed
 from chexvision.training.checkpoint import TrainingState, earlier_fingerprint, fingerprint, load_state, save_state
 from chexvision.training.ema import MovingAverage
 from chexvision.training.epoch_sums import EpochSums
-from chexvision.training.hardware import forget_peak_memory, peak_memory_mb, rank_of
+from chexvision.training.hardware import forget_peak_memory, rank_of
 from chexvision.training.history import (
-    EpochRecord,
     History,
     best_epoch,
     dump_history,
@@ -40,12 +39,12 @@ from chexvision.training.history import (
     scores,
 )
 from chexvision.training.loss import DualHeadLoss, detach_unweighted_heads, pos_weight
-from chexvision.training.micro_batch_probe import TrialPass, compiled, fit_micro_batch
+from chexvision.training.micro_batch_probe import TrialPass, check_image_sizes, compiled, fitting_micro_batch
 from chexvision.training.optimizer import learning_rate, make_optimizer, set_learning_rate
 from chexvision.training.processes import broadcast_buffers, must_stop, wrap_in_ddp
 from chexvision.training.reporter import ConsoleReporter
 from chexvision.training.training_session import BEST_FILE, STATE_FILE
-from chexvision.training.validation import difference_error, validate_both
+from chexvision.training.validation import difference_error, epoch_record, validate_both
 
 
 class Training:
@@ -60,6 +59,9 @@ class Training:
         work: folder that receives the state to resume from and the best weights.
         reporter: receives progress; give one on the main process only.
         should_stop: asked between steps whether to save the state and end early.
+
+    Raises:
+        UsageError: the network does not take the images of a phase.
 
     Attributes:
         history: a record for each epoch that ended.
@@ -89,6 +91,7 @@ class Training:
         detach_unweighted_heads(self.model, recipe.loss)
         self.steps = steps_per_epoch(train.images_per_epoch, recipe.optim.batch_size)
         self.process = rank_of(accelerator)
+        check_image_sizes(self.model, recipe, accelerator.device)
         self.history: History = []
         self.ema = MovingAverage(self.model, recipe.training.ema_decay) if recipe.training.ema_decay else None
         self.micro_batch_size = recipe.optim.micro_batch_size
@@ -147,10 +150,9 @@ class Training:
             self.accelerator.scaler.load_state_dict(state.scaler)
         trial = TrialPass(self.model, self.accumulate, self.recipe, self.process.device)
         images, batch_size = self.train_split.images_per_epoch, self.recipe.optim.batch_size
-        if self.process.device.type == "cuda":
-            most = max(images_per_pass(images, batch_size, self.micro_batch_size, self.process.world))
-            fitting = fit_micro_batch(trial, most, self.accelerator)
-            self.micro_batch_size = fitting if fitting < most else self.micro_batch_size
+        self.micro_batch_size = fitting_micro_batch(
+            trial, images, batch_size, self.micro_batch_size, self.accelerator
+        )
         network: nn.Module = self.model
         if self.recipe.training.compile:
             usual, _ = images_per_pass(images, batch_size, self.micro_batch_size, self.process.world)
@@ -254,29 +256,17 @@ class Training:
             self.model, averaged, self.validation_split, self.accelerator, self.micro_batch_size, self.loss, settings
         )
         shares = measured.kept.shares
-        record = EpochRecord(
+        record = epoch_record(
+            measured,
+            self._sums,
             epoch=epoch + 1,
             phase=phase + 1,
             train_loss=train_loss,
-            validation_loss=measured.kept.loss,
-            macro_auroc=measured.kept.metrics.macro_auroc,
             difference_error=difference_error(self._best_shares, shares, self.validation_split),
-            auroc=measured.kept.auroc,
-            binary_auroc=measured.kept.metrics.binary_auroc,
-            binary_f1=measured.kept.metrics.binary_f1,
-            weights=measured.weights,
-            trained_macro_auroc=measured.trained.metrics.macro_auroc,
-            averaged_macro_auroc=measured.averaged.metrics.macro_auroc if measured.averaged else None,
-            lr_first=rates[0],
-            lr_last=rates[-1],
-            train_seconds=self._sums.seconds,
-            validation_seconds=measured.seconds,
-            train_images_per_second=self.train_split.images_per_epoch / max(self._sums.seconds, 1e-9),
-            waited_seconds=self._sums.waited,
-            grad_norm=float(self._sums.grad_norm) / self.steps,
+            images=self.train_split.images_per_epoch,
+            rates=rates,
             loss_scale=scaler.get_scale() if scaler is not None else None,
             micro_batch_size=self.micro_batch_size,
-            peak_memory_mb=peak_memory_mb(self.process.device),
         )
         self.history.append(record)
         if best_epoch(self.history, settings.monitor) is record:

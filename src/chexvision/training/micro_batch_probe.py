@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from chexvision.config.recipe import Recipe
 from chexvision.data.augment import AugmentParameters, sample
-from chexvision.data.loader import MicroBatch
-from chexvision.errors import ChexError
+from chexvision.data.loader import MicroBatch, images_per_pass
+from chexvision.errors import ChexError, UsageError
 from chexvision.models.classifier import CheXVision
 
 Accumulate = Callable[[nn.Module, MicroBatch, AugmentParameters], Tensor]
@@ -81,6 +81,29 @@ class TrialPass:
         return 12 * learning + total // 50
 
 
+def check_image_sizes(model: CheXVision, recipe: Recipe, device: torch.device) -> None:
+    """Check, before anything is trained, that a network takes the images of all phases.
+
+    Raises:
+        UsageError: it does not.
+    """
+    model.eval()
+    for number, phase in enumerate(recipe.training.phases):
+        size = phase.image_size
+        if size is None or size == recipe.data.image_size:
+            continue
+        try:
+            with torch.no_grad():
+                model(torch.zeros((1, 3, size, size), device=device))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            detail = " ".join(str(error).split())[:200] or type(error).__name__
+            raise UsageError(
+                f"training.phases.{number}.image_size {size}: {recipe.model.backbone} takes no images of this "
+                f"size when it is built for data.image_size {recipe.data.image_size} ({detail}); leave it out, or "
+                "set another one"
+            ) from None
+
+
 def compiled(model: CheXVision, trial: Callable[[int, nn.Module], None], images: int) -> nn.Module:
     """`model` through torch.compile, or as it is, with a warning, where that does not work.
 
@@ -98,6 +121,25 @@ def compiled(model: CheXVision, trial: Callable[[int, nn.Module], None], images:
         _log.warning("torch.compile failed (%s: %.200s); continuing without it", type(error).__name__, what)
         return model
     return network
+
+
+def fitting_micro_batch(
+    attempt: Callable[[int], None], images: int, batch_size: int, micro_batch_size: int, accelerator: Accelerator
+) -> int:
+    """`micro_batch_size`, or less where passes of an epoch do not fit a GPU; see `fit_micro_batch`.
+
+    Args:
+        attempt: does a forward and backward pass over that many images.
+        images: of an epoch.
+        batch_size: images per optimization step, over all processes.
+        micro_batch_size: the most images per pass.
+        accelerator: of this process.
+    """
+    if accelerator.device.type != "cuda":
+        return micro_batch_size
+    most = max(images_per_pass(images, batch_size, micro_batch_size, accelerator.num_processes))
+    fitting = fit_micro_batch(attempt, most, accelerator)
+    return fitting if fitting < most else micro_batch_size
 
 
 def fit_micro_batch(attempt: Callable[[int], None], size: int, accelerator: Accelerator) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from accelerate import Accelerator
@@ -18,7 +19,9 @@ from chexvision.metrics.measure import measure
 from chexvision.metrics.ranking import Floats
 from chexvision.metrics.records import SplitMetrics
 from chexvision.models.classifier import CheXVision
-from chexvision.training.history import Weights, score
+from chexvision.training.epoch_sums import EpochSums
+from chexvision.training.hardware import peak_memory_mb
+from chexvision.training.history import EpochRecord, Weights, score
 from chexvision.training.loss import DualHeadLoss
 
 
@@ -116,3 +119,44 @@ def validate(
         )
     predictions = labeled(split.rows, probabilities)
     return Validation(mean_loss, measure(predictions, fewest=1), macro_shares(predictions))
+
+
+def epoch_record(
+    measured: Validated,
+    sums: EpochSums,
+    *,
+    epoch: int,
+    phase: int,
+    train_loss: float,
+    difference_error: float | None,
+    images: int,
+    rates: Sequence[float],
+    loss_scale: float | None,
+    micro_batch_size: int,
+) -> EpochRecord:
+    """The record of an epoch of `images`, with a learning rate of `rates` at each step; see there for the others."""
+    kept = measured.kept
+    return EpochRecord(
+        epoch=epoch,
+        phase=phase,
+        train_loss=train_loss,
+        validation_loss=kept.loss,
+        macro_auroc=kept.metrics.macro_auroc,
+        difference_error=difference_error,
+        auroc=kept.auroc,
+        binary_auroc=kept.metrics.binary_auroc,
+        binary_f1=kept.metrics.binary_f1,
+        weights=measured.weights,
+        trained_macro_auroc=measured.trained.metrics.macro_auroc,
+        averaged_macro_auroc=measured.averaged.metrics.macro_auroc if measured.averaged else None,
+        lr_first=rates[0],
+        lr_last=rates[-1],
+        train_seconds=sums.seconds,
+        validation_seconds=measured.seconds,
+        train_images_per_second=images / max(sums.seconds, 1e-9),
+        waited_seconds=sums.waited,
+        grad_norm=float(sums.grad_norm) / len(rates),
+        loss_scale=loss_scale,
+        micro_batch_size=micro_batch_size,
+        peak_memory_mb=peak_memory_mb(sums.loss.device),
+    )
