@@ -156,7 +156,7 @@ def test_a_recipe_trains_resumes_exactly_publishes_reloads_predicts_and_is_expla
     # Cut in the middle of the last epoch, and resumed: the same bits.
     published = home / "cut" / "published"
     with monkeypatch.context() as cutting:
-        steps = 4 if load_recipe(name).data.mirror else 2
+        steps = 4 if load_recipe(name, preset="smoke").data.mirror else 2
         stops = true_from(len(phases) * (steps - 1))  # asked between the steps of an epoch
         cutting.setattr(Session, "should_stop", lambda session: stops())
         assert kernel.session(name, home / "cut", published) == "paused"

@@ -46,13 +46,6 @@ _MINUTES = {
     "swin_tiny_patch4_window7_224": 3.8,
     "tf_efficientnet_b4": 3.5,
     "tf_efficientnetv2_s": 2.8,
-    # From their multiply-adds, see `_MINUTES_PER_GMAC`.
-    "alexnet": 0.5,
-    "conformer_small": 5.3,
-    "dsan_cnn": 0.5,
-    "rad_dino": 8.2,  # ViT-B of patches of 14 instead of 16
-    "se_resnet34": 1.9,
-    "vit_small_spt": 2.4,
 }
 _MINUTES_IMAGES, _MINUTES_SIZE = 75_000, 224
 _MINUTES_PER_GMAC = 0.5  # the median of those above at 224²
@@ -139,10 +132,9 @@ def _minutes(backbone: str) -> float:
     if known is not None:
         return known
     network = facts(backbone)
-    gmacs: float | None = getattr(network, "gmacs", None)
-    if gmacs is None:
+    if network.gmacs is None or network.input_size is None:
         return _SLOWEST
-    return _MINUTES_PER_GMAC * gmacs * (_MINUTES_SIZE / getattr(network, "gmacs_size", _MINUTES_SIZE)) ** 2
+    return _MINUTES_PER_GMAC * network.gmacs * (_MINUTES_SIZE / network.input_size) ** 2
 
 
 def _images(recipe: Recipe) -> tuple[int, int]:

@@ -72,8 +72,8 @@ _HALF: dict[str, Any] = {"mean": 0.5, "std": 0.5}  # Inception's normalization
 _CLIP: dict[str, Any] = {"mean": 0.4492, "std": 0.2686}  # of OpenAI's CLIP, which EVA-02 learned from
 _PATCH_14: dict[str, Any] = {"multiple": 14, "smallest": 28}
 _PATCH_16: dict[str, Any] = {"multiple": 16}
-_SWIN: dict[str, Any] = {"license": "mit", "multiple": 4, "one_size": True}
-_WINDOWS: dict[str, Any] = {"multiple": 32, "one_size": True}
+_SWIN: dict[str, Any] = {"license": "mit", "multiple": 4, "smallest": 64, "one_size": True}
+_WINDOWS: dict[str, Any] = {"multiple": 32, "smallest": 64, "one_size": True}
 # Weights for radiographs, which `chexvision weights convert` makes of the published files. EVA-X: Yao et al.,
 # arXiv:2405.05237, mean and deviation of its classification/datasets. Medical MAE: Xiao et al., WACV 2023. RAD-DINO:
 # Perez-Garcia et al., arXiv:2401.10815, mean and deviation of its preprocessor_config.json.
@@ -87,12 +87,14 @@ _TABLE = (
     _timm("resnet50.a1_in1k", 23_508_032, 4.09),
     _timm("resnet50.tv2_in1k", 23_508_032, 2.61, 176, license="bsd-3-clause"),
     _timm("resnet152.a1_in1k", 58_143_808, 11.51),
+    _timm("resnet152.tv_in1k", 58_143_808, 11.51, license="bsd-3-clause"),
     _timm("resnet152.tv2_in1k", 58_143_808, 7.19, 176, license="bsd-3-clause"),
     _timm("inception_v3.tv_in1k", 21_785_568, 5.71, 299, **{**_HALF, "smallest": 75}),
     _timm("tf_efficientnet_b0.ns_jft_in1k", 4_007_548, 0.38),
     _timm("tf_efficientnet_b4.ns_jft_in1k", 17_548_616, 4.39, 380),
     _timm("tf_efficientnetv2_s.in21k_ft_in1k", 20_177_488, 5.31, 300, **_HALF),
     _timm("convnext_tiny.fb_in22k_ft_in1k", 27_820_128, 4.45),
+    _timm("convnext_tiny.in12k_ft_in1k", 27_820_128, 4.45),
     _timm("convnext_tiny.dinov3_lvd1689m", 27_820_128, 4.45, license="dinov3-license"),
     _timm("convnext_small.fb_in22k_ft_in1k", 49_454_688, 8.68),
     _timm("convnextv2_tiny.fcmae_ft_in22k_in1k", 27_866_496, 4.45, license="cc-by-nc-4.0"),

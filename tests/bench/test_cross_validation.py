@@ -10,7 +10,7 @@ import pytest
 
 from chexvision.bench.cross_validation import divided, read_variants
 from chexvision.bench.cross_validation_table import WayResult, lines_of, pooled
-from chexvision.bench.fold_training import FoldResult, RunFacts
+from chexvision.bench.fold_training import SELECTED, FoldResult, RunFacts
 from chexvision.cli import main
 from chexvision.errors import UsageError
 from chexvision.metrics.predictions import Predictions
@@ -142,8 +142,8 @@ def test_folds_are_pooled_by_rank() -> None:
 
 def test_differences_are_paired_by_seed() -> None:
     fold = FoldResult(RunFacts(0.7, 1, "trained", 2.0, 3.0), {})
-    base = WayResult("base", {0: np.array([0.6, 0.5, 0.7]), 1: np.array([0.7, 0.6, 0.8])}, (fold,), True)
-    other = replace(base, name="other", macros={1: np.array([0.75, 0.66, 0.86]), 2: np.array([0.1, 0.1, 0.1])})
+    base = WayResult("base", SELECTED, {0: np.array([0.6, 0.5, 0.7]), 1: np.array([0.7, 0.6, 0.8])}, (fold,))
+    other = replace(base, variant="other", macros={1: np.array([0.75, 0.66, 0.86]), 2: np.array([0.1, 0.1, 0.1])})
     line = lines_of([base, other], "base")[1]
     assert line.difference is not None and line.difference.value == pytest.approx(0.05)
     assert line.difference.interval == pytest.approx((0.06, 0.06))  # both resamples of the shared seed

@@ -16,6 +16,7 @@ from chexvision_dispatch.resolve import (
     described_split,
     destination,
     pinned_data,
+    reachable_weights,
     recipe_files,
     with_pinned_teacher,
 )
@@ -247,3 +248,21 @@ def test_invalid_split_table_is_refused(tmp_path: Path) -> None:
     recipe = load_recipe("densenet", overrides=[f"data.split={tmp_path}/t.csv"])
     with pytest.raises(UsageError, match="line 2: unknown split 'trian'"):
         recipe_files(recipe)
+
+
+def test_weights_on_this_machine_are_for_targets_that_reach_them(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    recipe = load_recipe("scratch", overrides=[f"model.weights={path}"])
+    with pytest.raises(UsageError, match=r"mine\.safetensors: no such file"):
+        reachable_weights(recipe, folders=True)
+    path.write_bytes(b"")
+    reached, notes = reachable_weights(recipe, folders=True)
+    assert (reached.model.weights, notes) == (str(path), [])
+    with pytest.raises(UsageError, match=r"the target cannot reach; upload it \(hf upload USER/REPO"):
+        reachable_weights(recipe, folders=False)
+
+
+def test_a_license_that_restricts_weights_is_noted() -> None:
+    settings = ["model.backbone=timm/convnextv2_tiny.fcmae_ft_in22k_in1k", "model.weights=imagenet"]
+    _, [note] = reachable_weights(load_recipe("scratch", overrides=settings), folders=False)
+    assert "cc-by-nc-4.0, which forbids commercial use" in note

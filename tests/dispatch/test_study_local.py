@@ -152,7 +152,9 @@ def test_study_that_does_not_fit_its_data_is_refused_before_anything_runs(
     cli: Cli, words: list[str], synthetic_shards: Path
 ) -> None:
     words[-1] = str(synthetic_shards)
-    Path("mine.yaml").write_text("{recipe: densenet, preset: smoke, variants: {large: {data.image_size: 96}}}")
+    Path("mine.yaml").write_text(
+        "{recipe: densenet, set: {data.image_size: 64}, variants: {large: {data.image_size: 96}}}"
+    )
     refused = cli(*words)
     assert refused.code == 2
     assert "error: large: data.image_size 96 is above the 64 pixels" in refused.err

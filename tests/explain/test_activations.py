@@ -54,8 +54,8 @@ def test_a_position_of_the_map_is_the_same_position_of_the_image() -> None:
     image = np.zeros((32, 32), np.uint8)
     image[:PATCH, -PATCH:] = 255  # the patch at the top right
     for network, layer in (
-        ("tiny_vit", "patch_embed.norm"),
         ("tiny_vit", "patch_embed"),
+        ("tiny_vit", "patch_embed.proj"),
         ("tiny_swin", "patch_embed"),
     ):
         model = transformer(network)

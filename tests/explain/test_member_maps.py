@@ -56,8 +56,8 @@ def test_maps_and_probabilities_are_weighted_means(members: tuple[CheXVision, Ch
     torch.testing.assert_close(seen[0], mean)
     torch.testing.assert_close(found.probabilities, mean)
     expected = sum(w * enlarge(of.maps, 30, 40)[1, 0] for w, of in zip(WEIGHTS, alone, strict=True))
-    np.testing.assert_allclose(found.heat(1, 0, 30, 40), expected, atol=1e-6)
-    assert float(np.abs(expected).max()) > 0
+    np.testing.assert_allclose(found.heat(1, 0, 30, 40), torch.as_tensor(expected).numpy(), atol=1e-6)
+    assert float(torch.as_tensor(expected).abs().max()) > 0
 
 
 def test_a_single_model_is_explained_as_before(members: tuple[CheXVision, CheXVision]) -> None:
@@ -113,3 +113,7 @@ def test_explain_and_predict_take_an_ensemble(
     best = sorted(predicted["findings"].values(), reverse=True)[:3]
     assert [one["probability"] for one in explained] == pytest.approx(best, abs=1e-6)
     assert load_ensemble(folder).weights == WEIGHTS
+    with pytest.raises(SystemExit) as ended:
+        main(["explain", str(folder), str(image), "--out", str(tmp_path / "layers"), "--layers", "2"])
+    assert ended.value.code == 2
+    assert "is an ensemble, and --layers shows one network; name one of its members" in capsys.readouterr().err

@@ -144,5 +144,5 @@ def test_a_phase_with_images_that_the_network_does_not_take_is_refused_at_the_st
     )
     known = BackboneFacts(builder=f"{__name__}:of_one_size", one_size=True)
     monkeypatch.setitem(BACKBONES, "of_one_size", known)  # where the table knows, without building the network
-    with pytest.raises(UsageError, match=r"training\.phases\.0\.image_size 32: of_one_size takes only images"):
+    with pytest.raises(UsageError, match=r"training\.phases\.0\.image_size: of_one_size takes images of one size"):
         load_recipe("scratch", overrides=[*TINY, *FROZEN, "model.backbone=of_one_size"])

@@ -46,6 +46,7 @@ class Variant(BaseModel):
     """One way of training.
 
     Args:
+        like: the name of another variant, whose `recipe` it has, and whose `set` comes before its own.
         recipe: a recipe's name or file.
         set: overrides, ``a.b=value``.
         loop: "recipe" trains by the training loop; "predecessor" by the baseline's loop, which takes the network and
@@ -55,6 +56,7 @@ class Variant(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    like: str | None = None
     recipe: str = "scratch"
     set: tuple[str, ...] = ()
     loop: Literal["recipe", "predecessor"] = "recipe"
@@ -82,10 +84,16 @@ def read_variants(path: Path = SMALL_DATA, overrides: Sequence[str] = ()) -> dic
         raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         raise UsageError(f"{path} does not describe variants: {first_problem(error)}") from None
-    variants = {name: of.model_copy(update={"set": (*of.set, *overrides)}) for name, of in variants.items()}
-    for variant in variants.values():
+    complete: dict[str, Variant] = {}
+    for name, variant in variants.items():
+        if variant.like is not None:
+            if variant.like not in complete:
+                raise UsageError(f"{path}: {name} is like {variant.like!r}, which is not a variant above it")
+            other = complete[variant.like]
+            variant = variant.model_copy(update={"recipe": other.recipe, "set": (*other.set, *variant.set)})
         variant.resolved(size=64, seed=0)
-    return variants
+        complete[name] = variant
+    return {name: of.model_copy(update={"set": (*of.set, *overrides)}) for name, of in complete.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +178,11 @@ class CrossValidation:
         return self.work / "results" / name / f"seed{seed}-fold{fold}-of{self.folds}.npz"
 
     def _settings(self, variant: Variant, seed: int, fold: int) -> str:
-        recipe = variant.resolved(self.size, seed).model_dump_json(exclude_defaults=True)
-        text = f"{recipe} {variant.loop} {variant.epochs} {self.source.identity} {fold} of {self.folds}"
-        return hashlib.sha256(text.encode()).hexdigest()
+        recipe = variant.resolved(self.size, seed)
+        used: list[BaseModel] = [recipe.model, recipe.data] if variant.loop == "predecessor" else [recipe]
+        parts = [one.model_dump_json(exclude_defaults=True) for one in used]
+        parts += [variant.loop, str(variant.epochs), self.source.identity, f"{seed} {fold} of {self.folds}"]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def divided(patients: Ints, folds: int, fold: int, seed: int) -> dict[int, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from chexvision.explain.overlay import Heat, check_png_names, png_name, render_g
 from chexvision.explain.recording import exactly, recorded
 from chexvision.foreign import printable
 from chexvision.inference.prepare import prepared
-from chexvision.models.backbone import Backbone
+from chexvision.models.backbone import Backbone, tokens_as_map
 from chexvision.models.classifier import CheXVision
 from chexvision.radiograph import Grey
 
@@ -110,10 +111,12 @@ def _as_map(backbone: Backbone, output: object, layer: str) -> Tensor:
     if output.ndim == 4 and output.shape[2] == output.shape[3] != output.shape[1]:
         return output
     if output.ndim in (3, 4) and len(output) == 1:
-        try:
-            return backbone.as_map(output)
-        except ValueError:
-            pass
+        # The tokens of a patch embedding come before the class token is added.
+        for convert in (backbone.as_map, partial(tokens_as_map, prefix=0)):
+            try:
+                return convert(output)
+            except ValueError:
+                continue
     shape = "x".join(map(str, output.shape[1:]))
     raise UsageError(f"--layers {layer} returns {shape} values for an image, not a map per channel; name another")
 
@@ -125,11 +128,14 @@ def strongest_channels(activation: NDArray[np.float32], count: int) -> list[int]
 
 
 def _sheet(image: Grey, activation: NDArray[np.float32], layer: str, name: str) -> Image.Image:
-    """A contact sheet: the image, the mean over all channels, and the strongest channels."""
+    """A contact sheet: the image, the mean magnitude of all channels, and the strongest channels.
+
+    The magnitude, because the mean of a layer norm's channels is 0 at each position; behind ReLU they are the same.
+    """
     chosen = strongest_channels(activation, CHANNELS)
     maps: list[tuple[str, Heat]] = [
         ("image", image.astype(np.float32)),
-        ("mean of channels", activation.mean(axis=0)),
+        ("mean magnitude", np.abs(activation).mean(axis=0)),
     ]
     maps += [(f"channel {channel}", activation[channel]) for channel in chosen]
     tiles = [render_gray_tile(values, title, _TILE) for title, values in maps]

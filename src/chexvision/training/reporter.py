@@ -20,7 +20,7 @@ class ConsoleReporter:
     def initialized(self, weights: WeightsReport) -> None:
         """Print what training starts from, and a license of it that restricts its use."""
         print(f"weights: {weights.line()}", flush=True)
-        note = license_note(weights.source, weights.license)
+        note = license_note(f"in {weights.source}", weights.license)
         if note is not None:
             print(f"note: {note}", flush=True)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chexvision.backbones import BackboneFacts, facts
+from chexvision.backbones import BackboneFacts, facts, forbids_commercial_use
 from chexvision.config.recipe import Recipe
 from chexvision.errors import UsageError
 from chexvision.recipes import About, ResolvedRecipe, load_about, resolve_recipe
@@ -164,20 +164,19 @@ def _summary(name: str, resolved: ResolvedRecipe, unset: Mapping[str, str]) -> S
 
     recipe, about = resolved.recipe, resolved.about or About(reproduces="")
     network, size = facts(recipe.model.backbone), recipe.data.image_size
-    parameters: int | None = getattr(network, "parameters", None)
     starts = TO_BE_SET if "model.weights" in unset else recipe.model.weights
-    license_: str | None = getattr(network, "license", None) if starts in ("imagenet", TO_BE_SET) else None
+    license_ = network.license if starts in ("imagenet", TO_BE_SET) else None
     return Summary(
         recipe=Path(name).stem,
         reproduces=about.reproduces or None,
         backbone=recipe.model.backbone,
-        parameters=parameters,
-        megabytes=None if parameters is None else round(parameters * 4 / 1e6, 1),
+        parameters=network.parameters,
+        megabytes=None if network.parameters is None else round(network.parameters * 4 / 1e6, 1),
         gmacs=_gmacs(network, size),
         image_size=size,
         weights=starts,
         license=license_,
-        non_commercial=license_ is not None and "-nc" in license_,
+        non_commercial=forbids_commercial_use(license_),
         reported=about.reported,
         split=about.split,
         t4_hours=round(estimated_hours(recipe), 1),
@@ -186,8 +185,9 @@ def _summary(name: str, resolved: ResolvedRecipe, unset: Mapping[str, str]) -> S
 
 def _gmacs(network: BackboneFacts, size: int) -> float | None:
     """Multiply-adds go with the number of pixels."""
-    gmacs: float | None = getattr(network, "gmacs", None)
-    return None if gmacs is None else round(gmacs * (size / getattr(network, "gmacs_size", 224)) ** 2, 1)
+    if network.gmacs is None or network.input_size is None:
+        return None
+    return round(network.gmacs * (size / network.input_size) ** 2, 1)
 
 
 def _hours(recipe: Recipe) -> GpuHours:
