@@ -188,3 +188,14 @@ def test_the_command_prints_license_and_hashes(tmp_path: Path) -> None:
     assert shown.exit_code == 0, shown.output
     assert "license: mit" in shown.output and "left out: blocks.0.attn.rope.freqs_sin, lm_head.bias" in shown.output
     assert "--set model.backbone=eva_x_small --set model.weights=" in shown.output
+
+
+def test_a_checkpoint_that_is_cut_off_anywhere_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    for zipped in (True, False):
+        torch.save({"conv1.weight": torch.ones(3)}, path, _use_new_zipfile_serialization=zipped)
+        complete = path.read_bytes()
+        for length in range(1, len(complete) - 16, 3):
+            path.write_bytes(complete[:length])
+            with pytest.raises(ChexError, match=r"a\.pt (is damaged: .|has more than tensors|has no tensors)"):
+                convert_checkpoint(path, tmp_path / "out.safetensors", "eva_x_small")

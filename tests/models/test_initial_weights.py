@@ -98,13 +98,14 @@ def test_embeddings_of_another_size_are_resampled_and_missing_tensors_named(tmp_
 def test_a_published_model_gives_its_backbone_and_the_heads_of_equal_findings(tmp_path: Path) -> None:
     published = model_of(SMALL, findings=("Edema", "Nodule", "Mass"))
     nn.init.normal_(published.multilabel_head.bias)
-    published.save_pretrained(tmp_path)
+    folder = tmp_path / "scratch-0.1"  # no suffix of a file
+    published.save_pretrained(folder)
     model = model_of(SMALL, findings=("Mass", "Hernia", "Nodule"))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(1)
     before = model.multilabel_head.weight[1].clone()
-    fetched = fetch_weights(config(SMALL, tmp_path))
+    fetched = fetch_weights(config(SMALL, folder))
     assert fetched is not None
     report = apply_weights(model, fetched)
     assert report.matched == report.total

@@ -48,11 +48,12 @@ def parse_weights(text: str) -> WeightsSource:
             raise ValueError(f"{text!r} does not name a commit; write {_HUB_FORM}")
         _check_safetensors(match["file"])
         return HubFile(match["repo"], match["revision"], match["file"])
-    if not text or ("@" in text and not Path(text).exists()):
+    if not text or ("@" in text and not Path(text).expanduser().exists()):
         raise ValueError(f"{text!r} is not imagenet, none, a file, or {_HUB_FORM}")
-    if Path(text).suffix:  # else the folder of a model
+    path = Path(text).expanduser()
+    if path.suffix and not path.is_dir():  # else the folder of a model
         _check_safetensors(text)
-    return Path(text).expanduser()
+    return path
 
 
 def _check_safetensors(name: str) -> None:

@@ -273,13 +273,13 @@ class Training:
         self.history.append(record)
         if best_epoch(self.history, settings.monitor) is record:
             self._best_shares = shares
-        is_best = kept_epoch(self.history, settings) is record
-        if is_best and self.accelerator.is_main_process:
+        is_kept = kept_epoch(self.history, settings) is record
+        if is_kept and self.accelerator.is_main_process:
             with atomic_path(self.work / BEST_FILE) as partial:
                 save_model(averaged if averaged and record.weights == "averaged" else self.model, str(partial))
         self._save(optimizer, epoch + 1, 0)
         if self.reporter:
-            self.reporter.epoch_done(self.history, is_best)
+            self.reporter.epoch_done(self.history, is_kept)
 
     def _save(self, optimizer: AcceleratedOptimizer, epoch: int, step: int) -> None:
         loss_sum = float(reduce(self._sums.loss, "sum"))

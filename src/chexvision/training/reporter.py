@@ -45,7 +45,7 @@ class ConsoleReporter:
             progress.note = f"loss {float(loss_sum) / max(1, progress.done + images):.4f}"
         progress.advance(images)
 
-    def epoch_done(self, history: History, is_best: bool) -> None:
+    def epoch_done(self, history: History, is_kept: bool) -> None:
         """Print what the last epoch measured."""
         record = history[-1]
         if self._progress is not None:
@@ -54,7 +54,7 @@ class ConsoleReporter:
         print(
             f"epoch {record.epoch}/{self._epochs} · loss {record.train_loss:.4f} · "
             f"validation {record.validation_loss:.4f} · macro AUROC {auroc} {record.weights}"
-            f"{', best' if is_best else ''} · "
+            f"{', kept' if is_kept else ''} · "
             f"{record.train_images_per_second:,.0f} images/s · "
             f"{duration(record.train_seconds + record.validation_seconds)}",
             flush=True,

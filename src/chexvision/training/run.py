@@ -177,8 +177,8 @@ class _Reporter(ConsoleReporter):
         super().epoch_begins(epoch, epochs, images, done)
         self._run.epoch_begins(epochs)
 
-    def epoch_done(self, history: History, is_best: bool) -> None:
-        super().epoch_done(history, is_best)
+    def epoch_done(self, history: History, is_kept: bool) -> None:
+        super().epoch_done(history, is_kept)
         self._run.epoch_done(history, self._monitor)
 
 
