@@ -18,7 +18,7 @@ from chexvision.models.backbone import Backbone
 from chexvision.models.classifier import CheXVision
 from chexvision.preprocessing import Preprocessing
 from chexvision.training.history import score
-from chexvision.training.optimizer import learning_rate, make_optimizer, set_learning_rate
+from chexvision.training.optimizer import learning_rate, make_optimizer, parameter_groups, set_learning_rate
 
 
 def optim(**changes: object) -> OptimConfig:
@@ -44,6 +44,14 @@ def test_weight_decay_excludes_norms_and_biases() -> None:
     for name, parameter in model.named_parameters():
         norm_or_bias = name.endswith("bias") or parameter.ndim == 1
         assert decay[id(parameter)] == (0.0 if norm_or_bias else 0.1), name
+
+
+def test_the_class_token_of_a_conformer_does_not_decay() -> None:
+    with torch.device("meta"):
+        model = CheXVision("conformer_tiny", 0, preprocessing=Preprocessing(image_size=64))
+    groups = {id(p): group["weight_decay"] for group in parameter_groups(model, optim()) for p in group["params"]}
+    decaying = [name for name, p in model.named_parameters() if p.ndim == 3 and groups[id(p)]]
+    assert decaying == []
 
 
 def test_the_optimizer_excludes_a_frozen_backbone() -> None:

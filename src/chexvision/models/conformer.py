@@ -219,6 +219,10 @@ class Conformer(Backbone):
         """float[B, width]."""
         return features[:, self.map_channels :, 0, 0]
 
+    def no_weight_decay(self) -> set[str]:
+        """The parameters that do not decay beside norms and biases, by timm's convention; as the authors."""
+        return {"cls_token"}
+
     def layers(self, *, coarse: bool) -> list[list[str]]:
         """A stem and three stages, or a stem and twelve blocks."""
         stem = ["conv1", "bn1"]
