@@ -31,8 +31,8 @@ def test_every_backbone_returns_logits_of_both_heads(backbone: str) -> None:
     assert model.backbone(torch.rand(1, 3, 64, 64)).shape == (1, model.backbone.channels, 2, 2)
 
 
-def test_densenet_has_the_hidden_layer_and_scratch_has_none() -> None:
-    densenet = build_model(load_recipe("densenet", overrides=["model.weights=none"]))
+def test_a_hidden_layer_is_built_where_the_recipe_has_one() -> None:
+    densenet = build_model(load_recipe("densenet", overrides=["model.weights=none", "model.hidden_features=512"]))
     scratch = build_model(load_recipe("scratch"))
     assert [(m.in_features, m.out_features) for m in densenet.modules() if isinstance(m, nn.Linear)] == [
         (1024, 512),
