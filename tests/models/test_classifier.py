@@ -31,15 +31,19 @@ def test_every_backbone_returns_logits_of_both_heads(backbone: str) -> None:
     assert model.backbone(torch.rand(1, 3, 64, 64)).shape == (1, model.backbone.channels, 2, 2)
 
 
-def test_a_hidden_layer_is_between_the_pooled_features_and_the_heads() -> None:
-    def layers(*overrides: str) -> list[tuple[int, int]]:
-        model = build_model(load_recipe("scratch", overrides=["model.backbone=se_resnet18_slim", *overrides]))
-        assert [m.p for m in model.modules() if isinstance(m, nn.Dropout)] == [0.5]
-        outside = (model.neck, model.multilabel_head, model.binary_head)
-        return [(m.in_features, m.out_features) for of in outside for m in of.modules() if isinstance(m, nn.Linear)]
-
-    assert layers("model.dropout=0.5") == [(256, 14), (256, 1)]
-    assert layers("model.dropout=0.5", "model.hidden_features=32") == [(256, 32), (32, 14), (32, 1)]
+def test_a_hidden_layer_is_built_where_the_recipe_has_one() -> None:
+    densenet = build_model(load_recipe("densenet", overrides=["model.weights=none", "model.hidden_features=512"]))
+    scratch = build_model(load_recipe("scratch"))
+    assert [(m.in_features, m.out_features) for m in densenet.modules() if isinstance(m, nn.Linear)] == [
+        (1024, 512),
+        (512, 14),
+        (512, 1),
+    ]
+    assert [(m.in_features, m.out_features) for m in scratch.modules() if isinstance(m, nn.Linear)] == [
+        (512, 14),
+        (512, 1),
+    ]
+    assert [m.p for m in scratch.modules() if isinstance(m, nn.Dropout)] == [0.5]
 
 
 def test_gradients_reach_a_hook_on_the_feature_map() -> None:
