@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chexvision.config.recipe import known_keys
+from chexvision.config.recipe import Recipe, known_keys
 from chexvision.errors import UsageError
 from chexvision.recipes import load_about, load_recipe, preset_names, recipe_names, resolve_recipe
 
@@ -95,6 +96,32 @@ def test_densenet_trains_the_heads_for_an_epoch_and_then_all_layers() -> None:
     assert first.lr > second.lr
     assert (recipe.augment.crop_scale, recipe.loss.pos_weight_power, recipe.optim.weight_decay) == (0.3, 0, 0.05)
     assert recipe.model.weights == "imagenet"
+
+
+@pytest.mark.parametrize("name", ["densenet", "efficientnet", "effnetv2-s", "convnext-t", "swin-t"])
+def test_fine_tuning_has_the_learning_rate_of_its_source(name: str) -> None:
+    # Xiao et al.: 2.5e-4 per 256 images of a step.
+    recipe = load_recipe(name)
+    phase = recipe.training.phases[1]
+    assert phase.lr == 2.5e-4 * recipe.optim.batch_size / 256
+    assert (phase.freeze, recipe.optim.name, recipe.optim.weight_decay) == ("none", "adamw", 0.05)
+
+
+# What `base` sets and the original did not have: each is switched off, or the recipe says so.
+SILENT: dict[str, Callable[[Recipe], bool]] = {
+    "CLAHE": lambda recipe: recipe.data.clahe.enabled,
+    "averaged": lambda recipe: recipe.training.ema_decay > 0,
+    "second head": lambda recipe: recipe.loss.binary_weight > 0,
+}
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if name != "scratch"])
+def test_what_a_recipe_adds_to_its_original_is_named(name: str) -> None:
+    about = load_about(name)
+    assert about is not None
+    recipe = load_recipe(name, overrides=[f"{key}=none" for key in about.needs])
+    differs = " ".join(about.differs)
+    assert [word for word, is_on in SILENT.items() if is_on(recipe) and word not in differs] == []
 
 
 def test_overrides_are_applied_last_and_index_lists() -> None:

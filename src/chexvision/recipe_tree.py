@@ -6,10 +6,12 @@ what was there.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +65,7 @@ def read_yaml(path: Path) -> Tree:
         UsageError: it cannot be read, is not YAML, or does not hold a mapping.
     """
     try:
-        tree = _parse(read_regular(path, _LARGEST).decode())
+        tree = copy.deepcopy(_parse(read_regular(path, _LARGEST).decode()))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
     except ValueError as error:
@@ -73,8 +75,13 @@ def read_yaml(path: Path) -> Tree:
     return tree
 
 
+@cache  # a study reads the same files once per run
 def _parse(text: str) -> Any:
-    """Parse YAML; raises ValueError where it is not, has aliases, is nested too deeply or has an impossible value."""
+    """Parse YAML into a tree that is not to be changed.
+
+    Raises:
+        ValueError: it is no YAML, has aliases, is nested too deeply or has an impossible value.
+    """
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:

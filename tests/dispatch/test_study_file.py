@@ -118,6 +118,12 @@ def test_runs_that_train_the_same_have_one_key() -> None:
         ("{recipe: densenet, seeds: [1, 1]}", "'base seed=1' and 'base seed=1' are one name"),
         ("{recipe: densenet, grid: {loss.name: []}}", "grid key 'loss.name' has no values"),
         (f"{{recipe: densenet, seeds: {list(range(300))}}}", "300 runs, at most 256 are allowed"),
+        (f"{{recipe: densenet, grid: {{{', '.join(f'k{i}: {list(range(90))}' for i in range(9))}}}}}", "at most 256"),
+        (
+            "{recipe: densenet, set: {training.seed: 2024-01-01}}",
+            "date is not JSON serializable; put such a value",
+        ),
+        ("{recipe: densenet, grid: {loss.name: [!!binary aGk=]}}", "type bytes is not JSON serializable"),
         ("[densenet]", "must hold a mapping"),
     ],
 )
@@ -126,6 +132,12 @@ def test_a_study_that_cannot_run_is_refused_in_one_line(text: str, message: str)
         written(text)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_study_needs_a_name_for_its_state() -> None:
+    Path("–.yaml").write_text("{recipe: densenet}")
+    with pytest.raises(UsageError, match="name has neither letters nor digits; rename it"):
+        read_study("–.yaml")
 
 
 def test_unknown_studies_are_refused_with_the_nearest_one() -> None:

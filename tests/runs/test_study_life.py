@@ -105,6 +105,24 @@ def test_push_whose_response_was_lost_is_not_repeated(
     assert len(kaggle.sessions) == len(records.every(raised)) == 1
 
 
+def test_run_that_another_account_does_not_see_is_not_sent_again(
+    cli: Cli, words: list[str], kaggle: FakeKaggle, gate: Path
+) -> None:
+    Path("mine.yaml").write_text(ONE)
+    assert cli(*words, "--detach").code == 75
+    kaggle.faults.add("GetKernelSessionStatus", Fault.status(403))
+    (record,) = records.every(raised)
+    unseen = cli(*words, "--retry-failed", "--detach")
+    assert unseen.code == 75
+    assert (
+        f"not sent again, since it may run. If it is gone, remove {records.runs_dir() / record.run_id}" in unseen.err
+    )
+    assert len(kaggle.sessions) == len(records.every(raised)) == 1
+    end_epochs(gate, 1, 2, 3)
+    assert cli(*words, "--retry-failed").code == 0
+    assert len(kaggle.sessions) == 1
+
+
 def test_sessions_of_others_take_room_that_is_waited_for(
     cli: Cli, words: list[str], kaggle: FakeKaggle, gate: Path
 ) -> None:

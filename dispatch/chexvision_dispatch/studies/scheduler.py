@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from chexvision.errors import ChexError
 from chexvision.hub.retry import is_transient
+from chexvision_dispatch import run_records as records
 from chexvision_dispatch import runs
 from chexvision_dispatch.collect import collect
 from chexvision_dispatch.polling import until_answered
@@ -100,7 +101,7 @@ class Scheduler:
             if record is None:
                 continue
             self._follow(standing, record)
-            if retry_failed and standing.view is not None and standing.status in (*FAILED, "unknown"):
+            if retry_failed and standing.view is not None and self._may_be_retried(standing, standing.view):
                 self._retry(key, standing, standing.view)
             elif standing.status == "paused":
                 standing.left = None  # typing the command again continues what paused for whatever reason
@@ -159,6 +160,16 @@ class Scheduler:
 
     def _auto(self, key: str, run: StudyRun) -> runs.AutoResume:
         return self._resuming.setdefault(key, runs.AutoResume(lambda text: self.say(f"{run.name}: {text}")))
+
+    def _may_be_retried(self, standing: Standing, view: RunView) -> bool:
+        """Whether a run failed; of one that its target refuses to show, a session may still run."""
+        if standing.status != "unknown":
+            return standing.status in FAILED
+        if view.session is not None and view.session.outcome is not None:
+            return True
+        path = records.runs_dir() / f"{view.record.run_id}.json"
+        standing.left = f"{standing.left}; not sent again, since it may run. If it is gone, remove {path}"
+        return False
 
     def _retry(self, key: str, standing: Standing, view: RunView) -> None:
         """Resume a run that failed for a reason outside of it; replace one whose own code or recipe failed."""

@@ -75,6 +75,7 @@ def check_data(study: Study, where: Destination, known: Mapping[str, str]) -> Da
     here = target_class(where.on).is_here
     pinned, notes = dict(known), list[str]()
     manifests: dict[str, Manifest | None] = {}
+    divided: set[tuple[str, str, float]] = set()
     of = {}
     for run in study.runs:
         asked = where.data or run.recipe.data.dataset
@@ -88,7 +89,10 @@ def check_data(study: Study, where: Destination, known: Mapping[str, str]) -> Da
         try:
             if manifest is not None:
                 run.recipe.data.check_fits(manifest.size, data)
-            described_split(run.recipe, manifest)
+            division = data, run.recipe.data.split, run.recipe.data.validation_share
+            if division not in divided:  # the same check for most runs, a third of a second each
+                described_split(run.recipe, manifest)
+                divided.add(division)
         except UsageError as error:
             raise UsageError(f"{run.name}: {error}") from None
     return Datasets(pinned, of, tuple(notes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,15 +131,21 @@ def read_study(text: str, *, preset: str | None = None, overrides: Sequence[str]
     """
     path = _find(text)
     tree = read_yaml(path)
+    if not slug(path.stem):
+        raise UsageError(f"study {path}: the file's name has neither letters nor digits; rename it")
     try:
+        json.dumps(tree)  # a date, for example, is no value of a recipe
         file = _File.model_validate(tree)
     except ValidationError as error:
         raise UsageError(f"study {path}: {_problem(error, _File)}") from None
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"study {path}: {error}; put such a value in quotes") from None
     if BASE in file.variants:
         raise UsageError(f"study {path}: {BASE!r} is the recipe as it is; choose another name for the variant")
     variants = {BASE: _Changes(grid={})} | {name: _variant(path, name, of) for name, of in file.variants.items()}
     if not file.variants and file.grid:
         variants["grid"] = _Changes()
+    _check_count(path, file, variants.values())
     runs = list[StudyRun]()
     for name, of in variants.items():
         for point in _grid(path, file.grid if of.grid is None else of.grid):
@@ -245,9 +252,15 @@ def _with_seeds(
     return runs
 
 
+def _check_count(path: Path, file: _File, variants: Iterable[_Changes]) -> None:
+    """Before the runs are listed: a few lines of a grid stand for billions."""
+    grids = [file.grid if of.grid is None else of.grid for of in variants]
+    count = sum(math.prod(map(len, grid.values())) for grid in grids) * max(1, len(file.seeds))
+    if count > _MOST_RUNS:
+        raise UsageError(f"study {path} has {count} runs, at most {_MOST_RUNS} are allowed; shorten its grid")
+
+
 def _check_names(path: Path, runs: Sequence[StudyRun]) -> None:
-    if len(runs) > _MOST_RUNS:
-        raise UsageError(f"study {path} has {len(runs)} runs, at most {_MOST_RUNS} are allowed; shorten its grid")
     known: dict[str, str] = {}
     for run in runs:
         name = slug(run.name)
