@@ -143,7 +143,7 @@ def test_credentials_that_are_refused_end_the_command(cli: Cli, words: list[str]
 def test_dry_run_compares_the_estimate_with_the_quota(cli: Cli, words: list[str], kaggle: FakeKaggle) -> None:
     shown = cli(*words, "--dry-run")
     assert shown.code == 0, shown.err
-    assert re.search(r"^run    focal       about \d\.\d GPU hours \(", shown.out, re.MULTILINE)
+    assert re.search(r"^run    focal +about \d\.\d GPU hours \(", shown.out, re.MULTILINE)
     assert re.search(
         r"^total  \d\.\d GPU hours to be sent, quota: 30.0 of 30 GPU hours left", shown.out, re.MULTILINE
     )
