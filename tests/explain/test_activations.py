@@ -121,7 +121,7 @@ def test_the_command_writes_one_sheet_per_image_and_layer(
     for number, path in enumerate(images):
         cv2.imwrite(str(path), np.random.default_rng(number).integers(0, 255, (100, 80), dtype=np.uint8))
     out = tmp_path / "out"
-    assert chexvision("explain", model_folder, *images, "--out", out, "--layers", "2,6") == 0
+    assert chexvision("explain", model_folder, *images, "--out", out, "--layers", "2, 6") == 0
     names = [f"{path.stem}-{layer}.png" for path in images for layer in (2, 6)]
     assert capsys.readouterr().out.split() == [str(out / name) for name in names]
     assert {path.name for path in out.iterdir()} == set(names)

@@ -40,7 +40,7 @@ def explain(
 
     reference = parse_reference(model)
     if layers is not None:
-        for path in explain_layers(load_model(reference), images, out, layers.split(",")):
+        for path in explain_layers(load_model(reference), images, out, [name.strip() for name in layers.split(",")]):
             typer.echo(path)
         return
     loaded, points = load_published(reference)
