@@ -10,7 +10,7 @@ import pytest
 
 from chexvision.bench.cross_validation import divided, read_variants
 from chexvision.bench.cross_validation_table import WayResult, lines_of, pooled
-from chexvision.bench.fold_training import FoldResult, RunFacts
+from chexvision.bench.fold_training import SELECTED, FoldResult, RunFacts
 from chexvision.cli import main
 from chexvision.errors import UsageError
 from chexvision.metrics.predictions import Predictions
@@ -95,9 +95,15 @@ def test_an_unknown_variant_is_refused_in_one_line(study: list[str], capsys: pyt
 def test_the_variants_of_the_guide_are_recipes() -> None:
     variants = read_variants()
     assert variants["predecessor"].loop == "predecessor"
-    for variant in variants.values():
+    for name, variant in variants.items():
         recipe = variant.resolved(64, 1)
-        assert recipe.training.epochs == variant.epochs == 10 and recipe.training.seed == 1
+        epochs = variant.epochs if variant.loop == "predecessor" else recipe.training.epochs
+        assert epochs == (30 if name == "long" else 10)
+        assert recipe.training.seed == 1
+    changed = [name for name, variant in variants.items() if variant.like == "batch-32"]
+    assert len({variants[name].resolved(64, 0).model_dump_json() for name in (*changed, "batch-32")}) == 1 + len(
+        changed
+    )
 
 
 def test_results_of_other_settings_are_refused(
@@ -142,8 +148,8 @@ def test_folds_are_pooled_by_rank() -> None:
 
 def test_differences_are_paired_by_seed() -> None:
     fold = FoldResult(RunFacts(0.7, 1, "trained", 2.0, 3.0), {})
-    base = WayResult("base", {0: np.array([0.6, 0.5, 0.7]), 1: np.array([0.7, 0.6, 0.8])}, (fold,), True)
-    other = replace(base, name="other", macros={1: np.array([0.75, 0.66, 0.86]), 2: np.array([0.1, 0.1, 0.1])})
+    base = WayResult("base", SELECTED, {0: np.array([0.6, 0.5, 0.7]), 1: np.array([0.7, 0.6, 0.8])}, (fold,))
+    other = replace(base, variant="other", macros={1: np.array([0.75, 0.66, 0.86]), 2: np.array([0.1, 0.1, 0.1])})
     line = lines_of([base, other], "base")[1]
     assert line.difference is not None and line.difference.value == pytest.approx(0.05)
     assert line.difference.interval == pytest.approx((0.06, 0.06))  # both resamples of the shared seed
@@ -156,6 +162,7 @@ def test_differences_are_paired_by_seed() -> None:
         ("ours: {recipe: scratch, loop: adam}", "does not describe variants"),
         ("ours: {recipe: scratch, set: [training.epoch=3]}", "unknown key"),
         ("ours: [", "cannot be read"),
+        ("ours: {like: theirs}", "ours is like 'theirs', which is not a variant above it"),
     ],
 )
 def test_a_variant_that_is_not_one_is_refused(tmp_path: Path, text: str, message: str) -> None:

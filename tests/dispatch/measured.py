@@ -16,7 +16,8 @@ TARGET = Kaggle(KaggleOptions(accelerator="NvidiaTeslaT4"))
 OLD_METRICS = Path(__file__).parent.parent / "evaluation" / "old_metrics" / "training.json"
 # 1,000 images in each split at 10 images per second while the backbone is frozen, at 5 otherwise; 50 s of validation.
 SMALL = ["data.max_train_images=1000", "data.max_validation_images=1000"]
-SMALL_HOURS = (5 * (1000 / 10 + 50) + 35 * (1000 / 5 + 50)) / 3600
+FROZEN, LEARNING = (phase.epochs for phase in load_recipe("densenet").training.phases)
+SMALL_HOURS = (FROZEN * (1000 / 10 + 50) + LEARNING * (1000 / 5 + 50)) / 3600
 
 
 def measured_artifact(folder: Path, *, epochs: int = 40, **changes: Any) -> Path:
@@ -26,9 +27,9 @@ def measured_artifact(folder: Path, *, epochs: int = 40, **changes: Any) -> Path
     history: list[dict[str, float | None]] = [
         {
             "epoch": number,
-            "phase": 1 if number <= 5 else 2,
+            "phase": 1 if number <= FROZEN else 2,
             "validation_seconds": 50.0 if number > 1 else 500.0,
-            "train_images_per_second": 10.0 if number <= 5 else 5.0,
+            "train_images_per_second": 10.0 if number <= FROZEN else 5.0,
             "a_field_of_another_version": None,
         }
         for number in range(1, epochs + 1)

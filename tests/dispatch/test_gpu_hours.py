@@ -11,7 +11,7 @@ from huggingface_hub import HfApi
 from chexvision.recipes import load_recipe
 from chexvision_dispatch import run_records as records
 from chexvision_dispatch.gpu_hours import estimated_hours, gpu_hours
-from tests.dispatch.measured import SMALL, SMALL_HOURS, TARGET, measured_artifact, published_run
+from tests.dispatch.measured import FROZEN, SMALL, SMALL_HOURS, TARGET, measured_artifact, published_run
 from tests.fakes.hub import FakeHub
 
 OVERHEAD_HOURS = 0.25
@@ -62,7 +62,7 @@ def test_earlier_run_of_the_same_network_is_used_as_a_measurement(tmp_path: Path
 def test_measurement_is_scaled_by_images_and_epochs(tmp_path: Path) -> None:
     published_run(measured_artifact(tmp_path / "artifact"))
     other = load_recipe("densenet", overrides=["data.max_train_images=2000", SMALL[1], "training.phases.1.epochs=10"])
-    expected = (5 * (2000 / 10 + 50) + 10 * (2000 / 5 + 50)) / 3600
+    expected = (FROZEN * (2000 / 10 + 50) + 10 * (2000 / 5 + 50)) / 3600
     assert gpu_hours(other, TARGET).hours == pytest.approx(expected + OVERHEAD_HOURS)
 
 
@@ -89,7 +89,7 @@ def test_newest_matching_run_is_used(tmp_path: Path) -> None:
     [
         ({"data.image_size": 128}, {}),
         ({"model.hidden_features": 64}, {}),
-        ({"epochs": 4}, {}),  # no epoch with an unfrozen backbone was measured
+        ({"epochs": 1}, {}),  # no epoch with an unfrozen backbone was measured
         ({"epochs": 0}, {}),
         ({}, {"target": "local"}),
         ({}, {"options": {"accelerator": "AnotherGpu"}}),

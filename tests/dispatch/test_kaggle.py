@@ -190,7 +190,7 @@ def test_insufficient_quota_for_a_measured_recipe_is_refused_unless_forced(
 ) -> None:
     kaggle.gpu_time_used = timedelta(hours=29)
     published_run(measured_artifact(tmp_path / "artifact"))
-    measured = "(measured in densenet-20260101-1432-0001)"
+    measured = "(measured in densenet-20260101-1432-0001), 10 sessions of 11.7 hours: add --auto-resume"
     refused = cli(*PUSH)
     assert refused.code == 1
     assert f"{measured}; wait, or choose fewer epochs or images, or add --force" in refused.err

@@ -206,7 +206,7 @@ def test_resolved_recipe_without_a_format_is_read(tmp_path: Path) -> None:
     recipe = load_recipe("densenet")
     (tmp_path / "recipe.json").write_text(recipe.model_dump_json(indent=2))
     assert read_resolved(tmp_path / "recipe.json") == recipe
-    assert json.loads(recipe_files(recipe)["recipe.json"])["format"] == 1
+    assert json.loads(recipe_files(recipe)["recipe.json"])["format"] == 2
 
 
 def test_split_table_is_bundled_next_to_the_recipe(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_split_table_is_bundled_next_to_the_recipe(tmp_path: Path) -> None:
         ("{", "cannot be used"),
         ('{"name": "densenet"}', "model: Field required"),
         ('{"optimizer": "adam"}', "recipe"),
-        ('{"format": 2, "nets": []}', "has format 2, this version reads 1; update chexvision"),
+        ('{"format": 3, "nets": []}', "has format 3, this version reads 2; update chexvision"),
     ],
 )
 def test_file_that_is_not_a_resolved_recipe_is_refused(tmp_path: Path, text: str, message: str) -> None:

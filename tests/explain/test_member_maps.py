@@ -113,3 +113,7 @@ def test_explain_and_predict_take_an_ensemble(
     best = sorted(predicted["findings"].values(), reverse=True)[:3]
     assert [one["probability"] for one in explained] == pytest.approx(best, abs=1e-6)
     assert load_ensemble(folder).weights == WEIGHTS
+    with pytest.raises(SystemExit) as ended:
+        main(["explain", str(folder), str(image), "--out", str(tmp_path / "layers"), "--layers", "2"])
+    assert ended.value.code == 2
+    assert "is an ensemble, and --layers shows one network; name one of its members" in capsys.readouterr().err

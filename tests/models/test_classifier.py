@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import torch
 from torch import nn
 
 from chexvision.config.data_config import ClaheConfig
+from chexvision.config.recipe import Pooling
 from chexvision.errors import ChexError, UsageError
 from chexvision.labels import NIH, LabelSpace
 from chexvision.models.classifier import CheXVision, build_model
@@ -28,8 +31,8 @@ def test_every_backbone_returns_logits_of_both_heads(backbone: str) -> None:
     assert model.backbone(torch.rand(1, 3, 64, 64)).shape == (1, model.backbone.channels, 2, 2)
 
 
-def test_densenet_has_the_hidden_layer_and_scratch_has_none() -> None:
-    densenet = build_model(load_recipe("densenet", overrides=["model.weights=none"]))
+def test_a_hidden_layer_is_built_where_the_recipe_has_one() -> None:
+    densenet = build_model(load_recipe("densenet", overrides=["model.weights=none", "model.hidden_features=512"]))
     scratch = build_model(load_recipe("scratch"))
     assert [(m.in_features, m.out_features) for m in densenet.modules() if isinstance(m, nn.Linear)] == [
         (1024, 512),
@@ -172,3 +175,44 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").unlink()
     with pytest.raises(ChexError, match=r"no config\.json"):
         CheXVision.from_pretrained(tmp_path)
+
+
+def test_a_network_that_the_weights_are_not_of_takes_no_memory(tmp_path: Path) -> None:
+    """`config.json` may name networks of gigabytes next to a file of a few values."""
+    CheXVision("se_resnet18_slim", 0, preprocessing=Preprocessing(image_size=64)).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"backbone": "timm/vit_large_patch16_224"}))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ChexError, match=r"does not contain this model's weights: .* is missing"):
+        CheXVision.from_pretrained(tmp_path)
+    in_kilobytes = 1 if sys.platform == "linux" else 1024
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / in_kilobytes < 400_000  # of 1,213,000
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "pooling"),
+    [
+        ("timm/bat_resnext26ts", 224, "network"),  # asserts the size of a map
+        ("timm/efficientvit_m0", 224, "network"),  # a TypeError where it is built
+        ("timm/caformer_s18", 224, "network"),  # has no groups of layers
+        ("timm/coatnet_0_rw_224", 100, "network"),  # windows that do not tile the map
+        ("timm/coat_lite_tiny", 224, "average"),  # tokens that are not of patches
+    ],
+)
+def test_networks_of_timm_that_cannot_be_used_are_one_line(
+    backbone: str, size: int, pooling: Pooling, tmp_path: Path
+) -> None:
+    CheXVision("se_resnet18_slim", 0, preprocessing=Preprocessing(image_size=size)).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"backbone": backbone, "pooling": pooling}))
+    with pytest.raises(
+        ChexError, match=rf"^{backbone} cannot be used with images of {size} pixels and {pooling} pool"
+    ):
+        CheXVision.from_pretrained(tmp_path)
+
+
+def test_a_phase_that_freezes_too_much_is_refused_before_the_first_one() -> None:
+    phase = "epochs: 1, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0"
+    phases = f"training.phases=[{{{phase}, freeze: 5}}, {{{phase}, freeze: 6}}]"
+    with pytest.raises(UsageError, match=r"6 stages cannot be frozen: se_resnet18_slim has 5"):
+        build_model(load_recipe("scratch", overrides=["model.backbone=se_resnet18_slim", phases]))

@@ -41,7 +41,8 @@ def test_a_densenet_of_format_2_predicts_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_a_densenet_of_a_seed_has_the_weights_that_torchvisions_would_have() -> None:
-    model = build_model(load_recipe("densenet", overrides=["model.weights=none", "training.seed=4"]))
+    changes = ["model.weights=none", "model.hidden_features=512", "training.seed=4"]
+    model = build_model(load_recipe("densenet", overrides=changes))
     torch.manual_seed(4)
     network = torchvision.models.densenet121()
     hidden = nn.Linear(1024, 512)

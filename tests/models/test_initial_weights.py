@@ -10,7 +10,7 @@ import pytest
 import timm
 import torch
 from huggingface_hub import HfApi
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from chexvision.config.recipe import ModelConfig
@@ -204,3 +204,43 @@ def test_files_that_cannot_be_used_are_one_line_each(tmp_path: Path) -> None:
     model_of(SMALL).save_pretrained(tmp_path / "other")
     config_json.write_text(json.dumps(json.loads(config_json.read_text()) | {"backbone": "timm/resnet10t"}))
     assert fetch_weights(config(SMALL, path)) is not None
+
+
+def test_weights_of_a_model_whose_files_do_not_belong_together_are_no_traceback(tmp_path: Path) -> None:
+    model_of(SMALL, findings=("Mass", "Nodule")).save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    complete = load_file(path)
+    for name, changed in {
+        "multilabel_head.weight": None,
+        "multilabel_head.bias": torch.ones(1),
+        "binary_head.weight": torch.ones(2, 512),
+    }.items():
+        save_file({key: value for key, value in (complete | {name: changed}).items() if value is not None}, path)
+        fetched = fetch_weights(config(SMALL, path))
+        assert fetched is not None
+        report = apply_weights(model_of(SMALL), fetched)
+        assert report.heads == () and report.heads_skipped.startswith(f"{name} is not that of")
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    fetched = fetch_weights(config(SMALL, path))
+    assert fetched is not None and fetched.config is None
+
+
+def test_values_and_types_that_the_network_cannot_hold_are_not_taken(tmp_path: Path) -> None:
+    state = network_of(SMALL).state_dict()
+    path = tmp_path / "weights.safetensors"
+    save_file(state | {"fc.bias": torch.full((1000,), 1e300, dtype=torch.float64)}, path)
+    with pytest.raises(ChexError, match=r"not finite, first in fc\.bias"):
+        fetch_weights(config(SMALL, path))
+    save_file(state | {"bn1.weight": state["bn1.weight"].to(torch.complex64)}, path)
+    fetched = fetch_weights(config(SMALL, path))
+    assert fetched is not None
+    assert "network.bn1.weight" in apply_weights(model_of(SMALL), fetched).random
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "7", json.dumps({"license": "mit\n---\n# Owned", "backbone": "x" * 200})]
+)
+def test_metadata_of_an_untrusted_file_reaches_no_card(text: str, tmp_path: Path) -> None:
+    save_file(network_of(SMALL).state_dict(), tmp_path / "w.safetensors", metadata={"chexvision": text})
+    fetched = fetch_weights(config(SMALL, tmp_path / "w.safetensors"))
+    assert fetched is not None and fetched.license is None

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("packs_stand_in")
 ONE = "{recipe: densenet, preset: smoke}"
 TWO = "{recipe: densenet, preset: smoke, variants: {focal: {loss.name: focal}}}"
 THREE = (
-    "{recipe: densenet, preset: smoke, variants: {focal: {loss.name: focal}, unweighted: {loss.pos_weight_power: 0}}}"
+    "{recipe: densenet, preset: smoke, variants: {focal: {loss.name: focal}, smooth: {loss.label_smoothing: 0.1}}}"
 )
 
 

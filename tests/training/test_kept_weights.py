@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from chexvision.config.recipe import TrainingConfig
-from chexvision.errors import UsageError
 from chexvision.metrics.bootstrap import resample_patients
 from chexvision.metrics.compare import macro_shares, standard_error
 from chexvision.metrics.measure import macro_of
@@ -82,9 +81,13 @@ def test_training_keeps_the_last_weights_where_validation_cannot_tell_epochs_apa
     assert training.history[-1].weights == "averaged"
 
 
-def test_keep_within_needs_the_macro_auroc() -> None:
-    with pytest.raises(UsageError, match=r"needs training\.monitor=macro_auroc"):
-        load_recipe("scratch", overrides=["training.keep_within=1", "training.monitor=loss"])
+def test_where_the_loss_is_monitored_the_best_epoch_is_kept() -> None:
+    by_loss = load_recipe("scratch", overrides=["training.keep_within=2", "training.monitor=loss"]).training
+    history = [
+        record.model_copy(update={"validation_loss": loss})
+        for record, loss in zip(records([0.7, 0.7, 0.7]), (0.5, 0.3, 0.4), strict=True)
+    ]
+    assert kept_epoch(history, by_loss).epoch == 2
 
 
 def test_a_resumed_run_compares_with_the_best_epoch_of_the_session_before(

@@ -120,3 +120,11 @@ def test_train_in_two_processes_writes_one_complete_artifact(synthetic_shards: P
     run = json.loads((tmp_path / "artifact" / "run.json").read_text())
     assert run["hardware"]["processes"] == 2
     assert set(read_metrics(tmp_path / "artifact" / "metrics.json").splits) == {"validation", "test"}
+
+
+def test_two_processes_train_past_layers_that_the_pooling_does_not_use(
+    synthetic_shards: Path, tmp_path: Path
+) -> None:
+    one = "training.phases=[{epochs: 1, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0, freeze: none}]"
+    run_processes(2, synthetic_shards, tmp_path, "model.backbone=dsan_cnn", "model.pooling=attention", one)
+    assert len(read_history(str(saved(tmp_path)["history"]))) == 1

@@ -28,16 +28,16 @@ class WayResult:
     """One way of training, measured on all images by the folds that did not train on them.
 
     Args:
-        name: of the variant, and of the way where it is not the selected weights.
+        variant: its name.
+        way: of `WAYS`.
         macros: float64[1 + B] by seed: the macro AUROC, then under each resample of the patients.
         folds: of these seeds.
-        selected: whether a validation split selected the weights.
     """
 
-    name: str
+    variant: str
+    way: str
     macros: dict[int, Floats]
     folds: tuple[FoldResult, ...]
-    selected: bool
 
 
 def pooled(folds: Sequence[Predictions]) -> Predictions:
@@ -79,9 +79,8 @@ def measured(
                 if all(way in of.predictions for of in of_folds):
                     macros[seed], left_out = _macro([of.predictions[way] for of in of_folds])
             if macros:
-                title = name if way == SELECTED else f"{name}, {way}"
                 trained = tuple(of for seed in macros for of in complete[seed])
-                ways.append(WayResult(title, macros, trained, way.startswith(SELECTED)))
+                ways.append(WayResult(name, way, macros, trained))
     if not ways:
         raise UsageError(f"{validation.work} has no variant whose {validation.folds} folds are all done")
     return ways, left_out
@@ -102,7 +101,8 @@ class Line:
     """One way of training in numbers.
 
     Args:
-        name: of the variant and the way.
+        variant: its name.
+        way: of `WAYS`.
         seeds: how many have all folds.
         macro_auroc: mean over them.
         difference: from the baseline, over the seeds that both have; None for the baseline.
@@ -111,7 +111,8 @@ class Line:
         cpu_seconds: mean of the trainings, validation included.
     """
 
-    name: str
+    variant: str
+    way: str
     seeds: int
     macro_auroc: Estimate
     difference: Estimate | None
@@ -121,12 +122,12 @@ class Line:
 
 
 def lines_of(ways: Sequence[WayResult], baseline: str) -> list[Line]:
-    """Every way, compared with the baseline.
+    """Every way, compared with the baseline's selected weights.
 
     Raises:
         UsageError: the baseline has no complete seed.
     """
-    base = next((way for way in ways if way.name == baseline), None)
+    base = next((way for way in ways if (way.variant, way.way) == (baseline, SELECTED)), None)
     if base is None:
         raise UsageError(f"the baseline {baseline} has no seed whose folds are all done")
     return [_line(way, base) for way in ways]
@@ -136,13 +137,15 @@ def _line(way: WayResult, base: WayResult) -> Line:
     shared = [] if way is base else [seed for seed in way.macros if seed in base.macros]
     differences = [way.macros[seed] - base.macros[seed] for seed in shared]
     facts = [fold.facts for fold in way.folds]
+    validation = float(np.mean([of.validation_auroc for of in facts])) if way.way.startswith(SELECTED) else None
     return Line(
-        name=way.name,
+        variant=way.variant,
+        way=way.way,
         seeds=len(way.macros),
         macro_auroc=_estimate(list(way.macros.values())),
         difference=_estimate(differences) if shared else None,
         spread=float(np.std([of[0] for of in differences], ddof=1)) if len(shared) > 1 else None,
-        validation_auroc=float(np.mean([of.validation_auroc for of in facts])) if way.selected else None,
+        validation_auroc=validation,
         cpu_seconds=float(np.mean([of.cpu_seconds for of in facts])),
     )
 
@@ -156,34 +159,39 @@ def _estimate(macros: Sequence[Floats]) -> Estimate:
 
 
 def table_of(lines: Sequence[Line], validation: CrossValidation, baseline: str, left_out: Sequence[str]) -> Table:
-    """The table of `lines_of`."""
+    """The table of `lines_of`: a row for each variant, with the ways side by side."""
     columns = (
         Column("variant"),
         Column("seeds"),
-        Column("macro AUROC"),
         Column("difference"),
-        Column("s.d."),
-        Column("validation"),
+        Column("macro AUROC", short="AUROC", console="values"),
+        Column("flip", console="values"),
+        Column("last", console="values"),
+        Column("average", console="values"),
+        Column("validation", short="val."),
         Column("CPU s"),
     )
+    by_variant: dict[str, dict[str, Line]] = {}
+    for line in lines:
+        by_variant.setdefault(line.variant, {})[line.way] = line
     notes = [
-        f"Images of {validation.size}², {validation.folds} folds by patient, ranks within a fold pooled; differences "
-        f"are from {baseline}, s.d. is theirs over seeds. Intervals: {_METHOD.level:.0%}, {_METHOD.method}. CPU s is "
-        "the mean of a training with its validation. Validation selected the weights: its AUROC is optimistic."
+        f"Images of {validation.size}², {validation.folds} folds by patient, ranks within a fold pooled. Differences "
+        f"of the macro AUROC are from {baseline}. Intervals: {_METHOD.level:.0%}, {_METHOD.method}. flip: with the "
+        "mirrored image averaged. last, average: of the last epoch, which validation did not select; its own AUROC "
+        "is optimistic where it did. CPU s: mean of a training with its validation."
     ]
     if left_out:
         notes.append(f"Left out of every mean, fewer than {MIN_CASES} patients with it: {', '.join(left_out)}.")
     rows = [
         row(
-            line.name,
-            line.seeds,
-            line.macro_auroc,
-            Cell(line.difference, signed=True),
-            Cell(line.spread),
-            line.validation_auroc,
-            Cell(line.cpu_seconds, digits=0),
+            name,
+            of[SELECTED].seeds,
+            Cell(of[SELECTED].difference, signed=True),
+            *(of[way].macro_auroc if way in of else None for way in WAYS),
+            of[SELECTED].validation_auroc,
+            Cell(of[SELECTED].cpu_seconds, digits=0),
         )
-        for line in lines
+        for name, of in by_variant.items()
     ]
     return Table("Cross-validation of recipes", columns, tuple(rows), tuple(notes))
 
@@ -196,7 +204,11 @@ def report_of(lines: Sequence[Line], validation: CrossValidation, baseline: str)
         "folds": validation.folds,
         "baseline": baseline,
     }
-    return Report("recipes", settings, [BenchRow(line.name, dict(_figures(line))) for line in lines])
+    return Report("recipes", settings, [BenchRow(_title(line), dict(_figures(line))) for line in lines])
+
+
+def _title(line: Line) -> str:
+    return line.variant if line.way == SELECTED else f"{line.variant}, {line.way}"
 
 
 def _figures(line: Line) -> Iterator[tuple[str, Figure]]:

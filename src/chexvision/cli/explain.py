@@ -33,17 +33,19 @@ def explain(
     if bool(findings) + (top is not None) + (layers is not None) > 1:
         raise UsageError("--finding, --top and --layers exclude each other; keep one of them")
 
-    from chexvision.artifact.load import load_model, load_published
+    from chexvision.artifact.load import load_published
     from chexvision.explain.activations import explain_layers
     from chexvision.explain.image_maps import SUMMARY_NAME, explain_files
     from chexvision.hub.reference import parse_reference
 
     reference = parse_reference(model)
+    loaded, points = load_published(reference)
     if layers is not None:
-        for path in explain_layers(load_model(reference), images, out, [name.strip() for name in layers.split(",")]):
+        if len(loaded.members) > 1:
+            raise UsageError(f"{model} is an ensemble, and --layers shows one network; name one of its members")
+        for path in explain_layers(loaded.members[0], images, out, [name.strip() for name in layers.split(",")]):
             typer.echo(path)
         return
-    loaded, points = load_published(reference)
     explained = explain_files(loaded, images, out, findings or (), 3 if top is None else top, points)
     for one in explained:
         where = "nothing raises it" if one.peak is None else f"maximum at x {one.peak[0]}, y {one.peak[1]}"

@@ -135,17 +135,17 @@ class TrainingConfig(Section):
     # What chooses the best epoch, stops early and ends a plateau: validation's macro AUROC, or its loss.
     monitor: Monitor = "macro_auroc"
     patience: Count  # epochs without weights to keep
-    # The weights of which epoch are kept. 0: of the best by `monitor`. Above: of the latest whose macro AUROC is no
-    # more than so many standard errors of the difference below the best one. 1 is the one-standard-error rule of
-    # Breiman et al., "Classification and Regression Trees", 1984, paired: the highest of noisy scores is often luck.
+    # The weights of which epoch are kept. 0, and with `monitor: loss`: of the best. Above: of the latest whose macro
+    # AUROC is no more than so many standard errors of the difference below the best one, since the highest of many
+    # noisy scores is often luck. 1: the one-standard-error rule of Breiman et al., "Classification and Regression
+    # Trees", 1984, paired.
     keep_within: Annotated[float, Field(ge=0, le=10)] = 0.0
     phases: Annotated[tuple[PhaseConfig, ...], Field(min_length=1)]
 
-    @model_validator(mode="after")
-    def _keeps_by_macro_auroc(self) -> TrainingConfig:
-        if self.keep_within and self.monitor != "macro_auroc":
-            raise ValueError(f"keep_within {self.keep_within:g} needs training.monitor=macro_auroc; else set it to 0")
-        return self
+    @property
+    def tolerance(self) -> float:
+        """`keep_within` where the macro AUROC is monitored, else 0."""
+        return self.keep_within if self.monitor == "macro_auroc" else 0.0
 
     @property
     def monitored(self) -> str:

@@ -109,4 +109,4 @@ class WeightsReport(Section):
 
 
 def _some(names: tuple[str, ...]) -> str:
-    return f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}"
+    return f"{names[0][:100]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}"

@@ -23,12 +23,11 @@ from chexvision.labels import NIH, LabelSpace
 from chexvision.models.backbone import Backbone
 from chexvision.models.initial_weights import FileWeights, apply_weights, fetch_weights
 from chexvision.models.model_config import CheXVisionConfig, read_config
-from chexvision.models.normalize import plain
+from chexvision.models.normalize import mean_and_std, plain
 from chexvision.models.pooling import FeaturePooling
-from chexvision.models.timm_backbone import known_network, timm_backbone
-from chexvision.models.weights import load_weights
+from chexvision.models.timm_backbone import timm_backbone
+from chexvision.models.weights import check_sizes, load_weights
 from chexvision.preprocessing import Preprocessing
-from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD
 
 
 class CheXVision(
@@ -226,17 +225,39 @@ def model_from_files(config: Path, weights: Path, map_location: str = "cpu") -> 
         ChexError: a file cannot be read, or they are not of one complete CheXVision model.
     """
     checked = read_config(config)
-    model = CheXVision(
-        checked.backbone,
-        checked.hidden_features,
-        checked.dropout,
-        checked.label_space,
-        checked.preprocessing,
-        checked.pooling,
-        checked.drop_path,
-    )
+    # The configuration may name any network of timm: no memory is allocated for one that the file is not of.
+    check_sizes(without_memory(checked), weights)
+    model = _configured(checked)
     load_weights(model, weights, map_location)
     return model.eval()
+
+
+def without_memory(config: CheXVisionConfig) -> CheXVision:
+    """The model of a configuration on the meta device, after one image has passed it there.
+
+    Raises:
+        ChexError: the network cannot be built or used: with these images, this pooling, or by this package at all.
+    """
+    side = config.preprocessing.image_size
+    try:
+        with torch.device("meta"), torch.no_grad():
+            model = _configured(config).eval()
+            model(torch.empty(1, 3, side, side))
+            for coarse in (True, False):
+                model.backbone.layers(coarse=coarse)
+    except ChexError:
+        raise
+    # timm has more than a thousand networks: some are built or called in other ways, or assert sizes of features.
+    except Exception as error:
+        detail = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ChexError(
+            f"{config.backbone} cannot be used with images of {side} pixels and {config.pooling} pooling: {detail}"
+        ) from error
+    return model
+
+
+def _configured(config: CheXVisionConfig) -> CheXVision:
+    return CheXVision(**{name: getattr(config, name) for name in type(config).model_fields if name != "format"})
 
 
 def _reference(name: str | Path, revision: str | None) -> Reference:
@@ -270,13 +291,13 @@ def build_model(recipe: Recipe, label_space: LabelSpace = NIH, weights: FileWeig
         weights: of `fetch_weights`, which is called where they are left out.
 
     Raises:
-        UsageError: see `fetch_weights`.
-        ChexError: the weights cannot be fetched or are of another network, or the network cannot be built.
+        UsageError: see `fetch_weights`; or a phase, of which the first may take hours, freezes more stages than there
+            are.
+        ChexError: the weights cannot be fetched or are of another network, or the network cannot be built or used.
     """
     weights = fetch_weights(recipe.model) if weights is None else weights
     mean, std = mean_and_std(recipe.model.backbone)
-    torch.manual_seed(recipe.training.seed)
-    model = CheXVision(
+    config = CheXVisionConfig(
         backbone=recipe.model.backbone,
         hidden_features=recipe.model.hidden_features,
         dropout=recipe.model.dropout,
@@ -285,21 +306,11 @@ def build_model(recipe: Recipe, label_space: LabelSpace = NIH, weights: FileWeig
         pooling=recipe.model.pooling,
         drop_path=recipe.model.drop_path,
     )
+    checked = without_memory(config)
+    for phase in recipe.training.phases:
+        checked.freeze(phase.freeze)
+    torch.manual_seed(recipe.training.seed)
+    model = _configured(config)
     if weights is not None:
         model.initialized = apply_weights(model, weights)
     return model
-
-
-def mean_and_std(backbone: str) -> tuple[float, float]:
-    """What the weights of a network expect images in [0, 1] to be normalized with: averages over the channels.
-
-    Raises:
-        ChexError: timm has no such network.
-    """
-    known = facts(backbone)
-    if known.mean is not None and known.std is not None:
-        return known.mean, known.std
-    if not known.timm:  # a network of its own, which has no weights of others
-        return PIXEL_MEAN, PIXEL_STD
-    config = known_network(known.timm)
-    return sum(config.mean) / len(config.mean), sum(config.std) / len(config.std)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _BACKBONE = "backbone."
 _NETWORK = "network."
 METADATA = "chexvision"  # key of a converted file's metadata: JSON with backbone, license, source, source_sha256
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ./_-]{0,99}")  # of a network or a license
 _FEWEST = 0.5  # of the network's values, and of the file's, that have to fit; else the file is another network's
 
 
@@ -89,11 +91,9 @@ def _license_of_run(record: Path | None) -> str | None:
     """The license of the weights that a published model was itself trained from; None where none is recorded."""
     if record is None or not record.is_file():
         return None
-    try:
-        license = json.loads(read_file(record))["weights"]["license"]
-    except (ValueError, TypeError, KeyError, RecursionError):  # of another program, or before it was recorded
-        return None
-    return license if isinstance(license, str) else None
+    weights = _json_object(read_file(record)).get("weights")
+    license = weights.get("license") if isinstance(weights, dict) else None
+    return license if isinstance(license, str) and _NAME.fullmatch(license) else None
 
 
 def _published_by_timm(backbone: str) -> FileWeights:
@@ -138,8 +138,11 @@ def _read(path: Path, source: str, beside: Path | None, backbone: str, license: 
         detail = " ".join(str(error).split())[:200]
         raise ChexError(f"{source} is not a complete safetensors file ({detail}); fetch it again") from None
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise ChexError(f"{source} has values that are not finite, first in {name}: the weights are damaged")
+        # As the network's type: what is finite in float64 may be infinite there.
+        if tensor.is_floating_point() and not bool(tensor.float().isfinite().all()):
+            raise ChexError(
+                f"{source} has values that are not finite, first in {name[:100]}: the weights are damaged"
+            )
     config = read_config(beside) if beside is not None and _is_ours(beside) else None
     tensors = with_todays_names(tensors)
     of = config.backbone if config is not None else metadata.get("backbone")
@@ -149,20 +152,25 @@ def _read(path: Path, source: str, beside: Path | None, backbone: str, license: 
 
 
 def _metadata(found: dict[str, str] | None) -> dict[str, str]:
-    """What `chexvision weights convert` wrote into a file; nothing for another program's."""
-    try:
-        tree = json.loads((found or {}).get(METADATA, "{}"))
-    except ValueError:
-        return {}
-    return {name: value for name, value in tree.items() if isinstance(value, str)} if isinstance(tree, dict) else {}
+    """What `chexvision weights convert` wrote into a file; nothing for another program's.
+
+    A license is shown on the card of what is trained: text that is no name of one is left out.
+    """
+    tree = _json_object((found or {}).get(METADATA, "{}"))
+    return {name: value for name, value in tree.items() if isinstance(value, str) and _NAME.fullmatch(value)}
 
 
 def _is_ours(path: Path) -> bool:
+    return "backbone" in _json_object(read_file(path))
+
+
+def _json_object(text: str | bytes) -> dict[str, object]:
+    """A JSON object of a file of another program; empty where it is something else."""
     try:
-        tree = json.loads(read_file(path))
+        tree = json.loads(text)
     except (ValueError, RecursionError):
-        return False
-    return isinstance(tree, dict) and "backbone" in tree
+        return {}
+    return tree if isinstance(tree, dict) else {}
 
 
 def _architecture(name: str) -> str:
@@ -189,6 +197,8 @@ def apply_weights(model: CheXVision, weights: FileWeights) -> WeightsReport:
             random[name] = "not in the file"
         elif given[name].shape != tensor.shape:
             random[name] = f"shape {list(given[name].shape)}, not {list(tensor.shape)}"
+        elif given[name].is_complex() or given[name].is_floating_point() != tensor.is_floating_point():
+            random[name] = f"type {given[name].dtype}, not {tensor.dtype}"
     matched = [name for name in wanted if name not in random]
     unused = sorted(name.removeprefix(prefix) for name in given.keys() - set(matched))
     _check_network(model, weights.source, wanted, given, matched)
@@ -222,7 +232,7 @@ def fitted(backbone: Backbone, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     marked = tensors if "head.fc.weight" in tensors else {**tensors, "head.fc.weight": torch.empty(0)}
     try:
         fitted: dict[str, Tensor] = fit(dict(marked), network)
-    except (KeyError, AttributeError, AssertionError, RuntimeError, ValueError, IndexError):
+    except (LookupError, AttributeError, AssertionError, RuntimeError, ValueError, TypeError, ArithmeticError):
         return tensors  # another network's, which shows below
     return {name: one for name, one in fitted.items() if name != "head.fc.weight" or "head.fc.weight" in tensors}
 
@@ -251,10 +261,14 @@ def _apply_heads(model: CheXVision, weights: FileWeights) -> tuple[tuple[str, ..
         return (), f"no {CONFIG} says which findings they are of"
     between = [name for name in {**state, **given} if name.startswith(("neck.", "pooling."))]
     theirs, ours = weights.config, model.configuration
-    if theirs.pooling != ours.pooling or any(
-        name not in state or name not in given or state[name].shape != given[name].shape for name in between
-    ):
+    if theirs.pooling != ours.pooling or not all(_equal_shapes(name, state, given) for name in between):
         return (), "the layers before them are others"
+    outputs = {"multilabel_head": len(theirs.label_space.findings), "binary_head": 1}
+    for head, count in outputs.items():
+        for part in ("weight", "bias"):
+            name = f"{head}.{part}"
+            if name not in given or given[name].shape != (count, *state[name].shape[1:]):
+                return (), f"{name} is not that of {count} outputs"
     for name in between:
         state[name].copy_(given[name])
     rows = {name: row for row, name in enumerate(theirs.label_space.findings)}
@@ -266,3 +280,7 @@ def _apply_heads(model: CheXVision, weights: FileWeights) -> tuple[tuple[str, ..
         state[f"binary_head.{part}"].copy_(given[f"binary_head.{part}"])
     missing = [name for name in model.findings if name not in rows]
     return (*shared, model.label_space.abnormal), f"not known there: {', '.join(missing)}" if missing else ""
+
+
+def _equal_shapes(name: str, first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    return name in first and name in second and first[name].shape == second[name].shape

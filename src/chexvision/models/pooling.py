@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from chexvision.config.recipe import Pooling
 from chexvision.errors import ChexError
@@ -23,7 +25,8 @@ class FeaturePooling(nn.Module):
     Args:
         backbone: whose features are pooled; not a part of this module.
         kind: see `chexvision.config.recipe.ModelConfig`.
-        image_size: side of images that the backbone takes; widths of features are read from a forward pass.
+        image_size: side of images that the backbone takes; widths of features are read from a pass on the meta
+            device, which neither computes nor allocates anything.
 
     Attributes:
         channels: of the result.
@@ -38,9 +41,11 @@ class FeaturePooling(nn.Module):
         self.channels = backbone.channels
         if kind == "network":
             return
-        image = torch.zeros(1, 3, image_size, image_size)
+        tensors = chain(backbone.named_parameters(), backbone.named_buffers())
+        image = torch.empty(1, 3, image_size, image_size, device="meta")
         with torch.no_grad():
-            features = backbone.eval()(image)
+            backbone.eval()
+            features = functional_call(backbone, {name: one.to("meta") for name, one in tensors}, (image,))
             backbone.train()
             pooled = backbone.class_token(features) if kind == "token" else backbone.as_map(features)
         if pooled is None:

@@ -218,9 +218,9 @@ def _division(split: SplitRecord) -> Table:
 
 def _kept(training: TrainingConfig) -> str:
     """Which epoch's weights are published."""
-    if not training.keep_within:
+    if not training.tolerance:
         return f"the best by {training.monitored} on validation"
-    errors = "one standard error" if training.keep_within == 1 else f"{training.keep_within:g} standard errors"
+    errors = "one standard error" if training.tolerance == 1 else f"{training.tolerance:g} standard errors"
     return f"the latest whose {training.monitored} on validation is within {errors} of the best"
 
 

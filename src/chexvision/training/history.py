@@ -91,9 +91,9 @@ def kept_epoch(history: History, settings: TrainingConfig) -> EpochRecord:
     With every epoch that is added, it is the same as before or the added one: weights can be kept as they come.
     """
     best = best_epoch(history, settings.monitor)
-    if not settings.keep_within:
+    if not settings.tolerance:
         return best
-    near = [one for one in history[history.index(best) :] if _near(one, best, settings.keep_within)]
+    near = [one for one in history[history.index(best) :] if _near(one, best, settings.tolerance)]
     return near[-1] if near else best
 
 

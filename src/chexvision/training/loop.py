@@ -158,7 +158,9 @@ class Training:
             usual, _ = images_per_pass(images, batch_size, self.micro_batch_size, self.process.world)
             network = compiled(self.model, trial, usual)
         # Wrapped again in each phase: DDP reads once which parameters require gradients.
-        return wrap_in_ddp(network, self.process), optimizer
+        # A pooling other than the network's own passes by the layers that follow that, such as AlexNet's last two.
+        unused = self.recipe.model.pooling != "network"
+        return wrap_in_ddp(network, self.process, unused=unused), optimizer
 
     def _train_epoch(
         self,

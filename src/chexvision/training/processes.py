@@ -14,12 +14,20 @@ from chexvision.data.loader import Rank
 _STEPS_BETWEEN_AGREEMENTS = 10  # how often they agree on whether to stop
 
 
-def wrap_in_ddp(network: nn.Module, rank: Rank) -> nn.Module:
-    """`network` with gradients averaged over all processes; itself where there is one."""
+def wrap_in_ddp(network: nn.Module, rank: Rank, *, unused: bool) -> nn.Module:
+    """`network` with gradients averaged over all processes; itself where there is one.
+
+    Args:
+        network: what is trained.
+        rank: of this process.
+        unused: whether parameters that require gradients may get none.
+    """
     if rank.world == 1:
         return network
     devices = [rank.device] if rank.device.type == "cuda" else None
-    return DistributedDataParallel(network, device_ids=devices, gradient_as_bucket_view=True)
+    return DistributedDataParallel(
+        network, device_ids=devices, gradient_as_bucket_view=True, find_unused_parameters=unused
+    )
 
 
 def broadcast_buffers(rank: Rank, *modules: nn.Module) -> None:

@@ -91,7 +91,7 @@ def validate_both(
     first = validate(trained, split, accelerator, batch_size, loss)
     second = validate(averaged, split, accelerator, batch_size, loss) if averaged is not None else None
     error = difference_error(first.shares, second.shares, split) if second else None
-    margin = settings.keep_within * (error or 0.0)
+    margin = settings.tolerance * (error or 0.0)
     averaged_wins = second and second.score(settings.monitor) > first.score(settings.monitor) - margin
     better: Weights = "averaged" if averaged_wins else "trained"
     return Validated(first, second, better, time.monotonic() - began)
