@@ -147,9 +147,12 @@ def test_predict_notes_that_calibration_was_chosen_without_augmentation(
     ensemble: Path, image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain = run(capsys, "predict", ensemble, image, "--json")
-    code, said, error = run(capsys, "predict", ensemble, image, "--json", "--tta", "ten-crop")
+    code, said, error = run(
+        capsys, "predict", ensemble, image, "--json", "--tta", "ten-crop", "--explain", image.parent / "maps"
+    )
     assert code == 0
     assert f"note: calibration and thresholds of {ensemble} were chosen without ten-crop" in error
+    assert "note: overlays show the image alone and its probabilities without ten-crop" in error
     assert said != plain[1] and "note" not in plain[2]
 
 
