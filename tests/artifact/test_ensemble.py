@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from accelerate import Accelerator
+from huggingface_hub import HfApi
 
 from chexvision.artifact.contents import PROBABILITIES
 from chexvision.artifact.load import load_ensemble, load_model, load_published
@@ -23,8 +24,8 @@ from chexvision.artifact.store import open_store
 from chexvision.cli import main
 from chexvision.data.division import check_data
 from chexvision.data.source import find_shards
-from chexvision.errors import ChexError, UsageError
-from chexvision.hub.reference import RepoRef
+from chexvision.errors import ChexError, PublishError, UsageError
+from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision.inference.predict_images import predict_files
 from chexvision.inference.predict_members import predict_members
 from chexvision.inference.stored_predictions import stored_predictions
@@ -146,9 +147,12 @@ def test_predict_notes_that_calibration_was_chosen_without_augmentation(
     ensemble: Path, image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain = run(capsys, "predict", ensemble, image, "--json")
-    code, said, error = run(capsys, "predict", ensemble, image, "--json", "--tta", "ten-crop")
+    code, said, error = run(
+        capsys, "predict", ensemble, image, "--json", "--tta", "ten-crop", "--explain", image.parent / "maps"
+    )
     assert code == 0
     assert f"note: calibration and thresholds of {ensemble} were chosen without ten-crop" in error
+    assert "note: overlays show the image alone and its probabilities without ten-crop" in error
     assert said != plain[1] and "note" not in plain[2]
 
 
@@ -243,12 +247,16 @@ def test_members_that_cannot_be_one_model_are_refused(ensemble: Path, members: l
     first, second = members
     with pytest.raises(UsageError, match="is named twice"):
         assemble_ensemble([first, first], tmp_path / "out")
+    with pytest.raises(UsageError, match="is named twice"):
+        assemble_ensemble([first, first / ".." / first.name], tmp_path / "out")
     with pytest.raises(UsageError, match="an ensemble has 2 to 64"):
         assemble_ensemble([first], tmp_path / "out")
     with pytest.raises(UsageError, match="is an ensemble; name its members"):
         assemble_ensemble([first, ensemble], tmp_path / "out")
     with pytest.raises(UsageError, match="is one of the members"):
         assemble_ensemble(members, first)
+    with pytest.raises(UsageError, match="is one of the members"):
+        assemble_ensemble(members, first / ".." / first.name)
     other = tmp_path / "other"
     shutil.copytree(second, other, ignore=shutil.ignore_patterns(".revisions"))
     stored = Probabilities.read(other / PROBABILITIES)
@@ -308,6 +316,28 @@ def test_a_cyclic_ensemble_is_refused(
     code, _, error = run(capsys, "predict", folder, image)
     assert (code, error.count("\n")) == (1, 1)
     assert "members/2 has no config.json; the ensemble is incomplete" in error
+
+
+@pytest.mark.parametrize("where", ["hub", "folder"])
+def test_an_ensemble_is_not_published_next_to_a_model_of_somebody(
+    where: str, members: list[Path], hub: FakeHub, tmp_path: Path
+) -> None:
+    config = members[0] / "config.json"
+    to = RepoRef(REPO) if where == "hub" else tmp_path / "out"
+    if isinstance(to, RepoRef):
+        api = HfApi()
+        api.create_repo(REPO)
+        api.upload_file(path_or_fileobj=config, path_in_repo="config.json", repo_id=REPO)
+    else:
+        to.mkdir()
+        shutil.copy(config, to)
+    with pytest.raises(PublishError, match=r"config\.json, which no run published, would be loaded instead"):
+        assemble_ensemble(members, to)
+    if isinstance(to, RepoRef):
+        api.delete_file("config.json", REPO)
+    else:
+        (to / "config.json").unlink()
+    assert len(load_published(parse_reference(assemble_ensemble(members, to).reference))[0].members) == 2
 
 
 def test_members_of_other_findings_are_refused_at_loading(ensemble: Path, tmp_path: Path) -> None:

@@ -12,15 +12,17 @@ import pytest
 from chexvision.artifact.contents import METRICS, PROBABILITIES
 from chexvision.artifact.ensemble_file import read_ensemble
 from chexvision.artifact.metrics_file import read_metrics
+from chexvision.artifact.probabilities import Probabilities
 from chexvision.evaluation.study_results import StudyResults
 from chexvision.inference.stored_predictions import stored_predictions
 from chexvision.metrics.compare import compare
+from chexvision.metrics.predictions import Predictions
 from chexvision.report.study_report import study_table
-from chexvision_dispatch.studies.results import results_of
+from chexvision_dispatch.studies.results import _Results, results_of
 from chexvision_dispatch.studies.scheduler import Scheduler
 from chexvision_dispatch.studies.seed_ensemble import publish_ensemble
 from chexvision_dispatch.studies.sending import Datasets, Destination
-from chexvision_dispatch.studies.study_file import read_study
+from chexvision_dispatch.studies.study_file import StudyRun, read_study
 from chexvision_dispatch.studies.study_state import StateFile, state_path
 from chexvision_dispatch.view import RunView
 from tests.artifact.members import published_members
@@ -85,6 +87,36 @@ def test_run_without_predictions_is_shown_with_its_interval_and_without_a_test(r
     assert other.macro_auroc == read_metrics(older / METRICS).metrics.macro["auroc"]
     assert other.macro_auroc.interval is not None
     assert f"other: no paired test: {other.untested}." in study_table(found).notes
+
+
+@pytest.mark.parametrize("kind", ["fewer images", "other findings"])
+def test_predictions_that_do_not_fit_the_data_are_not_compared(kind: str, runs: Runs, tmp_path: Path) -> None:
+    altered = tmp_path / "altered"
+    shutil.copytree(runs[1][1], altered)
+    stored = Probabilities.read(altered / PROBABILITIES)
+    if kind == "fewer images":
+        stored = replace(stored, by_split={name: of[1:] for name, of in stored.by_split.items()})
+    else:
+        findings = ("Another", *stored.label_space.findings[1:])
+        stored = replace(stored, label_space=stored.label_space.model_copy(update={"findings": findings}))
+    stored.write(altered / PROBABILITIES)
+    found = results_of(finished(runs, OTHER, [runs[1][0], altered]), Path("out"))
+    assert found.variants[1].difference is None
+    expected = {"fewer images": "has no probabilities of these", "other findings": "its run predicts Another"}
+    assert expected[kind] in found.variants[1].untested
+
+
+def test_variant_with_other_labels_is_shown_without_a_test(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = _Results.predictions
+
+    def relabeled(results: _Results, run: StudyRun) -> Predictions:
+        made = read(results, run)
+        return made if run.variant == "base" else replace(made, targets=1 - made.targets)
+
+    monkeypatch.setattr(_Results, "predictions", relabeled)
+    other = results_of(finished(runs, OTHER), Path("out")).variants[1]
+    assert other.difference is None
+    assert other.untested.startswith("base and other have different labels")
 
 
 def test_run_without_readable_results_is_shown_with_the_reason(runs: Runs, tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from timm.models.vision_transformer import VisionTransformer
 
 from chexvision.errors import UsageError
-from chexvision.explain.activations import explain_layers, find_layers, layer_activations, strongest_channels
+from chexvision.explain.activations import _as_map, explain_layers, find_layers, layer_activations, strongest_channels
 from chexvision.explain.overlay import render_gray_tile
 from chexvision.models.classifier import CheXVision
+from chexvision.models.timm_backbone import TimmBackbone
 from chexvision.radiograph import Grey
 from tests.explain.test_commands import chexvision
 from tests.explain.trained import SIDE
@@ -50,6 +52,21 @@ def test_tokens_and_maps_of_both_memory_layouts_are_shown_alike() -> None:
         }
 
 
+def test_patches_with_the_channels_last_are_shown_also_where_the_network_has_tokens() -> None:
+    network = VisionTransformer(
+        img_size=32, patch_size=PATCH, embed_dim=WIDTH, depth=1, num_heads=2, dynamic_img_size=True
+    )
+    patches = network.patch_embed(torch.rand(1, 3, 32, 32))
+    assert patches.shape == (1, 32 // PATCH, 32 // PATCH, WIDTH)
+    torch.testing.assert_close(_as_map(TimmBackbone(network), patches, "patch_embed"), patches.permute(0, 3, 1, 2))
+
+
+def test_a_map_with_as_many_channels_as_cells_per_side_has_the_layout_of_its_network(untrained: CheXVision) -> None:
+    cube = torch.rand(1, 8, 8, 8)
+    torch.testing.assert_close(_as_map(untrained.backbone, cube, "0"), cube)
+    torch.testing.assert_close(_as_map(transformer("tiny_swin").backbone, cube, "0"), cube.permute(0, 3, 1, 2))
+
+
 def test_a_position_of_the_map_is_the_same_position_of_the_image() -> None:
     image = np.zeros((32, 32), np.uint8)
     image[:PATCH, -PATCH:] = 255  # the patch at the top right
@@ -71,7 +88,9 @@ def test_a_position_of_the_map_is_the_same_position_of_the_image() -> None:
         ("small", "conv9", "those at the top are 0, 1, 2"),
         ("tiny_vit", "blocks.7", "did you mean blocks.2?"),
         ("tiny_vit", "fc_norm", "fc_norm returns 32 values for an image, not a map per channel"),
+        ("tiny_vit", "blocks.0.attn.q_norm", "2x65x16 values for an image, not a map per channel"),
         ("tiny_swin", "layers.0.blocks.0.attn.qkv", "16x96 values for an image, not a map per channel"),
+        ("tiny_swin", "layers.0.blocks.0.attn.softmax", "2x16x16 values for an image, not a map per channel"),
     ],
 )
 def test_layers_that_cannot_be_shown_are_named(network: str, name: str, message: str, untrained: CheXVision) -> None:
@@ -102,7 +121,7 @@ def test_the_command_writes_one_sheet_per_image_and_layer(
     for number, path in enumerate(images):
         cv2.imwrite(str(path), np.random.default_rng(number).integers(0, 255, (100, 80), dtype=np.uint8))
     out = tmp_path / "out"
-    assert chexvision("explain", model_folder, *images, "--out", out, "--layers", "2,6") == 0
+    assert chexvision("explain", model_folder, *images, "--out", out, "--layers", "2, 6") == 0
     names = [f"{path.stem}-{layer}.png" for path in images for layer in (2, 6)]
     assert capsys.readouterr().out.split() == [str(out / name) for name in names]
     assert {path.name for path in out.iterdir()} == set(names)

@@ -157,7 +157,7 @@ def test_checkpoints_that_cannot_be_converted_are_one_line_each(tmp_path: Path) 
     with pytest.raises(UsageError, match="no file"):
         convert_checkpoint(source, out, "eva_x_small")
     source.write_bytes(b"not a checkpoint")
-    with pytest.raises(ChexError, match=r"a\.pt (is damaged|has more than tensors)"):
+    with pytest.raises(ChexError, match=r"a\.pt (is damaged|is not a checkpoint of torch\.save)"):
         convert_checkpoint(source, out, "eva_x_small")
     torch.save({"epoch": 3}, source)
     with pytest.raises(ChexError, match="has no tensors by name"):
@@ -168,6 +168,14 @@ def test_checkpoints_that_cannot_be_converted_are_one_line_each(tmp_path: Path) 
     network = build_backbone("rad_dino", 224, 0.0)
     assert isinstance(network, TimmBackbone)
     state = random_of(network)
+    for kind, stored in {
+        "not stored one by one, first in cls_token": {name: one.to_sparse() for name, one in state.items()},
+        "not stored one by one, first in pos_embed": state | {"pos_embed": state["pos_embed"].to("meta")},
+        "is not a checkpoint of rad_dino: 0 of its": {name: one.long() for name, one in state.items()},
+    }.items():
+        torch.save(stored, source)
+        with pytest.raises(ChexError, match=kind):
+            convert_checkpoint(source, out, "rad_dino")
     state["cls_token"].fill_(float("inf"))
     torch.save(state, source)
     with pytest.raises(ChexError, match="values that are not finite, first in cls_token"):

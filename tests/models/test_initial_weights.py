@@ -119,6 +119,27 @@ def test_a_published_model_gives_its_backbone_and_the_heads_of_equal_findings(tm
     assert torch.equal(model.eval().backbone(images), published.eval().backbone(images))
 
 
+@pytest.mark.parametrize("where", ["folder", "hub"])
+def test_the_license_of_the_first_weights_stays_through_fine_tuning(
+    where: str, fake_hub: FakeHub, tmp_path: Path
+) -> None:
+    model_of(SMALL).save_pretrained(tmp_path)
+    source = str(tmp_path)
+    for record, license in (
+        ("[" * 100_000, None),
+        ('{"weights": null}', None),
+        ('{"weights": {"license": "cc-by-nc-4.0"}}', "cc-by-nc-4.0"),
+    ):
+        (tmp_path / "run.json").write_text(record)
+        if where == "hub":
+            HfApi().create_repo("chex/model", exist_ok=True)
+            commit = HfApi().upload_folder(repo_id="chex/model", folder_path=tmp_path)
+            source = f"chex/model@{commit.oid}:model.safetensors"
+        fetched = fetch_weights(config(SMALL, source))
+        assert fetched is not None
+        assert apply_weights(model_of(SMALL), fetched).license == license
+
+
 def test_heads_after_other_layers_are_skipped(tmp_path: Path) -> None:
     CheXVision(SMALL, 8, 0.0, LabelSpace(findings=("Mass",)), Preprocessing(image_size=64)).save_pretrained(tmp_path)
     fetched = fetch_weights(config(SMALL, tmp_path / "model.safetensors"))

@@ -70,3 +70,10 @@ def test_a_network_that_timm_lacks_is_named_with_its_nearest() -> None:
         timm_backbone("densenet121.tv_in2k", {}, 224, 0.0)
     with pytest.raises(ChexError, match=r"densenet121 has no drop path; set model\.drop_path=0"):
         timm_backbone("densenet121", {}, 64, 0.1)
+
+
+def test_patches_may_have_one_number_as_their_size() -> None:
+    with torch.device("meta"):
+        assert timm_backbone("xcit_nano_12_p16_224", {}, 224, 0.0).channels == 128
+    with pytest.raises(ChexError, match="cannot be built for images of 230 pixels"):
+        timm_backbone("xcit_nano_12_p16_224", {}, 230, 0.0)

@@ -66,6 +66,7 @@ def test_members_and_their_mean_are_listed(metrics: Evaluation) -> None:
     assert f"**{value:.3f} (" in rows[2]
     assert "chexvision predict chex/ensemble@ensemble-1 chest.png" in text
     assert "from_pretrained" not in text
+    assert "by itself. Calibration and thresholds of the mean were chosen on validation." in text
     assert "License:" not in text
     data = _data(text)
     assert (data.license, data.model_name) == ("apache-2.0", "CheXVision ensemble of 2")

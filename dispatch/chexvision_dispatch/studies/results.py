@@ -137,18 +137,13 @@ class _Results:
 
             return read_predictions(found.evaluation / "predictions.parquet")
         from chexvision.artifact.probabilities import Probabilities
-        from chexvision.inference.labeled import labeled
-        from chexvision.metrics.predictions import images_sha256
+        from chexvision.inference.stored_predictions import labeled_as_stored
 
         path, split = model_file(found.artifact, PROBABILITIES), found.measured.split
         if path is None:
             raise ChexError(f"it was published without {PROBABILITIES}")
-        stored = Probabilities.read(path)
         rows = self._division(run).sampled(run.recipe.data, run.recipe.training.seed)[split]
-        probabilities = stored.by_split.get(split)
-        if probabilities is None or stored.images_sha256[split] != images_sha256(rows.filenames):
-            raise ChexError(f"its {PROBABILITIES} has no {split} of these {len(rows):,} images")
-        return labeled(rows, probabilities)
+        return labeled_as_stored("its run", split, rows, Probabilities.read(path))
 
     def _division(self, run: StudyRun) -> Division:
         """The labels of the run's data, read once for all runs that divide it alike."""
@@ -228,17 +223,27 @@ def _predictions(
             continue
         try:
             made = [results.predictions(run) for run in results.scheduler.study.of(variant)]
+            against = found.get(BASE, made if variant == BASE else None)
+            _check_paired(variant, made, against)
         except ChexError as error:
             untested[variant] = str(error)
             continue
-        against = found.get(BASE)
-        if variant != BASE and against is None:
-            untested[variant] = f"there are no predictions of {BASE}"
-        elif against is not None and {one.images_sha256 for one in made} != {against[0].images_sha256}:
-            untested[variant] = "it was measured on other images"
-        else:
-            found[variant] = made
+        found[variant] = made
     return found, untested
+
+
+def _check_paired(variant: str, made: list[Predictions], against: list[Predictions] | None) -> None:
+    """Raise ChexError unless a variant's predictions can be compared with those of the base."""
+    from chexvision.metrics.compare import aligned
+
+    if against is None:
+        raise ChexError(f"there are no predictions of {BASE}")
+    for one in made:
+        if one.images_sha256 != against[0].images_sha256:
+            raise ChexError("it was measured on other images")
+        if one.names != against[0].names:
+            raise ChexError("it predicts other findings")
+        aligned(against[0], one, (BASE, variant))  # which refuses other labels and other patients
 
 
 def _compared(

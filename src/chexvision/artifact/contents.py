@@ -13,6 +13,7 @@ from chexvision.config.weights_source import WeightsReport
 from chexvision.errors import ChexError
 from chexvision.files.json_files import read_file
 from chexvision.hub.repo_files import CONFIG, ENSEMBLE, WEIGHTS
+from chexvision.hub.repo_files import RUN as RUN
 from chexvision.metrics.records import Record
 from chexvision.provenance import Provenance
 from chexvision.shards.split import VALIDATION_SHARE
@@ -20,7 +21,6 @@ from chexvision.shards.split_rule import SplitRecord
 
 HISTORY = "history.json"
 METRICS = "metrics.json"  # see `chexvision.artifact.metrics_file`
-RUN = "run.json"
 CARD = "README.md"
 TRAINING_IMAGES = "training_images.npz"  # see `chexvision.evaluation.overlap`
 PROBABILITIES = "probabilities.npz"  # see `chexvision.artifact.probabilities`

@@ -42,7 +42,7 @@ class Probabilities:
         label_space: names the columns.
         images_sha256: by split, of the images' names; see `chexvision.metrics.predictions.images_sha256`.
         by_split: float32[N, K + 1] in [0, 1] for "validation" and, where there is one, "test": the findings, then
-            normal/abnormal, in the order of the split's rows.
+            normal/abnormal, in the order of the images' names, so that `images_sha256` shows whose they are.
     """
 
     dataset_identity: str
@@ -59,7 +59,10 @@ class Probabilities:
             dataset_identity,
             label_space,
             {name: of.images_sha256 for name, of in predictions.items()},
-            {name: of.probabilities.astype(np.float32) for name, of in predictions.items()},
+            {
+                name: of.probabilities[np.argsort(of.filenames, kind="stable")].astype(np.float32)
+                for name, of in predictions.items()
+            },
         )
 
     def write(self, path: Path) -> None:

@@ -15,7 +15,7 @@ from chexvision.files.atomic import write_text_atomic
 from chexvision.files.atomic_folder import atomic_folder, locked
 from chexvision.hub.hub_errors import call_hub, hub_error
 from chexvision.hub.reference import Reference, RepoRef
-from chexvision.hub.repo_files import ENSEMBLE
+from chexvision.hub.repo_files import CONFIG, ENSEMBLE
 from chexvision.hub.repository import create_repository
 from chexvision.hub.retry import reason, retried, status_of
 
@@ -28,6 +28,8 @@ _REVISIONS = ".revisions"
 _PUBLISHED = "PUBLISHED"
 _LOCK = ".lock"
 _ATTEMPTS = 8  # two minutes: a run took hours
+# Other people's files stay, and a model is looked for first.
+_HIDDEN = f"its {CONFIG}, which no run published, would be loaded instead of the ensemble; delete it there"
 _COMMITS_BY_OTHERS = 20  # each of them is a run that ended within the same seconds
 
 
@@ -134,11 +136,13 @@ class HubStore:
         from huggingface_hub.errors import HfHubHTTPError
 
         files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-        head = before[0].commit_id
+        head, gone = before[0].commit_id, self._left_over(api, files, before)
+        if ENSEMBLE in files and CONFIG not in gone and api.get_paths_info(self.repo_id, [CONFIG], revision=head):
+            raise ChexError(_HIDDEN)
         # Made again each time: an operation remembers what its file was replacing in an earlier parent.
         operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = [
             *(CommitOperationAdd(name, path) for name, path in files.items()),
-            *(CommitOperationDelete(name) for name in self._left_over(api, files, before)),
+            *(CommitOperationDelete(name) for name in gone),
         ]
         try:
             commit = api.create_commit(
@@ -204,6 +208,8 @@ class FolderStore:
                     published.append(tag)
                     write_text_atomic(self.folder / _REVISIONS / _PUBLISHED, "\n".join([*published, ""]))
                 self._show(published)
+                if (folder / ENSEMBLE).is_file() and (self.folder / CONFIG).exists():
+                    raise ChexError(_HIDDEN)
         except (OSError, ChexError) as error:
             raise _failure(self.folder, reason(error), folder, tag, self._again) from error
         return Publication(str(self.folder), tag, str(self.folder))

@@ -43,7 +43,7 @@ def explain(
     if layers is not None:
         if len(loaded.members) > 1:
             raise UsageError(f"{model} is an ensemble, and --layers shows one network; name one of its members")
-        for path in explain_layers(loaded.members[0], images, out, layers.split(",")):
+        for path in explain_layers(loaded.members[0], images, out, [name.strip() for name in layers.split(",")]):
             typer.echo(path)
         return
     explained = explain_files(loaded, images, out, findings or (), 3 if top is None else top, points)

@@ -99,6 +99,8 @@ def predict(
     if explain is not None:
         from chexvision.explain.image_maps import explain_files
 
+        if tta != "none":
+            typer.echo(f"note: overlays show the image alone and its probabilities without {tta}", err=True)
         for one in explain_files(loaded, images, explain, points=points):
             typer.echo(f"{explain / one.overlay}", err=True)
     if as_json:

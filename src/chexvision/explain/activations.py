@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -108,17 +107,34 @@ def _as_map(backbone: Backbone, output: object, layer: str) -> Tensor:
         raise UsageError(f"--layers {layer} is not used by itself when images are classified; name a layer inside it")
     if not isinstance(output, Tensor):
         raise UsageError(f"--layers {layer} returns several tensors; name a layer inside it")
-    if output.ndim == 4 and output.shape[2] == output.shape[3] != output.shape[1]:
-        return output
-    if output.ndim in (3, 4) and len(output) == 1:
-        # The tokens of a patch embedding come before the class token is added.
-        for convert in (backbone.as_map, partial(tokens_as_map, prefix=0)):
-            try:
-                return convert(output)
-            except ValueError:
-                continue
+    try:
+        if len(output) == 1:  # windows of an image are several
+            return _channels_first(backbone, output)
+    except ValueError:
+        pass
     shape = "x".join(map(str, output.shape[1:]))
     raise UsageError(f"--layers {layer} returns {shape} values for an image, not a map per channel; name another")
+
+
+def _channels_first(backbone: Backbone, output: Tensor) -> Tensor:
+    """Tokens, or a map in either layout, as float[1, C, h, w].
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if output.ndim == 3:
+        try:
+            return backbone.as_map(output)
+        except ValueError:  # a patch embedding's, before the class token is added
+            return tokens_as_map(output, prefix=0)
+    _, first, middle, last = output.shape  # ValueError where there are other than four sides
+    if first == middle == last:
+        return backbone.as_map(output)
+    if middle == last:
+        return output
+    if first == middle:
+        return output.permute(0, 3, 1, 2)
+    raise ValueError("it is not square")
 
 
 def strongest_channels(activation: NDArray[np.float32], count: int) -> list[int]:

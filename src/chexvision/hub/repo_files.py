@@ -13,6 +13,7 @@ from chexvision.hub.reference import Reference, RepoRef
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+RUN = "run.json"  # see `chexvision.artifact.contents.RunInfo`
 ENSEMBLE = "ensemble.json"  # of an ensemble, in place of the two above
 
 

@@ -83,7 +83,7 @@ def stored_predictions(
         if not len(shared):
             raise NotStored(f"the runs share no {split} image; name the shards with --data")
         for name, of, one, found in zip(names, rows, stored, predictions, strict=True):
-            found[split] = _labeled(name, split, of, one).take(np.isin(of.filenames, shared))
+            found[split] = labeled_as_stored(name, split, of, one).take(np.isin(of.filenames, shared))
     return StoredPredictions(tuple(names), tuple(runs), where, division, tuple(predictions))
 
 
@@ -117,10 +117,22 @@ def _data(name: str, run: RunInfo, stored: Probabilities, asked: Reference | Non
     return where
 
 
-def _labeled(name: str, split: str, rows: Rows, stored: Probabilities) -> Predictions:
+def labeled_as_stored(name: str, split: str, rows: Rows, stored: Probabilities) -> Predictions:
+    """What a run recorded for a split, with the labels of the split's rows.
+
+    Raises:
+        NotStored: it is of other images or findings.
+    """
     found = stored.by_split.get(split)
     if found is None or len(found) != len(rows) or stored.images_sha256[split] != images_sha256(rows.filenames):
         raise NotStored(
             f"{name} has no probabilities of these {len(rows):,} {split} images; name the shards with --data"
         )
-    return labeled(rows, found)
+    if stored.label_space != rows.label_space:
+        raise NotStored(
+            f"{name} predicts {', '.join(stored.label_space.findings)}, but the labels of its data are "
+            f"{', '.join(rows.label_space.findings)}"
+        )
+    of_rows = np.empty_like(found)
+    of_rows[np.argsort(rows.filenames, kind="stable")] = found
+    return labeled(rows, of_rows)

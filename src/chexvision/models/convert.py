@@ -112,8 +112,11 @@ def _tensors(source: Path) -> dict[str, Tensor]:
             tree = torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
-        what = f" ({found[1]})" if found else ""
-        raise ChexError(f"{source} has more than tensors in it{what} and was not loaded: it may run code") from None
+        if found is None:
+            raise ChexError(f"{source} is not a checkpoint of torch.save, or has more than tensors in it") from None
+        raise ChexError(
+            f"{source} has more than tensors in it ({found[1]}) and was not loaded: it may run code"
+        ) from None
     except Exception as error:  # a damaged pickle fails in many ways: struct.error, IndexError, AssertionError, ...
         detail = " ".join(str(error).split())[:200] or type(error).__name__
         raise ChexError(f"{source} is damaged: {detail}") from error
@@ -132,6 +135,9 @@ def _tensors(source: Path) -> dict[str, Tensor]:
     }
     if not found_tensors:
         raise ChexError(f"{source} has no tensors by name: it is not a checkpoint of a network")
+    for name, tensor in found_tensors.items():
+        if tensor.layout is not torch.strided or tensor.is_meta or tensor.is_quantized:
+            raise ChexError(f"{source} has values that are not stored one by one, first in {name}: save it dense")
     return found_tensors
 
 
@@ -160,7 +166,9 @@ def _of_network(
     used = {
         name: given[name].contiguous().clone()
         for name, one in wanted.items()
-        if name in given and given[name].shape == one.shape
+        if name in given
+        and given[name].shape == one.shape
+        and given[name].is_floating_point() == one.is_floating_point()
     }
     if sum(one.numel() for one in used.values()) < sum(one.numel() for one in wanted.values()) / 2:
         raise ChexError(f"{source} is not a checkpoint of {backbone}: {len(used)} of its {len(wanted)} tensors fit")

@@ -24,7 +24,7 @@ from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import sha256_of
 from chexvision.files.json_files import read_file
 from chexvision.hub.reference import RepoRef
-from chexvision.hub.repo_files import CONFIG, WEIGHTS, model_file
+from chexvision.hub.repo_files import CONFIG, RUN, WEIGHTS, model_file
 from chexvision.models.backbone import Backbone
 from chexvision.models.model_config import CheXVisionConfig, read_config
 from chexvision.models.timm_backbone import TimmBackbone, known_network
@@ -77,13 +77,23 @@ def fetch_weights(config: ModelConfig) -> FileWeights | None:
         path = model_file(repo, source.file)
         if path is None:
             raise ChexError(f"{repo} has no file {source.file}; check the name")
-        beside = model_file(repo, CONFIG) if source.file == WEIGHTS else None
-        return _read(path, str(source), beside, config.backbone)
+        beside, run = (model_file(repo, name) if source.file == WEIGHTS else None for name in (CONFIG, RUN))
+        return _read(path, str(source), beside, config.backbone, _license_of_run(run))
     path = source / WEIGHTS if source.is_dir() else source
     if not path.is_file():
         raise UsageError(f"no file {path}; set model.weights to a safetensors file, to imagenet, or to none")
-    beside = path.parent / CONFIG if path.name == WEIGHTS else None
-    return _read(path, path.name, beside if beside is not None and beside.is_file() else None, config.backbone)
+    beside, run = (path.parent / name if path.name == WEIGHTS else None for name in (CONFIG, RUN))
+    beside = beside if beside is not None and beside.is_file() else None
+    return _read(path, path.name, beside, config.backbone, _license_of_run(run))
+
+
+def _license_of_run(record: Path | None) -> str | None:
+    """The license of the weights that a published model was itself trained from; None where none is recorded."""
+    if record is None or not record.is_file():
+        return None
+    weights = _json_object(read_file(record)).get("weights")
+    license = weights.get("license") if isinstance(weights, dict) else None
+    return license if isinstance(license, str) and _NAME.fullmatch(license) else None
 
 
 def _published_by_timm(backbone: str) -> FileWeights:

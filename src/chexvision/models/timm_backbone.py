@@ -109,7 +109,8 @@ def timm_backbone(name: str, arguments: Mapping[str, object], image_size: int, d
         options["drop_path_rate"] = drop_path
     try:
         network = timm.create_model(name, **options)
-        patch = getattr(getattr(network, "patch_embed", None), "patch_size", (1,))[0]
+        patches = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
+        patch = patches if isinstance(patches, int) else patches[0]
         if image_size % patch:  # which timm notices in the forward pass alone
             raise ValueError(f"the side is not a multiple of the patches' {patch}")
         return TimmBackbone(network)

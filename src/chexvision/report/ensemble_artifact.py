@@ -132,11 +132,12 @@ def _sources(members: Sequence[Reference], to: Reference) -> list[_Source]:
     """The members, each at one commit, checked to be models of the same findings."""
     if not 2 <= len(members) <= MOST_MEMBERS:
         raise UsageError(f"{len(members)} models are named; an ensemble has 2 to {MOST_MEMBERS}")
-    if len({str(member) for member in members}) < len(members):
-        raise UsageError("a model is named twice; name each once")
-    if to in members:
-        raise UsageError(f"{to} is one of the members; name another place for the ensemble with --to")
     references = [at_commit(member) for member in members]
+    places = [of.resolve() if isinstance(of, Path) else of for of in references]
+    if len(set(places)) < len(places):
+        raise UsageError("a model is named twice; name each once")
+    if to in members or (isinstance(to, Path) and to.resolve() in places):
+        raise UsageError(f"{to} is one of the members; name another place for the ensemble with --to")
     found: list[tuple[CheXVisionConfig, RunInfo | None]] = []
     for member, reference in zip(members, references, strict=True):
         config, run = model_file(reference, CONFIG), model_file(reference, RUN)
