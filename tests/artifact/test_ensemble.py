@@ -23,14 +23,16 @@ from chexvision.artifact.probabilities import Probabilities
 from chexvision.artifact.store import open_store
 from chexvision.cli import main
 from chexvision.data.division import check_data
+from chexvision.data.rows import Rows
 from chexvision.data.source import find_shards
 from chexvision.errors import ChexError, PublishError, UsageError
 from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision.inference.predict_images import predict_files
 from chexvision.inference.predict_members import predict_members
-from chexvision.inference.stored_predictions import stored_predictions
+from chexvision.inference.stored_predictions import labeled_as_stored, stored_predictions
+from chexvision.labels import NIH
 from chexvision.metrics.operating_points import OperatingPoints
-from chexvision.metrics.predictions import images_sha256
+from chexvision.metrics.predictions import Predictions, images_sha256
 from chexvision.models.classifier import CheXVision
 from chexvision.recipes import load_recipe
 from chexvision.report.ensemble_artifact import assemble_ensemble
@@ -354,3 +356,19 @@ def test_an_incomplete_ensemble_is_not_fetched(ensemble: Path, tmp_path: Path) -
     (folder / "metrics.json").unlink()
     with pytest.raises(ChexError, match=r"it has no metrics\.json"):
         open_store(folder).fetch(None, tmp_path / "out")
+
+
+def test_stored_probabilities_are_those_of_the_images_whatever_the_order_of_the_rows(tmp_path: Path) -> None:
+    names = np.array(["b.png", "c.png", "a.png"])
+    values = np.array([0.2, 0.3, 0.1])
+    findings = np.zeros((3, len(NIH.findings)), np.float32)
+    targets = np.zeros((3, len(NIH.outputs)))
+    patients = np.arange(3)
+    made = Predictions(NIH.outputs, names, patients, np.tile(values[:, None], len(NIH.outputs)), targets)
+    Probabilities.of("0" * 64, NIH, {"test": made}).write(tmp_path / PROBABILITIES)
+    stored = Probabilities.read(tmp_path / PROBABILITIES)
+    rows = Rows(names, findings, patients, np.zeros(3, np.int32), np.arange(3))
+    for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
+        found = labeled_as_stored("a", "test", rows.take(np.array(order)), stored)
+        assert found.filenames.tolist() == names[order].tolist()
+        assert np.allclose(found.probabilities[:, 0], values[order])
