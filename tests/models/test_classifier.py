@@ -193,7 +193,6 @@ def test_a_network_that_the_weights_are_not_of_takes_no_memory(tmp_path: Path) -
     ("backbone", "size", "pooling"),
     [
         ("timm/bat_resnext26ts", 224, "network"),  # asserts the size of a map
-        ("timm/efficientvit_m0", 224, "network"),  # a TypeError where it is built
         ("timm/caformer_s18", 224, "network"),  # has no groups of layers
         ("timm/coatnet_0_rw_224", 100, "network"),  # windows that do not tile the map
         ("timm/coat_lite_tiny", 224, "average"),  # tokens that are not of patches
