@@ -37,7 +37,7 @@ TINY = [
     " {epochs: 2, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0.5, freeze: none}]",
 ]
 
-# Everything at once that changes which images a step has, and how they look.
+# All settings that change which images a step has, or their pixels.
 AUGMENTED = [
     "augment.crop_scale=0.4",
     "augment.randaugment_ops=2",
@@ -104,3 +104,15 @@ if __name__ == "__main__":
     training = tiny_training(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
     training.run()
     training.accelerator.end_training()
+
+
+def assert_same_when_cut(session: Callable[[], Training], uninterrupted: Training) -> None:
+    """Check that sessions, each of which is stopped and continued by the next, give what one did without a stop."""
+    sessions = [session()]
+    while not sessions[-1].run():
+        assert len(sessions) < 20
+        sessions.append(session())
+    assert len(sessions) > 2
+    assert figures(sessions[-1].history) == figures(uninterrupted.history)
+    first, second = weights(sessions[-1].work), weights(uninterrupted.work)
+    assert all(torch.equal(first[name], second[name]) for name in first)

@@ -13,7 +13,7 @@ from chexvision.errors import UsageError
 from chexvision.recipes import load_recipe
 from chexvision.training.loop import Training
 from tests.small_backbones import Chain, tiny_backbone
-from tests.training.runs import AUGMENTED, TINY, figures, tiny_training, true_from, weights
+from tests.training.runs import AUGMENTED, TINY, assert_same_when_cut, tiny_training, true_from, weights
 
 # Norms see micro-batches, so they are frozen where divisions are compared; dropout is off.
 FROZEN = [
@@ -34,16 +34,9 @@ def test_a_run_with_everything_on_resumes_at_any_step_to_identical_results(
     settings = [*AUGMENTED, sizes, "data.image_size=48"]
     uninterrupted = tiny_training(synthetic_shards, tmp_path / "uninterrupted", *settings)
     assert uninterrupted.run()
-    cuts = 0
-    for _ in range(20):
-        session = tiny_training(synthetic_shards, tmp_path / "interrupted", *settings, should_stop=true_from(4))
-        if session.run():
-            break
-        cuts += 1
-    assert cuts >= 2
-    assert figures(session.history) == figures(uninterrupted.history)
-    first, second = weights(tmp_path / "interrupted"), weights(tmp_path / "uninterrupted")
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert_same_when_cut(
+        lambda: tiny_training(synthetic_shards, tmp_path / "cut", *settings, should_stop=true_from(4)), uninterrupted
+    )
 
 
 def test_micro_batches_give_the_steps_of_the_effective_batch(synthetic_shards: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from chexvision.training.loop import Training
 from chexvision.training.training_session import STATE_FILE
 from tests.present import all_present
-from tests.training.runs import figures, tiny_training, true_from, weights
+from tests.training.runs import assert_same_when_cut, tiny_training, true_from
 
 ONE_EPOCH = "training.phases=[{epochs: 1, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0, freeze: none}]"
 
@@ -84,13 +84,7 @@ def test_a_resumed_run_restores_the_scaler(synthetic_shards: Path, tmp_path: Pat
     assert uninterrupted.run()
     grown = all_present(record.loss_scale for record in uninterrupted.history)
     assert grown == sorted(set(grown)) and grown[-1] > 2.0**8
-    cuts = 0
-    for _ in range(20):
-        session = fp16_training(synthetic_shards, tmp_path / "interrupted", scaler=scaler, should_stop=true_from(4))
-        if session.run():
-            break
-        cuts += 1
-    assert cuts >= 2
-    assert figures(session.history) == figures(uninterrupted.history)
-    first, second = weights(tmp_path / "interrupted"), weights(tmp_path / "uninterrupted")
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert_same_when_cut(
+        lambda: fp16_training(synthetic_shards, tmp_path / "cut", scaler=scaler, should_stop=true_from(4)),
+        uninterrupted,
+    )

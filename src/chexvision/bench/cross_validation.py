@@ -1,7 +1,7 @@
 """Patient-level cross-validation of recipes on a folder of radiographs: runs them, and keeps every prediction.
 
-Each variant is trained once per seed and fold. A seed divides the patients into folds anew and initializes the
-networks. A fold's images are predicted by weights that saw none of its patients: some of the other patients, also
+Each variant is trained for every seed and every fold. A seed decides the folds of the patients and the initial
+weights. A fold's images are predicted by weights that saw none of its patients: some of the other patients, also
 chosen by the seed, are the validation split that selects the weights; the rest is trained on. A result is a file, so
 an interrupted benchmark continues, and several processes with different seeds can share a folder.
 """
