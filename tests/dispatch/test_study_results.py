@@ -13,12 +13,12 @@ from chexvision.artifact.contents import METRICS, PROBABILITIES
 from chexvision.artifact.ensemble_file import read_ensemble
 from chexvision.artifact.metrics_file import read_metrics
 from chexvision.artifact.probabilities import Probabilities
-from chexvision.evaluation.study_results import StudyResults
+from chexvision.evaluation.study_results import StudyMember, StudyResults
 from chexvision.inference.stored_predictions import stored_predictions
 from chexvision.metrics.compare import compare
 from chexvision.metrics.predictions import Predictions
 from chexvision.report.study_report import study_table
-from chexvision_dispatch.studies.results import _Results, results_of
+from chexvision_dispatch.studies.results import _notes, _Results, results_of
 from chexvision_dispatch.studies.scheduler import Scheduler
 from chexvision_dispatch.studies.seed_ensemble import publish_ensemble
 from chexvision_dispatch.studies.sending import Datasets, Destination
@@ -164,3 +164,14 @@ def test_no_ensemble_is_made_of_some_of_the_seeds(runs: Runs) -> None:
     standing.view = replace(present(standing.view), status="failed")
     assert publish_ensemble(scheduler, Path("ensemble"), Path("other")) is None
     assert not Path("ensemble").exists()
+
+
+@pytest.mark.parametrize(
+    ("sources", "noted"), [(("a", "a"), False), (("a", None), False), (("a", "a with changes"), True)]
+)
+def test_runs_of_different_sources_are_noted(sources: tuple[str | None, str | None], noted: bool) -> None:
+    members = {
+        name: (StudyMember(seed=0, run_id=name, status="complete", source=source),)
+        for name, source in zip(("base", "other"), sources, strict=True)
+    }
+    assert bool(_notes(members)) == noted

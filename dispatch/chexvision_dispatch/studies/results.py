@@ -102,7 +102,7 @@ class _Results:
             "tta": measured.systems[-1].tta,
             "epoch": read_metrics(metrics_file).epoch,
             "train_seconds": info.train_seconds,
-            "bundle_sha256": view.record.bundle_sha256,
+            "source": view.record.source_revision + (" with changes" if view.record.source_dirty else ""),
         }
 
     def _evaluate(self, run: StudyRun, artifact: Reference, how: Evaluation, split: str, folder: Path) -> None:
@@ -277,7 +277,8 @@ def _changes(run: StudyRun, base: StudyRun) -> tuple[str, ...]:
 
 
 def _notes(members: Mapping[str, tuple[StudyMember, ...]]) -> list[str]:
-    bundles = {member.bundle_sha256 for of in members.values() for member in of} - {None}
-    if len(bundles) < 2:
+    # Not their bundles: those differ by the recipe that is in each.
+    sources = {member.source for of in members.values() for member in of} - {None}
+    if len(sources) < 2:
         return []
-    return [f"The runs were sent with {len(bundles)} different states of the source; differences may come from it."]
+    return [f"The runs were sent with {len(sources)} different states of the source; differences may come from it."]

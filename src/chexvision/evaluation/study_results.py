@@ -26,7 +26,7 @@ class StudyMember(Record):
         tta: the test-time augmentation that it was measured with.
         epoch: the one whose weights were measured, from 1.
         train_seconds: spent in optimization steps.
-        bundle_sha256: of the source that the run was sent with.
+        source: commit or version of the source that the run was sent with.
     """
 
     seed: int
@@ -41,7 +41,7 @@ class StudyMember(Record):
     tta: Tta = "none"
     epoch: int | None = None
     train_seconds: float | None = None
-    bundle_sha256: str | None = None
+    source: str | None = None
 
 
 class StudyVariant(Record):
