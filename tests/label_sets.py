@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from chexvision.images.radiograph import encode_grey
 from chexvision.labels import LabelSpace
-from chexvision.radiograph import encode_grey
 from chexvision.shards.manifest import FORMAT, Manifest, Source, SplitRule, write_manifest
 from chexvision.shards.schema import Row
 from chexvision.shards.writer import ShardWriter, WriterOptions

@@ -13,8 +13,8 @@ from chexvision.bench.cross_validation_table import WayResult, lines_of, pooled
 from chexvision.bench.fold_training import SELECTED, FoldResult, RunFacts
 from chexvision.cli import main
 from chexvision.errors import UsageError
+from chexvision.images.radiograph import encode_grey
 from chexvision.metrics.predictions import Predictions
-from chexvision.radiograph import encode_grey
 from tests.training import runs
 
 assert runs  # registers the tiny backbone

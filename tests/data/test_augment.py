@@ -9,8 +9,8 @@ from torchvision.transforms import v2
 
 from chexvision.config.data_config import AugmentConfig
 from chexvision.data.augment import AugmentParameters, augment, sample
+from chexvision.images.radiograph import PIXEL_MEAN, PIXEL_STD
 from chexvision.models.normalize import plain
-from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD
 from chexvision.recipes import load_recipe
 
 RECIPE = load_recipe("densenet").augment

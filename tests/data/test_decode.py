@@ -18,8 +18,8 @@ from chexvision.data.decode import decoded_dir, decoded_images
 from chexvision.data.rows import read_rows
 from chexvision.data.source import ShardSource, find_shards
 from chexvision.errors import ChexError
+from chexvision.images.preprocessing import Preprocessing
 from chexvision.layout import cache_dir
-from chexvision.preprocessing import Preprocessing
 from tests.present import decoded
 
 PLAIN = Preprocessing(image_size=64, clahe=ClaheConfig(enabled=False, clip_limit=2.0, tiles=8))
@@ -149,7 +149,7 @@ def test_a_full_disk_is_an_error_and_not_a_crash(synthetic_shards: Path, tmp_pat
     script = (
         "import resource, signal, sys; from pathlib import Path\n"
         "from chexvision.data import decode; from chexvision.data.rows import read_rows\n"
-        "from chexvision.data.source import find_shards; from chexvision.preprocessing import Preprocessing\n"
+        "from chexvision.data.source import find_shards; from chexvision.images.preprocessing import Preprocessing\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "source = find_shards(Path(sys.argv[1])); rows = read_rows(source.shards, None)['train']\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from chexvision.data.augment import AugmentParameters, sample
-from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD
+from chexvision.images.radiograph import PIXEL_MEAN, PIXEL_STD
 from chexvision.recipes import load_recipe
 from tests.data.test_augment import augmented, only, smooth_images
 

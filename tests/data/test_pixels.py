@@ -15,11 +15,11 @@ from chexvision.data.augment import sample
 from chexvision.data.decode import decoded_images
 from chexvision.data.rows import read_rows
 from chexvision.data.source import find_shards
+from chexvision.images.preprocessing import Preprocessing
+from chexvision.images.radiograph import PIXEL_MEAN, PIXEL_STD, decode_grey
 from chexvision.inference.prepare import prepare
 from chexvision.models.classifier import CheXVision
 from chexvision.models.normalize import plain
-from chexvision.preprocessing import Preprocessing
-from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD, decode_grey
 from chexvision.shards.split_rule import SHARDS
 from tests.data.test_augment import augmented, only
 from tests.training import runs

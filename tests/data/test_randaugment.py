@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as F
 
 from chexvision.data.augment import sample
 from chexvision.data.randaugment import _LEVELS, PIXEL_OPERATIONS, change_pixels, sample_operations
-from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD
+from chexvision.images.radiograph import PIXEL_MEAN, PIXEL_STD
 from chexvision.seeds import mix_seed
 from tests.data.test_augment import augmented, only, smooth_images
 from tests.data.test_crop import homogeneous

@@ -22,10 +22,10 @@ from chexvision.data.rows import read_rows
 from chexvision.data.source import check_image_size, find_shards, preprocessing_of
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.reference import RepoRef
+from chexvision.images.preprocessing import Preprocessing
+from chexvision.images.radiograph import decode_grey
 from chexvision.inference.prepare import prepare
 from chexvision.models.classifier import CheXVision
-from chexvision.preprocessing import Preprocessing
-from chexvision.radiograph import decode_grey
 from chexvision.recipes import load_recipe
 from chexvision.shards.build import BuildOptions, build_shards
 from chexvision.shards.push import push_shards

@@ -44,8 +44,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path
     """Makes folders with an untrained model of a seed."""
     import torch
 
+    from chexvision.images.preprocessing import Preprocessing
     from chexvision.models.classifier import CheXVision
-    from chexvision.preprocessing import Preprocessing
 
     folder = tmp_path_factory.mktemp("models")
 

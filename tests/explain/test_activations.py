@@ -15,9 +15,9 @@ from timm.models.vision_transformer import VisionTransformer
 from chexvision.errors import UsageError
 from chexvision.explain.activations import _as_map, explain_layers, find_layers, layer_activations, strongest_channels
 from chexvision.explain.overlay import render_gray_tile
+from chexvision.images.radiograph import Grey
 from chexvision.models.classifier import CheXVision
 from chexvision.models.timm_backbone import TimmBackbone
-from chexvision.radiograph import Grey
 from tests.explain.test_commands import chexvision
 from tests.explain.trained import SIDE
 from tests.explain.transformers import PATCH, WIDTH, transformer

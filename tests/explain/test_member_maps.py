@@ -16,10 +16,10 @@ from chexvision.cli import main
 from chexvision.explain.audit import explain_subjects
 from chexvision.explain.gradcam import enlarge, explain_batch
 from chexvision.explain.member_maps import explain_members
+from chexvision.images.preprocessing import Preprocessing
+from chexvision.images.radiograph import resize_area
 from chexvision.models.classifier import CheXVision
-from chexvision.preprocessing import Preprocessing
 from chexvision.provenance import Provenance
-from chexvision.radiograph import resize_area
 from chexvision.shards.split_rule import SplitRecord
 from tests.explain.trained import SIDE, synthetic_subjects, untrained_model
 

@@ -12,11 +12,11 @@ from torch import nn
 from chexvision.backbones import BACKBONES, BackboneFacts
 from chexvision.config.data_config import ClaheConfig
 from chexvision.explain.audit import Subject
+from chexvision.images.preprocessing import Preprocessing
 from chexvision.labels import NIH
 from chexvision.models.classifier import CheXVision
 from chexvision.models.normalize import plain
 from chexvision.nih.boxes import Box
-from chexvision.preprocessing import Preprocessing
 from chexvision.synthetic.anatomy import sample_chest
 from chexvision.synthetic.render import render_radiograph
 from tests.small_backbones import Chain

@@ -12,9 +12,9 @@ from torch import Tensor
 from chexvision.backbones import BACKBONES, BackboneFacts
 from chexvision.config.data_config import ClaheConfig
 from chexvision.config.recipe import Pooling
+from chexvision.images.preprocessing import Preprocessing
 from chexvision.models.classifier import CheXVision
 from chexvision.models.timm_backbone import TimmBackbone
-from chexvision.preprocessing import Preprocessing
 
 SIDE = 32
 PATCH = 4

@@ -20,11 +20,11 @@ from chexvision.cli import main
 from chexvision.errors import ChexError
 from chexvision.hub.reference import RepoRef
 from chexvision.hub.repo_files import at_commit
+from chexvision.images.preprocessing import Preprocessing
 from chexvision.labels import NIH
 from chexvision.metrics.calibration import Calibration, Curve
 from chexvision.metrics.thresholds import ChosenOn
 from chexvision.models.classifier import CheXVision
-from chexvision.preprocessing import Preprocessing
 from tests.fakes.fixtures import hub_here
 from tests.fakes.hub import FakeHub
 

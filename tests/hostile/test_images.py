@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
-from chexvision.nih import sources
+from chexvision.images import sources
 from tests.hostile.conftest import Refuses
 from tests.shards.conftest import Release, png
 

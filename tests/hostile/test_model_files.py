@@ -19,11 +19,11 @@ from safetensors.torch import load, save_file
 
 import tests.training.runs  # noqa: F401 - registers the backbone "tiny"
 from chexvision.cli import main
+from chexvision.images.preprocessing import Preprocessing
 from chexvision.labels import NIH
 from chexvision.metrics.calibration import Calibration, Curve
 from chexvision.metrics.thresholds import ChosenOn, Thresholds
 from chexvision.models.classifier import CheXVision
-from chexvision.preprocessing import Preprocessing
 from tests.hostile.conftest import Refuses
 
 Change = Callable[[Path], None]

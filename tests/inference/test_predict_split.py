@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from chexvision.images.preprocessing import Preprocessing
 from chexvision.inference.predict_split import predict_paths
 from chexvision.models.classifier import CheXVision
-from chexvision.preprocessing import Preprocessing
 from chexvision.training.hardware import start_accelerator
 from tests.training import runs
 

@@ -8,9 +8,9 @@ import pytest
 
 import tests.training.runs  # noqa: F401 - registers the backbone "tiny"
 from chexvision.errors import UsageError
+from chexvision.images.preprocessing import Preprocessing
 from chexvision.inference.prepare import prepare, prepared
 from chexvision.models.classifier import CheXVision
-from chexvision.preprocessing import Preprocessing
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from chexvision.errors import UsageError
+from chexvision.images.preprocessing import Preprocessing
 from chexvision.models.classifier import CheXVision
-from chexvision.preprocessing import Preprocessing
 
 # A linear layer of 14 outputs on ResNet-50, of the DSAN study, with our binary head on the same 2048 features.
 BINARY_HEAD = 2048 + 1

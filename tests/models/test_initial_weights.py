@@ -15,10 +15,10 @@ from torch import nn
 
 from chexvision.config.recipe import ModelConfig
 from chexvision.errors import ChexError, UsageError
+from chexvision.images.preprocessing import Preprocessing
 from chexvision.labels import LabelSpace
 from chexvision.models.classifier import CheXVision
 from chexvision.models.initial_weights import apply_weights, fetch_weights
-from chexvision.preprocessing import Preprocessing
 from tests.fakes.fixtures import HUB_TOKEN
 from tests.fakes.hub import FakeHub
 

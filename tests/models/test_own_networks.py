@@ -10,6 +10,7 @@ import torchvision
 from torch import Tensor, nn
 
 from chexvision.errors import ChexError
+from chexvision.images.preprocessing import Preprocessing
 from chexvision.models.alexnet import AlexNet, alexnet
 from chexvision.models.backbone import Backbone, grouped_parameters, tokens_as_map
 from chexvision.models.classifier import CheXVision
@@ -17,7 +18,6 @@ from chexvision.models.conformer import Conformer
 from chexvision.models.dsan_cnn import DsanCnn, dsan_cnn
 from chexvision.models.se_resnet import SEResNet
 from chexvision.models.shifted_patches import vit_small_spt
-from chexvision.preprocessing import Preprocessing
 
 NETWORKS: dict[str, Callable[[], Backbone]] = {
     "alexnet": AlexNet,

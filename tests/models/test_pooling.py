@@ -10,8 +10,8 @@ import torch
 
 from chexvision.config.recipe import Pooling
 from chexvision.errors import ChexError
+from chexvision.images.preprocessing import Preprocessing
 from chexvision.models.classifier import CheXVision
-from chexvision.preprocessing import Preprocessing
 
 VIT = "timm/vit_tiny_patch16_224"
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from chexvision.errors import ChexError, UsageError
-from chexvision.radiograph import decode_grey, resize_area
+from chexvision.images.radiograph import decode_grey, resize_area
 from chexvision.shards.build import build_shards
 from chexvision.shards.manifest import Manifest, read_manifest
 from chexvision.shards.schema import list_shards, patient_of

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from chexvision.errors import ChexError, UsageError
-from chexvision.radiograph import decode_grey
+from chexvision.images.radiograph import decode_grey
 from chexvision.runs.build_session import BuildProgress, build_and_push
 from chexvision.runs.run_progress import read_progress
 from chexvision.runs.session import Session

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from chexvision.images.radiograph import decode_grey
 from chexvision.labels import NIH
-from chexvision.radiograph import decode_grey
 from chexvision.shards.manifest import Manifest
 from chexvision.shards.schema import list_shards
 from chexvision.shards.verify import verify_shards

@@ -14,9 +14,9 @@ from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
 from torch import nn
 
 from chexvision.config.recipe import OptimConfig, PhaseConfig
+from chexvision.images.preprocessing import Preprocessing
 from chexvision.models.backbone import Backbone
 from chexvision.models.classifier import CheXVision
-from chexvision.preprocessing import Preprocessing
 from chexvision.training.history import score
 from chexvision.training.optimizer import learning_rate, make_optimizer, parameter_groups, set_learning_rate
 

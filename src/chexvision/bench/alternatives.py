@@ -20,7 +20,7 @@ from chexvision.bench.bench_report import wait_for
 from chexvision.config.data_config import ClaheConfig
 from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
-from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD, decode_grey, make_clahe, resize_area
+from chexvision.images.radiograph import PIXEL_MEAN, PIXEL_STD, decode_grey, make_clahe, resize_area
 from chexvision.shards.columns import encoded_images, opened_shard
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from chexvision.bench.alternatives import pillow_encoder
 from chexvision.bench.bench_report import Report, Row
 from chexvision.errors import UsageError
-from chexvision.radiograph import decode_grey, encode_grey, resize_area
+from chexvision.images.radiograph import decode_grey, encode_grey, resize_area
 
 
 def bench_shards(images: Path, size: int) -> Report:

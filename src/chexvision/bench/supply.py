@@ -22,8 +22,8 @@ from chexvision.data.dataset import Split, open_split, splits_of
 from chexvision.data.loader import Rank, training_batches
 from chexvision.data.source import ShardSource, find_shards
 from chexvision.hub.reference import Reference
+from chexvision.images.radiograph import PIXEL_MEAN, PIXEL_STD
 from chexvision.parallel import usable_cores
-from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD
 from chexvision.recipes import load_recipe
 from chexvision.training.hardware import start_accelerator
 

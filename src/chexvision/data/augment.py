@@ -132,7 +132,7 @@ def augment(
     Args:
         images: uint8[B, H, W].
         parameters: of each of them.
-        mean: of the network's input, see `chexvision.preprocessing.Preprocessing`.
+        mean: of the network's input, see `chexvision.images.preprocessing.Preprocessing`.
         std: the same.
         size: side in pixels of the result, if it is to be smaller than the images; they are reduced first.
 

@@ -19,10 +19,10 @@ from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
 from chexvision.errors import ChexError
 from chexvision.files.atomic_folder import atomic_folder, locked
+from chexvision.images.preprocessing import Preprocessing
+from chexvision.images.radiograph import decode_grey
 from chexvision.layout import cache_dir
 from chexvision.parallel import map_in_order, usable_cores
-from chexvision.preprocessing import Preprocessing
-from chexvision.radiograph import decode_grey
 from chexvision.shards.columns import encoded_images, opened_shard
 
 # Part of every key: raised when the content of the arrays changes, so that old ones are not found.

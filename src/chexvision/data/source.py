@@ -12,9 +12,9 @@ from chexvision.config.data_config import DataConfig
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.hashes import Hashes
 from chexvision.hub.reference import Reference, RepoRef
+from chexvision.images.preprocessing import LARGEST_SHARD_SIZE, Preprocessing
+from chexvision.images.radiograph import decode_grey
 from chexvision.labels import NIH, LabelSpace
-from chexvision.preprocessing import LARGEST_SHARD_SIZE, Preprocessing
-from chexvision.radiograph import decode_grey
 from chexvision.shards.columns import BadShard, check_types, encoded_images, opened_shard
 from chexvision.shards.download import cached_shards, download_shards
 from chexvision.shards.manifest import Manifest, ShardEntry, difference, label_space_of, read_manifest

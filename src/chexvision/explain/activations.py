@@ -16,10 +16,10 @@ from chexvision.errors import UsageError
 from chexvision.explain.overlay import Heat, check_png_names, png_name, render_gray_tile, render_sheet, write_png
 from chexvision.explain.recording import exactly, recorded
 from chexvision.foreign import printable
+from chexvision.images.radiograph import Grey
 from chexvision.inference.prepare import prepared
 from chexvision.models.backbone import Backbone, tokens_as_map
 from chexvision.models.classifier import CheXVision
-from chexvision.radiograph import Grey
 
 CHANNELS = 22  # on a sheet, with the image and the mean in rows of `_COLUMNS`
 _COLUMNS = 8

@@ -22,10 +22,10 @@ from chexvision.explain.measures import (
 )
 from chexvision.explain.member_maps import explain_members
 from chexvision.explain.overlay import Heat
+from chexvision.images.radiograph import Grey
 from chexvision.metrics.bootstrap import interval, patient_index, resample_patients
 from chexvision.metrics.records import Estimate, IntervalMethod, Record
 from chexvision.nih.boxes import Box
-from chexvision.radiograph import Grey
 from chexvision.shards.split_rule import SplitRecord
 
 _BATCH = 8

@@ -18,11 +18,11 @@ from chexvision.explain.member_maps import MemberMaps, explain_members
 from chexvision.explain.overlay import check_png_names, png_name, render_overlay, write_png
 from chexvision.files.atomic import write_text_atomic
 from chexvision.foreign import printable
+from chexvision.images.radiograph import decode_grey
 from chexvision.inference.prepare import prepared
 from chexvision.labels import LabelSpace
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.ranking import Floats
-from chexvision.radiograph import decode_grey
 
 SUMMARY_NAME = "explain.json"
 _BATCH = 8  # the feature maps of the complete network are held for each

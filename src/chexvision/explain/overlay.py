@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 from chexvision.errors import UsageError
 from chexvision.files.atomic import atomic_path
 from chexvision.foreign import safe_name
+from chexvision.images.radiograph import Grey
 from chexvision.nih.boxes import Box
-from chexvision.radiograph import Grey
 
 Heat = NDArray[np.float32]  # [H, W] in [0, 1]
 

@@ -13,9 +13,9 @@ from chexvision.data.rows import divide, read_shards, record_split
 from chexvision.data.source import ShardSource
 from chexvision.errors import UsageError
 from chexvision.explain.audit import Subject
+from chexvision.images.sources import find_images
 from chexvision.inference.prepare import prepare
 from chexvision.nih.boxes import Box, Boxes
-from chexvision.nih.sources import find_images
 from chexvision.shards.schema import SPLITS, patient_of
 from chexvision.shards.split_rule import SplitChoice, SplitRecord
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from chexvision.errors import UsageError
 from chexvision.files.atomic import read_regular
+from chexvision.images.radiograph import Grey, decode_grey
+from chexvision.images.sources import LARGEST
 from chexvision.models.classifier import CheXVision
-from chexvision.nih.sources import LARGEST
 from chexvision.parallel import map_in_order, usable_cores
-from chexvision.radiograph import Grey, decode_grey
 
 
 def prepare(model: CheXVision, path: Path) -> Grey:

@@ -136,6 +136,5 @@ def logit(probabilities: Floats) -> Floats:
 
 def sigmoid(z: Floats) -> Floats:
     """Probabilities of logits, without overflow."""
-    from scipy.special import expit
-
-    return np.asarray(expit(z), np.float64)
+    small = np.exp(-np.abs(z))
+    return np.asarray(np.where(z >= 0, 1, small) / (1 + small), np.float64)

@@ -8,11 +8,13 @@ many resamples together.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -42,6 +44,8 @@ class Ranking:
             patients: int[N], each image's patient as a number below `count`.
             count: how many patients there are.
         """
+        from scipy.sparse import csr_array  # prediction alone imports this module too, and does without scipy
+
         positive, negative = targets == 1, targets == 0
         at = np.unique(scores[positive])
 

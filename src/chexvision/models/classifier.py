@@ -19,6 +19,7 @@ from chexvision.files.atomic import write_text_atomic
 from chexvision.files.json_files import first_problem
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.hub.repo_files import CONFIG, ENSEMBLE, WEIGHTS, at_commit, model_file
+from chexvision.images.preprocessing import Preprocessing
 from chexvision.labels import NIH, LabelSpace
 from chexvision.models.backbone import Backbone
 from chexvision.models.initial_weights import FileWeights, apply_weights, fetch_weights
@@ -27,7 +28,6 @@ from chexvision.models.normalize import mean_and_std, plain
 from chexvision.models.pooling import FeaturePooling
 from chexvision.models.timm_backbone import timm_backbone
 from chexvision.models.weights import check_sizes, load_weights
-from chexvision.preprocessing import Preprocessing
 
 
 class CheXVision(

@@ -13,8 +13,8 @@ from chexvision.config.data_config import Section
 from chexvision.config.recipe import Pooling
 from chexvision.errors import ChexError
 from chexvision.files.json_files import first_problem, read_file
+from chexvision.images.preprocessing import Preprocessing
 from chexvision.labels import NIH, LabelSpace
-from chexvision.preprocessing import Preprocessing
 
 FORMAT = 3
 

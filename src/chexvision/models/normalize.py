@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from chexvision.backbones import facts
+from chexvision.images.radiograph import PIXEL_MEAN, PIXEL_STD
 from chexvision.models.timm_backbone import known_network
-from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD
 
 
 def plain(images: Tensor, mean: float = PIXEL_MEAN, std: float = PIXEL_STD) -> Tensor:

@@ -17,12 +17,12 @@ from chexvision.artifact.operating_files import save_operating_points
 from chexvision.errors import UsageError
 from chexvision.evaluation.outcome import Outcome
 from chexvision.files.atomic_folder import atomic_folder
+from chexvision.images.radiograph import resize_area
 from chexvision.inference.predictions_file import write_predictions
 from chexvision.labels import ABNORMAL
 from chexvision.metrics.catalog import METRICS
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.records import UNDEFINED, Estimate, SplitMetrics
-from chexvision.radiograph import resize_area
 from chexvision.report.charts import calibration_chart, histogram_chart, known, pr_chart, roc_chart
 from chexvision.report.evaluation_tables import conditions, metrics_table, sections
 from chexvision.report.svg import interval_bar, svg_text

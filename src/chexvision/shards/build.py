@@ -17,12 +17,12 @@ from chexvision import __version__
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import sha256_of
 from chexvision.files.atomic_folder import atomic_folder
+from chexvision.images.radiograph import Encoding, decode_grey, encode_grey, expected_bytes, resize_area
+from chexvision.images.sources import Found, Index, find_images, read_images
 from chexvision.labels import NIH
 from chexvision.nih.metadata import Entry, read_metadata
-from chexvision.nih.sources import Found, Index, find_images, read_images
 from chexvision.parallel import in_rank_order, map_in_order
 from chexvision.progress import Progress
-from chexvision.radiograph import Encoding, decode_grey, encode_grey, expected_bytes, resize_area
 from chexvision.shards.dataset_card import write_card
 from chexvision.shards.ledger import LEDGER_NAME, Ledger, LeftOut, open_ledger
 from chexvision.shards.manifest import (

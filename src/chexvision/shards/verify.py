@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from chexvision.errors import UsageError
 from chexvision.files.atomic import sha256_of
 from chexvision.hub.reference import RepoRef
+from chexvision.images.radiograph import decode_grey
 from chexvision.labels import LabelCounts, LabelSpace
 from chexvision.parallel import map_in_order
-from chexvision.radiograph import decode_grey
 from chexvision.shards.columns import BadShard, ShardPlace, folder_place, label_texts, opened_shard
 from chexvision.shards.manifest import FileEntry, Manifest, RemoteFile, ShardEntry, SplitCounts, difference
 from chexvision.shards.remote import fetch_file, hub_place, list_files

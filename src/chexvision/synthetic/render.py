@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from chexvision.radiograph import Grey
+from chexvision.images.radiograph import Grey
 from chexvision.synthetic.anatomy import Chest, Plane, Scene, cloud, render
 from chexvision.synthetic.benign import add_benign
 from chexvision.synthetic.signs import SHADOWS, SHAPES

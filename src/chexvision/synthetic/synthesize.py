@@ -15,11 +15,11 @@ import numpy as np
 from chexvision import __version__
 from chexvision.errors import UsageError
 from chexvision.files.atomic_folder import atomic_folder
+from chexvision.images.radiograph import Encoding, encode_grey, expected_bytes
 from chexvision.labels import NIH
 from chexvision.nih.boxes import HEADS
 from chexvision.parallel import map_in_order
 from chexvision.progress import Progress
-from chexvision.radiograph import Encoding, encode_grey, expected_bytes
 from chexvision.shards.dataset_card import write_card
 from chexvision.shards.manifest import (
     FORMAT,

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from chexvision.config.data_config import ClaheConfig, Section
-from chexvision.radiograph import PIXEL_MEAN, PIXEL_STD, Grey, make_clahe, resize_area
+from chexvision.images.radiograph import PIXEL_MEAN, PIXEL_STD, Grey, make_clahe, resize_area
 
 LARGEST_SHARD_SIZE = 4096
 

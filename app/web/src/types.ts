@@ -1,0 +1,66 @@
+// What the parts of the page hand to each other. `ModelInfo` is onnx/model.json; see
+// src/chexvision/runtime/export_info.py.
+
+export interface ThresholdResult {
+  sensitivity: number | null;
+  specificity: number | null;
+  precision: number | null;
+  positives: number | null;
+  images: number | null;
+}
+
+export interface ModelInfo {
+  format: 1;
+  version: string;
+  model: string;
+  run_id: string | null;
+  label_space: { findings: string[]; normal: string; abnormal: string };
+  side: number;
+  image_size: number;
+  map_method: string | null;
+  synthetic: boolean;
+  calibration: string;
+  rule: string;
+  thresholds: Record<string, number>;
+  test: Record<string, ThresholdResult>;
+  test_set: string | null;
+  checks: { name: string; limit: number; message: string }[];
+  sources: Record<string, string>;
+  files: Record<string, { sha256: string; bytes: number }>;
+}
+
+/** One image as 8-bit gray, row by row, and what was done to make it so. Nothing of a patient. */
+export interface Radiograph {
+  pixels: Uint8Array;
+  width: number;
+  height: number;
+  notes: string[];
+  warnings: string[];
+}
+
+/** Maps of the regions that raise each output: `values[output * height * width + row * width + column]`, at least 0,
+ * in units of the logit. */
+export interface HeatMaps {
+  values: Float32Array;
+  width: number;
+  height: number;
+}
+
+/** What a model says about one image; `probabilities` and `maps` in the order of the findings, then Abnormal. */
+export interface Answer {
+  probabilities: number[];
+  maps: HeatMaps | null;
+  warnings: string[];
+  milliseconds: number;
+}
+
+/** A loaded model. */
+export interface Engine {
+  info: ModelInfo;
+  answer(image: Radiograph): Promise<Answer>;
+}
+
+/** models.json next to the page: the models that it offers, the first one shown. `folder` holds onnx/. */
+export interface PageConfig {
+  models: { name: string; folder: string; url: string | null }[];
+}

@@ -1,0 +1,1 @@
+"""From image files to the input of a model: no torch."""

@@ -1,0 +1,1 @@
+"""From images to answers, whatever computes them. Needs numpy and OpenCV, no torch."""

@@ -1,0 +1,98 @@
+"""``onnx/model.json``: what one needs beside ``onnx/model.onnx`` to answer as the model does."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from chexvision.labels import LabelSpace
+from chexvision.metrics.records import Record
+
+FOLDER = "onnx"
+MODEL = f"{FOLDER}/model.onnx"
+QUANTIZED = f"{FOLDER}/model_quantized.onnx"
+INFO = f"{FOLDER}/model.json"
+
+
+class ExportedFile(Record):
+    """One ONNX file.
+
+    Args:
+        sha256: of it.
+        bytes: its size.
+        images: how many it was compared with torch on.
+        largest_difference: of a probability, over these images.
+        maps_difference: of a map divided by that map's largest value; null where it has none.
+    """
+
+    sha256: str
+    bytes: int
+    images: int
+    largest_difference: float
+    maps_difference: float | None = None
+
+
+class ThresholdResult(Record):
+    """How a threshold did on the test split; null where too few cases."""
+
+    sensitivity: float | None = None
+    specificity: float | None = None
+    precision: float | None = None
+    positives: int | None = None
+    images: int | None = None
+
+
+class CheckLimit(Record):
+    """A test of the input check; see `chexvision.predict.input_check.CheckTest`."""
+
+    name: str
+    limit: float
+    message: str
+
+
+class ExportInfo(Record):
+    """About the exported files of one model or ensemble.
+
+    The graph takes ``image`` uint8[B, H, W], originals of any size, and gives ``probabilities`` float32[B, K + 1]
+    (calibrated), ``raw`` float32[B, K + 1] (not calibrated), ``checks`` float32[B, T] (of `checks`) and ``maps``
+    float32[B, K + 1, h, w] (see `chexvision.predict.engine.HeatMaps`). An image that was resized to ``side`` before
+    gives the same results.
+
+    Args:
+        format: of this file.
+        version: of chexvision.
+        model: ``USER/REPO``, or the folder's name.
+        run_id: of the run that trained it; null for an ensemble.
+        label_space: names the outputs.
+        side: of the square image that the graph resizes originals to first.
+        image_size: of the network's input.
+        map_method: "Grad-CAM", "LayerCAM", both, or null where the files give no maps.
+        synthetic: whether it was trained on synthetic images.
+        calibration: in words; "none" for none.
+        rule: of the thresholds, in words.
+        thresholds: on calibrated probabilities, by output.
+        test: by output, how its threshold did on the test split.
+        test_set: what `test` was measured on, in words.
+        checks: the input check's tests, in order; empty without one.
+        sources: sha256 of each published file that the graph was made from; a file that changed makes it stale.
+        files: by path below the model's folder.
+    """
+
+    format: Literal[1] = 1
+    version: str
+    model: str
+    run_id: str | None = None
+    label_space: LabelSpace
+    side: Annotated[int, Field(ge=8)]
+    image_size: Annotated[int, Field(ge=8)]
+    map_method: str | None = None
+    synthetic: bool
+    calibration: str
+    rule: str
+    thresholds: dict[str, float]
+    test: dict[str, ThresholdResult] = Field(default_factory=dict)
+    test_set: str | None = None
+    checks: tuple[CheckLimit, ...] = ()
+    sources: dict[str, str]
+    files: dict[str, ExportedFile]
