@@ -24,7 +24,7 @@ from chexvision.cli import main
 from chexvision.explain.image_maps import explain_files
 from chexvision.hub.repo_files import WEIGHTS
 from chexvision.inference.predict_images import predict_files
-from chexvision.models.classifier import build_model
+from chexvision.models.untrained import build_model
 from chexvision.provenance import Provenance
 from chexvision.recipes import dump_resolved, load_recipe, recipe_names
 from chexvision.runs.run_progress import read_progress

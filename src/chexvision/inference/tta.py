@@ -6,15 +6,13 @@ any size smaller and larger inputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import product
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from chexvision.config.test_time import Tta
-
-View = Callable[[Tensor], Tensor]  # uint8[B, H, W] to the same images seen otherwise, uint8 or float in [0, 255]
+from chexvision.models.network_engine import View
 
 _DEGREES = 7.0
 # The crops' share of the side: 224 of 256 pixels in the evaluations of CheXNet's reproductions (arnoweng/CheXNet,

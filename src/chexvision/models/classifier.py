@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from chexvision.backbones import facts
-from chexvision.config.recipe import Pooling, Recipe
+from chexvision.config.recipe import Pooling
 from chexvision.config.weights_source import WeightsReport
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import write_text_atomic
@@ -22,12 +22,12 @@ from chexvision.hub.repo_files import CONFIG, ENSEMBLE, WEIGHTS, at_commit, mode
 from chexvision.images.preprocessing import Preprocessing
 from chexvision.labels import NIH, LabelSpace
 from chexvision.models.backbone import Backbone
-from chexvision.models.initial_weights import FileWeights, apply_weights, fetch_weights
 from chexvision.models.model_config import CheXVisionConfig, read_config
-from chexvision.models.normalize import mean_and_std, plain
+from chexvision.models.normalize import plain
 from chexvision.models.pooling import FeaturePooling
 from chexvision.models.timm_backbone import timm_backbone
 from chexvision.models.weights import check_sizes, load_weights
+from chexvision.predict.published import Published, read_published
 
 
 class CheXVision(
@@ -73,6 +73,7 @@ class CheXVision(
     ) -> None:
         super().__init__()
         self.initialized: WeightsReport | None = None  # what training started from, for its record
+        self.published: Published | None = None  # what the weights were published with
         try:
             config = CheXVisionConfig(
                 backbone=backbone,
@@ -113,11 +114,20 @@ class CheXVision(
         Returns:
             ``multilabel_logits`` float[B, K] and ``binary_logits`` float[B, 1].
         """
-        return self.head(self.backbone(images))
+        return self.classify(self.features(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """The pooled features of a batch, float[B, C]: what `classify` turns into the result of `forward`."""
+        pooled: Tensor = self.pooling(self.backbone, self.backbone(images))
+        return pooled
 
     def head(self, features: Tensor) -> dict[str, Tensor]:
         """The result of `forward` from that of the backbone."""
-        features = self.neck(self.pooling(self.backbone, features))
+        return self.classify(self.pooling(self.backbone, features))
+
+    def classify(self, features: Tensor) -> dict[str, Tensor]:
+        """The result of `forward` from that of `features`."""
+        features = self.neck(features)
         return {
             "multilabel_logits": self.multilabel_head(features),
             "binary_logits": self.binary_head(features),
@@ -206,16 +216,30 @@ class CheXVision(
             "token": token,
         }  # fmt: skip
         reference = at_commit(reference, **client)
-        config = model_file(reference, CONFIG, **client)
-        weights = model_file(reference, WEIGHTS, **client)
-        if config is None and model_file(reference, ENSEMBLE, **client) is not None:
-            raise ChexError(
-                f"{reference} is an ensemble of models; load it with chexvision.artifact.load.load_published, or use "
-                "chexvision predict"
-            )
-        if config is None or weights is None:
-            raise ChexError(f"{reference} has no {WEIGHTS}; pickled weights are never loaded")
-        return model_from_files(config, weights, map_location)
+        model = fetch_model(reference, map_location, **client)
+        model.published = read_published(reference, **client)
+        model.published.refuse_others(model.label_space)
+        return model
+
+
+def fetch_model(reference: Reference, map_location: str = "cpu", **client: Any) -> CheXVision:
+    """The model in a folder or on the Hub, in evaluation mode, without what it was published with.
+
+    Args:
+        reference: of the Hub at a commit.
+        map_location: device that the weights are read to before they are copied into the model.
+        client: further options of `huggingface_hub.hf_hub_download`.
+
+    Raises:
+        ChexError: it cannot be fetched or read, or is not a complete CheXVision model.
+    """
+    config = model_file(reference, CONFIG, **client)
+    weights = model_file(reference, WEIGHTS, **client)
+    if config is None and model_file(reference, ENSEMBLE, **client) is not None:
+        raise ChexError(f"{reference} is an ensemble of models; load it with chexvision.load_predictor")
+    if config is None or weights is None:
+        raise ChexError(f"{reference} has no {WEIGHTS}; pickled weights are never loaded")
+    return model_from_files(config, weights, map_location)
 
 
 def model_from_files(config: Path, weights: Path, map_location: str = "cpu") -> CheXVision:
@@ -227,7 +251,7 @@ def model_from_files(config: Path, weights: Path, map_location: str = "cpu") -> 
     checked = read_config(config)
     # The configuration may name any network of timm: no memory is allocated for one that the file is not of.
     check_sizes(without_memory(checked), weights)
-    model = _configured(checked)
+    model = configured(checked)
     load_weights(model, weights, map_location)
     return model.eval()
 
@@ -241,7 +265,7 @@ def without_memory(config: CheXVisionConfig) -> CheXVision:
     side = config.preprocessing.image_size
     try:
         with torch.device("meta"), torch.no_grad():
-            model = _configured(config).eval()
+            model = configured(config).eval()
             model(torch.empty(1, 3, side, side))
             for coarse in (True, False):
                 model.backbone.layers(coarse=coarse)
@@ -256,7 +280,8 @@ def without_memory(config: CheXVisionConfig) -> CheXVision:
     return model
 
 
-def _configured(config: CheXVisionConfig) -> CheXVision:
+def configured(config: CheXVisionConfig) -> CheXVision:
+    """The model of a configuration, with random weights."""
     return CheXVision(**{name: getattr(config, name) for name in type(config).model_fields if name != "format"})
 
 
@@ -280,37 +305,3 @@ def build_backbone(name: str, image_size: int, drop_path: float) -> Backbone:
     if not isinstance(network, Backbone):
         raise TypeError(f"{known.builder} built {type(network).__name__}, not a Backbone")
     return network
-
-
-def build_model(recipe: Recipe, label_space: LabelSpace = NIH, weights: FileWeights | None = None) -> CheXVision:
-    """The untrained model of a recipe, initialized from its seed and its `model.weights`.
-
-    Args:
-        recipe: what to build.
-        label_space: of the data.
-        weights: of `fetch_weights`, which is called where they are left out.
-
-    Raises:
-        UsageError: see `fetch_weights`; or a phase, of which the first may take hours, freezes more stages than there
-            are.
-        ChexError: the weights cannot be fetched or are of another network, or the network cannot be built or used.
-    """
-    weights = fetch_weights(recipe.model) if weights is None else weights
-    mean, std = mean_and_std(recipe.model.backbone)
-    config = CheXVisionConfig(
-        backbone=recipe.model.backbone,
-        hidden_features=recipe.model.hidden_features,
-        dropout=recipe.model.dropout,
-        label_space=label_space,
-        preprocessing=Preprocessing(image_size=recipe.data.image_size, clahe=recipe.data.clahe, mean=mean, std=std),
-        pooling=recipe.model.pooling,
-        drop_path=recipe.model.drop_path,
-    )
-    checked = without_memory(config)
-    for phase in recipe.training.phases:
-        checked.freeze(phase.freeze)
-    torch.manual_seed(recipe.training.seed)
-    model = _configured(config)
-    if weights is not None:
-        model.initialized = apply_weights(model, weights)
-    return model

@@ -16,7 +16,8 @@ class ModelFacts:
         revision: the commit; of a folder the run's id; None where unknown.
         synthetic: whether it was trained on synthetic images.
         calibrated: whether its probabilities are calibrated.
-        rule: where its thresholds come from, in words.
+        rule: where its thresholds come from, in words; empty without any.
+        run_id: of the run that made it; None where unknown.
     """
 
     model: str
@@ -24,6 +25,7 @@ class ModelFacts:
     synthetic: bool = False
     calibrated: bool = False
     rule: str = ""
+    run_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
