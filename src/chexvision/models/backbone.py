@@ -57,7 +57,7 @@ class Backbone(nn.Module, ABC):
     def freeze(self, what: str | int, name: str) -> None:
         """Choose which parameters learn.
 
-        A module whose parameters are all frozen is in evaluation mode, also after `train()`: its norms keep their
+        After the next `train()`, a module whose parameters are all frozen is in evaluation mode: its norms keep their
         running statistics, and it drops nothing.
 
         Args:
@@ -79,7 +79,6 @@ class Backbone(nn.Module, ABC):
         frozen = {parameter for stage in stages[:count] for parameter in stage}
         for of, parameter in self.named_parameters():
             parameter.requires_grad_(of not in frozen)
-        self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
         """As `nn.Module.train`; modules whose parameters are all frozen stay in evaluation mode."""

@@ -199,6 +199,7 @@ class CheXVision(
             UsageError: the backbone has fewer stages.
         """
         self.backbone.freeze(what, self.configuration.backbone)
+        self.train(self.training)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         super()._save_pretrained(save_directory)

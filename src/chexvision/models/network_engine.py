@@ -104,11 +104,10 @@ class NetworkEngine:
         return self._members[0][0].label_space
 
     def prepare(self, pixels: Grey) -> Prepared:
-        """An original as each member takes it, then as the input check does: the first member's, not equalized."""
+        """An original uint8[H, W] as each member takes it: uint8[S, S]."""
         steps = [member.preprocessing for member, _, _ in self._members]
-        resized = {one: one.resize(pixels) for one in dict.fromkeys(steps)}
-        equalized = {one: one.equalize(image) for one, image in resized.items()}
-        return (*(equalized[one] for one in steps), resized[steps[0]])
+        prepared = {one: one.apply(pixels) for one in dict.fromkeys(steps)}  # members that agree share it
+        return tuple(prepared[one] for one in steps)
 
     def pixels(self, batch: Sequence[Prepared]) -> list[NDArray[np.uint8]]:
         """Of each member, the images of a batch: uint8[B, S, S]."""
@@ -130,7 +129,7 @@ class NetworkEngine:
                 # Of the image as it is, which other views are not.
                 plain = found if len(views) == 1 else forward(member, images, PLAIN, self._autocast)
                 features = plain.features.float().cpu().numpy()
-                checks = self._check.measure([image[-1] for image in batch], features)
+                checks = self._check.measure([image[0] for image in batch], features)
             parts.append(weight * finite(found.probabilities.cpu().numpy()))
         return Outputs(np.sum(parts, axis=0), checks)
 
