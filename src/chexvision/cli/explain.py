@@ -28,10 +28,15 @@ def explain(
         str | None,
         typer.Option(help="Or the activations of layers by name, separated by commas, such as layer1.0,layer4."),
     ] = None,
+    contours: Annotated[
+        bool, typer.Option("--contours", help="Draw lines at 25, 50 and 75 % of the scale, not colored areas.")
+    ] = False,
 ) -> None:
     """Show which regions raise a finding, one overlay per image and finding, or activations. Research only."""
     if bool(findings) + (top is not None) + (layers is not None) > 1:
         raise UsageError("--finding, --top and --layers exclude each other; keep one of them")
+    if contours and layers is not None:
+        raise UsageError("--contours is of maps of findings; leave it out with --layers")
 
     from chexvision.artifact.load import load_published
     from chexvision.explain.activations import explain_layers
@@ -46,7 +51,9 @@ def explain(
         for path in explain_layers(loaded.members[0], images, out, [name.strip() for name in layers.split(",")]):
             typer.echo(path)
         return
-    explained = explain_files(loaded, images, out, findings or (), 3 if top is None else top, points)
+    explained = explain_files(
+        loaded, images, out, findings or (), 3 if top is None else top, points, contours=contours
+    )
     for one in explained:
         where = "nothing raises it" if one.peak is None else f"maximum at x {one.peak[0]}, y {one.peak[1]}"
         typer.echo(f"{out / one.overlay}  {one.probability:.3f}  {one.method}, {where}")

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from chexvision.artifact.load import Ensemble
 from chexvision.errors import UsageError
-from chexvision.explain.member_maps import MemberMaps, explain_members
-from chexvision.explain.overlay import check_png_names, png_name, render_overlay, write_png
+from chexvision.explain.member_maps import explain_members
+from chexvision.explain.overlay import Heat, check_png_names, png_name, render_overlay, write_png
 from chexvision.files.atomic import write_text_atomic
 from chexvision.foreign import printable
-from chexvision.images.radiograph import decode_grey
+from chexvision.images.radiograph import Grey, decode_grey
 from chexvision.inference.prepare import prepared
 from chexvision.labels import LabelSpace
 from chexvision.metrics.operating_points import OperatingPoints
@@ -72,6 +72,8 @@ def explain_files(
     findings: Sequence[str] = (),
     top: int = 3,
     points: OperatingPoints | None = None,
+    *,
+    contours: bool = False,
 ) -> list[Explained]:
     """Write ``<image>-<finding>.png`` for each image to `out`, and ``explain.json`` about all of them.
 
@@ -82,6 +84,7 @@ def explain_files(
         findings: what to explain; the `top` most probable findings of each image where empty.
         top: how many, from 1.
         points: of `chexvision.artifact.load.load_operating_points`; its calibration is applied to the probabilities.
+        contours: draw lines instead of colored areas.
 
     Raises:
         UsageError: a finding is unknown, a file is missing or not an image, or two share a name. Nothing is
@@ -111,28 +114,44 @@ def explain_files(
         maps = explain_members(ensemble, images, choose)
         probabilities = calibrated(maps.probabilities)
         for i, path in enumerate(paths[number * _BATCH : (number + 1) * _BATCH]):
-            for j, output in enumerate(maps.outputs[i].tolist()):
-                chance = float(probabilities[i, output])
-                explained.append(_write_overlay(path, out, names[output], chance, maps, (i, j)))
+            grey = decode_grey(path.read_bytes())
+            shown = maps.outputs[i].tolist()
+            # Findings of an image can be compared. The maps of an original are large, and not kept.
+            scale = max(float(maps.heat(i, j, *grey.shape).max()) for j in range(len(shown)))
+            for j, output in enumerate(shown):
+                picture = _Picture(path, names[output], float(probabilities[i, output]), maps.method)
+                explained.append(picture.write(out, grey, maps.heat(i, j, *grey.shape), scale, contours))
     write_text_atomic(
         out / SUMMARY_NAME, json.dumps([asdict(one) for one in explained], indent=2, allow_nan=False) + "\n"
     )
     return explained
 
 
-def _write_overlay(
-    path: Path, out: Path, finding: str, probability: float, maps: MemberMaps, place: tuple[int, int]
-) -> Explained:
-    grey, method = decode_grey(path.read_bytes()), maps.method
-    heat = maps.heat(*place, *grey.shape)
-    peak: tuple[int, int] | None = None
-    if heat.max() > 0:
-        row, column = np.unravel_index(int(heat.argmax()), heat.shape)
-        peak = int(column), int(row)
-    note = f"{method}: regions that raise the logit" if peak else f"{method}: nothing here raises the logit"
-    image = render_overlay(
-        grey, heat, f"{finding}  {probability:.3f}", printable(path.name), f"{note} · research only"
-    )
-    overlay = png_name(path, finding)
-    write_png(out / overlay, image)
-    return Explained(str(path), finding, probability, overlay, method, peak)
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """What one overlay is of."""
+
+    path: Path
+    finding: str
+    probability: float
+    method: str
+
+    def write(self, out: Path, grey: Grey, heat: Heat, scale: float, contours: bool) -> Explained:
+        """Write it to the folder `out`."""
+        peak: tuple[int, int] | None = None
+        if heat.max() > 0:
+            row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+            peak = int(column), int(row)
+        note = f"{self.method}: regions that raise the logit" if peak else f"{self.method}: nothing raises the logit"
+        image = render_overlay(
+            grey,
+            heat,
+            scale,
+            f"{self.finding}  {self.probability:.3f}",
+            printable(self.path.name),
+            f"{note}. The scale is the same for all findings of this image. Research only.",
+            contours=contours,
+        )
+        overlay = png_name(self.path, self.finding)
+        write_png(out / overlay, image)
+        return Explained(str(self.path), self.finding, self.probability, overlay, self.method, peak)
