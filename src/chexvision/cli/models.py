@@ -97,12 +97,14 @@ def predict(
     with Progress("predicting", len(images) * len(loaded.members), "images") as progress:
         predictions = predict_files(loaded, images, accelerator, points, progress.advance, tta)
     if explain is not None:
-        from chexvision.explain.image_maps import explain_files
+        from chexvision.explain.image_maps import explain_images
+        from chexvision.inference.load_predictor import load_predictor
 
         if tta != "none":
             typer.echo(f"note: overlays show the image alone and its probabilities without {tta}", err=True)
-        for one in explain_files(loaded, images, explain, points=points):
-            typer.echo(f"{explain / one.overlay}", err=True)
+        for explained in explain_images(load_predictor(reference, "torch"), images, explain):
+            for one in explained.overlays:
+                typer.echo(f"{explain / one.overlay}", err=True)
     if as_json:
         import json
         from dataclasses import asdict
