@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from chexvision.artifact.load import Ensemble
 from chexvision.config.test_time import Tta
 from chexvision.inference.device import DeviceName, Precision, choose_computation, retain_freed_memory
+from chexvision.inference.member_maps import explain_members
 from chexvision.inference.tta import views_of
 from chexvision.models.classifier import CheXVision
 from chexvision.models.network_engine import NetworkEngine
@@ -61,4 +62,4 @@ class TorchEngine(NetworkEngine):
         Raises:
             ChexError: a member computes something that is not a number.
         """
-        raise NotImplementedError
+        return explain_members(self._ensemble, self.pixels(batch), outputs)[1]

@@ -24,6 +24,7 @@ class Tally:
     Attributes:
         images: how many results there are.
         kept: results.
+        answered: the numbers of the images with an answer, from 0.
         reasons: of failed and refused images, with the number of each.
         rate: images per second.
     """
@@ -31,6 +32,7 @@ class Tally:
     def __init__(self, *, keep_all: bool = False) -> None:
         self.images = 0
         self.kept: list[Result] = []
+        self.answered: list[int] = []
         self.reasons: Counter[str] = Counter()
         self.rate = 0.0
         self._keep_all = keep_all
@@ -47,6 +49,7 @@ class Tally:
         if result.status != "ok":
             self.reasons[f"{result.status}: {result.reason}"] += 1
             return
+        self.answered.append(self.images - 1)
         self._warnings.update(result.warnings)
         self._thresholds |= result.thresholds
         self._above.update(name for name, called in result.calls.items() if called)
@@ -61,11 +64,6 @@ class Tally:
         others = len(self.reasons) - len(listed)
         return [*listed, f"and {others:,} other reasons"] if others else listed
 
-    @property
-    def answered(self) -> int:
-        """Images with an answer."""
-        return self.images - self.reasons.total()
-
     def tables(self, facts: ModelFacts, width: int) -> Iterator[Table]:
         """What a console of `width` characters shows."""
         if self.images > FEW:
@@ -76,7 +74,7 @@ class Tally:
             yield _probabilities(group, facts, remarks=i + 1 == len(groups))
 
     def _summary(self, facts: ModelFacts) -> Table:
-        answered = self.answered
+        answered = len(self.answered)
         rows = [
             row(
                 name,

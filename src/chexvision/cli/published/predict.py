@@ -77,7 +77,8 @@ def predict(
     with _journal(out, model, predictor, sources, _options(tta, any_view=any_view, strict=strict)) as journal:
         _compute(predictor, sources, journal, tally, any_view=any_view, strict=strict)
     if explain is not None:
-        _explain(model, predictor, sources, explain, tta)
+        answered = [Path(sources[i].path) for i in tally.answered]
+        _explain(predictor, answered, explain, tta, any_view=any_view)
     if as_json:
         typer.echo(f"[{','.join(result.model_dump_json(indent=2) for result in tally.kept)}]")
     else:
@@ -169,13 +170,11 @@ def _refuse_archives(sources: Sequence[Source]) -> None:
             raise UsageError(f"--explain takes files, and {source.path} is in an archive; unpack it first")
 
 
-def _explain(model: str, predictor: Predictor, sources: Sequence[Source], out: Path, tta: Tta) -> None:
-    from chexvision.artifact.load import load_published
-    from chexvision.explain.image_maps import explain_files
-    from chexvision.hub.reference import parse_reference
+def _explain(predictor: Predictor, paths: Sequence[Path], out: Path, tta: Tta, *, any_view: bool) -> None:
+    from chexvision.explain.image_maps import explain_images
 
     if tta != "none":
-        typer.echo(f"note: overlays show the image alone and its probabilities without {tta}", err=True)
-    loaded, points = load_published(parse_reference(model))
-    for one in explain_files(loaded, [Path(source.path) for source in sources], out, points=points):
-        typer.echo(f"{out / one.overlay}", err=True)
+        typer.echo(f"note: the maps are of the image alone, without {tta}", err=True)
+    for explained in explain_images(predictor, paths, out, any_view=any_view):
+        for one in explained.overlays:
+            typer.echo(f"{out / one.overlay}", err=True)
