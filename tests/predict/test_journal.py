@@ -20,7 +20,7 @@ import pytest
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.predict.answer import Failure, ModelFacts
-from chexvision.predict.journal import About, open_journal
+from chexvision.predict.journal import About, Journal, open_journal
 from chexvision.predict.predictor import BATCH
 from chexvision.predict.result import Result, result_of
 from chexvision.predict.result_files import ROWS_OF_A_GROUP
@@ -35,12 +35,11 @@ def result(number: int) -> Result:
     return result_of(Failure(f"{number}.png", "bad"), f"in/{number}.png", FACTS, "torch", strict=False)
 
 
-def about(images: int, **changes: object) -> About:
-    made = About(
+def about(images: int) -> About:
+    return About(
         model=FACTS, model_files="0", engine="torch", outputs=("Mass", "Abnormal"), options=(), images=images,
         images_sha256="0",
     )  # fmt: skip
-    return made.model_copy(update=changes)
 
 
 def write(out: Path, images: int, *, until: int | None = None) -> list[str]:
@@ -55,6 +54,10 @@ def write(out: Path, images: int, *, until: int | None = None) -> list[str]:
     return written
 
 
+def interrupted(_: Journal) -> None:
+    raise KeyboardInterrupt
+
+
 @contextmanager
 def full_disk(size: int) -> Iterator[None]:
     """No file can grow beyond `size` bytes."""
@@ -66,19 +69,18 @@ def full_disk(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
 def test_a_killed_command_goes_on_and_its_file_is_that_of_one_that_was_not(
-    model: Path, tmp_path: Path, run: Run, ending: str
+    model: Path, tmp_path: Path, run: Run
 ) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     # Large, so that the process is killed before it has read all.
-    cv2.imwrite(str(folder / "000.png"), np.random.default_rng(0).integers(0, 255, (1400, 1400), dtype=np.uint8))
-    for number in range(1, 150):
+    cv2.imwrite(str(folder / "000.png"), np.random.default_rng(0).integers(0, 255, (900, 900), dtype=np.uint8))
+    for number in range(1, 100):
         os.link(folder / "000.png", folder / f"{number:03}.png")
-    (folder / "100.png").unlink()
-    (folder / "100.png").write_text("not an image")
-    out, partial = tmp_path / f"r.{ending}", tmp_path / f"r.{ending}.partial"
+    (folder / "090.png").unlink()
+    (folder / "090.png").write_text("not an image")
+    out, partial = tmp_path / "r.csv", tmp_path / "r.csv.partial"
     words = ["predict", str(model), str(folder), "--out", str(out)]
     process = subprocess.Popen([sys.executable, "-m", "tests.predict.tiny_model", *words], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + DEADLINE_S
@@ -94,9 +96,18 @@ def test_a_killed_command_goes_on_and_its_file_is_that_of_one_that_was_not(
     assert code == 1
     assert "note: going on after " in error
     assert not partial.exists()
-    uncut = tmp_path / f"uncut.{ending}"
+    uncut = tmp_path / "uncut.csv"
     assert run(*words[:-1], uncut)[0] == 1
     assert out.read_bytes() == uncut.read_bytes()
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_the_file_of_a_command_that_was_cut_is_that_of_one_that_was_not(tmp_path: Path, ending: str) -> None:
+    for name, cuts in (("cut", (0, 5, 2 * BATCH + 3, 40)), ("uncut", ())):
+        for until in cuts:
+            write(tmp_path / f"{name}.{ending}", 50, until=until)
+        write(tmp_path / f"{name}.{ending}", 50)
+    assert (tmp_path / f"cut.{ending}").read_bytes() == (tmp_path / f"uncut.{ending}").read_bytes()
 
 
 def test_what_is_there_is_not_computed_again(tmp_path: Path) -> None:
@@ -132,7 +143,7 @@ def test_results_of_another_command_are_not_continued(
     out = tmp_path / "r.csv"
     write(out, 20, until=18)
     before = (tmp_path / "r.csv.partial").read_bytes()
-    with pytest.raises(UsageError, match=message), open_journal(out, about(20, **changes)):
+    with pytest.raises(UsageError, match=message), open_journal(out, about(20).model_copy(update=changes)):
         pass
     assert (tmp_path / "r.csv.partial").read_bytes() == before
 
@@ -143,9 +154,7 @@ def test_other_models_options_and_images_are_refused_by_the_command(
     out, partial = tmp_path / "r.csv", tmp_path / "r.csv.partial"
     words = ["predict", model, images / "0", "--out", out]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(
-            "chexvision.predict.journal.Journal.finish", lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
-        )
+        patched.setattr(Journal, "finish", interrupted)
         assert run(*words)[0] != 0
     head = partial.read_bytes()
     other = publish(tmp_path / "other", seed=1)
