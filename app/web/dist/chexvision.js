@@ -1,0 +1,1 @@
+export{r as PageError,n as loadEngine,t as readRadiograph}from"./assets/reader-CIOA05nC.js";

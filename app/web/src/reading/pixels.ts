@@ -1,0 +1,36 @@
+// Pixels in 8-bit gray, as OpenCV computes them.
+
+import { PageError } from '../types'
+
+// A detector has 20 million; a few kilobytes can encode an image that fills the memory.
+export const MOST_PIXELS = 100_000_000
+
+export type Gray = Uint8Array<ArrayBuffer>
+
+/** Refuses sizes that no radiograph has. */
+export function checkSize(width: number, height: number): void {
+  if (!(width > 0 && height > 0)) throw new PageError('The image has no pixels.')
+  if (width * height > MOST_PIXELS) {
+    throw new PageError(
+      `The image has ${width}×${height} pixels, more than ${MOST_PIXELS.toLocaleString('en')}.`,
+    )
+  }
+}
+
+/** Luma of 8-bit red, green and blue: 0.299, 0.587 and 0.114 in units of 2^-15, as OpenCV's `cvtColor` rounds them. */
+export function luma(red: number, green: number, blue: number): number {
+  return (red * 9798 + green * 19235 + blue * 3735 + 16384) >> 15
+}
+
+/** Rows of interleaved channels, 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA), as gray; transparency is dropped. */
+export function toGray(samples: Uint8Array, channels: number): Gray {
+  const gray = new Uint8Array(samples.length / channels)
+  if (channels < 3) {
+    for (let i = 0; i < gray.length; i++) gray[i] = samples[i * channels]
+  } else {
+    for (let i = 0, at = 0; i < gray.length; i++, at += channels) {
+      gray[i] = luma(samples[at], samples[at + 1], samples[at + 2])
+    }
+  }
+  return gray
+}
