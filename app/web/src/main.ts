@@ -1,10 +1,9 @@
-import { loadEngine } from './engine/engine'
+import { loadConfig, loadEngine, loadInfo } from './engine/engine'
 import { readRadiograph } from './reading/reader'
-import type { PageConfig } from './types'
 
 const shown = document.querySelector('#answer')!
-const config = (await (await fetch('models.json')).json()) as PageConfig
-const engine = await loadEngine(config.models[0].folder, (loaded, total) => {
+const [entry] = (await loadConfig()).models
+const engine = await loadEngine(entry.folder, await loadInfo(entry.folder), (loaded, total) => {
   shown.textContent = `${loaded} of ${total} bytes`
 })
 shown.textContent = `${engine.info.model} is ready`
