@@ -166,7 +166,7 @@ async function read(file: Bytes): Promise<DicomFile> {
   let data = file
   let { syntax, at } = readMeta(data, ascii(data.subarray(128, 132)) === 'DICM' ? 132 : 0)
   if (syntax === SYNTAX.deflated) {
-    data = await inflate([data.subarray(at)], 'deflate-raw', LARGEST_INFLATED)
+    data = await inflateDataSet(data.subarray(at))
     at = 0
   }
   const explicit = /^[A-Z]{2}$/.test(ascii(data.subarray(at + 4, at + 6))) // whatever the file says of itself
@@ -186,6 +186,16 @@ async function read(file: Bytes): Promise<DicomFile> {
     reader.keep(head, elements)
   }
   throw new PageError('This DICOM file contains no image.')
+}
+
+/** PS3.5, A.5: the compressed data set may be followed by a zero, which makes its length even. */
+async function inflateDataSet(data: Bytes): Promise<Bytes> {
+  try {
+    return await inflate([data], 'deflate-raw', LARGEST_INFLATED)
+  } catch (error) {
+    if (data[data.length - 1] !== 0) throw error
+    return inflate([data.subarray(0, -1)], 'deflate-raw', LARGEST_INFLATED)
+  }
 }
 
 /** The transfer syntax, empty where it is missing, and where the data set starts. */
