@@ -163,8 +163,8 @@ function scaleOf(parts: Bytes[], channels: number, significant: number | null): 
   const table = Uint8Array.from({ length: 1 << 16 }, (_, value) =>
     Math.floor(Math.min((value >> shift) / range, 1) * 255 + 0.5),
   )
-  const why = stated ? ', as the file states' : ', the fewest that hold its largest value'
-  return { table, note: bits === 16 ? '16-bit values' : `${bits}-bit values in a 16-bit file${why}` }
+  const why = stated ? 'as the file states' : 'the fewest that hold its largest value'
+  return { table, note: bits === 16 ? '16-bit values' : `${bits}-bit values in 16 bits: ${why}` }
 }
 
 function scaled(rows: Bytes, table: Uint8Array): Bytes {
