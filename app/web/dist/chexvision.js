@@ -1,1 +1,1 @@
-export{r as PageError,n as loadEngine,t as readRadiograph}from"./assets/reader-CIOA05nC.js";
+export{a as PageError,n as loadConfig,r as loadEngine,i as loadInfo,t as readRadiograph}from"./assets/reader-2PAh6xxT.js";

@@ -19,6 +19,8 @@ export interface ModelInfo {
   image_size: number;
   map_method: string | null;
   synthetic: boolean;
+  /** What it was trained on, in words. */
+  data?: string | null;
   calibration: string;
   rule: string;
   thresholds: Record<string, number>;
@@ -69,16 +71,24 @@ export interface Engine {
 
 /** models.json next to the page: the models that it offers, the first one shown. `folder` holds onnx/. */
 export interface PageConfig {
-  models: { name: string; folder: string; url: string | null }[];
+  models: ModelEntry[];
 }
 
-/** What a reader is told when something does not work: `message` is a sentence in words. */
+/** `revision` is the pinned commit on the Hub, `url` its page there; both null for a local folder. */
+export interface ModelEntry {
+  name: string;
+  folder: string;
+  url: string | null;
+  revision: string | null;
+}
+
+/** Why something does not work: `message` is one sentence for the reader, with the next step. */
 export class PageError extends Error {
   override name = 'PageError'
 
   constructor(
     message: string,
-    /** Whether the file is read with `anyView`: it was refused only for what it says that it shows. */
+    /** Whether reading with `anyView` accepts the file: it was refused only for what it says that it shows. */
     readonly anyViewHelps = false,
   ) {
     super(message)

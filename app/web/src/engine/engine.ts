@@ -1,34 +1,30 @@
 // A published model in the browser: fetched, checked, and computed in a worker of its own.
 
-import { type Answer, type Engine, type ModelInfo, type OnProgress, PageError, type Radiograph } from '../types'
+import {
+  type Answer,
+  type Engine,
+  type ModelInfo,
+  type OnProgress,
+  type PageConfig,
+  type Radiograph,
+  PageError,
+} from '../types'
 import type { Computed, FromWorker, ToWorker } from './engine.worker'
 
+const CONFIG = 'models.json'
 const INFO = 'onnx/model.json'
 const MODEL = 'onnx/model.onnx'
 
-/**
- * Fetch the exported model below `folder` (a path or an address) and start it.
- *
- * Rejects with a `PageError`: it cannot be fetched, is not an export that this page reads, or is damaged.
- */
-export async function loadEngine(folder: string, onProgress: OnProgress = () => {}): Promise<Engine> {
-  const base = new URL(folder.endsWith('/') ? folder : `${folder}/`, document.baseURI)
-  const info = readInfo(await (await get(new URL(INFO, base))).text())
-  const expected = info.files[MODEL]
-  const model = await download(new URL(MODEL, base), expected.bytes, onProgress)
-  await verify(model, expected)
-  const worker = new EngineWorker(info)
-  await worker.start(model)
-  return worker
+/** The models that the page offers. Rejects with a `PageError`. */
+export async function loadConfig(): Promise<PageConfig> {
+  const config = await getJson<PageConfig>(new URL(CONFIG, document.baseURI))
+  if (!config?.models?.length) throw new PageError(`${CONFIG} names no model.`)
+  return config
 }
 
-function readInfo(text: string): ModelInfo {
-  let info: ModelInfo
-  try {
-    info = JSON.parse(text) as ModelInfo
-  } catch {
-    throw new PageError(`${INFO} of this model is damaged. Export the model again.`)
-  }
+/** What the files of a model say about it. Rejects with a `PageError`: they are not an export that this page reads. */
+export async function loadInfo(folder: string): Promise<ModelInfo> {
+  const info = await getJson<ModelInfo>(below(folder, INFO))
   if (info?.format !== 1) {
     throw new PageError(`${INFO} has format ${String(info?.format)}; this page reads format 1. Use a newer page.`)
   }
@@ -36,6 +32,29 @@ function readInfo(text: string): ModelInfo {
     throw new PageError(`${INFO} of this model is not complete. Export the model again.`)
   }
   return info
+}
+
+/** Fetch the exported model and start it. Rejects with a `PageError`: it cannot be fetched, or is not what `info` says. */
+export async function loadEngine(folder: string, info: ModelInfo, onProgress: OnProgress = () => {}): Promise<Engine> {
+  const expected = info.files[MODEL]
+  const model = await download(below(folder, MODEL), expected.bytes, onProgress)
+  await verify(model, expected)
+  const engine = new EngineWorker(info)
+  await engine.start(model)
+  return engine
+}
+
+function below(folder: string, path: string): URL {
+  return new URL(path, new URL(`${folder.replace(/\/*$/, '')}/`, document.baseURI))
+}
+
+async function getJson<T>(address: URL): Promise<T> {
+  const response = await get(address)
+  try {
+    return (await response.json()) as T
+  } catch {
+    throw new PageError(`${address.pathname} is damaged. Export the model again.`)
+  }
 }
 
 async function get(address: URL): Promise<Response> {

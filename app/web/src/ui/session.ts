@@ -1,12 +1,10 @@
 // The state of the page: images, models, what is selected; and the one loop that reads, loads and computes.
 
-import { loadEngine, loadInfo } from '../engine/engine'
+import { loadConfig, loadEngine, loadInfo } from '../engine/engine'
 import { LARGEST_FILE, readRadiograph } from '../reading/reader'
-import { type Answer, type Engine, type ModelInfo, PageError, type PageConfig, type Radiograph } from '../types'
+import { type Answer, type Engine, type ModelEntry, type ModelInfo, PageError, type Radiograph } from '../types'
 
 export const MOST_IMAGES = 20
-
-export type ModelEntry = PageConfig['models'][number]
 
 export interface Model {
   entry: ModelEntry
@@ -190,7 +188,7 @@ export class Session {
     this.announcement = `Downloading ${model.entry.name}.`
     this.changed()
     try {
-      model.engine = await loadEngine(model.entry.folder, (loaded, total) => {
+      model.engine = await loadEngine(model.entry.folder, model.info!, (loaded, total) => {
         const before = percentOf(model.progress)
         model.progress = { loaded, total }
         if (percentOf(model.progress) !== before) this.changed()
@@ -212,15 +210,6 @@ export class Session {
       this.announcement = `${item.file.name}: ${sentence(error)}`
     }
   }
-}
-
-async function loadConfig(): Promise<PageConfig> {
-  const response = await fetch('models.json').catch(() => null)
-  const config = response?.ok ? ((await response.json().catch(() => null)) as PageConfig | null) : null
-  if (!Array.isArray(config?.models) || !config.models.length) {
-    throw new PageError('models.json next to this page is missing or names no model. Serve the page with “chexvision app”.')
-  }
-  return config
 }
 
 /** An error as a sentence for the reader. */
