@@ -34,7 +34,6 @@ export function App() {
             <div class="chooser">
               <ImageList session={session} />
               <FileButton onFiles={(files) => session.add(files)}>Add files</FileButton>
-              <span class="hint">Nothing is uploaded.</span>
             </div>
             <Work {...{ session, item, display, withNames }} onDisplay={setDisplay} />
             <More {...{ session, item, withNames }} onWithNames={setWithNames} />

@@ -45,8 +45,8 @@ export function Comparison({ names, first, second, selected, onSelect }: Props) 
         )
       })}
       <p class="footnote">
-        Points: probability of {names[1]} minus that of {names[0]}, in percentage points; the largest difference first. ▲ marks
-        probabilities at or above the model's own threshold.
+        Points: probability of {names[1]} minus that of {names[0]}, in percentage points; the largest difference first.
+        ▲ marks probabilities at or above the model's own threshold.
       </p>
     </div>
   )
@@ -61,7 +61,9 @@ interface RowProps {
 
 function PairRow({ pair, names, checked, onSelect }: RowProps) {
   const { first, second, difference } = pair
-  const said = [first, second].map((one, i) => `${names[i]}: ${one ? `${percent(one.probability)}, ${place(one)}` : 'does not predict it'}`)
+  const said = [first, second].map(
+    (one, i) => `${names[i]}: ${one ? `${percent(one.probability)}, ${place(one)}` : 'does not predict it'}`,
+  )
   const change = difference === null ? '' : `; difference ${points(difference)} points`
   return (
     <label class="pair" data-finding={pair.name}>

@@ -10,7 +10,15 @@ export function Facts({ model }: { model: Model }) {
   const file = info.files['onnx/model.onnx']
   return (
     <dl class="facts">
-      <Fact name="Model">{entry.url ? <a href={entry.url} rel="noreferrer">{info.model}</a> : info.model}</Fact>
+      <Fact name="Model">
+        {entry.url ? (
+          <a href={entry.url} rel="noreferrer">
+            {info.model}
+          </a>
+        ) : (
+          info.model
+        )}
+      </Fact>
       <Fact name={entry.revision ? 'Revision' : 'Training run'}>{entry.revision ?? info.run_id ?? 'not stated'}</Fact>
       <Fact name="Training data">
         {info.data ?? 'not stated'}
@@ -18,7 +26,9 @@ export function Facts({ model }: { model: Model }) {
       </Fact>
       <Fact name="Tested on">{info.test_set ?? 'not stated'}</Fact>
       <Fact name="Input">{`${info.image_size} × ${info.image_size} pixels`}</Fact>
-      <Fact name="Probabilities">{info.calibration === 'none' ? 'not calibrated' : `calibrated: ${info.calibration}`}</Fact>
+      <Fact name="Probabilities">
+        {info.calibration === 'none' ? 'not calibrated' : `calibrated: ${info.calibration}`}
+      </Fact>
       <Fact name="Thresholds">{Object.keys(info.thresholds).length ? info.rule : 'none'}</Fact>
       <Fact name="Maps">{info.map_method ?? 'none'}</Fact>
       <Fact name="Input check">
@@ -46,7 +56,8 @@ export function SyntheticNotice({ models }: { models: Model[] }) {
   if (!synthetic.length) return null
   return (
     <p class="notice synthetic">
-      <strong>{models.length > 1 ? synthetic.map((model) => model.entry.name).join(' and ') : 'Synthetic'}:</strong> {SYNTHETIC}
+      <strong>{models.length > 1 ? synthetic.map((model) => model.entry.name).join(' and ') : 'Synthetic'}:</strong>{' '}
+      {SYNTHETIC}
     </p>
   )
 }

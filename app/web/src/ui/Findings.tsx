@@ -1,8 +1,8 @@
 // The findings of one model in groups, as radio buttons that choose whose map is shown.
 
 import type { ModelInfo } from '../types'
-import { type Finding, type Group, outputsOf } from './findings'
-import { GROUP_TITLES, LOW_PROBABILITIES, NEAR_MEANS, percent, place, title } from './words'
+import { type Finding, GROUPS, outputsOf } from './findings'
+import { GROUP_TITLES, LOW_PROBABILITIES, NEAR_MEANS, percent, place, spoken, title } from './words'
 
 interface Props {
   info: ModelInfo
@@ -12,7 +12,6 @@ interface Props {
   onSelect: (name: string) => void
 }
 
-const ORDER: Group[] = ['above', 'near', 'below', 'unknown']
 const TICKS = [0, 0.01, 0.1, 0.25, 0.5, 1]
 
 /** Where a probability is on a bar, in percent of its length: square roots, so that small ones can be seen. */
@@ -32,11 +31,11 @@ export function Findings({ info, findings, selected, onSelect }: Props) {
       <Axis />
       <fieldset class={`group ${overall[0].group}`}>
         <legend>
-          Overall <span class="hint">{GROUP_TITLES[overall[0].group].toLowerCase()}</span>
+          Any finding <span class="hint">{GROUP_TITLES[overall[0].group].toLowerCase()}</span>
         </legend>
         {overall.map(row)}
       </fieldset>
-      {ORDER.map((group) => {
+      {GROUPS.map((group) => {
         const members = others.filter((one) => one.group === group)
         if (!members.length && group !== 'above') return null
         return (
@@ -54,9 +53,19 @@ export function Findings({ info, findings, selected, onSelect }: Props) {
   )
 }
 
-function Row({ finding, info, checked, onSelect }: { finding: Finding; info: ModelInfo; checked: boolean; onSelect: Props['onSelect'] }) {
+function Row({
+  finding,
+  info,
+  checked,
+  onSelect,
+}: {
+  finding: Finding
+  info: ModelInfo
+  checked: boolean
+  onSelect: Props['onSelect']
+}) {
   const { name, probability, threshold } = finding
-  const shown = title(name, info)
+  const shown = spoken(name)
   return (
     <label class="row" data-finding={name}>
       <input
@@ -64,7 +73,7 @@ function Row({ finding, info, checked, onSelect }: { finding: Finding; info: Mod
         name="finding"
         checked={checked}
         onChange={() => onSelect(name)}
-        aria-label={`${shown}: ${percent(probability)}, ${place(finding)}`}
+        aria-label={`${title(name, info)}: ${percent(probability)}, ${place(finding)}`}
       />
       <span class="name">{shown}</span>
       <Bar probability={probability} threshold={threshold} />

@@ -26,7 +26,9 @@ export function Header({ session }: { session: Session }) {
         )}
         <ThemeButton />
       </div>
-      <p class="notice research">{RESEARCH_ONLY}</p>
+      <p class="notice research">
+        {RESEARCH_ONLY} <strong>Nothing is uploaded:</strong> images stay in this browser.
+      </p>
       <SyntheticNotice models={session.shown} />
     </header>
   )

@@ -79,7 +79,12 @@ export function ImageList({ session }: { session: Session }) {
                 <span class="state">{stateOf(item, session.model)}</span>
               </span>
             </button>
-            <button type="button" class="remove" aria-label={`Remove ${item.file.name}`} onClick={() => session.remove(item)}>
+            <button
+              type="button"
+              class="remove"
+              aria-label={`Remove ${item.file.name}`}
+              onClick={() => session.remove(item)}
+            >
               ×
             </button>
           </li>

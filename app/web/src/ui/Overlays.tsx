@@ -78,37 +78,57 @@ function Zoom({ display, onChange }: Props) {
   )
 }
 
+interface HeatProps {
+  scale: number
+  opacity: number
+  /** What the scale is shared by, and what its end is. */
+  children: string
+}
+
 /** The colors of a map from 0 to the largest value over all findings. */
-export function HeatLegend({ scale, largest }: { scale: number; largest: string }) {
-  const label = `Color scale from 0 to ${scale.toPrecision(3)} logit, the same for all findings of this image; the largest value is that of ${largest}.`
+export function HeatLegend({ scale, opacity, children }: HeatProps) {
+  const label = `Color scale from 0 to ${scale.toPrecision(3)} logit. ${children}`
   return (
     <figure class="legend" role="group" aria-label={label}>
-      <span class="colors" style={{ backgroundImage: HEAT_GRADIENT }} aria-hidden="true" />
+      <Colors gradient={HEAT_GRADIENT} opacity={opacity} />
       <span class="numbers" aria-hidden="true">
         {[0, 0.25, 0.5, 0.75, 1].map((part) => (
           <span key={part}>{part === 0 ? '0' : (part * scale).toPrecision(2)}</span>
         ))}
       </span>
-      <figcaption>
-        logit; one scale for all findings of this image, its end is the largest value (<b>{largest}</b>, {scale.toPrecision(3)})
-      </figcaption>
+      <figcaption>logit. {children}</figcaption>
     </figure>
   )
 }
 
+interface DifferenceProps {
+  scale: number
+  first: string
+  second: string
+  opacity: number
+}
+
 /** The colors of a difference of two maps. */
-export function DifferenceLegend({ scale, first, second }: { scale: number; first: string; second: string }) {
+export function DifferenceLegend({ scale, first, second, opacity }: DifferenceProps) {
   return (
     <figure class="legend difference">
-      <span class="colors" style={{ backgroundImage: DIFFERENCE_GRADIENT }} aria-hidden="true" />
+      <Colors gradient={DIFFERENCE_GRADIENT} opacity={opacity} />
       <span class="numbers" aria-hidden="true">
         <span>{scale.toPrecision(2)}</span>
         <span>0</span>
         <span>{scale.toPrecision(2)}</span>
       </span>
       <figcaption>
-        orange: {first} is raised more; blue: {second} is raised more; logit
+        Orange: higher for {first}; blue: higher for {second}; logit.
       </figcaption>
     </figure>
+  )
+}
+
+function Colors({ gradient, opacity }: { gradient: string; opacity: number }) {
+  return (
+    <span class="colors" aria-hidden="true">
+      <span style={{ backgroundImage: gradient, opacity: String(opacity) }} />
+    </span>
   )
 }

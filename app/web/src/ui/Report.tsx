@@ -1,11 +1,11 @@
 // What is printed: one image, its map, all findings, the model. Not on the screen.
 
 import { Facts } from './Facts'
-import { findingsOf } from './findings'
+import { type Finding, findingsOf, GROUPS } from './findings'
 import type { Overlay } from './paint'
 import type { Item, Model } from './session'
 import { OverlayCanvas, RadiographCanvas } from './Viewer'
-import { GROUP_TITLES, mapInWords, methodInWords, NEAR_MEANS, percent, RESEARCH_ONLY, spoken, SYNTHETIC, title } from './words'
+import { mapInWords, methodInWords, NEAR_MEANS, percent, RESEARCH_ONLY, spoken, SYNTHETIC, title } from './words'
 
 const SIDE = 1024
 
@@ -71,22 +71,25 @@ export function Report({ item, model, selected, overlay, opacity, withName }: Pr
 function ReportTable({ item, model }: { item: Item; model: Model }) {
   const info = model.info!
   const findings = findingsOf(info, item.answers.get(model)!)
-  const isOverall = (name: string) => Number(name === info.label_space.abnormal)
-  findings.sort((a, b) => isOverall(b.name) - isOverall(a.name))
+  const rank = (one: Finding) => (one.name === info.label_space.abnormal ? -1 : GROUPS.indexOf(one.group))
+  findings.sort((a, b) => rank(a) - rank(b))
   const share = (value: number | null | undefined) => (value === null || value === undefined ? '–' : percent(value))
   return (
     <table>
       <caption>
-        Probabilities{info.calibration === 'none' ? ' (not calibrated)' : ' (calibrated)'}. Near: {NEAR_MEANS}. Sensitivity and
-        specificity of the threshold{info.test_set ? ` on ${info.test_set}` : ' on the test images'}; –: not measured.
+        Probabilities{info.calibration === 'none' ? ' (not calibrated)' : ' (calibrated)'}. Near: {NEAR_MEANS}.
+        Sensitivity and specificity of the threshold{info.test_set ? ` on ${info.test_set}` : ' on the test images'}; –:
+        not measured.
       </caption>
       <thead>
         <tr>
-          {['Finding', 'Probability', 'Threshold', 'Result', 'Sensitivity', 'Specificity', 'n with / all'].map((name) => (
-            <th scope="col" key={name}>
-              {name}
-            </th>
-          ))}
+          {['Finding', 'Probability', 'Threshold', 'Result', 'Sensitivity', 'Specificity', 'n with / all'].map(
+            (name) => (
+              <th scope="col" key={name}>
+                {name}
+              </th>
+            ),
+          )}
         </tr>
       </thead>
       <tbody>
@@ -95,10 +98,10 @@ function ReportTable({ item, model }: { item: Item; model: Model }) {
             <th scope="row">{title(one.name, info)}</th>
             <td>{percent(one.probability)}</td>
             <td>{share(one.threshold)}</td>
-            <td>{GROUP_TITLES[one.group].toLowerCase()}</td>
+            <td>{one.group}</td>
             <td>{share(one.test?.sensitivity)}</td>
             <td>{share(one.test?.specificity)}</td>
-            <td>{`${one.test?.positives ?? '–'} / ${one.test?.images ?? '–'}`}</td>
+            <td>{`${one.test?.positives?.toLocaleString('en') ?? '–'} / ${one.test?.images?.toLocaleString('en') ?? '–'}`}</td>
           </tr>
         ))}
       </tbody>

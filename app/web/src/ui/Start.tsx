@@ -20,13 +20,15 @@ export function Start({ session }: { session: Session }) {
         <h2>What happens</h2>
         <ul>
           <li>
-            <strong>Nothing is uploaded.</strong> Images are read, checked and computed in this browser, and forgotten when you
-            close the page. Names, dates and numbers of patients in DICOM files are not read.
+            <strong>Nothing is uploaded.</strong> Images are read, checked and computed in this browser, and forgotten
+            when you close the page. Names, dates and numbers of patients in DICOM files are not read.
           </li>
           <li>
             The model{file ? ` (${megabytes(file.bytes)})` : ''} is downloaded once, when you choose the first image.
           </li>
-          <li>You get the probability of each finding, its threshold with what that means, and a map of what raised it.</li>
+          <li>
+            You get the probability of each finding, its threshold with what that means, and a map of what raised it.
+          </li>
         </ul>
       </section>
       {model?.info && (

@@ -47,7 +47,15 @@ export function Viewer({ image, overlay, opacity, description, view, onView }: P
   )
 }
 
-export function RadiographCanvas({ image, description, side }: { image: Radiograph; description: string; side?: number }) {
+export function RadiographCanvas({
+  image,
+  description,
+  side,
+}: {
+  image: Radiograph
+  description: string
+  side?: number
+}) {
   const canvas = useRef<HTMLCanvasElement>(null)
   useEffect(() => paintRadiograph(canvas.current!, image, side), [image, side])
   return <canvas class="radiograph" ref={canvas} role="img" aria-label={description} />

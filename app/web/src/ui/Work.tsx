@@ -44,9 +44,6 @@ export function Work({ session, item, display, onDisplay, withNames }: Props) {
         <Warnings item={item} session={session} />
         <Images {...{ item, display, onDisplay, first, second, selected, comparing }} />
         {first?.fields.size ? <OverlayControls display={display} onChange={onDisplay} /> : null}
-        <div class="details">
-          {[first, second].map((said) => said && selected && <SaidDetail key={said.model.entry.folder} {...{ said, selected, comparing }} />)}
-        </div>
       </section>
       <section class="right" aria-label="Findings">
         <Status session={session} item={item} />
@@ -58,18 +55,32 @@ export function Work({ session, item, display, onDisplay, withNames }: Props) {
             {...{ selected, onSelect }}
           />
         ) : session.model?.info ? (
-          <Findings info={session.model.info} findings={comparing ? null : (first?.findings ?? null)} {...{ selected, onSelect }} />
+          <Findings
+            info={session.model.info}
+            findings={comparing ? null : (first?.findings ?? null)}
+            {...{ selected, onSelect }}
+          />
         ) : null}
       </section>
-      {first && selected && (
-        <Report
-          {...{ item, selected }}
-          model={first.model}
-          overlay={overlayOf(first, selected, { ...display, style: 'color' })}
-          opacity={display.opacity}
-          withName={withNames}
-        />
-      )}
+      <div class="details">
+        {[first, second].map(
+          (said) => said && selected && <SaidDetail key={said.model.entry.folder} {...{ said, selected, comparing }} />,
+        )}
+      </div>
+      {selected &&
+        [first, second].map(
+          (said) =>
+            said && (
+              <Report
+                key={said.model.entry.folder}
+                {...{ item, selected }}
+                model={said.model}
+                overlay={overlayOf(said, selected, { ...display, style: 'color' })}
+                opacity={display.opacity}
+                withName={withNames}
+              />
+            ),
+        )}
     </div>
   )
 }
@@ -115,14 +126,18 @@ function Images({ item, display, onDisplay, first, second, selected, comparing }
       opacity={display.opacity}
       view={display.view}
       onView={onView}
-      description={overlay && selected ? `${file}. ${title} ${spoken(selected)}: ${mapInWords(overlay.field)}.` : `${file}.`}
+      description={
+        overlay && selected ? `${file}. ${title} ${spoken(selected)}: ${mapInWords(overlay.field)}.` : `${file}.`
+      }
     />
   )
   if (!comparing) {
     return (
       <div class="images-shown">
         {viewer(overlays.first, 'Map of')}
-        {first && overlays.first && selected && <Legend said={first} overlay={overlays.first} selected={selected} />}
+        {first && overlays.first && selected && (
+          <Legend said={first} overlay={overlays.first} {...{ selected, display }} />
+        )}
       </div>
     )
   }
@@ -133,13 +148,23 @@ function Images({ item, display, onDisplay, first, second, selected, comparing }
         <figure key={i}>
           <figcaption>{names[i]}</figcaption>
           {viewer(overlay, `${names[i]}, map of`)}
+          {overlay && (
+            <HeatLegend scale={overlay.scale} opacity={display.opacity}>
+              One scale for both models and all findings of this image.
+            </HeatLegend>
+          )}
         </figure>
       ))}
       {overlays.difference && (
         <figure class="wide">
           <figcaption>Difference</figcaption>
           {viewer(overlays.difference, `Difference of the maps of`)}
-          <DifferenceLegend scale={overlays.difference.scale} first={names[0]} second={names[1]} />
+          <DifferenceLegend
+            scale={overlays.difference.scale}
+            first={names[0]}
+            second={names[1]}
+            opacity={display.opacity}
+          />
         </figure>
       )}
     </div>
@@ -159,11 +184,23 @@ function comparedOverlays(first: Said | null, second: Said | null, selected: str
   return { first: { ...one, scale }, second: { ...other, scale: scale / factor }, difference }
 }
 
-function Legend({ said, overlay, selected }: { said: Said; overlay: Overlay; selected: string }) {
+function Legend({
+  said,
+  overlay,
+  selected,
+  display,
+}: {
+  said: Said
+  overlay: Overlay
+  selected: string
+  display: Display
+}) {
   const empty = overlay.field.values.every((value) => value === 0)
   return (
     <div class="under">
-      <HeatLegend scale={said.scale} largest={spoken(said.largest)} />
+      <HeatLegend scale={said.scale} opacity={display.opacity}>
+        {`One scale for all findings of this image: it ends at the largest value, that of ${spoken(said.largest)}.`}
+      </HeatLegend>
       <p class="empty-map">{empty ? `Nothing in this image raises ${spoken(selected)}.` : ''}</p>
     </div>
   )
@@ -231,7 +268,9 @@ function Status({ session, item }: { session: Session; item: Item }) {
       <div class="status">
         <label>
           <span>
-            {done ? `Starting ${loading.entry.name}` : `Downloading ${loading.entry.name}: ${megabytes(loaded)} of ${megabytes(total)}`}
+            {done
+              ? `Starting ${loading.entry.name}`
+              : `Downloading ${loading.entry.name}: ${megabytes(loaded)} of ${megabytes(total)}`}
           </span>
           <progress max="100" value={done ? undefined : percentOf(loading.progress)} />
         </label>
@@ -241,5 +280,9 @@ function Status({ session, item }: { session: Session; item: Item }) {
   if (!item.radiograph) return <p class="status">Reading the file…</p>
   const answers = session.shown.map((model) => item.answers.get(model))
   const seconds = answers.map((answer) => (answer ? `${(answer.milliseconds / 1000).toFixed(1)} s` : ''))
-  return <p class="status">{answers.every(Boolean) ? `Computed in this browser in ${seconds.join(' and ')}` : 'Computing…'}</p>
+  return (
+    <p class="status">
+      {answers.every(Boolean) ? `Computed in this browser in ${seconds.join(' and ')}` : 'Computing…'}
+    </p>
+  )
 }

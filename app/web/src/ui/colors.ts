@@ -23,11 +23,16 @@ export const HEAT: readonly Rgb[] = Array.from({ length: 256 }, (_, level) => {
   return [0, 1, 2].map((i) => Math.round(a[i] + (b[i] - a[i]) * (at - low))) as unknown as Rgb
 })
 
-export const HEAT_GRADIENT = `linear-gradient(to right, ${INFERNO.map(css).join(', ')})`
-export const DIFFERENCE_GRADIENT = `linear-gradient(to right, ${css(FIRST)}, transparent, ${css(SECOND)})`
+// For legends; as opaque as the overlays, which are drawn over gray.
+export const HEAT_GRADIENT = gradient(INFERNO.map((color, i) => css(color, i / (INFERNO.length - 1))))
+export const DIFFERENCE_GRADIENT = gradient([css(FIRST, 1), css(FIRST, 0), css(SECOND, 0), css(SECOND, 1)])
 
-export function css([red, green, blue]: Rgb): string {
-  return `rgb(${red} ${green} ${blue})`
+function gradient(colors: string[]): string {
+  return `linear-gradient(to right, ${colors.join(', ')})`
+}
+
+function css([red, green, blue]: Rgb, alpha: number): string {
+  return `rgb(${red} ${green} ${blue} / ${alpha.toFixed(3)})`
 }
 
 function rgbOf(hex: string): Rgb {

@@ -46,8 +46,12 @@ function answerOf(item: Item, model: Model): object[] {
       model: model.info.model,
       warnings: [...(item.radiograph?.warnings ?? []), ...answer.warnings],
       probabilities: Object.fromEntries(findings.map((one) => [one.name, one.probability])),
-      thresholds: Object.fromEntries(findings.flatMap((one) => (one.threshold === null ? [] : [[one.name, one.threshold]]))),
-      calls: Object.fromEntries(findings.flatMap((one) => (one.threshold === null ? [] : [[one.name, one.group === 'above']]))),
+      thresholds: Object.fromEntries(
+        findings.flatMap((one) => (one.threshold === null ? [] : [[one.name, one.threshold]])),
+      ),
+      calls: Object.fromEntries(
+        findings.flatMap((one) => (one.threshold === null ? [] : [[one.name, one.group === 'above']])),
+      ),
     },
   ]
 }

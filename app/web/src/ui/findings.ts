@@ -2,10 +2,12 @@
 
 import type { Answer, ModelInfo, ThresholdResult } from '../types'
 
-/** Below a threshold, but with at least 1/NEAR of its odds, is near. */
-export const NEAR = 2
+const NEAR = 2 // a probability below its threshold, but with at least half the odds of it, is near
 
-export type Group = 'above' | 'near' | 'below' | 'unknown'
+/** Where a probability is; "unknown" without a threshold. In this order on the page. */
+export const GROUPS = ['above', 'near', 'below', 'unknown'] as const
+
+export type Group = (typeof GROUPS)[number]
 
 /** One output of a model for one image. */
 export interface Finding {

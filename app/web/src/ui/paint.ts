@@ -35,7 +35,11 @@ export function paintRadiograph(canvas: HTMLCanvasElement, image: Radiograph, si
 
 /** Draw an overlay over an image with these sides; the canvas is stretched over the radiograph. Colors are more opaque
  * where values are higher, so that the radiograph stays visible; the canvas as a whole is faded by CSS. */
-export function paintOverlay(canvas: HTMLCanvasElement, overlay: Overlay, image: { width: number; height: number }): void {
+export function paintOverlay(
+  canvas: HTMLCanvasElement,
+  overlay: Overlay,
+  image: { width: number; height: number },
+): void {
   const ratio = OVERLAY_SIDE / Math.max(image.width, image.height)
   canvas.width = Math.max(1, Math.round(image.width * ratio))
   canvas.height = Math.max(1, Math.round(image.height * ratio))
@@ -45,31 +49,35 @@ export function paintOverlay(canvas: HTMLCanvasElement, overlay: Overlay, image:
   const shown = new ImageData(canvas.width, canvas.height)
   for (let i = 0; i < field.values.length; i++) {
     const value = Math.min(Math.max(field.values[i] / scale, -1), 1)
-    const line = style === 'color' ? 0 : lineAt(field, i, scale)
+    const distance = style === 'color' ? Infinity : distanceAt(field, i, scale)
     const fill = style === 'contours' ? 0 : Math.abs(value)
     const color = signed ? (value < 0 ? FIRST : SECOND) : HEAT[Math.round(255 * Math.abs(value))]
-    shown.data.set(mixed(color, fill, line), 4 * i)
+    shown.data.set(mixed(color, fill, distance), 4 * i)
   }
   context(canvas).putImageData(shown, 0, 0)
 }
 
-/** White contours over the color. */
-function mixed(color: Rgb, fill: number, line: number): number[] {
-  const alpha = line + fill * (1 - line)
-  if (alpha === 0) return [0, 0, 0, 0]
-  return [...color.map((part) => (255 * line + part * fill * (1 - line)) / alpha), 255 * alpha]
+/** White contours with a dark edge, over the color. */
+function mixed(color: Rgb, fill: number, distance: number): number[] {
+  const white = clamped(1.5 - distance)
+  const dark = 0.6 * clamped(3 - distance) * (1 - white)
+  const rest = fill * (1 - white - dark)
+  const alpha = white + dark + rest
+  return alpha === 0 ? [0, 0, 0, 0] : [...color.map((part) => (255 * white + part * rest) / alpha), 255 * alpha]
 }
 
-/** How much of a pixel a contour covers, in [0, 1]: its distance from the level over the slope, in pixels. */
-function lineAt({ values, width, height }: Field, i: number, scale: number): number {
+/** How far a pixel is from the nearest contour, in pixels: the distance of its value from the level over the slope. */
+function distanceAt({ values, width, height }: Field, i: number, scale: number): number {
   const [x, y] = [i % width, Math.floor(i / width)]
   const across = values[x + 1 < width ? i + 1 : i] - values[x > 0 ? i - 1 : i]
   const down = values[y + 1 < height ? i + width : i] - values[y > 0 ? i - width : i]
-  const slope = Math.hypot(across, down) / 2
-  if (slope === 0) return 0
   const value = Math.abs(values[i])
   const distance = Math.min(...LEVELS.map((level) => Math.abs(value - level * scale)))
-  return Math.min(Math.max(1.5 - distance / slope, 0), 1)
+  return (2 * distance) / Math.hypot(across, down) // NaN on a plateau at a level, Infinity on others
+}
+
+function clamped(value: number): number {
+  return value > 0 ? Math.min(value, 1) : 0
 }
 
 function meanAt({ pixels, width }: Radiograph, left: number, top: number, step: number): number {

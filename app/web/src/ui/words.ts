@@ -1,7 +1,7 @@
 // What the page says in sentences.
 
 import type { ModelInfo } from '../types'
-import { type Finding, NEAR } from './findings'
+import type { Finding } from './findings'
 import { type Field, peakOf } from './maps'
 
 export const RESEARCH_ONLY =
@@ -14,7 +14,7 @@ export const LOW_PROBABILITIES =
   'Each finding has its own threshold, chosen on validation images. Most findings are rare, so a calibrated ' +
   'probability well below 50 % can already be far more than usual, and be above the threshold.'
 
-export const NEAR_MEANS = `below the threshold, with at least 1/${NEAR} of its odds`
+export const NEAR_MEANS = 'below, with at least half the odds of the threshold'
 
 const SPACE = '\u00a0'
 
@@ -64,28 +64,26 @@ export function place({ group, threshold, ratio }: Finding): string {
   return group === 'near' ? `below, but near, its ${at}` : `below its ${at}`
 }
 
-/** What a threshold means: how it did on the test images. */
-export function meaning(finding: Finding, info: ModelInfo): string[] {
-  if (finding.threshold === null) return ['The model was published without a threshold for this output.']
-  const { test } = finding
-  const said = [`The threshold of ${percent(finding.threshold)} was chosen by this rule: ${info.rule}.`]
-  if (!test || (test.sensitivity === null && test.specificity === null)) {
-    return [...said, 'How it does on test images was not measured, or there were too few of them.']
-  }
-  const subject = finding.name === info.label_space.abnormal ? 'any finding' : spoken(finding.name)
-  const set = info.test_set ? `On ${info.test_set}` : 'On the test images'
-  const of = test.positives === null ? '' : ` of the ${count(test.positives, 'image')}`
-  const others = test.positives === null || test.images === null ? '' : ` of the ${count(test.images - test.positives, 'image')}`
-  if (test.sensitivity !== null) {
-    said.push(`${set}, ${percent(test.sensitivity)}${of} with ${subject} are at or above it (sensitivity).`)
-  }
-  if (test.specificity !== null) {
-    said.push(`${percent(test.specificity)}${others} without are below it (specificity).`)
-  }
-  if (test.precision !== null) {
-    said.push(`Of the images at or above it, ${percent(test.precision)} have ${subject} (precision); this depends on how common it is.`)
-  }
-  return said
+/** One result of a threshold on the test images. */
+export interface Result {
+  name: string
+  value: string
+  of: string
+}
+
+/** What a threshold means: how it did on the test images; empty where that was not measured. */
+export function resultsOf({ name, test }: Finding, info: ModelInfo): Result[] {
+  if (!test) return []
+  const subject = name === info.label_space.abnormal ? 'any finding' : spoken(name)
+  const { positives, images } = test
+  const withIt = positives === null ? 'of the images' : `of ${count(positives, 'image')}`
+  const without = positives === null || images === null ? 'of the images' : `of ${count(images - positives, 'image')}`
+  const results: [string, number | null, string][] = [
+    ['Sensitivity', test.sensitivity, `${withIt} with ${subject} are at or above it`],
+    ['Specificity', test.specificity, `${without} without are below it`],
+    ['Precision', test.precision, `of the images at or above it have ${subject}; this depends on how common it is`],
+  ]
+  return results.flatMap(([name, value, of]) => (value === null ? [] : [{ name, value: percent(value), of }]))
 }
 
 /** A map in words, for people who do not see it. */
