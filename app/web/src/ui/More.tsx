@@ -13,26 +13,23 @@ interface Props {
 
 export function More({ session, item, withNames, onWithNames }: Props) {
   const ready = session.items.filter((one) => one.answers.size > 0).length
-  const notes = item.radiograph?.notes ?? []
   return (
     <div class="more">
       <div class="column">
-        <section>
-          <h2>What was read</h2>
-          {item.radiograph ? (
+        {item.radiograph && (
+          <section>
+            <h2>What was read</h2>
             <ul>
               <li>{`${item.radiograph.width} × ${item.radiograph.height} pixels`}</li>
-              {notes.map((note) => (
+              {item.radiograph.notes.map((note) => (
                 <li key={note}>{note}</li>
               ))}
               {session.model?.info && (
                 <li>{`resized to ${session.model.info.side} × ${session.model.info.side} pixels for the model`}</li>
               )}
             </ul>
-          ) : (
-            <p>Nothing.</p>
-          )}
-        </section>
+          </section>
+        )}
         <section>
           <h2>Save or print</h2>
           <p class="buttons">

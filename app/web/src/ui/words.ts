@@ -4,8 +4,7 @@ import type { ModelInfo } from '../types'
 import type { Finding } from './findings'
 import { type Field, peakOf } from './maps'
 
-export const RESEARCH_ONLY =
-  'For research only. Not a medical device: not for diagnosis, treatment or any other decision about a patient.'
+export const RESEARCH_ONLY = 'For research only; not a medical device. Not for decisions about patients.'
 
 export const SYNTHETIC =
   'This model was trained on synthetic images. Its probabilities say nothing about real patients.'
