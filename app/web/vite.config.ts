@@ -20,6 +20,12 @@ function sha256(content: Uint8Array | string): string {
 
 const manifest: Plugin = {
   name: 'manifest',
+  buildStart() {
+    const named = readFileSync('public/licenses.txt', 'utf8')
+    const { dependencies } = JSON.parse(readFileSync('package.json', 'utf8')) as { dependencies: object }
+    const missing = Object.keys(dependencies).filter((name) => !named.includes(name))
+    if (missing.length) this.error(`public/licenses.txt does not name ${missing.join(', ')}`)
+  },
   generateBundle() {
     const sources = Object.fromEntries(
       SOURCES.flatMap((path) => [...filesOf(path)]).map((path) => [path, sha256(readFileSync(path))]),

@@ -33,3 +33,9 @@ declare module '@cornerstonejs/codec-*/decodewasm?url' {
   const address: string
   export default address
 }
+
+declare module 'jpeg-lossless-decoder-js' {
+  export class Decoder {
+    decode(buffer: ArrayBuffer, offset: number, length: number, bytes: number): { buffer: ArrayBuffer }
+  }
+}

@@ -10,20 +10,22 @@ export async function inflate(
   format: 'deflate' | 'deflate-raw',
   most: number,
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const inflated = new Blob(data).stream().pipeThrough(new DecompressionStream(format))
-  const reader = inflated.getReader()
-  let into = new Uint8Array(most)
+  const reader = new Blob(data).stream().pipeThrough(new DecompressionStream(format)).getReader()
+  const chunks: Uint8Array[] = []
   let length = 0
   try {
     for (let read = await reader.read(); !read.done; read = await reader.read()) {
-      if (length + read.value.length > most) break
-      into.set(read.value, length)
       length += read.value.length
+      if (length > most) throw new PageError('The file is damaged: it holds more than it announces.')
+      chunks.push(read.value)
     }
-  } catch {
+  } catch (error) {
+    if (error instanceof PageError) throw error
     throw new PageError('The file is damaged: its compressed data end too early or are not valid.')
   } finally {
     reader.cancel().catch(() => {})
   }
-  return into.subarray(0, length)
+  const into = new Uint8Array(length)
+  chunks.reduce((at, chunk) => (into.set(chunk, at), at + chunk.length), 0)
+  return into
 }

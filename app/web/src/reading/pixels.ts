@@ -7,13 +7,14 @@ export const MOST_PIXELS = 100_000_000
 
 export type Gray = Uint8Array<ArrayBuffer>
 
-/** Refuses sizes that no radiograph has. */
-export function checkSize(width: number, height: number): void {
+const MOST_BYTES = 400_000_000 // while it is decoded
+
+/** Refuses images that are empty or would take too much memory. */
+export function checkSize(width: number, height: number, bytesPerPixel: number): void {
   if (!(width > 0 && height > 0)) throw new PageError('The image has no pixels.')
-  if (width * height > MOST_PIXELS) {
-    throw new PageError(
-      `The image has ${width}×${height} pixels, more than ${MOST_PIXELS.toLocaleString('en')}.`,
-    )
+  const most = Math.min(MOST_PIXELS, Math.floor(MOST_BYTES / bytesPerPixel))
+  if (width * height > most) {
+    throw new PageError(`The image has ${width}×${height} pixels, more than ${most.toLocaleString('en')}.`)
   }
 }
 
@@ -33,4 +34,9 @@ export function toGray(samples: Uint8Array, channels: number): Gray {
     }
   }
   return gray
+}
+
+/** The fewest bits of a detector's that hold a value. */
+export function depthOf(largest: number): number {
+  return [8, 10, 12, 14].find((bits) => largest < 1 << bits) ?? 16
 }

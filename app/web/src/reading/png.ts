@@ -1,8 +1,9 @@
 // PNG, decoded here: a canvas has 8 bits, manages colors and multiplies by the transparency.
 
 import { PageError, type Radiograph } from '../types'
+import { orientationOf, turned } from './heads'
 import { inflate } from './inflate'
-import { checkSize, type Gray, luma, toGray } from './pixels'
+import { checkSize, depthOf, type Gray, luma, toGray } from './pixels'
 
 type Bytes = Uint8Array<ArrayBuffer>
 
@@ -12,6 +13,15 @@ interface Header {
   depth: number
   color: number
   interlaced: boolean
+}
+
+interface Chunks {
+  header: Header
+  palette: Bytes
+  compressed: Bytes[]
+  /** Of a value's bits, how many hold it by the file itself (sBIT); null where it does not say. */
+  significant: number | null
+  orientation: number
 }
 
 const GRAY = 0
@@ -29,39 +39,48 @@ const ADAM7 = [
   [0, 1, 1, 2],
 ]
 
-/** 8-bit gray of a complete PNG file. Samples of 16 bits are scaled by their full range (v / 257). */
+/**
+ * 8-bit gray of a complete PNG file. Files of 16 bits often hold fewer: their range is that of sBIT, or of the fewest
+ * bits of 8, 10, 12, 14 and 16 that hold the largest value.
+ */
 export async function decodePng(data: Bytes): Promise<Radiograph> {
-  const { header, palette, compressed } = readChunks(data)
+  const { header, palette, compressed, significant, orientation } = readChunks(data)
   const { width, height, depth, color, interlaced } = header
   const channels = CHANNELS[color]
   const bits = depth * channels
-  const passes = interlaced ? ADAM7 : [[0, 0, 1, 1]]
-  const sizes = passes.map(([x, y, dx, dy]) => [Math.ceil((width - x) / dx), Math.ceil((height - y) / dy)])
-  const lengths = sizes.map(([w, h]) => (w > 0 && h > 0 ? h * (1 + Math.ceil((w * bits) / 8)) : 0))
+  const passes = (interlaced ? ADAM7 : [[0, 0, 1, 1]])
+    .map(([x, y, dx, dy]) => ({ x, y, dx, dy, w: Math.ceil((width - x) / dx), h: Math.ceil((height - y) / dy) }))
+    .filter(({ w, h }) => w > 0 && h > 0)
+  const lengths = passes.map(({ w, h }) => h * (1 + Math.ceil((w * bits) / 8)))
   const expected = lengths.reduce((sum, length) => sum + length, 0)
   const rows = await inflate(compressed, 'deflate', expected)
   if (rows.length < expected) throw new PageError('The PNG file is cut short.')
 
-  const gray = new Uint8Array(width * height)
   let start = 0
-  passes.forEach(([x, y, dx, dy], pass) => {
-    const [w, h] = sizes[pass]
-    if (!lengths[pass]) return
-    const samples = toSamples(unfilter(rows.subarray(start, start + lengths[pass]), w, h, bits), w, h, header)
-    const part = color === PALETTE ? throughPalette(samples, palette) : toGray(samples, channels)
+  const parts = passes.map(({ w, h }, pass) => {
     start += lengths[pass]
-    if (!interlaced) gray.set(part)
+    return unfilter(rows.subarray(start - lengths[pass], start), w, h, bits)
+  })
+  const scale = depth === 16 ? scaleOf(parts, channels, significant) : null
+  const gray = new Uint8Array(width * height)
+  passes.forEach(({ x, y, dx, dy, w, h }, pass) => {
+    const samples = scale ? scaled(parts[pass], scale.table) : toBytes(parts[pass], w, h, header)
+    const part = color === PALETTE ? throughPalette(samples, palette) : toGray(samples, channels)
+    if (passes.length === 1 && w === width) gray.set(part)
     else for (let r = 0, i = 0; r < h; r++) for (let c = 0; c < w; c++) gray[(y + r * dy) * width + x + c * dx] = part[i++]
   })
-  return { pixels: gray, width, height, notes: [], warnings: [] }
+  const made = turned(gray, width, height, orientation)
+  return { ...made, notes: [...(scale ? [scale.note] : []), ...made.notes], warnings: [] }
 }
 
 /** The chunks that hold the image. Every chunk up to the last must be complete and have its checksum. */
-function readChunks(data: Bytes): { header: Header; palette: Bytes; compressed: Bytes[] } {
+function readChunks(data: Bytes): Chunks {
   const view = new DataView(data.buffer, data.byteOffset, data.length)
   const compressed: Bytes[] = []
   let header: Header | null = null
   let palette: Bytes = new Uint8Array(0)
+  let significant: number | null = null
+  let orientation = 1
   for (let start = 8, kind = ''; kind !== 'IEND'; ) {
     if (start + 12 > data.length) throw new PageError('The PNG file is cut short.')
     const length = view.getUint32(start)
@@ -75,19 +94,23 @@ function readChunks(data: Bytes): { header: Header; palette: Bytes; compressed: 
     if (header === null) header = readHeader(kind, content)
     else if (kind === 'PLTE') palette = content
     else if (kind === 'IDAT') compressed.push(content)
+    else if (kind === 'sBIT' && length) significant = content[0]
+    else if (kind === 'eXIf') orientation = orientationOf(content)
     start = stop + 4
   }
   if (header === null) throw new PageError('The PNG file is damaged: it has no header.')
-  return { header, palette, compressed }
+  return { header, palette, compressed, significant, orientation }
 }
 
 function readHeader(kind: string, content: Bytes): Header {
   if (kind !== 'IHDR' || content.length !== 13) throw new PageError('The PNG file is damaged: it has no header.')
   const view = new DataView(content.buffer, content.byteOffset)
   const [width, height] = [view.getUint32(0), view.getUint32(4)]
-  checkSize(width, height)
   const [depth, color, , , interlace] = content.subarray(8)
-  if (!DEPTHS[color]?.includes(depth) || interlace > 1) throw new PageError('The PNG file is damaged: its header is not valid.')
+  if (!DEPTHS[color]?.includes(depth) || interlace > 1) {
+    throw new PageError('The PNG file is damaged: its header is not valid.')
+  }
+  checkSize(width, height, ((color === PALETTE ? 4 : CHANNELS[color]) * Math.max(depth, 8)) / 8)
   return { width, height, depth, color, interlaced: interlace === 1 }
 }
 
@@ -122,15 +145,37 @@ function paeth(left: number, up: number, corner: number): number {
   return toLeft <= toUp && toLeft <= toCorner ? left : toUp <= toCorner ? up : corner
 }
 
-/** Samples of 1, 2, 4, 8 or 16 bits as bytes; gray is scaled to 255, entries of a palette are not. */
-function toSamples(rows: Bytes, width: number, height: number, { depth, color }: Header): Bytes {
-  if (depth === 8) return rows
-  if (depth === 16) {
-    const samples = new Uint8Array(rows.length / 2)
-    // 257 is odd: no value lies between two bytes.
-    for (let i = 0; i < samples.length; i++) samples[i] = Math.round((rows[2 * i] * 256 + rows[2 * i + 1]) / 257)
-    return samples
+/** From values of 16 bits to bytes by their range, and the range in words. */
+function scaleOf(parts: Bytes[], channels: number, significant: number | null): { table: Uint8Array; note: string } {
+  let largest = 0
+  for (const part of parts) {
+    for (let i = 0, sample = 0; i < part.length; i += 2, sample++) {
+      // Transparency is dropped.
+      if (channels % 2 === 0 && sample % channels === channels - 1) continue
+      largest = Math.max(largest, part[i] * 256 + part[i + 1])
+    }
   }
+  const stated = significant !== null && significant >= 1 && significant < 16
+  const bits = stated ? significant : depthOf(largest)
+  // As the specification has it: in the highest bits.
+  const shift = stated && largest >= 1 << bits ? 16 - bits : 0
+  const range = 2 ** bits - 1
+  const table = Uint8Array.from({ length: 1 << 16 }, (_, value) =>
+    Math.floor(Math.min((value >> shift) / range, 1) * 255 + 0.5),
+  )
+  const why = stated ? 'as the file states' : 'the fewest that hold its largest value'
+  return { table, note: bits === 16 ? '16-bit values' : `${bits}-bit values in 16 bits: ${why}` }
+}
+
+function scaled(rows: Bytes, table: Uint8Array): Bytes {
+  const samples = new Uint8Array(rows.length / 2)
+  for (let i = 0; i < samples.length; i++) samples[i] = table[rows[2 * i] * 256 + rows[2 * i + 1]]
+  return samples
+}
+
+/** Samples of 1, 2, 4 or 8 bits as bytes; gray is scaled to 255, entries of a palette are not. */
+function toBytes(rows: Bytes, width: number, height: number, { depth, color }: Header): Bytes {
+  if (depth === 8) return rows
   const samples = new Uint8Array(width * height)
   const scale = color === GRAY ? 255 / (2 ** depth - 1) : 1
   const bytes = Math.ceil((width * depth) / 8)
