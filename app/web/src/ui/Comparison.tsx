@@ -1,6 +1,6 @@
 // Two models side by side: their images, and a row for each finding with both probabilities.
 
-import { onBar, jump } from './Findings'
+import { onBar, jump } from './FindingList'
 import { type Finding, type Pair, pairsOf } from './findings'
 import { percent, place, points, spoken } from './words'
 

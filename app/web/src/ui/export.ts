@@ -1,57 +1,48 @@
-// Answers as a JSON file. Nothing of a patient: files are named by their SHA-256 unless the reader wants names.
+// Answers as a JSON file, in the fields of `chexvision predict --json`. Nothing of a patient: an image is named by the
+// SHA-256 of its file unless the reader wants names.
 
 import { findingsOf } from './findings'
 import type { Item, Model } from './session'
-import { RESEARCH_ONLY, SYNTHETIC } from './words'
+import { RESEARCH_ONLY } from './words'
 
-/** The content of the JSON file: the answers of these models for these images. */
+/** The content of the JSON file: a row for each image and model. */
 export function exported(items: Item[], models: Model[], withNames: boolean): object {
-  const used = models.filter((model) => model.info !== null)
   return {
     format: 1,
     created: new Date().toISOString(),
     notice: RESEARCH_ONLY,
-    models: used.map(({ entry, info }) => ({
-      model: info!.model,
-      revision: entry.revision ?? null,
-      run_id: info!.run_id,
-      version: info!.version,
-      files: info!.files,
-      synthetic: info!.synthetic,
-      ...(info!.synthetic ? { synthetic_notice: SYNTHETIC } : {}),
-      calibration: info!.calibration,
-      rule: info!.rule,
-      test_set: info!.test_set,
-    })),
-    images: items
-      .filter((item) => item.answers.size || item.failure)
-      .map((item) => ({
-        ...(withNames ? { image: item.file.name } : {}),
-        sha256: item.sha256,
-        ...(item.failure ? { reason: item.failure.message } : {}),
-        width: item.radiograph?.width ?? null,
-        height: item.radiograph?.height ?? null,
-        notes: item.radiograph?.notes ?? [],
-        answers: used.flatMap((model) => answerOf(item, model)),
-      })),
+    answers: items.flatMap((item) => models.flatMap((model) => rowsOf(item, model, withNames))),
   }
 }
 
-function answerOf(item: Item, model: Model): object[] {
+function rowsOf(item: Item, model: Model, withNames: boolean): object[] {
+  const { info, entry } = model
+  const reason = item.failure?.message ?? item.errors.get(model) ?? null
   const answer = item.answers.get(model)
-  if (!answer || !model.info) return []
-  const findings = findingsOf(model.info, answer).sort((a, b) => a.output - b.output)
+  if (!info || !(answer || reason)) return []
+  const findings = answer ? findingsOf(info, answer).sort((a, b) => a.output - b.output) : []
+  const judged = findings.filter((one) => one.threshold !== null)
   return [
     {
-      model: model.info.model,
-      warnings: [...(item.radiograph?.warnings ?? []), ...answer.warnings],
+      image: withNames ? item.file.name : null,
+      sha256: item.sha256,
+      status: answer ? 'ok' : 'failed',
+      reason,
       probabilities: Object.fromEntries(findings.map((one) => [one.name, one.probability])),
-      thresholds: Object.fromEntries(
-        findings.flatMap((one) => (one.threshold === null ? [] : [[one.name, one.threshold]])),
-      ),
-      calls: Object.fromEntries(
-        findings.flatMap((one) => (one.threshold === null ? [] : [[one.name, one.group === 'above']])),
-      ),
+      thresholds: Object.fromEntries(judged.map((one) => [one.name, one.threshold])),
+      calls: Object.fromEntries(judged.map((one) => [one.name, one.group === 'above'])),
+      model: {
+        model: info.model,
+        revision: entry.revision,
+        run_id: info.run_id,
+        synthetic: info.synthetic,
+        calibrated: info.calibration !== 'none',
+        rule: info.rule,
+        sha256: info.files['onnx/model.onnx'].sha256,
+      },
+      engine: `onnxruntime-web, chexvision ${info.version}`,
+      notes: item.radiograph?.notes ?? [],
+      warnings: [...(item.radiograph?.warnings ?? []), ...(answer?.warnings ?? [])],
     },
   ]
 }

@@ -203,8 +203,10 @@ export class Session {
 
   private async answer(item: Item, model: Model): Promise<void> {
     try {
-      item.answers.set(model, await model.engine!.answer(item.radiograph!))
-      this.announcement = `${item.file.name} is ready.`
+      const answer = await model.engine!.answer(item.radiograph!)
+      item.answers.set(model, answer)
+      const warnings = [...item.radiograph!.warnings, ...answer.warnings]
+      this.announcement = [`${item.file.name} is ready.`, ...warnings].join(' ')
     } catch (error) {
       item.errors.set(model, sentence(error))
       this.announcement = `${item.file.name}: ${sentence(error)}`

@@ -19,7 +19,7 @@ export function onBar(probability: number): string {
   return `${100 * Math.sqrt(probability)}%`
 }
 
-export function Findings({ info, findings, selected, onSelect }: Props) {
+export function FindingList({ info, findings, selected, onSelect }: Props) {
   if (!findings) return <Skeleton rows={outputsOf(info).length} />
   const overall = findings.filter((one) => one.name === info.label_space.abnormal)
   const others = findings.filter((one) => one.name !== info.label_space.abnormal)
