@@ -1,6 +1,6 @@
 // Two models side by side: their images, and a row for each finding with both probabilities.
 
-import { onBar, jump } from './FindingList'
+import { jump, onBar, Ticks } from './FindingList'
 import { type Finding, type Pair, pairsOf } from './findings'
 import { percent, place, points, spoken } from './words'
 
@@ -11,6 +11,8 @@ interface Props {
   selected: string | null
   onSelect: (name: string) => void
 }
+
+const SIDES = ['first', 'second']
 
 const GROUPS: [Pair['group'], string, string][] = [
   ['differ', 'Calls differ', 'one is above its threshold, the other is not'],
@@ -28,6 +30,7 @@ export function Comparison({ names, first, second, selected, onSelect }: Props) 
         <span class="first">{names[0]}</span>
         <span class="second">{names[1]}</span>
         <span class="change">points</span>
+        <Ticks />
       </div>
       {GROUPS.map(([group, title, hint]) => {
         const members = pairs.filter((one) => one.group === group)
@@ -46,7 +49,8 @@ export function Comparison({ names, first, second, selected, onSelect }: Props) 
       })}
       <p class="footnote">
         Points: probability of {names[1]} minus that of {names[0]}, in percentage points; the largest difference first.
-        ▲ marks probabilities at or above the model's own threshold.
+        Dots are probabilities in percent, upright lines thresholds. ▲ marks probabilities at or above the model's own
+        threshold.
       </p>
     </div>
   )
@@ -79,6 +83,9 @@ function PairRow({ pair, names, checked, onSelect }: RowProps) {
       <Value finding={second} side="second" />
       <span class="change">{difference === null ? '–' : points(difference)}</span>
       <span class="dumbbell" aria-hidden="true">
+        {[first, second].map(
+          (one, i) => one && one.threshold !== null && <Mark key={i} at={one.threshold} side={SIDES[i]} />,
+        )}
         {first && second && <Between a={first.probability} b={second.probability} />}
         {first && <span class="dot first" style={{ left: onBar(first.probability) }} />}
         {second && <span class="dot second" style={{ left: onBar(second.probability) }} />}
@@ -94,6 +101,11 @@ function Value({ finding, side }: { finding: Finding | null; side: 'first' | 'se
       {finding?.group === 'above' && <span class="flag"> ▲</span>}
     </span>
   )
+}
+
+/** The threshold of one model. */
+function Mark({ at, side }: { at: number; side: string }) {
+  return <span class={`mark ${side}`} style={{ left: onBar(at) }} />
 }
 
 function Between({ a, b }: { a: number; b: number }) {

@@ -97,16 +97,22 @@ function Axis() {
   return (
     <div class="row axis" aria-hidden="true">
       <span class="name" />
-      <span class="ticks">
-        {TICKS.map((tick) => (
-          <span key={tick} style={{ left: onBar(tick) }}>
-            {100 * tick}
-          </span>
-        ))}
-      </span>
+      <Ticks />
       <span class="probability">%</span>
       <span class="threshold">threshold</span>
     </div>
+  )
+}
+
+export function Ticks() {
+  return (
+    <span class="ticks">
+      {TICKS.map((tick) => (
+        <span key={tick} style={{ left: onBar(tick) }}>
+          {100 * tick}
+        </span>
+      ))}
+    </span>
   )
 }
 
