@@ -234,7 +234,7 @@ def test_real_radiographs_are_audited_with_the_releases_boxes(
         (("--data", "SHARDS", "--split", "tset"), "--split 'tset' is not a split"),
         (("--data", "SHARDS", "--box-side", "40"), "beyond an image of 40x40"),
         (("--images", "SHARDS"), "name a list such as BBox_List_2017.csv with --boxes"),
-        (("--images", "SHARDS", "--boxes", "SHARDS/boxes.csv"), "no PNG or JPEG in"),
+        (("--images", "SHARDS", "--boxes", "SHARDS/boxes.csv"), "no PNG, JPEG or DICOM file in"),
     ],
 )
 def test_invalid_audits_report_one_line_and_write_nothing(
