@@ -142,7 +142,7 @@ def curve_sheets(predictions: Predictions, points: OperatingPoints, metrics: Spl
         points: what calibrates them.
         metrics: of the same images.
     """
-    calibrated = predictions.with_probabilities(points.calibrate(predictions.names, predictions.probabilities))
+    calibrated = points.calibrated(predictions)
     charts: dict[str, list[ET.Element]] = {"roc.svg": [], "precision-recall.svg": [], "calibration.svg": []}
     for i, name in enumerate(predictions.names):
         of = metrics.findings.get(name, metrics.binary)
