@@ -15,7 +15,6 @@ from chexvision.hub.retry import is_transient
 from chexvision.predict.published import Published
 from chexvision.runtime.export_info import INFO, MODEL, QUANTIZED, ExportInfo
 
-
 _LARGEST = 2**31 - 1  # bytes of an ONNX file; protobuf does not take more
 
 
@@ -45,6 +44,11 @@ class Exported:
             return read_regular(self.path, _LARGEST)
         except OSError as error:
             raise ChexError(f"{self.path}: {error.strerror or error}") from None
+
+
+def is_exported(published: Published) -> bool:
+    """Whether the model was published with an exported file."""
+    return model_file(published.reference, INFO) is not None
 
 
 def find_export(published: Published, file: str = MODEL) -> Exported | None:

@@ -18,6 +18,7 @@ from chexvision.runtime.exported import Exported
 
 # Of the graph; see `chexvision.runtime.export_info.ExportInfo`.
 INPUT = "image"
+_UINT8 = ("tensor(uint8)", "u8")  # as onnxruntime and OpenVINO name it
 _RAW, _CHECKS, _MAPS = "raw", "checks", "maps"
 
 # Images per call of the runtime, whatever the batch: its memory stays that of so many. More are not faster on a CPU.
@@ -109,7 +110,7 @@ class ExportedEngine(ABC):
         Raises:
             ChexError: it does not.
         """
-        if list(inputs) != [INPUT] or inputs[INPUT] not in ("tensor(uint8)", "uint8"):
+        if list(inputs) != [INPUT] or inputs[INPUT] not in _UINT8:
             given = ", ".join(f"{name} {kind}" for name, kind in inputs.items()) or "none"
             raise self.unusable(f"its inputs are {given}; expected {INPUT} of uint8")
         for name in names:

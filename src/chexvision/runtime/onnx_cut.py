@@ -48,7 +48,7 @@ def without_other_outputs(model: bytes, outputs: Collection[str]) -> bytes:
     Raises:
         ChexError: it is damaged.
     """
-    kept = []
+    kept: list[bytes | memoryview] = []
     for field in _fields(memoryview(model)):
         if field.number == _MODEL_GRAPH:
             graph = _cut(field.content, outputs)
@@ -70,7 +70,7 @@ def _cut(graph: memoryview, outputs: Collection[str]) -> bytes:
             else:
                 needed.update(_inputs(field.content))
     for i, field in enumerate(fields):
-        if field.number == _GRAPH_OUTPUT and needed.isdisjoint(_names(field.content, _VALUE_NAME)) or (
+        if (field.number == _GRAPH_OUTPUT and needed.isdisjoint(_names(field.content, _VALUE_NAME))) or (
             field.number == _GRAPH_INITIALIZER and needed.isdisjoint(_names(field.content, _TENSOR_NAME))
         ):
             unused.add(i)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from chexvision.layout import cache_dir
 from chexvision.parallel import usable_cores
 from chexvision.runtime.exported import Exported
-from chexvision.runtime.exported_engine import INPUT, Arrays, ExportedEngine
+from chexvision.runtime.exported_engine import Arrays, ExportedEngine
 
 
 class OpenVinoEngine(ExportedEngine):
@@ -31,9 +31,10 @@ class OpenVinoEngine(ExportedEngine):
             # By name: the readers of other formats are not tried on it.
             reader = openvino.frontend.FrontEndManager().load_by_framework("onnx")
             self._model = reader.convert(reader.load(str(exported.path)))
-            inputs = {one.any_name: str(one.element_type.to_string()) for one in self._model.inputs}
-        self.check_signature(inputs, self._outputs().keys(), self.predicted)
         self._compile(self.predicted)
+
+    def _inputs(self) -> dict[str, str]:
+        return {one.any_name: one.element_type.to_string() for one in self._model.inputs}
 
     def _outputs(self) -> dict[str, Any]:
         return {name: output for output in self._model.outputs for name in output.names}
@@ -41,7 +42,7 @@ class OpenVinoEngine(ExportedEngine):
     def _compile(self, names: tuple[str, ...]) -> None:
         """Compile what computes these outputs and no others."""
         given, side = self._outputs(), self.exported.info.side
-        self.check_signature({INPUT: "uint8"}, given.keys(), names)
+        self.check_signature(self._inputs(), given.keys(), names)
         with self.reported():
             part = openvino.Model([given[name].node for name in names], self._model.get_parameters())
             part.reshape([-1, side, side])
