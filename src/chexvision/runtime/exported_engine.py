@@ -122,8 +122,6 @@ class ExportedEngine(ABC):
         """Turn what a runtime raises, whose errors have no common type, into an error of one line."""
         try:
             yield
-        except ChexError:
-            raise
         except Exception as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             # The last lines of OpenVINO tell what is wrong, those before where in its source.

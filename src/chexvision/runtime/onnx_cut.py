@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from chexvision.errors import ChexError
-
 # onnx.proto3: ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto, ValueInfoProto.
 _MODEL_GRAPH = 7
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_OUTPUT = 1, 5, 12
@@ -46,7 +44,7 @@ def without_other_outputs(model: bytes, outputs: Collection[str]) -> bytes:
         outputs: names of those to keep; others are ignored.
 
     Raises:
-        ChexError: it is damaged.
+        ValueError: it is damaged.
     """
     kept: list[bytes | memoryview] = []
     for field in _fields(memoryview(model)):
@@ -142,5 +140,5 @@ def _varint(value: int) -> bytes:
     return bytes(encoded)
 
 
-def _damaged() -> ChexError:
-    return ChexError("not an ONNX file, or a damaged one")
+def _damaged() -> ValueError:
+    return ValueError("not an ONNX file, or a damaged one")

@@ -14,6 +14,7 @@ from chexvision.runtime.exported_engine import INPUT, Arrays, ExportedEngine
 from chexvision.runtime.onnx_cut import without_other_outputs
 
 _SILENT = 4  # of the levels of severity: the runtime prints what it raises as well
+_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 class OnnxEngine(ExportedEngine):
@@ -37,8 +38,11 @@ class OnnxEngine(ExportedEngine):
         # Waiting threads would take the cores from those that decode the next images.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = _SILENT
+        # Where weights outside the file may be; the default is the working folder.
+        options.add_session_config_entry(_FOLDER, str(self.exported.path.parent))
+        content = self.exported.content()
         with self.reported():
-            model = without_other_outputs(self.exported.content(), names)
+            model = without_other_outputs(content, names)
             session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self.check_signature(
             {one.name: one.type for one in session.get_inputs()}, {one.name for one in session.get_outputs()}, names
