@@ -44,17 +44,9 @@ class Preprocessing(Section):
 
     def apply(self, grey: Grey) -> Grey:
         """An original, or an image of the shards, uint8[H, W], as uint8[image_size, image_size]."""
-        return self.equalize(self.resize(grey))
-
-    def resize(self, grey: Grey) -> Grey:
-        """The first steps of `apply`: uint8[image_size, image_size], not equalized."""
         for size in (self.shard_size, self.image_size):
             if size is not None:
                 grey = resize_area(grey, size)
+        if self.clahe.enabled:
+            grey = np.asarray(make_clahe(self.clahe.clip_limit, self.clahe.tiles).apply(grey), dtype=np.uint8)
         return grey
-
-    def equalize(self, resized: Grey) -> Grey:
-        """The last step of `apply`."""
-        if not self.clahe.enabled:
-            return resized
-        return np.asarray(make_clahe(self.clahe.clip_limit, self.clahe.tiles).apply(resized), dtype=np.uint8)

@@ -15,10 +15,9 @@ from torch import Tensor
 from chexvision.data.dataset import Split
 from chexvision.data.loader import Rank, in_order
 from chexvision.inference.prepare import prepared
-from chexvision.inference.tta import PLAIN
 from chexvision.metrics.ranking import Floats
 from chexvision.models.classifier import CheXVision
-from chexvision.models.network_engine import View, forward
+from chexvision.models.network_engine import PLAIN, View, forward
 from chexvision.predict.engine import finite
 
 LossOfBatch = Callable[[dict[str, Tensor], Tensor], Tensor]

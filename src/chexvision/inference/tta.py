@@ -12,18 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from chexvision.config.test_time import Tta
-from chexvision.models.network_engine import View
+from chexvision.models.network_engine import PLAIN, View, unchanged
 
 _DEGREES = 7.0
 # The crops' share of the side: 224 of 256 pixels in the evaluations of CheXNet's reproductions (arnoweng/CheXNet,
 # zoogzog/chexnet), which average the probabilities of ten crops.
 _CROP = 224 / 256
 _SCALES = (0.875, 1.0, 1.125)
-
-
-def unchanged(images: Tensor) -> Tensor:
-    """The images as they are."""
-    return images
 
 
 def flipped(images: Tensor) -> Tensor:
@@ -94,7 +89,6 @@ def _resized(images: Tensor, height: int, width: int) -> Tensor:
     ).squeeze(1)
 
 
-PLAIN: tuple[View, ...] = (unchanged,)
 _CENTERS = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5))
 
 

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from chexvision.backbones import facts
 from chexvision.config.recipe import Pooling
 from chexvision.config.weights_source import WeightsReport
-from chexvision.errors import ChexError, UsageError
+from chexvision.errors import ChexError
 from chexvision.files.atomic import write_text_atomic
 from chexvision.files.json_files import first_problem
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.hub.repo_files import CONFIG, ENSEMBLE, WEIGHTS, at_commit, model_file
 from chexvision.images.preprocessing import Preprocessing
 from chexvision.labels import NIH, LabelSpace
-from chexvision.models.backbone import Backbone
+from chexvision.models.build_backbone import build_backbone
 from chexvision.models.model_config import CheXVisionConfig, read_config
+from chexvision.models.network_engine import predictor_of
 from chexvision.models.normalize import plain
 from chexvision.models.pooling import FeaturePooling
-from chexvision.models.timm_backbone import timm_backbone
+from chexvision.models.transform import AnyImage, RadiographTransform, without_torch
 from chexvision.models.weights import check_sizes, load_weights
+from chexvision.predict.answer import Answer
+from chexvision.predict.predictor import BATCH
 from chexvision.predict.published import Published, read_published
 
 
@@ -57,8 +58,8 @@ class CheXVision(
 
     Examples:
         >>> model = CheXVision.from_pretrained("user/repo", revision="densenet-20260101-1432-3f9c")
-        >>> images = np.stack([model.preprocessing.apply(decode_grey(path.read_bytes())) for path in paths])
-        >>> model(model.normalize(torch.from_numpy(images)))["multilabel_logits"].sigmoid()
+        >>> print(model.predict("chest.png"))
+        >>> model(model.preprocess(["a.png", "b.dcm"]))["multilabel_logits"].sigmoid()
     """
 
     def __init__(
@@ -137,41 +138,68 @@ class CheXVision(
         """Gray images, uint8[B, H, W] or float in [0, 255], as input of the network: float[B, 3, H, W]."""
         return plain(images, self.preprocessing.mean, self.preprocessing.std)
 
-    def freeze(self, what: str | int) -> None:
-        """Choose which parameters learn. Those of the dual head always do.
+    @property
+    def transform(self) -> RadiographTransform:
+        """Turns one image into float32[3, S, S], as `preprocess` does, for a data set or a loader."""
+        return RadiographTransform(self.preprocessing)
 
-        A module whose parameters are all frozen is in evaluation mode, also after `train()`: its norms keep their
-        running statistics, and it drops nothing.
+    def preprocess(self, images: AnyImage | list[Any] | tuple[Any, ...], *, any_view: bool = False) -> Tensor:
+        """Images as `forward` takes them, prepared as in training: float32[B, 3, S, S] on the model's device.
 
         Args:
-            what: "none"; "all", the whole backbone; "partial", all but the backbone's last stage; or the number of
-                its first stages to freeze, of which the stem is one.
+            images: one, or a list; see `RadiographTransform.forward`.
+            any_view: see `chexvision.images.reading.read_radiograph`.
+
+        Raises:
+            UsageError: an image cannot be read.
+        """
+        transform = RadiographTransform(self.preprocessing, any_view)
+        listed = images if isinstance(images, list | tuple) else [images]
+        return torch.stack([transform(image) for image in listed]).to(next(self.parameters()).device)
+
+    @overload
+    def predict(self, images: AnyImage, *, any_view: bool = False, batch_size: int = BATCH) -> Answer: ...
+
+    @overload
+    def predict(
+        self, images: list[Any] | tuple[Any, ...], *, any_view: bool = False, batch_size: int = BATCH
+    ) -> list[Answer]: ...
+
+    def predict(
+        self, images: AnyImage | list[Any] | tuple[Any, ...], *, any_view: bool = False, batch_size: int = BATCH
+    ) -> Answer | list[Answer]:
+        """Answer for one image, or for each of a list, on the model's device and in evaluation mode.
+
+        A model that was not loaded by `from_pretrained` answers with raw probabilities, without thresholds.
+
+        Args:
+            images: see `RadiographTransform.forward`.
+            any_view: see `chexvision.images.reading.read_radiograph`.
+            batch_size: images per forward pass.
+
+        Raises:
+            UsageError: an image cannot be read; the message says which and why.
+            ChexError: the model computes something that is not a number.
+        """
+        given = [*map(without_torch, images)] if isinstance(images, list | tuple) else without_torch(images)
+        training = self.training
+        self.eval()
+        try:
+            answers: Answer | list[Answer] = predictor_of(self).predict(
+                given, any_view=any_view, batch_size=batch_size
+            )
+            return answers
+        finally:
+            self.train(training)
+
+    def freeze(self, what: str | int) -> None:
+        """Choose which parameters learn, see `Backbone.freeze`. Those of the dual head always do.
 
         Raises:
             UsageError: the backbone has fewer stages.
         """
-        stages = self.backbone.layers(coarse=True)
-        counts = {"none": 0, "partial": len(stages) - 1, "all": len(stages)}
-        count = counts[what] if isinstance(what, str) else what
-        if count > len(stages):
-            raise UsageError(
-                f"{count} stages cannot be frozen: {self.configuration.backbone} has {len(stages)}, the stem "
-                f"included; set freeze to at most {len(stages)}"
-            )
-        frozen = {name for stage in stages[:count] for name in stage}
-        for name, parameter in self.backbone.named_parameters():
-            parameter.requires_grad_(name not in frozen)
+        self.backbone.freeze(what, self.configuration.backbone)
         self.train(self.training)
-
-    def train(self, mode: bool = True) -> CheXVision:
-        """As `nn.Module.train`; modules whose parameters are all frozen stay in evaluation mode."""
-        super().train(mode)
-        if mode:
-            for module in self.backbone.modules():
-                parameters = list(module.parameters())
-                if parameters and not any(parameter.requires_grad for parameter in parameters):
-                    module.eval()
-        return self
 
     def _save_pretrained(self, save_directory: Path) -> None:
         super()._save_pretrained(save_directory)
@@ -289,19 +317,3 @@ def _reference(name: str | Path, revision: str | None) -> Reference:
     if revision is not None:
         return RepoRef(str(name), revision)
     return name if isinstance(name, Path) else parse_reference(name)
-
-
-def build_backbone(name: str, image_size: int, drop_path: float) -> Backbone:
-    """The network `name` of the registry, or of timm, with random weights.
-
-    Raises:
-        ChexError: there is no such network, or it does not take the image size or the drop path.
-    """
-    known = facts(name)
-    if not known.builder:
-        return timm_backbone(known.timm, known.arguments, image_size, drop_path)
-    module, _, function = known.builder.partition(":")
-    network = getattr(import_module(module), function)(image_size, drop_path)
-    if not isinstance(network, Backbone):
-        raise TypeError(f"{known.builder} built {type(network).__name__}, not a Backbone")
-    return network

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,13 +15,26 @@ from torch import Tensor
 from chexvision.errors import ChexError
 from chexvision.images.radiograph import Grey
 from chexvision.labels import LabelSpace
+from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.ranking import Floats
-from chexvision.models.classifier import CheXVision
+from chexvision.predict.answer import ModelFacts
 from chexvision.predict.engine import HeatMaps, Outputs, Prepared, finite
 from chexvision.predict.input_check import InputCheck
+from chexvision.predict.predictor import Predictor
+
+if TYPE_CHECKING:
+    from chexvision.models.classifier import CheXVision
 
 Autocast = Callable[[], AbstractContextManager[object]]
 View = Callable[[Tensor], Tensor]  # uint8[B, H, W] to the same images seen otherwise, uint8 or float in [0, 255]
+
+
+def unchanged(images: Tensor) -> Tensor:
+    """The view of the images as they are."""
+    return images
+
+
+PLAIN: tuple[View, ...] = (unchanged,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +104,10 @@ class NetworkEngine:
         return self._members[0][0].label_space
 
     def prepare(self, pixels: Grey) -> Prepared:
-        """An original as each member takes it, then as the input check does: the first member's, not equalized."""
+        """An original uint8[H, W] as each member takes it: uint8[S, S]."""
         steps = [member.preprocessing for member, _, _ in self._members]
-        resized = {one: one.resize(pixels) for one in dict.fromkeys(steps)}
-        equalized = {one: one.equalize(image) for one, image in resized.items()}
-        return (*(equalized[one] for one in steps), resized[steps[0]])
+        prepared = {one: one.apply(pixels) for one in dict.fromkeys(steps)}  # members that agree share it
+        return tuple(prepared[one] for one in steps)
 
     def pixels(self, batch: Sequence[Prepared]) -> list[NDArray[np.uint8]]:
         """Of each member, the images of a batch: uint8[B, S, S]."""
@@ -114,12 +127,23 @@ class NetworkEngine:
             found = forward(member, images, views, self._autocast)
             if self._check is not None and not parts:
                 # Of the image as it is, which other views are not.
-                plain = found if len(views) == 1 else forward(member, images, (lambda image: image,), self._autocast)
+                plain = found if len(views) == 1 else forward(member, images, PLAIN, self._autocast)
                 features = plain.features.float().cpu().numpy()
-                checks = self._check.measure([image[-1] for image in batch], features)
+                checks = self._check.measure([image[0] for image in batch], features)
             parts.append(weight * finite(found.probabilities.cpu().numpy()))
         return Outputs(np.sum(parts, axis=0), checks)
 
     def explain(self, batch: Sequence[Prepared], outputs: NDArray[np.int64]) -> HeatMaps:
         """See `chexvision.inference.torch_engine.TorchEngine`, which can."""
         raise ChexError(f"{self.name} does not explain; use chexvision.load_predictor")
+
+
+def predictor_of(model: CheXVision) -> Predictor:
+    """One model with what it was published with; without it, probabilities are raw and there are no thresholds."""
+    published = model.published
+    if published is None:
+        return Predictor(
+            NetworkEngine([model], [1.0], [PLAIN]), ModelFacts(model.configuration.backbone), OperatingPoints()
+        )
+    engine = NetworkEngine([model], [1.0], [PLAIN], check=published.check)
+    return Predictor(engine, published.facts, published.points, published.check)

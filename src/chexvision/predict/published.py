@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from pydantic import AliasChoices, BaseModel, Field
 
 from chexvision.errors import ChexError
+from chexvision.files.atomic import sha256_of
 from chexvision.files.json_files import read_record
 from chexvision.hub.reference import Reference, RepoRef
 from chexvision.hub.repo_files import ENSEMBLE, RUN, at_commit, model_file
@@ -97,3 +99,12 @@ def _run_id(reference: Reference, client: dict[str, Any]) -> str | None:
     path: Path | None = model_file(reference, RUN, **client) or model_file(reference, ENSEMBLE, **client)
     recorded = _Recorded() if path is None else read_record(path, _Recorded)
     return None if recorded.provenance is None else recorded.provenance.run_id
+
+
+def sha256_of_folder(folder: Path) -> str:
+    """Equal for models and ensembles in folders whose files are equal, as far as answers depend on them."""
+    digest = hashlib.sha256()
+    patterns = ("*.json", "*.safetensors", "*.npz", "onnx/*", "members/*/*.json", "members/*/*.safetensors")
+    for path in sorted(found for pattern in patterns for found in folder.glob(pattern) if found.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
+    return digest.hexdigest()
