@@ -32,8 +32,8 @@ _SMALLEST = 1e-9  # variance or excess where validation images are all the same
 def fit_input_check(features: NDArray[np.float32], small: Floats, patients: NDArray[np.int64]) -> InputCheck | None:
     """Fit the distributions and choose the limits.
 
-    Limits are chosen on distances from distributions that were fitted without the image's patient, in 10 folds: of the
-    images that a distribution was fitted on, it is nearer to each than to others.
+    Limits are chosen on distances from distributions that were fitted without the image's patient, in 10 folds: an
+    image is nearer to a distribution that was fitted on it.
 
     Args:
         features: float[N, C], see `CheXVision.features`.
@@ -66,8 +66,8 @@ def joint_limits(values: Floats) -> Floats:
 
     The excess of a value over a high quantile is taken to be exponential, as the excesses of most distributions are
     nearly (Pickands, Annals of Statistics 1975, with shape 0). It is estimated by its median, which a few odd images
-    do not move. In units of its scale all tests are comparable; the largest of an image is its score, and the limit of
-    the scores is that of every test.
+    do not move. In units of its scale all tests are comparable; the largest of an image is its score, and the limit
+    of the scores is that of every test.
     """
     start, scale = _tail(values)
     scores = ((values - start) / scale).max(axis=1, keepdims=True)

@@ -157,8 +157,8 @@ class InputCheck:
         """
         if features.shape[1] != len(self.features.mean):
             raise ChexError(
-                f"{FILE} is of a network with {len(self.features.mean)} features, not {features.shape[1]}: it belongs "
-                "to another model"
+                f"{FILE} is of a network with {len(self.features.mean)} features, not {features.shape[1]}: it "
+                "belongs to another model"
             )
         small = thumbnails(images)
         distances = (
@@ -173,7 +173,8 @@ class InputCheck:
 
     def flags(self, values: Floats) -> NDArray[np.bool_]:
         """bool[B]: which images float64[B, T] flag."""
-        return (values > [test.limit for test in self.tests]).any(axis=1)
+        flagged: NDArray[np.bool_] = np.any(values > [test.limit for test in self.tests], axis=1)
+        return flagged
 
     def write(self, path: Path) -> None:
         """Write the file; equal content gives equal bytes."""
@@ -223,7 +224,7 @@ def normalized_features(features: NDArray[np.floating]) -> Floats:
 def thumbnails(images: Sequence[Grey] | NDArray[np.uint8]) -> Floats:
     """float64[B, 256], row by row, of images uint8[S, S], averaged by area."""
     weights = thumbnail_weights(images[0].shape[0])
-    small: Floats = weights @ np.stack(images).astype(np.float64) @ weights.T
+    small: Floats = weights @ np.asarray(images, np.float64) @ weights.T
     return small.reshape(len(small), _PIXELS)
 
 
