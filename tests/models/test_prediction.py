@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -75,7 +76,7 @@ def test_files_bytes_arrays_tensors_and_pil_images_give_equal_answers(
 ) -> None:
     model = CheXVision.from_pretrained(folder)
     tensor = torch.from_numpy(pixels)
-    three: list[object] = [np.dstack([pixels] * 3), tensor.expand(3, -1, -1), tensor[None]]
+    three: list[Any] = [np.dstack([pixels] * 3), tensor.expand(3, -1, -1), tensor[None]]
     same = [path, str(path), path.read_bytes(), pixels, tensor, Image.fromarray(pixels), Image.open(path), *three]
     answers = model.predict(same)
     assert all(answer.probabilities == pytest.approx(answers[0].probabilities, abs=1e-6) for answer in answers)
@@ -96,11 +97,11 @@ def test_files_bytes_arrays_tensors_and_pil_images_give_equal_answers(
         (np.full((8, 8), np.nan), "not a number|NaN|nan|finite"),
     ],
 )
-def test_what_is_not_an_image_is_refused_in_words(folder: Path, image: object, message: str) -> None:
+def test_what_is_not_an_image_is_refused_in_words(folder: Path, image: Any, message: str) -> None:
     model = CheXVision.from_pretrained(folder)
     for call in (model.predict, model.preprocess, model.transform):
         with pytest.raises(UsageError, match=message):
-            call(image)  # type: ignore[operator]
+            call(image)
     with pytest.raises(UsageError, match=f"image 1 of the list: .*({message})"):
         model.predict([np.zeros((8, 8), np.uint8), image])
 
@@ -126,7 +127,7 @@ def test_predicting_leaves_a_model_in_training_mode(path: Path) -> None:
 
 def test_images_are_prepared_as_in_training(synthetic_shards: Path) -> None:
     source = find_shards(synthetic_shards)
-    rows = read_rows(source.shards, None, None)["test"]
+    rows = read_rows(source.shards, None, NIH)["test"]
     model = CheXVision("tiny", 0, preprocessing=Preprocessing(shard_size=64, image_size=SIDE))
     trained = model.normalize(torch.from_numpy(np.asarray(decoded_images(source, rows, model.preprocessing)[:4])))
     table = pq.read_table(synthetic_shards / "data" / "test-00000-of-00001.parquet")
@@ -145,7 +146,8 @@ class _Files(Dataset[Tensor]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        return self.transform(self.paths[index])
+        made: Tensor = self.transform(self.paths[index])
+        return made
 
 
 def test_the_transform_works_in_the_workers_of_a_loader(folder: Path, path: Path) -> None:
