@@ -377,8 +377,8 @@ IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a pipe": (os.mkfifo, "a FIFO, not a regular file"),
     "a device": (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
     "a dangling link": (lambda path: path.symlink_to("nowhere"), "No such file"),
-    "an empty file": (Path.touch, "not a readable PNG or JPEG"),
-    "a text": (_text, "not a readable PNG or JPEG"),
+    "an empty file": (Path.touch, "not a readable PNG, JPEG or DICOM file"),
+    "a text": (_text, "not a readable PNG, JPEG or DICOM file"),
     "a truncated PNG": (_truncate, "truncated PNG"),
     "too many pixels": (_bomb, "more than 100,000,000"),
 }

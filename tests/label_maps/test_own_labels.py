@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -285,3 +286,29 @@ def test_tables_that_no_template_fits(tmp_path: Path, text: str, message: str) -
 def test_the_manifest_of_the_release_is_as_before(own: Set, tmp_path: Path) -> None:
     own.build(tmp_path / "out")
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["format"] == 2
+
+
+def test_the_guide_says_what_the_commands_print(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of docs/own-data.md: its table and map, and the output of its commands but for the bytes of the images."""
+    guide = (Path(__file__).parents[2] / "docs" / "own-data.md").read_text()
+    blocks = {kind: re.findall(rf"^```{kind}\n(.*?)^```", guide, re.M | re.S) for kind in ("csv", "yaml", "console")}
+    monkeypatch.chdir(tmp_path)
+    Path("my.csv").write_text(blocks["csv"][0])
+    for number, line in enumerate(blocks["csv"][0].splitlines()[1:]):
+        path = Path("images", line.split(",")[0])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(windowed(decode_grey(png(number))))
+    for block, by_hand in ((blocks["console"][0], False), (blocks["console"][1], True)):
+        command, _, expected = block.partition("\n")
+        with pytest.raises(SystemExit) as ended:
+            main(command.removeprefix("$ chexvision ").split())
+        assert ended.value.code == 0
+        said = capsys.readouterr()
+        found = "".join(
+            line + "\n" for line in (said.out or said.err).splitlines() if not line.startswith("building")
+        )
+        assert re.sub(r"[\d,]{5,}", "-", found).split() == re.sub(r"[\d,]{5,}", "-", expected).split()
+        if not by_hand:
+            assert yaml.safe_load(Path("map.yaml").read_text()) == yaml.safe_load(blocks["yaml"][0])

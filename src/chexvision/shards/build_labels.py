@@ -28,8 +28,7 @@ class BuildLabels:
         entries: by the names of `index`.
         rule: how patients were divided.
         table: the split of each patient.
-        missing: images that the table names and that are not there.
-        unlisted: images that are there and not in one's own table: they are left out.
+        missing: images that one's own table names and that are not there. Those that it does not name are left out.
     """
 
     source: Source
@@ -39,7 +38,6 @@ class BuildLabels:
     rule: SplitRule
     table: dict[int, str]
     missing: tuple[BadImage, ...] = ()
-    unlisted: int = 0
 
     @property
     def open_labels(self) -> bool:
@@ -101,8 +99,7 @@ def _of_own_table(images: list[Path], labels: Path, label_map: str, split: str |
         rule = SplitRule(labels.name, seed, sha256_of(labels))
         table = {one.patient: one.split for one in listed if one.split is not None}
     source = Source("radiographs", labels.name, sha256_of(labels, label_map_path(label_map)))
-    unlisted = len(index.images) - len(kept.images)
-    return BuildLabels(source, space, kept, entries, rule, table, tuple(missing), unlisted)
+    return BuildLabels(source, space, kept, entries, rule, table, tuple(missing))
 
 
 def _entry(one: LabeledImage, space: LabelSpace) -> Entry:
