@@ -13,11 +13,12 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow.parquet as parquet
 import pytest
 from accelerate import Accelerator
 from huggingface_hub import HfApi
 
-from chexvision.artifact.contents import PROBABILITIES
+from chexvision.artifact.contents import CARD, METRICS, PROBABILITIES
 from chexvision.artifact.load import load_ensemble, load_model
 from chexvision.artifact.metrics_file import read_metrics
 from chexvision.artifact.probabilities import Probabilities
@@ -28,13 +29,17 @@ from chexvision.data.rows import Rows
 from chexvision.data.source import find_shards
 from chexvision.errors import ChexError, PublishError, UsageError
 from chexvision.hub.reference import RepoRef, parse_reference
+from chexvision.images.radiograph import decode_grey
 from chexvision.inference.load_predictor import load_predictor
 from chexvision.inference.predict_members import predict_members
 from chexvision.inference.stored_predictions import labeled_as_stored, stored_predictions
+from chexvision.inference.torch_engine import TorchEngine
 from chexvision.labels import NIH
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions, images_sha256
 from chexvision.models.classifier import CheXVision
+from chexvision.predict.input_check import FILE as INPUT_CHECK
+from chexvision.predict.published import read_published
 from chexvision.recipes import load_recipe
 from chexvision.report.ensemble_artifact import assemble_ensemble
 from chexvision.shards.download import cached_shards
@@ -374,3 +379,37 @@ def test_stored_probabilities_are_those_of_the_images_whatever_the_order_of_the_
         found = labeled_as_stored("a", "test", rows.take(np.array(order)), stored)
         assert found.filenames.tolist() == names[order].tolist()
         assert np.allclose(found.probabilities[:, 0], values[order])
+
+
+def test_an_ensemble_has_the_input_check_of_its_first_member(ensemble: Path, members: list[Path]) -> None:
+    first, second = ((member / INPUT_CHECK).read_bytes() for member in members)
+    assert (ensemble / INPUT_CHECK).read_bytes() == first != second
+    result, own = (read_metrics(folder / METRICS).input_check for folder in (ensemble, members[0]))
+    assert own is not None and result == own
+    assert (own.images, own.patients, own.test_images) == (60, 60, 60)
+    line = (
+        f"It flags {own.flagged} of the 60 validation images that it was fitted on and {own.test_flagged} of 60 test"
+    )
+    for folder in (ensemble, members[0]):
+        assert line in (folder / CARD).read_text()
+
+
+def test_the_check_of_a_run_is_of_what_predict_measures(members: list[Path], shards: Path) -> None:
+    published = read_published(members[1])
+    check, result = published.check, read_metrics(members[1] / METRICS).input_check
+    assert check is not None and result is not None
+    engine = TorchEngine(load_model(members[1]), "cpu", check=check)
+    (shard,) = find_shards(shards).shards["test"]
+    images = [decode_grey(one["bytes"]) for one in parquet.read_table(shard)["image"].to_pylist()]
+    values = [engine.run([engine.prepare(image)]).checks for image in images]
+    assert sum(int(check.flags(of).sum()) for of in values if of is not None) == result.test_flagged
+
+
+def test_an_ensemble_of_an_older_first_member_has_no_input_check(members: list[Path], tmp_path: Path) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(members[0], older)
+    (older / INPUT_CHECK).unlink()
+    assemble_ensemble([older, members[1]], tmp_path / "ensemble")
+    assert not (tmp_path / "ensemble" / INPUT_CHECK).exists()
+    assert read_metrics(tmp_path / "ensemble" / METRICS).input_check is None
+    assert read_published(tmp_path / "ensemble").check is None
