@@ -17,6 +17,7 @@ from chexvision.cli import (
     sweep,
     train,
 )
+from chexvision.cli.published import predict
 from chexvision.cli.zoo import commands as zoo
 
 
@@ -29,7 +30,7 @@ def commands(app: typer.Typer) -> None:
     app.add_typer(zoo.app, name="models")
     app.command("pull")(models.pull)
     app.command("ensemble")(models.ensemble)
-    app.command("predict")(models.predict)
+    app.command("predict")(predict.predict)
     app.command("evaluate")(evaluate.evaluate)
     app.command("compare")(evaluate.compare)
     app.command("score")(evaluate.score)

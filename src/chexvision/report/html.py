@@ -13,7 +13,6 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from chexvision.artifact.metrics_file import Evaluation
-from chexvision.artifact.operating_files import save_operating_points
 from chexvision.errors import UsageError
 from chexvision.evaluation.outcome import Outcome
 from chexvision.files.atomic_folder import atomic_folder
@@ -23,6 +22,7 @@ from chexvision.labels import ABNORMAL
 from chexvision.metrics.catalog import METRICS
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.records import UNDEFINED, Estimate, SplitMetrics
+from chexvision.predict.operating_files import save_operating_points
 from chexvision.report.charts import calibration_chart, histogram_chart, known, pr_chart, roc_chart
 from chexvision.report.evaluation_tables import conditions, metrics_table, sections
 from chexvision.report.svg import interval_bar, svg_text
