@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chexvision.errors import ChexError
+from chexvision.export.check_steps import CheckSteps
 from chexvision.export.image_steps import ImageSteps
 from chexvision.export.traced import TracedNetwork
 from chexvision.metrics.calibration import SMALLEST, Calibration, Curve
@@ -25,6 +25,10 @@ class ExportedGraph(nn.Module):
         weights: of the members.
         names: of the outputs.
         calibration: of their mean.
+        check: of the first member's images and features; None for none.
+
+    Attributes:
+        outputs: names of what `forward` returns, before the equalized images of each member.
     """
 
     def __init__(
@@ -34,27 +38,31 @@ class ExportedGraph(nn.Module):
         weights: Sequence[float],
         names: tuple[str, ...],
         calibration: Calibration | None,
+        check: CheckSteps | None,
     ) -> None:
         super().__init__()
         self.steps = nn.ModuleList(steps)
         self.networks = nn.ModuleList(networks)
         self.weights = tuple(weights)
         self.calibrated = Calibrated(names, calibration)
+        self.check = check
         grids = [network.grid for network in networks]
-        self.outputs = ["probabilities", "raw"]
-        self.grid: tuple[int, int] | None = None
-        if None not in grids:
-            self.outputs.append("maps")
-            self.grid = max(grid for grid in grids if grid is not None)
+        self.grid = None if None in grids else max(grid for grid in grids if grid is not None)
+        present = {"checks": check is not None, "maps": self.grid is not None}
+        self.outputs = ["probabilities", "raw", *(name for name, there in present.items() if there)]
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """uint8[B, H, W] to the tensors `outputs`."""
-        parts = [network(steps(image)) for steps, network in zip(self.steps, self.networks, strict=True)]
+        """uint8[B, H, W] to the tensors `outputs`, and each member's equalized images."""
+        images = [steps(image) for steps in self.steps]
+        parts = [network(of) for network, of in zip(self.networks, images, strict=True)]
         raw = self._mean([logits.sigmoid() for logits, *_ in parts])
-        probabilities = self.calibrated(parts[0][0].clamp(-_LARGEST, _LARGEST) if len(parts) == 1 else _logit(raw), raw)
-        if self.grid is None:
-            return probabilities, raw
-        return probabilities, raw, self._mean([self._enlarged(maps) for _, _, maps in parts])
+        logits = parts[0][0].clamp(-_LARGEST, _LARGEST) if len(parts) == 1 else _logit(raw)
+        found = [self.calibrated(logits, raw), raw]
+        if self.check is not None:
+            found.append(self.check(images[0], parts[0][1]))
+        if self.grid is not None:
+            found.append(self._mean([self._enlarged(maps) for _, _, maps in parts]))
+        return (*found, *images)
 
     def _mean(self, values: Sequence[Tensor]) -> Tensor:
         if len(values) == 1:

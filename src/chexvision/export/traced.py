@@ -18,30 +18,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from chexvision.explain.gradcam import chosen_layer
-from chexvision.explain.recording import exactly, recorded
 from chexvision.export.backward import decompositions
+from chexvision.inference.gradcam import Maps
+from chexvision.inference.recording import exactly, recorded
 from chexvision.models.classifier import CheXVision
 
 _EXAMPLES = 3  # images of the traced batch; their number is a symbol in the graph
-
-
-@dataclass(frozen=True, slots=True)
-class MapLayer:
-    """Where a model's maps are computed.
-
-    Args:
-        name: of the module in the backbone.
-        coarse: whether LayerCAM is used: the layer is not the last one.
-    """
-
-    name: str
-    coarse: bool
-
-    @property
-    def method(self) -> str:
-        """In words."""
-        return "LayerCAM" if self.coarse else "Grad-CAM"
 
 
 class TracedNetwork(nn.Module):
@@ -49,13 +31,13 @@ class TracedNetwork(nn.Module):
 
     Args:
         model: in evaluation mode.
-        layer: where its maps are computed; None for no maps.
+        maps: of any images, which show where its maps are computed; None for no maps.
 
     Raises:
         NotImplementedError: the maps cannot be traced.
     """
 
-    def __init__(self, model: CheXVision, layer: MapLayer | None) -> None:
+    def __init__(self, model: CheXVision, maps: Maps | None) -> None:
         super().__init__()
         side = model.preprocessing.image_size
         mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
@@ -63,20 +45,20 @@ class TracedNetwork(nn.Module):
         images = mode.from_tensor(
             torch.zeros(_EXAMPLES, side, side), symbolic_context=StatelessSymbolicContext(dynamic_sizes=sizes)
         )
-        names = [] if layer is None else [layer.name]
+        names = [] if maps is None else [maps.layer]
 
         def forward(images: Tensor) -> tuple[Tensor, ...]:
             with recorded(model.backbone, names) as found:
-                features = model.pooling(model.backbone, model.backbone(model.normalize(images)))
-                logits = model.heads(features)
+                features = model.features(model.normalize(images))
+                logits = model.classify(features)
             return torch.cat(list(logits.values()), dim=1), features, *(found[name] for name in names)
 
         with exactly(model, "cpu"), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
             graph = make_fx(forward, decompositions(), tracing_mode="symbolic")(images)
         self.maps: fx.GraphModule | None = None
         self.grid: tuple[int, int] | None = None
-        if layer is not None:
-            self.maps = _traced_maps(model, layer, graph)
+        if maps is not None:
+            self.maps = _traced_maps(model, maps.method == "LayerCAM", graph)
             _, _, height, width = self.maps.graph.output_node().args[0].meta["val"].shape
             self.grid = height, width
         graph.graph.eliminate_dead_code()
@@ -89,7 +71,7 @@ class TracedNetwork(nn.Module):
         return (logits, features) if self.maps is None else (logits, features, self.maps(*rest))
 
 
-def _traced_maps(model: CheXVision, layer: MapLayer, graph: fx.GraphModule) -> fx.GraphModule:
+def _traced_maps(model: CheXVision, coarse: bool, graph: fx.GraphModule) -> fx.GraphModule:
     """The graph of the maps from the layer's output and the values that bypass it, which `graph` returns then."""
     tail = _Tail.of(graph)
     result = graph.graph.output_node()
@@ -105,7 +87,7 @@ def _traced_maps(model: CheXVision, layer: MapLayer, graph: fx.GraphModule) -> f
         (gradient,) = pull(torch.eye(count)[:, None].expand(count, images, count).reshape(-1, count))
         found = model.backbone.as_map(features)
         gradient = model.backbone.as_map(gradient)
-        weights = gradient.clamp(min=0) if layer.coarse else gradient.mean(dim=(2, 3), keepdim=True)
+        weights = gradient.clamp(min=0) if coarse else gradient.mean(dim=(2, 3), keepdim=True)
         cams = (weights.unflatten(0, (count, images)) * found).sum(dim=2).clamp(min=0)
         return cams.transpose(0, 1)
 
