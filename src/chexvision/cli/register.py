@@ -17,7 +17,7 @@ from chexvision.cli import (
     sweep,
     train,
 )
-from chexvision.cli.published import predict
+from chexvision.cli.published import pages, predict
 from chexvision.cli.zoo import commands as zoo
 
 
@@ -37,6 +37,7 @@ def commands(app: typer.Typer) -> None:
     app.add_typer(shards.app, name="shards")
     app.command("explain")(explain.explain)
     app.command("audit")(explain.audit)
+    app.add_typer(pages.app, name="app")
     app.add_typer(bench.app, name="bench")
     app.add_typer(runs.app, name="runs")
     app.add_typer(credentials.app, name="credentials")
