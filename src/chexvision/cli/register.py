@@ -12,12 +12,12 @@ from chexvision.cli import (
     evaluate,
     explain,
     models,
-    pages,
     runs,
     shards,
     sweep,
     train,
 )
+from chexvision.cli.published import app as pages
 from chexvision.cli.published import predict
 from chexvision.cli.zoo import commands as zoo
 
