@@ -1,18 +1,9 @@
-import { loadConfig, loadEngine, loadInfo } from './engine/engine'
-import { readRadiograph } from './reading/reader'
+import { h, render } from 'preact'
+import { App } from './ui/App'
+import { restoreTheme } from './ui/theme'
+import './styles/page.css'
+import './styles/work.css'
+import './styles/print.css'
 
-const shown = document.querySelector('#answer')!
-const [entry] = (await loadConfig()).models
-const engine = await loadEngine(entry.folder, await loadInfo(entry.folder), (loaded, total) => {
-  shown.textContent = `${loaded} of ${total} bytes`
-})
-shown.textContent = `${engine.info.model} is ready`
-document.querySelector<HTMLInputElement>('#file')!.addEventListener('change', async (event) => {
-  const file = (event.target as HTMLInputElement).files![0]
-  try {
-    const answer = await engine.answer(await readRadiograph(await file.arrayBuffer()))
-    shown.textContent = JSON.stringify({ ...answer, maps: null }, null, 1)
-  } catch (error) {
-    shown.textContent = String(error)
-  }
-})
+restoreTheme()
+render(h(App, null), document.querySelector('#page')!)

@@ -19,6 +19,8 @@ export interface ModelInfo {
   image_size: number;
   map_method: string | null;
   synthetic: boolean;
+  /** What it was trained on, in words. */
+  data?: string | null;
   calibration: string;
   rule: string;
   thresholds: Record<string, number>;
