@@ -131,7 +131,7 @@ def test_a_missing_folder_is_exit_code_2_without_a_traceback() -> None:
 
 
 def test_ctrl_c_ends_it_with_exit_code_0(echo_model: Path) -> None:
-    command = [COMMAND, "app", "--static", "--no-browser", "--port", "0", echo_model]
+    command = [str(COMMAND), "app", "--static", "--no-browser", "--port", "0", str(echo_model)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout and process.stderr
         assert get(process.stdout.readline().split()[0], "/").status == 200
