@@ -12,11 +12,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from huggingface_hub import HfApi
 
 from chexvision.app.page_files import find_model, page_files
 from chexvision.app.page_server import TYPES, PageServer
 from chexvision.errors import ChexError, UsageError
 from chexvision.runtime.export_info import INFO, MODEL
+from tests.fakes.hub import FakeHub
 from tests.web.conftest import COMMAND
 
 
@@ -88,6 +90,16 @@ def test_another_sites_name_for_this_machine_is_refused(site: str) -> None:
 def test_every_file_of_the_built_page_has_a_type(echo_model: Path) -> None:
     names = page_files([find_model(str(echo_model))])
     assert {Path(name).suffix for name in names} - {".onnx"} <= TYPES.keys()
+
+
+def test_a_model_on_the_hub_is_served_at_the_commit_that_it_has_now(fake_hub: FakeHub, echo_model: Path) -> None:
+    api = HfApi()
+    api.create_repo("chex/echo")
+    commit = api.upload_folder(repo_id="chex/echo", folder_path=echo_model)
+    model = find_model("chex/echo")
+    assert (model.name, model.revision) == ("chex/echo", commit.oid)
+    assert model.url == f"{api.endpoint}/chex/echo/tree/{commit.oid}"
+    assert model.model.read_bytes() == (echo_model / MODEL).read_bytes()
 
 
 def test_a_model_without_an_export_is_named_with_the_command(tmp_path: Path, echo_model: Path) -> None:
