@@ -17,8 +17,7 @@ from chexvision.cli import (
     sweep,
     train,
 )
-from chexvision.cli.published import app as pages
-from chexvision.cli.published import predict
+from chexvision.cli.published import pages, predict
 from chexvision.cli.zoo import commands as zoo
 
 
