@@ -42,6 +42,9 @@ export function App() {
           <Start session={session} />
         )}
       </main>
+      <footer>
+        CheXVision: chest radiograph classifiers, <a href="licenses.txt">software in this page</a>
+      </footer>
       <p class="for-listeners" role="status">
         {session.announcement}
       </p>

@@ -42,7 +42,7 @@ export function OverlayControls({ display, onChange }: Props) {
       </fieldset>
       <label class="slider">
         <span>
-          Opacity <output>{shown}</output>
+          Opacity <b>{shown}</b>
         </span>
         <input
           type="range"
