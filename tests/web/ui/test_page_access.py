@@ -66,10 +66,10 @@ def test_everything_works_with_the_keyboard_alone(browser: Browser, url: str) ->
             assert reader.has_visible_focus(), reached[-1]
             if "threshold" in reached[-1]:
                 break
-        assert reached[-1].startswith("Atelectasis: 60")
-        press("ArrowDown")
-        assert reader.focus().startswith("Cardiomegaly: ")
-        expect(reader.page.locator(".detail h2")).to_have_text("Cardiomegaly")
+        assert reached[-1].startswith("Cardiomegaly: 3")
+        press("ArrowUp")
+        assert reader.focus().startswith("Atelectasis: 6")
+        expect(reader.page.locator(".detail h2")).to_have_text("Atelectasis")
         press("End")
         expect(reader.page.locator(".detail h2")).to_have_text("Pleural Thickening")
         press("Home")
@@ -80,7 +80,7 @@ def test_keys_enlarge_and_move_the_image_and_escape_undoes_it(browser: Browser, 
     with reader_of(browser, url) as reader:
         reader.drop(("one.png", png(some_image())))
         reader.wait_for_answer("one.png")
-        stage, value = reader.page.locator(".stage"), reader.page.get_by_role("button", name="Show the whole image")
+        stage, value = reader.page.locator(".stage"), reader.page.get_by_role("button", name="show the whole image")
         reader.page.locator(".frame").focus()
         reader.page.keyboard.press("+")
         expect(value).to_have_text("150 %")
@@ -91,10 +91,10 @@ def test_keys_enlarge_and_move_the_image_and_escape_undoes_it(browser: Browser, 
         expect(value).to_have_text("100 %")
         assert reader.overlays()[0][0] > 0
         reader.page.keyboard.press("Escape")
-        expect(reader.page.get_by_label("Off")).to_be_checked()
+        expect(reader.page.get_by_role("radio", name="Off")).to_be_checked()
         assert reader.overlays()[0][0] == 0
         reader.page.keyboard.press("Escape")
-        expect(reader.page.get_by_label("Color")).to_be_checked()
+        expect(reader.page.get_by_role("radio", name="Color")).to_be_checked()
 
 
 def test_events_are_announced(browser: Browser, url: str) -> None:
@@ -123,7 +123,7 @@ def test_nothing_moves_on_its_own(browser: Browser, url: str, size: tuple[int, i
     with reader_of(browser, url, size) as reader:
         reader.drop(("one.png", png(some_image())))
         reader.wait_for_answer("one.png")
-        assert reader.shifted() < 0.1
+        assert reader.shifted() < 0.02
 
 
 def test_nothing_moves_for_readers_who_want_no_motion(browser: Browser, url: str) -> None:
