@@ -1,1 +1,1 @@
-export{a as PageError,n as loadConfig,r as loadEngine,i as loadInfo,t as readRadiograph}from"./assets/reader-BC2G-T8i.js";
+export{o as PageError,r as loadConfig,i as loadEngine,a as loadInfo,n as readRadiograph}from"./assets/reader-DFMZH9jJ.js";

@@ -12,12 +12,12 @@ from chexvision.cli import (
     evaluate,
     explain,
     models,
-    pages,
     runs,
     shards,
     sweep,
     train,
 )
+from chexvision.cli.published import pages, predict
 from chexvision.cli.zoo import commands as zoo
 
 
@@ -30,7 +30,7 @@ def commands(app: typer.Typer) -> None:
     app.add_typer(zoo.app, name="models")
     app.command("pull")(models.pull)
     app.command("ensemble")(models.ensemble)
-    app.command("predict")(models.predict)
+    app.command("predict")(predict.predict)
     app.command("evaluate")(evaluate.evaluate)
     app.command("compare")(evaluate.compare)
     app.command("score")(evaluate.score)

@@ -12,7 +12,8 @@ from chexvision.explain.overlay import render_sheet, render_tile, write_png
 from chexvision.report.table import Cell, Column, Table, row
 from chexvision.report.wording import number
 
-_TILES = 8
+_TILES = 8  # of the best and of the worst
+_COLUMNS = 4  # a sheet is about as wide as a page
 _TITLE = "Maps compared with the boxes"
 
 
@@ -40,21 +41,30 @@ def write_sheet(path: Path, cases: Sequence[Case], method: str) -> None:
         cases, key=lambda case: (-case.measured.iou, -case.measured.energy, case.subject.name, case.finding)
     )
     count = min(_TILES, (len(ranked) + 1) // 2)
-    rows = [("Best by IoU with the boxes", ranked[:count])]
+    groups = [("Best by IoU with the boxes", ranked[:count])]
     if len(ranked) > count:
-        rows.append(("Worst", ranked[::-1][:count]))
-    caption = f"{method} of {len(cases)} boxed findings; white: the boxes · research only"
-    write_png(path, render_sheet([(title, [_tile(case) for case in of]) for title, of in rows], caption))
+        groups.append(("Worst", ranked[::-1][:count]))
+    rows = [
+        (title if first == 0 else "", [_tile(case) for case in of[first : first + _COLUMNS]])
+        for title, of in groups
+        for first in range(0, len(of), _COLUMNS)
+    ]
+    caption = (
+        f"{method} of {len(cases)} boxed findings, each colored from 0 to its own highest value, which is given in "
+        "logit units; white: the boxes · research only"
+    )
+    write_png(path, render_sheet(rows, caption))
 
 
 def _tile(case: Case) -> Image.Image:
-    measured = case.measured
+    measured, highest = case.measured, float(case.heat.max())
     lines = (
         f"{case.finding}  {case.probability:.2f}",
         f"IoU {measured.iou:.2f} · energy {measured.energy:.2f} · {'hit' if measured.pointing else 'miss'}",
+        f"highest {highest:.2g}" if highest > 0 else "empty",
         case.subject.name,
     )
-    return render_tile(case.subject.pixels[0], case.heat, case.subject.boxes[case.finding], lines)
+    return render_tile(case.subject.pixels[0], case.heat, highest, case.subject.boxes[case.finding], lines)
 
 
 def _cells(of: FindingAudit) -> list[Cell]:

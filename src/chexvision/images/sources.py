@@ -106,22 +106,22 @@ def read_images(images: list[Found]) -> Iterator[tuple[Found, Callable[[], bytes
 def _containers(source: Path) -> Iterator[tuple[Path, list[str]]]:
     if source.is_dir():
         loose = []
-        for path in _walk(source):
-            if _is_named(path, (*_TARS, *_ZIPS)):
-                yield path, _members(path)
+        for path in walk_files(source):
+            if is_archive(path):
+                yield path, members_of(path)
             elif is_image_file(path):
                 loose.append(path.relative_to(source).as_posix())
         if loose:
             yield source, sorted(loose, key=lambda member: (PurePosixPath(member).name, member))
-    elif source.is_file() and _is_named(source, (*_TARS, *_ZIPS)):
-        yield source, _members(source)
+    elif source.is_file() and is_archive(source):
+        yield source, members_of(source)
     elif source.exists():
         raise UsageError(f"--images {source} is neither a folder nor one of {', '.join((*_TARS, *_ZIPS))}")
     else:
         raise UsageError(f"--images {source} does not exist")
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def walk_files(folder: Path) -> Iterator[Path]:
     """All files below `folder`, sorted; links to folders are followed once each.
 
     A folder with the name of an image is listed too.
@@ -142,7 +142,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(root, name) for name in sorted((*files, *images)))
 
 
-def _members(archive: Path) -> list[str]:
+def members_of(archive: Path) -> list[str]:
     """The images in an archive: by name for a zip, in archive order for a tar."""
     try:
         regular_size(archive)
@@ -202,6 +202,11 @@ def _not_too_large(data: bytes) -> bytes:
 
 def _is_named(path: PurePath, endings: tuple[str, ...]) -> bool:
     return path.name.lower().endswith(endings) and not path.name.startswith(".")
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is an archive of images, by its ending."""
+    return _is_named(path, (*_TARS, *_ZIPS))
 
 
 def is_image_name(name: str) -> bool:
