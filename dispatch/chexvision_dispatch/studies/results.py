@@ -115,13 +115,15 @@ class _Results:
             )
         from chexvision.evaluation.evaluate import evaluate
         from chexvision.evaluation.outcome import Options
+        from chexvision.explain.mistake_maps import explain_mistakes
+        from chexvision.provenance import now
         from chexvision.report.html import write_report
         from chexvision.training.hardware import start_accelerator
 
         table = None if run.recipe.data.split in SPLIT_RULES else run.recipe.data.split
         options = Options(split=split, split_rule=table, tta=how.tta)
         outcome = evaluate([run.name], [artifact], parse_reference(data), options, start_accelerator("auto"))
-        write_report(outcome, folder)
+        write_report(outcome, folder, now(), explain_mistakes(outcome))
 
     def predictions(self, run: StudyRun) -> Predictions:
         """The raw predictions of a complete run on what was measured, with the labels of its data.

@@ -95,7 +95,9 @@ def evaluate(
     from chexvision.console import LiteralConsole
     from chexvision.evaluation.evaluate import evaluate as run
     from chexvision.evaluation.outcome import Options
+    from chexvision.explain.mistake_maps import explain_mistakes
     from chexvision.metrics.compare import short_names
+    from chexvision.provenance import now
     from chexvision.report.evaluation_tables import print_evaluation
     from chexvision.report.html import refuse_other_content, write_report
     from chexvision.training.hardware import start_accelerator
@@ -116,7 +118,7 @@ def evaluate(
     outcome = run(short_names(models), references, source, options, start_accelerator(precision))
     console = LiteralConsole()
     print_evaluation(console, outcome.evaluation)
-    write_report(outcome, out)
+    write_report(outcome, out, now(), explain_mistakes(outcome))
     console.print(f"written: {out}/report.html, metrics.json, predictions.parquet", soft_wrap=True)
 
 

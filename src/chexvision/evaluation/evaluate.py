@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from accelerate import Accelerator
 
-from chexvision.artifact.contents import TRAINING_IMAGES
+from chexvision.artifact.contents import RUN, TRAINING_IMAGES, read_run
 from chexvision.artifact.load import Ensemble, load_ensemble
 from chexvision.artifact.metrics_file import Overlap
 from chexvision.artifact.recorded_split import split_for
 from chexvision.data.rows import Rows, read_rows, record_split
 from chexvision.data.source import ShardSource, find_shards
-from chexvision.errors import UsageError
+from chexvision.errors import ChexError, UsageError
 from chexvision.evaluation.attributes import conditions_of, read_groups
 from chexvision.evaluation.outcome import Options, Outcome
 from chexvision.evaluation.overlap import TrainingImages, notes_of
@@ -79,7 +80,10 @@ def evaluate(
         "overlaps": tuple(overlaps),
         "notes": tuple(_notes(overlaps, options)),
     }
-    return Outcome(evaluation.model_copy(update=others), systems, run.images(options.split))
+    together = run.ensemble(systems[-1])
+    described = tuple(map(_described, references))
+    images = run.images(together, options.split)
+    return Outcome(evaluation.model_copy(update=others), systems, described, together, images)
 
 
 def _wanted_splits(options: Options, source: ShardSource, rows: dict[str, Rows]) -> list[str]:
@@ -103,6 +107,17 @@ def _load(reference: Reference, source: ShardSource, accelerator: Accelerator) -
             f"{', '.join(source.label_space.findings)}; evaluate it on data with its own labels"
         )
     return model.to(accelerator.device)
+
+
+def _described(reference: Reference) -> str:
+    """A model with its revision: the commit of a repository, the run of a folder as far as it records one."""
+    if not isinstance(reference, Path):
+        return str(reference)
+    name, record = reference.resolve().name, model_file(reference, RUN)
+    try:
+        return name if record is None else f"{name}, run {read_run(record).provenance.run_id}"
+    except ChexError:  # an untrusted file: the model counts as one without a record
+        return name
 
 
 def _overlap(name: str, reference: Reference, split: str, rows: Rows, source: ShardSource) -> Overlap:

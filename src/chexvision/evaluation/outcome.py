@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from chexvision.artifact.load import Ensemble
 from chexvision.artifact.metrics_file import Evaluation, Overlap
 from chexvision.config.test_time import Tta
 from chexvision.evaluation.label_map import LabelMap
@@ -85,12 +86,16 @@ class Outcome:
     Args:
         evaluation: what was measured.
         systems: what they were measured of, in the same order.
-        images: uint8[N, H, W], in the order of the predictions.
+        models: each model with its revision, in words.
+        ensemble: the models of the last system as one, with their weights in it; without views.
+        images: for each member of `ensemble`, as it takes them: uint8[N, S, S], in the order of the predictions.
     """
 
     evaluation: Evaluation
     systems: tuple[System, ...]
-    images: NDArray[np.uint8]
+    models: tuple[str, ...]
+    ensemble: Ensemble
+    images: tuple[NDArray[np.uint8], ...]
 
     @property
     def main(self) -> System:

@@ -54,8 +54,7 @@ class System:
     @property
     def calibrated(self) -> Predictions:
         """The predictions to measure, calibrated."""
-        raw = self.predictions
-        return raw.with_probabilities(self.points.calibrate(raw.names, raw.probabilities))
+        return self.points.calibrated(self.predictions)
 
 
 def combined(

@@ -91,9 +91,19 @@ class EvaluationRun:
             raise UsageError(f"{system.name} was published without thresholds; give --choose-on validation or none")
         return points
 
-    def images(self, name: str) -> NDArray[np.uint8]:
-        """The images of split `name` as the first model takes them: uint8[N, H, W], memory-mapped."""
-        return self._decoded(self.models[0].members[0], name)
+    def ensemble(self, system: System) -> Ensemble:
+        """The models of a system as one, with their weights in it; without views."""
+        members: list[CheXVision] = []
+        weights: list[float] = []
+        for name, weight in zip(system.members, system.weights, strict=True):
+            model = self.models[self.names.index(name)]
+            members += model.members
+            weights += [weight * share for share in model.weights]
+        return Ensemble(tuple(members), tuple(weights))
+
+    def images(self, ensemble: Ensemble, name: str) -> tuple[NDArray[np.uint8], ...]:
+        """The images of split `name` as each member takes them: uint8[N, S, S], memory-mapped."""
+        return tuple(self._decoded(member, name) for member in ensemble.members)
 
     def _decoded(self, member: CheXVision, name: str) -> NDArray[np.uint8]:
         with Progress(f"decoding {name}", len(self.rows[name]), "images") as progress:

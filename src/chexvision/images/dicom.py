@@ -7,7 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chexvision.images.dicom_checks import Findings, check_elements
-from chexvision.images.dicom_elements import (
+from chexvision.images.dicom_elements import read_elements
+from chexvision.images.dicom_frame import FrameFormat, Samples, stored_values
+from chexvision.images.dicom_gray import to_gray
+from chexvision.images.dicom_tags import (
     ASPECT,
     BITS_ALLOCATED,
     BITS_STORED,
@@ -23,10 +26,7 @@ from chexvision.images.dicom_elements import (
     SAMPLES,
     SIGNED,
     Elements,
-    read_elements,
 )
-from chexvision.images.dicom_frame import FrameFormat, Samples, stored_values
-from chexvision.images.dicom_gray import to_gray
 from chexvision.images.radiograph import Grey
 
 MOST_PIXELS = 40_000_000  # detectors have 20 million

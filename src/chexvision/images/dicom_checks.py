@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from chexvision.images.dicom_elements import (
+from chexvision.images.dicom_tags import (
     BODY_PART,
     BURNED_IN,
     CODE_VALUE,

@@ -10,56 +10,12 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from chexvision.images.dicom_tags import ALLOWED, DAMAGED, SEQUENCES, Elements, name_of
 
 IMPLICIT, EXPLICIT, BIG, DEFLATED = (f"1.2.840.10008.1.2{end}" for end in ("", ".1", ".2", ".1.99"))
-
-MODALITY: Final = 0x00080060
-INTENT: Final = 0x00080068  # PresentationIntentType
-CODE_VALUE: Final = 0x00080100
-BODY_PART: Final = 0x00180015
-VIEW_POSITION: Final = 0x00185101
-PATIENT_ORIENTATION: Final = 0x00200020
-SAMPLES: Final = 0x00280002
-PHOTOMETRIC: Final = 0x00280004
-PLANAR: Final = 0x00280006
-FRAMES: Final = 0x00280008
-ROWS: Final = 0x00280010
-COLUMNS: Final = 0x00280011
-ASPECT: Final = 0x00280034
-BITS_ALLOCATED: Final = 0x00280100
-BITS_STORED: Final = 0x00280101
-HIGH_BIT: Final = 0x00280102
-SIGNED: Final = 0x00280103  # PixelRepresentation
-PADDING: Final = 0x00280120
-PADDING_LIMIT: Final = 0x00280121
-BURNED_IN: Final = 0x00280301
-WINDOW_CENTER: Final = 0x00281050
-WINDOW_WIDTH: Final = 0x00281051
-INTERCEPT: Final = 0x00281052
-SLOPE: Final = 0x00281053
-VOI_FUNCTION: Final = 0x00281056
-RED: Final = (0x00281101, 0x00281201)  # descriptor and data of a palette
-GREEN: Final = (0x00281102, 0x00281202)
-BLUE: Final = (0x00281103, 0x00281203)
-MODALITY_LUT: Final = 0x00283000
-LUT_DESCRIPTOR: Final = 0x00283002
-LUT_DATA: Final = 0x00283006
-VOI_LUT: Final = 0x00283010
-VIEW_CODES: Final = 0x00540220
-PRESENTATION_LUT: Final = 0x20500020  # PresentationLUTShape
-
-SEQUENCES: Final = frozenset({MODALITY_LUT, VOI_LUT, VIEW_CODES})
-ALLOWED: Final = frozenset(
-    {
-        *(MODALITY, INTENT, BODY_PART, VIEW_POSITION, PATIENT_ORIENTATION, SAMPLES, PHOTOMETRIC, PLANAR, FRAMES),
-        *(ROWS, COLUMNS, ASPECT, BITS_ALLOCATED, BITS_STORED, HIGH_BIT, SIGNED, PADDING, PADDING_LIMIT, BURNED_IN),
-        *(WINDOW_CENTER, WINDOW_WIDTH, INTERCEPT, SLOPE, VOI_FUNCTION, *RED, *GREEN, *BLUE, PRESENTATION_LUT),
-        *(CODE_VALUE, LUT_DESCRIPTOR, LUT_DATA),  # inside the sequences
-        *SEQUENCES,
-    }
-)
 
 _PIXELS = 0x7FE00010
 _OTHER_PIXELS = (0x7FE00008, 0x7FE00009)  # float and double
@@ -71,64 +27,6 @@ _MOST_ELEMENTS = 200_000  # radiographs have hundreds
 _LONGEST_VALUE = 2**18  # a table of 65,536 entries has 2¹⁷ bytes
 _DEEPEST = 16
 _LARGEST_INFLATED = 2**28
-
-_DAMAGED = "damaged DICOM file"
-
-
-@dataclass(frozen=True, slots=True)
-class Elements:
-    """Values of `ALLOWED` elements of a data set, as bytes.
-
-    Args:
-        values: by tag; of sequences nothing.
-        items: of sequences, their first item.
-        big: whether numbers are big endian.
-    """
-
-    values: dict[int, bytes] = field(default_factory=dict)
-    items: dict[int, Elements] = field(default_factory=dict)
-    big: bool = False
-
-    def texts(self, tag: int) -> tuple[str, ...]:
-        """The values of a text in capitals, without blanks; empty where it is missing."""
-        text = self.values.get(tag, b"").decode("ascii", "replace").strip(" \0")
-        return tuple(part.strip(" \0").upper() for part in text.split("\\")) if text else ()
-
-    def text(self, tag: int) -> str:
-        """The first value, or an empty text."""
-        return next(iter(self.texts(tag)), "")
-
-    def decimals(self, tag: int) -> tuple[float, ...]:
-        """The values of a decimal string.
-
-        Raises:
-            ValueError: one is not a number; the text does not repeat it.
-        """
-        try:
-            return tuple(float(text) for text in self.texts(tag))
-        except ValueError:
-            raise ValueError(f"{_DAMAGED}: element {name_of(tag)} is not a number") from None
-
-    def shorts(self, tag: int) -> tuple[int, ...]:
-        """The values of unsigned 16-bit integers."""
-        data = self.values.get(tag, b"")
-        return struct.unpack(f"{'>' if self.big else '<'}{len(data) // 2}H", data[: len(data) // 2 * 2])
-
-    def short(self, tag: int, default: int | None = None) -> int:
-        """The first of them.
-
-        Raises:
-            ValueError: it is missing and there is no default.
-        """
-        found = self.shorts(tag)
-        if found or default is not None:
-            return found[0] if found else default or 0
-        raise ValueError(f"{_DAMAGED}: it has no element {name_of(tag)}")
-
-
-def name_of(tag: int) -> str:
-    """A tag as the standard writes it, for instance (0028,0010)."""
-    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +106,7 @@ def _inflate(data: bytes) -> bytes:
     try:
         found = inflater.decompress(data, _LARGEST_INFLATED)
     except zlib.error:
-        raise ValueError(_DAMAGED) from None
+        raise ValueError(DAMAGED) from None
     if inflater.unconsumed_tail:
         raise ValueError(f"more than {_LARGEST_INFLATED >> 20} MiB uncompressed")
     return found
@@ -269,7 +167,7 @@ class _Reader:
         elif head.tag in ALLOWED:
             value = self.take(head.length)
             if head.length > _LONGEST_VALUE:
-                raise ValueError(f"{_DAMAGED}: element {name_of(head.tag)} is too long")
+                raise ValueError(f"{DAMAGED}: element {name_of(head.tag)} is too long")
             elements.values[head.tag] = bytes(value)
         else:
             self.take(head.length)
@@ -277,7 +175,7 @@ class _Reader:
     def _sequence(self, sequence: _Head, first: Elements | None, depth: int) -> None:
         """Pass a sequence; the allowed elements of its first item go to `first`."""
         if depth == _DEEPEST:
-            raise ValueError(f"{_DAMAGED}: sequences are nested too deeply")
+            raise ValueError(f"{DAMAGED}: sequences are nested too deeply")
         explicit = self.explicit
         if sequence.kind == b"UN" and sequence.length == _UNDEFINED:
             self.explicit = False  # PS3.5, section 6.2.2
@@ -289,7 +187,7 @@ class _Reader:
             if item.tag == _END_OF_SEQUENCE:
                 break
             if item.tag != _ITEM:
-                raise ValueError(f"{_DAMAGED}: a sequence has something else than items")
+                raise ValueError(f"{DAMAGED}: a sequence has something else than items")
             if first is None and item.length != _UNDEFINED:
                 self.take(item.length)
             else:
@@ -313,7 +211,7 @@ class _Reader:
             if head.tag == _END_OF_SEQUENCE:
                 return
             if head.tag != _ITEM:
-                raise ValueError(f"{_DAMAGED}: its compressed pixels have no parts")
+                raise ValueError(f"{DAMAGED}: its compressed pixels have no parts")
             value = self.take(head.length)
             if number:
                 yield value

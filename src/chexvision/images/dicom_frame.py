@@ -119,11 +119,10 @@ def _decode(syntax: str, data: bytes, frame: FrameFormat) -> Samples:
     try:
         return decode(data, frame)
     except ImportError:
-        raise ValueError(f"its compression needs a decoder: {EXTRA}") from None
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001 - the decoders' own classes; their texts may contain bytes of the file
-        raise ValueError(_DAMAGED) from None
+        problem = f"its compression needs a decoder: {EXTRA}"
+    except Exception:  # noqa: BLE001 - the decoders have classes of their own
+        problem = _DAMAGED
+    raise ValueError(problem)  # not from theirs, whose texts may contain bytes of the file
 
 
 def _unpack_rle(data: bytes, frame: FrameFormat) -> Samples:

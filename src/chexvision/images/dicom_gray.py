@@ -13,7 +13,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from chexvision.images.dicom_elements import (
+from chexvision.images.dicom_frame import FrameFormat, Samples
+from chexvision.images.dicom_tags import (
+    DAMAGED,
     INTERCEPT,
     LUT_DATA,
     LUT_DESCRIPTOR,
@@ -29,14 +31,12 @@ from chexvision.images.dicom_elements import (
     WINDOW_WIDTH,
     Elements,
 )
-from chexvision.images.dicom_frame import FrameFormat, Samples
 from chexvision.images.radiograph import Grey, depth_of
 
 Reals: TypeAlias = NDArray[np.float64]
 
 # Of images without a window, in percent: 0.5 % of the pixels at each end are markers, collimators and dead pixels.
 _LOWEST, _HIGHEST = 0.5, 99.5
-_DAMAGED = "damaged DICOM file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def _modality(values: Reals, elements: Elements, signed: bool, notes: list[str])
         return _lut(elements.items[MODALITY_LUT], signed).of(values)
     slope, intercept = _finite(elements, SLOPE, 1.0), _finite(elements, INTERCEPT, 0.0)
     if slope == 0:
-        raise ValueError(f"{_DAMAGED}: its rescale slope is 0")
+        raise ValueError(f"{DAMAGED}: its rescale slope is 0")
     if (slope, intercept) != (1, 0):
         notes.append("rescaled by slope and intercept")
     return values * slope + intercept
@@ -174,11 +174,11 @@ def _padding(stored_as: NDArray[np.int64], elements: Elements, signed: bool) -> 
 def _lut(item: Elements, signed: bool) -> _Lut:
     descriptor = item.shorts(LUT_DESCRIPTOR)
     if len(descriptor) != 3:
-        raise ValueError(f"{_DAMAGED}: a lookup table has no descriptor")
+        raise ValueError(f"{DAMAGED}: a lookup table has no descriptor")
     count, bits = descriptor[0] or 1 << 16, descriptor[2]
     data = item.values.get(LUT_DATA, b"")
     if not 8 <= bits <= 16 or len(data) < count:
-        raise ValueError(f"{_DAMAGED}: a lookup table is not complete")
+        raise ValueError(f"{DAMAGED}: a lookup table is not complete")
     if len(data) >= 2 * count:
         entries = np.array(item.shorts(LUT_DATA)[:count], np.int64)
     else:
@@ -193,5 +193,5 @@ def _signed(value: int, signed: bool) -> int:
 def _finite(elements: Elements, tag: int, default: float) -> float:
     value = next(iter(elements.decimals(tag)), default)
     if not math.isfinite(value) or abs(value) > 1e12:
-        raise ValueError(f"{_DAMAGED}: its rescale values are not numbers")
+        raise ValueError(f"{DAMAGED}: its rescale values are not numbers")
     return value

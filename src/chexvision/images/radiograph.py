@@ -88,8 +88,9 @@ def check_size(width: int, height: int, bytes_per_pixel: int) -> None:
     """Raise ValueError where an image is empty or would take too much memory."""
     if not width * height:
         raise ValueError("an image without pixels")
-    if width * height > min(MOST_PIXELS, _MOST_BYTES // bytes_per_pixel):
-        raise ValueError(f"{width}×{height} pixels, more than {min(MOST_PIXELS, _MOST_BYTES // bytes_per_pixel):,}")
+    most = min(MOST_PIXELS, _MOST_BYTES // max(bytes_per_pixel, 1))
+    if width * height > most:
+        raise ValueError(f"{width}×{height} pixels, more than {most:,}")
 
 
 def _decode(head: ImageHead) -> NDArray[Any]:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from chexvision.errors import UsageError
 from chexvision.files.atomic import read_regular
-from chexvision.images.arrays import gray_of_array, gray_of_pil
 from chexvision.images.dicom import Unsuitable, read_dicom
 from chexvision.images.dicom_elements import is_dicom
 from chexvision.images.image_heads import JPEG_SIGNATURE, PNG_SIGNATURE
+from chexvision.images.in_memory import gray_of_array, gray_of_pil
 from chexvision.images.radiograph import Grey, decode_image
 from chexvision.images.sources import LARGEST
 

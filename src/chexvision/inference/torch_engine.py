@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from chexvision.artifact.load import Ensemble
 from chexvision.config.test_time import Tta
-from chexvision.inference.device import DeviceName, Precision, choose_computation, retain_freed_memory
+from chexvision.inference.device import DeviceName, Precision, choose_computation, choose_kernels, retain_freed_memory
 from chexvision.inference.member_maps import explain_members
 from chexvision.inference.tta import views_of
 from chexvision.models.classifier import CheXVision
@@ -45,7 +44,7 @@ class TorchEngine(NetworkEngine):
         ensemble = model if isinstance(model, Ensemble) else Ensemble((model,))
         if computation.device.type == "cpu":
             retain_freed_memory()
-        torch.backends.cudnn.benchmark = True  # all batches but the last have one size
+        choose_kernels(computation.precision)
         self._ensemble = ensemble.to(computation.device)
         super().__init__(
             ensemble.members,

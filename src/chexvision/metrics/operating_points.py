@@ -31,6 +31,10 @@ class OperatingPoints:
         """Calibrate float[N, K], whose columns are `names`."""
         return self.calibration.apply(names, probabilities) if self.calibration else probabilities
 
+    def calibrated(self, predictions: Predictions) -> Predictions:
+        """The same predictions with calibrated probabilities."""
+        return predictions.with_probabilities(self.calibrate(predictions.names, predictions.probabilities))
+
     def threshold_values(self, names: tuple[str, ...]) -> dict[str, float]:
         """Thresholds by name: the chosen ones, or `FIXED` for all of `names` where none were chosen."""
         return dict.fromkeys(names, FIXED) if self.thresholds is None else self.thresholds.known

@@ -1,10 +1,16 @@
-"""The charts of an evaluation: ROC, precision-recall, calibration and score distribution of each output."""
+"""The charts of an evaluation: ROC, precision-recall, calibration and score distribution of each output.
+
+Charts of one kind have the same axes for every output, so that outputs can be compared. Probabilities are on axes of
+square roots: those of a finding that 2 % of the images have would all be in one corner otherwise.
+"""
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions
@@ -14,8 +20,8 @@ from chexvision.report.svg import MAIN, OTHER, SOFT, Line, chart, sheet, thinned
 from chexvision.report.wording import output_name
 
 _CALIBRATION_BINS = 10
-_HISTOGRAM_BINS = 24
-_COLUMNS = 5  # of charts in a row
+_EDGES = np.linspace(0, 1, 25) ** 2  # of the bins of histograms, equally wide on an axis of square roots
+_COLUMNS = 3  # of charts in a row: a card is 700 to 800 pixels wide
 
 
 def roc_chart(title: str, scores: Floats, targets: Floats, of: FindingMetrics) -> ET.Element:
@@ -53,45 +59,57 @@ def pr_chart(title: str, scores: Floats, targets: Floats, of: FindingMetrics) ->
 
 
 def calibration_chart(title: str, raw: Floats, calibrated: Floats | None, targets: Floats) -> ET.Element:
-    """Frequency of the finding at each predicted probability, in bins of equal numbers of images."""
-    curves = [_reliability(raw, targets)]
+    """Frequency of the finding at each predicted probability, in bins of equal size, with their counts."""
+    final = raw if calibrated is None else calibrated
+    bins = _bins(final, targets)
+    curves = [Line(*_reliability(final, targets, bins), dots=True)]
     if calibrated is not None:
-        curves.append(_reliability(calibrated, targets))
-    top = _round_up(max(float(part.max()) for curve in curves for part in curve))
-    colors = [SOFT, MAIN] if calibrated is not None else [MAIN]
+        curves.insert(0, Line(*_reliability(raw, targets, _bins(raw, targets)), color=SOFT, dashed=True))
+    sizes = sorted({len(part) for part in bins})
     return chart(
         title,
-        [
-            Line(*curve, color=color, dots=color == MAIN, dashed=color == SOFT)
-            for curve, color in zip(curves, colors, strict=True)
-        ],
+        curves,
         x_label="predicted",
         y_label="observed",
-        x_max=top,
-        y_max=top,
         diagonal=True,
+        root="both",
+        counts=(
+            f"positives in each bin of {' or '.join(f'{size:,}' for size in sizes)} images",
+            [f"{int(targets[part].sum())}" for part in bins],
+        ),
     )
 
 
-def histogram_chart(title: str, scores: Floats, targets: Floats, decision: Decision | None) -> ET.Element:
-    """The shares of positives and of negatives at each probability, with the threshold."""
-    top = _round_up(float(np.quantile(scores, 0.999)))
-    edges = np.linspace(0, top, _HISTOGRAM_BINS + 1)
-    lines = []
-    for kind, color in ((0, MAIN), (1, OTHER)):
-        shares, _ = np.histogram(scores[targets == kind].clip(0, top), edges)
-        x, y = np.repeat(edges, 2)[1:-1], np.repeat(shares / max(1, shares.sum()), 2)
-        lines.append(Line(x, y, color=color, filled=True))
-    highest = _round_up(max(float(line.y.max()) for line in lines))
+def histogram_chart(
+    title: str, scores: Floats, targets: Floats, decision: Decision | None, highest: float
+) -> ET.Element:
+    """The shares of positives and of negatives at each probability up to `highest`, with the threshold."""
+    lines = [
+        Line(np.repeat(_EDGES, 2)[1:-1], np.repeat(shares, 2), color=color, filled=True)
+        for shares, color in zip(_shares(scores, targets), (MAIN, OTHER), strict=True)
+    ]
     return chart(
         title,
         lines,
         x_label="probability",
         y_label="share of images",
-        x_max=top,
         y_max=highest,
         rule=decision.threshold if decision else None,
+        root="x",
     )
+
+
+def highest_share(outputs: Iterable[tuple[Floats, Floats]]) -> float:
+    """The upper end of the axis that `histogram_chart` needs for scores and targets of all outputs."""
+    return _round_up(
+        max((float(share.max()) for output in outputs for share in _shares(*output)), default=1.0),
+    )
+
+
+def _shares(scores: Floats, targets: Floats) -> list[Floats]:
+    """Of the negatives and of the positives, the share in each bin of `_EDGES`."""
+    counts = [np.histogram(scores[targets == kind], _EDGES)[0] for kind in (0, 1)]
+    return [of / max(1, of.sum()) for of in counts]
 
 
 def known(predictions: Predictions, i: int) -> tuple[Floats, Floats]:
@@ -100,15 +118,19 @@ def known(predictions: Predictions, i: int) -> tuple[Floats, Floats]:
     return predictions.probabilities[chosen, i], predictions.targets[chosen, i]
 
 
-def _reliability(scores: Floats, targets: Floats) -> tuple[Floats, Floats]:
+def _bins(scores: Floats, targets: Floats) -> list[NDArray[np.int64]]:
+    """The images from the lowest score to the highest, in parts of equal size."""
     # Few positives do not support many bins.
     bins = int(np.clip(targets.sum() // 4, 3, _CALIBRATION_BINS))
-    parts = np.array_split(np.argsort(scores, kind="stable"), min(bins, len(scores)))
-    return np.array([scores[part].mean() for part in parts]), np.array([targets[part].mean() for part in parts])
+    return np.array_split(np.argsort(scores, kind="stable"), min(bins, len(scores)))
+
+
+def _reliability(scores: Floats, targets: Floats, bins: list[NDArray[np.int64]]) -> tuple[Floats, Floats]:
+    return np.array([scores[part].mean() for part in bins]), np.array([targets[part].mean() for part in bins])
 
 
 def _round_up(value: float) -> float:
-    steps = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
+    steps = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
     return next((step for step in steps if value <= step), 1.0)
 
 
@@ -120,7 +142,7 @@ def curve_sheets(predictions: Predictions, points: OperatingPoints, metrics: Spl
         points: what calibrates them.
         metrics: of the same images.
     """
-    calibrated = predictions.with_probabilities(points.calibrate(predictions.names, predictions.probabilities))
+    calibrated = points.calibrated(predictions)
     charts: dict[str, list[ET.Element]] = {"roc.svg": [], "precision-recall.svg": [], "calibration.svg": []}
     for i, name in enumerate(predictions.names):
         of = metrics.findings.get(name, metrics.binary)

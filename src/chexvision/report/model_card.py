@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from chexvision.artifact.contents import FIGURES, RunInfo
+from chexvision.artifact.contents import RunInfo
 from chexvision.artifact.ensemble_file import EnsembleInfo
 from chexvision.artifact.metrics_file import Evaluation
 from chexvision.backbones import LICENSES, license_note
@@ -17,8 +17,11 @@ from chexvision.config.recipe import ModelConfig, TrainingConfig
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.labels import NIH
 from chexvision.metrics.catalog import METRICS
-from chexvision.report.evaluation_tables import literature_table, metrics_table, subgroup_table
+from chexvision.predict.input_check import InputCheck
+from chexvision.report.card_parts import card_subgroups, check_line, exported, figures_of, split_tables
+from chexvision.report.evaluation_tables import literature_table
 from chexvision.report.table import Column, Table, markdown_table, row
+from chexvision.runtime.export_info import ExportInfo
 from chexvision.shards.split_rule import SplitRecord
 from chexvision.templating import code, render
 
@@ -27,7 +30,14 @@ if TYPE_CHECKING:
 
 
 def render_card(
-    metrics: Evaluation, run: RunInfo, model_name: str, figures: Sequence[str] = (), to: Reference | None = None
+    metrics: Evaluation,
+    run: RunInfo,
+    model_name: str,
+    figures: Sequence[str] = (),
+    to: Reference | None = None,
+    *,
+    check: InputCheck | None = None,
+    info: ExportInfo | None = None,
 ) -> str:
     """The README.md of an artifact, with the Hub's metadata on top. It names no path of the machine it was made on.
 
@@ -37,6 +47,8 @@ def render_card(
         model_name: for title and metadata.
         figures: file names in its folder `FIGURES`.
         to: where it will be published, if that is known; see `with_destination`.
+        check: the input check that it is published with.
+        info: its ``onnx/model.json``; see `chexvision.report.card_parts.with_exported` for a rendered card.
     """
     backbone = run.recipe.model.backbone
     return render(
@@ -50,11 +62,19 @@ def render_card(
         limits=list(_limits(run)),
         **_shared(metrics, model_name, [backbone], run.dataset_identity, run.split, figures, [_license(run)]),
         **_use(to, run.provenance.run_id),
+        **exported(info),
+        check=check_line(check),
     )
 
 
 def render_ensemble_card(
-    metrics: Evaluation, info: EnsembleInfo, figures: Sequence[str] = (), to: Reference | None = None
+    metrics: Evaluation,
+    info: EnsembleInfo,
+    figures: Sequence[str] = (),
+    to: Reference | None = None,
+    *,
+    check: InputCheck | None = None,
+    export_info: ExportInfo | None = None,
 ) -> str:
     """The README.md of an ensemble.
 
@@ -63,6 +83,8 @@ def render_ensemble_card(
         info: its ``ensemble.json``.
         figures: file names in its folder `FIGURES`.
         to: where it will be published.
+        check: the input check that it is published with.
+        export_info: its ``onnx/model.json``.
     """
     backbones = sorted({member.backbone for member in info.members})
     licenses = [member.license for member in info.members]
@@ -70,11 +92,17 @@ def render_ensemble_card(
     return render(
         "chexvision.report",
         "ensemble_card.md",
-        info=info,
+        made=info,
         members=_members(metrics, info),
+        references=[
+            member.reference if member.run_id is None else f"{member.reference}, run {member.run_id}"
+            for member in info.members
+        ],
         license_notes=[license_note("that a member started from", license) for license in _restricting(licenses)],
         **_shared(metrics, name, ["ensemble", *backbones], info.dataset_identity, info.split, figures, licenses),
         **_use(to, info.provenance.run_id, ensemble=True),
+        **exported(export_info),
+        check=check_line(check),
     )
 
 
@@ -100,6 +128,7 @@ def _shared(
         eval_results=eval_results(metrics),
     )
     test = metrics.splits.get("test")
+    curves, overlay = figures_of(figures)
     return {
         "header": header.to_yaml(),
         "name": name,
@@ -108,13 +137,13 @@ def _shared(
         "nih": tuple(metrics.metrics.findings) == NIH.findings,
         "data": _data(metrics, identity),
         "division": _division(split),
-        "splits": [(name, of, metrics_table(of, name)) for name, of in reversed(metrics.splits.items())],
-        "subgroups": [subgroup_table(attribute) for attribute in metrics.subgroups],
+        "splits": [(name, of, *split_tables(of, name)) for name, of in reversed(metrics.splits.items())],
+        "subgroups": card_subgroups(metrics.subgroups),
         "literature": literature_table(metrics.published, test, "this model", metrics.image_size)
         if test and metrics.published
         else None,
-        "figures": figures,
-        "folder": FIGURES,
+        "curves": curves,
+        "overlay": overlay,
         "markdown_table": markdown_table,
     }
 
@@ -156,7 +185,6 @@ def _members(metrics: Evaluation, info: EnsembleInfo) -> Table:
     rows = [
         row(
             str(number),
-            member.reference if member.run_id is None else f"{member.reference}, run {member.run_id}",
             member.recipe or "",
             "" if member.seed is None else str(member.seed),
             member.backbone,
@@ -166,9 +194,9 @@ def _members(metrics: Evaluation, info: EnsembleInfo) -> Table:
         )
         for number, (member, macro) in enumerate(zip(info.members, macros, strict=False), 1)
     ]
-    rows.append(row("mean", "", "", "", "", "", "", macros[-1], emphasis=True))
-    heads = ("", "model", "recipe", "seed", "network", "image size", "weight", f"macro AUROC on {metrics.split}")
-    columns = tuple(Column(head, prose=head in ("model", "recipe", "network")) for head in heads)
+    rows.append(row("mean", "", "", "", "", "", macros[-1], emphasis=True))
+    heads = ("", "recipe", "seed", "network", "image size", "weight", f"macro AUROC on {metrics.split}")
+    columns = tuple(Column(head, prose=head in ("recipe", "network")) for head in heads)
     return Table("", columns, tuple(rows))
 
 

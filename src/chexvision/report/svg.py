@@ -5,13 +5,15 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from chexvision.metrics.ranking import Floats
 
 WIDTH, HEIGHT = 236, 206
 _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 10, 24, 34
+_FOOTER = 26  # below a chart that has counts
+_ROOT_TICKS = (0.0, 0.05, 0.25, 0.5, 1.0)
 
 INK = "var(--ink, #1f2328)"
 SOFT = "var(--soft, #667085)"
@@ -114,6 +116,8 @@ def chart(
     marker: tuple[float, float] | None = None,
     rule: float | None = None,
     level: float | None = None,
+    root: Literal["none", "x", "both"] = "none",
+    counts: tuple[str, Sequence[str]] | None = None,
 ) -> ET.Element:
     """One chart with both axes starting at 0.
 
@@ -128,19 +132,21 @@ def chart(
         marker: a point to circle, such as the threshold.
         rule: x of a vertical line.
         level: y of a horizontal dashed line.
+        root: axes on which distances are those of square roots, which leaves room for rare findings.
+        counts: a heading and numbers in a row below.
     """
     inner_width, inner_height = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
 
     def at(x: float, y: float) -> tuple[float, float]:
-        return (
-            _LEFT + inner_width * min(max(x / x_max, 0), 1),
-            _TOP + inner_height * (1 - min(max(y / y_max, 0), 1)),
-        )
+        across, up = min(max(x / x_max, 0), 1), min(max(y / y_max, 0), 1)
+        across, up = across**0.5 if root != "none" else across, up**0.5 if root == "both" else up
+        return _LEFT + inner_width * across, _TOP + inner_height * (1 - up)
 
     parts = [text(heading, _LEFT, 14, size=11.5, color=INK, font_weight=600)]
-    for share in (0.0, 0.5, 1.0):
+    for share in _ROOT_TICKS if root != "none" else (0.0, 0.5, 1.0):
         x, y = at(share * x_max, 0)
         parts += [line(x, _TOP, x, y), text(f"{share * x_max:.2g}", x, y + 12, "middle")]
+    for share in _ROOT_TICKS if root == "both" else (0.0, 0.5, 1.0):
         x, y = at(0, share * y_max)
         parts += [line(x, y, WIDTH - _RIGHT, y), text(f"{share * y_max:.2g}", x - 5, y + 3, "end")]
     if diagonal:
@@ -158,7 +164,16 @@ def chart(
         parts.append(element("circle", cx=x, cy=y, r=3.5, fill="none", stroke=INK, stroke_width=1.5))
     parts.append(text(x_label, _LEFT + inner_width / 2, HEIGHT - 6, "middle"))
     parts.append(text(y_label, 0, 0, "middle", transform=rotated(9, _TOP + inner_height / 2, -90)))
-    return drawing(WIDTH, HEIGHT, parts, heading)
+    if counts is None:
+        return drawing(WIDTH, HEIGHT, parts, heading)
+    title, numbers = counts
+    parts.append(text(title, _LEFT, HEIGHT + 8, size=8.5))
+    width = inner_width / len(numbers)
+    for i, number in enumerate(numbers):
+        parts.append(
+            text(number, _LEFT + width * (i + 0.5), HEIGHT + 20, "middle", 8 if len(number) < 4 else 6.5, INK)
+        )
+    return drawing(WIDTH, HEIGHT + _FOOTER, parts, heading)
 
 
 def interval_bar(low: float, value: float, high: float, bottom: float, top: float) -> ET.Element:
@@ -176,9 +191,10 @@ def interval_bar(low: float, value: float, high: float, bottom: float, top: floa
 
 def sheet(charts: Sequence[ET.Element], columns: int) -> str:
     """Charts, which this positions in a grid, as one file with a white background."""
-    width, height = columns * WIDTH, -(-len(charts) // columns) * HEIGHT
+    row = max(float(one.get("height", HEIGHT)) for one in charts)
+    width, height = columns * WIDTH, -(-len(charts) // columns) * row
     for i, one in enumerate(charts):
-        one.attrib |= {"x": str(i % columns * WIDTH), "y": str(i // columns * HEIGHT)}
+        one.attrib |= {"x": f"{i % columns * WIDTH:g}", "y": f"{i // columns * row:g}"}
     return svg_text(drawing(width, height, [rect(0, 0, width, height, "#ffffff"), *charts], "charts")) + "\n"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from chexvision.metrics.records import Estimate
@@ -81,6 +81,16 @@ class Table:
     def texts(self, row: Row) -> list[str]:
         """What the cells of a row show where there is room."""
         return [cell.text(interval=column.intervals) for column, cell in zip(self.columns, row.cells, strict=True)]
+
+    def narrowed(self, heads: Sequence[str], plain: Sequence[str] = ()) -> Table:
+        """The first column and those of `heads`, without notes; those of `plain` without intervals."""
+        chosen = [i for i, column in enumerate(self.columns) if not i or column.head in heads]
+        columns = (
+            replace(self.columns[i], intervals=self.columns[i].intervals and self.columns[i].head not in plain)
+            for i in chosen
+        )
+        rows = (replace(one, cells=tuple(one.cells[i] for i in chosen)) for one in self.rows)
+        return Table(self.title, tuple(columns), tuple(rows))
 
 
 def row(*cells: Cell | Estimate | float | str | None, emphasis: bool = False) -> Row:

@@ -15,7 +15,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from chexvision.artifact.contents import Hardware
 from chexvision.data.loader import Rank
 from chexvision.errors import UsageError
-from chexvision.inference.device import best_precision, cpu_info, glibc, retain_freed_memory
+from chexvision.inference.device import best_precision, choose_kernels, cpu_info, glibc, retain_freed_memory
 
 # The others wait while the first downloads and decodes: the default of ten minutes ends a run on a slow network.
 _PROCESS_GROUP_TIMEOUT = timedelta(hours=1)
@@ -47,7 +47,7 @@ def start_accelerator(precision: str, *, keep_freed_memory: bool = True) -> Acce
         raise UsageError("precision fp16 needs a GPU; use auto, fp32 or bf16 on a CPU")
     if not cuda and keep_freed_memory:
         retain_freed_memory()
-    torch.backends.cudnn.benchmark = True
+    choose_kernels(chosen)
     # A process may start another precision, as benchmarks do. Accelerate has no public way to allow that.
     AcceleratorState._reset_state()
     timeout = InitProcessGroupKwargs(timeout=_PROCESS_GROUP_TIMEOUT)
@@ -91,7 +91,7 @@ def peak_memory_mb(device: torch.device) -> float | None:
 
 
 def forget_peak_memory(device: torch.device) -> None:
-    """Reset the peak: memory of the micro-batch probe and of cudnn's kernel search is not training's."""
+    """Reset the peak: memory of the micro-batch probe is not training's."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 

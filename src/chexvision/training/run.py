@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
@@ -21,6 +22,7 @@ from chexvision.data.source import ShardSource, find_shards, preprocessing_of
 from chexvision.evaluation.attributes import conditions_of, read_groups
 from chexvision.evaluation.overlap import TrainingImages
 from chexvision.evaluation.protocol import evaluate_trained
+from chexvision.explain.card_example import example_overlay
 from chexvision.files.atomic import write_text_atomic
 from chexvision.files.atomic_folder import atomic_folder
 from chexvision.hub.reference import Reference
@@ -34,6 +36,7 @@ from chexvision.models.initial_weights import fetch_weights
 from chexvision.models.untrained import build_model
 from chexvision.predict.operating_files import save_operating_points
 from chexvision.provenance import Provenance, now
+from chexvision.report.card_parts import OVERLAY
 from chexvision.report.charts import curve_sheets
 from chexvision.report.model_card import render_card
 from chexvision.training.distillation import with_teacher
@@ -134,7 +137,11 @@ def run_training(
     seen = TrainingImages.of(splits["train"].rows, source)
     # Where validation itself is measured, nothing calibrates it.
     applied = OperatingPoints() if metrics.split == "validation" else points
-    figures = curve_sheets(predictions[metrics.split], applied, metrics.metrics)
+    figures: dict[str, str | bytes] = {**curve_sheets(predictions[metrics.split], applied, metrics.metrics)}
+    if metrics.synthetic:
+        calibrated = applied.calibrated(predictions[metrics.split])
+        overlay = example_overlay(model, calibrated, np.asarray(splits[metrics.split].images))
+        figures |= {OVERLAY: overlay} if overlay is not None else {}
     folder = _assemble(work / "artifact", training, model, predictions, metrics, points, figures, info, seen, to)
     progress.trained(folder)
     published = open_store(to, private=private).publish(folder, provenance.run_id) if to is not None else None
@@ -204,7 +211,7 @@ def _assemble(
     predictions: dict[str, Predictions],
     metrics: Evaluation,
     points: OperatingPoints,
-    figures: dict[str, str],
+    figures: dict[str, str | bytes],
     info: RunInfo,
     seen: TrainingImages,
     to: Reference | None,
@@ -214,8 +221,9 @@ def _assemble(
         card = render_card(metrics, info, f"CheXVision {info.recipe.name}", sorted(figures), to)
         write_text_atomic(partial / artifact.CARD, card)
         save_operating_points(points, partial)
-        for name, text in figures.items():
-            write_text_atomic(partial / artifact.FIGURES / name, text)
+        (partial / artifact.FIGURES).mkdir()
+        for name, content in figures.items():
+            (partial / artifact.FIGURES / name).write_bytes(content.encode() if isinstance(content, str) else content)
         (partial / artifact.HISTORY).write_text(dump_history(training.history), encoding="utf-8")
         write_text_atomic(partial / artifact.METRICS, metrics.model_dump_json(indent=2) + "\n")
         write_text_atomic(partial / artifact.RUN, info.model_dump_json(indent=2) + "\n")

@@ -48,8 +48,8 @@ def gray_of_pil(image: Image) -> tuple[Grey, tuple[str, ...]]:
     Raises:
         ValueError: it cannot be read, or its mode is "F" or "I" with values that are not those of an image.
     """
-    orientation = image.getexif().get(_ORIENTATION, 1)
     try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
         if image.mode in ("1", "LA", "La"):
             image = image.convert("L") if image.mode == "1" else image.getchannel(0)
         elif image.mode not in (*_AS_THEY_ARE, "I"):

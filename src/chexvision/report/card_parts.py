@@ -1,0 +1,111 @@
+"""Parts of cards: tables that fit a page of 700 to 800 pixels, captions of figures, and lines about files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chexvision.artifact.contents import FIGURES
+from chexvision.metrics.catalog import METRICS
+from chexvision.metrics.records import Attribute, SplitMetrics
+from chexvision.predict.input_check import FILE as INPUT_CHECK
+from chexvision.predict.input_check import InputCheck
+from chexvision.report.evaluation_tables import metrics_table, subgroup_table
+from chexvision.report.table import Column, Table, markdown_table, row
+from chexvision.runtime.export_info import ExportInfo
+from chexvision.templating import render
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+OVERLAY = "overlay.jpg"  # see `chexvision.explain.card_example`
+_CAPTIONS = {
+    "roc.svg": "Sensitivity and specificity at all thresholds. Circle: the published threshold.",
+    "precision-recall.svg": "Precision and recall at all thresholds. Circle: the published threshold; dashed line: "
+    "prevalence.",
+    "calibration.svg": "Observed frequency at each predicted probability, in bins of equal numbers of images with "
+    "their positives below; axes are scaled by their square root. Gray, dashed: before calibration.",
+    OVERLAY: "A synthetic image and the regions that raise one finding's logit. A map does not show that the finding "
+    "is present.",
+}
+_RANKING = ["positives", *(metric.title for metric in METRICS.values() if not metric.at_threshold)]
+_CALLS = ["threshold", *(metric.title for metric in METRICS.values() if metric.at_threshold)]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """An image file of a card.
+
+    Args:
+        path: within the model's folder.
+        alt: what it is, in few words.
+        caption: what it shows.
+    """
+
+    path: str
+    alt: str
+    caption: str
+
+
+def figures_of(names: Sequence[str]) -> tuple[list[Figure], Figure | None]:
+    """The curves among the files in the folder `FIGURES`, and the overlay if there is one."""
+
+    def figure(name: str) -> Figure:
+        alt = name.partition(".")[0].replace("-", " ") + (" curves" if name.endswith(".svg") else " of a heat map")
+        return Figure(f"{FIGURES}/{name}", alt, _CAPTIONS.get(name, ""))
+
+    return [figure(name) for name in names if name != OVERLAY], figure(OVERLAY) if OVERLAY in names else None
+
+
+def split_tables(of: SplitMetrics, name: str) -> tuple[Table, Table, Table]:
+    """The metrics of a split: without a threshold, at the threshold, and notes on both as a table without rows."""
+    complete = metrics_table(of, name)
+    notes = Table("", (), (), complete.notes)
+    return complete.narrowed(_RANKING), complete.narrowed(_CALLS), notes
+
+
+def card_subgroups(attributes: Sequence[Attribute]) -> list[Table]:
+    """Tables of the groups, with intervals of the AUROCs alone."""
+    tables = []
+    for attribute in attributes:
+        complete = subgroup_table(attribute)
+        heads = [column.head for column in complete.columns[1:]]
+        narrow = complete.narrowed(heads, plain=("recall", "specificity"))
+        tables.append(Table(narrow.title, narrow.columns, narrow.rows, complete.notes))
+    return tables
+
+
+def with_exported(card: str, info: ExportInfo) -> str:
+    """A rendered card that lists the exported files of `info`, whatever it listed before."""
+    section = render("chexvision.report", "exported.md", **exported(info))
+    if _EXPORTED.search(card):
+        return _EXPORTED.sub(lambda _: section, card, count=1)
+    return card.replace("\n## Limits\n", f"\n{section}\n## Limits\n", 1)
+
+
+def exported(info: ExportInfo | None) -> dict[str, Any]:
+    """What the section on exported files shows."""
+    return {"exported": None if info is None else _exported_table(info), "info": info}
+
+
+def check_line(check: InputCheck | None) -> str:
+    """What the card says about the input check."""
+    if check is None:
+        return "none: the model answers for any image, also for one that is not a frontal chest radiograph"
+    tests = ", ".join(test.name for test in check.tests)
+    return f"{INPUT_CHECK}: {tests}; 1 % of the validation images are beyond a limit. predict warns of such images"
+
+
+def _exported_table(info: ExportInfo) -> Markup:
+    def rows() -> Iterator[Sequence[str]]:
+        for path, file in sorted(info.files.items()):
+            yield path, f"{file.bytes / 1e6:.1f} MB", f"{file.images:,}", f"{file.largest_difference:.1e}"
+
+    heads = ("file", "size", "images compared", "largest difference of a probability")
+    columns = tuple(Column(head) for head in heads)
+    return markdown_table(Table("", columns, tuple(row(*one) for one in rows())))
+
+
+_EXPORTED = re.compile(r"^## Exported files\n.*?(?=\n## )", re.DOTALL | re.MULTILINE)
