@@ -17,8 +17,7 @@ from chexvision.config.recipe import ModelConfig, TrainingConfig
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.labels import NIH
 from chexvision.metrics.catalog import METRICS
-from chexvision.predict.input_check import InputCheck
-from chexvision.report.card_parts import card_subgroups, check_line, exported, figures_of, split_tables
+from chexvision.report.card_parts import card_subgroups, check_line, export_values, figures_of, split_tables
 from chexvision.report.evaluation_tables import literature_table
 from chexvision.report.table import Column, Table, markdown_table, row
 from chexvision.runtime.export_info import ExportInfo
@@ -27,6 +26,8 @@ from chexvision.templating import code, render
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+
+    from chexvision.predict.input_check import InputCheck
 
 
 def render_card(
@@ -37,7 +38,7 @@ def render_card(
     to: Reference | None = None,
     *,
     check: InputCheck | None = None,
-    info: ExportInfo | None = None,
+    exported: ExportInfo | None = None,
 ) -> str:
     """The README.md of an artifact, with the Hub's metadata on top. It names no path of the machine it was made on.
 
@@ -48,7 +49,7 @@ def render_card(
         figures: file names in its folder `FIGURES`.
         to: where it will be published, if that is known; see `with_destination`.
         check: the input check that it is published with.
-        info: its ``onnx/model.json``; see `chexvision.report.card_parts.with_exported` for a rendered card.
+        exported: its ``onnx/model.json``; see `chexvision.report.card_parts.with_exported` for a rendered card.
     """
     backbone = run.recipe.model.backbone
     return render(
@@ -62,7 +63,7 @@ def render_card(
         limits=list(_limits(run)),
         **_shared(metrics, model_name, [backbone], run.dataset_identity, run.split, figures, [_license(run)]),
         **_use(to, run.provenance.run_id),
-        **exported(info),
+        **export_values(exported),
         check=check_line(check),
     )
 
@@ -74,7 +75,7 @@ def render_ensemble_card(
     to: Reference | None = None,
     *,
     check: InputCheck | None = None,
-    export_info: ExportInfo | None = None,
+    exported: ExportInfo | None = None,
 ) -> str:
     """The README.md of an ensemble.
 
@@ -84,7 +85,7 @@ def render_ensemble_card(
         figures: file names in its folder `FIGURES`.
         to: where it will be published.
         check: the input check that it is published with.
-        export_info: its ``onnx/model.json``.
+        exported: its ``onnx/model.json``.
     """
     backbones = sorted({member.backbone for member in info.members})
     licenses = [member.license for member in info.members]
@@ -101,7 +102,7 @@ def render_ensemble_card(
         license_notes=[license_note("that a member started from", license) for license in _restricting(licenses)],
         **_shared(metrics, name, ["ensemble", *backbones], info.dataset_identity, info.split, figures, licenses),
         **_use(to, info.provenance.run_id, ensemble=True),
-        **exported(export_info),
+        **export_values(exported),
         check=check_line(check),
     )
 
