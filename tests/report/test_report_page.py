@@ -101,7 +101,7 @@ def test_calibration_charts_show_the_positives_of_each_bin(outcome: Outcome) -> 
 def test_the_prevalence_is_marked_in_precision_recall_alone(outcome: Outcome) -> None:
     of = outcome.evaluation.metrics.findings["Edema"]
     scores, targets = np.linspace(0, 1, 40), np.repeat([0.0, 0.0, 0.0, 1.0], 10)
-    dashed = re.compile(r'<line x1="42" y1="([^"]+)" x2="226" y2="\\1"[^>]*dasharray')
+    dashed = re.compile(r'<line x1="42" y1="([^"]+)" x2="226" y2="\1"[^>]*dasharray')
     (height,) = dashed.findall(svg_text(pr_chart("p", scores, targets, of)))
     assert float(height) == pytest.approx(24 + 148 * 0.75)
     for chart in (roc_chart("r", scores, targets, of), histogram_chart("h", scores, targets, None, 1.0)):
