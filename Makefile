@@ -11,7 +11,11 @@ KERNEL_TESTS := tests/artifact tests/data tests/evaluation tests/hub tests/infer
 	tests/models tests/runs tests/training tests/dispatch/test_entry.py tests/dispatch/test_mounts.py \
 	tests/shards/test_resume.py
 
-.PHONY: help install demo test test-kaggle $(IMAGES:%=test-%-image) lint format docs clean
+# The static page; Node is in .venv.
+PAGE := app/web
+NPM := PATH="$(abspath $(BIN)):$$PATH" npm --prefix $(PAGE)
+
+.PHONY: help install app check-app demo test test-kaggle $(IMAGES:%=test-%-image) lint format docs clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,6 +46,14 @@ demo: $(READY)  ## synthesize a dataset and train on it as a kernel does; writes
 	$(BIN)/chexvision shards synthesize --out demo/shards --images 1600 --size 128 --seed 7
 	$(BIN)/chexvision dispatch --model densenet --on local --preset smoke --set data.image_size=96 --set 'training.phases=[{epochs: 4, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0.5, freeze: none}]' --data ./demo/shards --to ./demo/model --run-dir demo/run
 
+app: $(READY)  ## build the static page from its locked packages into app/web/dist
+	$(NPM) ci
+	$(NPM) run build
+
+check-app: app  ## fail unless the committed build of the page is the one of its source
+	@test -z "$$(git status --porcelain -- $(PAGE)/dist)" \
+		|| { git status --short -- $(PAGE)/dist; echo "error: $(PAGE)/dist is not the build of its source; commit it"; exit 1; }
+
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest -n 2
 
@@ -65,4 +77,4 @@ docs: $(DOCS_READY)  ## build the documentation into site/
 	$(BIN)/mkdocs build --strict
 
 clean:  ## remove the outputs of the other targets
-	rm -rf demo runs site $(VENV) $(IMAGES:%=.venv-%)
+	rm -rf demo runs site $(PAGE)/node_modules $(VENV) $(IMAGES:%=.venv-%)

@@ -14,8 +14,8 @@ from chexvision.bench import steps as step
 from chexvision.bench.bench_report import rate, this_machine, wait_for
 from chexvision.cli import main
 from chexvision.data import placement
+from chexvision.inference.device import retain_freed_memory
 from chexvision.parallel import usable_cores
-from chexvision.training import hardware
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_free_memory_and_cores_are_found_on_macos() -> None:
 @pytest.mark.usefixtures("macos")
 def test_step_benchmark_on_macos_omits_the_unknown_peak() -> None:
     assert step._Peak(torch.device("cpu")).figure() == {}
-    hardware._keep_freed_memory()
+    retain_freed_memory()
     wait_for(torch.device("cpu"))
 
 

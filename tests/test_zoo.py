@@ -19,17 +19,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from chexvision.artifact.load import load_published
+from chexvision.artifact.load import load_ensemble
 from chexvision.cli import main
-from chexvision.explain.image_maps import explain_files
+from chexvision.explain.image_maps import explain_images
 from chexvision.hub.repo_files import WEIGHTS
-from chexvision.inference.predict_images import predict_files
-from chexvision.models.classifier import build_model
+from chexvision.inference.load_predictor import load_predictor
+from chexvision.models.untrained import build_model
 from chexvision.provenance import Provenance
 from chexvision.recipes import dump_resolved, load_recipe, recipe_names
 from chexvision.runs.run_progress import read_progress
 from chexvision.runs.session import Session
-from chexvision.training.hardware import start_accelerator
 from chexvision.training.history import History, read_history
 from chexvision_dispatch.bundle import Bundle, pack
 from tests.dispatch.conftest import entry
@@ -174,17 +173,18 @@ def test_a_recipe_trains_resumes_exactly_publishes_reloads_predicts_and_is_expla
     assert (published / WEIGHTS).read_bytes() == (artifact / WEIGHTS).read_bytes()
 
     # What was published is what was trained, and works.
-    loaded, points = load_published(published)
+    loaded = load_ensemble(published)
     trained = load_file(artifact / WEIGHTS)
     weights = loaded.members[0].state_dict()
     assert weights.keys() == trained.keys()
     assert all(torch.equal(value, trained[key]) for key, value in weights.items())
     image = min((real_data / "nih-sample").rglob("*.png"))
-    (prediction,) = predict_files(loaded, [image], start_accelerator("fp32"), points)
-    assert len(prediction.findings) == 14
-    assert all(0 <= value <= 1 for value in (*prediction.findings.values(), prediction.abnormal))
-    (explained,) = explain_files(loaded, [image], home / "overlays", ["Effusion"], points=points)
-    assert (home / "overlays" / explained.overlay).stat().st_size > 0
+    predictor = load_predictor(published, "torch")
+    answer = predictor.predict(image)
+    assert len(answer.probabilities) == 15
+    assert all(0 <= value <= 1 for value in answer.probabilities.values())
+    (explained,) = explain_images(predictor, [image], home / "overlays", ["Effusion"])
+    assert (home / "overlays" / explained.overlays[0].overlay).stat().st_size > 0
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -5,16 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["CheXVision", "__version__"]
+__all__ = ["CheXVision", "__version__", "load_predictor"]
 
 if TYPE_CHECKING:
+    from chexvision.inference.load_predictor import load_predictor
     from chexvision.models.classifier import CheXVision
 
 
 def __getattr__(name: str) -> Any:
-    # The model needs torch, which a laptop that only dispatches does not have.
+    # They need packages that a laptop that only dispatches does not have: torch, or numpy and OpenCV.
     if name == "CheXVision":
         from chexvision.models.classifier import CheXVision
 
         return CheXVision
+    if name == "load_predictor":
+        from chexvision.inference.load_predictor import load_predictor
+
+        return load_predictor
     raise AttributeError(f"module 'chexvision' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -64,7 +64,7 @@ def _timm(name: str, parameters: int, gmacs: float, input_size: int = 224, **oth
 def _own(builder: str, parameters: int, gmacs: float, **others: Any) -> BackboneFacts:
     """A network of this package."""
     known = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "smallest": 32, "input_size": 224}
-    where = f"chexvision.models.{builder}"
+    where = f"chexvision.models.networks.{builder}"
     return BackboneFacts(builder=where, parameters=parameters, gmacs=gmacs, **{**known, **others})
 
 

@@ -12,13 +12,14 @@ import pytest
 from accelerate import Accelerator
 
 from chexvision.artifact.load import load_model
-from chexvision.artifact.operating_files import load_operating_points
 from chexvision.cli import main
 from chexvision.data.dataset import open_split, splits_of
 from chexvision.data.source import find_shards
 from chexvision.inference.predict_split import predict_split
 from chexvision.inference.predictions_file import read_predictions
-from chexvision.inference.tta import flipped, unchanged
+from chexvision.inference.tta import flipped
+from chexvision.models.network_engine import unchanged
+from chexvision.predict.operating_files import load_operating_points
 from chexvision.recipes import load_recipe
 from chexvision.synthetic.synthesize import synthesize
 

@@ -52,20 +52,24 @@ def test_explain_shows_the_most_probable_findings_in_the_aspect_ratio_of_the_ima
     out = tmp_path / "out"
     assert chexvision("explain", model_folder, radiograph, "--out", out, "--top", 2) == 0
     summary = json.loads((out / "explain.json").read_text())
+    assert (summary["format"], summary["model"]["model"]) == (2, model_folder.name)
+    (explained,) = summary["images"]
+    shown = explained["overlays"]
     assert chexvision("predict", model_folder, radiograph, "--json") == 0
     lines = capsys.readouterr().out.splitlines()
     predicted = json.loads("\n".join(lines[lines.index("[") :]))[0]["findings"]
     best = sorted(predicted, key=predicted.__getitem__, reverse=True)[:2]
-    assert [one["finding"] for one in summary] == best
-    assert [one["probability"] for one in summary] == pytest.approx([predicted[name] for name in best])
+    assert [one["finding"] for one in shown] == best
+    assert explained["scale"] == max(one["largest"] for one in shown) > 0
+    assert [one["probability"] for one in shown] == pytest.approx([predicted[name] for name in best])
     assert {path.name for path in out.iterdir()} == {"explain.json", *(f"00000001_000-{name}.png" for name in best)}
-    with Image.open(out / summary[0]["overlay"]) as overlay:
+    with Image.open(out / shown[0]["overlay"]) as overlay:
         pixels = np.asarray(overlay.convert("RGB")).astype(int)
     # Left of the middle the image is grey, 320 wide and 640 high; right of it there is colour.
     left, right = (pixels[76:716, x : x + 320] for x in (16, 352))
     assert np.array_equal(left[..., 0], left[..., 2]) and left.std() > 5
     assert bool((abs(right[..., 0] - right[..., 2]) > 20).any())
-    x, y = summary[0]["peak"]
+    x, y = shown[0]["peak"]
     assert 0 <= x < 100 and 0 <= y < 200
 
 
@@ -74,8 +78,8 @@ def test_explain_takes_findings_by_name_and_normal_abnormal(
 ) -> None:
     words = ("--finding", "hernia", "--finding", "Abnormal", "--finding", "Hernia")
     assert chexvision("explain", model_folder, radiograph, "--out", tmp_path / "out", *words) == 0
-    names = [one["finding"] for one in json.loads((tmp_path / "out" / "explain.json").read_text())]
-    assert names == ["Hernia", "Abnormal"]
+    (explained,) = json.loads((tmp_path / "out" / "explain.json").read_text())["images"]
+    assert [one["finding"] for one in explained["overlays"]] == ["Hernia", "Abnormal"]
 
 
 def test_contours_cover_less_of_the_image(model_folder: Path, radiograph: Path, tmp_path: Path) -> None:
@@ -84,7 +88,7 @@ def test_contours_cover_less_of_the_image(model_folder: Path, radiograph: Path, 
     assert chexvision(*words, tmp_path / "lines", "--contours") == 0
     summaries = [(tmp_path / name / "explain.json").read_text() for name in ("areas", "lines")]
     assert summaries[0] == summaries[1]
-    overlay = json.loads(summaries[0])[0]["overlay"]
+    overlay = json.loads(summaries[0])["images"][0]["overlays"][0]["overlay"]
     colored = {}
     for name in ("areas", "lines"):
         with Image.open(tmp_path / name / overlay) as image:
@@ -141,7 +145,8 @@ def test_predict_explains_the_three_most_probable_findings(
     assert chexvision("predict", model_folder, radiograph, "--json", "--explain", tmp_path / "out") == 0
     predicted = json.loads(capsys.readouterr().out)[0]["findings"]
     best = sorted(predicted, key=predicted.__getitem__, reverse=True)[:3]
-    assert [one["finding"] for one in json.loads((tmp_path / "out" / "explain.json").read_text())] == best
+    (explained,) = json.loads((tmp_path / "out" / "explain.json").read_text())["images"]
+    assert [one["finding"] for one in explained["overlays"]] == best
 
 
 def test_real_radiographs_are_explained(model_folder: Path, real_data: Path, tmp_path: Path) -> None:
@@ -250,7 +255,7 @@ def test_real_radiographs_are_audited_with_the_releases_boxes(
         (("--data", "SHARDS", "--split", "tset"), "--split 'tset' is not a split"),
         (("--data", "SHARDS", "--box-side", "40"), "beyond an image of 40x40"),
         (("--images", "SHARDS"), "name a list such as BBox_List_2017.csv with --boxes"),
-        (("--images", "SHARDS", "--boxes", "SHARDS/boxes.csv"), "no PNG or JPEG in"),
+        (("--images", "SHARDS", "--boxes", "SHARDS/boxes.csv"), "no PNG, JPEG or DICOM file in"),
     ],
 )
 def test_invalid_audits_report_one_line_and_write_nothing(

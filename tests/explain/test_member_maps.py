@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from chexvision.artifact.ensemble_file import EnsembleInfo, Member, member_folder
 from chexvision.artifact.load import Ensemble, load_ensemble
 from chexvision.cli import main
 from chexvision.explain.audit import explain_subjects
-from chexvision.explain.gradcam import enlarge, explain_batch
-from chexvision.explain.member_maps import explain_members
 from chexvision.images.preprocessing import Preprocessing
-from chexvision.images.radiograph import resize_area
+from chexvision.inference.gradcam import explain_batch
+from chexvision.inference.member_maps import explain_members
+from chexvision.inference.torch_engine import TorchEngine
 from chexvision.models.classifier import CheXVision
 from chexvision.provenance import Provenance
 from chexvision.shards.split_rule import SplitRecord
@@ -41,43 +43,47 @@ def _pixels(count: int) -> list[np.ndarray]:
 
 def test_maps_and_probabilities_are_weighted_means(members: tuple[CheXVision, CheXVision]) -> None:
     pixels = _pixels(2)
-    seen: list[torch.Tensor] = []
-
-    def choose(probabilities: torch.Tensor) -> torch.Tensor:
-        seen.append(probabilities)
-        return torch.tensor([[2, 14], [3, 0]])
-
-    found = explain_members(Ensemble(members, WEIGHTS), pixels, choose)
+    outputs = np.array([[2, 14], [3, 0]], np.int64)
+    computed, maps = explain_members(Ensemble(members, WEIGHTS), pixels, outputs)
     alone = [
-        explain_batch(member, member.normalize(torch.from_numpy(of)), lambda _: torch.tensor([[2, 14], [3, 0]]))
+        explain_batch(member, member.normalize(torch.from_numpy(of)), torch.from_numpy(outputs))
         for member, of in zip(members, pixels, strict=True)
     ]
     mean = WEIGHTS[0] * alone[0].probabilities + WEIGHTS[1] * alone[1].probabilities
-    torch.testing.assert_close(seen[0], mean)
-    torch.testing.assert_close(found.probabilities, mean)
-    expected = sum(w * enlarge(of.maps, 30, 40)[1, 0] for w, of in zip(WEIGHTS, alone, strict=True))
-    np.testing.assert_allclose(found.heat(1, 0, 30, 40), torch.as_tensor(expected).numpy(), atol=1e-6)
-    assert float(torch.as_tensor(expected).abs().max()) > 0
+    np.testing.assert_allclose(computed.probabilities, mean.numpy(), atol=1e-6)
+    sizes = [part.values.shape[2:] for part in alone]
+    assert sizes == [(8, 8), (12, 12)] and maps.values.shape == (2, 2, 12, 12)
+    enlarged = F.interpolate(alone[0].values, size=(12, 12), mode="bilinear", align_corners=False)
+    expected = WEIGHTS[0] * enlarged + WEIGHTS[1] * alone[1].values
+    np.testing.assert_allclose(maps.values, expected.numpy(), atol=1e-7)
+    assert maps.values.max() > 0
 
 
 def test_a_single_model_is_explained_as_before(members: tuple[CheXVision, CheXVision]) -> None:
     pixels = _pixels(1)[:1]
-    found = explain_members(Ensemble(members[:1]), pixels, lambda _: torch.tensor([[2]]))
-    alone = explain_batch(
-        members[0], members[0].normalize(torch.from_numpy(pixels[0])), lambda _: torch.tensor([[2]])
-    )
-    assert torch.equal(found.probabilities, alone.probabilities)
-    assert found.method == alone.method
-    np.testing.assert_array_equal(found.heat(0, 0, 20, 20), enlarge(alone.maps, 20, 20)[0, 0])
+    computed, maps = explain_members(Ensemble(members[:1]), pixels, np.array([[2]], np.int64))
+    alone = explain_batch(members[0], members[0].normalize(torch.from_numpy(pixels[0])), torch.tensor([[2]]))
+    np.testing.assert_array_equal(computed.probabilities, alone.probabilities.double())
+    np.testing.assert_array_equal(maps.values, alone.values)
+    assert maps.method == alone.method
+
+
+def test_the_torch_engine_explains_images_as_each_member_takes_them(members: tuple[CheXVision, CheXVision]) -> None:
+    ensemble = Ensemble(members, WEIGHTS)
+    engine = TorchEngine(ensemble, device="cpu")
+    original = np.random.default_rng(1).integers(0, 255, (90, 70), np.uint8)
+    outputs = np.array([[2, 14]], np.int64)
+    maps = engine.explain([engine.prepare(original)], outputs)
+    pixels = [member.preprocessing.apply(original)[None] for member in members]
+    np.testing.assert_array_equal(maps.values, explain_members(ensemble, pixels, outputs)[1].values)
+    np.testing.assert_array_equal(maps.outputs, outputs)
 
 
 def test_an_ensemble_with_one_deciding_member_is_audited_like_it(members: tuple[CheXVision, CheXVision]) -> None:
     subjects = synthetic_subjects(6, seed=9)
-    double = [
-        type(of)(of.name, of.patient, (of.pixels[0], resize_area(of.pixels[0], 48)), of.boxes) for of in subjects
-    ]
+    double = [replace(of, pixels=of.pixels * 2) for of in subjects]
     alone, method = explain_subjects(Ensemble(members[:1]), subjects)
-    both, _ = explain_subjects(Ensemble(members, (1.0, 0.0)), double)
+    both, _ = explain_subjects(Ensemble((members[0], untrained_model()), (1.0, 0.0)), double)
     assert [case.measured for case in both] == [case.measured for case in alone]
     assert method in ("Grad-CAM", "LayerCAM")
 
@@ -109,9 +115,9 @@ def test_explain_and_predict_take_an_ensemble(
     assert ended.value.code == 0
     said = capsys.readouterr().out
     (predicted,) = json.loads(said)
-    explained = json.loads((tmp_path / "out" / "explain.json").read_text())
+    (explained,) = json.loads((tmp_path / "out" / "explain.json").read_text())["images"]
     best = sorted(predicted["findings"].values(), reverse=True)[:3]
-    assert [one["probability"] for one in explained] == pytest.approx(best, abs=1e-6)
+    assert [one["probability"] for one in explained["overlays"]] == pytest.approx(best, abs=1e-6)
     assert load_ensemble(folder).weights == WEIGHTS
     with pytest.raises(SystemExit) as ended:
         main(["explain", str(folder), str(image), "--out", str(tmp_path / "layers"), "--layers", "2"])

@@ -14,7 +14,6 @@ from huggingface_hub import HfApi, constants, hf_hub_download
 
 import tests.training.runs  # noqa: F401 - registers the backbone "tiny"
 from chexvision.artifact.load import load_model, load_published
-from chexvision.artifact.operating_files import load_operating_points
 from chexvision.artifact.store import HubStore
 from chexvision.cli import main
 from chexvision.errors import ChexError
@@ -25,6 +24,7 @@ from chexvision.labels import NIH
 from chexvision.metrics.calibration import Calibration, Curve
 from chexvision.metrics.thresholds import ChosenOn
 from chexvision.models.classifier import CheXVision
+from chexvision.predict.operating_files import load_operating_points
 from tests.fakes.fixtures import hub_here
 from tests.fakes.hub import FakeHub
 

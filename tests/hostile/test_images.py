@@ -89,7 +89,7 @@ IN_A_FOLDER: list[tuple[Callable[[Path], None], str]] = [
     (a_huge_file, "more than"),
     (a_png_bomb, "30000×30000 pixels"),
     (a_jpeg_bomb, "32000×32000 pixels"),
-    (a_tiff, "not a readable PNG or JPEG"),
+    (a_tiff, "not a readable PNG, JPEG or DICOM file"),
 ]
 
 

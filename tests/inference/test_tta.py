@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from chexvision.config.test_time import Tta
-from chexvision.inference.tta import unchanged, views_of
+from chexvision.inference.tta import views_of
+from chexvision.models.network_engine import unchanged
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from chexvision.config.recipe import Pooling
 from chexvision.errors import ChexError, UsageError
 from chexvision.images.preprocessing import Preprocessing
 from chexvision.labels import NIH, LabelSpace
-from chexvision.models.classifier import CheXVision, build_model
+from chexvision.models.classifier import CheXVision
+from chexvision.models.untrained import build_model
 from chexvision.recipes import load_recipe
 
 SHIPPED = ["se_resnet34", "timm/densenet121.tv_in1k"]

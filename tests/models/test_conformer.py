@@ -9,7 +9,7 @@ import torch
 from timm.layers.drop import DropPath
 
 from chexvision.errors import ChexError
-from chexvision.models.conformer import Conformer, conformer_base, conformer_small, conformer_tiny
+from chexvision.models.networks.conformer import Conformer, conformer_base, conformer_small, conformer_tiny
 from tests.models.filled import fill, wavy_images
 
 

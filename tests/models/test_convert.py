@@ -24,7 +24,8 @@ from chexvision.cli.train import weights
 from chexvision.config.recipe import ModelConfig
 from chexvision.errors import ChexError, UsageError
 from chexvision.images.preprocessing import Preprocessing
-from chexvision.models.classifier import CheXVision, build_backbone
+from chexvision.models.build_backbone import build_backbone
+from chexvision.models.classifier import CheXVision
 from chexvision.models.convert import convert_checkpoint
 from chexvision.models.initial_weights import apply_weights, fetch_weights
 from chexvision.models.timm_backbone import TimmBackbone

@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 from chexvision.labels import NIH
-from chexvision.models.classifier import CheXVision, build_model
+from chexvision.models.classifier import CheXVision
+from chexvision.models.untrained import build_model
 from chexvision.recipes import load_recipe
 
 

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from chexvision.errors import ChexError
 from chexvision.images.preprocessing import Preprocessing
-from chexvision.models.alexnet import AlexNet, alexnet
 from chexvision.models.backbone import Backbone, grouped_parameters, tokens_as_map
 from chexvision.models.classifier import CheXVision
-from chexvision.models.conformer import Conformer
-from chexvision.models.dsan_cnn import DsanCnn, dsan_cnn
-from chexvision.models.se_resnet import SEResNet
-from chexvision.models.shifted_patches import vit_small_spt
+from chexvision.models.networks.alexnet import AlexNet, alexnet
+from chexvision.models.networks.conformer import Conformer
+from chexvision.models.networks.dsan_cnn import DsanCnn, dsan_cnn
+from chexvision.models.networks.se_resnet import SEResNet
+from chexvision.models.networks.shifted_patches import vit_small_spt
 
 NETWORKS: dict[str, Callable[[], Backbone]] = {
     "alexnet": AlexNet,

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from chexvision.backbones import BACKBONES, facts, license_note, size_problem
 from chexvision.errors import UsageError
-from chexvision.models.classifier import build_backbone
+from chexvision.models.build_backbone import build_backbone
 from chexvision.models.normalize import mean_and_std
 from chexvision.recipes import load_recipe
 

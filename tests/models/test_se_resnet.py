@@ -8,7 +8,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from chexvision.models.se_resnet import SEBasicBlock, SEResNet, se_resnet18_slim, se_resnet34
+from chexvision.models.networks.se_resnet import SEBasicBlock, SEResNet, se_resnet18_slim, se_resnet34
 
 
 def randomized(block: SEBasicBlock) -> SEBasicBlock:

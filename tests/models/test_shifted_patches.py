@@ -6,7 +6,7 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from chexvision.models.shifted_patches import LocalityAttention, ShiftedPatchEmbed, vit_small_spt
+from chexvision.models.networks.shifted_patches import LocalityAttention, ShiftedPatchEmbed, vit_small_spt
 from tests.models.filled import fill, wavy_images
 
 

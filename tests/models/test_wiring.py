@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from chexvision.models.classifier import CheXVision, build_model
+from chexvision.models.classifier import CheXVision
+from chexvision.models.untrained import build_model
 from chexvision.recipes import load_recipe
 from tests.training import runs
 

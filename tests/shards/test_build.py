@@ -185,7 +185,7 @@ def test_only_own_shards_are_replaced(release: Release, built: tuple[Path, Manif
 
 def test_an_empty_folder_is_a_one_line_error(release: Release, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="no PNG or JPEG in"):
+    with pytest.raises(UsageError, match="no PNG, JPEG or DICOM file in"):
         build_shards([tmp_path / "empty"], release.metadata, tmp_path / "out", options())
 
 

@@ -71,11 +71,11 @@ def test_invalid_input_is_a_one_line_error_and_leaves_nothing(
     }
     before = siblings(tmp_path)
     cases: list[tuple[dict[str, object], int, str]] = [
-        ({}, 1, f"{release.names[3]}: not a readable PNG or JPEG"),
+        ({}, 1, f"{release.names[3]}: not a readable PNG, JPEG or DICOM file"),
         ({"--metadata": wrong}, 2, "no column 'Image Index'"),
         ({"--metadata": tmp_path / "none.csv"}, 2, "there is no file"),
         ({"--images": tmp_path / "none"}, 2, "does not exist"),
-        ({"--images": tmp_path / "empty"}, 2, "no PNG or JPEG in"),
+        ({"--images": tmp_path / "empty"}, 2, "no PNG, JPEG or DICOM file in"),
         ({"--images": wrong}, 2, "is neither a folder nor one of"),
         ({"--split": "officially"}, 2, "is neither 'official' nor 'patient' nor a file"),
         ({"--shard-size": "big"}, 2, "'big' is not a size"),
@@ -92,7 +92,7 @@ def test_left_out_images_are_named(release: Release, tmp_path: Path, capsys: pyt
     words = ("--images", release.root, "--metadata", release.metadata, "--out", tmp_path / "out", "--size", 32)
     assert run("build", *words, "--max-bad", 0.1) == 0
     said = capsys.readouterr()
-    assert said.err == f"left out {release.names[3]}: not a readable PNG or JPEG\n"
+    assert said.err == f"left out {release.names[3]}: not a readable PNG, JPEG or DICOM file\n"
     assert said.out.splitlines()[4].split()[-1] == "1"
 
 

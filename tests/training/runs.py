@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from chexvision.backbones import BACKBONES, BackboneFacts
 from chexvision.data.dataset import Split, open_split, splits_of
 from chexvision.data.source import find_shards, preprocessing_of
-from chexvision.models.classifier import build_model
+from chexvision.models.untrained import build_model
 from chexvision.recipes import load_recipe
 from chexvision.training.distillation import with_teacher
 from chexvision.training.hardware import start_accelerator

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from chexvision.backbones import BACKBONES, BackboneFacts
 from chexvision.data.loader import Rank, training_batches
 from chexvision.errors import UsageError
-from chexvision.models.se_resnet import SEResNet
+from chexvision.models.networks.se_resnet import SEResNet
 from chexvision.recipes import load_recipe
 from tests.data.test_loader import numbered
 from tests.training.runs import tiny_training

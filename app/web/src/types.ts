@@ -19,6 +19,8 @@ export interface ModelInfo {
   image_size: number;
   map_method: string | null;
   synthetic: boolean;
+  /** What it was trained on, in words. */
+  data?: string | null;
   calibration: string;
   rule: string;
   thresholds: Record<string, number>;
@@ -31,7 +33,7 @@ export interface ModelInfo {
 
 /** One image as 8-bit gray, row by row, and what was done to make it so. Nothing of a patient. */
 export interface Radiograph {
-  pixels: Uint8Array;
+  pixels: Uint8Array<ArrayBuffer>;
   width: number;
   height: number;
   notes: string[];
@@ -50,17 +52,45 @@ export interface HeatMaps {
 export interface Answer {
   probabilities: number[];
   maps: HeatMaps | null;
+  /** Of the input check: why the image may not be what the model was trained on. */
   warnings: string[];
   milliseconds: number;
 }
 
+/** Bytes of a model that have arrived; the model is then started, which takes about a second. */
+export type OnProgress = (loaded: number, total: number) => void;
+
 /** A loaded model. */
 export interface Engine {
   info: ModelInfo;
+  /** Answers one image after the other, in the order of the calls. Rejects with a `PageError`. */
   answer(image: Radiograph): Promise<Answer>;
+  /** Frees its memory; questions that have no answer yet are rejected. */
+  close(): void;
 }
 
 /** models.json next to the page: the models that it offers, the first one shown. `folder` holds onnx/. */
 export interface PageConfig {
-  models: { name: string; folder: string; url: string | null }[];
+  models: ModelEntry[];
+}
+
+/** `revision` is the pinned commit on the Hub, `url` its page there; both null for a local folder. */
+export interface ModelEntry {
+  name: string;
+  folder: string;
+  url: string | null;
+  revision: string | null;
+}
+
+/** Why something does not work: `message` is one sentence for the reader, with the next step. */
+export class PageError extends Error {
+  override name = 'PageError'
+
+  constructor(
+    message: string,
+    /** Whether reading with `anyView` accepts the file: it was refused only for what it says that it shows. */
+    readonly anyViewHelps = false,
+  ) {
+    super(message)
+  }
 }

@@ -1,21 +1,19 @@
-"""A published model or ensemble and the files next to it, from a folder or the Hub."""
+"""The networks of a published model or ensemble, from a folder or the Hub."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from chexvision.artifact.ensemble_file import member_folder, read_ensemble
-from chexvision.artifact.operating_files import load_operating_points
 from chexvision.errors import ChexError
 from chexvision.hub.reference import Reference
 from chexvision.hub.repo_files import CONFIG, ENSEMBLE, WEIGHTS, at_commit, model_file
 from chexvision.labels import LabelSpace
-from chexvision.metrics.calibration import FILE as CALIBRATION_FILE
 from chexvision.metrics.operating_points import OperatingPoints
-from chexvision.models.classifier import CheXVision, model_from_files
+from chexvision.models.classifier import CheXVision, fetch_model, model_from_files
+from chexvision.predict.published import read_published
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +52,10 @@ def load_published(reference: Reference) -> tuple[Ensemble, OperatingPoints]:
         UsageError: there is no such folder, or a revision of a folder is named.
         ChexError: any of it cannot be fetched, is damaged, or does not belong together.
     """
-    reference = at_commit(reference)
-    ensemble, points = load_ensemble(reference), load_operating_points(reference)
-    if points.calibration is not None:
-        missing = [name for name in ensemble.label_space.outputs if name not in points.calibration.curves]
-        if missing:
-            raise ChexError(
-                f"{CALIBRATION_FILE} of {reference} does not name {missing[0]}: it belongs to another model"
-            )
-    return ensemble, points
+    published = read_published(reference)
+    ensemble = load_ensemble(published.reference)
+    published.refuse_others(ensemble.label_space)
+    return ensemble, published.points
 
 
 def load_ensemble(reference: Reference) -> Ensemble:
@@ -101,6 +94,4 @@ def load_model(reference: Reference) -> CheXVision:
         UsageError: there is no such folder, or a revision of a folder is named.
         ChexError: it cannot be fetched, or is something else.
     """
-    if isinstance(reference, Path):
-        return CheXVision.from_pretrained(reference)
-    return CheXVision.from_pretrained(reference.repo_id, revision=reference.revision)
+    return fetch_model(at_commit(reference))

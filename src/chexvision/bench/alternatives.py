@@ -113,7 +113,7 @@ def usual_steps(
     scaler = torch.amp.GradScaler(device.type, enabled=accelerator.mixed_precision == "fp16")
     criterion = nn.BCEWithLogitsLoss()
     rng = np.random.default_rng(0)
-    torch.backends.cudnn.benchmark = False  # training's `start_accelerator` turns it on
+    torch.backends.cudnn.deterministic = False  # training's `start_accelerator` turns it on
     while True:
         began = time.perf_counter()
         optimizer.zero_grad()

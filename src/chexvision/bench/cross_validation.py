@@ -31,7 +31,7 @@ from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import atomic_path, write_text_atomic
 from chexvision.files.json_files import first_problem
 from chexvision.metrics.predictions import Predictions
-from chexvision.models.classifier import build_model
+from chexvision.models.untrained import build_model
 from chexvision.recipes import load_recipe
 from chexvision.shards.build import BuildOptions, build_shards
 from chexvision.training.hardware import start_accelerator

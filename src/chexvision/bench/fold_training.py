@@ -15,9 +15,10 @@ from chexvision.config.recipe import Recipe
 from chexvision.data.dataset import Split
 from chexvision.inference.labeled import labeled
 from chexvision.inference.predict_split import predict_split
-from chexvision.inference.tta import PLAIN, View, flipped, unchanged
+from chexvision.inference.tta import flipped
 from chexvision.metrics.predictions import Predictions
 from chexvision.models.classifier import CheXVision
+from chexvision.models.network_engine import PLAIN, View, unchanged
 from chexvision.training.history import kept_epoch
 from chexvision.training.loop import Training
 from chexvision.training.training_session import BEST_FILE

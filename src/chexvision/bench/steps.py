@@ -22,7 +22,7 @@ from chexvision.data.source import find_shards
 from chexvision.hub.reference import Reference
 from chexvision.images.radiograph import PIXEL_MEAN, PIXEL_STD
 from chexvision.inference.predict_split import predict_split
-from chexvision.models.classifier import build_model
+from chexvision.models.untrained import build_model
 from chexvision.recipes import load_recipe
 from chexvision.training.hardware import (
     forget_peak_memory,

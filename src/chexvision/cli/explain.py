@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
 from chexvision.cli.evaluate import Resamples, Seed, SplitRule
 from chexvision.errors import UsageError
+from chexvision.foreign import printable
+
+EngineName: TypeAlias = Literal["auto", "torch", "onnx", "openvino"]
+DeviceName: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder, or USER/REPO[@REV] on the Hub.")]
 
 
 def explain(
     model: Model,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG or JPEG files.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG or DICOM files.")],
     out: Annotated[Path, typer.Option(help="Folder for the overlays and explain.json.")],
     findings: Annotated[
         list[str] | None,
@@ -31,6 +35,13 @@ def explain(
     contours: Annotated[
         bool, typer.Option("--contours", help="Draw lines at 25, 50 and 75 % of the scale, not colored areas.")
     ] = False,
+    any_view: Annotated[
+        bool, typer.Option("--any-view", help="Accept DICOM files that say they are not frontal chest images.")
+    ] = False,
+    engine: Annotated[
+        EngineName, typer.Option(help="onnx and openvino need an exported model, but no torch.")
+    ] = "auto",
+    device: Annotated[DeviceName, typer.Option(help="auto: a GPU where there is one.")] = "auto",
 ) -> None:
     """Show which regions raise a finding, one overlay per image and finding, or activations. Research only."""
     if bool(findings) + (top is not None) + (layers is not None) > 1:
@@ -38,25 +49,31 @@ def explain(
     if contours and layers is not None:
         raise UsageError("--contours is of maps of findings; leave it out with --layers")
 
-    from chexvision.artifact.load import load_published
-    from chexvision.explain.activations import explain_layers
-    from chexvision.explain.image_maps import SUMMARY_NAME, explain_files
     from chexvision.hub.reference import parse_reference
 
-    reference = parse_reference(model)
-    loaded, points = load_published(reference)
     if layers is not None:
+        from chexvision.artifact.load import load_ensemble
+        from chexvision.explain.activations import explain_layers
+
+        loaded = load_ensemble(parse_reference(model))
         if len(loaded.members) > 1:
             raise UsageError(f"{model} is an ensemble, and --layers shows one network; name one of its members")
         for path in explain_layers(loaded.members[0], images, out, [name.strip() for name in layers.split(",")]):
             typer.echo(path)
         return
-    explained = explain_files(
-        loaded, images, out, findings or (), 3 if top is None else top, points, contours=contours
+    from chexvision.explain.image_maps import SUMMARY_NAME, explain_images
+    from chexvision.inference.load_predictor import load_predictor
+
+    predictor = load_predictor(parse_reference(model), engine, device)
+    explained = explain_images(
+        predictor, images, out, findings or (), 3 if top is None else top, any_view=any_view, contours=contours
     )
-    for one in explained:
-        where = "nothing raises it" if one.peak is None else f"maximum at x {one.peak[0]}, y {one.peak[1]}"
-        typer.echo(f"{out / one.overlay}  {one.probability:.3f}  {one.method}, {where}")
+    for image in explained:
+        for warning in image.warnings:
+            typer.echo(f"warning: {printable(Path(image.image).name)}: {warning}", err=True)
+        for one in image.overlays:
+            where = "nothing raises it" if one.peak is None else f"maximum at x {one.peak[0]}, y {one.peak[1]}"
+            typer.echo(f"{out / one.overlay}  {one.probability:.3f}  {one.method}, {where}")
     typer.echo(f"{out / SUMMARY_NAME}")
 
 

@@ -17,6 +17,7 @@ from chexvision.cli import (
     sweep,
     train,
 )
+from chexvision.cli.published import pages, predict
 from chexvision.cli.zoo import commands as zoo
 
 
@@ -29,13 +30,14 @@ def commands(app: typer.Typer) -> None:
     app.add_typer(zoo.app, name="models")
     app.command("pull")(models.pull)
     app.command("ensemble")(models.ensemble)
-    app.command("predict")(models.predict)
+    app.command("predict")(predict.predict)
     app.command("evaluate")(evaluate.evaluate)
     app.command("compare")(evaluate.compare)
     app.command("score")(evaluate.score)
     app.add_typer(shards.app, name="shards")
     app.command("explain")(explain.explain)
     app.command("audit")(explain.audit)
+    app.add_typer(pages.app, name="app")
     app.add_typer(bench.app, name="bench")
     app.add_typer(runs.app, name="runs")
     app.add_typer(credentials.app, name="credentials")

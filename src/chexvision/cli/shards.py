@@ -37,7 +37,7 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Of all random choices.
 @app.command()
 def build(
     images: Annotated[
-        list[Path], typer.Option("--images", help="Folder (images_001/images/*.png), .tar.gz or .zip; repeatable.")
+        list[Path], typer.Option("--images", help="Folder of PNG, JPEG or DICOM files, .tar.gz or .zip; repeatable.")
     ],
     metadata: Annotated[
         Path | None,

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from chexvision.artifact.load import Ensemble
 from chexvision.artifact.metrics_file import OtherSet
-from chexvision.artifact.operating_files import load_operating_points
 from chexvision.config.test_time import Tta
 from chexvision.data.decode import decoded_images
 from chexvision.data.rows import Rows
@@ -30,6 +29,7 @@ from chexvision.inference.tta import views_of
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions
 from chexvision.models.classifier import CheXVision
+from chexvision.predict.operating_files import load_operating_points
 from chexvision.progress import Progress
 
 _BATCH = 32

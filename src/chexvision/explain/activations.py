@@ -14,10 +14,10 @@ from torch import Tensor
 
 from chexvision.errors import UsageError
 from chexvision.explain.overlay import Heat, check_png_names, png_name, render_gray_tile, render_sheet, write_png
-from chexvision.explain.recording import exactly, recorded
 from chexvision.foreign import printable
 from chexvision.images.radiograph import Grey
 from chexvision.inference.prepare import prepared
+from chexvision.inference.recording import exactly, recorded
 from chexvision.models.backbone import Backbone, tokens_as_map
 from chexvision.models.classifier import CheXVision
 

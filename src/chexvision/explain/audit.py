@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 
 from chexvision.artifact.load import Ensemble
 from chexvision.explain.measures import (
@@ -18,11 +17,12 @@ from chexvision.explain.measures import (
     MapAgreement,
     agreement,
     center_map,
+    enlarge,
     random_agreement,
 )
-from chexvision.explain.member_maps import explain_members
 from chexvision.explain.overlay import Heat
 from chexvision.images.radiograph import Grey
+from chexvision.inference.member_maps import explain_members
 from chexvision.metrics.bootstrap import interval, patient_index, resample_patients
 from chexvision.metrics.records import Estimate, IntervalMethod, Record
 from chexvision.nih.boxes import Box
@@ -125,7 +125,7 @@ class Case:
     subject: Subject
     finding: str
     probability: float  # raw
-    heat: Heat  # float[GRID, GRID]
+    heat: Heat  # float[GRID, GRID], in units of the logit
     measured: MapAgreement
     random: MapAgreement
     center: MapAgreement
@@ -150,13 +150,13 @@ def explain_subjects(
         outputs = [[ensemble.findings.index(finding) for finding in subject.boxes] for subject in batch]
         most = max(len(row) for row in outputs)
         # Shorter rows are filled up with their first output, whose repeated maps are not used.
-        wanted = torch.tensor([row + row[:1] * (most - len(row)) for row in outputs])
-        maps = explain_members(ensemble, pixels, lambda _, wanted=wanted: wanted)  # type: ignore[misc]
+        wanted = np.array([row + row[:1] * (most - len(row)) for row in outputs], np.int64)
+        found, maps = explain_members(ensemble, pixels, wanted)
         method = maps.method
-        chances = maps.probabilities.gather(1, maps.outputs).tolist()
+        chances = np.take_along_axis(found.probabilities, wanted, axis=1).tolist()
         for i, subject in enumerate(batch):
             for j, (finding, boxes) in enumerate(subject.boxes.items()):
-                heat, target = maps.heat(i, j, GRID, GRID), BoxMasks.of(boxes)
+                heat, target = enlarge(maps.values[i, j]), BoxMasks.of(boxes)
                 cases.append(
                     Case(
                         subject,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 
+import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from chexvision.artifact.load import Ensemble
-from chexvision.explain.member_maps import explain_members
 from chexvision.explain.overlay import render_overlay
+from chexvision.inference.member_maps import explain_members
 from chexvision.labels import ABNORMAL
 from chexvision.metrics.predictions import Predictions
 from chexvision.models.classifier import CheXVision
@@ -36,8 +36,8 @@ def example_overlay(model: CheXVision, predictions: Predictions, images: NDArray
     image, column = np.unravel_index(int(scores.argmax()), scores.shape)
     output = columns[int(column)]
     grey = np.array(images[int(image)])
-    maps = explain_members(Ensemble((model,)), [grey[None]], lambda _: torch.tensor([[output]]))
-    heat = maps.heat(0, 0, *grey.shape)
+    _, maps = explain_members(Ensemble((model,)), [grey[None]], np.array([[output]]))
+    heat = np.asarray(cv2.resize(maps.values[0, 0], grey.shape[::-1]), np.float32)
     title = f"{predictions.names[output]}  {predictions.probabilities[image, output]:.3f}"
     note = f"{maps.method}: regions that raise the logit. Research only."
     overlay = render_overlay(grey, heat, float(heat.max()), title, "a synthetic image", note)

@@ -1,52 +1,123 @@
-"""`explain` and `predict --explain`: an overlay for each image and finding, and one summary."""
+"""`explain` and `predict --explain`: an overlay for each image and finding, and one summary. Needs no torch."""
 
 from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
-import torch
-from torch import Tensor
 
-from chexvision.artifact.load import Ensemble
 from chexvision.errors import UsageError
-from chexvision.explain.member_maps import explain_members
 from chexvision.explain.overlay import Heat, check_png_names, png_name, render_overlay, write_png
 from chexvision.files.atomic import write_text_atomic
 from chexvision.foreign import printable
-from chexvision.images.radiograph import Grey, decode_grey
-from chexvision.inference.prepare import prepared
+from chexvision.images.radiograph import Grey
+from chexvision.images.reading import as_radiograph
 from chexvision.labels import LabelSpace
-from chexvision.metrics.operating_points import OperatingPoints
-from chexvision.metrics.ranking import Floats
+from chexvision.predict.answer import Answer, Failure
+from chexvision.predict.predictor import Examined, Predictor
 
 SUMMARY_NAME = "explain.json"
-_BATCH = 8  # the feature maps of the complete network are held for each
+_FORMAT = 2  # the first was a list of overlays, without the model and the scale
+_BATCH = 8  # torch holds the feature maps of the complete network for each
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
-    """One overlay.
+class Overlay:
+    """One map over its image.
 
     Args:
-        image: the file that was explained.
-        finding: of the model's findings, or `ABNORMAL`.
+        finding: of the model's findings, or `chexvision.labels.ABNORMAL`.
         probability: of the finding, in [0, 1].
         overlay: the PNG's name in the folder.
         method: "Grad-CAM" or "LayerCAM".
-        peak: x and y of the maximum in pixels of the image; None where nothing raises the logit.
+        largest: value of the map, in units of the logit; 0 where nothing raises it.
+        peak: x and y of this value in pixels of the image; None where there is none.
     """
 
-    image: str
     finding: str
     probability: float
     overlay: str
     method: str
+    largest: float
     peak: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedImage:
+    """The overlays of one image.
+
+    Args:
+        image: the file that was explained.
+        scale: of the colors of all its overlays: the largest value of their maps, in units of the logit.
+        warnings: why the model's answer may not be valid for this image.
+        overlays: in the order in which they were asked for, or from the most probable finding on.
+    """
+
+    image: str
+    scale: float
+    warnings: tuple[str, ...]
+    overlays: tuple[Overlay, ...]
+
+
+def explain_images(
+    predictor: Predictor,
+    paths: Sequence[Path],
+    out: Path,
+    findings: Sequence[str] = (),
+    top: int = 3,
+    *,
+    any_view: bool = False,
+    contours: bool = False,
+) -> list[ExplainedImage]:
+    """Write ``<image>-<finding>.png`` for each image to `out`, and ``explain.json`` about all of them.
+
+    Args:
+        predictor: whose engine explains.
+        paths: radiographs of any size; see `chexvision.images.reading.as_radiograph`.
+        out: folder; created if missing, files of the same names in it are replaced.
+        findings: what to explain; the `top` most probable findings of each image where empty.
+        top: how many, from 1.
+        any_view: see `chexvision.images.reading.read_radiograph`.
+        contours: draw lines instead of colored areas.
+
+    Raises:
+        UsageError: a finding is unknown, a file cannot be read, or two share a name. Nothing is written then.
+        ChexError: the engine cannot explain the model, or computes something that is not a number.
+    """
+    space = predictor.engine.label_space
+    named = _find_outputs(space, findings)
+    if not 1 <= top <= len(space.findings):
+        raise UsageError(f"--top {top} is not possible; the model has {len(space.findings)} findings")
+    check_png_names(paths, space.outputs)
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; name a folder for the overlays")
+    examined = _examined(predictor, paths, any_view)
+    explained: list[ExplainedImage] = []
+    for first in range(0, len(examined), _BATCH):
+        batch = examined[first : first + _BATCH]
+        outputs = np.array([named or _most_probable(space, one.answer, top) for one in batch], np.int64)
+        maps = predictor.engine.explain([one.prepared for one in batch], outputs)
+        for i, one in enumerate(batch):
+            path = paths[first + i]
+            sheet = _Sheet(path, as_radiograph(path, any_view=any_view).pixels, float(maps.values[i].max()), contours)
+            names = [space.outputs[output] for output in outputs[i]]
+            overlays = tuple(
+                sheet.write(out, name, one.answer.probabilities[name], heat, maps.method)
+                for name, heat in zip(names, maps.values[i], strict=True)
+            )
+            explained.append(ExplainedImage(str(path), sheet.scale, one.answer.warnings, overlays))
+    summary = {
+        "format": _FORMAT,
+        "model": asdict(predictor.facts),
+        "images": [asdict(one) for one in explained],
+    }
+    write_text_atomic(out / SUMMARY_NAME, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    return explained
 
 
 def _find_outputs(label_space: LabelSpace, names: Sequence[str]) -> list[int]:
@@ -65,93 +136,52 @@ def _find_outputs(label_space: LabelSpace, names: Sequence[str]) -> list[int]:
     return outputs
 
 
-def explain_files(
-    ensemble: Ensemble,
-    paths: Sequence[Path],
-    out: Path,
-    findings: Sequence[str] = (),
-    top: int = 3,
-    points: OperatingPoints | None = None,
-    *,
-    contours: bool = False,
-) -> list[Explained]:
-    """Write ``<image>-<finding>.png`` for each image to `out`, and ``explain.json`` about all of them.
+def _most_probable(space: LabelSpace, answer: Answer, count: int) -> list[int]:
+    """The findings with the highest probabilities, of equal ones the first."""
+    probabilities = [answer.probabilities[name] for name in space.findings]
+    return sorted(range(len(probabilities)), key=lambda i: -probabilities[i])[:count]
 
-    Args:
-        ensemble: what to explain, on a GPU where there is one.
-        paths: PNG or JPEG radiographs of any size.
-        out: folder; created if missing, files of the same names in it are replaced.
-        findings: what to explain; the `top` most probable findings of each image where empty.
-        top: how many, from 1.
-        points: of `chexvision.artifact.load.load_operating_points`; its calibration is applied to the probabilities.
-        contours: draw lines instead of colored areas.
 
-    Raises:
-        UsageError: a finding is unknown, a file is missing or not an image, or two share a name. Nothing is
-            written then.
-    """
-    names = ensemble.label_space.outputs
-    named = _find_outputs(ensemble.label_space, findings)
-    if not 1 <= top <= len(ensemble.findings):
-        raise UsageError(f"--top {top} is not possible; the model has {len(ensemble.findings)} findings")
-    check_png_names(paths, names)
-    batches = list(zip(*(prepared(member, paths, _BATCH) for member in ensemble.members), strict=True))
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file; name a folder for the overlays")
-    ensemble = ensemble.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    points = points or OperatingPoints()
+def _examined(predictor: Predictor, paths: Sequence[Path], any_view: bool) -> list[Examined]:
+    """The answers; images are kept as the engine takes them, which are small."""
 
-    def calibrated(probabilities: Tensor) -> Floats:
-        return points.calibrate(names, probabilities.double().cpu().numpy())
+    def usable() -> Iterator[Examined]:
+        named = ((path.name, lambda path=path: path) for path in paths)
+        for found in predictor.examined(named, any_view=any_view):
+            if isinstance(found, Failure):
+                raise UsageError(found.reason)
+            yield found
 
-    def choose(probabilities: Tensor) -> Tensor:
-        if named:
-            return torch.tensor([named] * len(probabilities))
-        return torch.from_numpy(calibrated(probabilities)[:, :-1]).topk(top, dim=1).indices
-
-    explained: list[Explained] = []
-    for number, images in enumerate(batches):
-        maps = explain_members(ensemble, images, choose)
-        probabilities = calibrated(maps.probabilities)
-        for i, path in enumerate(paths[number * _BATCH : (number + 1) * _BATCH]):
-            grey = decode_grey(path.read_bytes())
-            shown = maps.outputs[i].tolist()
-            # Findings of an image can be compared. The maps of an original are large, and not kept.
-            scale = max(float(maps.heat(i, j, *grey.shape).max()) for j in range(len(shown)))
-            for j, output in enumerate(shown):
-                picture = _Picture(path, names[output], float(probabilities[i, output]), maps.method)
-                explained.append(picture.write(out, grey, maps.heat(i, j, *grey.shape), scale, contours))
-    write_text_atomic(
-        out / SUMMARY_NAME, json.dumps([asdict(one) for one in explained], indent=2, allow_nan=False) + "\n"
-    )
-    return explained
+    return list(usable())
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
-    """What one overlay is of."""
+class _Sheet:
+    """What the overlays of one image have in common."""
 
     path: Path
-    finding: str
-    probability: float
-    method: str
+    grey: Grey
+    scale: float
+    contours: bool
 
-    def write(self, out: Path, grey: Grey, heat: Heat, scale: float, contours: bool) -> Explained:
-        """Write it to the folder `out`."""
-        peak: tuple[int, int] | None = None
-        if heat.max() > 0:
-            row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+    def write(self, out: Path, finding: str, probability: float, heat: Heat, method: str) -> Overlay:
+        """Write one to the folder `out`."""
+        largest, peak = float(heat.max()), None
+        if largest > 0:
+            height, width = self.grey.shape
+            enlarged = cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR)
+            row, column = np.unravel_index(int(enlarged.argmax()), enlarged.shape)
             peak = int(column), int(row)
-        note = f"{self.method}: regions that raise the logit" if peak else f"{self.method}: nothing raises the logit"
+        note = f"{method}: regions that raise the logit" if peak else f"{method}: nothing raises the logit"
         image = render_overlay(
-            grey,
+            self.grey,
             heat,
-            scale,
-            f"{self.finding}  {self.probability:.3f}",
+            self.scale,
+            f"{finding}  {probability:.3f}",
             printable(self.path.name),
             f"{note}. The scale is the same for all findings of this image. Research only.",
-            contours=contours,
+            contours=self.contours,
         )
-        overlay = png_name(self.path, self.finding)
+        overlay = png_name(self.path, finding)
         write_png(out / overlay, image)
-        return Explained(str(self.path), self.finding, self.probability, overlay, self.method, peak)
+        return Overlay(finding, probability, overlay, method, largest, peak)

@@ -49,6 +49,11 @@ class BoxMasks:
         return cls(box_mask(boxes, GRID), box_mask(boxes, GRID, TOLERANCE / GRID))
 
 
+def enlarge(heat: Heat) -> Heat:
+    """Interpolate float[h, w] to float[GRID, GRID]."""
+    return np.asarray(cv2.resize(heat, (GRID, GRID), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
 def agreement(heat: Heat, target: BoxMasks) -> MapAgreement:
     """Measure a map float[GRID, GRID], at least 0. A map of zeros misses."""
     total = float(heat.sum())

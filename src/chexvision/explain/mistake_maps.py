@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
-import torch
 
 from chexvision.evaluation.outcome import Outcome
-from chexvision.explain.member_maps import explain_members
 from chexvision.explain.overlay import Heat, blend
+from chexvision.inference.member_maps import explain_members
 from chexvision.progress import Progress
 from chexvision.report.mistakes import DrawnMaps, thumbnail, worst_mistakes
 
@@ -30,13 +30,13 @@ def explain_mistakes(outcome: Outcome) -> DrawnMaps:
     with Progress("explaining mistakes", len(wanted), "images") as progress:
         for first in range(0, len(wanted), _BATCH):
             batch = wanted[first : first + _BATCH]
-            outputs = torch.tensor([[output] for output, _ in batch])
+            outputs = np.array([[output] for output, _ in batch])
             pixels = [np.stack([of[image] for _, image in batch]) for of in outcome.images]
-            maps = explain_members(outcome.ensemble, pixels, lambda _, outputs=outputs: outputs)  # type: ignore[misc]
+            _, maps = explain_members(outcome.ensemble, pixels, outputs)
             method = maps.method
             for i, one in enumerate(batch):
                 side = len(thumbnail(outcome.images[0][one[1]]))
-                heats[one] = maps.heat(i, 0, side, side)
+                heats[one] = np.asarray(cv2.resize(maps.values[i, 0], (side, side)), np.float32)
             progress.advance(len(batch))
     scales: dict[int, float] = {}
     for (output, _), heat in heats.items():

@@ -1,16 +1,23 @@
-"""Raw image bytes to one 8-bit grey radiograph: the only place where images are decoded.
+"""PNG and JPEG to one 8-bit grey radiograph: the only place where they are decoded.
 
 Shards, the decode-once arrays and `predict` all go through here, so an image means the same everywhere.
 """
 
 from __future__ import annotations
 
-import zlib
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from chexvision.images.image_heads import (
+    JPEG_SIGNATURE,
+    PNG_SIGNATURE,
+    ImageHead,
+    read_jpeg_head,
+    read_png_head,
+)
 
 Grey: TypeAlias = NDArray[np.uint8]  # [H, W]
 
@@ -20,84 +27,126 @@ PIXEL_STD = 0.226
 
 # A detector has 20 million; a few kilobytes can encode an image that fills the memory.
 MOST_PIXELS = 100_000_000
-
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_JPEG_SIGNATURE = b"\xff\xd8\xff"
-_JPEG_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
+_MOST_BYTES = 400_000_000  # while it is decoded
 
 # OpenCV's own pool fights with ours: every caller here runs one image per thread.
 cv2.setNumThreads(1)
 
+_DEPTHS = (8, 10, 12, 14, 16)  # bits of detectors and of what is made of their images
+
 
 def decode_grey(data: bytes) -> Grey:
-    """Decode a PNG or JPEG into 8-bit grey uint8[H, W].
+    """Decode a PNG or JPEG into 8-bit grey uint8[H, W]; see `decode_image`."""
+    return decode_image(data)[0]
 
-    Grey, RGB, RGBA (transparency is dropped) and 16-bit inputs are taken. 16-bit values are scaled by
-    their full range (v / 257), so equal files give equal pixels whatever their content.
+
+def decode_image(data: bytes) -> tuple[Grey, tuple[str, ...]]:
+    """Decode a PNG or JPEG into 8-bit grey uint8[H, W], and say in words what was done for it.
+
+    Grey, RGB, CMYK, palettes and transparency (which is dropped) are taken, and EXIF's orientation is applied. Files
+    of 16 bits often hold fewer: their range is that of PNG's sBIT, or of the fewest bits of 8, 10, 12, 14 and 16 that
+    hold the largest value.
 
     Raises:
         ValueError: the bytes are neither a PNG nor a JPEG, are cut short, or stand for more than `MOST_PIXELS`.
     """
-    if data.startswith(_PNG_SIGNATURE):
-        size = _check_png(data)
-    elif data.startswith(_JPEG_SIGNATURE):
-        size = _check_jpeg(data)
+    head = _read_head(data)
+    image, notes = _decode(head), []
+    if image.dtype == np.uint16:
+        image, range_in_words = scale_to_8_bit(image, head.significant_bits)
+        notes.append(range_in_words)
+    if head.orientation > 1:
+        image = turn(image, head.orientation)
+        notes.append("turned as its EXIF orientation says")
+    return _grey(image), tuple(notes)
+
+
+def decode_frame(data: bytes) -> NDArray[np.uint8]:
+    """Decode a JPEG inside another file: uint8[H, W], or [H, W, 3] in the order RGB.
+
+    Raises:
+        ValueError: as `decode_image`.
+    """
+    image = _decode(_read_head(data))
+    if image.dtype != np.uint8:
+        raise ValueError("not a readable JPEG")
+    return image.astype(np.uint8, copy=False) if image.ndim == 2 else image[:, :, 2::-1].astype(np.uint8, copy=False)
+
+
+def _read_head(data: bytes) -> ImageHead:
+    if data.startswith(PNG_SIGNATURE):
+        head = read_png_head(data)
+    elif data.startswith(JPEG_SIGNATURE):
+        head = read_jpeg_head(data)
     else:
         raise ValueError("not a readable PNG or JPEG")
-    if size[0] * size[1] > MOST_PIXELS:
-        raise ValueError(f"{size[0]}×{size[1]} pixels, more than {MOST_PIXELS:,}")
+    check_size(head.width, head.height, head.channels * max(head.bits, 8) // 8 * (3 if head.progressive else 1))
+    return head
+
+
+def check_size(width: int, height: int, bytes_per_pixel: int) -> None:
+    """Raise ValueError where an image is empty or would take too much memory."""
+    if not width * height:
+        raise ValueError("an image without pixels")
+    most = min(MOST_PIXELS, _MOST_BYTES // max(bytes_per_pixel, 1))
+    if width * height > most:
+        raise ValueError(f"{width}×{height} pixels, more than {most:,}")
+
+
+def _decode(head: ImageHead) -> NDArray[Any]:
+    """uint8 or uint16 of [H, W], or of [H, W, 3 or 4] in the order BGR."""
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise ValueError(f"not a readable PNG or JPEG: {error.err}") from None
-    if image is None:
+        image = cv2.imdecode(np.frombuffer(head.data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        image = None
+    if image is None or image.dtype not in (np.uint8, np.uint16):
         raise ValueError("not a readable PNG or JPEG")
-    if image.dtype == np.uint16:
-        image = np.round(image / 257.0).astype(np.uint8)
-    elif image.dtype != np.uint8:
-        raise ValueError(f"pixels of type {image.dtype}, expected 8 or 16 bit")
+    return image
+
+
+def depth_of(largest: int) -> int:
+    """The fewest bits of a detector's that hold a value."""
+    return next(bits for bits in _DEPTHS if largest < 1 << bits)
+
+
+def scale_to_8_bit(image: NDArray[np.integer], significant: int | None) -> tuple[NDArray[np.uint8], str]:
+    """16-bit values of [H, W] or [H, W, C] scaled by their range, and the range in words.
+
+    Args:
+        image: uint16.
+        significant: PNG's sBIT; such values are in the highest bits, but some writers leave them in the lowest.
+    """
+    largest = int(image[..., :3].max() if image.ndim == 3 else image.max())  # an alpha channel has a range of its own
+    values = np.arange(1 << 16)
+    if significant is not None and 1 <= significant < 16:
+        bits = significant
+        if largest >= 1 << bits:
+            values >>= 16 - bits
+        why = "as the file states"
+    else:
+        bits = depth_of(largest)
+        why = "the fewest that hold its largest value" if bits < 16 else ""
+    scaled = np.floor(np.minimum(values / ((1 << bits) - 1), 1) * 255 + 0.5).astype(np.uint8)
+    return scaled[image], f"{bits}-bit values in 16 bits: {why}" if why else "16-bit values"
+
+
+def turn(image: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """EXIF 2.3, 4.6.4: 2 to 4 are flips, 5 to 8 exchange rows and columns first."""
+    if orientation >= 5:
+        image = image.swapaxes(0, 1)
+    rows = orientation in (3, 4, 7, 8)
+    columns = orientation in (2, 3, 6, 7)
+    return np.ascontiguousarray(image[:: -1 if rows else 1, :: -1 if columns else 1])
+
+
+def _grey(image: NDArray[Any]) -> Grey:
     if image.ndim == 3:
         channels = image.shape[2]
-        if channels == 2:
+        if channels <= 2:
             image = np.ascontiguousarray(image[:, :, 0])
         else:
             image = cv2.cvtColor(image, cv2.COLOR_BGRA2GRAY if channels == 4 else cv2.COLOR_BGR2GRAY)
     return np.asarray(image, dtype=np.uint8)
-
-
-def _check_png(data: bytes) -> tuple[int, int]:
-    """Width and height; raises ValueError unless every chunk up to IEND is complete and has its checksum.
-
-    OpenCV silently fills the missing part of a truncated PNG with black, and prints about damage to stderr.
-    """
-    start, kind = len(_PNG_SIGNATURE), b""
-    while kind != b"IEND":
-        if start + 12 > len(data):
-            raise ValueError("truncated PNG")
-        length, kind = int.from_bytes(data[start : start + 4]), data[start + 4 : start + 8]
-        stop = start + 8 + length
-        if stop + 4 > len(data):
-            raise ValueError("truncated PNG")
-        if zlib.crc32(memoryview(data)[start + 4 : stop]) != int.from_bytes(data[stop : stop + 4]):
-            raise ValueError("damaged PNG: a checksum is wrong")
-        start = stop + 4
-    return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
-
-
-def _check_jpeg(data: bytes) -> tuple[int, int]:
-    """Width and height; raises ValueError where the end, or the frame header that contains them, is missing."""
-    if b"\xff\xd9" not in data[-64:]:
-        raise ValueError("truncated JPEG")
-    at = 2
-    while at + 9 <= len(data):
-        if data[at] != 0xFF:
-            break
-        kind = data[at + 1]
-        if kind in _JPEG_FRAMES:
-            return int.from_bytes(data[at + 7 : at + 9]), int.from_bytes(data[at + 5 : at + 7])
-        # A marker may be padded with 0xFF; all before the frame header have a length.
-        at += 1 if kind == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4])
-    raise ValueError("damaged JPEG: it has no frame header")
 
 
 def resize_area(grey: Grey, size: int) -> Grey:

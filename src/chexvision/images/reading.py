@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 
 from chexvision.errors import UsageError
 from chexvision.files.atomic import read_regular
-from chexvision.images.radiograph import Grey, decode_grey
+from chexvision.images.dicom import Unsuitable, read_dicom
+from chexvision.images.dicom_elements import is_dicom
+from chexvision.images.image_heads import JPEG_SIGNATURE, PNG_SIGNATURE
+from chexvision.images.in_memory import gray_of_array, gray_of_pil
+from chexvision.images.radiograph import Grey, decode_image
 from chexvision.images.sources import LARGEST
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ class Radiograph:
 
     Args:
         pixels: uint8[H, W].
-        notes: what was done to make it so, in words, for instance "12-bit, inverted (MONOCHROME1)"; nothing of a
+        notes: what was done to make it so, in words, for instance "inverted, as the file asks for"; nothing of a
             patient.
         warnings: why it may not be what the model was trained on, in words.
     """
@@ -42,38 +45,42 @@ def read_radiograph(data: bytes, *, any_view: bool = False) -> Radiograph:
 
     Args:
         data: the complete file.
-        any_view: accept DICOM files that say they are lateral, not of a chest, or for processing, with a warning.
+        any_view: accept DICOM files that are not a frontal radiograph of a chest, with a warning: other views, body
+            parts and modalities, colors, data for processing, and the first of several images.
 
     Raises:
-        ValueError: they are none of these, damaged, or not a frontal radiograph of a chest. The text names no value
+        ValueError: they are none of these, damaged, or not a frontal radiograph of a chest. The text repeats no value
             of the file.
     """
-    del any_view
-    return Radiograph(decode_grey(data))
+    if data.startswith((PNG_SIGNATURE, JPEG_SIGNATURE)):
+        return Radiograph(*decode_image(data))
+    if is_dicom(data):
+        return Radiograph(*read_dicom(data, any_view=any_view))
+    raise ValueError("not a readable PNG, JPEG or DICOM file")
 
 
 def as_radiograph(image: ImageLike, *, any_view: bool = False) -> Radiograph:
     """A file's name, a file's bytes, a PIL image or an array as a radiograph.
 
     Args:
-        image: arrays are uint8 or uint16 of [H, W] or [H, W, 3 or 4], or float of [H, W] in [0, 1].
+        image: arrays and tensors are uint8 or uint16, or floating-point numbers in [0, 1], of [H, W], [H, W, 1], or
+            [H, W, 3 or 4] in the order RGB or RGBA. 16-bit values have the range of the fewest bits of 8, 10, 12, 14
+            and 16 that hold the largest.
         any_view: see `read_radiograph`.
 
     Raises:
         UsageError: it is not an image that can be read; the message says what it is instead.
     """
-    if isinstance(image, str | os.PathLike):
-        path = Path(image)
-        try:
-            return read_radiograph(read_regular(path, LARGEST), any_view=any_view)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-    if isinstance(image, bytes):
-        try:
-            return read_radiograph(image, any_view=any_view)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
-    pixels = np.asarray(image)
-    if pixels.dtype != np.uint8 or pixels.ndim != 2:
-        raise UsageError(f"an array of {pixels.dtype}{list(pixels.shape)} is not an image; give uint8[H, W]")
-    return Radiograph(np.asarray(pixels, np.uint8))
+    place = f"{os.fspath(image)}: " if isinstance(image, str | os.PathLike) else ""
+    try:
+        if isinstance(image, str | os.PathLike):
+            image = read_regular(Path(image), LARGEST)
+        if isinstance(image, bytes | bytearray | memoryview):
+            return read_radiograph(bytes(image), any_view=any_view)
+        if hasattr(image, "getbands"):
+            return Radiograph(*gray_of_pil(image))  # type: ignore[arg-type]
+        return Radiograph(*gray_of_array(image))
+    except Unsuitable as error:
+        raise UsageError(f"{place}{error}; --any-view (any_view=True) accepts it") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{place}{getattr(error, 'strerror', None) or error}") from None

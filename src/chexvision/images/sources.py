@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path, PurePath, PurePosixPath
+from typing import IO
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import read_regular, regular_size
 
-_IMAGES = (".png", ".jpg", ".jpeg")
+_IMAGES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
+_DICOM_AT, _DICOM = 128, b"DICM"
 _TARS = (".tar.gz", ".tgz", ".tar")
 _ZIPS = (".zip",)
 # Raised by the archive readers on damaged input.
@@ -80,7 +82,7 @@ def find_images(sources: list[Path]) -> Index:
                 images[found.name] = found
     if not images:
         listed = ", ".join(str(source) for source in sources)
-        raise UsageError(f"no PNG or JPEG in {listed}; name the folder that holds images_001 and so on")
+        raise UsageError(f"no PNG, JPEG or DICOM file in {listed}; name the folder that holds images_001 and so on")
     return Index(tuple(images.values()), tuple(duplicates))
 
 
@@ -104,22 +106,22 @@ def read_images(images: list[Found]) -> Iterator[tuple[Found, Callable[[], bytes
 def _containers(source: Path) -> Iterator[tuple[Path, list[str]]]:
     if source.is_dir():
         loose = []
-        for path in _walk(source):
-            if _is_named(path, (*_TARS, *_ZIPS)):
-                yield path, _members(path)
-            elif _is_named(path, _IMAGES):
+        for path in walk_files(source):
+            if is_archive(path):
+                yield path, members_of(path)
+            elif is_image_file(path):
                 loose.append(path.relative_to(source).as_posix())
         if loose:
             yield source, sorted(loose, key=lambda member: (PurePosixPath(member).name, member))
-    elif source.is_file() and _is_named(source, (*_TARS, *_ZIPS)):
-        yield source, _members(source)
+    elif source.is_file() and is_archive(source):
+        yield source, members_of(source)
     elif source.exists():
         raise UsageError(f"--images {source} is neither a folder nor one of {', '.join((*_TARS, *_ZIPS))}")
     else:
         raise UsageError(f"--images {source} does not exist")
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def walk_files(folder: Path) -> Iterator[Path]:
     """All files below `folder`, sorted; links to folders are followed once each.
 
     A folder with the name of an image is listed too.
@@ -136,11 +138,11 @@ def _walk(folder: Path) -> Iterator[Path]:
             continue
         seen.add(here)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        images = [name for name in folders if _is_image(name)]
+        images = [name for name in folders if is_image_name(name)]
         yield from (Path(root, name) for name in sorted((*files, *images)))
 
 
-def _members(archive: Path) -> list[str]:
+def members_of(archive: Path) -> list[str]:
     """The images in an archive: by name for a zip, in archive order for a tar."""
     try:
         regular_size(archive)
@@ -149,10 +151,18 @@ def _members(archive: Path) -> list[str]:
     try:
         if archive.name.lower().endswith(_ZIPS):
             with zipfile.ZipFile(archive) as opened:
-                names = [info.filename for info in opened.infolist() if not info.is_dir()]
-                return sorted(filter(_is_image, names), key=lambda name: (PurePosixPath(name).name, name))
+                names = [
+                    info.filename
+                    for info in opened.infolist()
+                    if not info.is_dir() and _is_image(info.filename, partial(opened.open, info))
+                ]
+                return sorted(names, key=lambda name: (PurePosixPath(name).name, name))
         with tarfile.open(archive, "r|*") as stream:
-            return [member.name for member in stream if member.isfile() and _is_image(member.name)]
+            return [
+                member.name
+                for member in stream
+                if member.isfile() and _is_image(member.name, partial(stream.extractfile, member))
+            ]
     except (*_DAMAGED, OSError) as error:  # bz2's errors are OSErrors
         raise ChexError(f"{archive} is damaged ({error}); fetch it again") from error
 
@@ -194,8 +204,41 @@ def _is_named(path: PurePath, endings: tuple[str, ...]) -> bool:
     return path.name.lower().endswith(endings) and not path.name.startswith(".")
 
 
-def _is_image(member: str) -> bool:
-    return _is_named(PurePosixPath(member), _IMAGES)
+def is_archive(path: Path) -> bool:
+    """Whether a file is an archive of images, by its ending."""
+    return _is_named(path, (*_TARS, *_ZIPS))
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file's name ends as those of images do."""
+    return _is_named(PurePosixPath(name), _IMAGES)
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether a file is an image by its name, or a DICOM file without an ending by its content."""
+
+    def opened() -> IO[bytes]:
+        regular_size(path)  # to open a FIFO would block
+        return path.open("rb")
+
+    return _is_image(path.name, opened)
+
+
+def _is_image(name: str, opened: Callable[[], IO[bytes] | None]) -> bool:
+    """DICOM files are named IM000001, or by an identifier such as 1.2.840.113619.2; DICOMDIR lists them."""
+    path = PurePosixPath(name)
+    if is_image_name(name) or path.name.startswith(".") or path.name.upper() == "DICOMDIR":
+        return is_image_name(name)
+    if path.suffix and not path.suffix[1:].isdigit():
+        return False
+    try:
+        file = opened()
+        if file is None:
+            return False
+        with file:
+            return file.read(_DICOM_AT + len(_DICOM))[_DICOM_AT:] == _DICOM
+    except OSError:  # reported where it is needed: what cannot be read may be anything
+        return False
 
 
 def _first_name(members: list[str]) -> str:

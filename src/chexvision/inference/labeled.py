@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 
 from chexvision.data.dataset import targets_of
 from chexvision.data.rows import Rows
-from chexvision.errors import ChexError
 from chexvision.metrics.predictions import Predictions
-from chexvision.metrics.ranking import Floats
+from chexvision.predict.engine import finite
 
 
 def labeled(rows: Rows, probabilities: NDArray[np.floating]) -> Predictions:
@@ -20,14 +19,3 @@ def labeled(rows: Rows, probabilities: NDArray[np.floating]) -> Predictions:
     """
     targets = targets_of(rows.findings, "ignore").astype(np.float64)
     return Predictions(rows.label_space.outputs, rows.filenames, rows.patients, finite(probabilities), targets)
-
-
-def finite(probabilities: NDArray[np.floating]) -> Floats:
-    """A model's probabilities in double precision.
-
-    Raises:
-        ChexError: one is not a number.
-    """
-    if not np.isfinite(probabilities).all():
-        raise ChexError("the model's output is not a number; its weights are damaged or did not converge")
-    return probabilities.astype(np.float64)

@@ -14,11 +14,12 @@ from chexvision.data.dataset import Split
 from chexvision.data.decode import decoded_images
 from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
-from chexvision.inference.labeled import finite
 from chexvision.inference.predict_split import predict_paths, predict_split
-from chexvision.inference.tta import View, unchanged, views_of
+from chexvision.inference.tta import views_of
 from chexvision.metrics.ranking import Floats
 from chexvision.models.classifier import CheXVision
+from chexvision.models.network_engine import View, unchanged
+from chexvision.predict.engine import finite
 
 OnBatch = Callable[[int], None]
 

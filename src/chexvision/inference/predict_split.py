@@ -14,11 +14,11 @@ from torch import Tensor
 
 from chexvision.data.dataset import Split
 from chexvision.data.loader import Rank, in_order
-from chexvision.inference.labeled import finite
 from chexvision.inference.prepare import prepared
-from chexvision.inference.tta import PLAIN, View
 from chexvision.metrics.ranking import Floats
 from chexvision.models.classifier import CheXVision
+from chexvision.models.network_engine import PLAIN, View, forward
+from chexvision.predict.engine import finite
 
 LossOfBatch = Callable[[dict[str, Tensor], Tensor], Tensor]
 
@@ -52,10 +52,10 @@ def predict_split(
     parts: list[Tensor] = []
     losses: list[Tensor] = []
     for batch in in_order(split, batch_size, rank):
-        logits, probabilities = _forward(model, batch.images, accelerator, views)
+        found = forward(model, batch.images, views, accelerator.autocast)
         if loss is not None:
-            losses.append(loss(logits, batch.targets))
-        parts.append(probabilities)
+            losses.append(loss(found.logits, batch.targets))
+        parts.append(found.probabilities)
         if on_batch is not None:
             on_batch(len(batch.images))
     mine = torch.cat(parts).cpu().numpy() if parts else np.zeros((0, len(model.label_space.outputs)), np.float32)
@@ -82,24 +82,7 @@ def predict_paths(
     parts = []
     for images in prepared(model, paths, batch_size):
         batch = torch.from_numpy(images).to(accelerator.device)
-        probabilities = _forward(model, batch, accelerator, views)[1]
-        parts.append(probabilities.cpu().numpy())
+        parts.append(forward(model, batch, views, accelerator.autocast).probabilities.cpu().numpy())
         if on_batch is not None:
             on_batch(len(images))
     return finite(np.concatenate(parts))
-
-
-def _forward(
-    model: CheXVision, images: Tensor, accelerator: Accelerator, views: Sequence[View]
-) -> tuple[dict[str, Tensor], Tensor]:
-    """The last view's logits, and the probabilities averaged over all views: float[B, K + 1]."""
-    total: Tensor | None = None
-    for view in views:
-        inputs = model.normalize(view(images))  # in fp32: half precision would move pixels
-        with accelerator.autocast():
-            logits = model(inputs)
-        both = torch.cat([logits["multilabel_logits"], logits["binary_logits"]], dim=1).float().sigmoid()
-        total = both if total is None else total + both
-    if total is None:
-        raise ValueError("no view to predict")
-    return logits, total / len(views)

@@ -6,26 +6,19 @@ any size smaller and larger inputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import product
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from chexvision.config.test_time import Tta
-
-View = Callable[[Tensor], Tensor]  # uint8[B, H, W] to the same images seen otherwise, uint8 or float in [0, 255]
+from chexvision.models.network_engine import PLAIN, View, unchanged
 
 _DEGREES = 7.0
 # The crops' share of the side: 224 of 256 pixels in the evaluations of CheXNet's reproductions (arnoweng/CheXNet,
 # zoogzog/chexnet), which average the probabilities of ten crops.
 _CROP = 224 / 256
 _SCALES = (0.875, 1.0, 1.125)
-
-
-def unchanged(images: Tensor) -> Tensor:
-    """The images as they are."""
-    return images
 
 
 def flipped(images: Tensor) -> Tensor:
@@ -96,7 +89,6 @@ def _resized(images: Tensor, height: int, width: int) -> Tensor:
     ).squeeze(1)
 
 
-PLAIN: tuple[View, ...] = (unchanged,)
 _CENTERS = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5))
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Self
 
 from torch import Tensor, nn
+
+from chexvision.errors import UsageError
 
 
 class Backbone(nn.Module, ABC):
@@ -50,6 +53,42 @@ class Backbone(nn.Module, ABC):
             coarse: one group for the stem and for each stage, which `freeze` counts; else one for each block, which
                 layer-wise learning rates decay over.
         """
+
+    def freeze(self, what: str | int, name: str) -> None:
+        """Choose which parameters learn.
+
+        After the next `train()`, a module whose parameters are all frozen is in evaluation mode: its norms keep their
+        running statistics, and it drops nothing.
+
+        Args:
+            what: "none"; "all"; "partial", all but the last stage; or the number of the first stages to freeze, of
+                which the stem is one.
+            name: of the network, for messages.
+
+        Raises:
+            UsageError: there are fewer stages.
+        """
+        stages = self.layers(coarse=True)
+        counts = {"none": 0, "partial": len(stages) - 1, "all": len(stages)}
+        count = counts[what] if isinstance(what, str) else what
+        if count > len(stages):
+            raise UsageError(
+                f"{count} stages cannot be frozen: {name} has {len(stages)}, the stem included; "
+                f"set freeze to at most {len(stages)}"
+            )
+        frozen = {parameter for stage in stages[:count] for parameter in stage}
+        for of, parameter in self.named_parameters():
+            parameter.requires_grad_(of not in frozen)
+
+    def train(self, mode: bool = True) -> Self:
+        """As `nn.Module.train`; modules whose parameters are all frozen stay in evaluation mode."""
+        super().train(mode)
+        if mode:
+            for module in self.modules():
+                parameters = list(module.parameters())
+                if parameters and not any(parameter.requires_grad for parameter in parameters):
+                    module.eval()
+        return self
 
 
 def grouped_parameters(network: nn.Module, groups: Sequence[Sequence[str]]) -> list[list[str]]:

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from chexvision.backbones import facts
-from chexvision.config.recipe import Pooling, Recipe
+from chexvision.config.recipe import Pooling
 from chexvision.config.weights_source import WeightsReport
-from chexvision.errors import ChexError, UsageError
+from chexvision.errors import ChexError
 from chexvision.files.atomic import write_text_atomic
 from chexvision.files.json_files import first_problem
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.hub.repo_files import CONFIG, ENSEMBLE, WEIGHTS, at_commit, model_file
 from chexvision.images.preprocessing import Preprocessing
 from chexvision.labels import NIH, LabelSpace
-from chexvision.models.backbone import Backbone
-from chexvision.models.initial_weights import FileWeights, apply_weights, fetch_weights
+from chexvision.models.build_backbone import build_backbone
 from chexvision.models.model_config import CheXVisionConfig, read_config
-from chexvision.models.normalize import mean_and_std, plain
+from chexvision.models.network_engine import predictor_of
+from chexvision.models.normalize import plain
 from chexvision.models.pooling import FeaturePooling
-from chexvision.models.timm_backbone import timm_backbone
+from chexvision.models.transform import AnyImage, RadiographTransform, without_torch
 from chexvision.models.weights import check_sizes, load_weights
+from chexvision.predict.answer import Answer
+from chexvision.predict.predictor import BATCH
+from chexvision.predict.published import Published, read_published
 
 
 class CheXVision(
@@ -57,8 +58,8 @@ class CheXVision(
 
     Examples:
         >>> model = CheXVision.from_pretrained("user/repo", revision="densenet-20260101-1432-3f9c")
-        >>> images = np.stack([model.preprocessing.apply(decode_grey(path.read_bytes())) for path in paths])
-        >>> model(model.normalize(torch.from_numpy(images)))["multilabel_logits"].sigmoid()
+        >>> print(model.predict("chest.png"))
+        >>> model(model.preprocess(["a.png", "b.dcm"]))["multilabel_logits"].sigmoid()
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class CheXVision(
     ) -> None:
         super().__init__()
         self.initialized: WeightsReport | None = None  # what training started from, for its record
+        self.published: Published | None = None  # what the weights were published with
         try:
             config = CheXVisionConfig(
                 backbone=backbone,
@@ -113,11 +115,20 @@ class CheXVision(
         Returns:
             ``multilabel_logits`` float[B, K] and ``binary_logits`` float[B, 1].
         """
-        return self.head(self.backbone(images))
+        return self.classify(self.features(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """The pooled features of a batch, float[B, C]: what `classify` turns into the result of `forward`."""
+        pooled: Tensor = self.pooling(self.backbone, self.backbone(images))
+        return pooled
 
     def head(self, features: Tensor) -> dict[str, Tensor]:
         """The result of `forward` from that of the backbone."""
-        features = self.neck(self.pooling(self.backbone, features))
+        return self.classify(self.pooling(self.backbone, features))
+
+    def classify(self, features: Tensor) -> dict[str, Tensor]:
+        """The result of `forward` from that of `features`."""
+        features = self.neck(features)
         return {
             "multilabel_logits": self.multilabel_head(features),
             "binary_logits": self.binary_head(features),
@@ -127,41 +138,68 @@ class CheXVision(
         """Gray images, uint8[B, H, W] or float in [0, 255], as input of the network: float[B, 3, H, W]."""
         return plain(images, self.preprocessing.mean, self.preprocessing.std)
 
-    def freeze(self, what: str | int) -> None:
-        """Choose which parameters learn. Those of the dual head always do.
+    @property
+    def transform(self) -> RadiographTransform:
+        """Turns one image into float32[3, S, S], as `preprocess` does, for a data set or a loader."""
+        return RadiographTransform(self.preprocessing)
 
-        A module whose parameters are all frozen is in evaluation mode, also after `train()`: its norms keep their
-        running statistics, and it drops nothing.
+    def preprocess(self, images: AnyImage | list[Any] | tuple[Any, ...], *, any_view: bool = False) -> Tensor:
+        """Images as `forward` takes them, prepared as in training: float32[B, 3, S, S] on the model's device.
 
         Args:
-            what: "none"; "all", the whole backbone; "partial", all but the backbone's last stage; or the number of
-                its first stages to freeze, of which the stem is one.
+            images: one, or a list; see `RadiographTransform.forward`.
+            any_view: see `chexvision.images.reading.read_radiograph`.
+
+        Raises:
+            UsageError: an image cannot be read.
+        """
+        transform = RadiographTransform(self.preprocessing, any_view)
+        listed = images if isinstance(images, list | tuple) else [images]
+        return torch.stack([transform(image) for image in listed]).to(next(self.parameters()).device)
+
+    @overload
+    def predict(self, images: AnyImage, *, any_view: bool = False, batch_size: int = BATCH) -> Answer: ...
+
+    @overload
+    def predict(
+        self, images: list[Any] | tuple[Any, ...], *, any_view: bool = False, batch_size: int = BATCH
+    ) -> list[Answer]: ...
+
+    def predict(
+        self, images: AnyImage | list[Any] | tuple[Any, ...], *, any_view: bool = False, batch_size: int = BATCH
+    ) -> Answer | list[Answer]:
+        """Answer for one image, or for each of a list, on the model's device and in evaluation mode.
+
+        A model that was not loaded by `from_pretrained` answers with raw probabilities, without thresholds.
+
+        Args:
+            images: see `RadiographTransform.forward`.
+            any_view: see `chexvision.images.reading.read_radiograph`.
+            batch_size: images per forward pass.
+
+        Raises:
+            UsageError: an image cannot be read; the message says which and why.
+            ChexError: the model computes something that is not a number.
+        """
+        given = [*map(without_torch, images)] if isinstance(images, list | tuple) else without_torch(images)
+        training = self.training
+        self.eval()
+        try:
+            answers: Answer | list[Answer] = predictor_of(self).predict(
+                given, any_view=any_view, batch_size=batch_size
+            )
+            return answers
+        finally:
+            self.train(training)
+
+    def freeze(self, what: str | int) -> None:
+        """Choose which parameters learn, see `Backbone.freeze`. Those of the dual head always do.
 
         Raises:
             UsageError: the backbone has fewer stages.
         """
-        stages = self.backbone.layers(coarse=True)
-        counts = {"none": 0, "partial": len(stages) - 1, "all": len(stages)}
-        count = counts[what] if isinstance(what, str) else what
-        if count > len(stages):
-            raise UsageError(
-                f"{count} stages cannot be frozen: {self.configuration.backbone} has {len(stages)}, the stem "
-                f"included; set freeze to at most {len(stages)}"
-            )
-        frozen = {name for stage in stages[:count] for name in stage}
-        for name, parameter in self.backbone.named_parameters():
-            parameter.requires_grad_(name not in frozen)
+        self.backbone.freeze(what, self.configuration.backbone)
         self.train(self.training)
-
-    def train(self, mode: bool = True) -> CheXVision:
-        """As `nn.Module.train`; modules whose parameters are all frozen stay in evaluation mode."""
-        super().train(mode)
-        if mode:
-            for module in self.backbone.modules():
-                parameters = list(module.parameters())
-                if parameters and not any(parameter.requires_grad for parameter in parameters):
-                    module.eval()
-        return self
 
     def _save_pretrained(self, save_directory: Path) -> None:
         super()._save_pretrained(save_directory)
@@ -206,16 +244,30 @@ class CheXVision(
             "token": token,
         }  # fmt: skip
         reference = at_commit(reference, **client)
-        config = model_file(reference, CONFIG, **client)
-        weights = model_file(reference, WEIGHTS, **client)
-        if config is None and model_file(reference, ENSEMBLE, **client) is not None:
-            raise ChexError(
-                f"{reference} is an ensemble of models; load it with chexvision.artifact.load.load_published, or use "
-                "chexvision predict"
-            )
-        if config is None or weights is None:
-            raise ChexError(f"{reference} has no {WEIGHTS}; pickled weights are never loaded")
-        return model_from_files(config, weights, map_location)
+        model = fetch_model(reference, map_location, **client)
+        model.published = read_published(reference, **client)
+        model.published.refuse_others(model.label_space)
+        return model
+
+
+def fetch_model(reference: Reference, map_location: str = "cpu", **client: Any) -> CheXVision:
+    """The model in a folder or on the Hub, in evaluation mode, without what it was published with.
+
+    Args:
+        reference: of the Hub at a commit.
+        map_location: device that the weights are read to before they are copied into the model.
+        client: further options of `huggingface_hub.hf_hub_download`.
+
+    Raises:
+        ChexError: it cannot be fetched or read, or is not a complete CheXVision model.
+    """
+    config = model_file(reference, CONFIG, **client)
+    weights = model_file(reference, WEIGHTS, **client)
+    if config is None and model_file(reference, ENSEMBLE, **client) is not None:
+        raise ChexError(f"{reference} is an ensemble of models; load it with chexvision.load_predictor")
+    if config is None or weights is None:
+        raise ChexError(f"{reference} has no {WEIGHTS}; pickled weights are never loaded")
+    return model_from_files(config, weights, map_location)
 
 
 def model_from_files(config: Path, weights: Path, map_location: str = "cpu") -> CheXVision:
@@ -227,7 +279,7 @@ def model_from_files(config: Path, weights: Path, map_location: str = "cpu") -> 
     checked = read_config(config)
     # The configuration may name any network of timm: no memory is allocated for one that the file is not of.
     check_sizes(without_memory(checked), weights)
-    model = _configured(checked)
+    model = configured(checked)
     load_weights(model, weights, map_location)
     return model.eval()
 
@@ -241,7 +293,7 @@ def without_memory(config: CheXVisionConfig) -> CheXVision:
     side = config.preprocessing.image_size
     try:
         with torch.device("meta"), torch.no_grad():
-            model = _configured(config).eval()
+            model = configured(config).eval()
             model(torch.empty(1, 3, side, side))
             for coarse in (True, False):
                 model.backbone.layers(coarse=coarse)
@@ -256,7 +308,8 @@ def without_memory(config: CheXVisionConfig) -> CheXVision:
     return model
 
 
-def _configured(config: CheXVisionConfig) -> CheXVision:
+def configured(config: CheXVisionConfig) -> CheXVision:
+    """The model of a configuration, with random weights."""
     return CheXVision(**{name: getattr(config, name) for name in type(config).model_fields if name != "format"})
 
 
@@ -264,53 +317,3 @@ def _reference(name: str | Path, revision: str | None) -> Reference:
     if revision is not None:
         return RepoRef(str(name), revision)
     return name if isinstance(name, Path) else parse_reference(name)
-
-
-def build_backbone(name: str, image_size: int, drop_path: float) -> Backbone:
-    """The network `name` of the registry, or of timm, with random weights.
-
-    Raises:
-        ChexError: there is no such network, or it does not take the image size or the drop path.
-    """
-    known = facts(name)
-    if not known.builder:
-        return timm_backbone(known.timm, known.arguments, image_size, drop_path)
-    module, _, function = known.builder.partition(":")
-    network = getattr(import_module(module), function)(image_size, drop_path)
-    if not isinstance(network, Backbone):
-        raise TypeError(f"{known.builder} built {type(network).__name__}, not a Backbone")
-    return network
-
-
-def build_model(recipe: Recipe, label_space: LabelSpace = NIH, weights: FileWeights | None = None) -> CheXVision:
-    """The untrained model of a recipe, initialized from its seed and its `model.weights`.
-
-    Args:
-        recipe: what to build.
-        label_space: of the data.
-        weights: of `fetch_weights`, which is called where they are left out.
-
-    Raises:
-        UsageError: see `fetch_weights`; or a phase, of which the first may take hours, freezes more stages than there
-            are.
-        ChexError: the weights cannot be fetched or are of another network, or the network cannot be built or used.
-    """
-    weights = fetch_weights(recipe.model) if weights is None else weights
-    mean, std = mean_and_std(recipe.model.backbone)
-    config = CheXVisionConfig(
-        backbone=recipe.model.backbone,
-        hidden_features=recipe.model.hidden_features,
-        dropout=recipe.model.dropout,
-        label_space=label_space,
-        preprocessing=Preprocessing(image_size=recipe.data.image_size, clahe=recipe.data.clahe, mean=mean, std=std),
-        pooling=recipe.model.pooling,
-        drop_path=recipe.model.drop_path,
-    )
-    checked = without_memory(config)
-    for phase in recipe.training.phases:
-        checked.freeze(phase.freeze)
-    torch.manual_seed(recipe.training.seed)
-    model = _configured(config)
-    if weights is not None:
-        model.initialized = apply_weights(model, weights)
-    return model

@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from chexvision.errors import ChexError
 from chexvision.images.radiograph import Grey
 from chexvision.labels import LabelSpace
 from chexvision.metrics.ranking import Floats
@@ -72,3 +73,14 @@ class Engine(Protocol):
         Raises:
             ChexError: this engine cannot explain the model; the message says what can.
         """
+
+
+def finite(probabilities: NDArray[np.floating]) -> Floats:
+    """A model's probabilities in double precision.
+
+    Raises:
+        ChexError: one is not a number.
+    """
+    if not np.isfinite(probabilities).all():
+        raise ChexError("the model's output is not a number; its weights are damaged or did not converge")
+    return probabilities.astype(np.float64)

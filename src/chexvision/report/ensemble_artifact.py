@@ -23,7 +23,6 @@ from chexvision.artifact.contents import (
 )
 from chexvision.artifact.ensemble_file import MOST_MEMBERS, EnsembleInfo, Member, member_folder
 from chexvision.artifact.metrics_file import Conditions, Evaluation, read_metrics
-from chexvision.artifact.operating_files import save_operating_points
 from chexvision.artifact.probabilities import Probabilities
 from chexvision.artifact.store import Publication, open_store
 from chexvision.data.source import find_shards
@@ -42,6 +41,7 @@ from chexvision.metrics.compare import short_names
 from chexvision.metrics.measure import measure
 from chexvision.metrics.thresholds import FILE as THRESHOLDS
 from chexvision.models.model_config import CheXVisionConfig, read_config
+from chexvision.predict.operating_files import save_operating_points
 from chexvision.provenance import Provenance, now, source_revision
 from chexvision.report.charts import curve_sheets
 from chexvision.report.model_card import render_ensemble_card

@@ -9,7 +9,6 @@ from typing import Any
 from markupsafe import Markup
 
 from chexvision.artifact.metrics_file import Evaluation
-from chexvision.artifact.operating_files import save_operating_points
 from chexvision.errors import UsageError
 from chexvision.evaluation.outcome import Outcome
 from chexvision.files.atomic_folder import atomic_folder
@@ -17,6 +16,7 @@ from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision.inference.predictions_file import write_predictions
 from chexvision.metrics.catalog import METRICS
 from chexvision.metrics.records import UNDEFINED, Estimate, SplitMetrics
+from chexvision.predict.operating_files import save_operating_points
 from chexvision.report.charts import (
     calibration_chart,
     highest_share,

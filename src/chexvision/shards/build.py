@@ -17,7 +17,8 @@ from chexvision import __version__
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import sha256_of
 from chexvision.files.atomic_folder import atomic_folder
-from chexvision.images.radiograph import Encoding, decode_grey, encode_grey, expected_bytes, resize_area
+from chexvision.images.radiograph import Encoding, encode_grey, expected_bytes, resize_area
+from chexvision.images.reading import read_radiograph
 from chexvision.images.sources import Found, Index, find_images, read_images
 from chexvision.labels import NIH
 from chexvision.nih.metadata import Entry, read_metadata
@@ -292,7 +293,7 @@ def _encode(
 ) -> tuple[int, tuple[_Item, str | None], bytes]:
     rank, item, load = source
     try:
-        data = encode_grey(resize_area(decode_grey(load()), size), encoding)
+        data = encode_grey(resize_area(read_radiograph(load()).pixels, size), encoding)
     except ValueError as error:
         return rank, (item, str(error)), b""
     except OSError as error:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
-import sys
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -18,6 +15,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from chexvision.artifact.contents import Hardware
 from chexvision.data.loader import Rank
 from chexvision.errors import UsageError
+from chexvision.inference.device import best_precision, choose_kernels, cpu_info, glibc, retain_freed_memory
 
 # The others wait while the first downloads and decodes: the default of ten minutes ends a run on a slow network.
 _PROCESS_GROUP_TIMEOUT = timedelta(hours=1)
@@ -44,12 +42,12 @@ def start_accelerator(precision: str, *, keep_freed_memory: bool = True) -> Acce
         UsageError: the hardware cannot compute in `precision`.
     """
     cuda = torch.cuda.is_available()
-    chosen = _best_precision(cuda) if precision == "auto" else precision
+    chosen = best_precision("cuda" if cuda else "cpu") if precision == "auto" else precision
     if chosen == "fp16" and not cuda:
         raise UsageError("precision fp16 needs a GPU; use auto, fp32 or bf16 on a CPU")
     if not cuda and keep_freed_memory:
-        _keep_freed_memory()
-    torch.backends.cudnn.benchmark = True
+        retain_freed_memory()
+    choose_kernels(chosen)
     # A process may start another precision, as benchmarks do. Accelerate has no public way to allow that.
     AcceleratorState._reset_state()
     timeout = InitProcessGroupKwargs(timeout=_PROCESS_GROUP_TIMEOUT)
@@ -93,48 +91,17 @@ def peak_memory_mb(device: torch.device) -> float | None:
 
 
 def forget_peak_memory(device: torch.device) -> None:
-    """Reset the peak: memory of the micro-batch probe and of cudnn's kernel search is not training's."""
+    """Reset the peak: memory of the micro-batch probe is not training's."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def _best_precision(cuda: bool) -> str:
-    """bf16 where the hardware has it, else fp16 on a GPU and fp32 on a CPU."""
-    if cuda:
-        return "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
-    return "bf16" if {"avx512_bf16", "amx_bf16"} & set(_cpu_info("flags").split()) else "fp32"
-
-
 def cpu_name() -> str:
     """The model name of the processor."""
-    return _cpu_info("model name") or platform.processor() or platform.machine()
-
-
-def _cpu_info(key: str) -> str:
-    path = Path("/proc/cpuinfo")
-    if path.is_file():
-        for line in path.read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == key:
-                return value.strip()
-    return ""
+    return cpu_info("model name") or platform.processor() or platform.machine()
 
 
 def release_freed_memory() -> None:
     """Let glibc return freed memory to the system once, so that the process's size is what it uses."""
-    if (libc := _glibc()) is not None:
+    if (libc := glibc()) is not None:
         libc.malloc_trim(0)
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep the activations' buffers: returning them at every step costs CPU time."""
-    if (libc := _glibc()) is not None:
-        m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
-        libc.mallopt(m_mmap_max, 0)
-        libc.mallopt(m_trim_threshold, 2**31 - 1)
-        libc.mallopt(m_top_pad, 256 * 2**20)
-
-
-def _glibc() -> ctypes.CDLL | None:
-    """The C library, where it is glibc: macOS, Windows and musl do not have these calls."""
-    return ctypes.CDLL(None) if sys.platform.startswith("linux") and platform.libc_ver()[0] == "glibc" else None

@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from chexvision.artifact import contents as artifact
 from chexvision.artifact.contents import RunInfo
 from chexvision.artifact.metrics_file import Evaluation
-from chexvision.artifact.operating_files import save_operating_points
 from chexvision.artifact.probabilities import Probabilities
 from chexvision.artifact.store import Publication, open_store
 from chexvision.config.recipe import Monitor, Recipe
@@ -32,8 +31,10 @@ from chexvision.inference.labeled import labeled
 from chexvision.inference.predict_split import predict_split
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions
-from chexvision.models.classifier import CheXVision, build_model
+from chexvision.models.classifier import CheXVision
 from chexvision.models.initial_weights import fetch_weights
+from chexvision.models.untrained import build_model
+from chexvision.predict.operating_files import save_operating_points
 from chexvision.provenance import Provenance, now
 from chexvision.report.card_parts import OVERLAY
 from chexvision.report.charts import curve_sheets

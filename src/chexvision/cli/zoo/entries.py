@@ -204,7 +204,7 @@ def _counted(recipe: Recipe) -> tuple[int | None, list[int | None]]:
         import torch
     except ModuleNotFoundError:
         return None, [None] * len(recipe.training.phases)
-    from chexvision.models.classifier import build_model
+    from chexvision.models.untrained import build_model
 
     random = recipe.model_copy(update={"model": recipe.model.model_copy(update={"weights": "none"})})
     with torch.device("meta"):

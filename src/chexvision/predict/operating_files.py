@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from chexvision.errors import ChexError
 from chexvision.files.atomic import write_text_atomic
@@ -23,14 +24,18 @@ def save_operating_points(points: OperatingPoints, folder: Path) -> None:
             write_text_atomic(folder / name, chosen.model_dump_json(indent=2) + "\n")
 
 
-def load_operating_points(reference: Reference) -> OperatingPoints:
+def load_operating_points(reference: Reference, **client: Any) -> OperatingPoints:
     """The calibration and thresholds that the model was published with, as far as there are any.
+
+    Args:
+        reference: a folder, or a repository on the Hub.
+        client: further options of `huggingface_hub.hf_hub_download`.
 
     Raises:
         ChexError: they cannot be fetched, are damaged, or do not fit each other.
     """
-    calibration = model_file(reference, CALIBRATION_FILE)
-    thresholds = model_file(reference, THRESHOLDS_FILE)
+    calibration = model_file(reference, CALIBRATION_FILE, **client)
+    thresholds = model_file(reference, THRESHOLDS_FILE, **client)
     points = OperatingPoints(
         read_record(calibration, Calibration) if calibration else None,
         read_record(thresholds, Thresholds) if thresholds else None,

@@ -14,15 +14,13 @@ the one this package uses, and none chooses the layer by its size.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from chexvision.errors import ChexError
-from chexvision.explain.recording import exactly, recorded
+from chexvision.inference.recording import exactly, recorded
 from chexvision.models.backbone import Backbone
 from chexvision.models.classifier import CheXVision
 
@@ -32,19 +30,17 @@ FEWEST_CELLS = 7
 
 @dataclass(frozen=True, slots=True)
 class Maps:
-    """The outputs of a model for B images, and maps of the regions that raise them.
+    """The outputs of a model for B images, and maps of the regions that raise some of them.
 
     Args:
         probabilities: float[B, K + 1]: the findings in the model's order, then normal/abnormal.
-        outputs: int[B, M], which of these each map explains.
-        maps: float[B, M, h, w], at least 0; the largest value of a map is 1, or all are 0 where nothing in the
-            image raises the logit.
+        values: float[B, M, h, w], at least 0, in units of the logit: what a position contributes to it, to
+            first order. All are 0 where nothing in the image raises the logit.
         method: "Grad-CAM" or "LayerCAM".
     """
 
     probabilities: Tensor
-    outputs: Tensor
-    maps: Tensor
+    values: Tensor
     method: str
 
 
@@ -60,7 +56,7 @@ class _Layer:
         return min(self.features.shape[2:])
 
 
-def explain_batch(model: CheXVision, images: Tensor, choose: Callable[[Tensor], Tensor]) -> Maps:
+def explain_batch(model: CheXVision, images: Tensor, outputs: Tensor) -> Maps:
     """Classify images and explain some outputs of each, with one forward pass.
 
     The last map is explained by Grad-CAM. Where it has fewer than `FEWEST_CELLS` cells per side, LayerCAM explains
@@ -69,7 +65,7 @@ def explain_batch(model: CheXVision, images: Tensor, choose: Callable[[Tensor], 
     Args:
         model: left in the mode it was in.
         images: float[B, 3, H, W], as `CheXVision.forward` takes them, on the model's device.
-        choose: which outputs to explain: from probabilities float[B, K + 1] to int[B, M].
+        outputs: int[B, M], which to explain.
 
     Raises:
         ChexError: the model computes something that is not a number.
@@ -86,25 +82,16 @@ def explain_batch(model: CheXVision, images: Tensor, choose: Callable[[Tensor], 
         probabilities = logits.detach().sigmoid()
         if not bool(probabilities.isfinite().all()):
             raise ChexError("the model's output is not a number; its weights are damaged or did not converge")
-        outputs = choose(probabilities).to(images.device)
         layers = _used(backbone, found, logits)
         layer = _explained(layers)
         coarse = layer is not layers[-1]
         cams = []
-        for column in outputs.T:
+        for column in outputs.to(images.device).T:
             chosen = logits.gather(1, column[:, None]).sum()
             gradient = backbone.as_map(torch.autograd.grad(chosen, layer.output, retain_graph=True)[0])
             weights = gradient.clamp(min=0) if coarse else gradient.mean(dim=(2, 3), keepdim=True)
             cams.append((weights * layer.features).sum(dim=1).clamp(min=0).detach())
-    maps = torch.stack(cams, dim=1)
-    peak = maps.amax(dim=(2, 3), keepdim=True)
-    maps = torch.where(peak > 0, maps / peak.clamp(min=torch.finfo(maps.dtype).tiny), 0)
-    return Maps(probabilities, outputs, maps, "LayerCAM" if coarse else "Grad-CAM")
-
-
-def enlarge(maps: Tensor, height: int, width: int) -> Tensor:
-    """Interpolate float[B, M, h, w] to float[B, M, height, width]."""
-    return F.interpolate(maps, size=(height, width), mode="bilinear", align_corners=False)
+    return Maps(probabilities, torch.stack(cams, dim=1), "LayerCAM" if coarse else "Grad-CAM")
 
 
 def _used(backbone: Backbone, outputs: dict[str, object], logits: Tensor) -> list[_Layer]:

@@ -1,0 +1,20 @@
+// The only place where files become pixels, by the same rules as src/chexvision/images.
+
+import { PageError, type Radiograph } from '../types'
+import { decodeDicom } from './dicom/dicom'
+import { isDicom } from './dicom/elements'
+import { decodePng } from './png'
+
+type Bytes = Uint8Array<ArrayBuffer>
+
+/** The bytes of a PNG, JPEG or DICOM file as a radiograph; decoders are fetched when they are needed. */
+export async function decode(data: Bytes, anyView: boolean): Promise<Radiograph> {
+  if (startsWith(data, [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a])) return decodePng(data)
+  if (startsWith(data, [0xff, 0xd8, 0xff])) return (await import('./jpeg')).decodeJpeg(data)
+  if (isDicom(data)) return decodeDicom(data, anyView)
+  throw new PageError('This is not a PNG, JPEG or DICOM file.')
+}
+
+function startsWith(data: Bytes, signature: number[]): boolean {
+  return signature.every((byte, i) => data[i] === byte)
+}

@@ -1,0 +1,51 @@
+"""`chexvision app`: a page that shows what published models find in an image."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+_SERVE = "serve"
+
+
+class _ServesByDefault(TyperGroup):
+    """`chexvision app MODEL` is `chexvision app serve MODEL`."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        default = args and args[0] not in self.commands and args[0] != "--help"
+        return super().parse_args(ctx, [_SERVE, *args] if default else args)
+
+
+app = typer.Typer(
+    cls=_ServesByDefault,
+    help="Show a page for published models: chexvision app MODEL... serves it on this machine.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command(_SERVE)
+def serve(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Folders, or USER/REPO[@REV] on the Hub, exported before.")
+    ],
+    port: Annotated[int, typer.Option(help="To listen on; 0 for any that is free.")] = 7860,
+    host: Annotated[str, typer.Option(help="To listen on; other machines reach the page on 0.0.0.0.")] = "127.0.0.1",
+    static: Annotated[
+        bool, typer.Option("--static", help="The page that computes in the browser and sends images nowhere.")
+    ] = False,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the page.")] = False,
+) -> None:
+    """Serve a page on this machine until Ctrl-C. Research only."""
+    from chexvision.app.page_files import find_model, page_files
+    from chexvision.app.page_server import PageServer, open_browser
+    from chexvision.app.page_server import serve as serve_page
+
+    del static
+    server = PageServer(page_files([find_model(model) for model in models]), host, port)
+    typer.echo(f"{server.url} shows {', '.join(models)}; Ctrl-C ends it")
+    if not no_browser:
+        open_browser(server.url)
+    serve_page(server)

@@ -1,0 +1,1 @@
+"""Networks of this package; the others are timm's."""

@@ -1,0 +1,137 @@
+"""Which images are to be predicted: files, folders, patterns, archives, and lists of them."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+
+from chexvision.errors import ChexError, UsageError
+from chexvision.images.sources import Found, is_archive, is_image_file, members_of, read_images, walk_files
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One image.
+
+    Args:
+        found: where it is.
+        stamp: equal while its file, or the archive that it is in, is not changed.
+        damaged: why an archive cannot be read; it stands for what would be in it.
+    """
+
+    found: Found
+    stamp: str
+    damaged: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Its own name, without folders."""
+        return self.found.name
+
+    @property
+    def path(self) -> str:
+        """Where it is, as it was named; of a member of an archive ``ARCHIVE/MEMBER``."""
+        return str(self.found.container / self.found.member)
+
+
+def find_sources(words: Sequence[str], lines: Iterable[str]) -> list[Source]:
+    """The images that are named, each once, in the order of the words; those of a folder or archive are sorted.
+
+    Args:
+        words: files; folders, with all folders and archives in them; archives; patterns with ``*``, ``?`` or ``[``;
+            or ``-`` for `lines`.
+        lines: one file, folder or archive each, as of standard input; read where a word asks for them.
+
+    Raises:
+        UsageError: there is no such file, or no image in what is named.
+    """
+    sources: dict[tuple[str, str], Source] = {}
+    for word in words:
+        for path in _paths(word, lines):
+            for source in _of(path):
+                sources.setdefault((os.path.realpath(source.found.container), source.found.member), source)
+    if not sources:
+        raise UsageError(f"no PNG, JPEG or DICOM file in {', '.join(words)}")
+    return list(sources.values())
+
+
+def read_sources(sources: Sequence[Source]) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Each image's name with a function that reads it, see `chexvision.images.sources.read_images`."""
+    for damaged, group in groupby(sources, lambda source: source.damaged):
+        if damaged is not None:
+            yield from ((source.name, partial(_refuse, damaged)) for source in group)
+        else:
+            yield from ((found.name, read) for found, read in read_images([source.found for source in group]))
+
+
+def sha256_of_sources(sources: Sequence[Source]) -> str:
+    """Equal for the same images that have not changed."""
+    digest = hashlib.sha256()
+    for source in sources:
+        digest.update(f"{source.path}\0{source.stamp}\0".encode(errors="surrogatepass"))
+    return digest.hexdigest()
+
+
+def _paths(word: str, lines: Iterable[str]) -> Iterator[Path]:
+    if word == "-":
+        for line in lines:
+            if name := line.rstrip("\r\n"):
+                yield _existing(Path(name))
+    elif not os.path.lexists(word) and glob.has_magic(word):
+        matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 - that of Path takes hidden files for matches
+        if not matches:
+            raise UsageError(f"{word}: no file has such a name")
+        yield from map(Path, matches)
+    else:
+        yield _existing(Path(word))
+
+
+def _existing(path: Path) -> Path:
+    if not os.path.lexists(path):
+        raise UsageError(f"{path}: No such file or directory; name images, folders or .zip archives of them")
+    return path
+
+
+def _of(path: Path) -> Iterator[Source]:
+    if path.is_dir():
+        for file in walk_files(path):
+            if is_archive(file):
+                yield from _in_archive(file)
+            elif is_image_file(file):
+                yield _file(file)
+    elif is_archive(path):
+        yield from _in_archive(path)
+    else:
+        yield _file(path)
+
+
+def _file(path: Path) -> Source:
+    return Source(Found(path.name, path.parent, path.name), _stamp(path))
+
+
+def _in_archive(path: Path) -> Iterator[Source]:
+    stamp = _stamp(path)
+    try:
+        members = members_of(path)
+    except ChexError as error:
+        yield Source(Found(path.name, path.parent, path.name), stamp, damaged=str(error))
+        return
+    yield from (Source(Found(PurePosixPath(member).name, path, member), stamp) for member in members)
+
+
+def _stamp(path: Path) -> str:
+    try:
+        state = path.stat()
+    except OSError as error:
+        return f"{error.strerror}"
+    return f"{state.st_size} {state.st_mtime_ns}"
+
+
+def _refuse(reason: str) -> bytes:
+    raise ValueError(reason)

@@ -1,0 +1,111 @@
+"""Results as CSV, JSON lines or Parquet, one row per image, written without holding all of them in memory."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chexvision.errors import UsageError
+from chexvision.predict.result import FORMAT, Result, Value
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROWS_OF_A_GROUP = 1000  # about 200 kB of a Parquet file
+# A cell that starts with one of these is a formula to a spreadsheet (OWASP, "CSV Injection"); the last four are the
+# full-width forms, which some programs take as well.
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+Writer = Callable[[Path, tuple[str, ...], Iterable[Result]], None]
+
+
+def writer_for(out: Path) -> Writer:
+    """The function that writes the format of a file's ending: from a path, the outputs' names, and the results.
+
+    Raises:
+        UsageError: there is none for it.
+        ModuleNotFoundError: for Parquet, pyarrow is not installed.
+    """
+    writer = _WRITERS.get(out.suffix.lower())
+    if writer is None:
+        raise UsageError(f"--out {out}: the name must end in one of {', '.join(_WRITERS)}")
+    if writer is _write_parquet:
+        import pyarrow.parquet  # noqa: F401 - that it is missing is found before anything is predicted
+    return writer
+
+
+def safe_cell(text: str) -> str:
+    """A text as the cell of a CSV file: an apostrophe is put before what a spreadsheet would calculate."""
+    return f"'{text}" if text.startswith(_FORMULAS) else text
+
+
+def _write_csv(path: Path, outputs: tuple[str, ...], results: Iterable[Result]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer: csv.DictWriter[str] | None = None
+        for result in results:
+            row = {name: _cell(value) for name, value in result.columns(outputs).items()}
+            if writer is None:
+                writer = csv.DictWriter(file, row, lineterminator="\n")
+                writer.writeheader()
+            writer.writerow(row)
+
+
+def _cell(value: Value) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return repr(value)
+        case list():
+            return safe_cell(" | ".join(value))
+        case _:
+            return safe_cell(value)
+
+
+def _write_json_lines(path: Path, outputs: tuple[str, ...], results: Iterable[Result]) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{result.model_dump_json()}\n" for result in results)
+
+
+def _write_parquet(path: Path, outputs: tuple[str, ...], results: Iterable[Result]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    remaining = iter(results)
+    first = next(remaining)
+    about = {"format": FORMAT, "engine": first.engine, "model": json.loads(first.model_dump_json())["model"]}
+    schema = _schema(first, outputs).with_metadata({"chexvision": json.dumps(about)})
+    with pq.ParquetWriter(path, schema) as writer:
+        for rows in _groups(first, remaining):
+            columns = [result.columns(outputs) for result in rows]
+            writer.write_table(pa.Table.from_pylist(columns, schema), row_group_size=ROWS_OF_A_GROUP)
+
+
+def _groups(first: Result, remaining: Iterator[Result]) -> Iterator[list[Result]]:
+    rows = [first]
+    while rows:
+        rows += islice(remaining, ROWS_OF_A_GROUP - len(rows))
+        yield rows
+        rows = [*islice(remaining, 1)]
+
+
+def _schema(result: Result, outputs: tuple[str, ...]) -> pa.Schema:
+    import pyarrow as pa
+
+    def kind(name: str) -> pa.DataType:
+        if name.startswith(("probability_", "threshold_")):
+            return pa.float64()
+        if name.startswith("call_") or name in ("trained_on_synthetic_images", "calibrated"):
+            return pa.bool_()
+        return pa.list_(pa.string()) if name in ("warnings", "notes") else pa.string()
+
+    return pa.schema([(name, kind(name)) for name in result.columns(outputs)])
+
+
+_WRITERS: dict[str, Writer] = {".csv": _write_csv, ".jsonl": _write_json_lines, ".parquet": _write_parquet}

@@ -1,0 +1,65 @@
+"""DICOM files in folders and archives, by their ending or by their content."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chexvision.images.sources import find_images, is_image_file, is_image_name, read_images
+from tests.images.dicoms import dicom
+
+DATA = dicom(np.zeros((8, 8), np.uint8), bits=8)
+NAMES = {
+    "a.dcm": DATA,
+    "b.DICOM": DATA,
+    "c.png": b"",
+    "IM000001": DATA,
+    "1.2.840.113619.2.55": DATA,
+    "DICOMDIR": DATA,
+    "README": b"not an image",
+    "short": b"",
+    "notes.txt": DATA,
+    ".hidden.dcm": DATA,
+    ".hidden": DATA,
+}
+IMAGES = ["1.2.840.113619.2.55", "IM000001", "a.dcm", "b.DICOM", "c.png"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "study"
+    (made / "series").mkdir(parents=True)
+    for name, data in NAMES.items():
+        (made / "series" / name).write_bytes(data)
+    return made
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar.gz"])
+def test_images_are_found_and_read(kind: str, folder: Path, tmp_path: Path) -> None:
+    place = folder if kind == "folder" else tmp_path / f"study.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(place, "w") as archive:
+            for name in NAMES:
+                archive.write(folder / "series" / name, f"series/{name}")
+    elif kind == "tar.gz":
+        with tarfile.open(place, "w:gz") as tar:
+            tar.add(folder, "study")
+    index = find_images([place])
+    assert sorted(found.name for found in index.images) == IMAGES
+    assert {found.name: load() for found, load in read_images(list(index.images))} == {n: NAMES[n] for n in IMAGES}
+
+
+def test_files_are_recognized(folder: Path) -> None:
+    assert sorted(path.name for path in (folder / "series").iterdir() if is_image_file(path)) == IMAGES
+    assert [name for name in sorted(NAMES) if is_image_name(name)] == ["a.dcm", "b.DICOM", "c.png"]
+
+
+def test_a_fifo_without_an_ending_is_not_opened(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    assert not is_image_file(folder / "pipe")
+    assert len(find_images([folder]).images) == len(IMAGES)
