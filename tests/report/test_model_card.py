@@ -13,14 +13,13 @@ import pytest
 from huggingface_hub import ModelCard, ModelCardData
 
 from chexvision.artifact.contents import Hardware, RunInfo, read_run
-from chexvision.artifact.metrics_file import Conditions, Evaluation
+from chexvision.artifact.metrics_file import CheckResult, Conditions, Evaluation
 from chexvision.errors import ChexError
 from chexvision.evaluation.protocol import evaluate_trained
 from chexvision.hub.reference import RepoRef
 from chexvision.labels import NIH
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.subgroups import group_images
-from chexvision.predict.input_check import CheckTest, InputCheck
 from chexvision.provenance import Provenance
 from chexvision.recipes import load_recipe
 from chexvision.report.card_parts import with_exported
@@ -154,11 +153,13 @@ def test_a_card_says_why_it_shows_no_radiograph(metrics: Evaluation, info: RunIn
 
 
 def test_files_of_the_input_check_and_of_an_export_are_listed(metrics: Evaluation, info: RunInfo) -> None:
-    def card(check: InputCheck | None = None, exported: ExportInfo | None = None) -> str:
-        return render_card(metrics, info, "CheXVision densenet", check=check, exported=exported)
+    def card(check: CheckResult | None = None, exported: ExportInfo | None = None) -> str:
+        measured = metrics.model_copy(update={"input_check": check})
+        return render_card(measured, info, "CheXVision densenet", exported=exported)
 
-    checked = card(InputCheck((CheckTest("features", 3.0, "unlike"), CheckTest("inverted", 0.1, "inverted"))))
-    assert "| input check | input_check.npz: features, inverted; 1 % of" in checked
+    checked = card(CheckResult(images=400, patients=150, flagged=4, test_images=600, test_flagged=9))
+    assert "| input check | input_check.npz: features" in checked
+    assert "It flags 4 of the 400 validation images that it was fitted on and 9 of 600 test images;" in checked
     assert "| input check | none: the model answers for any image" in card()
     later = with_exported(card(), EXPORT)
     assert later == card(exported=EXPORT)

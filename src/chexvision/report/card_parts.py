@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chexvision.artifact.contents import FIGURES
+from chexvision.artifact.metrics_file import CheckResult
 from chexvision.metrics.catalog import METRICS
 from chexvision.metrics.records import Attribute, SplitMetrics
 from chexvision.report.evaluation_tables import metrics_table, subgroup_table
@@ -18,7 +19,6 @@ from chexvision.templating import render
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from chexvision.predict.input_check import InputCheck
 
 OVERLAY = "overlay.jpg"  # see `chexvision.explain.card_example`
 _CAPTIONS = {
@@ -91,12 +91,16 @@ def export_values(info: ExportInfo | None) -> dict[str, Any]:
     return {"exported": None if info is None else _exported_table(info), "info": info}
 
 
-def check_line(check: InputCheck | None) -> str:
+def check_line(check: CheckResult | None) -> str:
     """What the card says about the input check."""
     if check is None:
         return "none: the model answers for any image, also for one that is not a frontal chest radiograph"
-    tests = ", ".join(test.name for test in check.tests)
-    return f"input_check.npz: {tests}; 1 % of the validation images are beyond a limit. predict warns of such images"
+    from chexvision.predict.input_check import FILE, MESSAGES  # needs numpy, which a laptop that publishes lacks
+
+    flagged = f"{check.flagged:,} of the {check.images:,} validation images that it was fitted on"
+    if check.test_images is not None:
+        flagged += f" and {check.test_flagged:,} of {check.test_images:,} test images"
+    return f"{FILE}: {', '.join(MESSAGES)}. It flags {flagged}; predict warns of such images"
 
 
 def _exported_table(info: ExportInfo) -> Markup:

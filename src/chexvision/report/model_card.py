@@ -27,8 +27,6 @@ from chexvision.templating import code, render
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from chexvision.predict.input_check import InputCheck
-
 
 def render_card(
     metrics: Evaluation,
@@ -37,7 +35,6 @@ def render_card(
     figures: Sequence[str] = (),
     to: Reference | None = None,
     *,
-    check: InputCheck | None = None,
     exported: ExportInfo | None = None,
 ) -> str:
     """The README.md of an artifact, with the Hub's metadata on top. It names no path of the machine it was made on.
@@ -48,7 +45,6 @@ def render_card(
         model_name: for title and metadata.
         figures: file names in its folder `FIGURES`.
         to: where it will be published, if that is known; see `with_destination`.
-        check: the input check that it is published with.
         exported: its ``onnx/model.json``; see `chexvision.report.card_parts.with_exported` for a rendered card.
     """
     backbone = run.recipe.model.backbone
@@ -64,7 +60,7 @@ def render_card(
         **_shared(metrics, model_name, [backbone], run.dataset_identity, run.split, figures, [_license(run)]),
         **_use(to, run.provenance.run_id),
         **export_values(exported),
-        check=check_line(check),
+        check=check_line(metrics.input_check),
     )
 
 
@@ -74,7 +70,6 @@ def render_ensemble_card(
     figures: Sequence[str] = (),
     to: Reference | None = None,
     *,
-    check: InputCheck | None = None,
     exported: ExportInfo | None = None,
 ) -> str:
     """The README.md of an ensemble.
@@ -84,7 +79,6 @@ def render_ensemble_card(
         info: its ``ensemble.json``.
         figures: file names in its folder `FIGURES`.
         to: where it will be published.
-        check: the input check that it is published with.
         exported: its ``onnx/model.json``.
     """
     backbones = sorted({member.backbone for member in info.members})
@@ -103,7 +97,7 @@ def render_ensemble_card(
         **_shared(metrics, name, ["ensemble", *backbones], info.dataset_identity, info.split, figures, licenses),
         **_use(to, info.provenance.run_id, ensemble=True),
         **export_values(exported),
-        check=check_line(check),
+        check=check_line(metrics.input_check),
     )
 
 

@@ -1,1 +1,0 @@
-export{a as PageError,n as loadConfig,r as loadEngine,i as loadInfo,t as readRadiograph}from"./assets/reader-BC2G-T8i.js";
