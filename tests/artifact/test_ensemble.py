@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from accelerate import Accelerator
 from huggingface_hub import HfApi
 
 from chexvision.artifact.contents import CARD, METRICS, PROBABILITIES
-from chexvision.artifact.load import load_ensemble, load_model, load_published
+from chexvision.artifact.load import load_ensemble, load_model
 from chexvision.artifact.metrics_file import read_metrics
 from chexvision.artifact.probabilities import Probabilities
 from chexvision.artifact.store import open_store
@@ -29,7 +30,7 @@ from chexvision.data.source import find_shards
 from chexvision.errors import ChexError, PublishError, UsageError
 from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision.images.radiograph import decode_grey
-from chexvision.inference.predict_images import predict_files
+from chexvision.inference.load_predictor import load_predictor
 from chexvision.inference.predict_members import predict_members
 from chexvision.inference.stored_predictions import labeled_as_stored, stored_predictions
 from chexvision.inference.torch_engine import TorchEngine
@@ -116,18 +117,18 @@ def test_an_ensemble_is_made_without_torch() -> None:
 
 
 def test_an_ensemble_predicts_the_calibrated_weighted_mean(ensemble: Path, members: list[Path], image: Path) -> None:
-    accelerator = Accelerator(cpu=True)
-    loaded, points = load_published(ensemble)
-    weights = json.loads((ensemble / "ensemble.json").read_text())["members"]
-    assert loaded.weights == tuple(member["weight"] for member in weights)
+    loaded = load_predictor(ensemble)
+    points = loaded.points
+    weights = [member["weight"] for member in json.loads((ensemble / "ensemble.json").read_text())["members"]]
+    assert load_ensemble(ensemble).weights == tuple(weights)
     assert points.calibration is not None and points.thresholds is not None
-    alone = [predict_files(load_ensemble(member), [image], accelerator, OperatingPoints())[0] for member in members]
-    raw = np.array([[*of.findings.values(), of.abnormal] for of in alone])
+    alone = [replace(load_predictor(member), points=OperatingPoints()).predict(image) for member in members]
+    raw = np.array([[*of.probabilities.values()] for of in alone])
     assert np.abs(raw[0] - raw[1]).max() > 1e-3
-    mean = np.asarray(loaded.weights) @ raw
-    expected = points.calibration.apply(loaded.label_space.outputs, mean[None])[0]
-    (found,) = predict_files(loaded, [image], accelerator, points)
-    np.testing.assert_allclose([*found.findings.values(), found.abnormal], expected, atol=1e-9)
+    mean = np.asarray(weights) @ raw
+    found = loaded.predict(image)
+    expected = points.calibration.apply(tuple(found.probabilities), mean[None])[0]
+    np.testing.assert_allclose([*found.probabilities.values()], expected, atol=1e-9)
     assert found.calls
 
 
@@ -159,7 +160,7 @@ def test_predict_notes_that_calibration_was_chosen_without_augmentation(
     )
     assert code == 0
     assert f"note: calibration and thresholds of {ensemble} were chosen without ten-crop" in error
-    assert "note: overlays show the image alone and its probabilities without ten-crop" in error
+    assert "note: the maps are of the image alone, without ten-crop" in error
     assert said != plain[1] and "note" not in plain[2]
 
 
@@ -183,7 +184,8 @@ def test_an_ensemble_is_published_in_one_commit_and_fetched_whole(
     assert len(hub.commits(REPO)) == 2
     online = run(capsys, "predict", f"{REPO}@{tag}", image, "--json")
     assert run(capsys, "pull", f"{REPO}@{tag}", "--out", tmp_path / "pulled")[0] == 0
-    assert run(capsys, "predict", tmp_path / "pulled", image, "--json")[1] == online[1]
+    pulled = run(capsys, "predict", tmp_path / "pulled", image, "--json")
+    assert json.loads(pulled[1])[0]["probabilities"] == json.loads(online[1])[0]["probabilities"]
     with pytest.raises(ChexError, match="is an ensemble of models; load it with"):
         CheXVision.from_pretrained(REPO, revision=tag)
     assert load_ensemble(RepoRef(REPO, tag)).weights == (0.5, 0.5)
@@ -344,7 +346,7 @@ def test_an_ensemble_is_not_published_next_to_a_model_of_somebody(
         api.delete_file("config.json", REPO)
     else:
         (to / "config.json").unlink()
-    assert len(load_published(parse_reference(assemble_ensemble(members, to).reference))[0].members) == 2
+    assert len(load_ensemble(parse_reference(assemble_ensemble(members, to).reference)).members) == 2
 
 
 def test_members_of_other_findings_are_refused_at_loading(ensemble: Path, tmp_path: Path) -> None:
@@ -353,7 +355,7 @@ def test_members_of_other_findings_are_refused_at_loading(ensemble: Path, tmp_pa
     config["label_space"]["findings"][0] = "Mass"
     (folder / "members" / "2" / "config.json").write_text(json.dumps(config))
     with pytest.raises(ChexError, match="members/2 predicts other findings than members/1"):
-        load_published(folder)
+        load_predictor(folder)
 
 
 def test_an_incomplete_ensemble_is_not_fetched(ensemble: Path, tmp_path: Path) -> None:
