@@ -78,9 +78,10 @@ def card_subgroups(attributes: Sequence[Attribute]) -> list[Table]:
     return tables
 
 
-def with_exported(card: str, info: ExportInfo) -> str:
-    """A rendered card that lists the exported files of `info`, whatever it listed before."""
-    section = render("chexvision.report", "exported.md", **export_values(info))
+def with_exported(card: str, made: ExportInfo | str) -> str:
+    """A rendered card that lists the exported files, or says why there are none, whatever it said before."""
+    shown = export_values(None) | {"failure": made} if isinstance(made, str) else export_values(made)
+    section = render("chexvision.report", "exported.md", **shown)
     if _EXPORTED.search(card):
         return _EXPORTED.sub(lambda _: section, card, count=1)
     return card.replace("\n## Limits\n", f"\n{section}\n## Limits\n", 1)
@@ -88,7 +89,7 @@ def with_exported(card: str, info: ExportInfo) -> str:
 
 def export_values(info: ExportInfo | None) -> dict[str, Any]:
     """What the section on exported files shows."""
-    return {"exported": None if info is None else _exported_table(info), "info": info}
+    return {"exported": None if info is None else _exported_table(info), "info": info, "failure": None}
 
 
 def check_line(check: CheckResult | None) -> str:
