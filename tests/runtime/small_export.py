@@ -48,7 +48,7 @@ def small_graph() -> onnx.ModelProto:
         helper.make_node("Sigmoid", ["logits"], ["raw"]),
         helper.make_node("Identity", ["raw"], ["probabilities"]),
     ]
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "one": np.array([1], np.int64),
         "levels": np.array(255, np.float32),
         "weights": WEIGHTS,
