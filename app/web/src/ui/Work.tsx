@@ -35,7 +35,7 @@ export function Work({ session, item, display, onDisplay, withNames }: Props) {
           {...{ item, display, onDisplay, first, second, selected }}
           names={session.second && session.shown.map((model) => model.entry.name)}
         />
-        {first?.fields.size ? <OverlayControls display={display} onChange={onDisplay} /> : null}
+        {session.model?.info?.map_method && <OverlayControls display={display} onChange={onDisplay} />}
       </section>
       <section class="right" aria-label="Findings">
         <Status session={session} item={item} />
@@ -56,6 +56,7 @@ export function Work({ session, item, display, onDisplay, withNames }: Props) {
         ) : null}
       </section>
       <div class="details">
+        {!first && <div class="detail" />}
         {[first, second].map(
           (said) => said && selected && <SaidDetail key={said.model.entry.folder} {...{ said, selected, comparing }} />,
         )}

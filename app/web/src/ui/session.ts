@@ -118,6 +118,11 @@ export class Session {
     void this.work()
   }
 
+  /** Whether it is known what the models are: what is shown before would move then. */
+  get started(): boolean {
+    return this.problem !== null || (this.models.length > 0 && this.models.every((model) => model.info || model.error))
+  }
+
   /** The models that answer now. */
   get shown(): Model[] {
     return [this.model, this.second].filter((model) => model !== null)

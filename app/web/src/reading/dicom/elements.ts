@@ -94,8 +94,8 @@ export class Elements {
   /** The values of a decimal string. */
   decimals(tag: number): number[] {
     return this.texts(tag).map((text) => {
-      // Number('') is 0.
-      if (!/^[+-]?(\d+\.?\d*|\.\d+)(E[+-]?\d+)?$/.test(text)) {
+      // Number is more tolerant: an empty text is 0.
+      if (!/^[+-]?(\d{1,32}\.?\d{0,32}|\.\d{1,32})(E[+-]?\d{1,3})?$/.test(text)) {
         throw new PageError(`${DAMAGED}: element ${nameOf(tag)} is not a number.`)
       }
       return Number(text)
