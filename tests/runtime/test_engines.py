@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from chexvision.errors import ChexError
 from chexvision.images.radiograph import resize_area
 from chexvision.labels import NIH
+from chexvision.runtime import openvino_engine
 from chexvision.runtime.exported import Exported, find_export
 from chexvision.runtime.exported_engine import Arrays, ExportedEngine
 from chexvision.runtime.onnx_engine import OnnxEngine
@@ -65,6 +66,23 @@ def test_the_runtime_gets_few_images_at_once(kind: Kind, tmp_path: Path, monkeyp
     monkeypatch.setattr(engine, "_compute", counted)
     engine.run([engine.prepare(image) for image in _images(20)])
     assert sizes == [8, 8, 4]
+
+
+@pytest.mark.parametrize(("tolerance", "precision"), [(0.005, "bf16"), (-1.0, "fp32")])
+def test_openvino_computes_in_bf16_where_that_stays_within_the_tolerance(
+    tolerance: float, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OpenVinoEngine, "_has_bf16", lambda self: True)
+    monkeypatch.setattr(openvino_engine, "_TOLERANCE", tolerance)
+    found = exported(tmp_path)
+    engine = OpenVinoEngine(found, "auto")
+    assert engine.name == f"OpenVINO on cpu, {precision}"
+    images = _images(3)
+    batch = [engine.prepare(image) for image in images]
+    raw, maps = expected(images)
+    np.testing.assert_allclose(engine.run(batch).probabilities, raw, atol=0.02)
+    np.testing.assert_allclose(engine.explain(batch, np.zeros((3, 1), np.int64)).values, maps[:, :1], atol=1e-6)
+    assert OpenVinoEngine(found).name == "OpenVINO on cpu, fp32"
 
 
 @pytest.mark.parametrize("kind", ENGINES)
