@@ -3,7 +3,7 @@
 import { PageError, type Radiograph } from '../types'
 import { orientationOf, turned } from './heads'
 import { inflate } from './inflate'
-import { checkSize, depthOf, type Gray, luma, toGray } from './pixels'
+import { checkSize, colorWarnings, countColorful, depthOf, toGray } from './pixels'
 
 type Bytes = Uint8Array<ArrayBuffer>
 
@@ -63,14 +63,17 @@ export async function decodePng(data: Bytes): Promise<Radiograph> {
   })
   const scale = depth === 16 ? scaleOf(parts, channels, significant) : null
   const gray = new Uint8Array(width * height)
+  let colorful = 0
   passes.forEach(({ x, y, dx, dy, w, h }, pass) => {
-    const samples = scale ? scaled(parts[pass], scale.table) : toBytes(parts[pass], w, h, header)
-    const part = color === PALETTE ? throughPalette(samples, palette) : toGray(samples, channels)
+    const values = scale ? scaled(parts[pass], scale.table) : toBytes(parts[pass], w, h, header)
+    const samples = color === PALETTE ? throughPalette(values, palette) : values
+    const part = toGray(samples, color === PALETTE ? 3 : channels)
+    colorful += countColorful(samples, color === PALETTE ? 3 : channels)
     if (passes.length === 1 && w === width) gray.set(part)
     else for (let r = 0, i = 0; r < h; r++) for (let c = 0; c < w; c++) gray[(y + r * dy) * width + x + c * dx] = part[i++]
   })
   const made = turned(gray, width, height, orientation)
-  return { ...made, notes: [...(scale ? [scale.note] : []), ...made.notes], warnings: [] }
+  return { ...made, notes: [...(scale ? [scale.note] : []), ...made.notes], warnings: colorWarnings(colorful, gray.length) }
 }
 
 /** The chunks that hold the image. Every chunk up to the last must be complete and have its checksum. */
@@ -189,12 +192,11 @@ function toBytes(rows: Bytes, width: number, height: number, { depth, color }: H
   return samples
 }
 
-function throughPalette(entries: Bytes, palette: Bytes): Gray {
-  const grays = new Uint8Array(256) // entries that a palette lacks are black
-  for (let i = 0; i * 3 + 2 < palette.length; i++) {
-    grays[i] = luma(palette[3 * i], palette[3 * i + 1], palette[3 * i + 2])
-  }
-  return entries.map((entry) => grays[entry])
+/** Red, green and blue of entries; those that the palette lacks are black. */
+function throughPalette(entries: Bytes, palette: Bytes): Bytes {
+  const colors = new Uint8Array(3 * entries.length)
+  for (let i = 0; i < entries.length; i++) colors.set(palette.subarray(3 * entries[i], 3 * entries[i] + 3), 3 * i)
+  return colors
 }
 
 const CRC = Uint32Array.from({ length: 256 }, (_, byte) => {
