@@ -117,11 +117,11 @@ function readHeader(kind: string, content: Bytes): Header {
   return { width, height, depth, color, interlaced: interlace === 1 }
 }
 
-/** Undo the filter of each row; gives the rows without the byte that names it. */
+/** Undo the filter of each row; gives the rows without the byte that names it, in the memory of `rows`. */
 function unfilter(rows: Bytes, width: number, height: number, bits: number): Bytes {
   const bytes = Math.ceil((width * bits) / 8)
   const step = Math.max(1, bits >> 3)
-  const plain = new Uint8Array(bytes * height)
+  const plain = rows // what is written lies before what is still to be read
   for (let y = 0; y < height; y++) {
     const filter = rows[y * (bytes + 1)]
     const from = y * (bytes + 1) + 1
@@ -138,7 +138,7 @@ function unfilter(rows: Bytes, width: number, height: number, bits: number): Byt
       plain[to + x] = rows[from + x] + predicted
     }
   }
-  return plain
+  return plain.subarray(0, bytes * height)
 }
 
 function paeth(left: number, up: number, corner: number): number {
