@@ -83,6 +83,11 @@ def stored_values(file: DicomFile, frame: FrameFormat) -> Samples:
     return values
 
 
+def is_lossy_jpeg(file: DicomFile) -> bool:
+    """Whether the pixels are a JPEG as everywhere, whose colors are decoded to RGB."""
+    return file.syntax in (f"{_JPEG}50", f"{_JPEG}51")
+
+
 def _plain(pixels: memoryview, frame: FrameFormat, *, big: bool) -> Samples:
     if len(pixels) < frame.bytes:
         raise ValueError("truncated DICOM file: it has fewer pixels than it announces")

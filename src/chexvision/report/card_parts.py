@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chexvision.artifact.contents import FIGURES
+from chexvision.artifact.metrics_file import CheckResult
 from chexvision.metrics.catalog import METRICS
 from chexvision.metrics.records import Attribute, SplitMetrics
 from chexvision.predict.input_check import FILE as INPUT_CHECK
-from chexvision.predict.input_check import InputCheck
+from chexvision.predict.input_check import MESSAGES
 from chexvision.report.evaluation_tables import metrics_table, subgroup_table
 from chexvision.report.table import Column, Table, markdown_table, row
 from chexvision.runtime.export_info import ExportInfo
@@ -90,12 +91,14 @@ def exported(info: ExportInfo | None) -> dict[str, Any]:
     return {"exported": None if info is None else _exported_table(info), "info": info}
 
 
-def check_line(check: InputCheck | None) -> str:
+def check_line(check: CheckResult | None) -> str:
     """What the card says about the input check."""
     if check is None:
         return "none: the model answers for any image, also for one that is not a frontal chest radiograph"
-    tests = ", ".join(test.name for test in check.tests)
-    return f"{INPUT_CHECK}: {tests}; 1 % of the validation images are beyond a limit. predict warns of such images"
+    flagged = f"{check.flagged:,} of the {check.images:,} validation images that it was fitted on"
+    if check.test_images is not None:
+        flagged += f" and {check.test_flagged:,} of {check.test_images:,} test images"
+    return f"`{INPUT_CHECK}`: {', '.join(MESSAGES)}. It flags {flagged}; `predict` warns of such images"
 
 
 def _exported_table(info: ExportInfo) -> Markup:

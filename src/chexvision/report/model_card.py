@@ -17,7 +17,6 @@ from chexvision.config.recipe import ModelConfig, TrainingConfig
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.labels import NIH
 from chexvision.metrics.catalog import METRICS
-from chexvision.predict.input_check import InputCheck
 from chexvision.report.card_parts import card_subgroups, check_line, exported, figures_of, split_tables
 from chexvision.report.evaluation_tables import literature_table
 from chexvision.report.table import Column, Table, markdown_table, row
@@ -36,7 +35,6 @@ def render_card(
     figures: Sequence[str] = (),
     to: Reference | None = None,
     *,
-    check: InputCheck | None = None,
     info: ExportInfo | None = None,
 ) -> str:
     """The README.md of an artifact, with the Hub's metadata on top. It names no path of the machine it was made on.
@@ -47,7 +45,6 @@ def render_card(
         model_name: for title and metadata.
         figures: file names in its folder `FIGURES`.
         to: where it will be published, if that is known; see `with_destination`.
-        check: the input check that it is published with.
         info: its ``onnx/model.json``; see `chexvision.report.card_parts.with_exported` for a rendered card.
     """
     backbone = run.recipe.model.backbone
@@ -63,7 +60,7 @@ def render_card(
         **_shared(metrics, model_name, [backbone], run.dataset_identity, run.split, figures, [_license(run)]),
         **_use(to, run.provenance.run_id),
         **exported(info),
-        check=check_line(check),
+        check=check_line(metrics.input_check),
     )
 
 
@@ -73,7 +70,6 @@ def render_ensemble_card(
     figures: Sequence[str] = (),
     to: Reference | None = None,
     *,
-    check: InputCheck | None = None,
     export_info: ExportInfo | None = None,
 ) -> str:
     """The README.md of an ensemble.
@@ -83,7 +79,6 @@ def render_ensemble_card(
         info: its ``ensemble.json``.
         figures: file names in its folder `FIGURES`.
         to: where it will be published.
-        check: the input check that it is published with.
         export_info: its ``onnx/model.json``.
     """
     backbones = sorted({member.backbone for member in info.members})
@@ -102,7 +97,7 @@ def render_ensemble_card(
         **_shared(metrics, name, ["ensemble", *backbones], info.dataset_identity, info.split, figures, licenses),
         **_use(to, info.provenance.run_id, ensemble=True),
         **exported(export_info),
-        check=check_line(check),
+        check=check_line(metrics.input_check),
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from chexvision.artifact import contents as artifact
@@ -22,18 +23,21 @@ from chexvision.data.source import ShardSource, find_shards, preprocessing_of
 from chexvision.evaluation.attributes import conditions_of, read_groups
 from chexvision.evaluation.overlap import TrainingImages
 from chexvision.evaluation.protocol import evaluate_trained
+from chexvision.evaluation.split_check import check_of
 from chexvision.explain.card_example import example_overlay
 from chexvision.files.atomic import write_text_atomic
 from chexvision.files.atomic_folder import atomic_folder
 from chexvision.hub.reference import Reference
 from chexvision.hub.repo_files import CONFIG, WEIGHTS
 from chexvision.inference.labeled import labeled
-from chexvision.inference.predict_split import predict_split
+from chexvision.inference.predict_split import predict_with_features
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions
 from chexvision.models.classifier import CheXVision
 from chexvision.models.initial_weights import fetch_weights
 from chexvision.models.untrained import build_model
+from chexvision.predict.input_check import FILE as CHECK_FILE
+from chexvision.predict.input_check import InputCheck
 from chexvision.predict.operating_files import save_operating_points
 from chexvision.provenance import Provenance, now
 from chexvision.report.card_parts import OVERLAY
@@ -105,7 +109,7 @@ def run_training(
         accelerator.end_training()
         progress.session.paused()
         return TrainingOutcome(finished=False)
-    predictions = _predict(training, model, splits, accelerator, recipe.optim.micro_batch_size)
+    predictions, features = _predict(training, model, splits, accelerator, recipe.optim.micro_batch_size)
     # Here, where all processes are: one that exits inside its group may abort, and end the one that publishes.
     accelerator.end_training()
     if not accelerator.is_main_process:
@@ -120,6 +124,8 @@ def run_training(
         epoch=kept_epoch(training.history, recipe.training).epoch,
     )
     metrics, points = evaluate_trained(recipe.name, predictions, groups, conditions)
+    check, result = check_of(splits, features)
+    metrics = metrics.model_copy(update={"input_check": result})
     info = RunInfo(
         provenance=provenance,
         recipe=recipe,
@@ -142,7 +148,9 @@ def run_training(
         calibrated = applied.calibrated(predictions[metrics.split])
         overlay = example_overlay(model, calibrated, np.asarray(splits[metrics.split].images))
         figures |= {OVERLAY: overlay} if overlay is not None else {}
-    folder = _assemble(work / "artifact", training, model, predictions, metrics, points, figures, info, seen, to)
+    folder = _assemble(
+        work / "artifact", training, model, predictions, metrics, points, figures, info, seen, check, to
+    )
     progress.trained(folder)
     published = open_store(to, private=private).publish(folder, provenance.run_id) if to is not None else None
     progress.session.published(published.reference if published is not None else None)
@@ -192,16 +200,18 @@ class _Reporter(ConsoleReporter):
 
 def _predict(
     training: Training, model: CheXVision, splits: dict[str, Split], accelerator: Accelerator, batch_size: int
-) -> dict[str, Predictions]:
-    """Predictions of validation and test by the best epoch's weights, which `model` holds afterwards."""
+) -> tuple[dict[str, Predictions], dict[str, NDArray[np.float32]]]:
+    """Predictions and features of validation and test by the best epoch's weights, which `model` holds afterwards."""
     accelerator.wait_for_everyone()
     model.load_state_dict(load_file(training.work / BEST_FILE))
     model.eval()
-    return {
-        name: labeled(splits[name].rows, predict_split(model, splits[name], accelerator, batch_size)[0])
-        for name in ("validation", "test")
-        if name in splits
-    }
+    predictions: dict[str, Predictions] = {}
+    features: dict[str, NDArray[np.float32]] = {}
+    for name in ("validation", "test"):
+        if name in splits:
+            probabilities, features[name] = predict_with_features(model, splits[name], accelerator, batch_size)
+            predictions[name] = labeled(splits[name].rows, probabilities)
+    return predictions, features
 
 
 def _assemble(
@@ -214,6 +224,7 @@ def _assemble(
     figures: dict[str, str | bytes],
     info: RunInfo,
     seen: TrainingImages,
+    check: InputCheck | None,
     to: Reference | None,
 ) -> Path:
     """Write all files of the artifact into `folder`, which appears complete or not at all."""
@@ -228,6 +239,8 @@ def _assemble(
         write_text_atomic(partial / artifact.METRICS, metrics.model_dump_json(indent=2) + "\n")
         write_text_atomic(partial / artifact.RUN, info.model_dump_json(indent=2) + "\n")
         seen.write(partial / artifact.TRAINING_IMAGES)
+        if check is not None:
+            check.write(partial / CHECK_FILE)
         Probabilities.of(info.dataset_identity, model.label_space, predictions).write(
             partial / artifact.PROBABILITIES
         )
