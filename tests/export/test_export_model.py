@@ -135,7 +135,9 @@ def test_a_file_that_differs_from_torch_is_refused_and_the_former_one_kept(
 
     def wrong(*values: object) -> agreement.Expected:
         found = scaled(*values)  # type: ignore[arg-type]
-        return scaled(*(found.originals, found.resized, found.raw + 0.001, found.calibrated, found.maps, found.checks))
+        return scaled(
+            *(found.originals, found.resized, found.raw + 0.001, found.calibrated, found.maps, found.checks)
+        )
 
     monkeypatch.setattr(agreement, "Expected", wrong)
     with pytest.raises(ChexError, match=r"differs from torch: its probabilities by 0\.001"):
@@ -189,9 +191,11 @@ def test_int8_is_smaller_and_close(tmp_path: Path) -> None:
 
 
 def _square_images(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    return np.stack([subject.pixels[0] for subject in trained.synthetic_subjects(count, 5)]).repeat(2, 1).repeat(2, 2)[
-        :, :80, :80
-    ]
+    return (
+        np.stack([subject.pixels[0] for subject in trained.synthetic_subjects(count, 5)])
+        .repeat(2, 1)
+        .repeat(2, 2)[:, :80, :80]
+    )
 
 
 def test_a_published_record_is_json(model: Path) -> None:
