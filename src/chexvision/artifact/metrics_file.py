@@ -36,7 +36,7 @@ class Conditions(Record):
         epoch: the one whose weights were measured, from 1, of a training run.
     """
 
-    format: Literal[3] = 3
+    format: Literal[4] = 4
     version: str | None = None
     dataset: str
     dataset_identity: str | None = None
@@ -139,6 +139,24 @@ class Overlap(Record):
     trained_patients: int | None
 
 
+class CheckResult(Record):
+    """What the input check flags of the images that a run has; see `chexvision.predict.input_check`.
+
+    Args:
+        images: of validation, that it was fitted on.
+        patients: theirs.
+        flagged: of these images, each measured by distributions of other patients.
+        test_images: of the test split; null without one.
+        test_flagged: of these.
+    """
+
+    images: int
+    patients: int
+    flagged: int
+    test_images: int | None
+    test_flagged: int | None
+
+
 class Evaluation(Conditions):
     """``metrics.json``. Everything but `systems` and `comparisons` is of the last system.
 
@@ -151,6 +169,7 @@ class Evaluation(Conditions):
         published: results of others, and which of them are of the same images.
         expert: against radiologists' labels.
         external: on another hospital's images.
+        input_check: of a training run; of an ensemble that of its first member, whose check it has.
         overlaps: what each model's training shares with the images measured, and with those chosen on.
         notes: what a reader must know.
     """
@@ -162,6 +181,7 @@ class Evaluation(Conditions):
     published: tuple[LiteratureComparison, ...] = ()
     expert: OtherSet | None = None
     external: OtherSet | None = None
+    input_check: CheckResult | None = None
     overlaps: tuple[Overlap, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -189,6 +209,8 @@ def read_metrics(path: Path) -> Evaluation:
             content = _from_format_1(content)
         if isinstance(content, dict) and content["format"] == 2:
             content = _from_format_2(content)
+        if isinstance(content, dict) and content["format"] == 3:
+            content |= {"format": 4}  # there was no input check
         return Evaluation.model_validate_json(json.dumps(content))
     except ValidationError as error:
         raise ChexError(f"{path} cannot be used: {first_problem(error)}") from None

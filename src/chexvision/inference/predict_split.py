@@ -48,20 +48,42 @@ def predict_split(
         float[N, K + 1] probabilities (the findings, then normal/abnormal) in the split's order, and the mean loss
         (0 without `loss`).
     """
-    rank = Rank(accelerator.device, accelerator.process_index, accelerator.num_processes)
     parts: list[Tensor] = []
     losses: list[Tensor] = []
-    for batch in in_order(split, batch_size, rank):
+    for batch in in_order(split, batch_size, _rank(accelerator)):
         found = forward(model, batch.images, views, accelerator.autocast)
         if loss is not None:
             losses.append(loss(found.logits, batch.targets))
         parts.append(found.probabilities)
         if on_batch is not None:
             on_batch(len(batch.images))
-    mine = torch.cat(parts).cpu().numpy() if parts else np.zeros((0, len(model.label_space.outputs)), np.float32)
     total = float(torch.cat(losses).double().sum()) if losses else 0.0
-    shares = gather_object([(mine, total)])
-    return np.concatenate([share[0] for share in shares]), sum(share[1] for share in shares) / max(1, len(split))
+    return _gathered(parts, len(model.label_space.outputs)), sum(gather_object([total])) / max(1, len(split))
+
+
+@torch.inference_mode()
+def predict_with_features(
+    model: CheXVision, split: Split, accelerator: Accelerator, batch_size: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """As `predict_split`: the probabilities, and the features float[N, C] that they are computed from."""
+    probabilities: list[Tensor] = []
+    features: list[Tensor] = []
+    for batch in in_order(split, batch_size, _rank(accelerator)):
+        found = forward(model, batch.images, PLAIN, accelerator.autocast)
+        probabilities.append(found.probabilities)
+        features.append(found.features.float())
+    outputs, channels = len(model.label_space.outputs), model.pooling.channels
+    return _gathered(probabilities, outputs), _gathered(features, channels)
+
+
+def _rank(accelerator: Accelerator) -> Rank:
+    return Rank(accelerator.device, accelerator.process_index, accelerator.num_processes)
+
+
+def _gathered(parts: list[Tensor], width: int) -> NDArray[np.float32]:
+    """The rows of all processes: float32[N, width]; each has computed some, or none."""
+    mine = torch.cat(parts).cpu().numpy() if parts else np.zeros((0, width), np.float32)
+    return np.concatenate(gather_object([mine]))
 
 
 @torch.inference_mode()

@@ -41,6 +41,7 @@ from chexvision.metrics.compare import short_names
 from chexvision.metrics.measure import measure
 from chexvision.metrics.thresholds import FILE as THRESHOLDS
 from chexvision.models.model_config import CheXVisionConfig, read_config
+from chexvision.predict.input_check import FILE as CHECK_FILE
 from chexvision.predict.operating_files import save_operating_points
 from chexvision.provenance import Provenance, now, source_revision
 from chexvision.report.charts import curve_sheets
@@ -51,7 +52,7 @@ from chexvision.shards.split_rule import SplitRecord
 Weights = Literal["equal", "validation"]
 
 _MEMBER_FILES = (
-    CONFIG, WEIGHTS, RUN, HISTORY, METRICS, PROBABILITIES, TRAINING_IMAGES, THRESHOLDS, CALIBRATION,
+    CONFIG, WEIGHTS, RUN, HISTORY, METRICS, PROBABILITIES, TRAINING_IMAGES, THRESHOLDS, CALIBRATION, CHECK_FILE,
 )  # fmt: skip
 
 
@@ -266,6 +267,7 @@ def _write(
     with atomic_folder(folder) as partial:
         for number, of in enumerate(sources, 1):
             _copy(of.reference, partial / member_folder(number))
+        evaluation = _with_input_check(evaluation, partial)
         write_text_atomic(partial / CARD, render_ensemble_card(evaluation, info, sorted(figures), to))
         write_text_atomic(partial / ENSEMBLE, info.model_dump_json(indent=2) + "\n")
         write_text_atomic(partial / METRICS, evaluation.model_dump_json(indent=2) + "\n")
@@ -277,6 +279,15 @@ def _write(
         seen = [partial / member_folder(number) / TRAINING_IMAGES for number in range(1, len(sources) + 1)]
         if all(path.is_file() for path in seen):
             TrainingImages.union([TrainingImages.read(path) for path in seen]).write(partial / TRAINING_IMAGES)
+
+
+def _with_input_check(evaluation: Evaluation, folder: Path) -> Evaluation:
+    """Give the ensemble in `folder` the input check of its first member, if that has one."""
+    first = folder / member_folder(1)
+    if not (first / CHECK_FILE).is_file():
+        return evaluation
+    shutil.copyfile(first / CHECK_FILE, folder / CHECK_FILE)
+    return evaluation.model_copy(update={"input_check": read_metrics(first / METRICS).input_check})
 
 
 def _copy(reference: Reference, folder: Path) -> None:

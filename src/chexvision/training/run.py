@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from chexvision.artifact import contents as artifact
@@ -22,29 +24,35 @@ from chexvision.data.source import ShardSource, find_shards, preprocessing_of
 from chexvision.evaluation.attributes import conditions_of, read_groups
 from chexvision.evaluation.overlap import TrainingImages
 from chexvision.evaluation.protocol import evaluate_trained
+from chexvision.evaluation.split_check import check_of
 from chexvision.explain.card_example import example_overlay
 from chexvision.files.atomic import write_text_atomic
 from chexvision.files.atomic_folder import atomic_folder
-from chexvision.hub.reference import Reference
+from chexvision.hub.reference import Reference, RepoRef
 from chexvision.hub.repo_files import CONFIG, WEIGHTS
 from chexvision.inference.labeled import labeled
-from chexvision.inference.predict_split import predict_split
+from chexvision.inference.predict_split import predict_with_features
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions
 from chexvision.models.classifier import CheXVision
 from chexvision.models.initial_weights import fetch_weights
 from chexvision.models.untrained import build_model
+from chexvision.predict.input_check import FILE as CHECK_FILE
+from chexvision.predict.input_check import InputCheck
 from chexvision.predict.operating_files import save_operating_points
 from chexvision.provenance import Provenance, now
-from chexvision.report.card_parts import OVERLAY
+from chexvision.report.card_parts import OVERLAY, with_exported
 from chexvision.report.charts import curve_sheets
 from chexvision.report.model_card import render_card
+from chexvision.runtime.export_info import MODEL, ExportInfo
 from chexvision.training.distillation import with_teacher
 from chexvision.training.hardware import describe, package_versions, rank_of, start_accelerator
 from chexvision.training.history import History, dump_history, kept_epoch
 from chexvision.training.loop import Training
 from chexvision.training.reporter import ConsoleReporter
 from chexvision.training.training_session import BEST_FILE, TrainingProgress
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,7 @@ def run_training(
     to: Reference | None = None,
     *,
     private: bool = False,
+    export: bool = False,
 ) -> TrainingOutcome:
     """Train a recipe and leave the complete artifact in ``work/artifact``.
 
@@ -87,6 +96,7 @@ def run_training(
         progress: of the session, which decides when to end early.
         to: where to publish, if anywhere.
         private: whether a repository that has to be created is seen by its owner alone.
+        export: whether the artifact contains the model as ONNX, too; where that fails it is published without.
 
     Raises:
         UsageError: the data is not pinned, empty, or not what the recipe needs.
@@ -105,7 +115,7 @@ def run_training(
         accelerator.end_training()
         progress.session.paused()
         return TrainingOutcome(finished=False)
-    predictions = _predict(training, model, splits, accelerator, recipe.optim.micro_batch_size)
+    predictions, features = _predict(training, model, splits, accelerator, recipe.optim.micro_batch_size)
     # Here, where all processes are: one that exits inside its group may abort, and end the one that publishes.
     accelerator.end_training()
     if not accelerator.is_main_process:
@@ -120,6 +130,8 @@ def run_training(
         epoch=kept_epoch(training.history, recipe.training).epoch,
     )
     metrics, points = evaluate_trained(recipe.name, predictions, groups, conditions)
+    check, result = check_of(splits, features)
+    metrics = metrics.model_copy(update={"input_check": result})
     info = RunInfo(
         provenance=provenance,
         recipe=recipe,
@@ -142,7 +154,9 @@ def run_training(
         calibrated = applied.calibrated(predictions[metrics.split])
         overlay = example_overlay(model, calibrated, np.asarray(splits[metrics.split].images))
         figures |= {OVERLAY: overlay} if overlay is not None else {}
-    folder = _assemble(work / "artifact", training, model, predictions, metrics, points, figures, info, seen, to)
+    folder = _assemble(
+        work / "artifact", training, model, predictions, metrics, points, figures, info, seen, check, to, export
+    )
     progress.trained(folder)
     published = open_store(to, private=private).publish(folder, provenance.run_id) if to is not None else None
     progress.session.published(published.reference if published is not None else None)
@@ -192,16 +206,18 @@ class _Reporter(ConsoleReporter):
 
 def _predict(
     training: Training, model: CheXVision, splits: dict[str, Split], accelerator: Accelerator, batch_size: int
-) -> dict[str, Predictions]:
-    """Predictions of validation and test by the best epoch's weights, which `model` holds afterwards."""
+) -> tuple[dict[str, Predictions], dict[str, NDArray[np.float32]]]:
+    """Predictions and features of validation and test by the best epoch's weights, which `model` holds afterwards."""
     accelerator.wait_for_everyone()
     model.load_state_dict(load_file(training.work / BEST_FILE))
     model.eval()
-    return {
-        name: labeled(splits[name].rows, predict_split(model, splits[name], accelerator, batch_size)[0])
-        for name in ("validation", "test")
-        if name in splits
-    }
+    predictions: dict[str, Predictions] = {}
+    features: dict[str, NDArray[np.float32]] = {}
+    for name in ("validation", "test"):
+        if name in splits:
+            probabilities, features[name] = predict_with_features(model, splits[name], accelerator, batch_size)
+            predictions[name] = labeled(splits[name].rows, probabilities)
+    return predictions, features
 
 
 def _assemble(
@@ -214,7 +230,9 @@ def _assemble(
     figures: dict[str, str | bytes],
     info: RunInfo,
     seen: TrainingImages,
+    check: InputCheck | None,
     to: Reference | None,
+    export: bool,
 ) -> Path:
     """Write all files of the artifact into `folder`, which appears complete or not at all."""
     with atomic_folder(folder) as partial:
@@ -228,10 +246,27 @@ def _assemble(
         write_text_atomic(partial / artifact.METRICS, metrics.model_dump_json(indent=2) + "\n")
         write_text_atomic(partial / artifact.RUN, info.model_dump_json(indent=2) + "\n")
         seen.write(partial / artifact.TRAINING_IMAGES)
+        if check is not None:
+            check.write(partial / CHECK_FILE)
         Probabilities.of(info.dataset_identity, model.label_space, predictions).write(
             partial / artifact.PROBABILITIES
         )
         model.to("cpu").save_pretrained(partial)  # the card is there already, so the mixin writes none of its own
         # safetensors makes its file readable by its owner alone.
         (partial / WEIGHTS).chmod((partial / CONFIG).stat().st_mode)
+        if export:
+            made = _export(partial, str(to) if isinstance(to, RepoRef) else info.recipe.name)
+            write_text_atomic(partial / artifact.CARD, with_exported(card, made))
     return folder
+
+
+def _export(folder: Path, name: str) -> ExportInfo | str:
+    """Export the model in a folder; where that fails, the reason: a run took hours and is published anyway."""
+    try:
+        from chexvision.export.export_model import export_model
+
+        return export_model(folder, folder, name=name)
+    except Exception as error:  # noqa: BLE001 - of the exporter, of onnxruntime, or of a package that is missing
+        why = " ".join(str(error).split())[:300] or type(error).__name__
+        _log.warning("WARNING: the model is published without %s: %s", MODEL, why)
+        return why
