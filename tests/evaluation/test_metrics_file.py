@@ -12,8 +12,8 @@ import pytest
 from chexvision.artifact.metrics_file import Conditions, Evaluation, read_metrics
 from chexvision.errors import ChexError
 from chexvision.evaluation.external import for_other_labels, measure_other, own_labels
-from chexvision.evaluation.other_labels import OtherLabels
 from chexvision.evaluation.protocol import System, evaluate_systems, evaluate_trained
+from chexvision.label_maps.other_labels import OtherLabels
 from chexvision.labels import NIH
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.records import Estimate

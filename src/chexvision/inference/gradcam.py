@@ -37,17 +37,20 @@ class Maps:
         values: float[B, M, h, w], at least 0, in units of the logit: what a position contributes to it, to
             first order. All are 0 where nothing in the image raises the logit.
         method: "Grad-CAM" or "LayerCAM".
+        layer: the module of the backbone that is explained.
     """
 
     probabilities: Tensor
     values: Tensor
     method: str
+    layer: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
     """The output of a module that can be explained, as the module returned it and as a map float[B, C, h, w]."""
 
+    name: str
     output: Tensor
     features: Tensor
 
@@ -91,7 +94,7 @@ def explain_batch(model: CheXVision, images: Tensor, outputs: Tensor) -> Maps:
             gradient = backbone.as_map(torch.autograd.grad(chosen, layer.output, retain_graph=True)[0])
             weights = gradient.clamp(min=0) if coarse else gradient.mean(dim=(2, 3), keepdim=True)
             cams.append((weights * layer.features).sum(dim=1).clamp(min=0).detach())
-    return Maps(probabilities, torch.stack(cams, dim=1), "LayerCAM" if coarse else "Grad-CAM")
+    return Maps(probabilities, torch.stack(cams, dim=1), "LayerCAM" if coarse else "Grad-CAM", layer.name)
 
 
 def _used(backbone: Backbone, outputs: dict[str, object], logits: Tensor) -> list[_Layer]:
@@ -100,7 +103,11 @@ def _used(backbone: Backbone, outputs: dict[str, object], logits: Tensor) -> lis
     Which that is depends on the pooling: heads on a class token do not see the last patch tokens, heads on their mean
     do. If no gradient is there at all, all layers.
     """
-    layers = [_Layer(output, backbone.as_map(output)) for output in outputs.values() if isinstance(output, Tensor)]
+    layers = [
+        _Layer(name, output, backbone.as_map(output))
+        for name, output in outputs.items()
+        if isinstance(output, Tensor)
+    ]
     for count in range(len(layers), 0, -1):
         (gradient,) = torch.autograd.grad(
             logits.sum(), layers[count - 1].output, retain_graph=True, materialize_grads=True
