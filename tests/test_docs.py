@@ -41,6 +41,8 @@ def test_documented_commands_and_options_exist(root: Any) -> None:
         words = line.split()[1:]
         while words and words[0] in getattr(command, "commands", {}):
             command = command.commands[words.pop(0)]
+        if default := getattr(command, "default_command", None):
+            command = command.commands[default]
         params = command.get_params(command.context_class(command))
         known = {option for param in params for option in (*param.opts, *param.secondary_opts)}
         used = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}

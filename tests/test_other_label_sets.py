@@ -208,7 +208,7 @@ def test_a_published_model_predicts_and_is_evaluated_on_its_own_labels(
     image.write_bytes(table["image"][0].as_py()["bytes"])
     code, printed, _ = run(capsys, "predict", published, image, "--json")
     assert code == 0
-    assert list(json.loads(printed)[0]["findings"]) == NAMES
+    assert list(json.loads(printed)[0]["probabilities"]) == [*NAMES, "Abnormal"]
 
     out = tmp_path / "out"
     words = ("--data", shards, "--out", out, "--resamples", 100, "--precision", "fp32", "--split-rule", "shards")

@@ -7,17 +7,19 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow.parquet as parquet
 import pytest
 from accelerate import Accelerator
 from huggingface_hub import HfApi
 
-from chexvision.artifact.contents import PROBABILITIES
-from chexvision.artifact.load import load_ensemble, load_model, load_published
+from chexvision.artifact.contents import CARD, METRICS, PROBABILITIES
+from chexvision.artifact.load import load_ensemble, load_model
 from chexvision.artifact.metrics_file import read_metrics
 from chexvision.artifact.probabilities import Probabilities
 from chexvision.artifact.store import open_store
@@ -26,14 +28,21 @@ from chexvision.data.division import check_data
 from chexvision.data.rows import Rows
 from chexvision.data.source import find_shards
 from chexvision.errors import ChexError, PublishError, UsageError
+from chexvision.evaluation.evaluate import evaluate
+from chexvision.evaluation.outcome import Options
 from chexvision.hub.reference import RepoRef, parse_reference
-from chexvision.inference.predict_images import predict_files
+from chexvision.images.radiograph import decode_grey
+from chexvision.inference.load_predictor import load_predictor
 from chexvision.inference.predict_members import predict_members
 from chexvision.inference.stored_predictions import labeled_as_stored, stored_predictions
+from chexvision.inference.torch_engine import TorchEngine
 from chexvision.labels import NIH
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions, images_sha256
+from chexvision.metrics.records import IntervalMethod
 from chexvision.models.classifier import CheXVision
+from chexvision.predict.input_check import FILE as INPUT_CHECK
+from chexvision.predict.published import read_published
 from chexvision.recipes import load_recipe
 from chexvision.report.ensemble_artifact import assemble_ensemble
 from chexvision.shards.download import cached_shards
@@ -111,18 +120,18 @@ def test_an_ensemble_is_made_without_torch() -> None:
 
 
 def test_an_ensemble_predicts_the_calibrated_weighted_mean(ensemble: Path, members: list[Path], image: Path) -> None:
-    accelerator = Accelerator(cpu=True)
-    loaded, points = load_published(ensemble)
-    weights = json.loads((ensemble / "ensemble.json").read_text())["members"]
-    assert loaded.weights == tuple(member["weight"] for member in weights)
+    loaded = load_predictor(ensemble)
+    points = loaded.points
+    weights = [member["weight"] for member in json.loads((ensemble / "ensemble.json").read_text())["members"]]
+    assert load_ensemble(ensemble).weights == tuple(weights)
     assert points.calibration is not None and points.thresholds is not None
-    alone = [predict_files(load_ensemble(member), [image], accelerator, OperatingPoints())[0] for member in members]
-    raw = np.array([[*of.findings.values(), of.abnormal] for of in alone])
+    alone = [replace(load_predictor(member), points=OperatingPoints()).predict(image) for member in members]
+    raw = np.array([[*of.probabilities.values()] for of in alone])
     assert np.abs(raw[0] - raw[1]).max() > 1e-3
-    mean = np.asarray(loaded.weights) @ raw
-    expected = points.calibration.apply(loaded.label_space.outputs, mean[None])[0]
-    (found,) = predict_files(loaded, [image], accelerator, points)
-    np.testing.assert_allclose([*found.findings.values(), found.abnormal], expected, atol=1e-9)
+    mean = np.asarray(weights) @ raw
+    found = loaded.predict(image)
+    expected = points.calibration.apply(tuple(found.probabilities), mean[None])[0]
+    np.testing.assert_allclose([*found.probabilities.values()], expected, atol=1e-9)
     assert found.calls
 
 
@@ -154,7 +163,7 @@ def test_predict_notes_that_calibration_was_chosen_without_augmentation(
     )
     assert code == 0
     assert f"note: calibration and thresholds of {ensemble} were chosen without ten-crop" in error
-    assert "note: overlays show the image alone and its probabilities without ten-crop" in error
+    assert "note: the maps are of the image alone, without ten-crop" in error
     assert said != plain[1] and "note" not in plain[2]
 
 
@@ -178,7 +187,8 @@ def test_an_ensemble_is_published_in_one_commit_and_fetched_whole(
     assert len(hub.commits(REPO)) == 2
     online = run(capsys, "predict", f"{REPO}@{tag}", image, "--json")
     assert run(capsys, "pull", f"{REPO}@{tag}", "--out", tmp_path / "pulled")[0] == 0
-    assert run(capsys, "predict", tmp_path / "pulled", image, "--json")[1] == online[1]
+    pulled = run(capsys, "predict", tmp_path / "pulled", image, "--json")
+    assert json.loads(pulled[1])[0]["probabilities"] == json.loads(online[1])[0]["probabilities"]
     with pytest.raises(ChexError, match="is an ensemble of models; load it with"):
         CheXVision.from_pretrained(REPO, revision=tag)
     assert load_ensemble(RepoRef(REPO, tag)).weights == (0.5, 0.5)
@@ -339,7 +349,7 @@ def test_an_ensemble_is_not_published_next_to_a_model_of_somebody(
         api.delete_file("config.json", REPO)
     else:
         (to / "config.json").unlink()
-    assert len(load_published(parse_reference(assemble_ensemble(members, to).reference))[0].members) == 2
+    assert len(load_ensemble(parse_reference(assemble_ensemble(members, to).reference)).members) == 2
 
 
 def test_members_of_other_findings_are_refused_at_loading(ensemble: Path, tmp_path: Path) -> None:
@@ -348,7 +358,7 @@ def test_members_of_other_findings_are_refused_at_loading(ensemble: Path, tmp_pa
     config["label_space"]["findings"][0] = "Mass"
     (folder / "members" / "2" / "config.json").write_text(json.dumps(config))
     with pytest.raises(ChexError, match="members/2 predicts other findings than members/1"):
-        load_published(folder)
+        load_predictor(folder)
 
 
 def test_an_incomplete_ensemble_is_not_fetched(ensemble: Path, tmp_path: Path) -> None:
@@ -372,3 +382,65 @@ def test_stored_probabilities_are_those_of_the_images_whatever_the_order_of_the_
         found = labeled_as_stored("a", "test", rows.take(np.array(order)), stored)
         assert found.filenames.tolist() == names[order].tolist()
         assert np.allclose(found.probabilities[:, 0], values[order])
+
+
+def test_an_ensemble_has_the_input_check_of_its_first_member(ensemble: Path, members: list[Path]) -> None:
+    first, second = ((member / INPUT_CHECK).read_bytes() for member in members)
+    assert (ensemble / INPUT_CHECK).read_bytes() == first != second
+    result, own = (read_metrics(folder / METRICS).input_check for folder in (ensemble, members[0]))
+    assert own is not None and result == own
+    assert (own.images, own.patients, own.test_images) == (60, 60, 60)
+    line = (
+        f"It flags {own.flagged} of the 60 validation images that it was fitted on and {own.test_flagged} of 60 test"
+    )
+    for folder in (ensemble, members[0]):
+        assert line in (folder / CARD).read_text()
+
+
+def test_the_check_of_a_run_is_of_what_predict_measures(members: list[Path], shards: Path) -> None:
+    published = read_published(members[1])
+    check, result = published.check, read_metrics(members[1] / METRICS).input_check
+    assert check is not None and result is not None
+    engine = TorchEngine(load_model(members[1]), "cpu", check=check)
+    (shard,) = find_shards(shards).shards["test"]
+    images = [decode_grey(one["bytes"]) for one in parquet.read_table(shard)["image"].to_pylist()]
+    values = [engine.run([engine.prepare(image)]).checks for image in images]
+    assert sum(int(check.flags(of).sum()) for of in values if of is not None) == result.test_flagged
+
+
+def test_an_ensemble_of_an_older_first_member_has_no_input_check(members: list[Path], tmp_path: Path) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(members[0], older)
+    (older / INPUT_CHECK).unlink()
+    assemble_ensemble([older, members[1]], tmp_path / "ensemble")
+    assert not (tmp_path / "ensemble" / INPUT_CHECK).exists()
+    assert read_metrics(tmp_path / "ensemble" / METRICS).input_check is None
+    assert read_published(tmp_path / "ensemble").check is None
+
+
+@pytest.fixture(scope="module")
+def synthetic(members: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The second member as if it had been trained on synthetic images."""
+    folder = tmp_path_factory.mktemp("synthetic") / "model"
+    shutil.copytree(members[1], folder)
+    metrics = json.loads((folder / METRICS).read_text()) | {"synthetic": True}
+    (folder / METRICS).write_text(json.dumps(metrics))
+    return folder
+
+
+def test_an_ensemble_with_a_member_of_synthetic_images_says_so(
+    members: list[Path], synthetic: Path, ensemble: Path, tmp_path: Path
+) -> None:
+    mixed = tmp_path / "mixed"
+    assemble_ensemble([members[0], synthetic], mixed)
+    assert not read_metrics(mixed / METRICS).synthetic  # of the first one's images
+    for folder, expected in ((synthetic, True), (mixed, True), (members[1], False), (ensemble, False)):
+        assert read_published(folder).facts.synthetic == expected
+
+
+def test_an_evaluation_notes_a_model_of_synthetic_images(members: list[Path], synthetic: Path, shards: Path) -> None:
+    options = Options(method=IntervalMethod(resamples=100, seed=0))
+    names = ["own", "synthetic"]
+    found = evaluate(names, [members[0], synthetic], shards, options, Accelerator(cpu=True)).evaluation
+    note = "synthetic was trained on synthetic images, but measured on radiographs"
+    assert [text for text in found.notes if "synthetic images" in text] == [note]

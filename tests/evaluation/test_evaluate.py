@@ -14,16 +14,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from chexvision.artifact.load import load_ensemble, load_published
 from chexvision.cli import main
 from chexvision.errors import UsageError
 from chexvision.inference.ensemble import average, fit_weights
-from chexvision.inference.predict_images import predict_files
+from chexvision.inference.load_predictor import load_predictor
 from chexvision.inference.predictions_file import read_predictions, write_predictions
 from chexvision.labels import NIH
 from chexvision.metrics.operating_points import OperatingPoints, choose_operating_points
 from chexvision.metrics.predictions import Predictions
-from chexvision.training.hardware import start_accelerator
 from tests.evaluation.conftest import random_predictions
 from tests.present import decoded
 
@@ -71,9 +69,9 @@ def test_singles_views_and_ensembles_are_all_measured(evaluated: Path) -> None:
 def test_the_report_is_self_contained(evaluated: Path) -> None:
     page = (evaluated / "report.html").read_text()
     assert set(re.findall(r"https?://[^'\"\s<]+", page)) <= {"http://www.w3.org/2000/svg"}
-    assert not re.search(r"<(script|link)|(src|href)=['\"](?!data:)|url\(|@import", page)
+    assert not re.search(r"<(script|link)|(src|href)=['\"](?!data:|#)|url\(|@import", page)
     assert "data:image/jpeg;base64," in page
-    assert page.count("<section class='card finding'>") == 15
+    assert page.count("<section class='card finding'") == 15
     for word in (
         "ROC",
         "Precision-recall",
@@ -111,10 +109,10 @@ def test_shards_and_image_files_give_the_same_probabilities(
     for row in table.to_pylist():
         paths.append(tmp_path / row["filename"])
         paths[-1].write_bytes(row["image"]["bytes"])
-    raw = predict_files(load_ensemble(tiny_model(0)), paths, start_accelerator("fp32"))
+    raw = load_predictor(tiny_model(0), device="cpu").predict(paths)
     found = read_predictions(evaluated / "predictions" / "1.parquet")
     for i, one in enumerate(raw):
-        np.testing.assert_allclose(found.probabilities[i], [*one.findings.values(), one.abnormal], atol=2e-5)
+        np.testing.assert_allclose(found.probabilities[i], [*one.probabilities.values()], atol=2e-5)
 
 
 def test_compare_reads_the_output_of_evaluate(
@@ -180,15 +178,15 @@ def test_evaluate_and_predict_use_a_models_own_operating_points(
     image = tmp_path / "a.png"
     row = pq.read_table(synthetic_shards / "data" / "test-00000-of-00001.parquet").slice(0, 1).to_pylist()[0]
     image.write_bytes(row["image"]["bytes"])
-    loaded, points = load_published(model)
-    accelerator = start_accelerator("fp32")
-    (raw,), (decided,) = (predict_files(loaded, [image], accelerator, r) for r in (None, points))
+    raw = load_predictor(tiny_model(0)).predict(image)
     assert raw.calls == {}
+    published = load_predictor(model)
+    decided, points = published.predict(image), published.points
     assert points.calibration is not None
     assert points.thresholds is not None
-    values = np.array([[*raw.findings.values(), raw.abnormal]])
+    values = np.array([[*raw.probabilities.values()]])
     calibrated = points.calibration.apply(NIH.outputs, values)[0]
-    np.testing.assert_allclose([*decided.findings.values(), decided.abnormal], calibrated, atol=1e-12)
+    np.testing.assert_allclose([*decided.probabilities.values()], calibrated, atol=1e-12)
     for name, threshold in points.thresholds.known.items():
         assert decided.calls[name] == (calibrated[NIH.outputs.index(name)] >= threshold)
     code, _, error = _run(capsys, "evaluate", model, *words, "--split", "validation")

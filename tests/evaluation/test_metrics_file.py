@@ -12,8 +12,8 @@ import pytest
 from chexvision.artifact.metrics_file import Conditions, Evaluation, read_metrics
 from chexvision.errors import ChexError
 from chexvision.evaluation.external import for_other_labels, measure_other, own_labels
-from chexvision.evaluation.other_labels import OtherLabels
 from chexvision.evaluation.protocol import System, evaluate_systems, evaluate_trained
+from chexvision.label_maps.other_labels import OtherLabels
 from chexvision.labels import NIH
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.records import Estimate
@@ -23,7 +23,7 @@ from tests.evaluation.conftest import METHOD, random_predictions
 OLD = Path(__file__).with_name("old_metrics")
 NAMES = ("Mass", "Nodule", "Hernia", "Abnormal")
 CONDITIONS = Conditions(dataset="d", synthetic=False, split="test")
-NO_SYSTEM = '{"format": 3, "dataset": "d", "synthetic": false, "split": "test", "systems": []}'
+NO_SYSTEM = '{"format": 4, "dataset": "d", "synthetic": false, "split": "test", "systems": []}'
 
 
 @pytest.fixture
@@ -157,8 +157,16 @@ def test_a_file_of_format_2_had_one_test_time_augmentation(measured: Predictions
     assert read_metrics(tmp_path / "metrics.json") == new
 
 
+def test_a_file_of_format_3_had_no_input_check(measured: Predictions, tmp_path: Path) -> None:
+    new, _ = evaluate_systems([System("a", measured)], CONDITIONS, None, METHOD)
+    old = json.loads(new.model_dump_json()) | {"format": 3}
+    del old["input_check"]
+    (tmp_path / "metrics.json").write_text(json.dumps(old))
+    assert read_metrics(tmp_path / "metrics.json") == new
+
+
 @pytest.mark.parametrize(
-    "content", ['{"format": 4, "dataset": "d"}', "[]", "null", "{", '{"splits": 1}', "{}", "[" * 10**5, NO_SYSTEM]
+    "content", ['{"format": 5, "dataset": "d"}', "[]", "null", "{", '{"splits": 1}', "{}", "[" * 10**5, NO_SYSTEM]
 )
 def test_other_json_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "metrics.json").write_text(content)

@@ -10,8 +10,10 @@ import pytest
 
 from chexvision.errors import UsageError
 from chexvision.evaluation.external import for_other_labels, measure_other, own_labels
-from chexvision.evaluation.label_map import INCLUDED, read_label_map
-from chexvision.evaluation.other_labels import OtherLabels, read_other_labels
+from chexvision.evaluation.outcome import Options
+from chexvision.label_maps.label_map import INCLUDED, read_label_map
+from chexvision.label_maps.other_labels import OtherLabels, read_other_labels
+from chexvision.labels import NIH, LabelSpace
 from tests.evaluation.conftest import METHOD, random_predictions
 
 NAN = float("nan")
@@ -134,8 +136,13 @@ def test_tables_of_another_form_are_refused(tmp_path: Path, text: str, message: 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: x\nform: columns\nimage: [i]\ntargets: {Effusio: {any_of: [e]}}\n", "'Effusio' is not one of"),
-        ("name: x\nform: list\nimage: [i]\ntargets: {}\n", "form: list needs labels"),
+        ("name: x\nform: list\nimage: [i]\ntargets: {A: {any_of: [a]}}\n", "form: list needs labels"),
+        ("name: x\nform: columns\nimage: [i]\ntargets: {}\n", "targets: .*at least 1 item"),
+        ("name: x\nform: columns\nimage: [i]\npositive: [yes]\ntargets: {A: {any_of: [a]}}\n", "need quotes"),
+        (
+            "name: x\nform: columns\nimage: [i]\nnegative: [1]\ntargets: {A: {any_of: [a]}}\n",
+            "'1' is both",
+        ),
         ("name: x\nform: columns\nimage: [i]\ntarget: {}\n", "targets: Field required"),
         ("[", "cannot be read"),
     ],
@@ -145,6 +152,26 @@ def test_bad_label_maps_are_refused(tmp_path: Path, text: str, message: str) -> 
     path.write_text(text)
     with pytest.raises(UsageError, match=message):
         read_label_map(str(path))
+
+
+def test_targets_that_a_model_does_not_predict_are_left_out() -> None:
+    space = LabelSpace(findings=("Edema", "Nodule", "Fracture"))
+    label_map = read_label_map("vindr")
+    kept, lacking = label_map.for_model(space)
+    assert list(kept.targets) == ["Edema"]  # "Nodule or mass" needs both
+    assert "Nodule or mass" in lacking and len(lacking) == len(label_map.targets) - 1
+    with pytest.raises(UsageError, match=r"none of the targets of .* VinDr-CXR is a finding of the model \(Wires\)"):
+        label_map.for_model(LabelSpace(findings=("Wires",)))
+
+
+def test_an_evaluation_notes_the_targets_that_it_leaves_out() -> None:
+    options = Options(external=(Path("t.csv"), Path(), "vindr", read_label_map("vindr")))
+    changed, notes = options.for_label_space(LabelSpace(findings=("Edema", "Atelectasis")))
+    assert changed.external is not None and list(changed.external[-1].targets) == ["Atelectasis", "Edema"]
+    assert len(notes) == 1 and notes[0].startswith(
+        "targets of VinDr-CXR that the model does not predict: Cardiomegaly"
+    )
+    assert options.for_label_space(NIH) == (options, [])
 
 
 def test_unknown_label_maps_are_named() -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from chexvision.errors import UsageError
-from chexvision.evaluation.label_map import LabelMap, read_label_map
-from chexvision.evaluation.other_labels import read_other_labels
+from chexvision.label_maps.label_map import LabelMap, read_label_map
+from chexvision.label_maps.other_labels import read_other_labels
 
 
 def _target_values(folder: Path, *labels: str) -> dict[str, float | None]:

@@ -116,7 +116,7 @@ def test_explain_and_predict_take_an_ensemble(
     said = capsys.readouterr().out
     (predicted,) = json.loads(said)
     (explained,) = json.loads((tmp_path / "out" / "explain.json").read_text())["images"]
-    best = sorted(predicted["findings"].values(), reverse=True)[:3]
+    best = sorted([*predicted["probabilities"].values()][:-1], reverse=True)[:3]
     assert [one["probability"] for one in explained["overlays"]] == pytest.approx(best, abs=1e-6)
     assert load_ensemble(folder).weights == WEIGHTS
     with pytest.raises(SystemExit) as ended:

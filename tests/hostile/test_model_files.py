@@ -315,7 +315,7 @@ def test_the_unmodified_model_is_accepted(workspace: Path, capfd: pytest.Capture
     with pytest.raises(SystemExit) as ended:
         main(["predict", "model", "chest.png", "--json"])
     assert ended.value.code == 0
-    assert len(json.loads(capfd.readouterr().out)[0]["findings"]) == 14
+    assert len(json.loads(capfd.readouterr().out)[0]["probabilities"]) == 15
 
 
 REFERENCES: dict[str, tuple[str, str]] = {
@@ -377,8 +377,8 @@ IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a pipe": (os.mkfifo, "a FIFO, not a regular file"),
     "a device": (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
     "a dangling link": (lambda path: path.symlink_to("nowhere"), "No such file"),
-    "an empty file": (Path.touch, "not a readable PNG or JPEG"),
-    "a text": (_text, "not a readable PNG or JPEG"),
+    "an empty file": (Path.touch, "not a readable PNG, JPEG or DICOM file"),
+    "a text": (_text, "not a readable PNG, JPEG or DICOM file"),
     "a truncated PNG": (_truncate, "truncated PNG"),
     "too many pixels": (_bomb, "more than 100,000,000"),
 }
@@ -388,7 +388,8 @@ IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_a_hostile_image_is_a_one_line_error(name: str, workspace: Path, refuses: Refuses) -> None:
     make, message = IMAGES[name]
     make(workspace / "bad.png")
-    assert message in refuses("predict", "model", "chest.png", "bad.png")
+    said = refuses("predict", "model", "chest.png", "bad.png")
+    assert ("contains no PNG, JPEG or DICOM file" if name == "a folder" else message) in said
     assert message in refuses("explain", "model", "chest.png", "bad.png", "--out", "out")
 
 
@@ -413,4 +414,5 @@ def test_any_image_name_becomes_a_safe_file_name_and_escaped_text(
     assert all(path.startswith("here/out") for path in written)
     assert all(Path(path).name.isprintable() and not Path(path).name.startswith(".") for path in written)
     summary = json.loads((workspace / "out" / "explain.json").read_text())
-    assert all((workspace / "out" / one["overlay"]).is_file() for one in summary)
+    overlays = [one["overlay"] for image in summary["images"] for one in image["overlays"]]
+    assert len(overlays) == 3 and all((workspace / "out" / name).is_file() for name in overlays)

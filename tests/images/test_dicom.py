@@ -30,8 +30,8 @@ from chexvision.images.reading import Radiograph, as_radiograph, read_radiograph
 from tests.images.dicoms import data_of, dataset, dicom, lut, windowed
 from tests.images.seeds import encapsulated, jpeg_lossless
 
-GREY = np.random.default_rng(3).integers(0, 256, (37, 52), dtype=np.uint8)
-GREY[0] = np.arange(52) * 5
+GREY = np.random.default_rng(3).integers(0, 256, (70, 82), dtype=np.uint8)
+GREY[0] = np.arange(82) * 3
 FULL: dict[str, Any] = {"WindowCenter": 2048, "WindowWidth": 4096}
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
 
@@ -154,10 +154,10 @@ def test_padding_is_black_and_outside_the_percentiles() -> None:
     assert "padding made black" in found.notes
 
 
-def test_pixels_that_are_not_square_are_made_so() -> None:
+def test_pixels_that_are_not_square_are_noted() -> None:
     found = read_radiograph(windowed(GREY, PixelAspectRatio=[2, 1]))
-    assert found.pixels.shape == (74, 52)
-    assert "pixels made square" in found.notes
+    assert same(found)
+    assert "pixels that are not square, shown as if they were" in found.notes
 
 
 def compressed(syntax: str, pixels: NDArray[Any], **changed: Any) -> bytes:
@@ -336,7 +336,7 @@ def test_impossible_files(changed: dict[str, Any], message: str) -> None:
 def test_a_codestream_of_another_size_than_the_file_is_not_decoded(syntax: str) -> None:
     made = dataset(GREY, bits=8)
     made.compress(syntax, generate_instance_uid=False)
-    made.Rows, made.Columns = 38, 52
+    made.Rows, made.Columns = 71, 82
     with pytest.raises(ValueError, match="compressed pixels cannot be decoded"):
         read_radiograph(data_of(made))
 
@@ -388,3 +388,11 @@ def test_the_extra_is_named_where_a_decoder_is_missing(monkeypatch: pytest.Monke
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(UsageError, match=r"needs a decoder: pip install 'chexvision\[dicom\]'"):
         as_radiograph(data)
+
+
+def test_a_jpeg_in_color_has_the_luminance_of_its_colors() -> None:
+    color = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 256, (80, 90, 3), dtype=np.uint8), (9, 9), 4)
+    stream = cv2.imencode(".jpg", color)[1].tobytes()
+    made = dataset(color, bits=8, PhotometricInterpretation="YBR_FULL_422")
+    found = read_radiograph(data_of(encapsulated(made, JPEGBaseline8Bit, stream)), any_view=True)
+    assert np.array_equal(found.pixels, read_radiograph(stream).pixels)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from chexvision.images.radiograph import decode_grey, decode_image
-from chexvision.images.reading import read_radiograph
+from chexvision.images.reading import as_radiograph, read_radiograph
 
 GREY = np.random.default_rng(3).integers(0, 256, (37, 52), dtype=np.uint8)
 GREY[0] = np.arange(52) * 5
@@ -38,7 +38,7 @@ def with_chunk(data: bytes, kind: bytes, content: bytes) -> bytes:
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
 def test_16_bit_files_have_the_range_of_the_fewest_bits(bits: int) -> None:
-    pixels, notes = decode_image(png(np.round(GREY * (((1 << bits) - 1) / 255)).astype(np.uint16)))
+    pixels, notes, _ = decode_image(png(np.round(GREY * (((1 << bits) - 1) / 255)).astype(np.uint16)))
     assert np.array_equal(pixels, GREY)
     expected = f"{bits}-bit values in 16 bits: the fewest that hold its largest value"
     assert notes == (expected if bits < 16 else "16-bit values",)
@@ -51,7 +51,7 @@ def test_16_bit_files_have_the_range_that_they_state(bits: int, where: str) -> N
     values: NDArray[Any] = np.round(dark * (((1 << bits) - 1) / 255)).astype(np.uint16)
     if where != "lowest":
         values = (values << (16 - bits)) | (values >> (2 * bits - 16) if where == "replicated" else 0)
-    pixels, notes = decode_image(with_chunk(png(values), b"sBIT", bytes([bits])))
+    pixels, notes, _ = decode_image(with_chunk(png(values), b"sBIT", bytes([bits])))
     assert np.array_equal(pixels, dark)
     assert notes == (f"{bits}-bit values in 16 bits: as the file states",)
 
@@ -94,7 +94,7 @@ def test_exif_orientation(kind: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = saved(Image.fromarray(GREY), kind, exif=exif, **({"quality": 95} if kind == "JPEG" else {}))
-    pixels, notes = decode_image(data)
+    pixels, notes, _ = decode_image(data)
     upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
     assert pixels.shape == upright.shape
     assert np.abs(pixels.astype(int) - upright).max() <= 1
@@ -139,3 +139,25 @@ def test_a_jpeg_of_very_many_scans_is_refused() -> None:
     data = saved(Image.fromarray(GREY), "JPEG", progressive=True)
     with pytest.raises(ValueError, match="more than 100 scans"):
         decode_grey(data[:-2] + b"\xff\xda\0\x08\1\1\0\0\x3f\0" * 200 + data[-2:])
+
+
+@pytest.mark.parametrize(
+    ("shape", "warnings"),
+    [
+        ((64, 64), ()),
+        ((100, 200), ()),
+        ((63, 70), ("only 70×63 pixels",)),
+        ((100, 201), ("201×100 pixels: not the shape of a chest radiograph",)),
+        ((201, 100), ("100×201 pixels: not the shape of a chest radiograph",)),
+    ],
+)
+def test_sizes_and_shapes_that_are_warned_of(shape: tuple[int, int], warnings: tuple[str, ...]) -> None:
+    assert read_radiograph(png(np.zeros(shape, np.uint8))).warnings == warnings
+
+
+@pytest.mark.parametrize(("spread", "rows", "warned"), [(17, 1, False), (17, 2, True), (16, 100, False)])
+def test_colors_are_warned_of(spread: int, rows: int, warned: bool) -> None:
+    color = np.full((100, 100, 3), 50, np.uint8)
+    color[:rows, :, 1] += spread
+    assert read_radiograph(png(color)).warnings == (("a color image, not a radiograph",) if warned else ())
+    assert as_radiograph(color).warnings == read_radiograph(png(color)).warnings

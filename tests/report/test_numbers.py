@@ -11,8 +11,8 @@ import pytest
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.evaluation.external import own_labels
-from chexvision.evaluation.other_labels import OtherLabels
 from chexvision.inference.predictions_file import read_predictions, write_predictions
+from chexvision.label_maps.other_labels import OtherLabels
 from chexvision.metrics.measure import measure
 from chexvision.metrics.subgroups import group_images
 from chexvision.report.wording import about_means

@@ -85,7 +85,7 @@ def test_a_resumed_run_predicts_nothing_again(
     settings = (ONE_EPOCH, f"loss.teacher={teacher}")
     assert tiny_training(synthetic_shards, tmp_path / "uncut", *settings).run()
     assert not tiny_training(synthetic_shards, tmp_path / "cut", *settings, should_stop=true_from(2)).run()
-    monkeypatch.setattr(distillation, "load_published", lambda _: pytest.fail("loaded again"))
+    monkeypatch.setattr(distillation, "load_ensemble", lambda _: pytest.fail("loaded again"))
     assert tiny_training(synthetic_shards, tmp_path / "cut", *settings).run()
     assert equal(weights(tmp_path / "cut"), weights(tmp_path / "uncut"))
 

@@ -45,12 +45,13 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """A new page, of which no request may leave this machine and no error may stay uncaught."""
-    with _watched_page(browser) as opened:
+    with watched_page(browser) as opened:
         yield opened
 
 
 @contextmanager
-def _watched_page(browser: Browser) -> Iterator[Page]:
+def watched_page(browser: Browser) -> Iterator[Page]:
+    """See `page`."""
     context = browser.new_context()
     asked: list[str] = []
     errors: list[str] = []
@@ -91,14 +92,20 @@ def echo_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def echo_url(echo_model: Path, serve_app: ServeApp) -> str:
-    """The address of the page with `echo_model`."""
+def site(echo_model: Path, serve_app: ServeApp) -> str:
+    """The address of the page with one model."""
     return serve_app(echo_model)
 
 
 @pytest.fixture(scope="session")
-def echo_page(browser: Browser, echo_url: str) -> Iterator[Page]:
+def site_of_two(echo_model: Path, tmp_path_factory: pytest.TempPathFactory, serve_app: ServeApp) -> str:
+    """The address of the page with two models, the second trained on synthetic images."""
+    return serve_app(echo_model, write_echo_model(tmp_path_factory.mktemp("models") / "second", synthetic=True))
+
+
+@pytest.fixture(scope="session")
+def echo_page(browser: Browser, site: str) -> Iterator[Page]:
     """A page with `echo_model`, open for all tests that use nothing but its code."""
-    with _watched_page(browser) as opened:
-        opened.goto(echo_url)
+    with watched_page(browser) as opened:
+        opened.goto(site)
         yield opened

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from chexvision.app.page_files import INDEX
 from chexvision.errors import ChexError, UsageError
 
-_TYPES = {
+TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -129,7 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
             if self.headers.get("If-None-Match") == tag:
                 self._start(HTTPStatus.NOT_MODIFIED, {"ETag": tag})
                 return
-            kind = _TYPES.get(PurePosixPath(name).suffix, "application/octet-stream")
+            kind = TYPES.get(PurePosixPath(name).suffix, "application/octet-stream")
             size = source.seek(0, os.SEEK_END)
             source.seek(0)
             self._start(HTTPStatus.OK, {"ETag": tag, "Content-Type": kind, "Content-Length": str(size)})

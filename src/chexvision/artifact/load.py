@@ -11,9 +11,7 @@ from chexvision.errors import ChexError
 from chexvision.hub.reference import Reference
 from chexvision.hub.repo_files import CONFIG, ENSEMBLE, WEIGHTS, at_commit, model_file
 from chexvision.labels import LabelSpace
-from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.models.classifier import CheXVision, fetch_model, model_from_files
-from chexvision.predict.published import read_published
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +41,6 @@ class Ensemble:
         for member in self.members:
             member.to(device)
         return self
-
-
-def load_published(reference: Reference) -> tuple[Ensemble, OperatingPoints]:
-    """A model or ensemble with the calibration and thresholds that it was published with, all of one commit.
-
-    Raises:
-        UsageError: there is no such folder, or a revision of a folder is named.
-        ChexError: any of it cannot be fetched, is damaged, or does not belong together.
-    """
-    published = read_published(reference)
-    ensemble = load_ensemble(published.reference)
-    published.refuse_others(ensemble.label_space)
-    return ensemble, published.points
 
 
 def load_ensemble(reference: Reference) -> Ensemble:

@@ -14,6 +14,10 @@ from chexvision.foreign import printable
 
 _LONGEST = 900  # characters of an error
 
+_TRAINING = "'chexvision[train]'"
+# Of the packages that prediction with an exported model needs, and of one that it can do without.
+_INSTALL = {**dict.fromkeys(("numpy", "cv2", "PIL", "onnxruntime"), "'chexvision[predict]'"), "pyarrow": "pyarrow"}
+
 app = typer.Typer(
     name="chexvision",
     help="Train, publish and explain chest X-ray classifiers on free cloud GPUs.",
@@ -55,7 +59,8 @@ def main(argv: list[str] | None = None) -> NoReturn:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("chexvision"):
             raise
-        _fail(f"this command needs {error.name}; install it with: pip install 'chexvision[train]'", 1)
+        package = error.name.split(".")[0]
+        _fail(f"this command needs {package}; install it with: pip install {_INSTALL.get(package, _TRAINING)}", 1)
     except BrokenPipeError:
         # The reader of our output went away (`| head`); say nothing, also not at interpreter exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from chexvision.cli.data.shards import MaxBad, Private, Seed, ShardSize, Size, dataset_name, parse_bytes
 from chexvision.cli.names import DEFAULT_TARGET, Data, Force, Model, Overrides, Preset, PrivateModel, Where
-from chexvision.cli.shards import MaxBad, Private, Seed, ShardSize, Size, dataset_name, parse_bytes
 from chexvision.cli.target_options import CommandWithTargets, GroupWithTargets, given_options
 from chexvision.errors import UsageError
 from chexvision_dispatch.targets.registry import flag, new_target

@@ -77,8 +77,8 @@ def evaluate(
     precision: Annotated[Precision, typer.Option(help="To compute in.")] = "auto",
 ) -> None:
     """Measure models on a split: tables with intervals, a report, and the predictions themselves."""
-    from chexvision.evaluation.label_map import read_label_map
     from chexvision.hub.reference import parse_reference
+    from chexvision.label_maps.label_map import read_label_map
     from chexvision.metrics.records import IntervalMethod
     from chexvision.metrics.thresholds import check_rule
 

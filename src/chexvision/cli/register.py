@@ -13,10 +13,10 @@ from chexvision.cli import (
     explain,
     models,
     runs,
-    shards,
     sweep,
     train,
 )
+from chexvision.cli.data import label_templates, shards
 from chexvision.cli.published import export, pages, predict
 from chexvision.cli.zoo import commands as zoo
 
@@ -36,6 +36,7 @@ def commands(app: typer.Typer) -> None:
     app.command("compare")(evaluate.compare)
     app.command("score")(evaluate.score)
     app.add_typer(shards.app, name="shards")
+    app.add_typer(label_templates.app, name="labels")
     app.command("explain")(explain.explain)
     app.command("audit")(explain.audit)
     app.add_typer(pages.app, name="app")

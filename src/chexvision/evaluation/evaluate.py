@@ -22,7 +22,7 @@ from chexvision.evaluation.protocol import evaluate_systems
 from chexvision.evaluation.systems import EvaluationRun
 from chexvision.hub.reference import Reference
 from chexvision.hub.repo_files import at_commit, model_file
-from chexvision.labels import NIH
+from chexvision.predict.published import trained_on_synthetic
 
 
 def evaluate(
@@ -51,8 +51,7 @@ def evaluate(
             "choose them on another split (--choose-on train), or make none (--choose-on none)"
         )
     source = find_shards(data)
-    if source.label_space != NIH and (options.expert or options.external):
-        raise UsageError(f"label maps are for models of NIH ChestX-ray14; the labels of {source.name} are others")
+    options, lacking = options.for_label_space(source.label_space)
     references = [at_commit(reference) for reference in references]  # files of one commit belong together
     choice = split_for(models, references, options.split_rule).fitting(synthetic=source.synthetic)
     rows = read_rows(source.shards, choice, source.label_space)
@@ -78,7 +77,7 @@ def evaluate(
         "expert": run.expert(systems[-1]),
         "external": run.external(systems[-1]),
         "overlaps": tuple(overlaps),
-        "notes": tuple(_notes(overlaps, options)),
+        "notes": (*_synthetic_notes(models, references, source), *lacking, *_notes(overlaps, options)),
     }
     together = run.ensemble(systems[-1])
     described = tuple(map(_described, references))
@@ -129,6 +128,12 @@ def _overlap(name: str, reference: Reference, split: str, rows: Rows, source: Sh
     return Overlap(
         model=name, split=split, images=len(rows), patients=patients, trained_images=None, trained_patients=None
     )
+
+
+def _synthetic_notes(models: Sequence[str], references: Sequence[Reference], source: ShardSource) -> Iterator[str]:
+    for name, reference in zip(models, references, strict=True):
+        if not source.synthetic and trained_on_synthetic(reference):
+            yield f"{name} was trained on synthetic images, but measured on radiographs"
 
 
 def _notes(overlaps: Sequence[Overlap], options: Options) -> Iterator[str]:

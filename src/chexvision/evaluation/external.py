@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chexvision.artifact.metrics_file import Agreement, LabelGap, OtherSet
-from chexvision.evaluation.other_labels import OtherLabels
+from chexvision.label_maps.other_labels import OtherLabels
 from chexvision.metrics.bootstrap import estimate, resample_patients
 from chexvision.metrics.measure import macro_columns, macro_of, measure
 from chexvision.metrics.predictions import Predictions

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from chexvision.artifact.load import Ensemble
 from chexvision.artifact.metrics_file import Evaluation, Overlap
 from chexvision.config.test_time import Tta
-from chexvision.evaluation.label_map import LabelMap
 from chexvision.evaluation.protocol import System
+from chexvision.label_maps.label_map import LabelMap
+from chexvision.labels import LabelSpace
 from chexvision.metrics.calibration import Method
 from chexvision.metrics.records import Comparison, IntervalMethod, Record
 from chexvision.shards.split_rule import SplitRecord
@@ -47,6 +48,23 @@ class Options:
     method: IntervalMethod = field(default_factory=lambda: IntervalMethod(resamples=1000, seed=0))
     expert: tuple[Path, str, LabelMap] | None = None
     external: tuple[Path, Path, str, LabelMap] | None = None
+
+    def for_label_space(self, space: LabelSpace) -> tuple[Options, list[str]]:
+        """These options with the targets that models of a label set predict, and a note on the others.
+
+        Raises:
+            UsageError: a label map has no such target.
+        """
+        notes: list[str] = []
+        changed: dict[str, Any] = {}
+        for name in ("expert", "external"):
+            tables = getattr(self, name)
+            if tables is not None:
+                label_map, lacking = tables[-1].for_model(space)
+                changed[name] = (*tables[:-1], label_map)
+                if lacking:
+                    notes.append(f"targets of {label_map.name} that the model does not predict: {', '.join(lacking)}")
+        return replace(self, **changed), notes
 
 
 class CompareInput(Record):

@@ -17,8 +17,6 @@ from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
 from chexvision.errors import UsageError
 from chexvision.evaluation.external import for_other_labels, measure_other, own_labels
-from chexvision.evaluation.label_map import LabelMap
-from chexvision.evaluation.other_labels import OtherLabels, read_other_labels
 from chexvision.evaluation.outcome import Options
 from chexvision.evaluation.protocol import System, combined, with_tta
 from chexvision.hub.reference import Reference
@@ -26,6 +24,8 @@ from chexvision.inference.ensemble import average
 from chexvision.inference.labeled import labeled
 from chexvision.inference.predict_members import predict_images, predict_members
 from chexvision.inference.tta import views_of
+from chexvision.label_maps.label_map import LabelMap
+from chexvision.label_maps.other_labels import OtherLabels, read_other_labels
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions
 from chexvision.models.classifier import CheXVision

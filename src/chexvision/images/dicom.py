@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from chexvision.images.dicom_checks import Findings, check_elements
 from chexvision.images.dicom_elements import read_elements
-from chexvision.images.dicom_frame import FrameFormat, Samples, stored_values
+from chexvision.images.dicom_frame import FrameFormat, Samples, is_lossy_jpeg, stored_values
 from chexvision.images.dicom_gray import to_gray
 from chexvision.images.dicom_tags import (
     ASPECT,
@@ -32,7 +31,6 @@ from chexvision.images.radiograph import Grey
 MOST_PIXELS = 40_000_000  # detectors have 20 million
 _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 _RGB = ("RGB", "YBR_RCT", "YBR_ICT")  # the last two as JPEG 2000 decoders give them
-_STEEPEST = 10  # of a pixel's height to its width
 
 
 class Unsuitable(ValueError):
@@ -67,9 +65,11 @@ def read_dicom(data: bytes, *, any_view: bool = False) -> tuple[Grey, tuple[str,
         pixels, done = to_gray(stored, frame, elements)
         notes += done
     else:
-        pixels = _gray_of_colors(stored, kind, elements)
+        # OpenCV decodes lossy JPEG to RGB, whatever the file has.
+        pixels = _gray_of_colors(stored, "RGB" if stored.ndim == 3 and is_lossy_jpeg(file) else kind, elements)
         notes.append("colors made gray")
-    pixels = _square(pixels, elements, notes)
+    if not _are_square(elements):
+        notes.append("pixels that are not square, shown as if they were")
     return pixels, tuple(notes), (*found.refusals, *found.warnings)
 
 
@@ -126,17 +126,10 @@ def _gray_of_palette(stored: Samples, elements: Elements) -> Grey:
     return np.asarray(cv2.cvtColor(np.stack(colors, axis=2), cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def _square(pixels: Grey, elements: Elements, notes: list[str]) -> Grey:
-    """Resize such that pixels are square, by PixelAspectRatio: the height of a pixel and its width."""
-    ratio: NDArray[np.float64] = np.array(elements.decimals(ASPECT)[:2])
-    if len(ratio) < 2 or not np.isfinite(ratio).all() or ratio.min() <= 0:
-        return pixels
-    tall = float(ratio[0] / ratio[1])
-    if tall == 1 or not 1 / _STEEPEST <= tall <= _STEEPEST:
-        return pixels
-    rows, columns = pixels.shape
-    size = (columns, round(rows * tall)) if tall > 1 else (round(columns / tall), rows)
-    if size[0] * size[1] > MOST_PIXELS:
-        return pixels
-    notes.append("pixels made square")
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+def _are_square(elements: Elements) -> bool:
+    """Whether pixels are as high as wide, by PixelAspectRatio. Models see every image resized to a square anyway."""
+    try:
+        ratio = elements.decimals(ASPECT)
+    except ValueError:
+        return True
+    return len(ratio) != 2 or ratio[0] == ratio[1]

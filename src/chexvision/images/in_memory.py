@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from chexvision.images.radiograph import Grey, check_size, scale_to_8_bit, turn
+from chexvision.images.radiograph import Grey, check_size, scale_to_8_bit, to_grey, turn
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -18,8 +17,8 @@ _ORIENTATION = 0x0112  # EXIF 2.3, 4.6.4
 _AS_THEY_ARE = ("L", "RGB", "RGBA", "I;16", "I;16L", "I;16B", "F")
 
 
-def gray_of_array(image: object) -> tuple[Grey, tuple[str, ...]]:
-    """An array or tensor as uint8[H, W], and what was done in words.
+def gray_of_array(image: object) -> tuple[Grey, tuple[str, ...], tuple[str, ...]]:
+    """An array or tensor as uint8[H, W], with what was done in words, and warnings.
 
     Raises:
         ValueError: it is not an image; the text says what it is and what is expected.
@@ -34,16 +33,14 @@ def gray_of_array(image: object) -> tuple[Grey, tuple[str, ...]]:
         raise ValueError(f"an array {shape} is not an image; {_EXPECTED}")
     check_size(values.shape[1], values.shape[0], 1)
     pixels, notes = _as_8_bit(values, shape)
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[:, :, 0]
-    elif pixels.ndim == 3:
-        code = cv2.COLOR_RGBA2GRAY if pixels.shape[2] == 4 else cv2.COLOR_RGB2GRAY
-        pixels = np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), code), np.uint8)
-    return np.ascontiguousarray(pixels), notes
+    if pixels.ndim == 3 and pixels.shape[2] > 1:
+        pixels = pixels[:, :, 2::-1]  # of RGB
+    grey, warnings = to_grey(np.ascontiguousarray(pixels))
+    return grey, notes, warnings
 
 
-def gray_of_pil(image: Image) -> tuple[Grey, tuple[str, ...]]:
-    """A PIL image of any mode as uint8[H, W], turned as its EXIF orientation says.
+def gray_of_pil(image: Image) -> tuple[Grey, tuple[str, ...], tuple[str, ...]]:
+    """A PIL image of any mode as uint8[H, W], turned as its EXIF orientation says; see `gray_of_array`.
 
     Raises:
         ValueError: it cannot be read, or its mode is "F" or "I" with values that are not those of an image.
@@ -61,10 +58,10 @@ def gray_of_pil(image: Image) -> tuple[Grey, tuple[str, ...]]:
         if values.size and not 0 <= values.min() <= values.max() < 1 << 16:
             raise ValueError("a PIL image of mode I has values outside [0, 65535]; convert it to 8 or 16 bit")
         values = values.astype(np.uint16)
-    pixels, notes = gray_of_array(values)
+    pixels, notes, warnings = gray_of_array(values)
     if orientation in range(2, 9):
-        return turn(pixels, orientation), (*notes, "turned as its EXIF orientation says")
-    return pixels, notes
+        return turn(pixels, orientation), (*notes, "turned as its EXIF orientation says"), warnings
+    return pixels, notes, warnings
 
 
 def _as_numpy(image: object) -> NDArray[Any]:

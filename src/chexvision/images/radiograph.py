@@ -5,6 +5,7 @@ Shards, the decode-once arrays and `predict` all go through here, so an image me
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal, TypeAlias
 
 import cv2
@@ -32,6 +33,10 @@ _MOST_BYTES = 400_000_000  # while it is decoded
 # OpenCV's own pool fights with ours: every caller here runs one image per thread.
 cv2.setNumThreads(1)
 
+# Channels of gray images differ by the rounding of JPEG's colors; a few pixels may be of a colored mark.
+_COLORFUL, _COLORFUL_SHARE = 16, 0.01
+COLOR_WARNING = "a color image, not a radiograph"
+
 _DEPTHS = (8, 10, 12, 14, 16)  # bits of detectors and of what is made of their images
 
 
@@ -40,8 +45,8 @@ def decode_grey(data: bytes) -> Grey:
     return decode_image(data)[0]
 
 
-def decode_image(data: bytes) -> tuple[Grey, tuple[str, ...]]:
-    """Decode a PNG or JPEG into 8-bit grey uint8[H, W], and say in words what was done for it.
+def decode_image(data: bytes) -> tuple[Grey, tuple[str, ...], tuple[str, ...]]:
+    """Decode a PNG or JPEG into 8-bit grey uint8[H, W], with what was done for it in words, and warnings.
 
     Grey, RGB, CMYK, palettes and transparency (which is dropped) are taken, and EXIF's orientation is applied. Files
     of 16 bits often hold fewer: their range is that of PNG's sBIT, or of the fewest bits of 8, 10, 12, 14 and 16 that
@@ -58,7 +63,8 @@ def decode_image(data: bytes) -> tuple[Grey, tuple[str, ...]]:
     if head.orientation > 1:
         image = turn(image, head.orientation)
         notes.append("turned as its EXIF orientation says")
-    return _grey(image), tuple(notes)
+    grey, warnings = to_grey(image)
+    return grey, tuple(notes), warnings
 
 
 def decode_frame(data: bytes) -> NDArray[np.uint8]:
@@ -127,7 +133,21 @@ def scale_to_8_bit(image: NDArray[np.integer], significant: int | None) -> tuple
         bits = depth_of(largest)
         why = "the fewest that hold its largest value" if bits < 16 else ""
     scaled = np.floor(np.minimum(values / ((1 << bits) - 1), 1) * 255 + 0.5).astype(np.uint8)
-    return scaled[image], f"{bits}-bit values in 16 bits: {why}" if why else "16-bit values"
+    return look_up(scaled, image), f"{bits}-bit values in 16 bits: {why}" if why else "16-bit values"
+
+
+def look_up(table: NDArray[np.uint8], values: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """`table[values]`, some rows at a time: numpy makes indices of 64 bits first, 800 MB for 100 million pixels."""
+    found = np.empty(values.shape, np.uint8)
+    for rows in blocks(values):
+        found[rows] = table[values[rows]]
+    return found
+
+
+def blocks(image: NDArray[Any]) -> Iterator[slice]:
+    """Its rows in blocks of about a million values."""
+    step = max(1, 2**20 * len(image) // image.size)
+    return (slice(start, start + step) for start in range(0, len(image), step))
 
 
 def turn(image: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -139,14 +159,19 @@ def turn(image: NDArray[Any], orientation: int) -> NDArray[Any]:
     return np.ascontiguousarray(image[:: -1 if rows else 1, :: -1 if columns else 1])
 
 
-def _grey(image: NDArray[Any]) -> Grey:
-    if image.ndim == 3:
-        channels = image.shape[2]
-        if channels <= 2:
-            image = np.ascontiguousarray(image[:, :, 0])
-        else:
-            image = cv2.cvtColor(image, cv2.COLOR_BGRA2GRAY if channels == 4 else cv2.COLOR_BGR2GRAY)
-    return np.asarray(image, dtype=np.uint8)
+def to_grey(image: NDArray[np.uint8]) -> tuple[Grey, tuple[str, ...]]:
+    """uint8[H, W] of an image with any channels in the order BGRA, and a warning if these differ: it is in color."""
+    if image.ndim == 2:
+        return image, ()
+    if image.shape[2] <= 2:
+        return np.ascontiguousarray(image[:, :, 0]), ()
+    colorful = 0
+    for rows in blocks(image):
+        blue, green, red = cv2.split(image[rows])[:3]
+        spread = cv2.subtract(cv2.max(cv2.max(blue, green), red), cv2.min(cv2.min(blue, green), red))
+        colorful += int(np.count_nonzero(spread > _COLORFUL))
+    grey = cv2.cvtColor(image, cv2.COLOR_BGRA2GRAY if image.shape[2] == 4 else cv2.COLOR_BGR2GRAY)
+    return np.asarray(grey, np.uint8), ((COLOR_WARNING,) if colorful > _COLORFUL_SHARE * grey.size else ())
 
 
 def resize_area(grey: Grey, size: int) -> Grey:

@@ -21,6 +21,9 @@ from chexvision.images.sources import LARGEST
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+_SMALLEST = 64  # pixels; findings cannot be seen in fewer
+_LONGEST = 2  # times the shorter side; radiographs of chests have up to 1.4
+
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | NDArray[Any] | Image"
 
 
@@ -53,9 +56,9 @@ def read_radiograph(data: bytes, *, any_view: bool = False) -> Radiograph:
             of the file.
     """
     if data.startswith((PNG_SIGNATURE, JPEG_SIGNATURE)):
-        return Radiograph(*decode_image(data))
+        return _radiograph(*decode_image(data))
     if is_dicom(data):
-        return Radiograph(*read_dicom(data, any_view=any_view))
+        return _radiograph(*read_dicom(data, any_view=any_view))
     raise ValueError("not a readable PNG, JPEG or DICOM file")
 
 
@@ -78,9 +81,19 @@ def as_radiograph(image: ImageLike, *, any_view: bool = False) -> Radiograph:
         if isinstance(image, bytes | bytearray | memoryview):
             return read_radiograph(bytes(image), any_view=any_view)
         if hasattr(image, "getbands"):
-            return Radiograph(*gray_of_pil(image))  # type: ignore[arg-type]
-        return Radiograph(*gray_of_array(image))
+            return _radiograph(*gray_of_pil(image))  # type: ignore[arg-type]
+        return _radiograph(*gray_of_array(image))
     except Unsuitable as error:
         raise UsageError(f"{place}{error}; --any-view (any_view=True) accepts it") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{place}{getattr(error, 'strerror', None) or error}") from None
+
+
+def _radiograph(pixels: Grey, notes: tuple[str, ...], warnings: tuple[str, ...]) -> Radiograph:
+    """With warnings of its size, which models do not see."""
+    height, width = pixels.shape
+    if min(height, width) < _SMALLEST:
+        warnings += (f"only {width}×{height} pixels",)
+    if max(height, width) > _LONGEST * min(height, width):
+        warnings += (f"{width}×{height} pixels: not the shape of a chest radiograph",)
+    return Radiograph(pixels, notes, warnings)

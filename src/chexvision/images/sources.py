@@ -44,7 +44,7 @@ LARGEST = 2**28  # bytes of an image file: 16-bit pixels of 11,000², not compre
 class Found:
     """One image file in a source."""
 
-    name: str  # the file's own name, without folders
+    name: str  # the file's own name, without folders, or all of its path as one name
     container: Path  # the folder or the archive that holds it
     member: str  # its path inside the container
 
@@ -57,10 +57,15 @@ class Index:
     duplicates: tuple[Found, ...]  # more files with a name that is in `images`
 
 
-def find_images(sources: list[Path]) -> Index:
+def find_images(sources: list[Path], *, by_path: bool = False) -> Index:
     """List the images in `sources`: folders (with archives in them) and archives.
 
     The order does not depend on the file system. A tar archive is read once to list its members.
+
+    Args:
+        sources: the places.
+        by_path: name an image by its whole path in its folder or archive, see `flat_name`, not by the file alone:
+            for sets that have a file of the same name in several folders.
 
     Raises:
         UsageError: a source is missing or is neither a folder nor an archive, or no image is found.
@@ -75,7 +80,7 @@ def find_images(sources: list[Path]) -> Index:
     duplicates: list[Found] = []
     for container, members in by_first_name:
         for member in members:
-            found = Found(PurePosixPath(member).name, container, member)
+            found = Found(flat_name(member) if by_path else PurePosixPath(member).name, container, member)
             if found.name in images:
                 duplicates.append(found)
             else:
@@ -84,6 +89,11 @@ def find_images(sources: list[Path]) -> Index:
         listed = ", ".join(str(source) for source in sources)
         raise UsageError(f"no PNG, JPEG or DICOM file in {listed}; name the folder that holds images_001 and so on")
     return Index(tuple(images.values()), tuple(duplicates))
+
+
+def flat_name(path: str) -> str:
+    """A path as one name: ``patient1/study2/view.png`` is ``patient1__study2__view.png``."""
+    return "__".join(part for part in PurePosixPath(path).parts if part not in ("/", "."))
 
 
 def read_images(images: list[Found]) -> Iterator[tuple[Found, Callable[[], bytes]]]:

@@ -10,10 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from chexvision.errors import UsageError
-from chexvision.files.atomic import read_regular
-from chexvision.images.radiograph import Grey, decode_grey
-from chexvision.images.sources import LARGEST
+from chexvision.images.radiograph import Grey
+from chexvision.images.reading import as_radiograph
 from chexvision.models.classifier import CheXVision
 from chexvision.parallel import map_in_order, usable_cores
 
@@ -22,14 +20,9 @@ def prepare(model: CheXVision, path: Path) -> Grey:
     """Read an image file as uint8[S, S], S being the model's image size.
 
     Raises:
-        UsageError: there is no such file, or it is not an image.
+        UsageError: there is no such file, or it is not a radiograph.
     """
-    try:
-        return model.preprocessing.apply(decode_grey(read_regular(path, LARGEST)))
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"{path}: {getattr(error, 'strerror', None) or error}; give a PNG or JPEG radiograph"
-        ) from None
+    return model.preprocessing.apply(as_radiograph(path).pixels)
 
 
 def prepared(model: CheXVision, paths: Sequence[Path], batch_size: int) -> Iterator[NDArray[np.uint8]]:

@@ -44,6 +44,8 @@ class Entry:
     original_width: int | None
     original_height: int | None
     impossible_age: str | None = None  # the text of the file, if it is not a possible age
+    uncertain: str | None = None  # with the next, of other sets' labels: see `chexvision.labels.LabelSpace.values`
+    unknown: str | None = None
 
 
 def find_metadata(places: list[Path]) -> Path:

@@ -37,7 +37,9 @@ class Source:
     @property
     def path(self) -> str:
         """Where it is, as it was named; of a member of an archive ``ARCHIVE/MEMBER``."""
-        return str(self.found.container / self.found.member)
+        container, member = self.found.container, self.found.member
+        # A member may have an absolute name.
+        return f"{container}/{member}" if is_archive(container) else str(container / member)
 
 
 def find_sources(words: Sequence[str], lines: Iterable[str]) -> list[Source]:
@@ -54,10 +56,13 @@ def find_sources(words: Sequence[str], lines: Iterable[str]) -> list[Source]:
     sources: dict[tuple[str, str], Source] = {}
     for word in words:
         for path in _paths(word, lines):
-            for source in _of(path):
+            found = [*_of(path)]
+            if not found:
+                raise UsageError(f"{path} contains no PNG, JPEG or DICOM file")
+            for source in found:
                 sources.setdefault((os.path.realpath(source.found.container), source.found.member), source)
     if not sources:
-        raise UsageError(f"no PNG, JPEG or DICOM file in {', '.join(words)}")
+        raise UsageError("no image is named")
     return list(sources.values())
 
 

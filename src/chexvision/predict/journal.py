@@ -6,6 +6,7 @@ an earlier one left, and goes on behind it. `OUT` itself appears when all are th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import escape as glob_escape
@@ -110,11 +111,14 @@ class Journal:
         self._path.unlink()
 
 
-def refuse_existing(out: Path) -> None:
-    """Raise UsageError where results cannot be written to `out`: it has no known ending, or is there already."""
+def refuse_unwritable(out: Path) -> None:
+    """Raise UsageError where `out` cannot be written: an unknown ending, a file of that name, or its folder."""
     writer_for(out)
     if out.exists() and not _partial(out).exists():
         raise UsageError(f"--out {out} exists; name another file, or remove it")
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UsageError(f"--out {out} cannot be written: {folder} is not a folder that you may write to")
 
 
 @contextmanager
@@ -125,10 +129,10 @@ def open_journal(out: Path, about: About) -> Iterator[Journal]:
     the last digits of a probability depend on them.
 
     Raises:
-        UsageError: see `refuse_existing`; or the file was begun with another model, other options or images.
+        UsageError: see `refuse_unwritable`; or the file was begun with another model, other options or images.
         ChexError: another process writes it, or it cannot be written.
     """
-    refuse_existing(out)
+    refuse_unwritable(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     path = _partial(out)
     with locked(out.with_name(f".{out.name}.lock"), f"{out} is being written by another command"):

@@ -11,8 +11,6 @@ from chexvision.artifact.contents import FIGURES
 from chexvision.artifact.metrics_file import CheckResult
 from chexvision.metrics.catalog import METRICS
 from chexvision.metrics.records import Attribute, SplitMetrics
-from chexvision.predict.input_check import FILE as INPUT_CHECK
-from chexvision.predict.input_check import MESSAGES
 from chexvision.report.evaluation_tables import metrics_table, subgroup_table
 from chexvision.report.table import Column, Table, markdown_table, row
 from chexvision.runtime.export_info import ExportInfo
@@ -20,6 +18,7 @@ from chexvision.templating import render
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+
 
 OVERLAY = "overlay.jpg"  # see `chexvision.explain.card_example`
 _CAPTIONS = {
@@ -31,8 +30,9 @@ _CAPTIONS = {
     OVERLAY: "A synthetic image and the regions that raise one finding's logit. A map does not show that the finding "
     "is present.",
 }
-_RANKING = ["positives", *(metric.title for metric in METRICS.values() if not metric.at_threshold)]
-_CALLS = ["threshold", *(metric.title for metric in METRICS.values() if metric.at_threshold)]
+# Metrics of the ranking are shown with intervals, the others are short.
+_RANKING = [of.title for of in METRICS.values() if of.higher_is_better and not of.at_threshold]
+_OTHERS = [of.title for of in METRICS.values() if of.title not in _RANKING]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +61,18 @@ def figures_of(names: Sequence[str]) -> tuple[list[Figure], Figure | None]:
 
 
 def split_tables(of: SplitMetrics, name: str) -> tuple[Table, Table, Table]:
-    """The metrics of a split: without a threshold, at the threshold, and notes on both as a table without rows."""
+    """The metrics of a split: of the ranking, the others, and notes on both as a table without rows."""
     complete = metrics_table(of, name)
     notes = Table("", (), (), complete.notes)
-    return complete.narrowed(_RANKING), complete.narrowed(_CALLS), notes
+    return complete.narrowed(["positives", *_RANKING]), complete.narrowed(["threshold", *_OTHERS]), notes
 
 
 def card_subgroups(attributes: Sequence[Attribute]) -> list[Table]:
-    """Tables of the groups, with intervals of the AUROCs alone."""
+    """Tables of the groups, without their patients, and with intervals of the AUROCs alone."""
     tables = []
     for attribute in attributes:
         complete = subgroup_table(attribute)
-        heads = [column.head for column in complete.columns[1:]]
+        heads = [column.head for column in complete.columns if column.head != "patients"]
         narrow = complete.narrowed(heads, plain=("recall", "specificity"))
         tables.append(Table(narrow.title, narrow.columns, narrow.rows, complete.notes))
     return tables
@@ -80,14 +80,14 @@ def card_subgroups(attributes: Sequence[Attribute]) -> list[Table]:
 
 def with_exported(card: str, made: ExportInfo | str) -> str:
     """A rendered card that lists the exported files, or says why there are none, whatever it said before."""
-    shown = exported(None) | {"failure": made} if isinstance(made, str) else exported(made)
+    shown = export_values(None) | {"failure": made} if isinstance(made, str) else export_values(made)
     section = render("chexvision.report", "exported.md", **shown)
     if _EXPORTED.search(card):
         return _EXPORTED.sub(lambda _: section, card, count=1)
     return card.replace("\n## Limits\n", f"\n{section}\n## Limits\n", 1)
 
 
-def exported(info: ExportInfo | None) -> dict[str, Any]:
+def export_values(info: ExportInfo | None) -> dict[str, Any]:
     """What the section on exported files shows."""
     return {"exported": None if info is None else _exported_table(info), "info": info, "failure": None}
 
@@ -96,10 +96,12 @@ def check_line(check: CheckResult | None) -> str:
     """What the card says about the input check."""
     if check is None:
         return "none: the model answers for any image, also for one that is not a frontal chest radiograph"
+    from chexvision.predict.input_check import FILE, MESSAGES  # needs numpy, which a laptop that publishes lacks
+
     flagged = f"{check.flagged:,} of the {check.images:,} validation images that it was fitted on"
     if check.test_images is not None:
         flagged += f" and {check.test_flagged:,} of {check.test_images:,} test images"
-    return f"`{INPUT_CHECK}`: {', '.join(MESSAGES)}. It flags {flagged}; `predict` warns of such images"
+    return f"{FILE}: {', '.join(MESSAGES)}. It flags {flagged}; predict warns of such images"
 
 
 def _exported_table(info: ExportInfo) -> Markup:

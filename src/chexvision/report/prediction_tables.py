@@ -36,6 +36,7 @@ class Tally:
         self.reasons: Counter[str] = Counter()
         self.rate = 0.0
         self._keep_all = keep_all
+        self._unanswered: list[Result] = []
         self._warnings: Counter[str] = Counter()
         self._above: Counter[str] = Counter()
         self._sums: defaultdict[str, float] = defaultdict(float)
@@ -47,7 +48,9 @@ class Tally:
         if self._keep_all or len(self.kept) < FEW:
             self.kept.append(result)
         if result.status != "ok":
-            self.reasons[f"{result.status}: {result.reason}"] += 1
+            self.reasons[str(result.reason)] += 1
+            if len(self._unanswered) < FEW:
+                self._unanswered.append(result)
             return
         self.answered.append(self.images - 1)
         self._warnings.update(result.warnings)
@@ -57,10 +60,10 @@ class Tally:
             self._sums[name] += probability
 
     def failures(self) -> list[str]:
-        """Which of few images have no answer and why, or the most frequent reasons of many."""
-        if self.images <= FEW:
-            return [f"{one.path}: {one.reason}" for one in self.kept if one.status != "ok"]
-        listed = [f"{count:,} × {reason}" for reason, count in self.reasons.most_common(_REASONS)]
+        """Which images have no answer and why, or the most frequent reasons of more than `FEW`."""
+        if self.reasons.total() <= FEW:
+            return [f"{one.path}: {one.reason}" for one in self._unanswered]
+        listed = [f"{count:,} images: {reason}" for reason, count in self.reasons.most_common(_REASONS)]
         others = len(self.reasons) - len(listed)
         return [*listed, f"and {others:,} other reasons"] if others else listed
 
@@ -93,7 +96,7 @@ class Tally:
             Column("threshold"),
             Column("mean probability", short="mean"),
         )
-        title = f"{answered:,} of {self.images:,} images (research only, not a diagnosis)"
+        title = f"{answered:,} of {self.images:,} images"
         notes = [f"{count:,} images: {text}" for text, count in self._warnings.most_common(_REASONS)]
         return Table(title, columns, tuple(rows), (*notes, *_remarks(facts), f"{self.rate:,.1f} images per second"))
 
@@ -105,11 +108,11 @@ def _probabilities(group: list[Result], facts: ModelFacts, *, remarks: bool) -> 
     star = [f"* reaches the model's threshold ({facts.rule})"] if facts.rule else []
     columns = (Column(""), *(Column(one.image) for one in group))
     notes = (*said, *star, *_remarks(facts)) if remarks else tuple(said)
-    return Table("Probabilities (research only, not a diagnosis)", columns, tuple(rows), notes)
+    return Table("Probabilities", columns, tuple(rows), notes)
 
 
 def _remarks(facts: ModelFacts) -> tuple[str, ...]:
-    return (f"model {facts}", *facts.notices)
+    return (f"model {facts}", *facts.notices, "for research only, not a diagnosis")
 
 
 def _cell(result: Result, name: str) -> str:

@@ -95,8 +95,8 @@ class ExportInfo(Record):
     model: str
     run_id: str | None = None
     label_space: LabelSpace
-    side: Annotated[int, Field(ge=8)]
-    image_size: Annotated[int, Field(ge=8)]
+    side: Annotated[int, Field(ge=8, le=4096)]
+    image_size: Annotated[int, Field(ge=8, le=1024)]
     map_method: str | None = None
     without_maps: str | None = None
     synthetic: bool

@@ -15,15 +15,15 @@ import pyarrow as pa
 
 from chexvision import __version__
 from chexvision.errors import ChexError, UsageError
-from chexvision.files.atomic import sha256_of
 from chexvision.files.atomic_folder import atomic_folder
 from chexvision.images.radiograph import Encoding, encode_grey, expected_bytes, resize_area
 from chexvision.images.reading import read_radiograph
-from chexvision.images.sources import Found, Index, find_images, read_images
-from chexvision.labels import NIH
-from chexvision.nih.metadata import Entry, read_metadata
+from chexvision.images.sources import Found, read_images
+from chexvision.labels import LabelSpace
+from chexvision.nih.metadata import Entry
 from chexvision.parallel import in_rank_order, map_in_order
 from chexvision.progress import Progress
+from chexvision.shards.build_labels import BuildLabels, read_build_labels
 from chexvision.shards.dataset_card import write_card
 from chexvision.shards.ledger import LEDGER_NAME, Ledger, LeftOut, open_ledger
 from chexvision.shards.manifest import (
@@ -32,15 +32,12 @@ from chexvision.shards.manifest import (
     ImpossibleAge,
     Manifest,
     ShardEntry,
-    Source,
     SplitCounts,
-    SplitRule,
     check_replaceable,
     read_manifest,
     write_manifest,
 )
 from chexvision.shards.schema import SPLITS, Row
-from chexvision.shards.split import split_for_build
 from chexvision.shards.writer import Finished, ShardWriter, WriterOptions
 
 
@@ -56,6 +53,7 @@ class BuildOptions:
     seed: int
     max_bad: float  # share of the images, 0 to 1
     overwrite: bool
+    label_map: str | None = None  # of one's own table, see `read_label_map`; None for the release's metadata
 
 
 class Stopped(ChexError):
@@ -84,7 +82,7 @@ def build_shards(
 
     Args:
         images: folders in the release's layout, or archives.
-        metadata: ``Data_Entry_2017*.csv``, plain or .gz.
+        metadata: ``Data_Entry_2017*.csv``, plain or .gz; or one's own table, if `options` name its label map.
         out: the folder to make.
         options: everything else.
         session: with one, finished shards are kept in the folder ``OUT.partial`` if the build is interrupted,
@@ -99,16 +97,12 @@ def build_shards(
     """
     if session is None:
         check_replaceable(out, overwrite=options.overwrite)
-    entries = read_metadata(metadata)
-    index = find_images(images)
-    total = len(index.images) + len(index.duplicates)
-    patients = {entries[found.name].patient_id for found in index.images if found.name in entries}
-    folders = [folder for place in (*images, metadata) for folder in (place, place.parent)]
-    rule, table = split_for_build(options.split, options.seed, folders, patients)
-    usable, bad = _sort_out(index, entries, table)
+    labels = read_build_labels(images, metadata, options.label_map, options.split, options.seed)
+    source, rule = labels.source, labels.rule
+    total = len(labels.index.images) + len(labels.index.duplicates) + len(labels.missing)
+    usable, bad = _sort_out(labels)
     unusable = len(bad)
     _check_bad(bad, total, options.max_bad)
-    source = Source("radiographs", metadata.name, sha256_of(metadata))
     built = read_manifest(out) if session is not None else None
     if built is not None:
         made = (built.source, built.split, built.size, built.encoding, built.images + len(built.bad))
@@ -119,8 +113,8 @@ def build_shards(
     check = partial(check_replaceable, out, overwrite=options.overwrite)
     kept = session is not None
     with atomic_folder(out, check=check, needed_bytes=needed, exit_on_sigterm=not kept, kept=kept) as folder:
-        key = _key(source, rule, usable, options)
-        shards, splits = _write_shards(folder, key, usable, bad, total, options, session)
+        key = _key(labels, usable, options)
+        shards, splits = _write_shards(folder, key, labels, usable, bad, total, options, session)
         if not shards:
             raise ChexError(f"none of {total} images is usable; the first: {bad[0].name}: {bad[0].reason}")
         manifest = Manifest(
@@ -135,6 +129,7 @@ def build_shards(
             files=(),
             bad=tuple(sorted(bad, key=lambda image: (image.name, image.reason))),
             impossible_ages=_impossible_ages(usable, bad[unusable:]),
+            label_space=labels.space,
         )
         write_manifest(folder, manifest)
         write_card(folder, manifest)
@@ -152,27 +147,28 @@ class _Item:
     labels: tuple[float, ...]  # `LabelSpace.values`
 
 
-def _sort_out(index: Index, entries: dict[str, Entry], table: dict[int, str]) -> tuple[list[_Item], list[BadImage]]:
+def _sort_out(known: BuildLabels) -> tuple[list[_Item], list[BadImage]]:
     """The images with labels and a split, in reading order, and the others."""
     bad = [
         BadImage(_text(found.name), f"a second file of this name: {_text(found.member)}")
-        for found in index.duplicates
+        for found in known.index.duplicates
     ]
+    bad += known.missing
     usable: list[_Item] = []
-    for found in index.images:
-        entry = entries.get(found.name)
+    for found in known.index.images:
+        entry = known.entries.get(found.name)
         if entry is None:
             bad.append(BadImage(_text(found.name), "unlabelled: not in the metadata"))
             continue
         try:
-            labels = NIH.values(entry.labels)
+            labels = known.space.values(entry.labels, entry.uncertain, entry.unknown)
         except ValueError as error:
             bad.append(BadImage(found.name, str(error) if entry.labels else "unlabelled: its labels are empty"))
             continue
-        if entry.patient_id not in table:
+        if entry.patient_id not in known.table:
             bad.append(BadImage(found.name, f"patient {entry.patient_id} is in no split"))
         else:
-            usable.append(_Item(found, entry, table[entry.patient_id], labels))
+            usable.append(_Item(found, entry, known.table[entry.patient_id], labels))
     return usable, bad
 
 
@@ -187,13 +183,13 @@ def _text(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _key(source: Source, rule: SplitRule, usable: list[_Item], options: BuildOptions) -> str:
+def _key(labels: BuildLabels, usable: list[_Item], options: BuildOptions) -> str:
     """A digest of everything that determines the shards' bytes, except the pixels."""
     determining = [
         FORMAT,
         [__version__, pa.__version__, cv2.__version__],
-        asdict(source),
-        asdict(rule),
+        asdict(labels.source),
+        asdict(labels.rule),
         [options.size, options.encoding, options.shard_bytes],
         sorted((item.found.name, item.split) for item in usable),
     ]
@@ -203,6 +199,7 @@ def _key(source: Source, rule: SplitRule, usable: list[_Item], options: BuildOpt
 def _write_shards(
     folder: Path,
     key: str,
+    labels: BuildLabels,
     usable: list[_Item],
     bad: list[BadImage],
     total: int,
@@ -227,15 +224,16 @@ def _write_shards(
     if session is not None:
         session.begins(len(usable), ledger)
     shards = {split: ledger.of(split) for split in SPLITS}
+    how = WriterOptions(options.shard_bytes, labels.space, labels.open_labels, on_finished)
     with (
-        ShardWriter(folder, WriterOptions(options.shard_bytes, on_finished=on_finished), shards) as writer,
+        ShardWriter(folder, how, shards) as writer,
         Progress("building", len(usable), "images", len(done)) as progress,
     ):
         unusable = {one.image.name for one in left_out}
         for item in done:
             if item.found.name not in unusable:
                 writer.count(item.split, item.entry.patient_id, item.labels)
-        for item, outcome in _encoded(rest, options, folder / "spill"):
+        for item, outcome in _encoded(rest, labels.space, options, folder / "spill"):
             if session is not None and session.should_stop():
                 raise Stopped(f"the build was stopped; {ledger.rows:,} images are in finished shards")
             if isinstance(outcome, BadImage):
@@ -258,7 +256,9 @@ def _check_bad(bad: list[BadImage], total: int, max_bad: float) -> None:
     )
 
 
-def _encoded(items: list[_Item], options: BuildOptions, spill: Path) -> Iterator[tuple[_Item, Row | BadImage]]:
+def _encoded(
+    items: list[_Item], space: LabelSpace, options: BuildOptions, spill: Path
+) -> Iterator[tuple[_Item, Row | BadImage]]:
     """Decode, average and encode on all workers; results are ordered by file name."""
     by_name = sorted(items, key=lambda item: item.found.name)
     ranked = {item.found: (rank, item) for rank, item in enumerate(by_name)}
@@ -275,7 +275,9 @@ def _encoded(items: list[_Item], options: BuildOptions, spill: Path) -> Iterator
                 Row(
                     image=data,
                     filename=name,
-                    labels="|".join(NIH.named(item.labels)),
+                    labels="|".join(space.named(item.labels)),
+                    uncertain=entry.uncertain,
+                    unknown=entry.unknown,
                     patient_id=entry.patient_id,
                     age=entry.age,
                     sex=entry.sex,

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from chexvision.labels import NIH
 from chexvision.shards.manifest import Manifest
 from chexvision.shards.schema import features
 from chexvision.templating import render
@@ -38,6 +39,8 @@ def render_card(manifest: Manifest) -> str:
         header=yaml.safe_dump(_metadata(manifest), sort_keys=False, allow_unicode=True, width=110),
         set=manifest,
         synthetic=manifest.synthetic,
+        release=manifest.label_space == NIH,
+        open_labels=any(counts.open_labels for counts in splits),
         stored="lossless PNG" if manifest.encoding == "png" else "JPEG of quality 95",
         split_rule=_SPLIT_RULES.get(manifest.split.name, f"the table {manifest.split.name}"),
         rows=rows,
@@ -45,11 +48,12 @@ def render_card(manifest: Manifest) -> str:
 
 
 def _metadata(manifest: Manifest) -> dict[str, Any]:
-    synthetic = manifest.synthetic
+    synthetic, release = manifest.synthetic, manifest.label_space == NIH
+    name = f"NIH ChestX-ray14 {manifest.size}²" if release else f"Chest radiographs {manifest.size}²"
     data_files = [{"split": name, "path": f"data/{name}-*"} for name in manifest.splits]
     columns = [
         {"name": name, "dtype": "image" if kind["_type"] == "Image" else kind["dtype"]}
-        for name, kind in features().items()
+        for name, kind in features(any(counts.open_labels for counts in manifest.splits.values())).items()
     ]
     splits = [
         {
@@ -61,9 +65,9 @@ def _metadata(manifest: Manifest) -> dict[str, Any]:
     ]
     size = sum(shard.bytes for shard in manifest.shards)
     return {
-        "pretty_name": "Synthetic chest radiographs" if synthetic else f"NIH ChestX-ray14 {manifest.size}²",
+        "pretty_name": "Synthetic chest radiographs" if synthetic else name,
         "license": "cc0-1.0" if synthetic else "other",
-        **({} if synthetic else {"license_name": "nih-clinical-center", "license_link": _NIH_TERMS}),
+        **({} if synthetic or not release else {"license_name": "nih-clinical-center", "license_link": _NIH_TERMS}),
         "task_categories": ["image-classification"],
         "task_ids": ["multi-label-image-classification"],
         "tags": ["chest-x-ray", "synthetic"] if synthetic else ["chest-x-ray", "medical", "radiology"],

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from chexvision.artifact.contents import TRAINING_IMAGES, TeacherInfo
-from chexvision.artifact.load import load_published
+from chexvision.artifact.load import load_ensemble
 from chexvision.config.recipe import Recipe
 from chexvision.data.dataset import Split
 from chexvision.data.rows import Rows
@@ -119,7 +119,7 @@ def teacher_targets(
     if path.is_file():
         return _read(path, key, shape)
     with accelerator.main_process_first():  # which fetches it for all
-        model, _ = load_published(teacher)
+        model = load_ensemble(teacher)
     if model.findings != source.label_space.findings:
         raise UsageError(
             f"loss.teacher {teacher} predicts {', '.join(model.findings)}, but the labels of {source.name} are "

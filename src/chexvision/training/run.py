@@ -24,6 +24,7 @@ from chexvision.data.source import ShardSource, find_shards, preprocessing_of
 from chexvision.evaluation.attributes import conditions_of, read_groups
 from chexvision.evaluation.overlap import TrainingImages
 from chexvision.evaluation.protocol import evaluate_trained
+from chexvision.evaluation.split_check import check_of
 from chexvision.explain.card_example import example_overlay
 from chexvision.files.atomic import write_text_atomic
 from chexvision.files.atomic_folder import atomic_folder
@@ -31,7 +32,6 @@ from chexvision.hub.reference import Reference, RepoRef
 from chexvision.hub.repo_files import CONFIG, WEIGHTS
 from chexvision.inference.labeled import labeled
 from chexvision.inference.predict_split import predict_with_features
-from chexvision.inference.split_check import check_of
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions
 from chexvision.models.classifier import CheXVision

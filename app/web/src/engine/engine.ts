@@ -14,6 +14,7 @@ import type { Computed, FromWorker, ToWorker } from './engine.worker'
 const CONFIG = 'models.json'
 const INFO = 'onnx/model.json'
 const MODEL = 'onnx/model.onnx'
+const CACHE = 'chexvision-models'
 
 /** The models that the page offers. Rejects with a `PageError`. */
 export async function loadConfig(): Promise<PageConfig> {
@@ -36,12 +37,51 @@ export async function loadInfo(folder: string): Promise<ModelInfo> {
 
 /** Fetch the exported model and start it. Rejects with a `PageError`: it cannot be fetched, or is not what `info` says. */
 export async function loadEngine(folder: string, info: ModelInfo, onProgress: OnProgress = () => {}): Promise<Engine> {
-  const expected = info.files[MODEL]
-  const model = await download(below(folder, MODEL), expected.bytes, onProgress)
-  await verify(model, expected)
+  const model = await fetchModel(below(folder, MODEL), info.files[MODEL], onProgress)
   const engine = new EngineWorker(info)
   await engine.start(model)
   return engine
+}
+
+type Bytes = Uint8Array<ArrayBuffer>
+type Expected = ModelInfo['files'][string]
+
+/** The model's bytes, from the last visit where they are still the same. */
+async function fetchModel(address: URL, expected: Expected, onProgress: OnProgress): Promise<Bytes> {
+  const kept = await keptModel(address, expected)
+  if (kept) {
+    onProgress(expected.bytes, expected.bytes)
+    return kept
+  }
+  const model = await download(address, expected.bytes, onProgress)
+  if (!(await isExpected(model, expected))) throw damaged()
+  await keep(address, expected, model)
+  return model
+}
+
+function keyOf(address: URL, expected: Expected): URL {
+  return new URL(`?sha256=${expected.sha256}`, address)
+}
+
+async function keptModel(address: URL, expected: Expected): Promise<Bytes | null> {
+  try {
+    const response = await (await caches.open(CACHE)).match(keyOf(address, expected))
+    const model = response ? new Uint8Array(await response.arrayBuffer()) : null
+    return model && (await isExpected(model, expected)) ? model : null
+  } catch {
+    return null // browsers have no storage in some private windows, and none for pages that are not secure
+  }
+}
+
+/** Keep a model in place of its former versions. The page works without, so a full storage is no failure. */
+async function keep(address: URL, expected: Expected, model: Bytes): Promise<void> {
+  try {
+    const cache = await caches.open(CACHE)
+    await cache.delete(address, { ignoreSearch: true })
+    await cache.put(keyOf(address, expected), new Response(model))
+  } catch {
+    return
+  }
 }
 
 function below(folder: string, path: string): URL {
@@ -68,11 +108,7 @@ async function get(address: URL): Promise<Response> {
   return response
 }
 
-async function download(
-  address: URL,
-  bytes: number,
-  onProgress: OnProgress,
-): Promise<Uint8Array<ArrayBuffer>> {
+async function download(address: URL, bytes: number, onProgress: OnProgress): Promise<Bytes> {
   const response = await get(address)
   const model = new Uint8Array(bytes)
   let loaded = 0
@@ -99,12 +135,12 @@ function damaged(): PageError {
   return new PageError(`${MODEL} is not the file that ${INFO} describes. Load the page again, or export the model again.`)
 }
 
-async function verify(model: Uint8Array<ArrayBuffer>, expected: { sha256: string }): Promise<void> {
+async function isExpected(model: Bytes, expected: Expected): Promise<boolean> {
+  if (model.length !== expected.bytes) return false
   // Browsers have no `crypto.subtle` for pages over plain HTTP from another machine; there only the size is checked.
-  if (!crypto.subtle) return
+  if (!crypto.subtle) return true
   const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', model))
-  const sha256 = Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('')
-  if (sha256 !== expected.sha256) throw damaged()
+  return expected.sha256 === Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('')
 }
 
 class EngineWorker implements Engine {
@@ -124,7 +160,7 @@ class EngineWorker implements Engine {
     }
   }
 
-  async start(model: Uint8Array<ArrayBuffer>): Promise<void> {
+  async start(model: Bytes): Promise<void> {
     try {
       await this.ask({ model }, [model.buffer])
     } catch (error) {

@@ -39,9 +39,14 @@ export function App() {
             <More {...{ session, item, withNames }} onWithNames={setWithNames} />
           </>
         ) : (
-          <Start session={session} />
+          session.started && <Start session={session} />
         )}
       </main>
+      {session.started && (
+        <footer>
+          CheXVision: chest radiograph classifiers, <a href="licenses.txt">software in this page</a>
+        </footer>
+      )}
       <p class="for-listeners" role="status">
         {session.announcement}
       </p>

@@ -25,7 +25,14 @@ export function ImagePanel({ item, display, onDisplay, first, second, selected, 
     () => comparedOverlays(first, second, selected, display.style),
     [first, second, selected, display.style],
   )
-  if (!item.radiograph) return <div class="lightbox empty" />
+  if (!item.radiograph) {
+    return (
+      <div class="images-shown">
+        <div class="lightbox" />
+        <div class="under" />
+      </div>
+    )
+  }
   const onView = (view: Display['view']) => onDisplay({ ...display, view })
   const file = `Radiograph ${item.file.name}, ${item.radiograph.width} × ${item.radiograph.height} pixels`
   const viewer = (overlay: Overlay | null, title: string) => (
@@ -44,9 +51,9 @@ export function ImagePanel({ item, display, onDisplay, first, second, selected, 
     return (
       <div class="images-shown">
         {viewer(overlays.first, 'Map of')}
-        {first && overlays.first && selected && (
-          <Legend said={first} overlay={overlays.first} {...{ selected, display }} />
-        )}
+        <div class="under">
+          {first && selected && <Legend said={first} opacity={display.opacity} {...{ selected }} />}
+        </div>
       </div>
     )
   }
@@ -92,24 +99,17 @@ function comparedOverlays(first: Said | null, second: Said | null, selected: str
   return { first: { ...one, scale }, second: { ...other, scale: scale / factor }, difference }
 }
 
-function Legend({
-  said,
-  overlay,
-  selected,
-  display,
-}: {
-  said: Said
-  overlay: Overlay
-  selected: string
-  display: Display
-}) {
-  const empty = overlay.field.values.every((value) => value === 0)
+/** Under a map: its colors, and whether it is empty. */
+function Legend({ said, selected, opacity }: { said: Said; selected: string; opacity: number }) {
+  const field = said.fields.get(selected)
+  if (!field) return null
+  const empty = field.values.every((value) => value === 0)
   return (
-    <div class="under">
-      <HeatLegend scale={said.scale} opacity={display.opacity}>
+    <>
+      <HeatLegend scale={said.scale} opacity={opacity}>
         {`One scale for all findings of this image: it ends at the largest value, that of ${spoken(said.largest)}.`}
       </HeatLegend>
       <p class="empty-map">{empty ? `Nothing in this image raises ${spoken(selected)}.` : ''}</p>
-    </div>
+    </>
   )
 }

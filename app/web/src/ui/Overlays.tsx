@@ -42,7 +42,7 @@ export function OverlayControls({ display, onChange }: Props) {
       </fieldset>
       <label class="slider">
         <span>
-          Opacity <output>{shown}</output>
+          Opacity <b>{shown}</b>
         </span>
         <input
           type="range"
@@ -62,14 +62,15 @@ export function OverlayControls({ display, onChange }: Props) {
 
 function Zoom({ display, onChange }: Props) {
   const { view } = display
+  const shown = `${Math.round(100 * view.scale)} %`
   const go = (next: View) => onChange({ ...display, view: next })
   return (
     <div class="zoom" role="group" aria-label="Zoom">
       <button type="button" aria-label="Zoom out" disabled={view.scale === 1} onClick={() => go(zoomed(view, 1 / 1.5))}>
         −
       </button>
-      <button type="button" class="value" aria-label="Show the whole image" onClick={() => go(WHOLE)}>
-        {Math.round(100 * view.scale)} %
+      <button type="button" class="value" aria-label={`${shown}, show the whole image`} onClick={() => go(WHOLE)}>
+        {shown}
       </button>
       <button type="button" aria-label="Zoom in" disabled={view.scale === 8} onClick={() => go(zoomed(view, 1.5))}>
         +

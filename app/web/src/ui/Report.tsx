@@ -2,6 +2,7 @@
 
 import { Facts } from './Facts'
 import { type Finding, findingsOf, GROUPS } from './findings'
+import { HeatLegend } from './Overlays'
 import type { Overlay } from './paint'
 import type { Item, Model } from './session'
 import { OverlayCanvas, RadiographCanvas } from './Viewer'
@@ -54,10 +55,9 @@ export function Report({ item, model, selected, overlay, opacity, withName }: Pr
               <RadiographCanvas image={radiograph} description="The radiograph with its map" side={SIDE} />
               <OverlayCanvas image={radiograph} overlay={overlay} opacity={opacity} />
             </div>
-            <figcaption>
-              {spoken(selected)}: {mapInWords(overlay.field)}; color scale 0 to {overlay.scale.toPrecision(3)} logit.{' '}
-              {methodInWords(info, overlay.field)}
-            </figcaption>
+            <HeatLegend scale={overlay.scale} opacity={opacity}>
+              {`${spoken(selected)}: ${mapInWords(overlay.field)}. ${methodInWords(info, overlay.field)}`}
+            </HeatLegend>
           </figure>
         )}
       </div>
@@ -73,6 +73,7 @@ function ReportTable({ item, model }: { item: Item; model: Model }) {
   const findings = findingsOf(info, item.answers.get(model)!)
   const rank = (one: Finding) => (one.name === info.label_space.abnormal ? -1 : GROUPS.indexOf(one.group))
   findings.sort((a, b) => rank(a) - rank(b))
+  const results = (one: Finding) => (one.threshold === null ? null : one.test)
   const share = (value: number | null | undefined) => (value === null || value === undefined ? '–' : percent(value))
   return (
     <table>
@@ -98,9 +99,9 @@ function ReportTable({ item, model }: { item: Item; model: Model }) {
             <th scope="row">{title(one.name, info)}</th>
             <td>{percent(one.probability)}</td>
             <td>{share(one.threshold)}</td>
-            <td>{one.group}</td>
-            <td>{share(one.test?.sensitivity)}</td>
-            <td>{share(one.test?.specificity)}</td>
+            <td>{one.group === 'unknown' ? '–' : one.group}</td>
+            <td>{share(results(one)?.sensitivity)}</td>
+            <td>{share(results(one)?.specificity)}</td>
             <td>{`${one.test?.positives?.toLocaleString('en') ?? '–'} / ${one.test?.images?.toLocaleString('en') ?? '–'}`}</td>
           </tr>
         ))}

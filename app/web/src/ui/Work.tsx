@@ -10,6 +10,7 @@ import { Report } from './Report'
 import { overlayOf, type Said, useSaid } from './said'
 import type { Item, Session } from './session'
 import { Refused, Status, Warnings } from './Status'
+import { readingHints } from './words'
 
 interface Props {
   session: Session
@@ -35,7 +36,7 @@ export function Work({ session, item, display, onDisplay, withNames }: Props) {
           {...{ item, display, onDisplay, first, second, selected }}
           names={session.second && session.shown.map((model) => model.entry.name)}
         />
-        {first?.fields.size ? <OverlayControls display={display} onChange={onDisplay} /> : null}
+        {session.model?.info?.map_method && <OverlayControls display={display} onChange={onDisplay} />}
       </section>
       <section class="right" aria-label="Findings">
         <Status session={session} item={item} />
@@ -45,6 +46,9 @@ export function Work({ session, item, display, onDisplay, withNames }: Props) {
             names={[first.model.entry.name, second.model.entry.name]}
             first={first.findings}
             second={second.findings}
+            hints={[first, second].flatMap(({ model }) =>
+              readingHints(model.info!).map((hint) => `${model.entry.name}: ${hint}`),
+            )}
             {...{ selected, onSelect }}
           />
         ) : session.model?.info ? (
@@ -56,6 +60,7 @@ export function Work({ session, item, display, onDisplay, withNames }: Props) {
         ) : null}
       </section>
       <div class="details">
+        {!first && <div class="detail" />}
         {[first, second].map(
           (said) => said && selected && <SaidDetail key={said.model.entry.folder} {...{ said, selected, comparing }} />,
         )}

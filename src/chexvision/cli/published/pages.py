@@ -7,15 +7,15 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-_SERVE = "serve"
-
 
 class _ServesByDefault(TyperGroup):
     """`chexvision app MODEL` is `chexvision app serve MODEL`."""
 
+    default_command = "serve"
+
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         default = args and args[0] not in self.commands and args[0] != "--help"
-        return super().parse_args(ctx, [_SERVE, *args] if default else args)
+        return super().parse_args(ctx, [self.default_command, *args] if default else args)
 
 
 app = typer.Typer(
@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 
 
-@app.command(_SERVE)
+@app.command()
 def serve(
     models: Annotated[
         list[str], typer.Argument(metavar="MODEL...", help="Folders, or USER/REPO[@REV] on the Hub, exported before.")

@@ -55,16 +55,17 @@ def predict(
     ] = "fp32",
 ) -> None:
     """Print normal/abnormal and the findings' probabilities for each image. Research only."""
+    import json
     import sys
 
     from chexvision.errors import ChexError
     from chexvision.inference.load_predictor import load_predictor
     from chexvision.predict.inputs import find_sources
-    from chexvision.predict.journal import refuse_existing
+    from chexvision.predict.journal import refuse_unwritable
     from chexvision.report.prediction_tables import Tally
 
     if out is not None:
-        refuse_existing(out)
+        refuse_unwritable(out)
     sources = find_sources(images, sys.stdin)
     if explain is not None:
         _refuse_archives(sources)
@@ -80,15 +81,14 @@ def predict(
         answered = [Path(sources[i].path) for i in tally.answered]
         _explain(predictor, answered, explain, tta, any_view=any_view)
     if as_json:
-        typer.echo(f"[{','.join(result.model_dump_json(indent=2) for result in tally.kept)}]")
+        rows = [result.model_dump(mode="json") for result in tally.kept]
+        typer.echo(json.dumps(rows, indent=2, allow_nan=False))
     else:
         _print_tables(tally, predictor)
     if out is not None:
         typer.echo(str(out), err=True)
     if tally.reasons:
-        for line in tally.failures():
-            typer.echo(line, err=True)
-        raise ChexError(f"{tally.reasons.total():,} of {tally.images:,} images have no answer")
+        raise ChexError(_no_answers(tally))
 
 
 def _compute(
@@ -101,6 +101,7 @@ def _compute(
     strict: bool,
 ) -> None:
     """Predict what an earlier command has not, and count all results."""
+    from chexvision.predict.predictor import BATCH
     from chexvision.predict.result import results_of
     from chexvision.progress import Progress
 
@@ -116,7 +117,8 @@ def _compute(
             if journal is not None:
                 journal.add(result)
             tally.add(result)
-            progress.advance(1)
+            if tally.images % BATCH == 0 or tally.images == len(sources):  # the results of a batch come at once
+                progress.advance(tally.images - progress.done)
         tally.rate = progress.rate
     if journal is not None:
         journal.finish()
@@ -168,6 +170,17 @@ def _refuse_archives(sources: Sequence[Source]) -> None:
     for source in sources:
         if not source.found.container.is_dir():
             raise UsageError(f"--explain takes files, and {source.path} is in an archive; unpack it first")
+
+
+def _no_answers(tally: Tally) -> str:
+    """The error of images without an answer. If there are several, their reasons are printed before."""
+    count = f"{tally.reasons.total():,} of {tally.images:,} images have no answer"
+    reasons = tally.failures()
+    if len(reasons) == 1:
+        return f"{reasons[0]} ({count})"
+    for line in reasons:
+        typer.echo(line, err=True)
+    return count
 
 
 def _explain(predictor: Predictor, paths: Sequence[Path], out: Path, tta: Tta, *, any_view: bool) -> None:

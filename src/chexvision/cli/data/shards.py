@@ -43,6 +43,14 @@ def build(
         Path | None,
         typer.Option("--metadata", help="Data_Entry_2017*.csv, plain or .gz.  [default: the one below --images]"),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help="Your own table, instead of --metadata; needs --map."),
+    ] = None,
+    label_map: Annotated[
+        str | None,
+        typer.Option("--map", help="What its columns mean: a YAML file (chexvision labels template), or chexpert, …"),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder to make; it is complete or not made at all.")
     ] = None,
@@ -75,7 +83,7 @@ def build(
     ] = None,
     provenance: Annotated[Path | None, typer.Option(help="Written by dispatch.", hidden=True)] = None,
 ) -> None:
-    """Turn radiographs in the release's layout into Parquet shards, split by patient."""
+    """Turn radiographs, of the release or with your own labels, into Parquet shards, split by patient."""
     from chexvision.nih.metadata import find_metadata
     from chexvision.parallel import usable_cores
     from chexvision.shards.build import BuildOptions, build_shards
@@ -86,8 +94,13 @@ def build(
         raise UsageError("--overwrite is for --out; with --work name another folder, or delete the files in this one")
     if work is None and (to is not None or max_hours is not None):
         raise UsageError("--to and --max-hours need --work; or push a finished folder with: chexvision shards push")
+    if (labels is None) != (label_map is None):
+        raise UsageError("your own labels need --labels CSV and --map MAP; chexvision labels template writes a map")
+    if labels is not None and metadata is not None:
+        raise UsageError("--metadata is the release's and --labels your own: give one of them")
     options = BuildOptions(
         split=split,
+        label_map=label_map,
         size=size,
         encoding=encoding,
         shard_bytes=parse_bytes(shard_size),
@@ -96,7 +109,7 @@ def build(
         max_bad=max_bad,
         overwrite=overwrite,
     )
-    metadata = metadata if metadata is not None else find_metadata(images)
+    metadata = labels or metadata or find_metadata(images)
     if work is not None:
         _build_in(work, images, metadata, options, to, private, max_hours, provenance)
     elif out is not None:

@@ -1,0 +1,1 @@
+"""`chexvision shards` and `chexvision labels`: commands on data sets."""

@@ -1,0 +1,314 @@
+"""Shards of one's own labels: the table, the map, the template that starts it, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from chexvision.cli import main
+from chexvision.errors import ChexError, UsageError
+from chexvision.images.radiograph import decode_grey
+from chexvision.label_maps.label_map import read_label_map
+from chexvision.label_maps.labeled_images import read_labeled_images
+from chexvision.label_maps.other_labels import read_other_labels
+from chexvision.label_maps.template import template_of
+from chexvision.shards.build import build_shards
+from chexvision.shards.manifest import Manifest, read_manifest
+from chexvision.shards.verify import verify_shards
+from tests.images.dicoms import windowed
+from tests.shards.conftest import options, png, tree
+
+TABLE = """file,patient,fold,years,sex,Effusion,Opacity
+a/1.png,DOE-1,train,61,F,yes,no
+a/2.png,DOE-1,train,61,F,no,no
+b/1,DOE-2,train,47,male,maybe,yes
+b/2.png,DOE-3,val,33,M,,no
+b/3.png,DOE-4,test,,f,no,
+"""
+MAP = """name: Ours
+image: [file]
+patient: [patient]
+split: [fold]
+age: [years]
+sex: [sex]
+form: columns
+positive: ["yes"]
+negative: ["no"]
+uncertain: [maybe]
+targets:
+  Effusion: {any_of: [Effusion]}
+  Lung opacity: {any_of: [Opacity]}
+"""
+
+
+class Set:
+    """A folder of images with a table and its map."""
+
+    def __init__(self, root: Path) -> None:
+        self.images, self.table, self.map = root / "images", root / "my.csv", root / "map.yaml"
+        for number, name in enumerate(("a/1.png", "a/2.png", "b/1", "b/2.png", "b/3.png", "b/more.png")):
+            path = self.images / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png(number) if path.suffix else windowed(decode_grey(png(number))))
+        self.table.write_text(TABLE)
+        self.map.write_text(MAP)
+
+    def write(self, *, table: tuple[str, str] = ("", ""), label_map: tuple[str, str] = ("", "")) -> None:
+        """Replace a text in the table or the map."""
+        assert table[0] in TABLE and label_map[0] in MAP
+        self.table.write_text(TABLE.replace(*table, 1))
+        self.map.write_text(MAP.replace(*label_map, 1))
+
+    def build(self, out: Path, **changed: Any) -> Manifest:
+        return build_shards([self.images], self.table, out, options(label_map=str(self.map), **changed))
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Set:
+    return Set(tmp_path)
+
+
+def rows_of(folder: Path) -> dict[str, dict[str, Any]]:
+    tables = [pq.read_table(path) for path in sorted((folder / "data").glob("*.parquet"))]
+    return {row["filename"]: row for table in tables for row in table.to_pylist()}
+
+
+def test_shards_have_the_labels_patients_and_splits_of_the_table(own: Set, tmp_path: Path) -> None:
+    manifest = own.build(tmp_path / "out")
+    assert manifest.label_space.findings == ("Effusion", "Lung opacity")
+    assert {name: (of.images, of.patients) for name, of in manifest.splits.items()} == {
+        "train": (3, 2),
+        "validation": (1, 1),
+        "test": (1, 1),
+    }
+    assert (manifest.source.metadata, manifest.split.name, manifest.bad) == ("my.csv", "my.csv", ())
+    rows = rows_of(tmp_path / "out")
+    labels = {name: (row["labels"], row["uncertain"], row["unknown"]) for name, row in rows.items()}
+    assert labels == {
+        "a__1.png": ("Effusion", None, None),
+        "a__2.png": ("No Finding", None, None),
+        "b__1": ("Lung opacity", "Effusion", None),
+        "b__2.png": ("", None, "Effusion"),
+        "b__3.png": ("", None, "Lung opacity"),
+    }
+    assert {name: (row["age"], row["sex"]) for name, row in rows.items()} == {
+        "a__1.png": (61, "F"),
+        "a__2.png": (61, "F"),
+        "b__1": (47, "M"),
+        "b__2.png": (33, "M"),
+        "b__3.png": (None, "F"),
+    }
+    assert all(check.ok for check in verify_shards(tmp_path / "out", sample=0, seed=0, workers=1))
+
+
+def test_no_name_of_a_patient_is_in_the_shards(own: Set, tmp_path: Path) -> None:
+    own.build(tmp_path / "out")
+    assert [row["patient_id"] for row in rows_of(tmp_path / "out").values()] == [4, 1, 1, 2, 3]
+    assert not any(b"DOE" in data for data in tree(tmp_path / "out").values())
+    assert "NIH" not in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_equal_input_gives_equal_bytes(own: Set, tmp_path: Path) -> None:
+    own.build(tmp_path / "one", workers=1)
+    own.build(tmp_path / "two", workers=3)
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
+
+
+def test_without_a_split_column_patients_are_divided(own: Set, tmp_path: Path) -> None:
+    own.write(label_map=("split: [fold]\n", ""))
+    manifest = own.build(tmp_path / "out")
+    assert manifest.split.name == "patient"
+    assert set(manifest.splits) == {"train", "validation", "test"}
+    splits: dict[int, set[str]] = {}
+    for path in (tmp_path / "out" / "data").glob("*.parquet"):
+        for patient in pq.read_table(path)["patient_id"].to_pylist():
+            splits.setdefault(patient, set()).add(path.name.split("-")[0])
+    assert all(len(of) == 1 for of in splits.values()) and len(splits) == 4
+
+
+def test_plain_names_are_found_in_any_folder(own: Set, tmp_path: Path) -> None:
+    own.table.write_text(
+        "file,patient,fold,years,sex,Effusion,Opacity\nmore.png,x,train,,,yes,no\n2.png,y,test,,,no,no\n"
+    )
+    manifest = own.build(tmp_path / "out", max_bad=0.5)
+    assert sorted(rows_of(tmp_path / "out")) == ["2.png", "more.png"]
+    assert [one.reason for one in manifest.bad] == ["a second file of this name: b/2.png"]
+
+
+def test_images_that_are_missing_are_bad(own: Set, tmp_path: Path) -> None:
+    (own.images / "a" / "2.png").unlink()
+    with pytest.raises(ChexError, match=r"1 of 5 images are bad.*a__2.png: not found \(.*my.csv, line 3\)"):
+        own.build(tmp_path / "out")
+    assert own.build(tmp_path / "out", max_bad=0.3).images == 4
+
+
+def test_an_abnormal_image_without_a_target_is_unknown(own: Set) -> None:
+    own.write(
+        table=("Opacity\n", "Opacity,Other,Normal\n"),
+        label_map=("targets:", "normal: Normal\nalso_abnormal: [Other]\ntargets:"),
+    )
+    lines = own.table.read_text().splitlines()
+    ends = (",no,no", ",yes,no", ",no,no", ",no,no", ",,yes")
+    own.table.write_text("\n".join([lines[0], *(line + end for line, end in zip(lines[1:], ends, strict=True))]))
+    space, images = read_labeled_images(own.table, read_label_map(str(own.map)))
+    assert space.normal == "Normal"
+    assert np.isnan(images[1].values).all()  # no target, but not normal
+    assert images[4].values == (0.0, 0.0)  # blanks of a normal image
+
+
+REFUSED: list[tuple[dict[str, tuple[str, str]], str]] = [
+    (
+        {"table": ("yes,no", "yess,no")},
+        r"line 2: 'yess' in column 'Effusion' is none of yes, no, maybe or blank",
+    ),
+    ({"table": ("DOE-3", "")}, "my.csv, line 5 names no patient"),
+    ({"table": ("b/2.png", "")}, "my.csv, line 5 names no image"),
+    ({"table": ("a/2.png", "a/1.png")}, "line 3 names a/1.png again, first in .*line 2"),
+    ({"table": (",val,", ",holdout,")}, "line 5: 'holdout' in column 'fold' is not train, validation or test"),
+    ({"table": ("DOE-3", "DOE-1")}, "line 5: its patient is in two splits, train and validation"),
+    ({"table": ("61", "old")}, "line 2: 'old' is not an age in years"),
+    ({"table": ("Opacity", "Other")}, "has no column 'Opacity'; its columns are file, patient"),
+    ({"label_map": ("[patient]", "[person]")}, "has no column 'person'"),
+    ({"label_map": ("Lung opacity", "Lung/opacity")}, "cannot be the findings of shards"),
+    ({"label_map": ("Lung opacity", "Abnormal")}, "cannot be the findings of shards"),
+    ({"label_map": ("[file]", "[file]\nsuffix: .dcm")}, "none of the .* images|not found"),
+    ({"label_map": ("form: columns", "form: rows")}, "form: Input should be"),
+    ({"label_map": ("name: Ours", "nam: Ours")}, "map.yaml"),
+]
+
+
+@pytest.mark.parametrize(("changed", "message"), REFUSED)
+def test_what_is_refused(changed: dict[str, tuple[str, str]], message: str, own: Set, tmp_path: Path) -> None:
+    own.write(**changed)
+    with pytest.raises(ChexError, match=message) as refused:
+        own.build(tmp_path / "out")
+    assert "DOE" not in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_these_images_is_refused(own: Set, tmp_path: Path) -> None:
+    own.images = own.images / "a"
+    with pytest.raises(UsageError, match=r"none of the 5 images of .* is in .*/a, first a/1.png; name the folder"):
+        own.build(tmp_path / "out")
+
+
+def test_the_same_map_serves_evaluation(own: Set) -> None:
+    found = read_other_labels(own.table, read_label_map(str(own.map)))
+    assert found.names == ("Effusion", "Lung opacity")
+    np.testing.assert_array_equal(found.targets, [[1, 0], [0, 0], [np.nan, 1], [np.nan, 0], [0, np.nan]])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--labels", "my.csv"], "your own labels need --labels CSV and --map MAP"),
+        (["--labels", "my.csv", "--map", "map.yaml", "--metadata", "my.csv"], "give one of them"),
+        (["--labels", "my.csv", "--map", "map.yaml", "--split", "official"], "name a column with split: in the map"),
+        (["--labels", "my.csv", "--map", "nomap"], "no label map 'nomap'"),
+    ],
+)
+def test_options(words: list[str], message: str, own: Set, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                 monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["shards", "build", "--images", "images", "--out", "out", *words])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_template_of_the_table_builds_shards(
+    own: Set, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own.map.unlink()
+    own.table.write_text(TABLE.replace("fold", "split").replace("years", "age"))
+    for words in (
+        ["labels", "template", "my.csv", "--out", "map.yaml"],
+        ["shards", "build", "--images", "images", "--labels", "my.csv", "--map", "map.yaml", "--out", "out"],
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 0
+    said = capsys.readouterr()
+    assert "guess: patient: column 'patient'" in said.err and "DOE" not in said.err + own.map.read_text()
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest is not None and manifest.images == 5
+    assert manifest.label_space.findings == ("Effusion", "Opacity")
+    rows = rows_of(tmp_path / "out")
+    assert (rows["b__1"]["labels"], rows["b__1"]["uncertain"], rows["b__1"]["age"]) == ("Opacity", "Effusion", 47)
+
+
+def guessed(tmp_path: Path, text: str) -> dict[str, Any]:
+    (tmp_path / "t.csv").write_text(text)
+    found: dict[str, Any] = yaml.safe_load(template_of(tmp_path / "t.csv").text)
+    return found
+
+
+def test_a_template_of_the_release(tmp_path: Path) -> None:
+    rows = "\n".join(f"{i:08d}_000.png,{('Mass|Nodule', 'No Finding', 'Mass')[i % 3]},{i}" for i in range(9))
+    found = guessed(tmp_path, f"Image Index,Finding Labels,Patient ID\n{rows}\n")
+    assert (found["image"], found["patient"], found["labels"], found["separator"]) == (
+        ["Image Index"], ["Patient ID"], "Finding Labels", "|",
+    )  # fmt: skip
+    assert found["normal"] == ["No Finding"] and list(found["targets"]) == ["Mass", "Nodule"]
+
+
+def test_a_template_of_numbers(tmp_path: Path) -> None:
+    found = guessed(
+        tmp_path, "Path,No Finding,Nodule/Mass,Edema,Notes\na.jpg,1.0,,,x\nb.jpg,,1.0,-1.0,y\nc.jpg,,0.0,,z\n"
+    )
+    assert found["image"] == ["Path"] and found["normal"] == ["No Finding"]
+    assert (found["positive"], found["negative"], found["uncertain"]) == (["1.0"], ["0.0"], ["-1.0"])
+    assert found["targets"] == {"Nodule Mass": {"any_of": ["Nodule/Mass"]}, "Edema": {"any_of": ["Edema"]}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x,y\n1,2\n", "no column of image files is recognized"),
+        ("image,y\na.png,some text\nb.png,other text\n", "no column of labels is recognized"),
+        ("image,y\n", "has no rows"),
+    ],
+)
+def test_tables_that_no_template_fits(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        template_of(tmp_path / "t.csv")
+
+
+def test_the_manifest_of_the_release_is_as_before(own: Set, tmp_path: Path) -> None:
+    own.build(tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["format"] == 2
+
+
+def test_the_guide_says_what_the_commands_print(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of docs/own-data.md: its table and map, and the output of its commands but for the bytes of the images."""
+    guide = (Path(__file__).parents[2] / "docs" / "own-data.md").read_text()
+    blocks = {kind: re.findall(rf"^```{kind}\n(.*?)^```", guide, re.M | re.S) for kind in ("csv", "yaml", "console")}
+    monkeypatch.chdir(tmp_path)
+    Path("my.csv").write_text(blocks["csv"][0])
+    for number, line in enumerate(blocks["csv"][0].splitlines()[1:]):
+        path = Path("images", line.split(",")[0])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(windowed(decode_grey(png(number))))
+    for block, by_hand in ((blocks["console"][0], False), (blocks["console"][1], True)):
+        command, _, expected = block.partition("\n")
+        with pytest.raises(SystemExit) as ended:
+            main(command.removeprefix("$ chexvision ").split())
+        assert ended.value.code == 0
+        said = capsys.readouterr()
+        found = "".join(
+            line + "\n" for line in (said.out or said.err).splitlines() if not line.startswith("building")
+        )
+        assert re.sub(r"[\d,]{5,}", "-", found).split() == re.sub(r"[\d,]{5,}", "-", expected).split()
+        if not by_hand:
+            assert yaml.safe_load(Path("map.yaml").read_text()) == yaml.safe_load(blocks["yaml"][0])
