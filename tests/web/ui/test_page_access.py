@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, FilePayload, expect
 
 from chexvision.layout import PACKAGE_DIR
 from tests.web.image_files import png
@@ -57,7 +57,7 @@ def test_everything_works_with_the_keyboard_alone(browser: Browser, url: str) ->
         assert reader.has_visible_focus()
         with reader.page.expect_file_chooser() as chooser:
             press("Enter")
-        chooser.value.set_files([{"name": "one.png", "mimeType": "image/png", "buffer": png(some_image())}])
+        chooser.value.set_files(FilePayload(name="one.png", mimeType="image/png", buffer=png(some_image())))
         reader.wait_for_answer("one.png")
         reached = []
         for _ in range(20):

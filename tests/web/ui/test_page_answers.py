@@ -103,6 +103,33 @@ def test_a_file_that_is_no_image_ends_in_a_sentence_and_the_others_are_answered(
         expect(reader.page.locator(".images li")).to_have_count(2)
 
 
+def test_a_lateral_view_is_refused_until_the_reader_wants_it(browser: Browser, url: str) -> None:
+    lateral = dicom(some_image(), 8, ViewPosition="LL")
+    with reader_of(browser, url) as reader:
+        reader.drop(("side.dcm", lateral))
+        expect(reader.page.locator(".refused")).to_contain_text("lateral")
+        reader.page.get_by_role("button", name="Read it anyway").click()
+        reader.wait_for_answer("side.dcm")
+        expect(reader.page.get_by_role("note")).to_contain_text("lateral")
+
+
+def test_a_pasted_image_is_answered(browser: Browser, url: str) -> None:
+    with reader_of(browser, url) as reader:
+        reader.paste("pasted.png", png(some_image()))
+        reader.wait_for_answer("pasted.png")
+
+
+def test_a_model_that_cannot_be_fetched_is_a_sentence_and_can_be_tried_again(browser: Browser, url: str) -> None:
+    with reader_of(browser, url) as reader:
+        reader.page.route("**/*.onnx", lambda route: route.fulfill(status=503))
+        reader.drop(("one.png", png(some_image())))
+        expect(reader.page.locator(".status")).to_contain_text("503")
+        reader.errors.clear()  # the browser's own line about the answer 503
+        reader.page.unroute("**/*.onnx")
+        reader.page.get_by_role("button", name="Try again").click()
+        reader.wait_for_answer("one.png")
+
+
 def test_more_files_than_the_page_takes_are_left_out_and_counted(browser: Browser, url: str) -> None:
     with reader_of(browser, url) as reader:
         reader.drop(*[(f"{i}.png", b"") for i in range(23)])
