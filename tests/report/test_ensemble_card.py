@@ -60,12 +60,14 @@ def _data(card: str) -> ModelCardData:
 def test_members_and_their_mean_are_listed(metrics: Evaluation) -> None:
     text = render_ensemble_card(metrics, _info(None, "mit"), ["roc.svg"], RepoRef("chex/ensemble"))
     rows = [line for line in text.splitlines() if line.startswith(("| 1 |", "| 2 |", "| **mean** |"))]
+    assert f"\n2. chex/model@{SHA}, run run-1\n" in text
     value = metrics.metrics.macro_auroc
     assert value is not None and len(rows) == 3
-    assert f"| chex/model@{SHA}, run run-1 | densenet | 1 | se_resnet34 | 224 px | 0.500 |" in rows[1]
+    assert "| 2 | densenet | 1 | se_resnet34 | 224 px | 0.500 |" in rows[1]
     assert f"**{value:.3f} (" in rows[2]
     assert "chexvision predict chex/ensemble@ensemble-1 chest.png" in text
     assert "from_pretrained" not in text
+    assert 'load_predictor("chex/ensemble@ensemble-1")' in text
     assert "by itself. Calibration and thresholds of the mean were chosen on validation." in text
     assert "License:" not in text
     data = _data(text)

@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import ModelCard, ModelCardData
 
 from chexvision.artifact.contents import Hardware, RunInfo, read_run
-from chexvision.artifact.metrics_file import Conditions, Evaluation
+from chexvision.artifact.metrics_file import CheckResult, Conditions, Evaluation
 from chexvision.errors import ChexError
 from chexvision.evaluation.protocol import evaluate_trained
 from chexvision.hub.reference import RepoRef
@@ -22,8 +22,10 @@ from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.subgroups import group_images
 from chexvision.provenance import Provenance
 from chexvision.recipes import load_recipe
+from chexvision.report.card_parts import with_exported
 from chexvision.report.charts import curve_sheets
 from chexvision.report.model_card import render_card, with_destination
+from chexvision.runtime.export_info import ExportedFile, ExportInfo
 from chexvision.shards.split_rule import SplitPart, SplitRecord
 from tests.evaluation.conftest import random_predictions
 from tests.present import present
@@ -47,6 +49,20 @@ def _of_other_patients(predictions: Predictions) -> Predictions:
     )
 
 
+EXPORT = ExportInfo(
+    version="0.1.0",
+    model="chex/model",
+    label_space=NIH,
+    side=1024,
+    image_size=320,
+    map_method="Grad-CAM",
+    synthetic=False,
+    calibration="platt on validation",
+    rule="f1 on validation",
+    thresholds={},
+    sources={},
+    files={"onnx/model.onnx": ExportedFile(sha256="0" * 64, bytes=30_600_000, images=32, largest_difference=2e-6)},
+)
 CONDITIONS = Conditions(
     dataset=f"user/xrays@{SHA}", synthetic=False, split="test", division=SPLIT, image_size=320, epoch=7
 )
@@ -85,9 +101,9 @@ def test_every_finding_has_a_row_with_interval_and_threshold(metrics: Evaluation
         of = test.findings[finding]
         auroc, (low, high) = present(of["auroc"].value), present(of["auroc"].interval)
         assert of.decision is not None
-        row = next(line for line in section.splitlines() if line.startswith(f"| {finding} |"))
-        assert f"{auroc:.3f} ({low:.3f}–{high:.3f})" in row
-        assert f" {of.decision.threshold:.3f} " in row
+        ranking, calls = (line for line in section.splitlines() if line.startswith(f"| {finding} |"))
+        assert f"{auroc:.3f} ({low:.3f}–{high:.3f})" in ranking
+        assert calls.startswith(f"| {finding} | {of.decision.threshold:.3f} |")
     assert "Thresholds: f1 on validation. Calibration: platt on validation." in section
     assert "600 images of" in section
     assert "bootstrap over patients, 1,000 resamples" in section
@@ -106,6 +122,53 @@ def test_subgroups_literature_and_charts_are_there(metrics: Evaluation, info: Ru
     assert "CheXNet" in text
     assert "no, its split was not published" in text
     assert "](figures/roc.svg)" in text
+
+
+def test_tables_fit_the_page_of_the_hub(metrics: Evaluation, info: RunInfo) -> None:
+    """A page is 700 to 800 pixels wide: 8 for a character, 27 beside those of a cell. Sentences wrap."""
+    text = render_card(metrics, info, "CheXVision densenet", ["roc.svg"]).partition("## Use")[0]
+    tables = [block.splitlines() for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)]
+    assert len(tables) > 6
+    for head, _, *rows in tables:
+        if "comparable" in head:
+            continue
+        names = [max(name.split(), key=len, default="") for name in head.strip("|").split("|")]
+        columns = zip(names, *(row.strip("|").split("|") for row in rows), strict=True)
+        assert sum(8 * max(len(cell.strip(" *")) for cell in cells) + 27 for cells in columns) <= 760, head
+
+
+def test_figures_have_captions(metrics: Evaluation, info: RunInfo) -> None:
+    names = ["calibration.svg", "overlay.jpg", "precision-recall.svg", "roc.svg"]
+    text = render_card(metrics, info, "CheXVision densenet", names)
+    for name in names:
+        assert re.search(rf"^!\[[^]]+\]\(figures/{re.escape(name)}\)\n\n\*.{{40,}}\*$", text, re.MULTILINE)
+    assert text.index("### Curves") < text.index("figures/roc.svg") < text.index("### Maps")
+    assert text.index("### Maps") < text.index("figures/overlay.jpg")
+
+
+def test_a_card_says_why_it_shows_no_radiograph(metrics: Evaluation, info: RunInfo) -> None:
+    why = "Radiographs are images of patients"
+    assert why in render_card(metrics, info, "CheXVision densenet")
+    assert why not in render_card(metrics.model_copy(update={"synthetic": True}), info, "CheXVision densenet")
+
+
+def test_files_of_the_input_check_and_of_an_export_are_listed(metrics: Evaluation, info: RunInfo) -> None:
+    def card(check: CheckResult | None = None, exported: ExportInfo | None = None) -> str:
+        measured = metrics.model_copy(update={"input_check": check})
+        return render_card(measured, info, "CheXVision densenet", exported=exported)
+
+    checked = card(CheckResult(images=200, patients=90, flagged=2, test_images=300, test_flagged=4))
+    assert "features, thumbnail" in checked and "It flags 2 of the 200 validation images" in checked
+    assert "4 of 300 test images" in checked
+    assert "| input check | none: the model answers for any image" in card()
+    later = with_exported(card(), EXPORT)
+    assert later == card(exported=EXPORT)
+    assert with_exported(later, EXPORT) == later
+    assert "| onnx/model.onnx | 30.6 MB | 32 | 2.0e-06 |" in later
+    assert "None. `chexvision export` makes" in card() and "None. `chexvision export`" not in later
+    earlier = re.sub(r"## Exported files\n.*?(?=## Limits)", "", card(), flags=re.DOTALL)
+    assert "| onnx/model.onnx |" in with_exported(earlier, EXPORT)
+    assert with_exported("# A card by hand\n", EXPORT) == "# A card by hand\n"
 
 
 def test_the_hub_client_parses_the_results(metrics: Evaluation, info: RunInfo) -> None:
@@ -165,7 +228,7 @@ def test_calibration_under_other_prevalences_and_references_are_there(metrics: E
     text = render_card(metrics, info, "CheXVision densenet")
     assert "times that on validation, where probabilities were calibrated" in text
     assert "corrected for the prevalence among the labels here" in text
-    assert "| https://github.com/arnoweng/CheXNet |" in text
+    assert re.search(r"^- .*: .* https://github.com/arnoweng/CheXNet$", text, re.MULTILINE)
     assert "p = " in text
 
 

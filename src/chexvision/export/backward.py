@@ -98,7 +98,12 @@ def _spread(
                                  (stride, padding, dilation))  # fmt: skip
     rest = [
         int(image.shape[2 + i])
-        - ((int(gradient.shape[2 + i]) - 1) * stride[i] - 2 * padding[i] + dilation[i] * (weight.shape[2 + i] - 1) + 1)
+        - (
+            (int(gradient.shape[2 + i]) - 1) * stride[i]
+            - 2 * padding[i]
+            + dilation[i] * (weight.shape[2 + i] - 1)
+            + 1
+        )
         for i in axes
     ]
     spread: Tensor = _aten.convolution(gradient, weight, None, stride, padding, dilation, True, rest, groups)

@@ -104,7 +104,9 @@ def _used(backbone: Backbone, outputs: dict[str, object], logits: Tensor) -> lis
     do. If no gradient is there at all, all layers.
     """
     layers = [
-        _Layer(name, output, backbone.as_map(output)) for name, output in outputs.items() if isinstance(output, Tensor)
+        _Layer(name, output, backbone.as_map(output))
+        for name, output in outputs.items()
+        if isinstance(output, Tensor)
     ]
     for count in range(len(layers), 0, -1):
         (gradient,) = torch.autograd.grad(

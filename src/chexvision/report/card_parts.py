@@ -21,6 +21,7 @@ from chexvision.templating import render
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+
 OVERLAY = "overlay.jpg"  # see `chexvision.explain.card_example`
 _CAPTIONS = {
     "roc.svg": "Sensitivity and specificity at all thresholds. Circle: the published threshold.",
@@ -31,8 +32,9 @@ _CAPTIONS = {
     OVERLAY: "A synthetic image and the regions that raise one finding's logit. A map does not show that the finding "
     "is present.",
 }
-_RANKING = ["positives", *(metric.title for metric in METRICS.values() if not metric.at_threshold)]
-_CALLS = ["threshold", *(metric.title for metric in METRICS.values() if metric.at_threshold)]
+# Metrics of the ranking are shown with intervals, the others are short.
+_RANKING = [of.title for of in METRICS.values() if of.higher_is_better and not of.at_threshold]
+_OTHERS = [of.title for of in METRICS.values() if of.title not in _RANKING]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +63,18 @@ def figures_of(names: Sequence[str]) -> tuple[list[Figure], Figure | None]:
 
 
 def split_tables(of: SplitMetrics, name: str) -> tuple[Table, Table, Table]:
-    """The metrics of a split: without a threshold, at the threshold, and notes on both as a table without rows."""
+    """The metrics of a split: of the ranking, the others, and notes on both as a table without rows."""
     complete = metrics_table(of, name)
     notes = Table("", (), (), complete.notes)
-    return complete.narrowed(_RANKING), complete.narrowed(_CALLS), notes
+    return complete.narrowed(["positives", *_RANKING]), complete.narrowed(["threshold", *_OTHERS]), notes
 
 
 def card_subgroups(attributes: Sequence[Attribute]) -> list[Table]:
-    """Tables of the groups, with intervals of the AUROCs alone."""
+    """Tables of the groups, without their patients, and with intervals of the AUROCs alone."""
     tables = []
     for attribute in attributes:
         complete = subgroup_table(attribute)
-        heads = [column.head for column in complete.columns[1:]]
+        heads = [column.head for column in complete.columns if column.head != "patients"]
         narrow = complete.narrowed(heads, plain=("recall", "specificity"))
         tables.append(Table(narrow.title, narrow.columns, narrow.rows, complete.notes))
     return tables
@@ -80,13 +82,13 @@ def card_subgroups(attributes: Sequence[Attribute]) -> list[Table]:
 
 def with_exported(card: str, info: ExportInfo) -> str:
     """A rendered card that lists the exported files of `info`, whatever it listed before."""
-    section = render("chexvision.report", "exported.md", **exported(info))
+    section = render("chexvision.report", "exported.md", **export_values(info))
     if _EXPORTED.search(card):
         return _EXPORTED.sub(lambda _: section, card, count=1)
     return card.replace("\n## Limits\n", f"\n{section}\n## Limits\n", 1)
 
 
-def exported(info: ExportInfo | None) -> dict[str, Any]:
+def export_values(info: ExportInfo | None) -> dict[str, Any]:
     """What the section on exported files shows."""
     return {"exported": None if info is None else _exported_table(info), "info": info}
 

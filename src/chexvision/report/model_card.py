@@ -17,7 +17,7 @@ from chexvision.config.recipe import ModelConfig, TrainingConfig
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.labels import NIH
 from chexvision.metrics.catalog import METRICS
-from chexvision.report.card_parts import card_subgroups, check_line, exported, figures_of, split_tables
+from chexvision.report.card_parts import card_subgroups, check_line, export_values, figures_of, split_tables
 from chexvision.report.evaluation_tables import literature_table
 from chexvision.report.table import Column, Table, markdown_table, row
 from chexvision.runtime.export_info import ExportInfo
@@ -35,7 +35,7 @@ def render_card(
     figures: Sequence[str] = (),
     to: Reference | None = None,
     *,
-    info: ExportInfo | None = None,
+    exported: ExportInfo | None = None,
 ) -> str:
     """The README.md of an artifact, with the Hub's metadata on top. It names no path of the machine it was made on.
 
@@ -45,7 +45,7 @@ def render_card(
         model_name: for title and metadata.
         figures: file names in its folder `FIGURES`.
         to: where it will be published, if that is known; see `with_destination`.
-        info: its ``onnx/model.json``; see `chexvision.report.card_parts.with_exported` for a rendered card.
+        exported: its ``onnx/model.json``; see `chexvision.report.card_parts.with_exported` for a rendered card.
     """
     backbone = run.recipe.model.backbone
     return render(
@@ -59,7 +59,7 @@ def render_card(
         limits=list(_limits(run)),
         **_shared(metrics, model_name, [backbone], run.dataset_identity, run.split, figures, [_license(run)]),
         **_use(to, run.provenance.run_id),
-        **exported(info),
+        **export_values(exported),
         check=check_line(metrics.input_check),
     )
 
@@ -70,7 +70,7 @@ def render_ensemble_card(
     figures: Sequence[str] = (),
     to: Reference | None = None,
     *,
-    export_info: ExportInfo | None = None,
+    exported: ExportInfo | None = None,
 ) -> str:
     """The README.md of an ensemble.
 
@@ -79,7 +79,7 @@ def render_ensemble_card(
         info: its ``ensemble.json``.
         figures: file names in its folder `FIGURES`.
         to: where it will be published.
-        export_info: its ``onnx/model.json``.
+        exported: its ``onnx/model.json``.
     """
     backbones = sorted({member.backbone for member in info.members})
     licenses = [member.license for member in info.members]
@@ -96,7 +96,7 @@ def render_ensemble_card(
         license_notes=[license_note("that a member started from", license) for license in _restricting(licenses)],
         **_shared(metrics, name, ["ensemble", *backbones], info.dataset_identity, info.split, figures, licenses),
         **_use(to, info.provenance.run_id, ensemble=True),
-        **exported(export_info),
+        **export_values(exported),
         check=check_line(metrics.input_check),
     )
 
