@@ -45,12 +45,13 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """A new page, of which no request may leave this machine and no error may stay uncaught."""
-    with _watched_page(browser) as opened:
+    with watched_page(browser) as opened:
         yield opened
 
 
 @contextmanager
-def _watched_page(browser: Browser) -> Iterator[Page]:
+def watched_page(browser: Browser) -> Iterator[Page]:
+    """See `page`."""
     context = browser.new_context()
     asked: list[str] = []
     errors: list[str] = []
@@ -105,6 +106,6 @@ def site_of_two(echo_model: Path, tmp_path_factory: pytest.TempPathFactory, serv
 @pytest.fixture(scope="session")
 def echo_page(browser: Browser, site: str) -> Iterator[Page]:
     """A page with `echo_model`, open for all tests that use nothing but its code."""
-    with _watched_page(browser) as opened:
+    with watched_page(browser) as opened:
         opened.goto(site)
         yield opened

@@ -94,6 +94,8 @@ FILES: dict[str, Callable[[], bytes]] = {
     "signed RLE": lambda: dicom(VALUES - 2048, 12, compress=RLELossless),
     "signed JPEG-LS": lambda: dicom(VALUES - 2048, 12, compress=JPEGLSLossless),
     "DICOM with padding": lambda: dicom(np.where(VALUES < 300, 0, VALUES), 12, PixelPaddingValue=0),
+    "DICOM of long pixels": lambda: dicom(VALUES, 12, PixelAspectRatio=["2", "1"]),
+    "long PNG": lambda: png(np.tile(GRAY, (1, 4))),
     "JPEG in DICOM": lambda: dicom(GRAY, 8, compress=JPEGBaseline8Bit),
     "JPEG 2000 of 8 bits": lambda: dicom(GRAY, 8, compress=JPEG2000Lossless),
     "DICOM without a view, with burned-in text": lambda: dicom(
@@ -138,7 +140,7 @@ def test_other_images_are_refused_with_the_reason_or_accepted_on_demand(reason: 
     assert found.anyViewHelps
     accepted = read_in(echo_page, data, any_view=True)
     assert accepted.pixels == digest_of(read_radiograph(data, any_view=True).pixels)
-    assert accepted.warnings == [reason]
+    assert accepted.warnings == [reason, "only 83×61 pixels"]
 
 
 def test_several_images_are_refused_and_the_first_is_read_on_demand(echo_page: Page) -> None:

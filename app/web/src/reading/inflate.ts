@@ -1,7 +1,7 @@
 import { PageError } from '../types'
 
 /**
- * Inflate `data` into at most `most` bytes, whatever it says that it holds.
+ * Inflate `data` into at most `most` bytes, whatever it says that it holds; about `guess` are expected.
  *
  * Rejects with a `PageError`: it is damaged, or more.
  */
@@ -9,15 +9,22 @@ export async function inflate(
   data: Uint8Array<ArrayBuffer>[],
   format: 'deflate' | 'deflate-raw',
   most: number,
+  guess = most,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const reader = new Blob(data).stream().pipeThrough(new DecompressionStream(format)).getReader()
-  const chunks: Uint8Array[] = []
+  let into = new Uint8Array(Math.min(guess, most))
   let length = 0
   try {
     for (let read = await reader.read(); !read.done; read = await reader.read()) {
-      length += read.value.length
-      if (length > most) throw new PageError('The file is damaged: it holds more than it announces.')
-      chunks.push(read.value)
+      const needed = length + read.value.length
+      if (needed > most) throw new PageError('The file is damaged: it holds more than it announces.')
+      if (needed > into.length) {
+        const larger = new Uint8Array(Math.min(most, Math.max(needed, 2 * into.length)))
+        larger.set(into.subarray(0, length))
+        into = larger
+      }
+      into.set(read.value, length)
+      length = needed
     }
   } catch (error) {
     if (error instanceof PageError) throw error
@@ -25,7 +32,5 @@ export async function inflate(
   } finally {
     reader.cancel().catch(() => {})
   }
-  const into = new Uint8Array(length)
-  chunks.reduce((at, chunk) => (into.set(chunk, at), at + chunk.length), 0)
-  return into
+  return into.subarray(0, length)
 }

@@ -4,14 +4,15 @@ import start from '@cornerstonejs/codec-libjpeg-turbo-8bit/decodewasmjs'
 import wasm from '@cornerstonejs/codec-libjpeg-turbo-8bit/decodewasm?url'
 import { PageError, type Radiograph } from '../types'
 import { readJpegHead, turned } from './heads'
-import { checkSize, toGray } from './pixels'
+import { checkSize, colorWarnings, countColorful, toGray } from './pixels'
 
 type Bytes = Uint8Array<ArrayBuffer>
 
 /** 8-bit gray of a complete JPEG file. */
 export async function decodeJpeg(data: Bytes): Promise<Radiograph> {
   const { samples, width, height, channels, orientation } = await decodeJpegFrame(data)
-  return { ...turned(toGray(samples, channels), width, height, orientation), warnings: [] }
+  const warnings = colorWarnings(countColorful(samples, channels), width * height)
+  return { ...turned(toGray(samples, channels), width, height, orientation), warnings }
 }
 
 /** Samples of a JPEG of 8 bits with 1 (gray) or 3 (RGB) channels. */

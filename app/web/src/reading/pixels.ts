@@ -36,6 +36,25 @@ export function toGray(samples: Uint8Array, channels: number): Gray {
   return gray
 }
 
+const COLORFUL = 16 // levels between the channels
+const COLORFUL_SHARE = 0.01
+
+/** How many pixels of interleaved channels are in color. */
+export function countColorful(samples: Uint8Array, channels: number): number {
+  let found = 0
+  if (channels < 3) return found
+  for (let at = 0; at < samples.length; at += channels) {
+    const [red, green, blue] = [samples[at], samples[at + 1], samples[at + 2]]
+    if (Math.max(red, green, blue) - Math.min(red, green, blue) > COLORFUL) found++
+  }
+  return found
+}
+
+/** A warning if so many of the pixels are in color. */
+export function colorWarnings(colorful: number, pixels: number): string[] {
+  return colorful / pixels > COLORFUL_SHARE ? ['a color image, not a radiograph'] : []
+}
+
 /** The fewest bits of a detector's that hold a value. */
 export function depthOf(largest: number): number {
   return [8, 10, 12, 14].find((bits) => largest < 1 << bits) ?? 16

@@ -3,7 +3,7 @@
 import { PageError, type Radiograph } from '../types'
 import { orientationOf, turned } from './heads'
 import { inflate } from './inflate'
-import { checkSize, depthOf, type Gray, luma, toGray } from './pixels'
+import { checkSize, colorWarnings, countColorful, depthOf, toGray } from './pixels'
 
 type Bytes = Uint8Array<ArrayBuffer>
 
@@ -63,14 +63,17 @@ export async function decodePng(data: Bytes): Promise<Radiograph> {
   })
   const scale = depth === 16 ? scaleOf(parts, channels, significant) : null
   const gray = new Uint8Array(width * height)
+  let colorful = 0
   passes.forEach(({ x, y, dx, dy, w, h }, pass) => {
-    const samples = scale ? scaled(parts[pass], scale.table) : toBytes(parts[pass], w, h, header)
-    const part = color === PALETTE ? throughPalette(samples, palette) : toGray(samples, channels)
+    const values = scale ? scaled(parts[pass], scale.table) : toBytes(parts[pass], w, h, header)
+    const samples = color === PALETTE ? throughPalette(values, palette) : values
+    const part = toGray(samples, color === PALETTE ? 3 : channels)
+    colorful += countColorful(samples, color === PALETTE ? 3 : channels)
     if (passes.length === 1 && w === width) gray.set(part)
     else for (let r = 0, i = 0; r < h; r++) for (let c = 0; c < w; c++) gray[(y + r * dy) * width + x + c * dx] = part[i++]
   })
   const made = turned(gray, width, height, orientation)
-  return { ...made, notes: [...(scale ? [scale.note] : []), ...made.notes], warnings: [] }
+  return { ...made, notes: [...(scale ? [scale.note] : []), ...made.notes], warnings: colorWarnings(colorful, gray.length) }
 }
 
 /** The chunks that hold the image. Every chunk up to the last must be complete and have its checksum. */
@@ -114,11 +117,11 @@ function readHeader(kind: string, content: Bytes): Header {
   return { width, height, depth, color, interlaced: interlace === 1 }
 }
 
-/** Undo the filter of each row; gives the rows without the byte that names it. */
+/** Undo the filter of each row; gives the rows without the byte that names it, in the memory of `rows`. */
 function unfilter(rows: Bytes, width: number, height: number, bits: number): Bytes {
   const bytes = Math.ceil((width * bits) / 8)
   const step = Math.max(1, bits >> 3)
-  const plain = new Uint8Array(bytes * height)
+  const plain = rows // what is written lies before what is still to be read
   for (let y = 0; y < height; y++) {
     const filter = rows[y * (bytes + 1)]
     const from = y * (bytes + 1) + 1
@@ -135,7 +138,7 @@ function unfilter(rows: Bytes, width: number, height: number, bits: number): Byt
       plain[to + x] = rows[from + x] + predicted
     }
   }
-  return plain
+  return plain.subarray(0, bytes * height)
 }
 
 function paeth(left: number, up: number, corner: number): number {
@@ -189,12 +192,11 @@ function toBytes(rows: Bytes, width: number, height: number, { depth, color }: H
   return samples
 }
 
-function throughPalette(entries: Bytes, palette: Bytes): Gray {
-  const grays = new Uint8Array(256) // entries that a palette lacks are black
-  for (let i = 0; i * 3 + 2 < palette.length; i++) {
-    grays[i] = luma(palette[3 * i], palette[3 * i + 1], palette[3 * i + 2])
-  }
-  return entries.map((entry) => grays[entry])
+/** Red, green and blue of entries; those that the palette lacks are black. */
+function throughPalette(entries: Bytes, palette: Bytes): Bytes {
+  const colors = new Uint8Array(3 * entries.length)
+  for (let i = 0; i < entries.length; i++) colors.set(palette.subarray(3 * entries[i], 3 * entries[i] + 3), 3 * i)
+  return colors
 }
 
 const CRC = Uint32Array.from({ length: 256 }, (_, byte) => {

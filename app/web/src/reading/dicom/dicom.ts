@@ -30,7 +30,7 @@ export async function decodeDicom(data: Bytes, anyView: boolean): Promise<Radiog
     pixels,
     width: frame.columns,
     height: frame.rows,
-    notes: ['DICOM', ...notes],
+    notes: ['DICOM', ...notes, ...(areSquare(elements) ? [] : ['pixels that are not square, shown as if they were'])],
     warnings: [...found.refusals, ...found.warnings],
   }
 }
@@ -74,7 +74,7 @@ function grayOnly(stored: Samples, frame: FrameFormat): Samples {
 function grayOfColors(stored: Samples, kind: string, frame: FrameFormat, elements: Elements, syntax: string): Gray {
   if (kind === 'PALETTE COLOR' && frame.samples === 1) return grayOfPalette(stored, elements)
   if (stored instanceof Uint8Array && frame.samples === 3) {
-    if (RGB.includes(kind) || (kind.startsWith('YBR_FULL') && BASELINE.includes(syntax))) return toGray(stored, 3)
+    if (RGB.includes(kind) || BASELINE.includes(syntax)) return toGray(stored, 3)
     if (kind.startsWith('YBR_FULL')) {
       return Uint8Array.from({ length: stored.length / 3 }, (_, i) => stored[3 * i]) // luminance
     }
@@ -98,4 +98,14 @@ function grayOfPalette(stored: Samples, elements: Elements): Gray {
   const pixels = new Uint8Array(stored.length)
   for (let i = 0; i < pixels.length; i++) pixels[i] = luma(red[stored[i]], green[stored[i]], blue[stored[i]])
   return pixels
+}
+
+/** Whether pixels are as high as wide, by PixelAspectRatio. Models see every image resized to a square anyway. */
+function areSquare(elements: Elements): boolean {
+  try {
+    const ratio = elements.decimals(TAG.aspect)
+    return ratio.length !== 2 || ratio[0] === ratio[1]
+  } catch {
+    return true
+  }
 }

@@ -190,11 +190,12 @@ async function read(file: Bytes): Promise<DicomFile> {
 
 /** PS3.5, A.5: the compressed data set may be followed by a zero, which makes its length even. */
 async function inflateDataSet(data: Bytes): Promise<Bytes> {
+  const guess = 4 * data.length
   try {
-    return await inflate([data], 'deflate-raw', LARGEST_INFLATED)
+    return await inflate([data], 'deflate-raw', LARGEST_INFLATED, guess)
   } catch (error) {
     if (data[data.length - 1] !== 0) throw error
-    return inflate([data.subarray(0, -1)], 'deflate-raw', LARGEST_INFLATED)
+    return inflate([data.subarray(0, -1)], 'deflate-raw', LARGEST_INFLATED, guess)
   }
 }
 
