@@ -10,7 +10,7 @@ source and, unless CHEXVISION_CACHE and HF_HOME name other folders, caches. A ru
 latest state: here, in an attached output of an earlier session, or on its branch on the Hub. What is made ends in
 `artifact/` or `shards/`, and on the Hub if the session has a token. The exit code is the command's own, 0 for a
 session that paused; `progress.json` says which it was. With CHEXVISION_NO_INSTALL set nothing is installed: what is
-missing is an error. Where CHEXVISION_EXIT_FILE names a file, the exit code is written there as well.
+missing is an error, or, of the packages that only the export of the model needs, left out. Where CHEXVISION_EXIT_FILE names a file, the exit code is written there as well.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ TORCHRUN = "torch.distributed.run"
 NEVER_INSTALLED = ("torch", "torchvision")
 # Distributions that contain the same module: a second one would overwrite its files.
 SAME_MODULE = {"opencv-python-headless": ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")}
+KEPT_FOR_EXPORT = ("numpy", "protobuf", "typing_extensions")
 HUB = "https://huggingface.co"
 CONNECT_S = 10.0
 RETRY_AFTER_S = (1.0, 3.0)  # before the Hub is tried again
@@ -59,6 +60,7 @@ def main(run: dict[str, Any], payload: str) -> int:
     try:
         source = unpack(payload, run["bundle_sha256"], scratch)
         install_missing(run["requirements"], scratch)
+        install_for_export(run.get("export_requirements", []), scratch)
         provenance = scratch / "provenance.json"
         provenance.write_text(json.dumps(run["provenance"]), encoding="utf-8")
     except OSError as error:
@@ -207,6 +209,32 @@ def install_missing(requirements: list[str], scratch: Path) -> None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]
     if subprocess.run([*pip, "--constraint", str(kept), *unmet], check=False).returncode:
         fail(f"pip could not install {', '.join(unmet)} (above); does the session have internet?")
+
+
+def install_for_export(requirements: list[str], scratch: Path) -> None:
+    """Install what only the export of the trained model needs; without it a run publishes no ``onnx/``.
+
+    Kaggle's image has an old onnx and lacks onnxscript and onnxruntime. numpy and protobuf stay as they are, which
+    others of its packages need.
+    """
+    unmet = [requirement for requirement in requirements if not is_met(requirement)]
+    if not unmet or os.environ.get("CHEXVISION_NO_INSTALL"):
+        return
+    print(f"installing {', '.join(unmet)}", flush=True)
+    kept = scratch / "keep_for_export.txt"
+    installed = {name: version_of(name) for name in (*NEVER_INSTALLED, *KEPT_FOR_EXPORT)}
+    kept.write_text("".join(f"{name}=={version}\n" for name, version in installed.items() if version))
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]
+    if subprocess.run([*pip, "--constraint", str(kept), *unmet], check=False).returncode:
+        print("WARNING: the model will not be exported to onnx/: pip could not install the above", flush=True)
+
+
+def version_of(name: str) -> str | None:
+    """Of an installed distribution."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def is_met(text: str) -> bool:

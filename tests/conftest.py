@@ -11,6 +11,8 @@ import pytest
 
 # Tests run in parallel, one per core: more threads would only compete.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Every run that a test starts would export its model; tests/export does.
+os.environ["CHEXVISION_NO_EXPORT"] = "1"
 # The processes that tests start compile the source once for all of them.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False

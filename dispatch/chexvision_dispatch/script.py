@@ -55,6 +55,7 @@ def render(
         "repo_type": kernel.repo_type,
         "process_per_gpu": kernel.process_per_gpu,
         "requirements": requirements(),
+        "export_requirements": export_requirements() if kernel.repo_type == "model" else [],
         "provenance": {name: getattr(record, name) for name in Provenance.model_fields},
     }
     text = json.dumps(run, indent=1, sort_keys=True)
@@ -97,6 +98,15 @@ def check_script(record: RunRecord) -> None:
 
 def requirements() -> list[str]:
     """What the training side of this chexvision needs installed, as ``name`` with its range, sorted."""
+    return _requirements("train")
+
+
+def export_requirements() -> list[str]:
+    """What exporting a trained model needs besides, likewise."""
+    return sorted({*_requirements("export"), *_requirements("predict")} - {*_requirements("train")})
+
+
+def _requirements(extra: str) -> list[str]:
     from packaging.requirements import Requirement  # takes longer to import than `--help` may
 
     try:
@@ -107,6 +117,6 @@ def requirements() -> list[str]:
     return sorted(
         f"{requirement.name}{requirement.specifier}"
         for requirement in parsed
-        if requirement.name not in _LAPTOP_ONLY
-        and (requirement.marker is None or requirement.marker.evaluate({"extra": "train"}))
+        if requirement.name not in {*_LAPTOP_ONLY, "chexvision"}  # extras name others of its own
+        and (requirement.marker is None or requirement.marker.evaluate({"extra": extra}))
     )

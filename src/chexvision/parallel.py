@@ -17,18 +17,19 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def map_in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+def map_in_order(work: Callable[[T], R], items: Iterable[T], workers: int, ahead: int | None = None) -> Iterator[R]:
     """`map` over threads: OpenCV and numpy release the GIL while they work.
 
-    At most ``4 * workers`` items are under way or wait for their turn. Leaving the iterator early drops
-    what has not begun.
+    At most `ahead` items, ``4 * workers`` by default, are under way or wait for their turn. Leaving the iterator
+    early drops what has not begun.
     """
+    ahead = ahead or 4 * workers
     pool = ThreadPoolExecutor(workers)
     waiting: deque[Future[R]] = deque()
     try:
         for item in items:
             waiting.append(pool.submit(work, item))
-            if len(waiting) >= 4 * workers:
+            if len(waiting) >= ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

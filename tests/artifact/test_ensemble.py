@@ -28,6 +28,8 @@ from chexvision.data.division import check_data
 from chexvision.data.rows import Rows
 from chexvision.data.source import find_shards
 from chexvision.errors import ChexError, PublishError, UsageError
+from chexvision.evaluation.evaluate import evaluate
+from chexvision.evaluation.outcome import Options
 from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision.images.radiograph import decode_grey
 from chexvision.inference.load_predictor import load_predictor
@@ -37,6 +39,7 @@ from chexvision.inference.torch_engine import TorchEngine
 from chexvision.labels import NIH
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions, images_sha256
+from chexvision.metrics.records import IntervalMethod
 from chexvision.models.classifier import CheXVision
 from chexvision.predict.input_check import FILE as INPUT_CHECK
 from chexvision.predict.published import read_published
@@ -413,3 +416,31 @@ def test_an_ensemble_of_an_older_first_member_has_no_input_check(members: list[P
     assert not (tmp_path / "ensemble" / INPUT_CHECK).exists()
     assert read_metrics(tmp_path / "ensemble" / METRICS).input_check is None
     assert read_published(tmp_path / "ensemble").check is None
+
+
+@pytest.fixture(scope="module")
+def synthetic(members: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The second member as if it had been trained on synthetic images."""
+    folder = tmp_path_factory.mktemp("synthetic") / "model"
+    shutil.copytree(members[1], folder)
+    metrics = json.loads((folder / METRICS).read_text()) | {"synthetic": True}
+    (folder / METRICS).write_text(json.dumps(metrics))
+    return folder
+
+
+def test_an_ensemble_with_a_member_of_synthetic_images_says_so(
+    members: list[Path], synthetic: Path, ensemble: Path, tmp_path: Path
+) -> None:
+    mixed = tmp_path / "mixed"
+    assemble_ensemble([members[0], synthetic], mixed)
+    assert not read_metrics(mixed / METRICS).synthetic  # of the first one's images
+    for folder, expected in ((synthetic, True), (mixed, True), (members[1], False), (ensemble, False)):
+        assert read_published(folder).facts.synthetic == expected
+
+
+def test_an_evaluation_notes_a_model_of_synthetic_images(members: list[Path], synthetic: Path, shards: Path) -> None:
+    options = Options(method=IntervalMethod(resamples=100, seed=0))
+    names = ["own", "synthetic"]
+    found = evaluate(names, [members[0], synthetic], shards, options, Accelerator(cpu=True)).evaluation
+    note = "synthetic was trained on synthetic images, but measured on radiographs"
+    assert [text for text in found.notes if "synthetic images" in text] == [note]

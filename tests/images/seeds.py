@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -72,26 +73,44 @@ def encapsulated(made: Dataset, syntax: str, stream: bytes) -> Dataset:
     return made
 
 
-def jpeg_lossless(values: NDArray[np.uint16]) -> bytes:
-    """12-bit values as a JPEG Lossless codestream (ISO 10918-1, annex H), predicted from the left."""
+def jpeg_lossless(values: NDArray[Any], *, predictor: int = 1, bits: int = 12, shift: int = 0) -> bytes:
+    """Values of [H, W] as a JPEG Lossless codestream (ISO 10918-1, annex H)."""
     rows, columns = values.shape
-    signed = values.astype(np.int64)
-    before = np.empty_like(signed)
-    before[:, 1:] = signed[:, :-1]
-    before[1:, 0] = signed[:-1, 0]
-    before[0, 0] = 1 << 11
-    bits = ""
-    for difference in (signed - before).reshape(-1).tolist():
+    code = ""
+    for difference in _differences((values >> shift).tolist(), predictor, 1 << (bits - shift - 1)):
         size = abs(difference).bit_length()
-        bits += f"{size:05b}"  # the code of each size is itself, in five bits
-        if size:
-            bits += f"{difference if difference > 0 else difference + (1 << size) - 1:0{size}b}"
-    bits += "1" * (-len(bits) % 8)
-    scan = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
-    frame = b"\xff\xc3" + struct.pack(">HBHHBBBB", 11, 12, rows, columns, 1, 1, 0x11, 0)
+        code += f"{size:05b}"  # the code of each size is itself, in five bits
+        if 0 < size < 16:
+            code += f"{difference if difference > 0 else difference + (1 << size) - 1:0{size}b}"
+    code += "1" * (-len(code) % 8)
+    scan = int(code, 2).to_bytes(len(code) // 8, "big").replace(b"\xff", b"\xff\0")
+    frame = b"\xff\xc3" + struct.pack(">HBHHBBBB", 11, bits, rows, columns, 1, 1, 0x11, 0)
     codes = b"\xff\xc4" + struct.pack(">HB", 36, 0) + bytes([0, 0, 0, 0, 17, *[0] * 11]) + bytes(range(17))
-    start = b"\xff\xda" + struct.pack(">HBBBBBB", 8, 1, 1, 0, 1, 0, 0)
+    start = b"\xff\xda" + struct.pack(">HBBBBBB", 8, 1, 1, 0, predictor, 0, shift)
     return b"\xff\xd8" + frame + codes + start + scan + b"\xff\xd9"
+
+
+def _differences(values: list[list[int]], predictor: int, first: int) -> Iterator[int]:
+    """Of each value from its prediction by table H.1, in (-2¹⁵, 2¹⁵]."""
+    for r, row in enumerate(values):
+        for c, value in enumerate(row):
+            a, b = row[c - 1], values[r - 1][c]
+            corner = values[r - 1][c - 1]
+            if r == 0 or c == 0:
+                predicted = first if r == c == 0 else a if r == 0 else b
+            else:
+                choices = (
+                    a,
+                    b,
+                    corner,
+                    a + b - corner,
+                    a + ((b - corner) >> 1),
+                    b + ((a - corner) >> 1),
+                    (a + b) >> 1,
+                )
+                predicted = choices[predictor - 1]
+            difference = (value - predicted) % 65536
+            yield difference if difference <= 1 << 15 else difference - 65536
 
 
 def _jpeg() -> bytes:

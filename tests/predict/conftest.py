@@ -29,7 +29,7 @@ def images(tmp_path: Path) -> Path:
     for number in range(40):
         path = folder / str(number % 3) / f"{number:02}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), random.integers(0, 255, (40, 44), dtype=np.uint8))
+        cv2.imwrite(str(path), random.integers(0, 255, (80, 88), dtype=np.uint8))
     (folder / "1" / "07.png").write_text("not an image")
     whole = (folder / "2" / "20.png").read_bytes()
     (folder / "2" / "20.png").write_bytes(whole[:-30])

@@ -7,12 +7,16 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from chexvision.labels import NIH
+from tests.images.dicoms import dicom
 from tests.predict.conftest import Run
-from tests.predict.tiny_model import THRESHOLD, publish
+from tests.predict.tiny_model import THRESHOLD, publish, with_input_check
 
 BAD = {"07.png": "not a readable PNG, JPEG or DICOM file", "20.png": "truncated PNG"}
 
@@ -154,3 +158,54 @@ def test_overlays_are_written_of_the_images_with_an_answer(
     assert code == 1
     assert error.splitlines()[-1].startswith(f"error: {bad}: not a readable")
     assert len(list((tmp_path / "o").glob("00-*.png"))) == 3
+
+
+def test_images_with_warnings_are_answered_with_them_or_refused_where_strict(
+    images: Path, tmp_path: Path, run: Run
+) -> None:
+    model = with_input_check(publish(tmp_path / "checked"))
+    black = tmp_path / "black.png"
+    cv2.imwrite(str(black), np.zeros((80, 88), np.uint8))
+    words = ("predict", model, images / "0" / "00.png", black)
+    code, said, _ = run(*words, "--json")
+    first, second = json.loads(said)
+    assert code == 0
+    assert (first["status"], second["status"]) == ("ok", "ok")
+    assert second["warnings"] and second["probabilities"]
+    assert f"black.png: {second['warnings'][0]}"[:40] in run(*words)[1]
+
+    code, said, error = run(*words, "--json", "--strict")
+    refused = json.loads(said)[1]
+    assert code == 1
+    assert refused["status"] == "refused" and not refused["probabilities"]
+    assert refused["reason"] == "; ".join(second["warnings"])
+    assert error.splitlines()[-1] == f"error: {black}: {refused['reason']} (1 of 2 images have no answer)"
+
+
+def test_lateral_dicom_files_are_rows_with_a_reason_and_taken_with_any_view(
+    model: Path, tmp_path: Path, run: Run
+) -> None:
+    path = tmp_path / "lateral.dcm"
+    path.write_bytes(dicom(np.random.default_rng(0).integers(0, 4095, (80, 88), np.uint16), ViewPosition="LL"))
+    code, said, error = run("predict", model, path, "--json")
+    assert code == 1 and "lateral" in json.loads(said)[0]["reason"] and "--any-view" in error
+    code, said, _ = run("predict", model, path, "--json", "--any-view")
+    (answer,) = json.loads(said)
+    assert code == 0 and answer["status"] == "ok" and answer["warnings"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--device", "cuda"), "this machine has no device 'cuda' that torch can use; choose auto or cpu"),
+        (("--precision", "fp16"), "precision fp16 needs a GPU"),
+        (("--engine", "onnx", "--tta", "flip"), "the engine onnx does not compute test-time augmentation"),
+    ],
+)
+def test_engines_devices_and_precisions_that_do_not_go_together_are_refused(
+    model: Path, images: Path, run: Run, words: tuple[str, ...], message: str
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("of machines without a GPU")
+    code, said, error = run("predict", model, images, *words)
+    assert code == 2 and said == "" and message in error

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from chexvision.backbones import BACKBONES, BackboneFacts
@@ -16,7 +17,10 @@ from chexvision.metrics.calibration import Calibration, Curve
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.thresholds import ChosenOn, Thresholds
 from chexvision.models.classifier import CheXVision
+from chexvision.predict.fit_check import fit_input_check
+from chexvision.predict.input_check import FILE, thumbnails
 from chexvision.predict.operating_files import save_operating_points
+from tests.present import present
 
 BACKBONES["tiny"] = BackboneFacts(builder="tests.small_backbones:tiny_backbone")
 SIDE = 32
@@ -44,6 +48,18 @@ def publish(folder: Path, *, seed: int = 0, bare: bool = False, synthetic: bool 
         save_operating_points(points_of(model.label_space.outputs), folder)
         (folder / "metrics.json").write_text(json.dumps({"format": 3, "synthetic": synthetic}))
         (folder / "run.json").write_text(json.dumps({"provenance": {"run_id": "tiny-20260101-0000-abcd"}}))
+    return folder
+
+
+def with_input_check(folder: Path) -> Path:
+    """The model of a folder, with an input check fitted on random images of its input's size."""
+    random = np.random.default_rng(1)
+    images = [random.integers(0, 255, (SIDE, SIDE), dtype=np.uint8) for _ in range(60)]
+    model = CheXVision.from_pretrained(folder)
+    with torch.inference_mode():
+        features = model.features(model.preprocess(images)).numpy()
+    prepared = [model.preprocessing.apply(image) for image in images]
+    present(fit_input_check(features, thumbnails(prepared), np.arange(60))).write(folder / FILE)
     return folder
 
 

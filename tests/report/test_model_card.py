@@ -157,9 +157,9 @@ def test_files_of_the_input_check_and_of_an_export_are_listed(metrics: Evaluatio
         measured = metrics.model_copy(update={"input_check": check})
         return render_card(measured, info, "CheXVision densenet", exported=exported)
 
-    checked = card(CheckResult(images=200, patients=90, flagged=2, test_images=300, test_flagged=4))
-    assert "features, thumbnail" in checked and "It flags 2 of the 200 validation images" in checked
-    assert "4 of 300 test images" in checked
+    checked = card(CheckResult(images=400, patients=150, flagged=4, test_images=600, test_flagged=9))
+    assert "| input check | input_check.npz: features" in checked
+    assert "It flags 4 of the 400 validation images that it was fitted on and 9 of 600 test images;" in checked
     assert "| input check | none: the model answers for any image" in card()
     later = with_exported(card(), EXPORT)
     assert later == card(exported=EXPORT)

@@ -115,9 +115,11 @@ def test_maps_are_beside_the_worst_mistakes(outcome: Outcome, page: str) -> None
     assert page.count("<figure>") == page.count("alt='map of ") == sum(map(len, worst.values()))
     maps = explain_mistakes(outcome)
     for output, images in worst.items():
-        drawn = [maps.overlays[output, image] for image in images]
-        colored = [bool((np.ptp(of.astype(int), axis=2) > 3).any()) for of in drawn]
-        assert any(colored) == (maps.scales[output] > 0)
+        for image in images:
+            colored = np.ptp(maps.overlays[output, image].astype(int), axis=2) > 3
+            assert bool(colored.any()) == (maps.highest[output, image] > 0)
+            if maps.highest[output, image] > 0:
+                assert f"; map to {maps.highest[output, image]:.2g}</span>" in page
     without = render_report(outcome, MADE)
     assert without.count("<figure>") == page.count("<figure>") and "alt='map of " not in without
 

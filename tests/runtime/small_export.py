@@ -35,20 +35,20 @@ def expected(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np
 def small_graph() -> onnx.ModelProto:
     """The graph of `expected`; its nodes for the maps come before others and after them."""
     nodes = [
-        helper.make_node("Cast", ["image"], ["gray"], to=TensorProto.FLOAT),
-        helper.make_node("Unsqueeze", ["gray", "one"], ["channel"]),
+        helper.make_node("Cast", ["image"], ["equalized"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["equalized", "one"], ["channel"]),
         helper.make_node("AveragePool", ["channel"], ["mean"], kernel_shape=[4, 4], strides=[4, 4]),
         helper.make_node("Div", ["mean", "levels"], ["cells"]),
-        helper.make_node("Reshape", ["cells", "flat_shape"], ["flat"]),
-        helper.make_node("Unsqueeze", ["flat", "one"], ["row"]),
+        helper.make_node("Reshape", ["cells", "flat_shape"], ["features"]),
+        helper.make_node("Unsqueeze", ["features", "one"], ["row"]),
         helper.make_node("Mul", ["row", "weights"], ["products"]),
         helper.make_node("Relu", ["products"], ["raised"]),
         helper.make_node("Reshape", ["raised", "map_shape"], ["maps"]),
-        helper.make_node("Gemm", ["flat", "weights"], ["logits"], transB=1),
+        helper.make_node("Gemm", ["features", "weights"], ["logits"], transB=1),
         helper.make_node("Sigmoid", ["logits"], ["raw"]),
         helper.make_node("Identity", ["raw"], ["probabilities"]),
     ]
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "one": np.array([1], np.int64),
         "levels": np.array(255, np.float32),
         "weights": WEIGHTS,

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from chexvision.errors import ChexError
 from chexvision.images.radiograph import resize_area
 from chexvision.labels import NIH
+from chexvision.runtime import openvino_engine
 from chexvision.runtime.exported import Exported, find_export
-from chexvision.runtime.exported_engine import ExportedEngine
+from chexvision.runtime.exported_engine import Arrays, ExportedEngine
 from chexvision.runtime.onnx_engine import OnnxEngine
 from chexvision.runtime.openvino_engine import OpenVinoEngine
 from tests.runtime.small_export import CELLS, OUTPUTS, SIDE, expected, model_of, published, small_graph
 
-ENGINES = [OnnxEngine, OpenVinoEngine]
+Kind: TypeAlias = Callable[[Exported], ExportedEngine]
+ENGINES: list[Kind] = [OnnxEngine, OpenVinoEngine]
 
 
 def exported(folder: Path, graph: onnx.ModelProto | bytes | None = None, **changes: Any) -> Exported:
@@ -33,7 +37,7 @@ def _images(count: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ENGINES)
-def test_probabilities_and_maps_are_those_of_the_graph(kind: type[ExportedEngine], tmp_path: Path) -> None:
+def test_probabilities_and_maps_are_those_of_the_graph(kind: Kind, tmp_path: Path) -> None:
     engine = kind(exported(tmp_path))
     images = _images(19)
     batch = [engine.prepare(image) for image in images]
@@ -50,21 +54,39 @@ def test_probabilities_and_maps_are_those_of_the_graph(kind: type[ExportedEngine
 
 
 @pytest.mark.parametrize("kind", ENGINES)
-def test_the_runtime_gets_few_images_at_once(
-    kind: type[ExportedEngine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_runtime_gets_few_images_at_once(kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = kind(exported(tmp_path))
     sizes: list[int] = []
     compute = engine._compute
-    monkeypatch.setattr(
-        engine, "_compute", lambda images, names: (sizes.append(len(images)), compute(images, names))[1]
-    )
+
+    def counted(images: NDArray[np.uint8], names: tuple[str, ...]) -> Arrays:
+        sizes.append(len(images))
+        return compute(images, names)
+
+    monkeypatch.setattr(engine, "_compute", counted)
     engine.run([engine.prepare(image) for image in _images(20)])
     assert sizes == [8, 8, 4]
 
 
+@pytest.mark.parametrize(("tolerance", "precision"), [(0.005, "bf16"), (-1.0, "fp32")])
+def test_openvino_computes_in_bf16_where_that_stays_within_the_tolerance(
+    tolerance: float, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OpenVinoEngine, "_has_bf16", lambda self: True)
+    monkeypatch.setattr(openvino_engine, "_TOLERANCE", tolerance)
+    found = exported(tmp_path)
+    engine = OpenVinoEngine(found, "auto")
+    assert engine.name == f"OpenVINO on cpu, {precision}"
+    images = _images(3)
+    batch = [engine.prepare(image) for image in images]
+    raw, maps = expected(images)
+    np.testing.assert_allclose(engine.run(batch).probabilities, raw, atol=0.02)
+    np.testing.assert_allclose(engine.explain(batch, np.zeros((3, 1), np.int64)).values, maps[:, :1], atol=1e-6)
+    assert OpenVinoEngine(found).name == "OpenVINO on cpu, fp32"
+
+
 @pytest.mark.parametrize("kind", ENGINES)
-def test_originals_are_resized_once_to_the_side_of_the_graph(kind: type[ExportedEngine], tmp_path: Path) -> None:
+def test_originals_are_resized_once_to_the_side_of_the_graph(kind: Kind, tmp_path: Path) -> None:
     engine = kind(exported(tmp_path))
     original = np.random.default_rng(3).integers(0, 255, (90, 70), np.uint8)
     (prepared,) = engine.prepare(original)
@@ -72,7 +94,7 @@ def test_originals_are_resized_once_to_the_side_of_the_graph(kind: type[Exported
 
 
 @pytest.mark.parametrize("kind", ENGINES)
-def test_prediction_does_not_compute_maps(kind: type[ExportedEngine], tmp_path: Path) -> None:
+def test_prediction_does_not_compute_maps(kind: Kind, tmp_path: Path) -> None:
     graph = small_graph()
     (shape,) = (one for one in graph.graph.initializer if one.name == "map_shape")
     shape.CopyFrom(
@@ -87,14 +109,14 @@ def test_prediction_does_not_compute_maps(kind: type[ExportedEngine], tmp_path: 
 
 
 @pytest.mark.parametrize("kind", ENGINES)
-def test_a_file_without_maps_names_the_engine_that_explains(kind: type[ExportedEngine], tmp_path: Path) -> None:
+def test_a_file_without_maps_names_the_engine_that_explains(kind: Kind, tmp_path: Path) -> None:
     engine = kind(exported(tmp_path, map_method=None))
     with pytest.raises(ChexError, match="gives no maps; use the engine torch"):
         engine.explain([engine.prepare(_images(1)[0])], np.zeros((1, 1), np.int64))
 
 
 @pytest.mark.parametrize("kind", ENGINES)
-def test_what_is_not_a_number_is_an_error(kind: type[ExportedEngine], tmp_path: Path) -> None:
+def test_what_is_not_a_number_is_an_error(kind: Kind, tmp_path: Path) -> None:
     graph = small_graph()
     (levels,) = (one for one in graph.graph.initializer if one.name == "levels")
     levels.CopyFrom(numpy_helper.from_array(np.array(np.nan, np.float32), "levels"))
@@ -160,7 +182,7 @@ HOSTILE = {
 @pytest.mark.parametrize("kind", ENGINES)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_damaged_or_hostile_file_is_one_line(
-    kind: type[ExportedEngine],
+    kind: Kind,
     name: str,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],

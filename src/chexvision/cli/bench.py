@@ -89,6 +89,23 @@ def evaluate(
     _show(bench_evaluate(parse_reference(data), model, batch, size))
 
 
+@app.command("predict")
+def predict(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="An exported model: a folder, or USER/REPO[@REV].")],
+    images: Annotated[Path, typer.Option(help="A folder of radiographs.")],
+    count: Annotated[int, typer.Option(min=1, help="Images per round.")] = 32,
+    rounds: Annotated[int, typer.Option(min=1, help="In each of them, every engine predicts all images.")] = 3,
+    workers: Workers = None,
+) -> None:
+    """From files to probabilities on the CPU: each engine, compared with the usual script and the torch engine."""
+    _use_cores(workers)
+    _device("cpu")
+    from chexvision.bench.prediction import bench_predict
+    from chexvision.hub.reference import parse_reference
+
+    _show(bench_predict(parse_reference(model), images, count, rounds))
+
+
 @app.command("processes")
 def processes(data: Annotated[Path, typer.Option(help="A folder of shards.")]) -> None:
     """Training on the CPU in two processes of one core each, compared with one."""

@@ -17,7 +17,7 @@ from chexvision.cli import (
     train,
 )
 from chexvision.cli.data import label_templates, shards
-from chexvision.cli.published import pages, predict
+from chexvision.cli.published import export, pages, predict
 from chexvision.cli.zoo import commands as zoo
 
 
@@ -31,6 +31,7 @@ def commands(app: typer.Typer) -> None:
     app.command("pull")(models.pull)
     app.command("ensemble")(models.ensemble)
     app.command("predict")(predict.predict)
+    app.command("export")(export.export)
     app.command("evaluate")(evaluate.evaluate)
     app.command("compare")(evaluate.compare)
     app.command("score")(evaluate.score)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from chexvision.training.run import TrainingOutcome
 
 
+NO_EXPORT = "CHEXVISION_NO_EXPORT"
+
+
 def train(
     model: Model = "",
     data: Annotated[
@@ -47,6 +50,9 @@ def train(
             show_default=False,
         ),
     ] = None,
+    no_export: Annotated[
+        bool, typer.Option("--no-export", envvar=NO_EXPORT, help="Leave onnx/ out of the artifact.")
+    ] = False,
     provenance: Annotated[Path | None, typer.Option(help="Written by dispatch.", hidden=True)] = None,
 ) -> None:
     """Train a recipe on this machine; the artifact is left in WORK/artifact and published with --to.
@@ -93,7 +99,9 @@ def train(
     with progress.session:
         from chexvision.training.run import run_training
 
-        outcome = run_training(recipe, source, folder, made, progress, destination, private=private)
+        outcome = run_training(
+            recipe, source, folder, made, progress, destination, private=private, export=not no_export
+        )
     _print(outcome)
 
 

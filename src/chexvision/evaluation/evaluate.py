@@ -22,6 +22,7 @@ from chexvision.evaluation.protocol import evaluate_systems
 from chexvision.evaluation.systems import EvaluationRun
 from chexvision.hub.reference import Reference
 from chexvision.hub.repo_files import at_commit, model_file
+from chexvision.predict.published import trained_on_synthetic
 
 
 def evaluate(
@@ -76,7 +77,7 @@ def evaluate(
         "expert": run.expert(systems[-1]),
         "external": run.external(systems[-1]),
         "overlaps": tuple(overlaps),
-        "notes": (*lacking, *_notes(overlaps, options)),
+        "notes": (*_synthetic_notes(models, references, source), *lacking, *_notes(overlaps, options)),
     }
     together = run.ensemble(systems[-1])
     described = tuple(map(_described, references))
@@ -127,6 +128,12 @@ def _overlap(name: str, reference: Reference, split: str, rows: Rows, source: Sh
     return Overlap(
         model=name, split=split, images=len(rows), patients=patients, trained_images=None, trained_patients=None
     )
+
+
+def _synthetic_notes(models: Sequence[str], references: Sequence[Reference], source: ShardSource) -> Iterator[str]:
+    for name, reference in zip(models, references, strict=True):
+        if not source.synthetic and trained_on_synthetic(reference):
+            yield f"{name} was trained on synthetic images, but measured on radiographs"
 
 
 def _notes(overlaps: Sequence[Overlap], options: Options) -> Iterator[str]:

@@ -19,7 +19,8 @@ _MIDDLE = 128  # gray under the color bar
 def explain_mistakes(outcome: Outcome) -> DrawnMaps:
     """Explain the images that `worst_mistakes` names, each without views.
 
-    The six images of an output share one scale, so that they can be compared.
+    Each map has its own scale, which the report gives: the highest values of different images differ several times
+    over, and on one scale most maps would not be seen.
 
     Raises:
         ChexError: a model computes something that is not a number.
@@ -38,12 +39,10 @@ def explain_mistakes(outcome: Outcome) -> DrawnMaps:
                 side = len(thumbnail(outcome.images[0][one[1]]))
                 heats[one] = np.asarray(cv2.resize(maps.values[i, 0], (side, side)), np.float32)
             progress.advance(len(batch))
-    scales: dict[int, float] = {}
-    for (output, _), heat in heats.items():
-        scales[output] = max(scales.get(output, 0.0), float(heat.max()))
+    highest = {one: float(heat.max()) for one, heat in heats.items()}
     overlays = {
-        (output, image): blend(thumbnail(outcome.images[0][image]), heat, scales[output])
+        (output, image): blend(thumbnail(outcome.images[0][image]), heat, highest[output, image])
         for (output, image), heat in heats.items()
     }
     ramp = np.tile(np.linspace(0, 1, _BAR[1], dtype=np.float32), (_BAR[0], 1))
-    return DrawnMaps(method, blend(np.full(_BAR, _MIDDLE, np.uint8), ramp, 1.0), scales, overlays)
+    return DrawnMaps(method, blend(np.full(_BAR, _MIDDLE, np.uint8), ramp, 1.0), highest, overlays)

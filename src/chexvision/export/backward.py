@@ -93,19 +93,14 @@ def _spread(
     groups: int,
 ) -> Tensor:
     """A transposed convolution of `gradient` with the sides of `image`."""
-    axes = range(weight.ndim - 2)
-    stride, padding, dilation = (list(of) if len(of) == len(axes) else list(of) * len(axes) for of in
-                                 (stride, padding, dilation))  # fmt: skip
-    rest = [
-        int(image.shape[2 + i])
-        - (
-            (int(gradient.shape[2 + i]) - 1) * stride[i]
-            - 2 * padding[i]
-            + dilation[i] * (weight.shape[2 + i] - 1)
-            + 1
-        )
-        for i in axes
-    ]
+    sides = weight.shape[2:]
+    stride, padding, dilation = (
+        list(of) if len(of) == len(sides) else list(of) * len(sides) for of in (stride, padding, dilation)
+    )
+    rest = []
+    for i, side in enumerate(sides):
+        without = (int(gradient.shape[2 + i]) - 1) * stride[i] - 2 * padding[i] + dilation[i] * (side - 1) + 1
+        rest.append(int(image.shape[2 + i]) - without)
     spread: Tensor = _aten.convolution(gradient, weight, None, stride, padding, dilation, True, rest, groups)
     return spread
 

@@ -23,6 +23,8 @@ class CheckSteps(nn.Module):
         side: of its input images in pixels.
     """
 
+    weights: Tensor
+
     def __init__(self, check: InputCheck, side: int) -> None:
         super().__init__()
         self.register_buffer("weights", torch.from_numpy(thumbnail_weights(side)).float(), persistent=False)
@@ -49,6 +51,11 @@ class CheckSteps(nn.Module):
 
 class Distance(nn.Module):
     """`Gaussian.distance`."""
+
+    mean: Tensor
+    basis: Tensor
+    variances: Tensor
+    rest: Tensor
 
     def __init__(self, gaussian: Gaussian) -> None:
         super().__init__()

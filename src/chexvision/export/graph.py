@@ -41,6 +41,7 @@ class ExportedGraph(nn.Module):
         check: CheckSteps | None,
     ) -> None:
         super().__init__()
+        self.side = steps[0].side
         self.steps = nn.ModuleList(steps)
         self.networks = nn.ModuleList(networks)
         self.weights = tuple(weights)
@@ -90,6 +91,15 @@ class Calibrated(nn.Module):
         names: of the outputs.
         calibration: None leaves probabilities as they are.
     """
+
+    slope: Tensor
+    intercept: Tensor
+    fixed: Tensor
+    start: Tensor
+    left: Tensor
+    width: Tensor
+    ramp: Tensor
+    jump: Tensor
 
     def __init__(self, names: tuple[str, ...], calibration: Calibration | None) -> None:
         super().__init__()

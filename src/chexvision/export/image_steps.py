@@ -97,7 +97,7 @@ def _linear(length: Tensor, cells: Tensor, size: int) -> Tensor:
 
 def _interpolated(columns: Tensor, height: Tensor, size: int) -> Tensor:
     """Rows of float[B, H, size] interpolated to float[B, size, size], truncated where OpenCV's integers are."""
-    # From one cell above the image on. Beyond a border both rows are the same one, with both weights: each is truncated.
+    # From one cell above the image on. Beyond a border both rows are the same one; each part is truncated.
     places = _places(height, size) + 2 * size
     first = torch.div(places, 2 * size, rounding_mode="floor")
     share = (places - first * 2 * size).float() / (2 * size)
@@ -122,6 +122,11 @@ class Clahe(nn.Module):
         tiles: per side.
         clip_limit: relative to a flat histogram.
     """
+
+    padded: Tensor
+    share: Tensor
+    table: Tensor
+    bins: Tensor
 
     def __init__(self, side: int, tiles: int, clip_limit: float) -> None:
         super().__init__()

@@ -13,6 +13,7 @@ import torch
 from torch.export import Dim
 
 from chexvision.export.graph import ExportedGraph
+from chexvision.export.traced import NotExportable, reason
 
 INPUT = "image"
 EQUALIZED = "equalized"
@@ -27,8 +28,11 @@ def onnx_model(graph: ExportedGraph) -> Any:
 
     Its input is ``image`` uint8[images, height, width]. Its outputs are named `ExportedGraph.outputs`; the images
     after equalization are values named ``equalized``, ``equalized_2`` and so on, by member.
+
+    Raises:
+        NotExportable: the exporter fails.
     """
-    side = graph.steps[0].side
+    side = graph.side
     example = torch.zeros(2, side + 3, side + 5, dtype=torch.uint8)  # of which no side is another's
     sizes = {
         0: Dim("images", min=1, max=_MOST_IMAGES),
@@ -36,20 +40,23 @@ def onnx_model(graph: ExportedGraph) -> Any:
         2: Dim("width", min=_SMALLEST_SIDE, max=_LARGEST_SIDE),
     }
     equalized = [EQUALIZED if i == 1 else f"{EQUALIZED}_{i}" for i in range(1, len(graph.steps) + 1)]
-    with torch.no_grad(), _quiet():
-        program = torch.onnx.export(
-            graph.eval(),
-            (example,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[INPUT],
-            output_names=[*graph.outputs, *equalized],
-            dynamic_shapes=(sizes,),
-            external_data=False,
-            verbose=False,
-        )
+    try:
+        with torch.no_grad(), _quiet():
+            program = torch.onnx.export(
+                graph.eval(),
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[*graph.outputs, *equalized],
+                dynamic_shapes=(sizes,),
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:  # of the exporter, which has many
+        raise NotExportable(f"torch.onnx cannot export the network: {reason(error.__cause__ or error)}") from error
     if program is None:
-        raise RuntimeError("the exporter returned nothing")
+        raise NotExportable("torch.onnx exported nothing")
     outputs = program.model.graph.outputs
     del outputs[len(graph.outputs) :]  # they stay values
     return program.model

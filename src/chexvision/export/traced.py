@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -18,10 +18,16 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from chexvision.errors import ChexError
 from chexvision.export.backward import decompositions
 from chexvision.inference.gradcam import Maps
 from chexvision.inference.recording import exactly, recorded
 from chexvision.models.classifier import CheXVision
+
+
+class NotExportable(ChexError):
+    """A network, or its maps, cannot be exported."""
+
 
 _EXAMPLES = 3  # images of the traced batch; their number is a symbol in the graph
 
@@ -34,11 +40,21 @@ class TracedNetwork(nn.Module):
         maps: of any images, which show where its maps are computed; None for no maps.
 
     Raises:
-        NotImplementedError: the maps cannot be traced.
+        NotExportable: it cannot be traced, or its maps cannot.
     """
 
     def __init__(self, model: CheXVision, maps: Maps | None) -> None:
         super().__init__()
+        try:
+            self._trace(model, maps)
+        # timm has more than a thousand networks, and each operation of one may be untraceable in its own way.
+        except Exception as error:
+            raise NotExportable(
+                f"{'the maps of ' if maps else ''}{model.configuration.backbone} cannot be traced: {reason(error)}"
+            ) from error
+
+    def _trace(self, model: CheXVision, maps: Maps | None) -> None:
+        model.requires_grad_(False)  # gradients of the weights are not needed
         side = model.preprocessing.image_size
         mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
         sizes = [DimDynamic.DYNAMIC, DimDynamic.STATIC, DimDynamic.STATIC]
@@ -51,7 +67,7 @@ class TracedNetwork(nn.Module):
             with recorded(model.backbone, names) as found:
                 features = model.features(model.normalize(images))
                 logits = model.classify(features)
-            return torch.cat(list(logits.values()), dim=1), features, *(found[name] for name in names)
+            return torch.cat(list(logits.values()), dim=1), features, *(cast(Tensor, found[name]) for name in names)
 
         with exactly(model, "cpu"), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
             graph = make_fx(forward, decompositions(), tracing_mode="symbolic")(images)
@@ -59,7 +75,8 @@ class TracedNetwork(nn.Module):
         self.grid: tuple[int, int] | None = None
         if maps is not None:
             self.maps = _traced_maps(model, maps.method == "LayerCAM", graph)
-            _, _, height, width = self.maps.graph.output_node().args[0].meta["val"].shape
+            (found,) = _results(self.maps)
+            height, width = found.meta["val"].shape[2:]
             self.grid = height, width
         graph.graph.eliminate_dead_code()
         self.network = graph
@@ -71,28 +88,33 @@ class TracedNetwork(nn.Module):
         return (logits, features) if self.maps is None else (logits, features, self.maps(*rest))
 
 
+def reason(error: BaseException) -> str:
+    """The first line of an error, shortened."""
+    return (" ".join((str(error).strip().splitlines() or [""])[0].split()) or type(error).__name__)[:200]
+
+
 def _traced_maps(model: CheXVision, coarse: bool, graph: fx.GraphModule) -> fx.GraphModule:
     """The graph of the maps from the layer's output and the values that bypass it, which `graph` returns then."""
     tail = _Tail.of(graph)
-    result = graph.graph.output_node()
-    values = result.args[0]
-    result.args = ((*values[:2], tail.layer, *tail.bypasses),)  # type: ignore[index]
+    logits, pooled, *_ = _results(graph)
+    graph.graph.output_node().args = ((logits, pooled, tail.layer, *tail.bypasses),)
     graph.recompile()
     outputs = model.label_space.outputs
 
     def maps(features: Tensor, *bypasses: Tensor) -> Tensor:
         count, images = len(outputs), features.shape[0]
         repeated = [_repeated(of, count) for of in bypasses]
-        _, pull = torch.func.vjp(lambda of: tail.logits(of, repeated), _repeated(features, count))
+        pull = torch.func.vjp(lambda of: tail.logits(of, repeated), _repeated(features, count))[1]
         (gradient,) = pull(torch.eye(count)[:, None].expand(count, images, count).reshape(-1, count))
         found = model.backbone.as_map(features)
         gradient = model.backbone.as_map(gradient)
         weights = gradient.clamp(min=0) if coarse else gradient.mean(dim=(2, 3), keepdim=True)
-        cams = (weights.unflatten(0, (count, images)) * found).sum(dim=2).clamp(min=0)
-        return cams.transpose(0, 1)
+        by_output = weights.reshape(count, images, *weights.shape[1:])
+        return (by_output * found).sum(dim=2).clamp(min=0).transpose(0, 1)
 
     inputs = [node.meta["val"] for node in (tail.layer, *tail.bypasses)]
-    return make_fx(maps, decompositions(), tracing_mode="symbolic")(*inputs)
+    traced: fx.GraphModule = make_fx(maps, decompositions(), tracing_mode="symbolic")(*inputs)
+    return traced
 
 
 def _repeated(values: Tensor, count: int) -> Tensor:
@@ -112,7 +134,7 @@ class _Tail:
 
     @classmethod
     def of(cls, graph: fx.GraphModule) -> _Tail:
-        result, _, layer = graph.graph.output_node().args[0]  # type: ignore[misc,union-attr]
+        result, _, layer = _results(graph)
         needed = _ancestors(result)
         behind: set[fx.Node] = {layer}
         nodes: list[fx.Node] = []
@@ -143,6 +165,13 @@ class _Tail:
         return found
 
 
+def _results(graph: fx.GraphModule) -> tuple[fx.Node, ...]:
+    """What a graph returns."""
+    returned = graph.graph.output_node().args[0]
+    nodes = returned if isinstance(returned, list | tuple) else (returned,)
+    return tuple(node for node in nodes if isinstance(node, fx.Node))
+
+
 def _ancestors(node: fx.Node) -> set[fx.Node]:
     found, left = {node}, [node]
     while left:
@@ -155,7 +184,8 @@ def _ancestors(node: fx.Node) -> set[fx.Node]:
 
 def _is_size(node: fx.Node) -> bool:
     """Whether it is the number of images."""
-    return node.target is torch.ops.aten.sym_size.int and node.args[0].op == "placeholder"  # type: ignore[union-attr]
+    of = node.args[0] if node.args else None
+    return node.target is torch.ops.aten.sym_size.int and isinstance(of, fx.Node) and of.op == "placeholder"
 
 
 def _of_images(node: fx.Node) -> bool:

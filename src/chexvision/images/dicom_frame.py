@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from chexvision.images.dicom_elements import BIG, DEFLATED, EXPLICIT, IMPLICIT, DicomFile
 from chexvision.images.image_heads import read_jpeg_head
+from chexvision.images.jpeg_lossless import decode_lossless
 from chexvision.images.radiograph import decode_frame
 
 Samples: TypeAlias = NDArray[np.unsignedinteger[Any]]  # uint8 or uint16 of [H, W] or [H, W, 3]
@@ -176,7 +177,7 @@ def _check_jpeg(data: bytes, frame: FrameFormat) -> None:
 
 
 def _check_baseline(data: bytes, frame: FrameFormat) -> None:
-    """Lossy JPEG: of 12 bits, rare, neither OpenCV nor GDCM decodes it."""
+    """Lossy JPEG: of 12 bits, rare, OpenCV does not decode it."""
     if frame.bits_stored > 8:
         raise ValueError(_UNREAD)
     _check_jpeg(data, frame)
@@ -221,37 +222,15 @@ def _unsigned(values: NDArray[Any]) -> Samples:
     return values.view(np.dtype(np.uint8 if values.dtype.itemsize == 1 else np.uint16))
 
 
-def _gdcm(syntax: str) -> Callable[[bytes, FrameFormat], Samples]:
-    def decode(data: bytes, frame: FrameFormat) -> Samples:
-        import gdcm
-
-        for trace in (gdcm.Trace.WarningOff, gdcm.Trace.ErrorOff, gdcm.Trace.DebugOff):
-            trace()  # it prints to stderr
-        fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()
-        fragment.SetByteStringValue(data)
-        fragments.AddFragment(fragment)
-        element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
-        element.SetValue(fragments.__ref__())
-        image = gdcm.Image()
-        image.SetNumberOfDimensions(2)
-        image.SetDimensions((frame.columns, frame.rows, 1))
-        image.SetDataElement(element)
-        kind = gdcm.PhotometricInterpretation.GetPIType("MONOCHROME2" if frame.samples == 1 else "RGB")
-        image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(kind))
-        image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(_JPEG + syntax)))
-        bits = frame.bits_stored
-        image.SetPixelFormat(gdcm.PixelFormat(frame.samples, frame.bits_allocated, bits, bits - 1, int(frame.signed)))
-        decoded = image.GetBuffer().encode("utf-8", "surrogateescape")
-        return _plain(memoryview(decoded), frame, big=False)
-
-    return decode
+def _jpeg_lossless(data: bytes, frame: FrameFormat) -> Samples:
+    return decode_lossless(data)
 
 
 _DECODERS: dict[str, tuple[Callable[[bytes, FrameFormat], None], Callable[[bytes, FrameFormat], Samples]]] = {
     "50": (_check_baseline, _baseline),
     "51": (_check_baseline, _baseline),
-    "57": (_check_jpeg, _gdcm("57")),
-    "70": (_check_jpeg, _gdcm("70")),
+    "57": (_check_jpeg, _jpeg_lossless),
+    "70": (_check_jpeg, _jpeg_lossless),
     "80": (_check_jpeg, _jpeg_ls),
     "81": (_check_jpeg, _jpeg_ls),
     "90": (_check_jpeg2000, _jpeg2000),

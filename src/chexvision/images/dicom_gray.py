@@ -31,7 +31,7 @@ from chexvision.images.dicom_tags import (
     WINDOW_WIDTH,
     Elements,
 )
-from chexvision.images.radiograph import Grey, depth_of
+from chexvision.images.radiograph import Grey, blocks, depth_of, look_up
 
 Reals: TypeAlias = NDArray[np.float64]
 
@@ -70,7 +70,7 @@ def to_gray(stored: Samples, frame: FrameFormat, elements: Elements) -> tuple[Gr
     notes = [f"{frame.bits_stored}-bit{' signed' if frame.signed else ''} values"]
     values = _modality(stored_as.astype(np.float64), elements, frame.signed, notes)
     padding = _padding(stored_as, elements, frame.signed)
-    counts = np.bincount(stored.reshape(-1), minlength=len(codes)) * ~padding
+    counts = sum(np.bincount(stored[rows].reshape(-1), minlength=len(codes)) for rows in blocks(stored)) * ~padding
     bright = _display(values, counts, elements, frame, notes)
     if elements.text(PHOTOMETRIC) == "MONOCHROME1" or elements.text(PRESENTATION_LUT) == "INVERSE":
         bright = 1 - bright
@@ -79,7 +79,7 @@ def to_gray(stored: Samples, frame: FrameFormat, elements: Elements) -> tuple[Gr
     if padding.any() and bool((stored.reshape(-1).size - int(counts.sum())) > 0):
         table[padding] = 0
         notes.append("padding made black")
-    return table[stored], notes
+    return look_up(table, stored), notes
 
 
 def _modality(values: Reals, elements: Elements, signed: bool, notes: list[str]) -> Reals:

@@ -5,6 +5,7 @@ Shards, the decode-once arrays and `predict` all go through here, so an image me
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal, TypeAlias
 
 import cv2
@@ -132,7 +133,21 @@ def scale_to_8_bit(image: NDArray[np.integer], significant: int | None) -> tuple
         bits = depth_of(largest)
         why = "the fewest that hold its largest value" if bits < 16 else ""
     scaled = np.floor(np.minimum(values / ((1 << bits) - 1), 1) * 255 + 0.5).astype(np.uint8)
-    return scaled[image], f"{bits}-bit values in 16 bits: {why}" if why else "16-bit values"
+    return look_up(scaled, image), f"{bits}-bit values in 16 bits: {why}" if why else "16-bit values"
+
+
+def look_up(table: NDArray[np.uint8], values: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """`table[values]`, some rows at a time: numpy makes indices of 64 bits first, 800 MB for 100 million pixels."""
+    found = np.empty(values.shape, np.uint8)
+    for rows in blocks(values):
+        found[rows] = table[values[rows]]
+    return found
+
+
+def blocks(image: NDArray[Any]) -> Iterator[slice]:
+    """Its rows in blocks of about a million values."""
+    step = max(1, 2**20 * len(image) // image.size)
+    return (slice(start, start + step) for start in range(0, len(image), step))
 
 
 def turn(image: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -150,11 +165,13 @@ def to_grey(image: NDArray[np.uint8]) -> tuple[Grey, tuple[str, ...]]:
         return image, ()
     if image.shape[2] <= 2:
         return np.ascontiguousarray(image[:, :, 0]), ()
-    colors = cv2.split(image)[:3]
-    spread = cv2.subtract(cv2.max(cv2.max(*colors[:2]), colors[2]), cv2.min(cv2.min(*colors[:2]), colors[2]))
-    share = np.count_nonzero(spread > _COLORFUL) / spread.size
+    colorful = 0
+    for rows in blocks(image):
+        blue, green, red = cv2.split(image[rows])[:3]
+        spread = cv2.subtract(cv2.max(cv2.max(blue, green), red), cv2.min(cv2.min(blue, green), red))
+        colorful += int(np.count_nonzero(spread > _COLORFUL))
     grey = cv2.cvtColor(image, cv2.COLOR_BGRA2GRAY if image.shape[2] == 4 else cv2.COLOR_BGR2GRAY)
-    return np.asarray(grey, np.uint8), ((COLOR_WARNING,) if share > _COLORFUL_SHARE else ())
+    return np.asarray(grey, np.uint8), ((COLOR_WARNING,) if colorful > _COLORFUL_SHARE * grey.size else ())
 
 
 def resize_area(grey: Grey, size: int) -> Grey:

@@ -79,7 +79,7 @@ def _engine(published: Published, engine: EngineName, device: DeviceName, precis
     if engine == "openvino":
         from chexvision.runtime.openvino_engine import OpenVinoEngine
 
-        return OpenVinoEngine(exported)
+        return OpenVinoEngine(exported, "auto" if precision == "auto" else "fp32")
     from chexvision.runtime.onnx_engine import OnnxEngine
 
     return OnnxEngine(exported)

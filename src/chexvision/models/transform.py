@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from chexvision.errors import UsageError
 from chexvision.images.preprocessing import Preprocessing
 from chexvision.images.reading import ImageLike, as_radiograph
 from chexvision.models.normalize import plain
@@ -53,18 +52,12 @@ class RadiographTransform(nn.Module):
 
 
 def without_torch(image: Any) -> Any:
-    """A tensor as the array that it stands for, channels last; anything else as it is.
-
-    Raises:
-        UsageError: a tensor has more than three axes.
-    """
+    """A tensor as an array, channels last as arrays have them; anything else as it is."""
     if not isinstance(image, Tensor):
         return image
-    if image.ndim > 3:
-        raise UsageError(f"a tensor of {list(image.shape)} is not one image; give [H, W] or [C, H, W]")
     array = image.detach().cpu()
     if array.is_floating_point():
         array = array.float()  # numpy has no bfloat16
     if array.ndim == 3:
-        array = array[0] if array.shape[0] == 1 else array.permute(1, 2, 0)
+        array = array.permute(1, 2, 0)
     return array.numpy()

@@ -33,8 +33,8 @@ FILE = "input_check.npz"
 
 THUMBNAIL_SIDE = 16
 _PIXELS = THUMBNAIL_SIDE**2
-_SMALLEST_NORM = 1e-6  # of features, root mean square
-_SMALLEST_DEVIATION = 1.0  # of a thumbnail, in gray levels: what is nearly constant has no layout
+SMALLEST_NORM = 1e-6  # of features, root mean square
+SMALLEST_DEVIATION = 1.0  # of a thumbnail, in gray levels: what is nearly constant has no layout
 
 MOST_DIRECTIONS = 64
 _MOST_CHANNELS = 2**16
@@ -217,7 +217,7 @@ def normalized_features(features: NDArray[np.floating]) -> Floats:
     """float64[B, C] whose rows have a root mean square of 1."""
     wide = features.astype(np.float64)
     norm = np.sqrt(np.square(wide).mean(axis=1, keepdims=True))
-    normalized: Floats = wide / np.maximum(norm, _SMALLEST_NORM)
+    normalized: Floats = wide / np.maximum(norm, SMALLEST_NORM)
     return normalized
 
 
@@ -241,7 +241,7 @@ def standardized(small: Floats) -> tuple[Floats, Floats]:
     """Thumbnails with mean 0 and deviation 1, float64[B, 256], and the deviations that they had, float64[B]."""
     centered = small - small.mean(axis=1, keepdims=True)
     deviation: Floats = centered.std(axis=1)
-    return centered / np.maximum(deviation, _SMALLEST_DEVIATION)[:, None], deviation
+    return centered / np.maximum(deviation, SMALLEST_DEVIATION)[:, None], deviation
 
 
 def layout_tests(small: Floats, mean: Floats | NDArray[np.float32]) -> Floats:

@@ -123,7 +123,8 @@ class Predictor:
                 return Failure(name, getattr(error, "strerror", None) or str(error))
             return _Ready(name, radiograph.notes, radiograph.warnings, self.engine.prepare(radiograph.pixels))
 
-        prepared = map_in_order(ready, images, usable_cores())
+        # The next batch is read while the engine computes one.
+        prepared = map_in_order(ready, images, usable_cores(), 2 * batch_size)
         while batch := list(islice(prepared, batch_size)):
             usable = [one for one in batch if not isinstance(one, Failure)]
             found = iter(self._examine(usable) if usable else ())

@@ -13,7 +13,7 @@ from chexvision.errors import ChexError
 from chexvision.files.atomic import sha256_of
 from chexvision.files.json_files import read_record
 from chexvision.hub.reference import Reference, RepoRef
-from chexvision.hub.repo_files import ENSEMBLE, RUN, at_commit, model_file
+from chexvision.hub.repo_files import CONFIG, ENSEMBLE, RUN, at_commit, model_file
 from chexvision.labels import LabelSpace
 from chexvision.metrics.calibration import FILE as CALIBRATION_FILE
 from chexvision.metrics.operating_points import OperatingPoints
@@ -66,17 +66,33 @@ def read_published(reference: Reference, **client: Any) -> Published:
     reference = at_commit(reference, **client)
     points = load_operating_points(reference, **client)
     check = model_file(reference, CHECK_FILE, **client)
-    metrics = model_file(reference, _METRICS, **client)
     run_id = _run_id(reference, client)
     facts = ModelFacts(
         model=reference.repo_id if isinstance(reference, RepoRef) else reference.resolve().name,
         revision=reference.revision if isinstance(reference, RepoRef) else run_id,
-        synthetic=metrics is not None and read_record(metrics, _Measured).synthetic,
+        synthetic=trained_on_synthetic(reference, **client),
         calibrated=points.calibration is not None,
         rule="" if points.thresholds is None else points.rule,
         run_id=run_id,
     )
     return Published(reference, facts, points, None if check is None else InputCheck.read(check))
+
+
+def trained_on_synthetic(reference: Reference, **client: Any) -> bool:
+    """Whether a model, or any member of an ensemble, was trained on synthetic images, as far as its files say.
+
+    An ensemble's own ``metrics.json`` says what its images are, which may be others than its members were trained on.
+
+    Raises:
+        ChexError: a file cannot be fetched or is damaged.
+    """
+    names = [_METRICS]
+    if model_file(reference, CONFIG, **client) is None:
+        path = model_file(reference, ENSEMBLE, **client)
+        members = () if path is None else read_record(path, _Recorded).members
+        names += [f"members/{number}/{_METRICS}" for number in range(1, len(members) + 1)]
+    found = (model_file(reference, name, **client) for name in names)
+    return any(read_record(path, _Measured).synthetic for path in found if path is not None)
 
 
 class _Measured(BaseModel):
@@ -92,6 +108,7 @@ class _Named(BaseModel):
 class _Recorded(BaseModel):
     """The part of ``run.json`` and ``ensemble.json`` that is read here."""
 
+    members: tuple[Any, ...] = ()
     provenance: _Named | None = None  # of a record that names no run, as of an early version
 
 

@@ -11,8 +11,6 @@ from chexvision.artifact.contents import FIGURES
 from chexvision.artifact.metrics_file import CheckResult
 from chexvision.metrics.catalog import METRICS
 from chexvision.metrics.records import Attribute, SplitMetrics
-from chexvision.predict.input_check import FILE as INPUT_CHECK
-from chexvision.predict.input_check import MESSAGES
 from chexvision.report.evaluation_tables import metrics_table, subgroup_table
 from chexvision.report.table import Column, Table, markdown_table, row
 from chexvision.runtime.export_info import ExportInfo
@@ -80,9 +78,10 @@ def card_subgroups(attributes: Sequence[Attribute]) -> list[Table]:
     return tables
 
 
-def with_exported(card: str, info: ExportInfo) -> str:
-    """A rendered card that lists the exported files of `info`, whatever it listed before."""
-    section = render("chexvision.report", "exported.md", **export_values(info))
+def with_exported(card: str, made: ExportInfo | str) -> str:
+    """A rendered card that lists the exported files, or says why there are none, whatever it said before."""
+    shown = export_values(None) | {"failure": made} if isinstance(made, str) else export_values(made)
+    section = render("chexvision.report", "exported.md", **shown)
     if _EXPORTED.search(card):
         return _EXPORTED.sub(lambda _: section, card, count=1)
     return card.replace("\n## Limits\n", f"\n{section}\n## Limits\n", 1)
@@ -90,17 +89,19 @@ def with_exported(card: str, info: ExportInfo) -> str:
 
 def export_values(info: ExportInfo | None) -> dict[str, Any]:
     """What the section on exported files shows."""
-    return {"exported": None if info is None else _exported_table(info), "info": info}
+    return {"exported": None if info is None else _exported_table(info), "info": info, "failure": None}
 
 
 def check_line(check: CheckResult | None) -> str:
     """What the card says about the input check."""
     if check is None:
         return "none: the model answers for any image, also for one that is not a frontal chest radiograph"
+    from chexvision.predict.input_check import FILE, MESSAGES  # needs numpy, which a laptop that publishes lacks
+
     flagged = f"{check.flagged:,} of the {check.images:,} validation images that it was fitted on"
     if check.test_images is not None:
         flagged += f" and {check.test_flagged:,} of {check.test_images:,} test images"
-    return f"`{INPUT_CHECK}`: {', '.join(MESSAGES)}. It flags {flagged}; `predict` warns of such images"
+    return f"{FILE}: {', '.join(MESSAGES)}. It flags {flagged}; predict warns of such images"
 
 
 def _exported_table(info: ExportInfo) -> Markup:

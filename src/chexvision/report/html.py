@@ -119,7 +119,7 @@ def _outputs(outcome: Outcome, metrics: SplitMetrics, maps: DrawnMaps | None) ->
             continue
         output = {"name": output_name(name), "id": f"output-{i}", "metrics": of}
         if i not in worst:
-            yield output | {"charts": [], "mistakes": [], "scale": None}
+            yield output | {"charts": [], "mistakes": []}
             continue
         (scores, targets), (final, _) = known(raw, i), known(calibrated, i)
         charts = (
@@ -131,7 +131,6 @@ def _outputs(outcome: Outcome, metrics: SplitMetrics, maps: DrawnMaps | None) ->
         yield output | {
             "charts": [Markup(svg_text(chart)) for chart in charts],
             "mistakes": list(figures(outcome, i, worst[i], maps)),
-            "scale": maps.scales.get(i) if maps is not None else None,
         }
 
 

@@ -26,13 +26,13 @@ class DrawnMaps:
     Args:
         method: "Grad-CAM", "LayerCAM", or both.
         bar: the colors from 0 to the scale, uint8[h, w, 3], RGB.
-        scales: by output, the value of the last color, in units of the logit; the same for all of its images.
+        highest: by output and image, the highest value, which has the last color; in units of the logit.
         overlays: by output and image, uint8[S, S, 3], RGB.
     """
 
     method: str
     bar: NDArray[np.uint8]
-    scales: dict[int, float]
+    highest: dict[tuple[int, int], float]
     overlays: dict[tuple[int, int], NDArray[np.uint8]]
 
 
@@ -67,6 +67,7 @@ def figures(outcome: Outcome, output: int, images: list[int], maps: DrawnMaps | 
         yield {
             "thumbnail": data_uri(thumbnail(outcome.images[0][at])),
             "map": None if drawn is None else data_uri(drawn),
+            "highest": maps.highest[output, at] if maps is not None and drawn is not None else None,
             "filename": str(found.filenames[at]),
             "probability": float(found.probabilities[at, output]),
             "label": "yes" if found.targets[at, output] == 1 else "no",

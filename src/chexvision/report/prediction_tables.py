@@ -96,7 +96,7 @@ class Tally:
             Column("threshold"),
             Column("mean probability", short="mean"),
         )
-        title = f"{answered:,} of {self.images:,} images (research only, not a diagnosis)"
+        title = f"{answered:,} of {self.images:,} images"
         notes = [f"{count:,} images: {text}" for text, count in self._warnings.most_common(_REASONS)]
         return Table(title, columns, tuple(rows), (*notes, *_remarks(facts), f"{self.rate:,.1f} images per second"))
 
@@ -108,11 +108,11 @@ def _probabilities(group: list[Result], facts: ModelFacts, *, remarks: bool) -> 
     star = [f"* reaches the model's threshold ({facts.rule})"] if facts.rule else []
     columns = (Column(""), *(Column(one.image) for one in group))
     notes = (*said, *star, *_remarks(facts)) if remarks else tuple(said)
-    return Table("Probabilities (research only, not a diagnosis)", columns, tuple(rows), notes)
+    return Table("Probabilities", columns, tuple(rows), notes)
 
 
 def _remarks(facts: ModelFacts) -> tuple[str, ...]:
-    return (f"model {facts}", *facts.notices)
+    return (f"model {facts}", *facts.notices, "for research only, not a diagnosis")
 
 
 def _cell(result: Result, name: str) -> str:

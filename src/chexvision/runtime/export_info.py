@@ -22,15 +22,23 @@ class ExportedFile(Record):
         sha256: of it.
         bytes: its size.
         images: how many it was compared with torch on.
-        largest_difference: of a probability, over these images.
-        maps_difference: of a map divided by that map's largest value; null where it has none.
+        largest_difference: of a probability, over these images, resized to the model's side by OpenCV.
+        originals_difference: the same where the graph resized them.
+        maps_difference: of a map's value, divided by the largest one of the image; null where the file gives no maps.
+        checks_difference: of a value of the input check, divided by it where it is above 1; null without one.
+        auroc_difference: macro AUROC of this file less that of torch; null where it was not measured.
+        auroc_on: the images of `auroc_difference`, in words.
     """
 
     sha256: str
     bytes: int
     images: int
     largest_difference: float
+    originals_difference: float | None = None
     maps_difference: float | None = None
+    checks_difference: float | None = None
+    auroc_difference: float | None = None
+    auroc_on: str | None = None
 
 
 class ThresholdResult(Record):
@@ -57,7 +65,8 @@ class ExportInfo(Record):
     The graph takes ``image`` uint8[B, H, W], originals of any size, and gives ``probabilities`` float32[B, K + 1]
     (calibrated), ``raw`` float32[B, K + 1] (not calibrated), ``checks`` float32[B, T] (of `checks`) and ``maps``
     float32[B, K + 1, h, w] (see `chexvision.predict.engine.HeatMaps`). An image that was resized to ``side`` before
-    gives the same results.
+    gives the same results. The images after equalization, float32[B, S, S] of whole numbers, are the value
+    ``equalized`` of the graph, and ``equalized_2`` and so on those of an ensemble's further members.
 
     Args:
         format: of this file.
@@ -68,7 +77,9 @@ class ExportInfo(Record):
         side: of the square image that the graph resizes originals to first.
         image_size: of the network's input.
         map_method: "Grad-CAM", "LayerCAM", both, or null where the files give no maps.
+        without_maps: why they give none; null where they do.
         synthetic: whether it was trained on synthetic images.
+        data: what it was trained on, in words; null where unknown.
         calibration: in words; "none" for none.
         rule: of the thresholds, in words.
         thresholds: on calibrated probabilities, by output.
@@ -87,7 +98,9 @@ class ExportInfo(Record):
     side: Annotated[int, Field(ge=8, le=4096)]
     image_size: Annotated[int, Field(ge=8, le=1024)]
     map_method: str | None = None
+    without_maps: str | None = None
     synthetic: bool
+    data: str | None = None
     calibration: str
     rule: str
     thresholds: dict[str, float]

@@ -9,7 +9,7 @@ Reads and writes the few fields of onnx.proto3 that this takes, by their numbers
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # onnx.proto3: ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto, ValueInfoProto.
 _MODEL_GRAPH = 7
@@ -21,8 +21,7 @@ _TENSOR_NAME, _VALUE_NAME = 8, 1
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5  # wire types
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
+class _Field(NamedTuple):
     """A field of a message.
 
     Args:
@@ -97,22 +96,21 @@ def _names(message: memoryview, number: int) -> Iterator[str]:
 
 def _fields(message: memoryview) -> Iterator[_Field]:
     """The fields of a message in their order."""
-    at = 0
-    while at < len(message):
+    at, end = 0, len(message)
+    while at < end:
         tag, start = _read_varint(message, at)
-        kind = tag & 7
-        content = message[:0]
-        if kind == _VARINT:
-            stop = _read_varint(message, start)[1]
-        elif kind == _LENGTH:
+        kind, content = tag & 7, message[:0]
+        if kind == _LENGTH:
             length, start = _read_varint(message, start)
             stop = start + length
             content = message[start:stop]
+        elif kind == _VARINT:
+            stop = _read_varint(message, start)[1]
         elif kind in (_FIXED64, _FIXED32):
             stop = start + (8 if kind == _FIXED64 else 4)
         else:
             raise _damaged()
-        if stop > len(message):
+        if stop > end:
             raise _damaged()
         yield _Field(tag >> 3, content, message[at:stop])
         at = stop
@@ -120,6 +118,8 @@ def _fields(message: memoryview) -> Iterator[_Field]:
 
 def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
     """A number and where it ends."""
+    if at < len(data) and data[at] < 0x80:  # most
+        return data[at], at + 1
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):

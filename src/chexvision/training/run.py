@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from chexvision.evaluation.split_check import check_of
 from chexvision.explain.card_example import example_overlay
 from chexvision.files.atomic import write_text_atomic
 from chexvision.files.atomic_folder import atomic_folder
-from chexvision.hub.reference import Reference
+from chexvision.hub.reference import Reference, RepoRef
 from chexvision.hub.repo_files import CONFIG, WEIGHTS
 from chexvision.inference.labeled import labeled
 from chexvision.inference.predict_split import predict_with_features
@@ -40,15 +41,18 @@ from chexvision.predict.input_check import FILE as CHECK_FILE
 from chexvision.predict.input_check import InputCheck
 from chexvision.predict.operating_files import save_operating_points
 from chexvision.provenance import Provenance, now
-from chexvision.report.card_parts import OVERLAY
+from chexvision.report.card_parts import OVERLAY, with_exported
 from chexvision.report.charts import curve_sheets
 from chexvision.report.model_card import render_card
+from chexvision.runtime.export_info import MODEL, ExportInfo
 from chexvision.training.distillation import with_teacher
 from chexvision.training.hardware import describe, package_versions, rank_of, start_accelerator
 from chexvision.training.history import History, dump_history, kept_epoch
 from chexvision.training.loop import Training
 from chexvision.training.reporter import ConsoleReporter
 from chexvision.training.training_session import BEST_FILE, TrainingProgress
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ def run_training(
     to: Reference | None = None,
     *,
     private: bool = False,
+    export: bool = False,
 ) -> TrainingOutcome:
     """Train a recipe and leave the complete artifact in ``work/artifact``.
 
@@ -91,6 +96,7 @@ def run_training(
         progress: of the session, which decides when to end early.
         to: where to publish, if anywhere.
         private: whether a repository that has to be created is seen by its owner alone.
+        export: whether the artifact contains the model as ONNX, too; where that fails it is published without.
 
     Raises:
         UsageError: the data is not pinned, empty, or not what the recipe needs.
@@ -149,7 +155,7 @@ def run_training(
         overlay = example_overlay(model, calibrated, np.asarray(splits[metrics.split].images))
         figures |= {OVERLAY: overlay} if overlay is not None else {}
     folder = _assemble(
-        work / "artifact", training, model, predictions, metrics, points, figures, info, seen, check, to
+        work / "artifact", training, model, predictions, metrics, points, figures, info, seen, check, to, export
     )
     progress.trained(folder)
     published = open_store(to, private=private).publish(folder, provenance.run_id) if to is not None else None
@@ -226,6 +232,7 @@ def _assemble(
     seen: TrainingImages,
     check: InputCheck | None,
     to: Reference | None,
+    export: bool,
 ) -> Path:
     """Write all files of the artifact into `folder`, which appears complete or not at all."""
     with atomic_folder(folder) as partial:
@@ -247,4 +254,19 @@ def _assemble(
         model.to("cpu").save_pretrained(partial)  # the card is there already, so the mixin writes none of its own
         # safetensors makes its file readable by its owner alone.
         (partial / WEIGHTS).chmod((partial / CONFIG).stat().st_mode)
+        if export:
+            made = _export(partial, str(to) if isinstance(to, RepoRef) else info.recipe.name)
+            write_text_atomic(partial / artifact.CARD, with_exported(card, made))
     return folder
+
+
+def _export(folder: Path, name: str) -> ExportInfo | str:
+    """Export the model in a folder; where that fails, the reason: a run took hours and is published anyway."""
+    try:
+        from chexvision.export.export_model import export_model
+
+        return export_model(folder, folder, name=name)
+    except Exception as error:  # noqa: BLE001 - of the exporter, of onnxruntime, or of a package that is missing
+        why = " ".join(str(error).split())[:300] or type(error).__name__
+        _log.warning("WARNING: the model is published without %s: %s", MODEL, why)
+        return why
