@@ -341,7 +341,9 @@ def test_a_codestream_of_another_size_than_the_file_is_not_decoded(syntax: str) 
         read_radiograph(data_of(made))
 
 
-@pytest.mark.parametrize("field", [(60_000, 60_000, 0, 0), (82, 70, 0, 0, 1, 1)], ids=["pixels", "tiles"])
+@pytest.mark.parametrize(
+    "field", [(60_000, 60_000, 0, 0, 60_000, 60_000), (82, 70, 0, 0, 1, 1)], ids=["pixels", "tiles"]
+)
 def test_a_codestream_that_announces_more_than_the_file_never_meets_the_decoder(
     field: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
