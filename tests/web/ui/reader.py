@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request
+from playwright.sync_api import Browser, ConsoleMessage, FilePayload, Page, Request
 
 PHONE, DESKTOP = (360, 740), (1280, 800)
 
@@ -23,15 +23,16 @@ def some_image(seed: int = 0, height: int = 120, width: int = 100) -> NDArray[np
     return np.asarray(cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-_DROP = """files => {
+_DROP = """([files, kinds]) => {
   const transfer = new DataTransfer()
   for (const [name, type, content] of files) {
     const bytes = Uint8Array.from(atob(content), letter => letter.charCodeAt(0))
     transfer.items.add(new File([bytes], name, { type }))
   }
   const at = document.querySelector('main')
-  for (const kind of ['dragover', 'drop']) {
-    at.dispatchEvent(new DragEvent(kind, { dataTransfer: transfer, bubbles: true, cancelable: true }))
+  const given = { dataTransfer: transfer, clipboardData: transfer, bubbles: true, cancelable: true }
+  for (const kind of kinds) {
+    at.dispatchEvent(kind === 'paste' ? new ClipboardEvent(kind, given) : new DragEvent(kind, given))
   }
 }"""
 
@@ -73,14 +74,21 @@ class Reader:
 
     def drop(self, *files: tuple[str, bytes]) -> None:
         """Drop files on the page."""
+        self._give(files, ["dragover", "drop"])
+
+    def paste(self, name: str, content: bytes) -> None:
+        """Paste an image."""
+        self._give([(name, content)], ["paste"])
+
+    def _give(self, files: Sequence[tuple[str, bytes]], events: list[str]) -> None:
         encoded = [[name, "", base64.b64encode(content).decode()] for name, content in files]
-        self.page.evaluate(_DROP, encoded)
+        self.page.evaluate(_DROP, [encoded, events])
 
     def choose(self, *files: tuple[str, bytes]) -> None:
         """Choose files in the browser's dialog."""
         self.page.set_input_files(
             "label.file input",
-            [{"name": name, "mimeType": "application/octet-stream", "buffer": content} for name, content in files],
+            [FilePayload(name=name, mimeType="application/octet-stream", buffer=content) for name, content in files],
         )
 
     def wait_for_answer(self, name: str) -> None:

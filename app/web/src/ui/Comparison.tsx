@@ -10,6 +10,8 @@ interface Props {
   second: Finding[]
   selected: string | null
   onSelect: (name: string) => void
+  /** What one must know to read the probabilities. */
+  hints: string[]
 }
 
 const SIDES = ['first', 'second']
@@ -21,7 +23,7 @@ const GROUPS: [Pair['group'], string, string][] = [
   ['other', 'Not comparable', 'only one model predicts it or has a threshold for it'],
 ]
 
-export function Comparison({ names, first, second, selected, onSelect }: Props) {
+export function Comparison({ names, first, second, selected, onSelect, hints }: Props) {
   const pairs = pairsOf(first, second)
   return (
     <div class="findings comparison" onKeyDown={jump}>
@@ -47,6 +49,11 @@ export function Comparison({ names, first, second, selected, onSelect }: Props) 
           </fieldset>
         )
       })}
+      {hints.map((hint) => (
+        <p class="footnote" key={hint}>
+          {hint}
+        </p>
+      ))}
       <p class="footnote">
         Points: probability of {names[1]} minus that of {names[0]}, in percentage points; the largest difference first.
         Dots are probabilities in percent, upright lines thresholds. ▲ marks probabilities at or above the model's own

@@ -2,7 +2,7 @@
 
 import type { ModelInfo } from '../types'
 import { type Finding, GROUPS, outputsOf } from './findings'
-import { GROUP_TITLES, LOW_PROBABILITIES, NEAR_MEANS, percent, place, spoken, title } from './words'
+import { GROUP_TITLES, NEAR_MEANS, percent, place, readingHints, spoken, title } from './words'
 
 interface Props {
   info: ModelInfo
@@ -48,7 +48,7 @@ export function FindingList({ info, findings, selected, onSelect }: Props) {
           </fieldset>
         )
       })}
-      <p class="footnote">{LOW_PROBABILITIES}</p>
+      <p class="footnote">{readingHints(info).join(' ')}</p>
     </div>
   )
 }

@@ -10,6 +10,7 @@ import { Report } from './Report'
 import { overlayOf, type Said, useSaid } from './said'
 import type { Item, Session } from './session'
 import { Refused, Status, Warnings } from './Status'
+import { readingHints } from './words'
 
 interface Props {
   session: Session
@@ -45,6 +46,9 @@ export function Work({ session, item, display, onDisplay, withNames }: Props) {
             names={[first.model.entry.name, second.model.entry.name]}
             first={first.findings}
             second={second.findings}
+            hints={[first, second].flatMap(({ model }) =>
+              readingHints(model.info!).map((hint) => `${model.entry.name}: ${hint}`),
+            )}
             {...{ selected, onSelect }}
           />
         ) : session.model?.info ? (

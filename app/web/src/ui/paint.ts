@@ -27,7 +27,7 @@ export function paintRadiograph(canvas: HTMLCanvasElement, image: Radiograph, si
   for (let y = 0; y < canvas.height; y++) {
     for (let x = 0; x < canvas.width; x++) {
       const gray = meanAt(image, x * step, y * step, step)
-      shown.data.set([gray, gray, gray, 255], 4 * (y * canvas.width + x))
+      put(shown.data, y * canvas.width + x, gray, gray, gray, 255)
     }
   }
   context(canvas).putImageData(shown, 0, 0)
@@ -48,36 +48,53 @@ export function paintOverlay(
   const field = enlarged(overlay.field, canvas.width, canvas.height)
   const shown = new ImageData(canvas.width, canvas.height)
   for (let i = 0; i < field.values.length; i++) {
-    const value = Math.min(Math.max(field.values[i] / scale, -1), 1)
+    const value = field.values[i] / scale
+    const strength = Math.min(Math.abs(value), 1)
     const distance = style === 'color' ? Infinity : distanceAt(field, i, scale)
-    const fill = style === 'contours' ? 0 : Math.abs(value)
-    const color = signed ? (value < 0 ? FIRST : SECOND) : HEAT[Math.round(255 * Math.abs(value))]
-    shown.data.set(mixed(color, fill, distance), 4 * i)
+    const color = signed ? (value < 0 ? FIRST : SECOND) : HEAT[Math.round(255 * strength)]
+    putMixed(shown.data, i, color, style === 'contours' ? 0 : strength, distance)
   }
   context(canvas).putImageData(shown, 0, 0)
 }
 
 /** White contours with a dark edge, over the color. */
-function mixed(color: Rgb, fill: number, distance: number): number[] {
+function putMixed(data: Uint8ClampedArray, i: number, color: Rgb, fill: number, distance: number): void {
   const white = clamped(1.5 - distance)
   const dark = 0.6 * clamped(3 - distance) * (1 - white)
   const rest = fill * (1 - white - dark)
   const alpha = white + dark + rest
-  return alpha === 0 ? [0, 0, 0, 0] : [...color.map((part) => (255 * white + part * rest) / alpha), 255 * alpha]
+  if (alpha === 0) return
+  const base = 255 * white
+  put(
+    data,
+    i,
+    (base + color[0] * rest) / alpha,
+    (base + color[1] * rest) / alpha,
+    (base + color[2] * rest) / alpha,
+    255 * alpha,
+  )
 }
 
 /** How far a pixel is from the nearest contour, in pixels: the distance of its value from the level over the slope. */
 function distanceAt({ values, width, height }: Field, i: number, scale: number): number {
-  const [x, y] = [i % width, Math.floor(i / width)]
+  const x = i % width
+  const value = Math.abs(values[i]) / scale
+  let distance = Infinity
+  for (const level of LEVELS) distance = Math.min(distance, Math.abs(value - level))
   const across = values[x + 1 < width ? i + 1 : i] - values[x > 0 ? i - 1 : i]
-  const down = values[y + 1 < height ? i + width : i] - values[y > 0 ? i - width : i]
-  const value = Math.abs(values[i])
-  const distance = Math.min(...LEVELS.map((level) => Math.abs(value - level * scale)))
-  return (2 * distance) / Math.hypot(across, down) // NaN on a plateau at a level, Infinity on others
+  const down = values[i + width < width * height ? i + width : i] - values[i >= width ? i - width : i]
+  return (2 * scale * distance) / Math.hypot(across, down) // NaN on a plateau at a level, Infinity on others
 }
 
 function clamped(value: number): number {
   return value > 0 ? Math.min(value, 1) : 0
+}
+
+function put(data: Uint8ClampedArray, i: number, red: number, green: number, blue: number, alpha: number): void {
+  data[4 * i] = red
+  data[4 * i + 1] = green
+  data[4 * i + 2] = blue
+  data[4 * i + 3] = alpha
 }
 
 function meanAt({ pixels, width }: Radiograph, left: number, top: number, step: number): number {
@@ -86,7 +103,7 @@ function meanAt({ pixels, width }: Radiograph, left: number, top: number, step: 
   for (let y = top; y < top + step; y++) {
     for (let x = left; x < left + step; x++) sum += pixels[y * width + x]
   }
-  return Math.round(sum / (step * step))
+  return sum / (step * step)
 }
 
 function context(canvas: HTMLCanvasElement): CanvasRenderingContext2D {

@@ -99,6 +99,7 @@ export class Session {
   choose(model: Model, second: Model | null): void {
     this.model = model
     this.second = second === model ? null : second
+    this.release()
     this.changed()
     void this.work()
   }
@@ -126,6 +127,15 @@ export class Session {
   /** The models that answer now. */
   get shown(): Model[] {
     return [this.model, this.second].filter((model) => model !== null)
+  }
+
+  /** Free the memory of models that answer no more; browsers keep their files. */
+  private release(): void {
+    for (const model of this.models) {
+      if (this.shown.includes(model)) continue
+      model.engine?.close()
+      model.engine = null
+    }
   }
 
   private itemOf(file: File): Item {
@@ -204,15 +214,18 @@ export class Session {
       this.announcement = model.error
     }
     model.progress = null
+    this.release()
   }
 
   private async answer(item: Item, model: Model): Promise<void> {
+    const engine = model.engine!
     try {
-      const answer = await model.engine!.answer(item.radiograph!)
+      const answer = await engine.answer(item.radiograph!)
       item.answers.set(model, answer)
       const warnings = [...item.radiograph!.warnings, ...answer.warnings]
       this.announcement = [`${item.file.name} is ready.`, ...warnings].join(' ')
     } catch (error) {
+      if (model.engine !== engine) return // it was released meanwhile
       item.errors.set(model, sentence(error))
       this.announcement = `${item.file.name}: ${sentence(error)}`
     }

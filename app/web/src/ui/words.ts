@@ -9,11 +9,22 @@ export const RESEARCH_ONLY = 'For research only; not a medical device. Not for d
 export const SYNTHETIC =
   'This model was trained on synthetic images. Its probabilities say nothing about real patients.'
 
-export const LOW_PROBABILITIES =
-  'Each finding has its own threshold, chosen on validation images. Most findings are rare, so a calibrated ' +
-  'probability well below 50 % can already be far more than usual, and be above the threshold.'
-
 export const NEAR_MEANS = 'below, with at least half the odds of the threshold'
+
+/** What one must know to read the probabilities. */
+export function readingHints(info: ModelInfo): string[] {
+  const hints = []
+  if (info.calibration === 'none') {
+    hints.push('These probabilities are not calibrated: they order images, but are no frequencies.')
+  }
+  if (Object.values(info.thresholds).some((threshold) => threshold < 0.5)) {
+    hints.push(
+      'Each finding has its own threshold. Most findings are rare, so a probability well below 50 % can already be far ' +
+        'more than usual, and be above the threshold.',
+    )
+  }
+  return hints
+}
 
 const SPACE = '\u00a0'
 
