@@ -18,7 +18,7 @@ from chexvision.predict.input_check import FILE as CHECK
 from chexvision.predict.input_check import thumbnails
 from chexvision.predict.predictor import Predictor
 from tests.explain import trained
-from tests.export.test_export_model import PLATT, published
+from tests.export.published_models import PLATT, published
 
 ENGINES: tuple[EngineName, ...] = ("torch", "onnx", "openvino")
 
