@@ -93,5 +93,5 @@ def test_explanations_are_those_of_torch(
             expected.method,
         )
         assert overlay.largest == pytest.approx(expected.largest, rel=1e-3, abs=1e-6)
-        shown = [cv2.imread(str(tmp_path / name / overlay.overlay)).astype(int) for name in ("torch", engine)]
+        shown = [np.asarray(cv2.imread(str(tmp_path / name / overlay.overlay)), int) for name in ("torch", engine)]
         assert np.abs(shown[0] - shown[1]).max() <= 2
