@@ -13,6 +13,7 @@ from chexvision.errors import ChexError, UsageError
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.hub.repo_files import at_commit, model_file
 from chexvision.layout import PACKAGE_DIR
+from chexvision.metrics.records import Record
 from chexvision.runtime.export_info import INFO, MODEL, ExportInfo
 
 CONFIG = "models.json"  # see PageConfig of app/web/src/types.ts
@@ -88,10 +89,19 @@ def _name(reference: Reference) -> tuple[str, str | None, str | None]:
     return reference.resolve().name, None, None
 
 
+class Entry(Record):
+    """A model in ``models.json``; `folder` is where its files are, `url` its page."""
+
+    name: str
+    folder: str
+    url: str | None
+    revision: str | None
+
+
 def config_of(models: Sequence[PageModel], folders: Sequence[str]) -> bytes:
     """The content of ``models.json``; `folders` are where the page finds the files of each model."""
     entries = [
-        {"name": model.name, "folder": folder, "url": model.url, "revision": model.revision}
+        Entry(name=model.name, folder=folder, url=model.url, revision=model.revision).model_dump()
         for model, folder in zip(models, folders, strict=True)
     ]
     return json.dumps({"models": entries}, indent=1).encode()
