@@ -12,6 +12,7 @@ from chexvision.labels import NIH
 from chexvision.metrics.calibration import Calibration, Curve
 from chexvision.metrics.thresholds import ChosenOn, Thresholds
 from chexvision.models.classifier import CheXVision
+from tests.explain.trained import SIDE
 
 _ON = ChosenOn(dataset="synthetic", split="validation", images=100, images_sha256="0" * 64)
 
@@ -19,7 +20,9 @@ _ON = ChosenOn(dataset="synthetic", split="validation", images=100, images_sha25
 def write_exported_model(folder: Path) -> Path:
     """Random weights with a calibration and thresholds, and ``onnx/`` of it."""
     torch.manual_seed(0)
-    network = CheXVision("se_resnet18_slim", 0, preprocessing=Preprocessing(shard_size=96, image_size=64))
+    network = CheXVision("small", 0, preprocessing=Preprocessing(shard_size=96, image_size=SIDE))
+    for head in (network.multilabel_head, network.binary_head):
+        torch.nn.init.normal_(head.weight, std=1.5)  # probabilities that vary from image to image
     network.save_pretrained(folder)
     curves: dict[str, Curve | None] = dict.fromkeys(NIH.outputs, Curve(slope=0.8, intercept=-0.3))
     calibration = Calibration(method="platt", chosen_on=_ON, curves=curves)

@@ -56,7 +56,7 @@ def pixels() -> Gray:
 def test_probabilities_of_real_radiographs_equal_those_of_torch(
     model_page: Page, torch_predictor: Predictor, real_data: Path
 ) -> None:
-    for path in sorted((real_data / "nih-sample").rglob("*.png"))[:8]:
+    for path in sorted((real_data / "nih-sample").rglob("*.png"))[:5]:
         data = path.read_bytes()
         np.testing.assert_allclose(in_page(model_page, data), in_torch(torch_predictor, data), atol=1e-3)
 
@@ -81,6 +81,7 @@ def test_every_lossless_file_has_the_same_probabilities(
 ) -> None:
     files = lossless(pixels)
     expected = in_torch(torch_predictor, files["PNG"])
+    assert np.ptp(expected) > 0.1
     found = {name: in_page(model_page, data) for name, data in files.items()}
     np.testing.assert_allclose(found["PNG"], expected, atol=1e-3)
     for name, data in files.items():

@@ -13,6 +13,7 @@ from chexvision.errors import ChexError, UsageError
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.hub.repo_files import at_commit, model_file
 from chexvision.layout import PACKAGE_DIR
+from chexvision.metrics.records import Record
 from chexvision.runtime.export_info import INFO, MODEL, ExportInfo
 
 CONFIG = "models.json"  # see PageConfig of app/web/src/types.ts
@@ -63,18 +64,19 @@ def find_model(text: str) -> PageModel:
         ChexError: it cannot be reached, or was not exported.
     """
     reference = at_commit(parse_reference(text))
+    again = f"chexvision export {text}"
+    if isinstance(reference, RepoRef):
+        again = f"chexvision export {reference.repo_id} --to {reference.repo_id}"
     info, model = model_file(reference, INFO), model_file(reference, MODEL)
     if info is None or model is None:
-        raise ChexError(f"{text} has no {INFO if info is None else MODEL}; write it: chexvision export {text}")
+        raise ChexError(f"{text} has no {INFO if info is None else MODEL}; write it: {again}")
     try:
         known = ExportInfo.model_validate_json(info.read_bytes())
     except ValidationError:
-        raise ChexError(
-            f"{INFO} of {text} is damaged or newer; write it again with: chexvision export {text}"
-        ) from None
+        raise ChexError(f"{INFO} of {text} is damaged or newer; write it again: {again}") from None
     described = known.files.get(MODEL)
     if described is None or described.bytes != model.stat().st_size:
-        raise ChexError(f"{MODEL} of {text} is not what {INFO} describes; write both again: chexvision export {text}")
+        raise ChexError(f"{MODEL} of {text} is not what {INFO} describes; write both again: {again}")
     return PageModel(*_name(reference), info, model)
 
 
@@ -87,10 +89,19 @@ def _name(reference: Reference) -> tuple[str, str | None, str | None]:
     return reference.resolve().name, None, None
 
 
+class Entry(Record):
+    """A model in ``models.json``; `folder` is where its files are, `url` its page."""
+
+    name: str
+    folder: str
+    url: str | None
+    revision: str | None
+
+
 def config_of(models: Sequence[PageModel], folders: Sequence[str]) -> bytes:
     """The content of ``models.json``; `folders` are where the page finds the files of each model."""
     entries = [
-        {"name": model.name, "folder": folder, "url": model.url, "revision": model.revision}
+        Entry(name=model.name, folder=folder, url=model.url, revision=model.revision).model_dump()
         for model, folder in zip(models, folders, strict=True)
     ]
     return json.dumps({"models": entries}, indent=1).encode()

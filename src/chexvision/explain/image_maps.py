@@ -90,7 +90,7 @@ def explain_images(
         ChexError: the engine cannot explain the model, or computes something that is not a number.
     """
     space = predictor.engine.label_space
-    named = _find_outputs(space, findings)
+    named = find_outputs(space, findings)
     if not 1 <= top <= len(space.findings):
         raise UsageError(f"--top {top} is not possible; the model has {len(space.findings)} findings")
     check_png_names(paths, space.outputs)
@@ -100,7 +100,7 @@ def explain_images(
     explained: list[ExplainedImage] = []
     for first in range(0, len(examined), _BATCH):
         batch = examined[first : first + _BATCH]
-        outputs = np.array([named or _most_probable(space, one.answer, top) for one in batch], np.int64)
+        outputs = np.array([named or most_probable(space, one.answer, top) for one in batch], np.int64)
         maps = predictor.engine.explain([one.prepared for one in batch], outputs)
         for i, one in enumerate(batch):
             path = paths[first + i]
@@ -120,7 +120,7 @@ def explain_images(
     return explained
 
 
-def _find_outputs(label_space: LabelSpace, names: Sequence[str]) -> list[int]:
+def find_outputs(label_space: LabelSpace, names: Sequence[str]) -> list[int]:
     """The outputs of a model by name, whatever the case of the letters; the message of an error names the nearest."""
     known = label_space.outputs
     folded = {name.casefold(): i for i, name in enumerate(known)}
@@ -130,13 +130,13 @@ def _find_outputs(label_space: LabelSpace, names: Sequence[str]) -> list[int]:
         if output is None:
             near = difflib.get_close_matches(name.casefold(), folded, n=1)
             hint = f"did you mean {known[folded[near[0]]]}?" if near else f"known are {', '.join(known)}"
-            raise UsageError(f"--finding {name!r} is not a finding of this model; {hint}")
+            raise UsageError(f"{name!r} is not a finding of this model; {hint}")
         if output not in outputs:
             outputs.append(output)
     return outputs
 
 
-def _most_probable(space: LabelSpace, answer: Answer, count: int) -> list[int]:
+def most_probable(space: LabelSpace, answer: Answer, count: int) -> list[int]:
     """The findings with the highest probabilities, of equal ones the first."""
     probabilities = [answer.probabilities[name] for name in space.findings]
     return sorted(range(len(probabilities)), key=lambda i: -probabilities[i])[:count]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _SMALLEST = 64  # pixels; findings cannot be seen in fewer
+ANY_VIEW_HELPS = "; --any-view (any_view=True) accepts it"  # how a refusal ends that `any_view` lifts
 _LONGEST = 2  # times the shorter side; radiographs of chests have up to 1.4
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | NDArray[Any] | Image"
@@ -84,7 +85,7 @@ def as_radiograph(image: ImageLike, *, any_view: bool = False) -> Radiograph:
             return _radiograph(*gray_of_pil(image))  # type: ignore[arg-type]
         return _radiograph(*gray_of_array(image))
     except Unsuitable as error:
-        raise UsageError(f"{place}{error}; --any-view (any_view=True) accepts it") from None
+        raise UsageError(f"{place}{error}{ANY_VIEW_HELPS}") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{place}{getattr(error, 'strerror', None) or error}") from None
 

@@ -43,9 +43,34 @@ def serve(
     from chexvision.app.page_server import PageServer, open_browser
     from chexvision.app.page_server import serve as serve_page
 
-    del static
+    if not static:
+        _serve_gradio(models, host, port, no_browser=no_browser)
+        return
     server = PageServer(page_files([find_model(model) for model in models]), host, port)
     typer.echo(f"{server.url} shows {', '.join(models)}; Ctrl-C ends it")
     if not no_browser:
         open_browser(server.url)
     serve_page(server)
+
+
+def _serve_gradio(models: list[str], host: str, port: int, *, no_browser: bool) -> None:
+    from importlib.util import find_spec
+
+    from chexvision.errors import ChexError, UsageError
+
+    if len(models) > 1:
+        raise UsageError(f"{len(models)} models: the Gradio app has one; --static shows several side by side")
+    if find_spec("gradio") is None:
+        raise ChexError(
+            "the Gradio app needs gradio; install it with: pip install 'chexvision[space]', or add --static for the "
+            "page that computes in the browser"
+        )
+    from chexvision.app.gradio_server import launch, load_app_model
+    from chexvision.app.page_server import open_browser
+
+    def started(url: str) -> None:
+        typer.echo(f"{url} shows {models[0]}; Ctrl-C ends it")
+        if not no_browser:
+            open_browser(url)
+
+    launch(*load_app_model(models[0]), host, port, started)
