@@ -10,7 +10,8 @@ source and, unless CHEXVISION_CACHE and HF_HOME name other folders, caches. A ru
 latest state: here, in an attached output of an earlier session, or on its branch on the Hub. What is made ends in
 `artifact/` or `shards/`, and on the Hub if the session has a token. The exit code is the command's own, 0 for a
 session that paused; `progress.json` says which it was. With CHEXVISION_NO_INSTALL set nothing is installed: what is
-missing is an error, or, of the packages that only the export of the model needs, left out. Where CHEXVISION_EXIT_FILE names a file, the exit code is written there as well.
+missing is an error, except what only the export of the model needs. Where CHEXVISION_EXIT_FILE names a file, the exit
+code is written there as well.
 """
 
 from __future__ import annotations

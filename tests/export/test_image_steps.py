@@ -22,7 +22,8 @@ def radiograph(height: int, width: int) -> Grey:
     random = np.random.default_rng([height, width])
     gray, _ = render_radiograph(random, sample_chest(random, True), (), "PA", 256)
     resized = cv2.resize(gray, (width, height)).astype(np.int64) + random.integers(-9, 10, (height, width))
-    return np.clip(resized, 0, 255).astype(np.uint8)
+    clipped: Grey = np.clip(resized, 0, 255).astype(np.uint8)
+    return clipped
 
 
 def resized(gray: Grey, size: int) -> NDArray[np.float32]:

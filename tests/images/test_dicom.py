@@ -341,10 +341,16 @@ def test_a_codestream_of_another_size_than_the_file_is_not_decoded(syntax: str) 
         read_radiograph(data_of(made))
 
 
-def test_a_codestream_that_announces_more_pixels_than_the_file_takes_no_memory() -> None:
+@pytest.mark.parametrize(
+    "field", [(60_000, 60_000, 0, 0, 60_000, 60_000), (82, 70, 0, 0, 1, 1)], ids=["pixels", "tiles"]
+)
+def test_a_codestream_that_announces_more_than_the_file_never_meets_the_decoder(
+    field: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = bytearray(compressed(JPEG2000Lossless, GREY, bits=8))
     at = data.find(b"\xff\x4f\xff\x51")
-    data[at + 8 : at + 16] = struct.pack(">II", 60_000, 60_000)
+    data[at + 8 : at + 8 + 4 * len(field)] = struct.pack(f">{len(field)}I", *field)
+    monkeypatch.setattr("openjpeg.decode", lambda stream: pytest.fail("it is decoded"))
     with pytest.raises(ValueError, match="compressed pixels cannot be decoded"):
         read_radiograph(bytes(data))
 

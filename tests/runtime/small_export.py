@@ -78,12 +78,16 @@ def model_of(
 
 
 def publish(folder: Path, graph: onnx.ModelProto | bytes | None = None, **changes: Any) -> Path:
-    """Write a model folder with an exported file of `graph`, and some entries of its description changed."""
+    """Write an exported file of `graph` to a model folder, with some entries of its description changed.
+
+    A folder without a model becomes one that cannot be computed otherwise.
+    """
     content = graph if isinstance(graph, bytes) else (graph or small_graph()).SerializeToString()
     (folder / "onnx").mkdir(parents=True, exist_ok=True)
     (folder / MODEL).write_bytes(content)
-    (folder / "config.json").write_text('{"format": 3}')
-    (folder / "model.safetensors").write_bytes(b"weights")
+    if not (folder / "config.json").exists():
+        (folder / "config.json").write_text('{"format": 3}')
+        (folder / "model.safetensors").write_bytes(b"weights")
     info = {
         "version": "0.1.0",
         "model": "small",

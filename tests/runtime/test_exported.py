@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from huggingface_hub import HfApi, snapshot_download
 
-from chexvision.errors import ChexError
+from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import sha256_of
 from chexvision.hub.reference import RepoRef
+from chexvision.inference.load_predictor import load_predictor
 from chexvision.predict.published import read_published
 from chexvision.runtime.export_info import INFO, MODEL
 from chexvision.runtime.exported import find_export, is_exported
@@ -117,3 +118,8 @@ def test_a_stale_export_on_the_hub_is_refused(tmp_path: Path, fake_hub: FakeHub)
     pulled = snapshot_download(REPO, revision=reference.revision, local_dir=tmp_path / "pulled")
     with pytest.raises(ChexError, match=r"was made of another model\.safetensors"):
         find_export(read_published(Path(pulled)))
+
+
+def test_an_unknown_engine_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no engine 'tflite'; known are auto, torch, onnx, openvino"):
+        load_predictor(publish(tmp_path), "tflite")  # type: ignore[arg-type]

@@ -64,18 +64,19 @@ def find_model(text: str) -> PageModel:
         ChexError: it cannot be reached, or was not exported.
     """
     reference = at_commit(parse_reference(text))
+    again = f"chexvision export {text}"
+    if isinstance(reference, RepoRef):
+        again = f"chexvision export {reference.repo_id} --to {reference.repo_id}"
     info, model = model_file(reference, INFO), model_file(reference, MODEL)
     if info is None or model is None:
-        raise ChexError(f"{text} has no {INFO if info is None else MODEL}; write it: chexvision export {text}")
+        raise ChexError(f"{text} has no {INFO if info is None else MODEL}; write it: {again}")
     try:
         known = ExportInfo.model_validate_json(info.read_bytes())
     except ValidationError:
-        raise ChexError(
-            f"{INFO} of {text} is damaged or newer; write it again with: chexvision export {text}"
-        ) from None
+        raise ChexError(f"{INFO} of {text} is damaged or newer; write it again: {again}") from None
     described = known.files.get(MODEL)
     if described is None or described.bytes != model.stat().st_size:
-        raise ChexError(f"{MODEL} of {text} is not what {INFO} describes; write both again: chexvision export {text}")
+        raise ChexError(f"{MODEL} of {text} is not what {INFO} describes; write both again: {again}")
     return PageModel(*_name(reference), info, model)
 
 

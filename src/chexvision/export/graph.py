@@ -28,7 +28,7 @@ class ExportedGraph(nn.Module):
         check: of the first member's images and features; None for none.
 
     Attributes:
-        outputs: names of what `forward` returns, before the equalized images of each member.
+        outputs: names of what `forward` returns, before the equalized images and the features of each member.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class ExportedGraph(nn.Module):
         self.outputs = ["probabilities", "raw", *(name for name, there in present.items() if there)]
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """uint8[B, H, W] to the tensors `outputs`, and each member's equalized images."""
+        """uint8[B, H, W] to the tensors `outputs`, then each member's equalized images, then each one's features."""
         images = [steps(image) for steps in self.steps]
         parts = [network(of) for network, of in zip(self.networks, images, strict=True)]
         raw = self._mean([logits.sigmoid() for logits, *_ in parts])
@@ -63,7 +63,7 @@ class ExportedGraph(nn.Module):
             found.append(self.check(images[0], parts[0][1]))
         if self.grid is not None:
             found.append(self._mean([self._enlarged(maps) for _, _, maps in parts]))
-        return (*found, *images)
+        return (*found, *images, *(features for _, features, *_ in parts))
 
     def _mean(self, values: Sequence[Tensor]) -> Tensor:
         if len(values) == 1:

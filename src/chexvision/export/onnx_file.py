@@ -17,6 +17,7 @@ from chexvision.export.traced import NotExportable, reason
 
 INPUT = "image"
 EQUALIZED = "equalized"
+FEATURES = "features"
 # The newest that onnxruntime-web 1.30 and OpenVINO 2026 both take.
 OPSET = 20
 # Of originals; the exporter needs bounds, the file has none.
@@ -27,7 +28,8 @@ def onnx_model(graph: ExportedGraph) -> Any:
     """The graph as an `onnx_ir.Model`, whose nodes still say which module they are of.
 
     Its input is ``image`` uint8[images, height, width]. Its outputs are named `ExportedGraph.outputs`; the images
-    after equalization are values named ``equalized``, ``equalized_2`` and so on, by member.
+    after equalization are values named ``equalized``, ``equalized_2`` and so on, by member, and pooled features
+    ``features``, ``features_2`` and so on.
 
     Raises:
         NotExportable: the exporter fails.
@@ -39,7 +41,8 @@ def onnx_model(graph: ExportedGraph) -> Any:
         1: Dim("height", min=_SMALLEST_SIDE, max=_LARGEST_SIDE),
         2: Dim("width", min=_SMALLEST_SIDE, max=_LARGEST_SIDE),
     }
-    equalized = [EQUALIZED if i == 1 else f"{EQUALIZED}_{i}" for i in range(1, len(graph.steps) + 1)]
+    numbers = range(1, len(graph.steps) + 1)
+    values = [name if i == 1 else f"{name}_{i}" for name in (EQUALIZED, FEATURES) for i in numbers]
     try:
         with torch.no_grad(), _quiet():
             program = torch.onnx.export(
@@ -48,7 +51,7 @@ def onnx_model(graph: ExportedGraph) -> Any:
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=[INPUT],
-                output_names=[*graph.outputs, *equalized],
+                output_names=[*graph.outputs, *values],
                 dynamic_shapes=(sizes,),
                 external_data=False,
                 verbose=False,

@@ -22,6 +22,7 @@ from chexvision.data.rows import Rows, read_rows
 from chexvision.data.source import ShardSource, find_shards
 from chexvision.errors import ChexError, UsageError
 from chexvision.export.agreement import open_session, without_maps
+from chexvision.export.onnx_file import EQUALIZED
 from chexvision.hub.reference import Reference
 from chexvision.images.preprocessing import Preprocessing
 from chexvision.inference.labeled import labeled
@@ -181,7 +182,10 @@ def _without_maps(model: Any) -> Any:
 def _of_network(model: Any) -> Iterator[str]:
     """The names of the nodes between the equalized images and the raw probabilities."""
     graph = model.graph
-    before = _ancestors(graph, [name for name in _values(graph) if name.startswith("equalized")])
+    images = [name for name in _values(graph) if name.startswith(EQUALIZED)]
+    if not images:
+        raise ChexError("onnxruntime's preparation for int8 removed the network's input; use the file in float32")
+    before = _ancestors(graph, images)
     network = _ancestors(graph, ["raw"]) - before
     return (node.name for node in graph.node if node.op_type in _QUANTIZED and node.output[0] in network)
 

@@ -169,14 +169,16 @@ def _next_row(above: NDArray[np.int32], row: NDArray[np.int32], predictor: int) 
     if predictor == 2:
         return above + row
     if predictor == 3:
-        return row + np.concatenate([above[:1], above[:-1]])
+        return row + _joined(above[:1], above[:-1])
     if predictor == 5:
-        row = row + np.concatenate([above[:1], (above[1:] - above[:-1]) >> 1])
-        summed: NDArray[np.int32] = row.cumsum(dtype=np.int32)
-        return summed
+        return np.asarray((row + _joined(above[:1], (above[1:] - above[:-1]) >> 1)).cumsum(dtype=np.int32), np.int32)
     values, up = row.tolist(), above.tolist()
     left = values[0] = (values[0] + up[0]) & 0xFFFF
     for i in range(1, len(values)):
         predicted = up[i] + ((left - up[i - 1]) >> 1) if predictor == 6 else (left + up[i]) >> 1
         left = values[i] = (values[i] + predicted) & 0xFFFF
     return np.array(values, np.int32)
+
+
+def _joined(first: NDArray[np.int32], rest: NDArray[np.int32]) -> NDArray[np.int32]:
+    return np.concatenate([first, rest])

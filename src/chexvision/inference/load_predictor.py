@@ -7,7 +7,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from chexvision.config.test_time import Tta
 from chexvision.errors import ChexError, UsageError
@@ -56,6 +56,8 @@ def load_predictor(
 
 
 def _engine(published: Published, engine: EngineName, device: DeviceName, precision: Precision, tta: Tta) -> Engine:
+    if engine not in get_args(EngineName):
+        raise UsageError(f"there is no engine {engine!r}; known are {', '.join(get_args(EngineName))}")
     needs_torch = _needs_torch(device, precision, tta)
     if engine in ("onnx", "openvino") and needs_torch:
         raise UsageError(f"the engine {engine} does not compute {needs_torch}; use the engine torch")

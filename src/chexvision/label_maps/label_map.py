@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -9,11 +10,13 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from chexvision.errors import UsageError
+from chexvision.files.atomic import read_regular
 from chexvision.files.json_files import first_problem
 from chexvision.labels import LabelSpace
 from chexvision.metrics.records import Record
 
 _TABLES = Path(__file__).with_name("tables")
+_LARGEST = 2**20  # bytes
 INCLUDED = ("chexpert", "mimic", "padchest", "vindr", "google2019")
 
 
@@ -115,6 +118,11 @@ class LabelMap(Record):
             raise ValueError("form: list needs labels: the column that names them; form: columns has none")
         if self.tree and self.form != "list":
             raise ValueError("tree: is of the labels of form: list")
+        try:
+            if re.compile(self.patient_pattern or "()").groups < 1:
+                raise ValueError("patient_pattern has no group: put parentheses around the patient")
+        except re.error as error:
+            raise ValueError(f"patient_pattern is not a regular expression: {error}") from None
         if bool(self.image) == bool(self.image_path):
             raise ValueError("give either image: or image_path:")
         for label in self.tree:
@@ -189,12 +197,16 @@ def read_label_map(name: str) -> LabelMap:
     """
     path = label_map_path(name)
     try:
-        return LabelMap.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return LabelMap.model_validate(yaml.safe_load(read_regular(path, _LARGEST).decode("utf-8")))
     except FileNotFoundError:
         raise UsageError(
             f"no label map {name!r}; included are {', '.join(INCLUDED)}, or name a YAML file like these"
         ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise UsageError(f"label map {path} cannot be read: {error.strerror or error}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"label map {path} cannot be read: {error}") from None
+    except RecursionError:
+        raise UsageError(f"label map {path} cannot be read: it is nested too deeply") from None
     except ValidationError as error:
         raise UsageError(f"label map {path}: {first_problem(error)}") from None

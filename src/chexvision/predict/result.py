@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -18,13 +18,14 @@ from chexvision.predict.predictor import Predictor
 Status: TypeAlias = Literal["ok", "failed", "refused"]
 Value: TypeAlias = "str | float | bool | list[str] | None"
 
-FORMAT = 1
+FORMAT: Final = 1
 
 
 class Result(Record):
     """What is said about one image.
 
     Args:
+        format: of the row.
         image: the file's own name; characters that control a terminal are escaped.
         path: the file as it was named; of a member of an archive ``ARCHIVE/MEMBER``.
         status: "ok"; "failed": the image could not be read; "refused": it has warnings, and these were to be refused.
@@ -38,6 +39,7 @@ class Result(Record):
         notes: what was done to the image.
     """
 
+    format: Literal[1] = FORMAT
     image: str
     path: str
     status: Status

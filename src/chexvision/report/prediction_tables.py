@@ -97,14 +97,15 @@ class Tally:
             Column("mean probability", short="mean"),
         )
         title = f"{answered:,} of {self.images:,} images"
-        notes = [f"{count:,} images: {text}" for text, count in self._warnings.most_common(_REASONS)]
+        notes = [f"warning: {count:,} images: {text}" for text, count in self._warnings.most_common(_REASONS)]
         return Table(title, columns, tuple(rows), (*notes, *_remarks(facts), f"{self.rate:,.1f} images per second"))
 
 
 def _probabilities(group: list[Result], facts: ModelFacts, *, remarks: bool) -> Table:
     names = sorted(group[0].probabilities, key=lambda name: name != ABNORMAL)
     rows: list[Row] = [row(name, *(_cell(one, name) for one in group), emphasis=name == ABNORMAL) for name in names]
-    said = [f"{one.image}: {text}" for one in group for text in (*one.warnings, *one.notes)]
+    said = [f"warning: {one.image}: {text}" for one in group for text in one.warnings]
+    said += [f"{one.image}: {text}" for one in group for text in one.notes]
     star = [f"* reaches the model's threshold ({facts.rule})"] if facts.rule else []
     columns = (Column(""), *(Column(one.image) for one in group))
     notes = (*said, *star, *_remarks(facts)) if remarks else tuple(said)

@@ -66,7 +66,8 @@ class ExportInfo(Record):
     (calibrated), ``raw`` float32[B, K + 1] (not calibrated), ``checks`` float32[B, T] (of `checks`) and ``maps``
     float32[B, K + 1, h, w] (see `chexvision.predict.engine.HeatMaps`). An image that was resized to ``side`` before
     gives the same results. The images after equalization, float32[B, S, S] of whole numbers, are the value
-    ``equalized`` of the graph, and ``equalized_2`` and so on those of an ensemble's further members.
+    ``equalized`` of the graph, and ``equalized_2`` and so on those of an ensemble's further members; likewise pooled
+    features ``features``, float32[B, C].
 
     Args:
         format: of this file.

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, expect
 from chexvision.images.reading import read_radiograph
 from tests.web.image_files import PATIENT, dicom, jpeg, png
 from tests.web.ui.finding_model import BRIGHT, OUTPUTS, THRESHOLDS, WITHOUT_MAP, compute
-from tests.web.ui.reader import DESKTOP, PHONE, Reader, reader_of, some_image
+from tests.web.ui.reader import DESKTOP, PHONE, Reader, Row, reader_of, some_image
 
 SIZES = pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
 
@@ -26,23 +26,31 @@ def answered(browser: Browser, url: str) -> Iterator[Reader]:
         yield reader
 
 
+@pytest.fixture(scope="module")
+def used(browser: Browser, url: str) -> Iterator[Reader]:
+    """A page on which tests read files of their own, one after the other."""
+    with reader_of(browser, url) as reader:
+        yield reader
+
+
 def select(reader: Reader, finding: str) -> None:
     reader.page.locator(f"[data-finding={finding}]").click()
     expect(reader.page.locator(".detail h2")).to_contain_text(finding.replace("_", " "))
 
 
 @SIZES
-@pytest.mark.parametrize("kind", ["png", "jpeg"])
-def test_a_dropped_image_is_answered_with_the_numbers_of_python(
-    browser: Browser, url: str, model: Path, size: tuple[int, int], kind: str
+def test_dropped_images_are_answered_with_the_numbers_of_python(
+    browser: Browser, url: str, model: Path, size: tuple[int, int]
 ) -> None:
-    data = png(some_image()) if kind == "png" else jpeg(some_image())
-    expected = compute(model, read_radiograph(data).pixels).probabilities
     with reader_of(browser, url, size) as reader:
-        reader.drop((f"one.{kind}", data))
-        reader.wait_for_answer(f"one.{kind}")
-        rows = reader.rows()
+        for name, data in {"one.png": png(some_image()), "two.jpg": jpeg(some_image(1))}.items():
+            reader.drop((name, data))
+            reader.wait_for_answer(name)
+            check_rows(reader.rows(), compute(model, read_radiograph(data).pixels).probabilities)
         assert reader.page.evaluate("document.documentElement.scrollWidth") <= size[0]
+
+
+def check_rows(rows: dict[str, Row], expected: dict[str, float]) -> None:
     assert {name: row.group for name, row in rows.items()} == {
         "Abnormal": "above",
         "Atelectasis": "above",
@@ -62,16 +70,15 @@ def test_a_dropped_image_is_answered_with_the_numbers_of_python(
         assert rows[name].threshold == ("no threshold" if limit is None else f"≥ {100 * limit:.1f} %")
 
 
-def test_the_same_image_as_dicom_is_answered_with_the_same_numbers(browser: Browser, url: str) -> None:
+def test_the_same_image_as_dicom_is_answered_with_the_same_numbers(used: Reader) -> None:
     pixels = some_image()
-    with reader_of(browser, url) as reader:
-        reader.choose(("one.png", png(pixels)))
-        reader.wait_for_answer("one.png")
-        expected = reader.rows()
-        reader.choose(("two.dcm", dicom(pixels, 8)))
-        reader.wait_for_answer("two.dcm")
-        assert reader.rows() == expected
-        shown = reader.page.content()
+    used.choose(("one.png", png(pixels)))
+    used.wait_for_answer("one.png")
+    expected = used.rows()
+    used.choose(("two.dcm", dicom(pixels, 8)))
+    used.wait_for_answer("two.dcm")
+    assert used.rows() == expected
+    shown = used.page.content()
     assert not [value for value in PATIENT.values() if value in shown]
 
 
@@ -103,20 +110,18 @@ def test_a_file_that_is_no_image_ends_in_a_sentence_and_the_others_are_answered(
         expect(reader.page.locator(".images li")).to_have_count(2)
 
 
-def test_a_lateral_view_is_refused_until_the_reader_wants_it(browser: Browser, url: str) -> None:
+def test_a_lateral_view_is_refused_until_the_reader_wants_it(used: Reader) -> None:
     lateral = dicom(some_image(), 8, ViewPosition="LL")
-    with reader_of(browser, url) as reader:
-        reader.drop(("side.dcm", lateral))
-        expect(reader.page.locator(".refused")).to_contain_text("lateral")
-        reader.page.get_by_role("button", name="Read it anyway").click()
-        reader.wait_for_answer("side.dcm")
-        expect(reader.page.get_by_role("note")).to_contain_text("lateral")
+    used.drop(("side.dcm", lateral))
+    expect(used.page.locator(".refused")).to_contain_text("lateral")
+    used.page.get_by_role("button", name="Read it anyway").click()
+    used.wait_for_answer("side.dcm")
+    expect(used.page.get_by_role("note")).to_contain_text("lateral")
 
 
-def test_a_pasted_image_is_answered(browser: Browser, url: str) -> None:
-    with reader_of(browser, url) as reader:
-        reader.paste("pasted.png", png(some_image()))
-        reader.wait_for_answer("pasted.png")
+def test_a_pasted_image_is_answered(used: Reader) -> None:
+    used.paste("pasted.png", png(some_image()))
+    used.wait_for_answer("pasted.png")
 
 
 def test_a_model_that_cannot_be_fetched_is_a_sentence_and_can_be_tried_again(browser: Browser, url: str) -> None:
@@ -138,24 +143,22 @@ def test_more_files_than_the_page_takes_are_left_out_and_counted(browser: Browse
         expect(reader.page.locator(".images li")).to_have_count(20)
 
 
-def test_a_file_name_is_shown_as_text(browser: Browser, url: str) -> None:
+def test_a_file_name_is_shown_as_text(used: Reader) -> None:
     name = "<img src=x onerror=document.title='changed'>.png"
-    with reader_of(browser, url) as reader:
-        reader.drop((name, png(some_image())))
-        reader.wait_for_answer(name)
-        assert reader.page.title() == "CheXVision"
-        expect(reader.page.locator(".file-name")).to_have_text(name)
+    used.drop((name, png(some_image())))
+    used.wait_for_answer(name)
+    assert used.page.title() == "CheXVision"
+    expect(used.page.locator(".active .file-name")).to_have_text(name)
 
 
-def test_an_image_unlike_the_training_images_is_warned_of(browser: Browser, url: str) -> None:
-    with reader_of(browser, url) as reader:
-        reader.drop(("bright.png", png(np.full((50, 50), 250, np.uint8))))
-        reader.wait_for_answer("bright.png")
-        expect(reader.page.get_by_role("note")).to_contain_text(BRIGHT)
-        expect(reader.page.get_by_role("status")).to_contain_text(BRIGHT)
-        reader.drop(("dark.png", png(some_image())))
-        reader.wait_for_answer("dark.png")
-        expect(reader.page.get_by_role("note")).to_have_count(0)
+def test_an_image_unlike_the_training_images_is_warned_of(used: Reader) -> None:
+    used.drop(("bright.png", png(np.full((50, 50), 250, np.uint8))))
+    used.wait_for_answer("bright.png")
+    expect(used.page.get_by_role("note")).to_contain_text(BRIGHT)
+    expect(used.page.get_by_role("status")).to_contain_text(BRIGHT)
+    used.drop(("dark.png", png(some_image())))
+    used.wait_for_answer("dark.png")
+    expect(used.page.get_by_role("note")).to_have_count(0)
 
 
 def test_synthetic_training_images_and_research_use_are_always_said(answered: Reader) -> None:

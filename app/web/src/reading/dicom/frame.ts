@@ -117,9 +117,11 @@ function unpackRle(data: Bytes, frame: FrameFormat): Samples {
   const size = frame.rows * frame.columns
   const starts = Array.from({ length: planes }, (_, i) => view.getUint32(4 + 4 * i, true))
   const parts = starts.map((start, i) => unpack(data.subarray(start, starts[i + 1] ?? data.length), size))
-  if (bytes === 2) return Uint16Array.from(parts[0], (high, i) => (high << 8) | parts[1][i])
-  const values = new Uint8Array(size * frame.samples)
-  parts.forEach((part, sample) => part.forEach((value, i) => (values[i * frame.samples + sample] = value)))
+  const values = bytes === 2 ? new Uint16Array(size) : new Uint8Array(size * frame.samples)
+  parts.forEach((part, plane) => {
+    if (bytes === 2) for (let i = 0; i < size; i++) values[i] = (values[i] << 8) | part[i]
+    else for (let i = 0, at = plane; i < size; i++, at += frame.samples) values[at] = part[i]
+  })
   return values
 }
 
