@@ -91,17 +91,18 @@ def test_the_model_is_fetched_only_when_an_image_was_chosen(browser: Browser, ur
 
 
 def test_a_file_that_is_no_image_ends_in_a_sentence_and_the_others_are_answered(browser: Browser, url: str) -> None:
-    cut = png(some_image())[:60]
+    cut, name = png(some_image())[:60], f"{'cut' * 50}.png"
     with reader_of(browser, url, PHONE) as reader:
-        reader.drop(("cut.png", cut), ("text.txt", b"<script>alert(1)</script>"), ("one.png", png(some_image())))
-        expect(reader.page.locator(".refused h2")).to_have_text("cut.png could not be used")
+        reader.drop((name, cut), ("text.txt", b"<script>alert(1)</script>"), ("one.png", png(some_image())))
+        expect(reader.page.locator(".refused h2")).to_have_text(f"{name} could not be used")
+        assert reader.page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
         expect(reader.page.locator(".refused p").first).to_contain_text(".")
         states = reader.page.locator(".images .state")
         expect(states.nth(1)).to_have_text("could not be used")
         expect(states.nth(2)).to_contain_text("above")
         reader.page.locator(".images .open").nth(2).click()
         reader.wait_for_answer("one.png")
-        reader.page.get_by_role("button", name="Remove cut.png").click()
+        reader.page.get_by_role("button", name=f"Remove {name}").click()
         expect(reader.page.locator(".images li")).to_have_count(2)
 
 
