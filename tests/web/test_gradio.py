@@ -119,30 +119,35 @@ def test_a_batch_has_a_row_for_each_image_and_reasons_for_bad_ones(
     assert float(written[1]["probability_Effusion"]) == rows[1]["probabilities"]["Effusion"]
 
 
-def _hostile(folder: Path) -> dict[str, tuple[Path, str]]:
+def _hostile(folder: Path) -> list[tuple[Path, str]]:
     bomb, empty = folder / "bomb.zip", folder / "empty.zip"
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
         for number in range(300):
             archive.writestr(f"{number}.png", b"")
     with zipfile.ZipFile(empty, "w"):
         pass
-    texts = {"text.zip": b"PK not an archive", "cut.png": b"\x89PNG\r\n\x1a\n" + b"\0" * 50}
+    texts = {
+        "text.zip": b"PK not an archive",
+        "cut.png": b"\x89PNG\r\n\x1a\n" + b"\0" * 50,
+        "side.dcm": windowed(np.zeros((80, 80), np.uint8), ViewPosition="LL", PatientName=PATIENT),
+    }
     for name, content in texts.items():
         (folder / name).write_bytes(content)
-    return {
-        "/predict": (folder / "cut.png", "."),
-        "many": (bomb, "contains 300 images; send at most 200"),
-        "empty": (empty, "is empty"),
-        "text": (folder / "text.zip", "Not a readable ZIP archive"),
-    }
+    return [
+        (folder / "cut.png", "Damaged"),
+        (folder / "side.dcm", "; with 'Any view' it is read anyway."),
+        (bomb, "contains 300 images; send at most 200"),
+        (empty, "is empty"),
+        (folder / "text.zip", "Not a readable ZIP archive"),
+    ]
 
 
 def test_hostile_files_end_in_a_sentence_and_nothing_is_logged(
     server: Server, client: Client, tmp_path: Path
 ) -> None:
-    for what, (path, sentence) in _hostile(tmp_path).items():
+    for path, sentence in _hostile(tmp_path):
         with pytest.raises(AppError) as failed:
-            client.predict(handle_file(path), api_name="/predict" if what == "/predict" else "/predict_batch")
+            client.predict(handle_file(path), api_name="/predict_batch" if path.suffix == ".zip" else "/predict")
         assert sentence in str(failed.value) and "Traceback" not in str(failed.value)
     assert server.log.read_text() == ""
     assert server.kept() == []

@@ -66,7 +66,9 @@ def _one_image(predictor: Predictor, about: About) -> None:
             # Many DICOM files have no ending, so none is asked for.
             file = gr.File(label="Radiograph: PNG, JPEG or DICOM", type="filepath")
             any_view = gr.Checkbox(label="Any view: also read DICOM files that are not frontal chest radiographs")
-            overlay = gr.ImageSlider(label="Without and with the map", interactive=False, height=480)
+            overlay = gr.ImageSlider(
+                label="Without and with the map", interactive=False, slider_position=10, height=480
+            )
             finding = gr.Dropdown([*outputs], value=ABNORMAL, label="Finding on the map")
             opacity = gr.Slider(0, 1, 1, label="Opacity of the map")
             scale = gr.HTML()

@@ -187,7 +187,7 @@ def _examined(predictor: Predictor, data: bytes, name: str, any_view: bool) -> E
     if isinstance(found, Failure):
         reason = found.reason
         if reason.endswith(ANY_VIEW_HELPS):
-            reason = f"{reason.removesuffix(ANY_VIEW_HELPS)}; choose 'Any view' to have it read anyway"
+            reason = f"{reason.removesuffix(ANY_VIEW_HELPS)}; with 'Any view' it is read anyway"
         raise UsageError(reason)
     return found
 
