@@ -202,6 +202,23 @@ def test_a_reader_is_told_what_is_wrong_with_a_file(server: Server, browser: Bro
         expect(page.get_by_text("Not a readable PNG, JPEG or DICOM file.")).to_be_visible(timeout=30_000)
 
 
+def test_a_batch_is_read_once(server: Server, browser: Browser, dicom: Path, tmp_path: Path) -> None:
+    path = tmp_path / "batch.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(dicom, "IM000001")
+    with watched_page(browser) as page:
+        _open(page, server)
+        page.get_by_role("tab", name="Many images").click()
+        page.set_input_files("input[type=file] >> nth=1", path)
+        expect(page.get_by_role("cell", name=path.name)).to_be_visible()
+        page.get_by_role("button", name="Predict").click()
+        expect(page.get_by_text("1 of 1 images have an answer.")).to_be_visible(timeout=30_000)
+        expect(page.get_by_role("cell", name="results.csv")).to_be_visible()
+        page.get_by_role("button", name="Predict").click()
+        expect(page.get_by_text("it was read before; send it again.")).to_be_visible(timeout=30_000)
+    assert server.log.read_text() == ""
+
+
 def test_a_file_above_the_limit_is_not_taken(server: Server, client: Client, tmp_path: Path) -> None:
     path = tmp_path / "large.png"
     with path.open("wb") as file:

@@ -178,6 +178,8 @@ def received(file: str | None) -> Iterator[Path]:
     """An upload, which is deleted at the end; what goes wrong with it becomes one sentence, which is not logged."""
     if file is None:
         raise gr.Error("No file was sent.", print_exception=False)
+    if not Path(file).is_file():
+        raise gr.Error("The file is not there any more, it was read before; send it again.", print_exception=False)
     try:
         yield Path(file)
     except ChexError as error:

@@ -16,6 +16,7 @@ from PIL.Image import Image
 from chexvision.errors import UsageError
 from chexvision.explain.image_maps import find_outputs, most_probable
 from chexvision.explain.overlay import render_overlay
+from chexvision.files.atomic import read_regular
 from chexvision.images.radiograph import Grey
 from chexvision.images.reading import ANY_VIEW_HELPS, as_radiograph
 from chexvision.images.sources import LARGEST
@@ -175,11 +176,9 @@ def _refuse_large(path: Path) -> None:
 def _content(path: Path) -> bytes:
     """The content of an uploaded file."""
     try:
-        if path.stat().st_size > LARGEST:
-            raise UsageError(f"the file has more than {LARGEST >> 20} MiB")
-        return path.read_bytes()
-    except OSError:
-        raise UsageError("the file is not there any more; send it again") from None
+        return read_regular(path, LARGEST)
+    except OSError as error:
+        raise UsageError(f"the file cannot be read: {error.strerror or error}") from None
 
 
 def _examined(predictor: Predictor, data: bytes, name: str, any_view: bool) -> Examined:
