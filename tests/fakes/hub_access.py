@@ -50,6 +50,7 @@ class HubAccess(Wire):
     def __init__(self, root: Path, *, token: str, user: str, record_bodies: bool) -> None:
         super().__init__(record_bodies=record_bodies)
         self.user = user
+        self.paid_plan = False
         self.tokens: dict[str, Token] = {token: Token("write")}
         self.repos: dict[tuple[str, str], Repo] = {}
         self.blobs = Blobs(root / "blobs")
@@ -149,11 +150,27 @@ class HubAccess(Wire):
             if (kind, repo_id) in self.repos:
                 error = f"You already created this {kind} repo"
                 return json_response({"error": error, "url": url}, 409, {"X-Error-Message": error})
+            self.require_plan(kind, body.get("sdk"))
             private = body.get("private") or body.get("visibility") == "private"
             repo = Repo(kind, repo_id, bool(private), self.blobs)
-            repo.initialize()
+            repo.initialize(body.get("sdk"))
             self.repos[kind, repo_id] = repo
         return json_response({"url": url, "name": repo_id, "id": repo_id})
+
+    def require_plan(self, kind: str, sdk: str | None) -> None:
+        """Refuse a Space that the user's plan does not include; the static ones are free.
+
+        Source: `create_repo` of huggingface_hub, on `space_sdk`, and its comment on HTTP 402.
+
+        Raises:
+            HttpError: 400 without an SDK, 402 without a plan.
+        """
+        if kind != "space":
+            return
+        if sdk not in ("static", "gradio", "docker"):
+            raise HttpError(400, "Invalid sdk")
+        if sdk != "static" and not self.paid_plan:
+            raise HttpError(402, f"A subscription is required to create a {sdk} Space")
 
     @route("DELETE", "/api/repos/delete")
     def delete_repo(self, request: Request) -> Response:

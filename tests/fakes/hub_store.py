@@ -142,11 +142,22 @@ class Repo:
     tags: dict[str, str] = field(default_factory=dict)
     lfs: dict[str, LfsObject] = field(default_factory=dict)
 
-    def initialize(self) -> None:
-        """The Hub's initial commit, whose `.gitattributes` selects LFS files by extension."""
+    def initialize(self, sdk: str | None = None) -> None:
+        """The Hub's initial commit, whose `.gitattributes` selects LFS files by extension.
+
+        That of a Space has a card, and of a static one a template.
+
+        Source: the initial commits of Spaces, such as huggingface.co/spaces/pytorch/README/commits/main.
+        """
         lines = [f"*.{ext} filter=lfs diff=lfs merge=lfs -text\n" for ext in _LFS_PATTERNS[self.kind].split()]
         entry = self.regular(".gitattributes", "".join(lines).encode())
-        self.branches["main"] = self.commit(None, "initial commit", "", {entry.path: entry}).sha
+        entries = {entry.path: entry}
+        if sdk is not None:
+            card = f"---\ntitle: {self.id.partition('/')[2]}\nsdk: {sdk}\npinned: false\n---\n"
+            entries["README.md"] = self.regular("README.md", card.encode())
+        if sdk == "static":
+            entries |= {name: self.regular(name, b"template") for name in ("index.html", "style.css")}
+        self.branches["main"] = self.commit(None, "initial commit", "", entries).sha
 
     def commit(self, parent: str | None, title: str, message: str, entries: dict[str, Entry]) -> Commit:
         """Store a snapshot; moving a branch to it is left to the caller."""

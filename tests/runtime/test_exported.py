@@ -45,11 +45,10 @@ def test_a_file_that_changed_after_the_export_makes_it_stale(name: str, tmp_path
         find_export(of)
 
 
-def test_weights_that_are_gone_make_it_stale(tmp_path: Path) -> None:
+def test_weights_that_are_gone_do_not_make_it_stale(tmp_path: Path) -> None:
     of = published(tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(ChexError, match=r"was made of another model\.safetensors"):
-        find_export(of)
+    assert find_export(of) is not None
 
 
 CHECK = [{"name": "features", "limit": 1.0, "message": "unlike the training images"}]

@@ -18,6 +18,8 @@ export interface ModelInfo {
   side: number;
   image_size: number;
   map_method: string | null;
+  /** Why it has no maps. */
+  without_maps?: string | null;
   synthetic: boolean;
   /** What it was trained on, in words. */
   data?: string | null;

@@ -25,7 +25,9 @@ _GROUPS = {
 STYLE = """
 .cv table {width: 100%; border-collapse: collapse}
 .cv th, .cv td {padding: .3rem .4rem; text-align: right; vertical-align: top}
-.cv th:first-child, .cv td:first-child {text-align: left; overflow-wrap: anywhere}
+.cv th:first-child, .cv td:first-child {text-align: left}
+.cv td small {display: block; font-weight: normal}
+.cv p, .cv code {overflow-wrap: anywhere}
 .cv th[colspan] {padding-top: .9rem; border-bottom: 1px solid currentColor}
 .cv thead th {font-weight: normal; font-size: .85em}
 .cv tr.above td:nth-child(-n + 2) {font-weight: bold}
@@ -56,9 +58,9 @@ def answer_html(answer: Answer, about: About) -> str:
     grouped = sorted(answer.probabilities, key=lambda name: _place(answer, name))
     rows: list[str] = []
     for group, names in groupby(grouped, lambda name: _group(answer, name)):
-        rows.append(f'<tr><th colspan="5" scope="rowgroup">{_GROUPS[group]}</th></tr>')
+        rows.append(f'<tr><th colspan="3" scope="rowgroup">{_GROUPS[group]}</th></tr>')
         rows += [_row(answer, name, group, test.get(name)) for name in names]
-    heads = ("finding", "probability", "threshold", "sensitivity", "specificity")
+    heads = ("finding", "probability", "threshold")
     table = "".join(f'<th scope="col">{head}</th>' for head in heads)
     return _block(
         *_notices(about.facts.notices),
@@ -130,12 +132,13 @@ def _notices(texts: Sequence[str], before: str = "") -> Iterator[str]:
 
 def _row(answer: Answer, name: str, group: str, test: ThresholdResult | None) -> str:
     threshold = answer.thresholds.get(name)
-    measured = (test.sensitivity, test.specificity) if test else (None, None)
+    measured = {"sensitivity": test.sensitivity, "specificity": test.specificity} if test else {}
+    shares = ", ".join(f"{word} {value:.2f}" for word, value in measured.items() if value is not None)
+    title = escape(f"{name.replace('_', ' ')} (any finding)" if name == ABNORMAL else name.replace("_", " "))
     cells = [
-        escape(f"{name.replace('_', ' ')} (any finding)" if name == ABNORMAL else name.replace("_", " ")),
+        f"{title}<small>{shares}</small>" if shares else title,
         _percent(answer.probabilities[name]),
         "" if threshold is None else _percent(threshold),
-        *("" if value is None else f"{value:.2f}" for value in measured),
     ]
     return f'<tr class="{group}">{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
 

@@ -14,16 +14,16 @@ from chexvision.errors import ChexError, PublishError
 from chexvision.files.atomic import write_text_atomic
 from chexvision.files.atomic_folder import atomic_folder, locked
 from chexvision.hub.hub_errors import call_hub, hub_error
+from chexvision.hub.one_commit import commit_files, left_over
 from chexvision.hub.reference import Reference, RepoRef
 from chexvision.hub.repo_files import CONFIG, ENSEMBLE
 from chexvision.hub.repository import create_repository
-from chexvision.hub.retry import reason, retried, status_of
+from chexvision.hub.retry import reason, retried
 
 if TYPE_CHECKING:
     from huggingface_hub import GitCommitInfo, HfApi
 
 _TITLE = "Publish run "
-_LISTED = "- "  # before each file in a publication's commit message
 _REVISIONS = ".revisions"
 _PUBLISHED = "PUBLISHED"
 _LOCK = ".lock"
@@ -132,44 +132,11 @@ class HubStore:
 
     def _commit(self, api: HfApi, folder: Path, title: str, before: Sequence[GitCommitInfo]) -> str | None:
         """One commit of all files on top of the newest one; None where another commit came first."""
-        from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
-        from huggingface_hub.errors import HfHubHTTPError
-
         files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-        head, gone = before[0].commit_id, self._left_over(api, files, before)
+        head, gone = before[0].commit_id, left_over(api, self.repo_id, "model", files, before, _TITLE)
         if ENSEMBLE in files and CONFIG not in gone and api.get_paths_info(self.repo_id, [CONFIG], revision=head):
             raise ChexError(_HIDDEN)
-        # Made again each time: an operation remembers what its file was replacing in an earlier parent.
-        operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = [
-            *(CommitOperationAdd(name, path) for name, path in files.items()),
-            *(CommitOperationDelete(name) for name in gone),
-        ]
-        try:
-            commit = api.create_commit(
-                self.repo_id,
-                operations,
-                commit_message=title,
-                commit_description="\n".join(f"{_LISTED}{name}" for name in files),
-                parent_commit=head,
-            )
-        except HfHubHTTPError as error:
-            if status_of(error) in (409, 412):
-                return None
-            raise
-        return str(commit.oid)
-
-    def _left_over(self, api: HfApi, files: dict[str, Path], commits: Sequence[GitCommitInfo]) -> list[str]:
-        """The last publication's files that this one lacks and that were not replaced since."""
-        last = next((commit for commit in commits if commit.title.startswith(_TITLE)), None)
-        lines = last.message.splitlines() if last is not None else []
-        names = {line.removeprefix(_LISTED) for line in lines if line.startswith(_LISTED)} - files.keys()
-        if last is None or not names:
-            return []
-        then, now = (
-            {info.path: info for info in api.get_paths_info(self.repo_id, sorted(names), revision=revision)}
-            for revision in (last.commit_id, commits[0].commit_id)
-        )
-        return [name for name in sorted(now) if name in then and _blob(now[name]) == _blob(then[name])]
+        return commit_files(api, self.repo_id, "model", files, gone, title, head)
 
     def fetch(self, revision: str | None, out: Path) -> Path:
         from huggingface_hub import snapshot_download
@@ -253,10 +220,6 @@ class FolderStore:
         if not source.is_dir():
             raise ChexError(f"no artifact at {source}; check the path")
         return _fetched(out, str(source), lambda partial: shutil.copytree(source, partial, dirs_exist_ok=True))
-
-
-def _blob(file: object) -> str | None:
-    return getattr(file, "blob_id", None)  # a folder has none
 
 
 def _remove_empty(folder: Path, root: Path) -> None:

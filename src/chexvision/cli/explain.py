@@ -65,11 +65,11 @@ def explain(
     from chexvision.inference.load_predictor import load_predictor
 
     predictor = load_predictor(parse_reference(model), engine, device)
-    for notice in predictor.facts.notices:
-        typer.echo(f"warning: {notice}", err=True)
     explained = explain_images(
         predictor, images, out, findings or (), 3 if top is None else top, any_view=any_view, contours=contours
     )
+    for notice in predictor.facts.notices:
+        typer.echo(f"warning: {notice}", err=True)
     for image in explained:
         for warning in image.warnings:
             typer.echo(f"warning: {printable(Path(image.image).name)}: {warning}", err=True)

@@ -149,6 +149,9 @@ class _Tail:
         inside = {*nodes, layer}
         used = {of for node in nodes if not _is_size(node) for of in node.all_input_nodes} - inside
         bypasses = tuple(node for node in graph.graph.nodes if node in used)
+        for node in bypasses:
+            if any(not isinstance(side, int) for side in node.meta["val"].shape[1:]):
+                raise NotImplementedError("a value has the number of images in another axis than the first")
         return cls(graph, layer, bypasses, tuple(nodes), result)
 
     def logits(self, layer: Tensor, bypasses: Sequence[Tensor]) -> Tensor:
@@ -189,11 +192,8 @@ def _is_size(node: fx.Node) -> bool:
 
 
 def _of_images(node: fx.Node) -> bool:
-    """Whether a value depends on the number of images; the first axis of all such values is a multiple of it."""
+    """Whether a value depends on the number of images."""
     value = node.meta.get("val")
     if not isinstance(value, Tensor):
         return not isinstance(value, int | torch.SymInt | torch.SymFloat | torch.SymBool)
-    symbolic = [not isinstance(side, int) for side in value.shape]
-    if any(symbolic[1:]):
-        raise NotImplementedError("a value has the number of images in another axis than the first")
-    return any(symbolic)
+    return any(not isinstance(side, int) for side in value.shape)

@@ -14,7 +14,7 @@ from chexvision.errors import ChexError
 from chexvision.hub.reference import RepoRef
 from chexvision.hub.retry import is_transient, reason, response_of, retried, status_of
 
-RepoType = Literal["model", "dataset"]
+RepoType = Literal["model", "dataset", "space"]
 T = TypeVar("T")
 
 _LOG_IN = "log in again (hf auth login), or set HF_TOKEN to a new one of https://huggingface.co/settings/tokens"

@@ -7,14 +7,17 @@ from chexvision.hub.reference import RepoRef
 from chexvision.hub.retry import status_of
 
 
-def create_repository(repo_id: str, repo_type: RepoType, *, token: str | None = None, private: bool = False) -> None:
+def create_repository(
+    repo_id: str, repo_type: RepoType, *, token: str | None = None, private: bool = False, sdk: str | None = None
+) -> None:
     """Create a repository unless it exists.
 
     Args:
         repo_id: ``USER/NAME``.
-        repo_type: "model" or "dataset".
+        repo_type: of the repository.
         token: of the Hub; the user's own where left out.
         private: whether only its owner can see it. The visibility of one that exists is never changed.
+        sdk: of a Space: "static", "gradio" or "docker".
 
     Raises:
         NotAllowed: the token may not create it.
@@ -26,7 +29,9 @@ def create_repository(repo_id: str, repo_type: RepoType, *, token: str | None = 
     api, repo = HfApi(token=token), RepoRef(repo_id)
     try:
         call_hub(
-            lambda: api.create_repo(repo_id, repo_type=repo_type, private=private or None, exist_ok=True),
+            lambda: api.create_repo(
+                repo_id, repo_type=repo_type, private=private or None, exist_ok=True, space_sdk=sdk
+            ),
             "creating the repository",
             repo,
             repo_type,
@@ -53,7 +58,7 @@ def resolve_revision(reference: RepoRef, repo_type: RepoType, *, attempts: int =
 
     Args:
         reference: a pinned one is confirmed.
-        repo_type: "model" or "dataset".
+        repo_type: of the repository.
         attempts: how often to ask; the client has waited half a minute each time already.
 
     Raises:

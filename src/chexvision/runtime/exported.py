@@ -97,12 +97,15 @@ def _refuse_stale(published: Published, info: ExportInfo) -> None:
 def _sha256(reference: Reference, name: str) -> str | None:
     """Of a file of a published model; "" where there is none, None where the Hub cannot be asked.
 
+    A folder may be without its weights, which the exported model does not need: they cannot have changed then.
     Weights are not fetched for this. A repository is of one commit here, whose files do not change: without the Hub,
     those that were fetched from it earlier are used.
     """
     if isinstance(reference, Path) or not name.endswith(".safetensors"):
         path = model_file(reference, name)
-        return "" if path is None else sha256_of(path)
+        if path is None:
+            return None if name.endswith(".safetensors") else ""
+        return sha256_of(path)
     return _sha256_on_hub(reference, name)
 
 

@@ -48,6 +48,7 @@ def test_axe_finds_nothing_serious(browser: Browser, url_of_two: str, size: tupl
 
 def test_everything_works_with_the_keyboard_alone(browser: Browser, url: str) -> None:
     with reader_of(browser, url) as reader:
+        reader.page.bring_to_front()  # other tests' pages are open; dialogs belong to the one in front
         press = reader.page.keyboard.press
         press("Tab")  # theme
         assert reader.has_visible_focus()

@@ -33,7 +33,7 @@ export function Detail({ info, finding, field, model }: Props) {
           Map: {mapInWords(field)}. <span class="hint">{methodInWords(info, field)}</span>
         </p>
       ) : (
-        <p class="hint">This model was exported without maps.</p>
+        <p class="hint">This model was exported without maps{info.without_maps ? `: ${info.without_maps}` : ''}.</p>
       )}
     </section>
   )

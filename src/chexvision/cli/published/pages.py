@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -74,3 +75,51 @@ def _serve_gradio(models: list[str], host: str, port: int, *, no_browser: bool) 
             open_browser(url)
 
     launch(*load_app_model(models[0]), host, port, started)
+
+
+@app.command()
+def deploy(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Folders, or USER/REPO[@REV] on the Hub, exported before.")
+    ],
+    space: Annotated[str, typer.Option(metavar="USER/NAME", help="The Space to create or update.")],
+    gradio: Annotated[
+        bool,
+        typer.Option("--gradio/--static", help="The Gradio app, which needs a paid plan, or the free static page."),
+    ] = False,
+    private: Annotated[
+        bool | None,
+        typer.Option("--private/--public", help="Who sees a new Space.  [default: public]", show_default=False),
+    ] = None,
+    dry_run: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write what would be uploaded into this folder.")
+    ] = None,
+) -> None:
+    """Create or update a Hugging Face Space in one commit, with the models at the commits they have now."""
+    from chexvision.app.deploy import deploy as deploy_space
+    from chexvision.app.deploy import is_private, write_files
+    from chexvision.app.space_files import space_files
+    from chexvision.errors import UsageError
+    from chexvision.hub.reference import RepoRef, parse_reference
+
+    target = parse_reference(space)
+    if not isinstance(target, RepoRef) or target.revision is not None:
+        raise UsageError(f"--space {space} is not the name of a Space; write USER/NAME")
+    for model in map(parse_reference, models):
+        if private is None and dry_run is None and isinstance(model, RepoRef) and is_private(model):
+            raise UsageError(
+                f"{model.repo_id} is private, and everybody could download it from a public Space: add --private, or "
+                "--public if that is meant"
+            )
+    sdk: Literal["static", "gradio"] = "gradio" if gradio else "static"
+    files = space_files(models, sdk, target.repo_id.partition("/")[2])
+    if dry_run is not None:
+        write_files(files, dry_run)
+        typer.echo(f"{dry_run}: {len(files)} files of {target.repo_id}; nothing was uploaded")
+        return
+    deployed = deploy_space(target.repo_id, files, sdk, private=bool(private))
+    if deployed.changed:
+        typer.echo(f"{len(files)} files in commit {deployed.commit}")
+    else:
+        typer.echo(f"nothing has changed since commit {deployed.commit}")
+    typer.echo(deployed.address)
