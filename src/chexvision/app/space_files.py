@@ -70,8 +70,7 @@ def _gradio_files(models: Sequence[str], found: Sequence[PageModel]) -> Files:
     below = "models/0"
     parsed = parse_reference(models[0])
     reference = RepoRef(parsed.repo_id, found[0].revision) if isinstance(parsed, RepoRef) else parsed
-    for name, path in _model_files(reference, found[0]).items():
-        files[f"{below}/{name}"] = path
+    files |= {f"{below}/{name}": path for name, path in _model_files(reference, found[0]).items()}
     files[CONFIG] = config_of(found, [below])
     return files
 
