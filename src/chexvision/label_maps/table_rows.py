@@ -49,7 +49,7 @@ def plain_rows(path: Path) -> list[TableRow]:
     """All rows of a table with heads; missing cells are blank.
 
     Raises:
-        UsageError: it cannot be read, has no rows or other separators than commas, has a column twice, or a row has more
+        UsageError: it cannot be read, has no rows, is not separated by commas, has a column twice, or a row has more
             cells than the heads.
     """
     lines = csv_rows(path)
