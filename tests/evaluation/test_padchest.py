@@ -99,6 +99,6 @@ def test_bad_trees_are_refused(tree: dict[str, list[str]], form: str, message: s
 
 def test_an_invalid_tree_in_a_file_is_a_one_line_error(tmp_path: Path) -> None:
     path = tmp_path / "map.yaml"
-    path.write_text("name: x\nform: list\nlabels: l\nimage: [i]\ntree: {a: [a]}\ntargets: {}\n")
+    path.write_text("name: x\nform: list\nlabels: l\nimage: [i]\ntree: {a: [a]}\ntargets: {A: {any_of: [a]}}\n")
     with pytest.raises(UsageError, match="'a' is below itself"):
         read_label_map(str(path))

@@ -186,6 +186,10 @@ REFUSED: list[tuple[dict[str, tuple[str, str]], str]] = [
     ({"label_map": ("Lung opacity", "Lung/opacity")}, "cannot be the findings of shards"),
     ({"label_map": ("Lung opacity", "Abnormal")}, "cannot be the findings of shards"),
     ({"label_map": ("[file]", "[file]\nsuffix: .dcm")}, "none of the .* images|not found"),
+    (
+        {"label_map": ("patient: [patient]", 'patient_pattern: "^a/|b/(.)"')},
+        "line 2: no patient in 'a/1.png' by the pattern",
+    ),
     ({"label_map": ("form: columns", "form: rows")}, "form: Input should be"),
     ({"label_map": ("name: Ours", "nam: Ours")}, "map.yaml"),
 ]
@@ -282,6 +286,7 @@ def test_a_template_of_numbers(tmp_path: Path) -> None:
         ("x,y\n1,2\n", "no column of image files is recognized"),
         ("image,y\na.png,some text\nb.png,other text\n", "no column of labels is recognized"),
         ("image,y\n", "has no rows"),
+        ("image;y\na.png;1\n", "separated by ';'; save it with commas"),
         ("image,y\na.png,|\nb.png,\n", "no column of labels is recognized"),
         ("image,y\na.png,normal|No Finding\nb.png,normal\n", "no column of labels is recognized"),
     ],

@@ -49,10 +49,13 @@ def plain_rows(path: Path) -> list[TableRow]:
     """All rows of a table with heads; missing cells are blank.
 
     Raises:
-        UsageError: it cannot be read, has no rows, has a column twice, or a row has more cells than the heads.
+        UsageError: it cannot be read, has no rows, is not separated by commas, has a column twice, or a row has more
+            cells than the heads.
     """
     lines = csv_rows(path)
     heads = [head.strip() for head in next(lines, ("", []))[1]]
+    if len(heads) == 1 and (separator := next((char for char in ";\t" if char in heads[0]), None)):
+        raise UsageError(f"the cells of {path} are separated by {separator!r}; save it with commas")
     repeated = next((head for i, head in enumerate(heads) if head and head in heads[:i]), None)
     if repeated is not None:
         raise UsageError(f"{path} has several columns {repeated!r}; rename or remove all but one")
@@ -122,7 +125,7 @@ def patient_names(rows: list[TableRow], images: list[str], label_map: LabelMap, 
     """
     if label_map.patient_pattern is not None:
         matches = [re.search(label_map.patient_pattern, image) for image in images]
-        odd = next((i for i, match in enumerate(matches) if match is None), None)
+        odd = next((i for i, match in enumerate(matches) if match is None or not match[1]), None)
         if odd is not None:
             raise UsageError(
                 f"{rows[odd].where}: no patient in {images[odd]!r} by the pattern {label_map.patient_pattern}"
