@@ -190,12 +190,17 @@ def received(file: str | None) -> Iterator[Path]:
 
 
 def _notable(found: Examination) -> str:
-    """The finding whose map is shown first: of those at or above their threshold the one farthest above it."""
+    """The finding whose map is shown first: of those above their threshold the one whose odds are farthest above."""
     answer = found.answer
     above = [name for name, called in answer.calls.items() if called and name != ABNORMAL]
     return max(
-        above, key=lambda name: answer.probabilities[name] / max(answer.thresholds[name], 1e-9), default=ABNORMAL
+        above, key=lambda name: _odds(answer.probabilities[name]) / _odds(answer.thresholds[name]), default=ABNORMAL
     )
+
+
+def _odds(probability: float) -> float:
+    kept = min(max(probability, 1e-9), 1 - 1e-9)
+    return kept / (1 - kept)
 
 
 def _drawn(found: Examination, name: str, strength: float, outputs: tuple[str, ...]) -> tuple[Any, str]:

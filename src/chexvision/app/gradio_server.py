@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from chexvision.app.answer_page import STYLE, About
 from chexvision.app.page_files import Entry
 from chexvision.errors import UsageError
+from chexvision.files.json_files import read_record
 from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision.hub.repo_files import model_file
 from chexvision.inference.load_predictor import load_predictor
@@ -45,7 +46,7 @@ def load_app_model(text: str, shown: Entry | None = None) -> tuple[Predictor, Ab
         facts = replace(facts, model=shown.name, revision=shown.revision or facts.revision)
         predictor = replace(predictor, facts=facts)
     path = model_file(reference, INFO)
-    info = None if path is None else ExportInfo.model_validate_json(path.read_bytes())
+    info = None if path is None else read_record(path, ExportInfo)
     url = shown.url if shown else None
     if isinstance(reference, RepoRef):
         from huggingface_hub import constants

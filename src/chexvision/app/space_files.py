@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from chexvision import __version__
 from chexvision.app.page_files import CONFIG, INDEX, Entry, PageModel, config_of, find_model, page_files
 from chexvision.errors import ChexError, UsageError
+from chexvision.files.json_files import read_record
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.hub.repo_files import CONFIG as MODEL_CONFIG
 from chexvision.hub.repo_files import ENSEMBLE, RUN, model_file
@@ -91,7 +92,7 @@ def _gradio_files(models: Sequence[str], found: Sequence[PageModel]) -> Files:
 
 def _model_files(reference: Reference, model: PageModel) -> dict[str, Path]:
     """The files of a model that answers are computed with."""
-    sources = ExportInfo.model_validate_json(model.info.read_bytes()).sources
+    sources = read_record(model.info, ExportInfo).sources
     members = {str(PurePosixPath(name).parent) for name in sources if name.startswith("members/")}
     names = {*_READ, *sources, *(f"{member}/{_METRICS}" for member in members)}
     files: dict[str, Path] = {}
@@ -128,7 +129,7 @@ def _readme(models: Sequence[PageModel], sdk: Sdk, title: str) -> str:
         **({"custom_headers": _ISOLATED} if sdk == "static" else {}),
     }
     front = yaml.safe_dump(about, sort_keys=False, allow_unicode=True)
-    synthetic = any(ExportInfo.model_validate_json(model.info.read_bytes()).synthetic for model in models)
+    synthetic = any(read_record(model.info, ExportInfo).synthetic for model in models)
     body = render(
         "chexvision.app",
         "space.md",
