@@ -23,14 +23,14 @@ WINDOW = {"WindowCenter": 2048, "WindowWidth": 4096}
 
 
 @pytest.fixture(scope="module")
-def torch_predictor(exported: Path) -> Predictor:
-    return load_predictor(exported, engine="torch")
+def torch_predictor(exported_model: Path) -> Predictor:
+    return load_predictor(exported_model, engine="torch")
 
 
 @pytest.fixture(scope="module")
-def model_page(browser: Browser, exported: Path, serve_app: ServeApp) -> Iterator[Page]:
+def model_page(browser: Browser, exported_model: Path, serve_app: ServeApp) -> Iterator[Page]:
     with watched_page(browser) as page:
-        page.goto(serve_app(exported))
+        page.goto(serve_app(exported_model))
         yield page
 
 
