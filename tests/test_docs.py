@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 
 from chexvision.cli import app, register
 from chexvision_dispatch.targets.registry import TARGETS, flag, target_class
@@ -64,3 +65,42 @@ def test_generated_commands_page_has_the_options_of_every_target(monkeypatch: py
         for name in target_class(target).Options.model_fields:
             assert f"{flag(name)} " in trained or f"{flag(name)}`" in trained, name
     assert "--help" not in page
+
+
+def test_workflows_use_commands_that_exist_and_pass_inputs_by_the_environment(root: Any) -> None:
+    """A value of an input that was put into a script's text could be code."""
+    used = 0
+    for path in sorted((ROOT / ".github" / "workflows").glob("*.yml")):
+        for job in yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"].values():
+            for step in job["steps"]:
+                script = step.get("run", "")
+                assert not re.search(r"\$\{\{(?! *matrix\.)", script), path.name
+                for words in re.findall(r"bin/chexvision ([^\n]*)", script.replace("\\\n", " ")):
+                    command, *rest = _command(root, words.split())
+                    known = {option for param in command.params for option in param.opts + param.secondary_opts}
+                    options = {word.partition("=")[0] for word in rest if word.startswith("--")}
+                    assert options <= known, f"{path.name}: {words}"
+                    used += 1
+    assert used >= 3
+
+
+def test_the_space_workflow_is_pinned_and_may_only_read(root: Any) -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/space.yml").read_text(encoding="utf-8"))
+    assert workflow["permissions"] == {"contents": "read"}
+    (job,) = workflow["jobs"].values()
+    actions = [step["uses"] for step in job["steps"] if "uses" in step]
+    assert actions and all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action) for action in actions)
+    assert "permissions" not in job
+    kinds = workflow[True]["workflow_dispatch"]["inputs"]["kind"]["options"]  # YAML 1.1 takes `on` for true
+    deploy, *_ = _command(root, ["app", "deploy"])
+    assert {f"--{kind}" for kind in kinds} <= {
+        one for param in deploy.params for one in param.opts + param.secondary_opts
+    }
+
+
+def _command(root: Any, words: list[str]) -> list[Any]:
+    """The command that words name, and the rest of them."""
+    command = root
+    while words and words[0] in getattr(command, "commands", {}):
+        command = command.commands[words.pop(0)]
+    return [command, *words]

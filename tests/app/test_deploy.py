@@ -63,6 +63,10 @@ def test_a_static_space_is_one_commit_with_the_pinned_model(
     assert (entry["name"], entry["folder"], entry["revision"]) == ("chex/small", "models/0", published)
     assert made.files[f"models/0/{MODEL}"] == (model / MODEL).read_bytes()
     assert b"<!doctype html>" in made.files["index.html"].lower()
+    assert (
+        b"connect-src 'self' https://huggingface.co https://*.huggingface.co https://*.hf.co;"
+        in made.files["index.html"]
+    )
     assert "trained on synthetic images" in made.files["README.md"].decode()
     assert not fake_hub.is_private(SPACE, "space")
     said = capsys.readouterr()

@@ -67,9 +67,10 @@ def published(
     with torch.no_grad():
         features = model.neck(model.features(model.normalize(torch.from_numpy(images))))
         for head in (model.multilabel_head, model.binary_head):
-            # Features that hardly vary are not enlarged: rounding, as of JPEG or int8, would be as well.
-            torch.nn.init.normal_(head.weight).div_(features.std(dim=0) + 0.1 * features.mean(dim=0) + 1e-3)
-            head.bias.sub_(head(features).mean(dim=0))
+            torch.nn.init.normal_(head.weight)
+            # Logits vary little: rounding, as of JPEG or int8, would be enlarged as well.
+            head.weight.mul_(0.1 / head(features).std(dim=0)[:, None])
+            head.bias.copy_(torch.linspace(-1, 1, len(head.bias)) - (head(features) - head.bias).mean(dim=0))
     model.save_pretrained(folder)
     save_operating_points(OperatingPoints(calibration), folder)
     return folder

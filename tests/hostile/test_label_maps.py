@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from chexvision.label_maps.label_map import LabelMap, Target
 from tests.hostile.conftest import Refuses
 
 START = "name: x\nform: columns\nimage: [file]\n"
@@ -43,6 +44,7 @@ MAPS: dict[str, tuple[Make, str]] = {
     "a pattern": (holding(START + 'patient_pattern: "("\n' + END), "patient_pattern is not a regular expression"),
     "no group": (holding(START + 'patient_pattern: "a"\n' + END), "patient_pattern has no group"),
     "a path": (holding((START + END).replace("image: [file]", 'image_path: "{file.x}{0}{"')), "image_path"),
+    "a wide path": (holding((START + END).replace("image: [file]", 'image_path: "{file:9999999999}"')), "image_path"),
     "a cycle": (
         holding((START + END).replace("columns", "list\nlabels: a") + "tree: {a: [b], b: [a]}\n"),
         "is below itself",
@@ -86,3 +88,11 @@ def test_invalid_tables_of_labels_are_refused(text: bytes, message: str, tmp_pat
 def test_a_template_of_no_table_is_refused(make: Make, tmp_path: Path, refuses: Refuses) -> None:
     make(tmp_path / "my.csv")
     assert "cannot be read" in refuses("labels", "template", tmp_path / "my.csv", codes=(2,))
+
+
+def test_a_tree_with_many_ways_to_a_label_is_read_at_once() -> None:
+    """2⁶⁰ ways lead from the first label to the last."""
+    tree: dict[str, tuple[str, ...]] = {f"{side}{i}": (f"a{i + 1}", f"b{i + 1}") for i in range(60) for side in "ab"}
+    read = LabelMap(name="x", image=("f",), form="list", labels="l", tree=tree, targets={"A": Target(any_of=("a0",))})
+    assert len(read.below("a0")) == 121
+    assert len(read.above("a60")) == 120

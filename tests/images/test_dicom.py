@@ -322,6 +322,7 @@ def test_a_palette() -> None:
         ({"HighBit": 16}, "8 to 16 bits"),
         ({"SamplesPerPixel": 2}, "neither gray nor colors"),
         ({"BitsAllocated": None}, "has no element"),
+        ({"PhotometricInterpretation": None}, r"has no element \(0028,0004\)"),
         ({"NumberOfFrames": 0}, "number of images"),
         ({"PixelData": None}, "contains no image"),
         ({"RescaleSlope": 0}, "slope is 0"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ NAMES = {
     "c.png": b"",
     "IM000001": DATA,
     "1.2.840.113619.2.55": DATA,
+    "WITHOUT_PREAMBLE": DATA[132:],
     "DICOMDIR": DATA,
     "README": b"not an image",
     "short": b"",
@@ -27,7 +30,7 @@ NAMES = {
     ".hidden.dcm": DATA,
     ".hidden": DATA,
 }
-IMAGES = ["1.2.840.113619.2.55", "IM000001", "a.dcm", "b.DICOM", "c.png"]
+IMAGES = ["1.2.840.113619.2.55", "IM000001", "WITHOUT_PREAMBLE", "a.dcm", "b.DICOM", "c.png"]
 
 
 @pytest.fixture
@@ -63,3 +66,31 @@ def test_a_fifo_without_an_ending_is_not_opened(folder: Path) -> None:
     os.mkfifo(folder / "pipe")
     assert not is_image_file(folder / "pipe")
     assert len(find_images([folder]).images) == len(IMAGES)
+
+
+def test_a_damaged_member_of_a_zip_leaves_the_others_readable(folder: Path, tmp_path: Path) -> None:
+    place = tmp_path / "study.zip"
+    with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(folder / "series" / "IM000001", "IM000001")
+        archive.write(folder / "series" / "a.dcm", "a.dcm")
+    damaged = bytearray(place.read_bytes())
+    damaged[30 + len("IM000001") : 60 + len("IM000001")] = b"\xff" * 30  # the beginning of the first member
+    place.write_bytes(damaged)
+    images = dict(read_images(list(find_images([place]).images)))
+    reads = {found.name: load for found, load in images.items()}
+    assert reads["a.dcm"]() == DATA
+    with pytest.raises(ValueError, match=r"cannot be read from study\.zip"):
+        reads["IM000001"]()
+
+
+def test_a_file_that_may_not_be_read_is_not_left_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As root every file can be opened."""
+    opened = Path.open
+
+    def refuse(path: Path, mode: str = "r") -> IO[bytes]:
+        if path.name == "IM000001":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, mode)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert is_image_file(folder / "series" / "IM000001")

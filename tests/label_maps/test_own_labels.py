@@ -133,6 +133,11 @@ def test_without_a_split_column_patients_are_divided(own: Set, tmp_path: Path) -
     assert all(len(of) == 1 for of in splits.values()) and len(splits) == 4
 
 
+def test_a_cell_may_have_any_separator_of_lines(own: Set) -> None:
+    own.write(table=("DOE-2,train", "DOE\u2028-2,train"))
+    assert len(read_labeled_images(own.table, read_label_map(str(own.map)))[1]) == 5
+
+
 def test_plain_names_are_found_in_any_folder(own: Set, tmp_path: Path) -> None:
     own.table.write_text(
         "file,patient,fold,years,sex,Effusion,Opacity\nmore.png,x,train,,,yes,no\n2.png,y,test,,,no,no\n"
@@ -174,6 +179,8 @@ REFUSED: list[tuple[dict[str, tuple[str, str]], str]] = [
     ({"table": (",val,", ",holdout,")}, "line 5: 'holdout' in column 'fold' is not train, validation or test"),
     ({"table": ("DOE-3", "DOE-1")}, "line 5: its patient is in two splits, train and validation"),
     ({"table": ("61", "old")}, "line 2: 'old' is not an age in years"),
+    ({"table": ("yes,no", "yes,no,yes")}, "my.csv, line 2 has 8 cells for 7 columns"),
+    ({"table": ("Opacity", "Effusion")}, "my.csv has several columns 'Effusion'"),
     ({"table": ("Opacity", "Other")}, "has no column 'Opacity'; its columns are file, patient"),
     ({"label_map": ("[patient]", "[person]")}, "has no column 'person'"),
     ({"label_map": ("Lung opacity", "Lung/opacity")}, "cannot be the findings of shards"),
@@ -275,12 +282,22 @@ def test_a_template_of_numbers(tmp_path: Path) -> None:
         ("x,y\n1,2\n", "no column of image files is recognized"),
         ("image,y\na.png,some text\nb.png,other text\n", "no column of labels is recognized"),
         ("image,y\n", "has no rows"),
+        ("image,y\na.png,|\nb.png,\n", "no column of labels is recognized"),
+        ("image,y\na.png,normal|No Finding\nb.png,normal\n", "no column of labels is recognized"),
     ],
 )
 def test_tables_that_no_template_fits(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(UsageError, match=message):
         template_of(tmp_path / "t.csv")
+
+
+def test_names_of_people_are_not_taken_for_a_list_of_labels(tmp_path: Path) -> None:
+    people = "\n".join(f'{i}.png,"{("Doe, Jane", "Roe, Jane")[i % 2]}"' for i in range(8))
+    (tmp_path / "t.csv").write_text(f"image,name\n{people}\n")
+    with pytest.raises(UsageError, match="no column of labels is recognized") as refused:
+        template_of(tmp_path / "t.csv")
+    assert "Jane" not in str(refused.value)
 
 
 def test_the_manifest_of_the_release_is_as_before(own: Set, tmp_path: Path) -> None:

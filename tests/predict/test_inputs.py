@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import io
 import os
+import tarfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from chexvision.errors import UsageError
+from chexvision.errors import ChexError, UsageError
+from chexvision.predict.answer import Failure, ModelFacts
 from chexvision.predict.inputs import Source, find_sources, read_sources, sha256_of_sources
+from chexvision.predict.predictor import Predictor
+from chexvision.predict.result import results_of
 
 
 def named(words: list[str], lines: Iterable[str] = ()) -> list[str]:
@@ -58,7 +64,11 @@ def test_a_dash_reads_names_from_the_lines_of_stdin() -> None:
 
 @pytest.mark.parametrize(
     ("word", "message"),
-    [("none.png", "none.png: No such file or directory"), ("empty", "empty contains no PNG, JPEG or DICOM file")],
+    [
+        ("", "an empty name"),
+        ("none.png", "none.png: No such file or directory"),
+        ("empty", "empty contains no PNG, JPEG or DICOM file"),
+    ],
 )
 def test_a_name_of_nothing_is_refused(folder: Path, word: str, message: str) -> None:
     (folder / "empty").mkdir()
@@ -107,3 +117,27 @@ def test_a_link_to_nothing_is_an_image_that_cannot_be_read(folder: Path) -> None
     assert isinstance(source, Source)
     with pytest.raises(OSError, match="No such file"):
         next(read_sources([source]))[1]()
+
+
+class Reading:
+    """Stands for a predictor: says what an image's file holds."""
+
+    facts = ModelFacts("model")
+    engine = SimpleNamespace(name="none")
+
+    def answers(self, images: Iterable[tuple[str, Callable[[], bytes]]], *, any_view: bool) -> Iterator[Failure]:
+        yield from (Failure(name, load().decode()) for name, load in images)
+
+
+def test_an_archive_that_is_replaced_meanwhile_gives_no_rows_of_other_images(folder: Path) -> None:
+    def write(*names: str) -> None:
+        with tarfile.open(folder / "all.tar", "w") as archive:
+            for name in names:
+                archive.add(folder / "in" / name, name)
+
+    write("b.png", "a.PNG")
+    sources = find_sources(["all.tar"], ())
+    write("a.PNG", "b.png")
+    rows = results_of(cast("Predictor", Reading()), sources)
+    with pytest.raises(ChexError, match=r"all\.tar/b\.png is not where it was"):
+        print(list(rows))

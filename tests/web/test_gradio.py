@@ -119,30 +119,35 @@ def test_a_batch_has_a_row_for_each_image_and_reasons_for_bad_ones(
     assert float(written[1]["probability_Effusion"]) == rows[1]["probabilities"]["Effusion"]
 
 
-def _hostile(folder: Path) -> dict[str, tuple[Path, str]]:
+def _hostile(folder: Path) -> list[tuple[Path, str]]:
     bomb, empty = folder / "bomb.zip", folder / "empty.zip"
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
         for number in range(300):
             archive.writestr(f"{number}.png", b"")
     with zipfile.ZipFile(empty, "w"):
         pass
-    texts = {"text.zip": b"PK not an archive", "cut.png": b"\x89PNG\r\n\x1a\n" + b"\0" * 50}
+    texts = {
+        "text.zip": b"PK not an archive",
+        "cut.png": b"\x89PNG\r\n\x1a\n" + b"\0" * 50,
+        "side.dcm": windowed(np.zeros((80, 80), np.uint8), ViewPosition="LL", PatientName=PATIENT),
+    }
     for name, content in texts.items():
         (folder / name).write_bytes(content)
-    return {
-        "/predict": (folder / "cut.png", "."),
-        "many": (bomb, "contains 300 images; send at most 200"),
-        "empty": (empty, "is empty"),
-        "text": (folder / "text.zip", "Not a readable ZIP archive"),
-    }
+    return [
+        (folder / "cut.png", "Damaged"),
+        (folder / "side.dcm", "; with 'Any view' it is read anyway."),
+        (bomb, "contains 300 images; send at most 200"),
+        (empty, "is empty"),
+        (folder / "text.zip", "Not a readable ZIP archive"),
+    ]
 
 
 def test_hostile_files_end_in_a_sentence_and_nothing_is_logged(
     server: Server, client: Client, tmp_path: Path
 ) -> None:
-    for what, (path, sentence) in _hostile(tmp_path).items():
+    for path, sentence in _hostile(tmp_path):
         with pytest.raises(AppError) as failed:
-            client.predict(handle_file(path), api_name="/predict" if what == "/predict" else "/predict_batch")
+            client.predict(handle_file(path), api_name="/predict_batch" if path.suffix == ".zip" else "/predict")
         assert sentence in str(failed.value) and "Traceback" not in str(failed.value)
     assert server.log.read_text() == ""
     assert server.kept() == []
@@ -195,6 +200,23 @@ def test_a_reader_is_told_what_is_wrong_with_a_file(server: Server, browser: Bro
         _open(page, server)
         page.set_input_files("input[type=file] >> nth=0", bad)
         expect(page.get_by_text("Not a readable PNG, JPEG or DICOM file.")).to_be_visible(timeout=30_000)
+
+
+def test_a_batch_is_read_once(server: Server, browser: Browser, dicom: Path, tmp_path: Path) -> None:
+    path = tmp_path / "batch.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(dicom, "IM000001")
+    with watched_page(browser) as page:
+        _open(page, server)
+        page.get_by_role("tab", name="Many images").click()
+        page.set_input_files("input[type=file] >> nth=1", path)
+        expect(page.get_by_role("cell", name=path.name)).to_be_visible()
+        page.get_by_role("button", name="Predict").click()
+        expect(page.get_by_text("1 of 1 images have an answer.")).to_be_visible(timeout=30_000)
+        expect(page.get_by_role("cell", name="results.csv")).to_be_visible()
+        page.get_by_role("button", name="Predict").click()
+        expect(page.get_by_text("it was read before; send it again.")).to_be_visible(timeout=30_000)
+    assert server.log.read_text() == ""
 
 
 def test_a_file_above_the_limit_is_not_taken(server: Server, client: Client, tmp_path: Path) -> None:

@@ -23,8 +23,9 @@ WINDOW = {"WindowCenter": 2048, "WindowWidth": 4096}
 
 
 @pytest.fixture(scope="module")
-def torch_predictor(exported_model: Path) -> Predictor:
-    return load_predictor(exported_model, engine="torch")
+def predictors(exported_model: Path) -> list[Predictor]:
+    """Python's engines: the network itself, and the exported file as in the page."""
+    return [load_predictor(exported_model, engine="torch"), load_predictor(exported_model, engine="onnx")]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def model_page(browser: Browser, exported_model: Path, serve_app: ServeApp) -> I
         yield page
 
 
-def in_torch(predictor: Predictor, data: bytes) -> NDArray[np.float64]:
+def in_python(predictor: Predictor, data: bytes) -> NDArray[np.float64]:
     """The probabilities of an image's outputs, calibrated."""
     (answer,) = predictor.answers([("image", lambda: data)])
     assert isinstance(answer, Answer)
@@ -53,12 +54,14 @@ def pixels() -> Gray:
     return render_radiograph(random, sample_chest(random, female=True), ("Effusion",), "PA", 400)[0]
 
 
-def test_probabilities_of_real_radiographs_equal_those_of_torch(
-    model_page: Page, torch_predictor: Predictor, real_data: Path
+def test_probabilities_of_real_radiographs_equal_those_of_python(
+    model_page: Page, predictors: list[Predictor], real_data: Path
 ) -> None:
     for path in sorted((real_data / "nih-sample").rglob("*.png"))[:5]:
         data = path.read_bytes()
-        np.testing.assert_allclose(in_page(model_page, data), in_torch(torch_predictor, data), atol=1e-3)
+        found = in_page(model_page, data)
+        for predictor in predictors:
+            np.testing.assert_allclose(found, in_python(predictor, data), atol=1e-3)
 
 
 def lossless(pixels: Gray) -> dict[str, bytes]:
@@ -77,29 +80,34 @@ def lossless(pixels: Gray) -> dict[str, bytes]:
 
 
 def test_every_lossless_file_has_the_same_probabilities(
-    model_page: Page, torch_predictor: Predictor, pixels: Gray
+    model_page: Page, predictors: list[Predictor], pixels: Gray
 ) -> None:
     files = lossless(pixels)
-    expected = in_torch(torch_predictor, files["PNG"])
-    assert np.ptp(expected) > 0.1
     found = {name: in_page(model_page, data) for name, data in files.items()}
-    np.testing.assert_allclose(found["PNG"], expected, atol=1e-3)
-    for name, data in files.items():
+    assert np.ptp(found["PNG"]) > 0.1
+    for name in files:
         np.testing.assert_array_equal(found[name], found["PNG"], err_msg=name)
-        np.testing.assert_array_equal(in_torch(torch_predictor, data), expected, err_msg=name)
+    for predictor in predictors:
+        expected = in_python(predictor, files["PNG"])
+        np.testing.assert_allclose(found["PNG"], expected, atol=1e-3)
+        for name, data in files.items():
+            np.testing.assert_array_equal(in_python(predictor, data), expected, err_msg=name)
 
 
-def test_a_jpeg_has_nearly_the_same_probabilities(model_page: Page, torch_predictor: Predictor, pixels: Gray) -> None:
+def test_a_jpeg_has_nearly_the_same_probabilities(
+    model_page: Page, predictors: list[Predictor], pixels: Gray
+) -> None:
     data = jpeg(pixels)
-    np.testing.assert_allclose(in_page(model_page, data), in_torch(torch_predictor, data), atol=1e-3)
-    np.testing.assert_allclose(in_page(model_page, data), in_page(model_page, png(pixels)), atol=1e-2)
+    found = in_page(model_page, data)
+    for predictor in predictors:
+        np.testing.assert_allclose(found, in_python(predictor, data), atol=1e-3)
+    np.testing.assert_allclose(found, in_page(model_page, png(pixels)), atol=1e-2)
 
 
-def test_maps_are_those_of_torch(model_page: Page, torch_predictor: Predictor, pixels: Gray) -> None:
-    engine = torch_predictor.engine
-    prepared = engine.prepare(pixels)
-    outputs = np.arange(len(engine.label_space.outputs))[None]
-    expected = engine.explain([prepared], outputs).values[0]
+def test_maps_are_those_of_python(model_page: Page, predictors: list[Predictor], pixels: Gray) -> None:
     maps = answer_in(model_page, png(pixels))["maps"]
-    assert maps["shape"] == list(expected.shape[1:])
-    np.testing.assert_allclose(np.reshape(maps["values"], expected.shape), expected, atol=1e-3 * expected.max())
+    for engine in (predictor.engine for predictor in predictors):
+        outputs = np.arange(len(engine.label_space.outputs))[None]
+        expected = engine.explain([engine.prepare(pixels)], outputs).values[0]
+        assert maps["shape"] == list(expected.shape[1:])
+        np.testing.assert_allclose(np.reshape(maps["values"], expected.shape), expected, atol=1e-3 * expected.max())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import contextmanager
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,9 @@ def _one_image(predictor: Predictor, about: About) -> None:
             # Many DICOM files have no ending, so none is asked for.
             file = gr.File(label="Radiograph: PNG, JPEG or DICOM", type="filepath")
             any_view = gr.Checkbox(label="Any view: also read DICOM files that are not frontal chest radiographs")
-            overlay = gr.ImageSlider(label="Without and with the map", interactive=False, height=480)
+            overlay = gr.ImageSlider(
+                label="Without and with the map", interactive=False, slider_position=10, height=480
+            )
             finding = gr.Dropdown([*outputs], value=ABNORMAL, label="Finding on the map")
             opacity = gr.Slider(0, 1, 1, label="Opacity of the map")
             scale = gr.HTML()
@@ -73,8 +76,8 @@ def _one_image(predictor: Predictor, about: About) -> None:
             answered = gr.HTML(_WAITING_TEXT, label="Answer")
 
     def examine(path: str, anything: bool) -> tuple[Any, ...]:
-        with told():
-            found = examine_upload(predictor, Path(path), anything)
+        with received(path) as image:
+            found = examine_upload(predictor, image, anything)
         shown = _notable(found)
         return found, answer_page.answer_html(found.answer, about), shown, *_drawn(found, shown, 1.0, outputs)
 
@@ -110,8 +113,8 @@ def _endpoints(predictor: Predictor, outputs: tuple[str, ...]) -> None:
         Returns:
             Calibrated probabilities, thresholds, calls, warnings and the model, as `chexvision predict --json`.
         """
-        with told():
-            return as_json(predict_upload(predictor, _path(image), any_view))
+        with received(image) as path:
+            return as_json(predict_upload(predictor, path, any_view))
 
     def explain(
         image: str, findings: list[str] | None = None, top: int = 3, any_view: bool = False
@@ -127,8 +130,8 @@ def _endpoints(predictor: Predictor, outputs: tuple[str, ...]) -> None:
         Returns:
             The maps' largest values and where they are, and an image for each.
         """
-        with told():
-            entry, drawn = explain_upload(predictor, _path(image), findings or [], top, any_view)
+        with received(image) as path:
+            entry, drawn = explain_upload(predictor, path, findings or [], top, any_view)
         return entry, [(one, of["finding"]) for one, of in zip(drawn, entry["overlays"], strict=True)]
 
     ask.click(predict, [image, any_view], answered, api_name="predict")
@@ -158,8 +161,7 @@ def _many_images(predictor: Predictor, about: About) -> None:
         Returns:
             A summary as HTML, one row per image as `chexvision predict --json`, and the same rows as a CSV file.
         """
-        path = _path(archive)
-        with told():
+        with received(archive) as path:
             results = []
             for count, result in predict_archive(predictor, path, any_view):
                 results.append(result)
@@ -172,18 +174,19 @@ def _many_images(predictor: Predictor, about: About) -> None:
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """What went wrong becomes one sentence for the reader, without a traceback in the log."""
-    try:
-        yield
-    except ChexError as error:
-        raise gr.Error(f"{str(error)[:1].upper()}{str(error)[1:]}.", print_exception=False, duration=None) from None
-
-
-def _path(file: str | None) -> Path:
+def received(file: str | None) -> Iterator[Path]:
+    """An upload, which is deleted at the end; what goes wrong with it becomes one sentence, which is not logged."""
     if file is None:
         raise gr.Error("No file was sent.", print_exception=False)
-    return Path(file)
+    if not Path(file).is_file():
+        raise gr.Error("The file is not there any more, it was read before; send it again.", print_exception=False)
+    try:
+        yield Path(file)
+    except ChexError as error:
+        text = escape(str(error), quote=False)  # Gradio shows it as HTML
+        raise gr.Error(f"{text[:1].upper()}{text[1:]}.", print_exception=False, duration=None) from None
+    finally:
+        Path(file).unlink(missing_ok=True)
 
 
 def _notable(found: Examination) -> str:

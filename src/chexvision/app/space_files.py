@@ -33,6 +33,10 @@ _ISOLATED = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "cross-origin",
 }
+# A Space may redirect requests for large files, such as models, to the Hub's storage. Its page may read from there;
+# the page on one's own machine reads from nowhere else.
+_READS_ITSELF = "connect-src 'self'"
+_READS_THE_HUB = f"{_READS_ITSELF} https://huggingface.co https://*.huggingface.co https://*.hf.co"
 _METRICS = "metrics.json"
 # Beside those that the export was made from, which it names. Without the weights, which the export replaces.
 _READ = (MODEL_CONFIG, ENSEMBLE, RUN, _METRICS, INFO, MODEL)
@@ -52,9 +56,19 @@ def space_files(models: Sequence[str], sdk: Sdk, title: str) -> Files:
         ChexError: a model cannot be reached or was not exported, or the page was not built.
     """
     found = [find_model(model) for model in models]
-    files = page_files(found) if sdk == "static" else _gradio_files(models, found)
+    files = _static_files(found) if sdk == "static" else _gradio_files(models, found)
     files[README] = _readme(found, sdk, title).encode()
     return dict(sorted(files.items()))
+
+
+def _static_files(found: Sequence[PageModel]) -> Files:
+    files = page_files(found)
+    index = files[INDEX]
+    page = index.decode() if isinstance(index, bytes) else index.read_text(encoding="utf-8")
+    if page.count(_READS_ITSELF) != 1:
+        raise ChexError(f"{INDEX} of the page has no policy with {_READS_ITSELF}; build the page again: make app")
+    files[INDEX] = page.replace(_READS_ITSELF, _READS_THE_HUB).encode()
+    return files
 
 
 def _gradio_files(models: Sequence[str], found: Sequence[PageModel]) -> Files:
@@ -70,8 +84,7 @@ def _gradio_files(models: Sequence[str], found: Sequence[PageModel]) -> Files:
     below = "models/0"
     parsed = parse_reference(models[0])
     reference = RepoRef(parsed.repo_id, found[0].revision) if isinstance(parsed, RepoRef) else parsed
-    for name, path in _model_files(reference, found[0]).items():
-        files[f"{below}/{name}"] = path
+    files |= {f"{below}/{name}": path for name, path in _model_files(reference, found[0]).items()}
     files[CONFIG] = config_of(found, [below])
     return files
 

@@ -1,4 +1,4 @@
-"""What an app answers about files that were sent to it. Nothing of them is kept or logged."""
+"""What an app answers about files that were sent to it. Whoever calls this deletes them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from PIL.Image import Image
 from chexvision.errors import UsageError
 from chexvision.explain.image_maps import find_outputs, most_probable
 from chexvision.explain.overlay import render_overlay
+from chexvision.files.atomic import read_regular
 from chexvision.images.radiograph import Grey
 from chexvision.images.reading import ANY_VIEW_HELPS, as_radiograph
 from chexvision.images.sources import LARGEST
@@ -56,23 +57,23 @@ class Examination:
 
 
 def predict_upload(predictor: Predictor, path: Path, any_view: bool) -> Result:
-    """The row of an uploaded image, which is deleted.
+    """The row of an uploaded image.
 
     Raises:
         UsageError: it cannot be read; the message says why.
         ChexError: the model computes something that is not a number.
     """
-    return _result(predictor, _examined(predictor, _taken(path), path.name, any_view).answer)
+    return _result(predictor, _examined(predictor, _content(path), path.name, any_view).answer)
 
 
 def examine_upload(predictor: Predictor, path: Path, any_view: bool) -> Examination:
-    """Predict and explain an uploaded image, which is deleted.
+    """Predict and explain an uploaded image.
 
     Raises:
         UsageError: it cannot be read; the message says why.
         ChexError: the model cannot be explained, or computes something that is not a number.
     """
-    data = _taken(path)
+    data = _content(path)
     examined = _examined(predictor, data, path.name, any_view)
     outputs = np.arange(len(predictor.engine.label_space.outputs), dtype=np.int64)
     maps = predictor.engine.explain([examined.prepared], outputs[None])
@@ -83,7 +84,7 @@ def examine_upload(predictor: Predictor, path: Path, any_view: bool) -> Examinat
 def explain_upload(
     predictor: Predictor, path: Path, findings: Sequence[str], top: int, any_view: bool
 ) -> tuple[dict[str, Any], list[Image]]:
-    """Explain some findings of an uploaded image, which is deleted.
+    """Explain some findings of an uploaded image.
 
     Args:
         predictor: what answers.
@@ -126,22 +127,17 @@ def explain_upload(
 def predict_archive(predictor: Predictor, path: Path, any_view: bool) -> Iterator[tuple[int, Result]]:
     """How many images an uploaded ZIP archive has, with the row of each; bad images have a reason.
 
-    The archive is deleted at the end.
-
     Raises:
         UsageError: it is not an archive, contains no image, or is too large.
         ChexError: the model computes something that is not a number.
     """
-    try:
-        _refuse_large(path)
-        sources = find_sources([str(path)], ())
-        if len(sources) > MOST_IMAGES:
-            raise UsageError(f"the archive contains {len(sources):,} images; send at most {MOST_IMAGES} at once")
-        rows = results_of(predictor, sources, any_view=any_view)
-        for source, row in zip(sources, rows, strict=True):
-            yield len(sources), row.model_copy(update={"path": source.found.member})
-    finally:
-        path.unlink(missing_ok=True)
+    _refuse_large(path)
+    sources = find_sources([str(path)], ())
+    if len(sources) > MOST_IMAGES:
+        raise UsageError(f"the archive contains {len(sources):,} images; send at most {MOST_IMAGES} at once")
+    rows = results_of(predictor, sources, any_view=any_view)
+    for source, row in zip(sources, rows, strict=True):
+        yield len(sources), row.model_copy(update={"path": source.found.member})
 
 
 def as_json(result: Result) -> dict[str, Any]:
@@ -177,16 +173,12 @@ def _refuse_large(path: Path) -> None:
         raise UsageError(f"the archive's content is {total >> 20:,} MiB; at most {MOST_BYTES >> 20:,} MiB are read")
 
 
-def _taken(path: Path) -> bytes:
-    """The content of an uploaded file, which is deleted."""
+def _content(path: Path) -> bytes:
+    """The content of an uploaded file."""
     try:
-        if path.stat().st_size > LARGEST:
-            raise UsageError(f"the file has more than {LARGEST >> 20} MiB")
-        return path.read_bytes()
-    except OSError:
-        raise UsageError("the file is not there any more; send it again") from None
-    finally:
-        path.unlink(missing_ok=True)
+        return read_regular(path, LARGEST)
+    except OSError as error:
+        raise UsageError(f"the file cannot be read: {error.strerror or error}") from None
 
 
 def _examined(predictor: Predictor, data: bytes, name: str, any_view: bool) -> Examined:
@@ -194,7 +186,7 @@ def _examined(predictor: Predictor, data: bytes, name: str, any_view: bool) -> E
     if isinstance(found, Failure):
         reason = found.reason
         if reason.endswith(ANY_VIEW_HELPS):
-            reason = f"{reason.removesuffix(ANY_VIEW_HELPS)}; choose 'Any view' to have it read anyway"
+            reason = f"{reason.removesuffix(ANY_VIEW_HELPS)}; with 'Any view' it is read anyway"
         raise UsageError(reason)
     return found
 

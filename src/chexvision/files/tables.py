@@ -40,7 +40,7 @@ def csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
     Raises:
         UsageError: as `read_text`, or a cell is longer than the csv module takes.
     """
-    reader = csv.reader(read_text(path).splitlines())
+    reader = csv.reader(io.StringIO(read_text(path), newline=""))  # splitlines() also splits at U+2028
     try:
         for cells in reader:
             if any(cells):

@@ -15,6 +15,7 @@ from chexvision.images.dicom_tags import (
     BITS_STORED,
     BLUE,
     COLUMNS,
+    DAMAGED,
     FRAMES,
     GREEN,
     HIGH_BIT,
@@ -25,6 +26,7 @@ from chexvision.images.dicom_tags import (
     SAMPLES,
     SIGNED,
     Elements,
+    name_of,
 )
 from chexvision.images.radiograph import Grey
 
@@ -53,6 +55,8 @@ def read_dicom(data: bytes, *, any_view: bool = False) -> tuple[Grey, tuple[str,
     found = check_elements(elements)
     frame = _frame(elements, found)
     kind = elements.text(PHOTOMETRIC)
+    if not kind:
+        raise ValueError(f"{DAMAGED}: it has no element {name_of(PHOTOMETRIC)}")
     if kind not in _MONOCHROME:
         found.refusals.append("its pixels are in color: a screenshot, not a radiograph")
     if found.refusals and not any_view:

@@ -18,9 +18,10 @@ from typing import IO
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import read_regular, regular_size
+from chexvision.images.dicom_elements import is_dicom
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
-_DICOM_AT, _DICOM = 128, b"DICM"
+_HEAD = 132  # bytes that tell a DICOM file
 _TARS = (".tar.gz", ".tgz", ".tar")
 _ZIPS = (".zip",)
 # Raised by the archive readers on damaged input.
@@ -164,7 +165,7 @@ def members_of(archive: Path) -> list[str]:
                 names = [
                     info.filename
                     for info in opened.infolist()
-                    if not info.is_dir() and _is_image(info.filename, partial(opened.open, info))
+                    if not info.is_dir() and _is_zipped_image(opened, info)
                 ]
                 return sorted(names, key=lambda name: (PurePosixPath(name).name, name))
         with tarfile.open(archive, "r|*") as stream:
@@ -246,9 +247,18 @@ def _is_image(name: str, opened: Callable[[], IO[bytes] | None]) -> bool:
         if file is None:
             return False
         with file:
-            return file.read(_DICOM_AT + len(_DICOM))[_DICOM_AT:] == _DICOM
-    except OSError:  # reported where it is needed: what cannot be read may be anything
+            return is_dicom(file.read(_HEAD))
+    except PermissionError:
+        return True  # it may be an image, and is reported when it is read
+    except OSError:
         return False
+
+
+def _is_zipped_image(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
+    try:
+        return _is_image(info.filename, partial(archive.open, info))
+    except _DAMAGED:
+        return True  # reported when it is read: the other members are not damaged by it
 
 
 def _first_name(members: list[str]) -> str:

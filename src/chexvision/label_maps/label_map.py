@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Any, Literal, TypeAlias
 
 import yaml
@@ -17,6 +18,7 @@ from chexvision.metrics.records import Record
 
 _TABLES = Path(__file__).with_name("tables")
 _LARGEST = 2**20  # bytes
+_SPEC = re.compile(r"(.?[<>^])?\d{0,3}(\.\d{1,3})?")  # width and precision
 INCLUDED = ("chexpert", "mimic", "padchest", "vindr", "google2019")
 
 
@@ -125,6 +127,7 @@ class LabelMap(Record):
             raise ValueError(f"patient_pattern is not a regular expression: {error}") from None
         if bool(self.image) == bool(self.image_path):
             raise ValueError("give either image: or image_path:")
+        _check_pattern(self.image_path or "")
         for label in self.tree:
             self.below(label)
         meanings: dict[str, str] = {}
@@ -150,16 +153,19 @@ class LabelMap(Record):
         Raises:
             ValueError: the tree leads back to a label.
         """
-        return frozenset(self._walk(label, ()))
+        found: set[str] = set()
+        waiting = [label]
+        while waiting:
+            children = set(self.tree.get(waiting.pop(), ())) - found
+            found |= children
+            waiting += children
+        if label in found:
+            raise ValueError(f"tree: {label!r} is below itself")
+        return frozenset({label, *found})
 
     def above(self, label: str) -> frozenset[str]:
         """All labels above `label` in the tree, without itself."""
         return frozenset(other for other in self.tree if other != label and label in self.below(other))
-
-    def _walk(self, label: str, path: tuple[str, ...]) -> list[str]:
-        if label in path:
-            raise ValueError(f"tree: {label!r} is below itself")
-        return [label, *(one for child in self.tree.get(label, ()) for one in self._walk(child, (*path, label)))]
 
     def for_model(self, space: LabelSpace) -> tuple[LabelMap, tuple[str, ...]]:
         """The map with the targets that a model can predict, and the names of the others.
@@ -182,6 +188,17 @@ class LabelMap(Record):
     def findings_of(self, target: str) -> tuple[str, ...]:
         """The model's findings that `target` is predicted from."""
         return self.targets[target].findings or (target,)
+
+
+def _check_pattern(image_path: str) -> None:
+    """Raise ValueError where a pattern does more than to put columns into a path, such as pad them to a gigabyte."""
+    try:
+        specs = [spec for _, field, spec, _ in Formatter().parse(image_path) if field is not None]
+    except ValueError as error:
+        raise ValueError(f"image_path {image_path!r} is not a pattern: {error}") from None
+    odd = next((spec for spec in specs if not _SPEC.fullmatch(spec or "")), None)
+    if odd is not None:
+        raise ValueError(f"image_path: the format {odd!r} is not one of a text, such as :.2 or :0>8")
 
 
 def label_map_path(name: str) -> Path:

@@ -49,12 +49,19 @@ def plain_rows(path: Path) -> list[TableRow]:
     """All rows of a table with heads; missing cells are blank.
 
     Raises:
-        UsageError: it cannot be read, or has no rows.
+        UsageError: it cannot be read, has no rows, has a column twice, or a row has more cells than the heads.
     """
     lines = csv_rows(path)
     heads = [head.strip() for head in next(lines, ("", []))[1]]
+    repeated = next((head for i, head in enumerate(heads) if head and head in heads[:i]), None)
+    if repeated is not None:
+        raise UsageError(f"{path} has several columns {repeated!r}; rename or remove all but one")
     rows = []
     for where, cells in lines:
+        if any(cells[len(heads) :]):
+            raise UsageError(
+                f"{where} has {len(cells)} cells for {len(heads)} columns; put texts with commas in quotes"
+            )
         pairs = zip_longest(heads, cells[: len(heads)], fillvalue="")
         rows.append(TableRow(where, {head: cell.strip() for head, cell in pairs if head}))
     if not rows:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from chexvision.errors import UsageError
+from chexvision.foreign import printable
 from chexvision.label_maps.label_map import LabelMap
 from chexvision.label_maps.labeled_images import SPLITS
 from chexvision.label_maps.table_rows import IMAGE_SUFFIXES, TableRow, plain_rows
@@ -39,6 +40,9 @@ _MEANINGS = {
     "negative": {"0", "0.0", "no", "n", "false", "f", "negative", "neg", "absent"},
     "uncertain": {"-1", "-1.0", "u", "uncertain", "maybe", "possible", "equivocal"},
 }
+_LABELS = re.compile("label|finding|diagnos|patholog|disease|class")
+# "Doe, Jane" is not a list of labels: names would stand in the map.
+_PERSONAL = re.compile("name|patient|subject|physician|doctor|radiologist|reader|operator|birth|address|phone|mail")
 _BLANKS = {"", "nan", "na", "n/a", "none", "null"}
 _SEPARATORS = ("|", ";", ",")
 _MOST_LABELS = 200  # of a list; more are free text
@@ -83,7 +87,7 @@ def template_of(path: Path) -> Template:
     notes = "".join(f"# - {guess}\n" for guess in guesses)
     body = yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
     return Template(
-        f"# A label map guessed from {path.name}; check each line. See docs/own-data.md.\n{notes}{body}",
+        f"# A label map guessed from {printable(path.name)}; check each line. See docs/own-data.md.\n{notes}{body}",
         tuple(guesses),
     )
 
@@ -149,12 +153,13 @@ def _columns(rows: Sequence[TableRow], heads: Sequence[str], found: dict[str, An
 
 def _list(rows: Sequence[TableRow], heads: Sequence[str], found: dict[str, Any], guesses: list[str]) -> bool:
     """Add one column that lists labels, if there is any."""
+    heads = [head for head in heads if _LABELS.search(head.lower()) or not _PERSONAL.search(head.lower())]
     for separator in _SEPARATORS:
         for head in heads:
             cells = [row.cells[head].strip("[] ") for row in rows]
             counts = Counter(part for cell in cells for part in _parts(cell, separator))
-            if any(separator in cell for cell in cells) and len(counts) <= min(_MOST_LABELS, len(rows)):
-                normal = [label for label in counts if label.casefold() in _NORMAL]
+            normal = [label for label in counts if label.casefold() in _NORMAL]
+            if any(separator in cell for cell in cells) and len(normal) < len(counts) <= min(_MOST_LABELS, len(rows)):
                 found |= {"form": "list", "labels": head, "separator": separator}
                 guesses.append(f"labels: column {head!r}, separated by {separator!r}, {len(counts)} in all")
                 _add_targets(sorted(set(counts) - set(normal), key=str.casefold), normal, found)

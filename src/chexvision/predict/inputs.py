@@ -55,6 +55,8 @@ def find_sources(words: Sequence[str], lines: Iterable[str]) -> list[Source]:
     """
     sources: dict[tuple[str, str], Source] = {}
     for word in words:
+        if not word:  # as of a variable of the shell that is not set; as a path it is the current folder
+            raise UsageError("an empty name; name images, folders or .zip archives of them")
         for path in _paths(word, lines):
             found = [*_of(path)]
             if not found:

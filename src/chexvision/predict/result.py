@@ -122,7 +122,9 @@ def results_of(
     answers = predictor.answers(read_sources(sources), any_view=any_view)
     count = 0
     for source, found in zip(sources, answers, strict=False):
+        if found.image != source.name:
+            break  # the archive was replaced
         yield result_of(found, source.path, predictor.facts, predictor.engine.name, strict=strict)
         count += 1
     if count < len(sources):
-        raise ChexError(f"{sources[count].path} is not there any more; name the images again")
+        raise ChexError(f"{sources[count].path} is not where it was; name the images again")

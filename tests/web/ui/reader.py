@@ -49,6 +49,19 @@ _SUMS = """canvases => canvases.map(canvas => {
 })"""
 
 
+_DRAWN = """(overlay, gray) => {
+  const drawn = document.createElement('canvas')
+  drawn.width = overlay.width
+  drawn.height = overlay.height
+  const context = drawn.getContext('2d')
+  context.fillStyle = `rgb(${gray} ${gray} ${gray})`
+  context.fillRect(0, 0, drawn.width, drawn.height)
+  context.globalAlpha = Number(getComputedStyle(overlay).opacity)
+  context.drawImage(overlay, 0, 0)
+  return drawn.toDataURL('image/png').split(',')[1]
+}"""
+
+
 @dataclass(frozen=True)
 class Row:
     """One finding in the list."""
@@ -112,6 +125,12 @@ class Reader:
     def overlays(self) -> list[tuple[float, float, float]]:
         """Of each map on the screen: how much it covers, and the center of that, as parts of the width and height."""
         return [tuple(one) for one in self.page.locator(".frame .overlay").evaluate_all(_SUMS)]
+
+    def overlay_over(self, gray: int) -> NDArray[np.uint8]:
+        """uint8[H, W, 3], RGB: the map on the screen as it looks over an image of this gray."""
+        drawn = base64.b64decode(self.page.locator(".frame .overlay").evaluate(_DRAWN, gray))
+        decoded = cv2.imdecode(np.frombuffer(drawn, np.uint8), cv2.IMREAD_COLOR_RGB)
+        return np.asarray(decoded, np.uint8)
 
     def focus(self) -> str:
         """What has the focus, as people who listen to the page are told."""

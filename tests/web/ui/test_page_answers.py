@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, expect
 
+from chexvision.explain.overlay import CONTOURS, blend, outlined
 from chexvision.images.reading import read_radiograph
 from tests.web.image_files import PATIENT, dicom, jpeg, png
 from tests.web.ui.finding_model import BRIGHT, OUTPUTS, THRESHOLDS, WITHOUT_MAP, compute
 from tests.web.ui.reader import DESKTOP, PHONE, Reader, Row, reader_of, some_image
-
-SIZES = pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
 
 
 @pytest.fixture(scope="module")
@@ -38,16 +37,15 @@ def select(reader: Reader, finding: str) -> None:
     expect(reader.page.locator(".detail h2")).to_contain_text(finding.replace("_", " "))
 
 
-@SIZES
-def test_dropped_images_are_answered_with_the_numbers_of_python(
-    browser: Browser, url: str, model: Path, size: tuple[int, int]
-) -> None:
-    with reader_of(browser, url, size) as reader:
+def test_dropped_images_are_answered_with_the_numbers_of_python(browser: Browser, url: str, model: Path) -> None:
+    with reader_of(browser, url, PHONE) as reader:
         for name, data in {"one.png": png(some_image()), "two.jpg": jpeg(some_image(1))}.items():
             reader.drop((name, data))
             reader.wait_for_answer(name)
             check_rows(reader.rows(), compute(model, read_radiograph(data).pixels).probabilities)
-        assert reader.page.evaluate("document.documentElement.scrollWidth") <= size[0]
+        for width, height in (PHONE, DESKTOP):
+            reader.page.set_viewport_size({"width": width, "height": height})
+            assert reader.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def check_rows(rows: dict[str, Row], expected: dict[str, float]) -> None:
@@ -92,12 +90,9 @@ def test_the_model_is_fetched_only_when_an_image_was_chosen(browser: Browser, ur
         assert len([one for one in reader.requests if one.endswith(".onnx")]) == 1
 
 
-@SIZES
-def test_a_file_that_is_no_image_ends_in_a_sentence_and_the_others_are_answered(
-    browser: Browser, url: str, size: tuple[int, int]
-) -> None:
+def test_a_file_that_is_no_image_ends_in_a_sentence_and_the_others_are_answered(browser: Browser, url: str) -> None:
     cut = png(some_image())[:60]
-    with reader_of(browser, url, size) as reader:
+    with reader_of(browser, url, PHONE) as reader:
         reader.drop(("cut.png", cut), ("text.txt", b"<script>alert(1)</script>"), ("one.png", png(some_image())))
         expect(reader.page.locator(".refused h2")).to_have_text("cut.png could not be used")
         expect(reader.page.locator(".refused p").first).to_contain_text(".")
@@ -175,6 +170,35 @@ def test_the_map_is_where_python_computes_it(answered: Reader, model: Path) -> N
         row, column = np.unravel_index(np.argmax(maps[name]), maps[name].shape)
         assert covered > 0
         assert (x, y) == pytest.approx(((column + 0.5) / 8, (row + 0.5) / 8), abs=0.06)
+
+
+def test_maps_have_the_colors_of_python(answered: Reader, model: Path) -> None:
+    maps = compute(model, some_image()).maps
+    scale = max(float(one.max()) for one in maps.values())
+    for name in ("Atelectasis", "Abnormal"):
+        select(answered, name)
+        shown = answered.overlay_over(90)
+        expected = blend(np.full(shown.shape[:2], 90, np.uint8), maps[name], scale)
+        # Browsers keep colors multiplied by their opacity, in 8 bits.
+        np.testing.assert_allclose(shown.astype(int), expected, atol=3)
+
+
+def test_contours_have_the_colors_of_python(answered: Reader, model: Path) -> None:
+    maps = compute(model, some_image()).maps
+    scale = max(float(one.max()) for one in maps.values())
+    select(answered, "Abnormal")
+    answered.page.get_by_text("Contours", exact=True).click()
+    answered.page.get_by_role("slider").fill("100")
+    shown = answered.overlay_over(90)
+    answered.page.get_by_role("slider").fill("60")
+    answered.page.get_by_text("Color", exact=True).click()
+    expected = outlined(np.full(shown.shape[:2], 90, np.uint8), maps["Abnormal"], scale)
+    # Both leave most of the image as it is and draw the same colors, up to the smoothing of edges.
+    assert np.mean(np.abs(shown.astype(int) - expected).max(axis=2) > 60) < 0.01
+    for level in CONTOURS:
+        color = blend(np.zeros((1, 1), np.uint8), np.full((1, 1), level, np.float32), 1.0)
+        line = color[0, 0] / (0.6 * level)
+        assert np.abs(shown - line).max(axis=2).min() <= 4
 
 
 def test_maps_share_one_scale_which_is_printed(answered: Reader, model: Path) -> None:

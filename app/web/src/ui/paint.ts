@@ -14,7 +14,7 @@ export interface Overlay {
   signed: boolean
 }
 
-const LEVELS = [0.25, 0.5, 0.75] // contours, as parts of the scale
+const LEVELS = [0.25, 0.5, 0.75] // contours, as parts of the scale, as in src/chexvision/explain/overlay.py
 const OVERLAY_SIDE = 768 // of the longer side, in pixels: maps are coarser than this by far
 const SCREEN_SIDE = 2048 // more than screens show; Safari refuses canvases above 16 million pixels
 
@@ -50,40 +50,39 @@ export function paintOverlay(
   for (let i = 0; i < field.values.length; i++) {
     const value = field.values[i] / scale
     const strength = Math.min(Math.abs(value), 1)
-    const distance = style === 'color' ? Infinity : distanceAt(field, i, scale)
-    const color = signed ? (value < 0 ? FIRST : SECOND) : HEAT[Math.round(255 * strength)]
-    putMixed(shown.data, i, color, style === 'contours' ? 0 : strength, distance)
+    const level = nearest(strength)
+    const distance = style === 'color' ? Infinity : distanceAt(field, i, level, scale)
+    const side = value < 0 ? FIRST : SECOND
+    const color = signed ? side : HEAT[Math.round(255 * strength)]
+    const line = signed ? side : HEAT[Math.round(255 * level)]
+    putMixed(shown.data, i, color, style === 'contours' ? 0 : strength, line, distance)
   }
   context(canvas).putImageData(shown, 0, 0)
 }
 
-/** White contours with a dark edge, over the color. */
-function putMixed(data: Uint8ClampedArray, i: number, color: Rgb, fill: number, distance: number): void {
-  const white = clamped(1.5 - distance)
-  const dark = 0.6 * clamped(3 - distance) * (1 - white)
-  const rest = fill * (1 - white - dark)
-  const alpha = white + dark + rest
+/** Contours in their color with a dark edge, over the filling color. */
+function putMixed(data: Uint8ClampedArray, i: number, color: Rgb, fill: number, line: Rgb, distance: number): void {
+  const drawn = clamped(1.5 - distance)
+  const dark = clamped(3 - distance) * (1 - drawn)
+  const rest = fill * (1 - drawn - dark)
+  const alpha = drawn + dark + rest
   if (alpha === 0) return
-  const base = 255 * white
-  put(
-    data,
-    i,
-    (base + color[0] * rest) / alpha,
-    (base + color[1] * rest) / alpha,
-    (base + color[2] * rest) / alpha,
-    255 * alpha,
-  )
+  const mixed = (part: 0 | 1 | 2) => (line[part] * drawn + color[part] * rest) / alpha
+  put(data, i, mixed(0), mixed(1), mixed(2), 255 * alpha)
 }
 
-/** How far a pixel is from the nearest contour, in pixels: the distance of its value from the level over the slope. */
-function distanceAt({ values, width, height }: Field, i: number, scale: number): number {
+/** The contour next to a value. */
+function nearest(strength: number): number {
+  return LEVELS.reduce((a, b) => (Math.abs(b - strength) < Math.abs(a - strength) ? b : a))
+}
+
+/** How far a pixel is from a contour, in pixels: the distance of its value from the level over the slope. */
+function distanceAt({ values, width, height }: Field, i: number, level: number, scale: number): number {
   const x = i % width
-  const value = Math.abs(values[i]) / scale
-  let distance = Infinity
-  for (const level of LEVELS) distance = Math.min(distance, Math.abs(value - level))
+  const distance = Math.abs(Math.abs(values[i]) - level * scale)
   const across = values[x + 1 < width ? i + 1 : i] - values[x > 0 ? i - 1 : i]
   const down = values[i + width < width * height ? i + width : i] - values[i >= width ? i - width : i]
-  return (2 * scale * distance) / Math.hypot(across, down) // NaN on a plateau at a level, Infinity on others
+  return (2 * distance) / Math.hypot(across, down) // NaN on a plateau at a level, Infinity on others
 }
 
 function clamped(value: number): number {
