@@ -41,6 +41,14 @@ def _own_caches(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
 
 
 @pytest.fixture(scope="session")
+def exported_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published model and its exported file, which takes 10 s of a processor to write. Read only."""
+    from tests.export.published_models import write_exported
+
+    return write_exported(tmp_path_factory.mktemp("exported") / "model")
+
+
+@pytest.fixture(scope="session")
 def synthetic_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of shards with 160 small synthetic images. Read only."""
     from chexvision.synthetic.synthesize import synthesize

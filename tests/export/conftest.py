@@ -6,14 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from chexvision.export.export_model import export_model
-from tests.explain import trained
-from tests.export.published_models import PLATT, published
 
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def model(exported_model: Path) -> Path:
     """A convolutional model, exported. Read only."""
-    folder = published(tmp_path_factory.mktemp("exported") / "model", "small", trained.SIDE, PLATT)
-    export_model(folder, folder)
-    return folder
+    return exported_model

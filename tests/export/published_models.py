@@ -11,14 +11,19 @@ from numpy.typing import NDArray
 
 from chexvision.config.data_config import ClaheConfig
 from chexvision.config.recipe import Pooling
+from chexvision.export.export_model import export_model
 from chexvision.images.preprocessing import Preprocessing
 from chexvision.labels import NIH
 from chexvision.metrics.calibration import Calibration, Curve
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.thresholds import ChosenOn
 from chexvision.models.classifier import CheXVision
+from chexvision.predict.fit_check import fit_input_check
+from chexvision.predict.input_check import FILE as CHECK
+from chexvision.predict.input_check import thumbnails
 from chexvision.predict.operating_files import save_operating_points
 from tests.explain import trained
+from tests.present import present
 
 CHOSEN_ON = ChosenOn(dataset="d", split="validation", images=9, images_sha256="0" * 64)
 PLATT = Calibration(
@@ -62,8 +67,22 @@ def published(
     with torch.no_grad():
         features = model.neck(model.features(model.normalize(torch.from_numpy(images))))
         for head in (model.multilabel_head, model.binary_head):
-            torch.nn.init.normal_(head.weight).div_(features.std(dim=0) + 1e-3)
-            head.bias.sub_(head(features).mean(dim=0))
+            torch.nn.init.normal_(head.weight)
+            # Logits vary little: rounding, as of JPEG or int8, would be enlarged as well.
+            head.weight.mul_(0.1 / head(features).std(dim=0)[:, None])
+            head.bias.copy_(torch.linspace(-1, 1, len(head.bias)) - (head(features) - head.bias).mean(dim=0))
     model.save_pretrained(folder)
     save_operating_points(OperatingPoints(calibration), folder)
+    return folder
+
+
+def write_exported(folder: Path) -> Path:
+    """A convolutional model with calibration and input check, exported."""
+    published(folder, "small", trained.SIDE, PLATT)
+    model = CheXVision.from_pretrained(folder)
+    images = np.stack([model.preprocessing.apply(one.pixels[0]) for one in trained.synthetic_subjects(60, seed=4)])
+    with torch.no_grad():
+        features = model.features(model.normalize(torch.from_numpy(images))).numpy()
+    present(fit_input_check(features, thumbnails(images), np.arange(60))).write(folder / CHECK)
+    export_model(folder, folder)
     return folder

@@ -13,7 +13,7 @@ from chexvision.images.radiograph import Grey, make_clahe, resize_area
 from chexvision.synthetic.anatomy import sample_chest
 from chexvision.synthetic.render import render_radiograph
 
-WHOLE_RATIOS = [(64, 64), (128, 128), (192, 192), (256, 256), (160, 160)]
+WHOLE_RATIOS = [(64, 64), (128, 128), (192, 192), (256, 256), (192, 128), (128, 448)]
 LINEAR = [(40, 40), (63, 200), (200, 63), (50, 30), (32, 32), (17, 29)]
 
 
@@ -36,7 +36,7 @@ def test_resizing_gives_the_pixels_of_opencv(shape: tuple[int, int]) -> None:
     np.testing.assert_array_equal(resized(gray, 64), resize_area(gray, 64))
 
 
-@pytest.mark.parametrize("shape", [(192, 128), (100, 100), (65, 131), (501, 397)])
+@pytest.mark.parametrize("shape", [(160, 160), (100, 100), (65, 131), (501, 397)])
 def test_area_averaging_by_other_ratios_differs_by_one_level_in_few_pixels(shape: tuple[int, int]) -> None:
     gray = radiograph(*shape)
     difference = np.abs(resized(gray, 64) - resize_area(gray, 64))

@@ -7,38 +7,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from chexvision.explain.image_maps import explain_images
-from chexvision.export.export_model import export_model
 from chexvision.inference.load_predictor import EngineName, load_predictor
-from chexvision.models.classifier import CheXVision
-from chexvision.predict.fit_check import fit_input_check
-from chexvision.predict.input_check import FILE as CHECK
-from chexvision.predict.input_check import thumbnails
 from chexvision.predict.predictor import Predictor
 from tests.explain import trained
-from tests.export.published_models import PLATT, published
 
 ENGINES: tuple[EngineName, ...] = ("torch", "onnx", "openvino")
 
 
 @pytest.fixture(scope="module")
-def predictors(tmp_path_factory: pytest.TempPathFactory) -> dict[EngineName, Predictor]:
-    folder = published(tmp_path_factory.mktemp("model") / "model", "small", trained.SIDE, PLATT)
-    _write_check(folder)
-    export_model(folder, folder)
-    return {engine: load_predictor(folder, engine, "cpu") for engine in ENGINES}
-
-
-def _write_check(folder: Path) -> None:
-    model = CheXVision.from_pretrained(folder)
-    images = np.stack([model.preprocessing.apply(one.pixels[0]) for one in trained.synthetic_subjects(60, seed=4)])
-    with torch.no_grad():
-        features = model.features(model.normalize(torch.from_numpy(images))).numpy()
-    check = fit_input_check(features, thumbnails(images), np.arange(60))
-    assert check is not None
-    check.write(folder / CHECK)
+def predictors(exported_model: Path) -> dict[EngineName, Predictor]:
+    return {engine: load_predictor(exported_model, engine, "cpu") for engine in ENGINES}
 
 
 @pytest.fixture(scope="module")

@@ -104,14 +104,6 @@ def site_of_two(echo_model: Path, tmp_path_factory: pytest.TempPathFactory, serv
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """See `write_exported_model`. Read only."""
-    from tests.web.exported_model import write_exported_model
-
-    return write_exported_model(tmp_path_factory.mktemp("models") / "exported")
-
-
-@pytest.fixture(scope="session")
 def echo_page(browser: Browser, site: str) -> Iterator[Page]:
     """A page with `echo_model`, open for all tests that use nothing but its code."""
     with watched_page(browser) as opened:

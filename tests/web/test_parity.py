@@ -23,15 +23,15 @@ WINDOW = {"WindowCenter": 2048, "WindowWidth": 4096}
 
 
 @pytest.fixture(scope="module")
-def predictors(exported: Path) -> list[Predictor]:
+def predictors(exported_model: Path) -> list[Predictor]:
     """Python's engines: the network itself, and the exported file as in the page."""
-    return [load_predictor(exported, engine="torch"), load_predictor(exported, engine="onnx")]
+    return [load_predictor(exported_model, engine="torch"), load_predictor(exported_model, engine="onnx")]
 
 
 @pytest.fixture(scope="module")
-def model_page(browser: Browser, exported: Path, serve_app: ServeApp) -> Iterator[Page]:
+def model_page(browser: Browser, exported_model: Path, serve_app: ServeApp) -> Iterator[Page]:
     with watched_page(browser) as page:
-        page.goto(serve_app(exported))
+        page.goto(serve_app(exported_model))
         yield page
 
 

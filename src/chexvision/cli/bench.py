@@ -93,7 +93,7 @@ def evaluate(
 def predict(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="An exported model: a folder, or USER/REPO[@REV].")],
     images: Annotated[Path, typer.Option(help="A folder of radiographs.")],
-    count: Annotated[int, typer.Option(min=1, help="Images per round.")] = 32,
+    count: Annotated[int, typer.Option(min=1, help="Images per round.")] = 16,
     rounds: Annotated[int, typer.Option(min=1, help="In each of them, every engine predicts all images.")] = 3,
     workers: Workers = None,
 ) -> None:

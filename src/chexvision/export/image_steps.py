@@ -55,9 +55,14 @@ def resize(images: Tensor, size: int) -> Tensor:
     """
     height, width = (_length(images, axis) for axis in (1, 2))
     shrinks = (height >= size) & (width >= size)
-    across = torch.where(shrinks, _area(width, _cells(images, 2), size), _linear(width, _cells(images, 2), size))
+    # OpenCV sums whole cells and divides once where both ratios are whole; elsewhere it sums shares.
+    whole = (height % size == 0) & (width % size == 0)
+    of_width, of_height = (torch.where(whole, size, length) for length in (width, height))
+    average = _area(width, _cells(images, 2), size) / of_width
+    across = torch.where(shrinks, average, _linear(width, _cells(images, 2), size))
     columns = images @ across.T  # [B, H, size]
-    averaged = _area(height, _cells(images, 1), size) @ columns
+    averaged = (_area(height, _cells(images, 1), size) / of_height) @ columns
+    averaged = torch.where(whole, averaged * (1 / (height / size * (width / size))), averaged)
     # OpenCV rounds halves up where it averages 2x2 pixels, and to the even number elsewhere.
     halves = (height == 2 * size) & (width == 2 * size)
     averaged = torch.where(halves, (averaged + 0.5).floor(), averaged.round())
@@ -74,12 +79,12 @@ def _cells(images: Tensor, axis: int) -> Tensor:
 
 
 def _area(length: Tensor, cells: Tensor, size: int) -> Tensor:
-    """float[size, length]: the share of each of `length` cells in the averages."""
+    """float[size, length]: the part of each of `length` cells in the sums, in units of 1/size cells."""
     outputs = torch.arange(size)[:, None] * length
     inputs = cells[None] * size
     covered = torch.minimum(inputs + size, outputs + length) - torch.maximum(inputs, outputs)
     covered = covered.clamp(min=0).float()
-    return torch.where(covered > _SMALLEST_SHARE * size, covered / length.float(), 0.0)
+    return torch.where(covered > _SMALLEST_SHARE * size, covered, 0.0)
 
 
 def _places(length: Tensor, size: int) -> Tensor:
