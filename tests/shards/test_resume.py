@@ -10,12 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from chexvision.errors import ChexError, UsageError
-from chexvision.images.radiograph import decode_grey
+from chexvision.images.reading import Radiograph, read_radiograph
 from chexvision.runs.build_session import BuildProgress, build_and_push
 from chexvision.runs.run_progress import read_progress
 from chexvision.runs.session import Session
@@ -76,11 +74,11 @@ def test_stopped_build_continues_and_gives_the_same_bytes(
     assert len(kept) == stop_after
     decoded: list[bytes] = []
 
-    def counted(data: bytes) -> NDArray[np.uint8]:
+    def counted(data: bytes) -> Radiograph:
         decoded.append(data)
-        return decode_grey(data)
+        return read_radiograph(data)
 
-    monkeypatch.setattr(build, "decode_grey", counted)
+    monkeypatch.setattr(build, "read_radiograph", counted)
     watch = resume_build(release, out, Watch())
     assert watch.before == sum(one["shard"]["rows"] for one in kept) > 0
     assert len(decoded) < len(release.names)  # images of finished shards are not read again

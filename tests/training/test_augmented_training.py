@@ -60,9 +60,9 @@ def test_the_network_sees_the_size_of_the_phase_and_validation_that_of_the_data(
     seen: dict[bool, list[int]] = {True: [], False: []}
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen[module.training].append(inputs[0].shape[-1])
+        seen[training.model.training].append(inputs[0].shape[-1])
 
-    training.model.register_forward_pre_hook(note)
+    training.model.backbone.register_forward_pre_hook(note)
     assert training.run()
     steps = len(seen[True]) // 2
     assert seen[True] == [32] * steps + [48] * steps
@@ -101,7 +101,7 @@ def test_pixels_are_normalized_with_the_models_own_mean(synthetic_shards: Path, 
         if module.training:
             seen.append(inputs[0])
 
-    training.model.register_forward_pre_hook(note)
+    training.model.backbone.register_forward_pre_hook(note)
     assert training.run()
     values = torch.cat([batch.flatten() for batch in seen])
     assert float(values.min()) == pytest.approx((0 - 0.25) / 0.5) and float(values.max()) <= (1 - 0.25) / 0.5

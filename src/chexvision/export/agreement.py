@@ -19,6 +19,7 @@ from chexvision.inference.torch_engine import TorchEngine
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.ranking import Floats
 from chexvision.predict.input_check import InputCheck
+from chexvision.runtime.export_info import INPUT
 from chexvision.synthetic.anatomy import sample_chest
 from chexvision.synthetic.render import render_radiograph
 
@@ -132,11 +133,11 @@ def compare(path: Path, wanted: Expected) -> Difference:
     session = open_session(path)
     names = [output.name for output in session.get_outputs()]
     found: dict[str, NDArray[np.float32]] = {}
-    parts = [session.run(names, {"image": batch}) for batch in _batches(wanted.resized)]
+    parts = [session.run(names, {INPUT: batch}) for batch in _batches(wanted.resized)]
     for name, values in zip(names, zip(*parts, strict=True), strict=True):
         found[name] = np.concatenate(values)
     scalar = ["probabilities", "raw"]
-    single = [session.run(scalar, {"image": gray[None]}, without_maps()) for gray in wanted.originals]
+    single = [session.run(scalar, {INPUT: gray[None]}, without_maps()) for gray in wanted.originals]
     of_originals = [np.concatenate(values) for values in zip(*single, strict=True)]
     largest = [
         max(_largest(calibrated - wanted.calibrated), _largest(raw - wanted.raw))

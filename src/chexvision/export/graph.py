@@ -13,8 +13,6 @@ from chexvision.export.image_steps import ImageSteps
 from chexvision.export.traced import TracedNetwork
 from chexvision.metrics.calibration import SMALLEST, Calibration, Curve
 
-INPUT = "image"
-
 
 class ExportedGraph(nn.Module):
     """What ``onnx/model.onnx`` computes; see `chexvision.runtime.export_info.ExportInfo`.

@@ -14,8 +14,8 @@ from torch.export import Dim
 
 from chexvision.export.graph import ExportedGraph
 from chexvision.export.traced import NotExportable, reason
+from chexvision.runtime.export_info import INPUT
 
-INPUT = "image"
 EQUALIZED = "equalized"
 FEATURES = "features"
 # The newest that onnxruntime-web 1.30 and OpenVINO 2026 both take.

@@ -28,7 +28,8 @@ from chexvision.images.preprocessing import Preprocessing
 from chexvision.inference.labeled import labeled
 from chexvision.metrics.measure import measure
 from chexvision.metrics.ranking import Floats
-from chexvision.runtime.export_info import ExportedFile
+from chexvision.runtime.export_info import INPUT, ExportedFile
+from chexvision.runtime.onnx_cut import without_other_outputs
 
 LARGEST_LOSS = 0.002  # of macro AUROC
 # Of a probability, where no labels tell whether ranking suffers.
@@ -116,7 +117,7 @@ def _images(source: ShardSource, rows: Rows, side: int) -> NDArray[np.uint8]:
 def _raw(path: Path, images: NDArray[np.uint8]) -> Floats:
     session, options = open_session(path), without_maps()
     parts = [
-        session.run(["raw"], {"image": images[first : first + _BATCH]}, options)[0]
+        session.run(["raw"], {INPUT: images[first : first + _BATCH]}, options)[0]
         for first in range(0, len(images), _BATCH)
     ]
     return np.concatenate(parts).astype(np.float64)
@@ -143,10 +144,11 @@ def quantize(path: Path, quantized: Path, images: NDArray[np.uint8], scratch: Pa
 
         def get_next(self) -> dict[str, Any] | None:
             image = next(self._left, None)
-            return None if image is None else {"image": image[None]}
+            return None if image is None else {INPUT: image[None]}
 
     cut, prepared = scratch / "cut.onnx", scratch / "prepared.onnx"
-    onnx.save(_without_maps(onnx.load(path)), cut)
+    outputs = {output.name for output in onnx.load(path).graph.output} - {"maps"}
+    cut.write_bytes(without_other_outputs(path.read_bytes(), outputs))
     quant_pre_process(cut, prepared, skip_symbolic_shape=True)
     model = onnx.load(prepared)
     quantize_static(
@@ -162,21 +164,6 @@ def quantize(path: Path, quantized: Path, images: NDArray[np.uint8], scratch: Pa
         op_types_to_quantize=list(_QUANTIZED),
         nodes_to_quantize=sorted(_of_network(model)),
     )
-
-
-def _without_maps(model: Any) -> Any:
-    """The model with the nodes and weights that its other outputs need."""
-    graph = model.graph
-    kept = [output for output in graph.output if output.name != "maps"]
-    needed = _ancestors(graph, [output.name for output in kept])
-    nodes = [node for node in graph.node if needed.issuperset(node.output[:1])]
-    used = {name for node in nodes for name in node.input}
-    weights = [one for one in graph.initializer if one.name in used]
-    for field, values in ((graph.node, nodes), (graph.output, kept), (graph.initializer, weights)):
-        values = [type(value).FromString(value.SerializeToString()) for value in values]
-        del field[:]
-        field.extend(values)
-    return model
 
 
 def _of_network(model: Any) -> Iterator[str]:

@@ -10,6 +10,7 @@ from chexvision.labels import LabelSpace
 from chexvision.metrics.records import Record
 
 FOLDER = "onnx"
+INPUT = "image"  # of the graph
 MODEL = f"{FOLDER}/model.onnx"
 QUANTIZED = f"{FOLDER}/model_quantized.onnx"
 INFO = f"{FOLDER}/model.json"

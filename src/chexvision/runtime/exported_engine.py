@@ -14,12 +14,11 @@ from chexvision.errors import ChexError
 from chexvision.images.radiograph import Grey, resize_area
 from chexvision.labels import LabelSpace
 from chexvision.predict.engine import HeatMaps, Outputs, Prepared, finite
+from chexvision.runtime.export_info import INPUT
 from chexvision.runtime.exported import Exported
 
-# Of the graph; see `chexvision.runtime.export_info.ExportInfo`.
-INPUT = "image"
 _UINT8 = ("tensor(uint8)", "u8")  # as onnxruntime and OpenVINO name it
-_RAW, _CHECKS, _MAPS = "raw", "checks", "maps"
+_RAW, _CHECKS, _MAPS = "raw", "checks", "maps"  # see `chexvision.runtime.export_info.ExportInfo`
 
 # Images per call of the runtime, whatever the batch: its memory stays that of so many. More are not faster on a CPU.
 _MOST = 8

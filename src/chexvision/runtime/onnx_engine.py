@@ -9,8 +9,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from chexvision.parallel import usable_cores
+from chexvision.runtime.export_info import INPUT
 from chexvision.runtime.exported import Exported
-from chexvision.runtime.exported_engine import INPUT, Arrays, ExportedEngine
+from chexvision.runtime.exported_engine import Arrays, ExportedEngine
 from chexvision.runtime.onnx_cut import without_other_outputs
 
 _SILENT = 4  # of the levels of severity: the runtime prints what it raises as well

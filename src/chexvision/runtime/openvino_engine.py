@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from chexvision.layout import cache_dir
 from chexvision.parallel import usable_cores
+from chexvision.runtime.export_info import INPUT
 from chexvision.runtime.exported import Exported
-from chexvision.runtime.exported_engine import INPUT, Arrays, ExportedEngine
+from chexvision.runtime.exported_engine import Arrays, ExportedEngine
 
 # Values of the graph between which a network computes; those of an ensemble's members are numbered.
 _EQUALIZED, _FEATURES = "equalized", "features"
