@@ -37,7 +37,7 @@ TINY = [
     " {epochs: 2, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0.5, freeze: none}]",
 ]
 
-# All settings that change which images a step has, or their pixels.
+# Every setting that changes which images are in a batch, or their pixels.
 AUGMENTED = [
     "augment.crop_scale=0.4",
     "augment.randaugment_ops=2",

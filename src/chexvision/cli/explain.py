@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated
 
 import typer
 
 from chexvision.cli.evaluate import Resamples, Seed, SplitRule
+from chexvision.cli.models import AnyView, Device, Engine
 from chexvision.errors import UsageError
 from chexvision.foreign import printable
-
-EngineName: TypeAlias = Literal["auto", "torch", "onnx", "openvino"]
-DeviceName: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder, or USER/REPO[@REV] on the Hub.")]
 
@@ -35,13 +33,9 @@ def explain(
     contours: Annotated[
         bool, typer.Option("--contours", help="Draw lines at 25, 50 and 75 % of the scale, not colored areas.")
     ] = False,
-    any_view: Annotated[
-        bool, typer.Option("--any-view", help="Accept DICOM files that say they are not frontal chest images.")
-    ] = False,
-    engine: Annotated[
-        EngineName, typer.Option(help="onnx and openvino need an exported model, but no torch.")
-    ] = "auto",
-    device: Annotated[DeviceName, typer.Option(help="auto: a GPU where there is one.")] = "auto",
+    any_view: AnyView = False,
+    engine: Engine = "auto",
+    device: Device = "auto",
 ) -> None:
     """Show which regions raise a finding, one overlay per image and finding, or activations. Research only."""
     if bool(findings) + (top is not None) + (layers is not None) > 1:

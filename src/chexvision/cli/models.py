@@ -8,6 +8,18 @@ from typing import Annotated, Literal
 import typer
 
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
+# Of every command that computes a published model for images.
+Engine = Annotated[
+    Literal["auto", "torch", "onnx", "openvino"],
+    typer.Option("--engine", help="What computes the model; onnx and openvino need an exported one, but no torch."),
+]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda", "mps"],
+    typer.Option("--device", help="Where it is computed; auto: a GPU where there is one."),
+]
+AnyView = Annotated[
+    bool, typer.Option("--any-view", help="Take DICOM files that are not frontal chest radiographs, too.")
+]
 
 
 def pull(

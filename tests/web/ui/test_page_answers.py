@@ -118,6 +118,7 @@ def test_a_lateral_view_is_refused_until_the_reader_wants_it(used: Reader) -> No
 def test_a_pasted_image_is_answered(used: Reader) -> None:
     used.paste("pasted.png", png(some_image()))
     used.wait_for_answer("pasted.png")
+    expect(used.page.locator(".refused")).to_have_count(0)
 
 
 def test_a_model_that_cannot_be_fetched_is_a_sentence_and_can_be_tried_again(browser: Browser, url: str) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chexvision.cli.models import Precision
+from chexvision.cli.models import AnyView, Device, Engine, Precision
 from chexvision.config.test_time import Tta
 
 if TYPE_CHECKING:
@@ -37,19 +37,15 @@ def predict(
         Path | None,
         typer.Option("--explain", metavar="DIR", help="Write overlays of each image's 3 most probable findings."),
     ] = None,
-    any_view: Annotated[
-        bool, typer.Option("--any-view", help="Take DICOM files that are not frontal chest radiographs, too.")
-    ] = False,
+    any_view: AnyView = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="No answer for images that the model may not be valid for.")
     ] = False,
     tta: Annotated[
         Tta, typer.Option(help="Average the probabilities over views of each image; views: as it is, flipped, ±7°.")
     ] = "none",
-    engine: Annotated[
-        Literal["auto", "torch", "onnx", "openvino"], typer.Option(help="What computes the model.")
-    ] = "auto",
-    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where it is computed.")] = "auto",
+    engine: Engine = "auto",
+    device: Device = "auto",
     precision: Annotated[
         Precision, typer.Option(help="To compute in; auto is faster, fp32 the same on every machine.")
     ] = "fp32",
