@@ -1,1 +1,1 @@
-export{o as PageError,r as loadConfig,i as loadEngine,a as loadInfo,n as readRadiograph}from"./assets/reader-BWjUTxeu.js";
+export{o as PageError,r as loadConfig,i as loadEngine,a as loadInfo,n as readRadiograph}from"./assets/reader-CtLU_bxe.js";

@@ -147,13 +147,7 @@ def run_training(
         teacher=teacher,
     )
     seen = TrainingImages.of(splits["train"].rows, source)
-    # Where validation itself is measured, nothing calibrates it.
-    applied = OperatingPoints() if metrics.split == "validation" else points
-    figures: dict[str, str | bytes] = {**curve_sheets(predictions[metrics.split], applied, metrics.metrics)}
-    if metrics.synthetic:
-        calibrated = applied.calibrated(predictions[metrics.split])
-        overlay = example_overlay(model, calibrated, np.asarray(splits[metrics.split].images))
-        figures |= {OVERLAY: overlay} if overlay is not None else {}
+    figures = _figures(model, splits, predictions, points, metrics)
     folder = _assemble(
         work / "artifact", training, model, predictions, metrics, points, figures, info, seen, check, to, export
     )
@@ -218,6 +212,24 @@ def _predict(
             probabilities, features[name] = predict_with_features(model, splits[name], accelerator, batch_size)
             predictions[name] = labeled(splits[name].rows, probabilities)
     return predictions, features
+
+
+def _figures(
+    model: CheXVision,
+    splits: dict[str, Split],
+    predictions: dict[str, Predictions],
+    points: OperatingPoints,
+    metrics: Evaluation,
+) -> dict[str, str | bytes]:
+    """The figures of the card by file name; with an overlay only where the images are synthetic."""
+    # Where validation itself is measured, nothing calibrates it.
+    applied = OperatingPoints() if metrics.split == "validation" else points
+    measured = predictions[metrics.split]
+    figures: dict[str, str | bytes] = {**curve_sheets(measured, applied, metrics.metrics)}
+    if metrics.synthetic:
+        overlay = example_overlay(model, applied.calibrated(measured), np.asarray(splits[metrics.split].images))
+        figures |= {OVERLAY: overlay} if overlay is not None else {}
+    return figures
 
 
 def _assemble(

@@ -1,5 +1,6 @@
 // The state of the page: images, models, what is selected; and the one loop that reads, loads and computes.
 
+import { sha256 } from '../sha256'
 import { loadConfig, loadEngine, loadInfo } from '../engine/engine'
 import { LARGEST_FILE, readRadiograph } from '../reading/reader'
 import { type Answer, type Engine, type ModelEntry, type ModelInfo, PageError, type Radiograph } from '../types'
@@ -239,11 +240,4 @@ export function sentence(error: unknown): string {
 
 export function percentOf(progress: Model['progress']): number {
   return progress && progress.total > 0 ? Math.floor((100 * progress.loaded) / progress.total) : 0
-}
-
-async function sha256(bytes: ArrayBuffer): Promise<string | null> {
-  // crypto.subtle exists only on https and localhost.
-  if (!globalThis.crypto?.subtle) return null
-  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes))
-  return [...digest].map((byte) => byte.toString(16).padStart(2, '0')).join('')
 }
