@@ -1,0 +1,1 @@
+"""Building, training and predicting on a Ray cluster. Nothing else imports Ray."""
