@@ -1,0 +1,72 @@
+"""The sets that shards are built from, by name: how each is read, and its terms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chexvision.errors import UsageError
+from chexvision.releases.nih14 import NIH_TERMS, read_nih
+from chexvision.releases.own_table import read_own_table
+from chexvision.releases.release import Reading, Release
+from chexvision.releases.terms import Terms
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseSet:
+    """A set that can be read.
+
+    Args:
+        read: raises UsageError where the release is not there or not valid, ChexError where an archive is damaged.
+        terms: None of one's own images.
+        no_split: why the set has no split of its own, or what it needs for it; for messages.
+        takes: what follows its name after ``:``, such as ``USER/NAME@SHA``; None for nothing.
+        needs_images: whether folders of images are to be named.
+    """
+
+    read: Callable[[Reading], Release]
+    terms: Terms | None
+    no_split: str
+    takes: str | None = None
+    needs_images: bool = True
+
+
+SETS: dict[str, ReleaseSet] = {
+    "nih": ReleaseSet(
+        read_nih,
+        NIH_TERMS,
+        "needs train_val_list.txt and test_list.txt next to the images; put them there or choose --split patient",
+    ),
+    "csv": ReleaseSet(
+        read_own_table, None, "needs a column with train, validation and test: name it with split: in the label map"
+    ),
+}
+
+
+def set_of(dataset: str) -> ReleaseSet:
+    """The set that a name such as ``nih`` or ``hub:USER/NAME@SHA`` stands for.
+
+    Raises:
+        UsageError: there is none.
+    """
+    name, _, rest = dataset.partition(":")
+    found = SETS.get(name)
+    if found is None or bool(rest) != (found.takes is not None):
+        raise UsageError(f"--set {dataset!r} is none of {', '.join(usage_of(each) for each in SETS)}")
+    return found
+
+
+def usage_of(name: str) -> str:
+    """How a set is named on the command line, with what it takes."""
+    takes = SETS[name].takes
+    return name if takes is None else f"{name}:{takes}"
+
+
+def read_release(reading: Reading) -> Release:
+    """Read the metadata of a release and list its images.
+
+    Raises:
+        UsageError: an input is missing or not valid.
+        ChexError: an archive is damaged.
+    """
+    return set_of(reading.dataset).read(reading)
