@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chexvision.errors import UsageError
+from chexvision.releases.chestmnist import CHESTMNIST_TERMS, read_chestmnist
+from chexvision.releases.hub_dataset import read_hub
 from chexvision.releases.nih14 import NIH_TERMS, read_nih
 from chexvision.releases.own_table import read_own_table
 from chexvision.releases.release import Reading, Release
 from chexvision.releases.terms import Terms
+from chexvision.releases.vindr import VINDR_TERMS, read_vindr
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,15 @@ SETS: dict[str, ReleaseSet] = {
         read_nih,
         NIH_TERMS,
         "needs train_val_list.txt and test_list.txt next to the images; put them there or choose --split patient",
+    ),
+    "vindr": ReleaseSet(read_vindr, VINDR_TERMS, "is its own: there is always one"),
+    "chestmnist": ReleaseSet(read_chestmnist, CHESTMNIST_TERMS, "is its own: there is always one"),
+    "hub": ReleaseSet(
+        read_hub,
+        None,
+        "needs several splits in the dataset, or a column with them: name it with split: in the label map",
+        takes="USER/NAME@SHA",
+        needs_images=False,
     ),
     "csv": ReleaseSet(
         read_own_table, None, "needs a column with train, validation and test: name it with split: in the label map"

@@ -41,7 +41,8 @@ def build(
         typer.Option(
             "--set",
             metavar="SET",
-            help="Which release: nih, chexpert, mimic, padchest; or csv, your own --labels.  [default: nih]",
+            help="nih, chexpert, mimic, padchest, vindr, chestmnist, hub:USER/NAME@SHA; or csv, your own --labels."
+            "  [default: nih]",
         ),
     ] = None,
     metadata: Annotated[
@@ -103,11 +104,12 @@ def build(
         raise UsageError("--overwrite is for --out; with --work name another folder, or delete the files in this one")
     if work is None and (to is not None or max_hours is not None):
         raise UsageError("--to and --max-hours need --work; or push a finished folder with: chexvision shards push")
-    if (labels is None) != (label_map is None):
-        raise UsageError("your own labels need --labels CSV and --map MAP; chexvision labels template writes a map")
     if labels is not None and metadata is not None:
         raise UsageError("--metadata is the release's and --labels your own: give one of them")
     dataset = dataset or ("nih" if labels is None else "csv")
+    of_hub = set_of(dataset).takes is not None
+    if (labels is None) != (label_map is None) and not of_hub:
+        raise UsageError("your own labels need --labels CSV and --map MAP; chexvision labels template writes a map")
     if labels is not None and dataset != "csv":
         raise UsageError(f"--labels is your own table, --set csv; the tables of --set {dataset} go to --metadata")
     chosen = set_of(dataset)
