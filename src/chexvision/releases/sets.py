@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from chexvision.errors import UsageError
 from chexvision.releases.chestmnist import CHESTMNIST_TERMS, read_chestmnist
-from chexvision.releases.hub_dataset import read_hub
+from chexvision.releases.from_hub.hub_dataset import read_hub
 from chexvision.releases.nih14 import NIH_TERMS, read_nih
 from chexvision.releases.own_table import read_own_table
 from chexvision.releases.release import Reading, Release

@@ -17,9 +17,9 @@ from chexvision.label_maps.labeled_images import SPLITS, labeled_images
 from chexvision.label_maps.table_rows import TableRow
 from chexvision.labels import LabelSpace
 from chexvision.nih.metadata import Entry
-from chexvision.releases.hub_card import label_space_of_shards, terms_of
-from chexvision.releases.hub_cells import Features, cell_text, image_column, listed, needed_columns
-from chexvision.releases.hub_stream import HubImages, HubSource, file_rows, open_streams
+from chexvision.releases.from_hub.hub_card import label_space_of_shards, terms_of
+from chexvision.releases.from_hub.hub_cells import Features, cell_text, image_column, listed, needed_columns
+from chexvision.releases.from_hub.hub_stream import HubImages, HubSource, file_rows, open_streams
 from chexvision.releases.image_entry import entry_of
 from chexvision.releases.release import Reading, Release
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from chexvision.files.json_files import read_file
 from chexvision.hub.hub_errors import call_hub
 from chexvision.labels import NIH, LabelSpace
-from chexvision.releases.hub_stream import HubSource
+from chexvision.releases.from_hub.hub_stream import HubSource
 from chexvision.releases.terms import Terms
 
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]{0,60}", re.ASCII)
