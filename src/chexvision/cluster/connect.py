@@ -38,9 +38,7 @@ class Cluster:
     @property
     def cpus(self) -> int:
         """CPUs of all nodes that are alive now."""
-        import ray
-
-        return int(ray.cluster_resources().get("CPU", 0))
+        return int(ray_module().cluster_resources().get("CPU", 0))
 
 
 @contextmanager
@@ -63,22 +61,26 @@ def connected(address: str = "") -> Iterator[Cluster]:
         os.environ.setdefault(name, value)
     if not address or address == LOCAL or address.startswith(("127.", "localhost:")):
         os.environ.setdefault(_ONE_MACHINE, "0")
-    try:
-        import ray
-    except ImportError:
-        raise ChexError("--on ray needs Ray, which is not installed: pip install 'chexvision[cluster]'") from None
+    ray = ray_module()
     if ray.is_initialized():
         raise UsageError("this process is connected to a Ray cluster already; call ray.shutdown() first")
     try:
-        context = _join(address)
+        context = _join(ray, address)
         yield Cluster(str(context.address_info["address"]), started=ray._private.worker._global_node.is_head())
     finally:
         ray.shutdown()
 
 
-def _join(address: str) -> Any:
-    import ray
+def ray_module() -> Any:
+    """Ray, imported now: most of its functions have no types."""
+    try:
+        import ray
+    except ImportError:
+        raise ChexError("--on ray needs Ray, which is not installed: pip install 'chexvision[cluster]'") from None
+    return ray
 
+
+def _join(ray: Any, address: str) -> Any:
     quiet: dict[str, Any] = {"include_dashboard": False, "logging_level": "ERROR", "log_to_driver": False}
     try:
         return ray.init(address=address or None, **quiet)
