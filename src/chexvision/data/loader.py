@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from chexvision.data.dataset import Split
+from chexvision.data.epoch_order import epoch_order
 
 _AHEAD = 3  # micro-batches waiting in memory
 _MIN_IMAGES = 2  # images in a pass: batch norms have no statistics of one image whose last feature map is 1x1
@@ -110,7 +111,7 @@ def training_batches(
         first_step: the step to continue with after an interruption.
         predecessors: whether to add the image that the first of a micro-batch is mixed with.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(split.images_per_epoch).astype(np.int64)
+    order = epoch_order(split, seed, epoch)
     shares = _shares(order, batch_size, micro_batch_size, process, first_step, predecessors)
     yield from _prefetched(split, shares, process)
 
