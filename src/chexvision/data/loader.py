@@ -15,6 +15,7 @@ from torch import Tensor
 
 from chexvision.data.dataset import Split
 from chexvision.data.epoch_order import epoch_order
+from chexvision.data.joined_images import JoinedImages
 
 _AHEAD = 3  # micro-batches waiting in memory
 _MIN_IMAGES = 2  # images in a pass: batch norms have no statistics of one image whose last feature map is 1x1
@@ -239,6 +240,9 @@ def _pick(split: Split, index: NDArray[np.int64], pinned: bool) -> Tensor:
         return split.images.index_select(0, torch.from_numpy(index).to(split.images.device, non_blocking=True))
     height, width = split.images.shape[1:]
     images = torch.empty((len(index), height, width), dtype=torch.uint8, pin_memory=pinned)
-    # Directly into the buffer; the mode avoids a check of numpy that would need a copy.
-    np.take(split.images, index, axis=0, out=images.numpy(), mode="clip")
+    if isinstance(split.images, JoinedImages):
+        split.images.take(index, out=images.numpy())
+    else:
+        # Directly into the buffer; the mode avoids a check of numpy that would need a copy.
+        np.take(split.images, index, axis=0, out=images.numpy(), mode="clip")
     return images
