@@ -42,8 +42,13 @@ class ConsoleReporter:
             return
         if progress.due:
             # Reading the loss waits for the device, so it is read only when it is shown.
-            progress.note = f"loss {float(loss_sum) / max(1, progress.done + images):.4f}"
+            seen, loss = progress.done + images, float(loss_sum)
+            progress.note = f"loss {loss / max(1, seen):.4f}"
+            self.loss_read(seen, loss)
         progress.advance(images)
+
+    def loss_read(self, images: float, loss_sum: float) -> None:
+        """The loss was read, summed over the epoch's first `images`; a subclass may use it as well."""
 
     def epoch_done(self, history: History, is_kept: bool) -> None:
         """Print what the last epoch measured."""

@@ -16,9 +16,10 @@ from chexvision.artifact.contents import RunInfo
 from chexvision.artifact.metrics_file import Evaluation
 from chexvision.artifact.probabilities import Probabilities
 from chexvision.artifact.store import Publication, open_store
-from chexvision.config.recipe import Monitor, Recipe
+from chexvision.config.recipe import Recipe
 from chexvision.data.dataset import Split, open_split
 from chexvision.data.division import Division, division_of
+from chexvision.data.loader import steps_per_epoch
 from chexvision.data.placement import placed
 from chexvision.data.source import ShardSource, find_shards, preprocessing_of
 from chexvision.evaluation.attributes import conditions_of, read_groups
@@ -45,6 +46,9 @@ from chexvision.report.card_parts import OVERLAY, with_exported
 from chexvision.report.charts import curve_sheets
 from chexvision.report.model_card import render_card
 from chexvision.runtime.export_info import MODEL, ExportInfo
+from chexvision.tracking.figures import RunFigures, without_paths
+from chexvision.tracking.tracker import FOLDER as TRACKING
+from chexvision.tracking.tracker import Tracker
 from chexvision.training.distillation import with_teacher
 from chexvision.training.hardware import describe, package_versions, rank_of, start_accelerator
 from chexvision.training.history import History, dump_history, kept_epoch
@@ -104,14 +108,18 @@ def run_training(
     """
     started_at = now()
     accelerator = start_accelerator(recipe.training.precision)
-    reporter = _Reporter(progress, recipe.training.monitor) if accelerator.is_main_process else None
-    source, division, splits, model = _prepare(recipe, data, accelerator)
-    if reporter is not None and model.initialized is not None:
-        reporter.initialized(model.initialized)
-    splits["train"], teacher = with_teacher(recipe, source, splits, accelerator, work)
-    stop = progress.session.should_stop
-    training = Training(recipe, model, splits["train"], splits["validation"], accelerator, work, reporter, stop)
-    if not training.run():
+    with _tracker(recipe, work, provenance, accelerator) as tracker:
+        source, division, splits, model = _prepare(recipe, data, accelerator)
+        reporter = None
+        if accelerator.is_main_process:
+            reporter = _Reporter(progress, recipe, tracker, splits["train"].images_per_epoch)
+            if model.initialized is not None:
+                reporter.initialized(model.initialized)
+        splits["train"], teacher = with_teacher(recipe, source, splits, accelerator, work)
+        stop = progress.session.should_stop
+        training = Training(recipe, model, splits["train"], splits["validation"], accelerator, work, reporter, stop)
+        finished = training.run()
+    if not finished:
         accelerator.end_training()
         progress.session.paused()
         return TrainingOutcome(finished=False)
@@ -177,25 +185,42 @@ def _prepare(
     return source, division, splits, model
 
 
-class _Reporter(ConsoleReporter):
-    """Reports to the console and to the session."""
+def _tracker(recipe: Recipe, work: Path, provenance: Provenance, accelerator: Accelerator) -> Tracker:
+    """What the first of several processes sends its figures to."""
+    sink = recipe.training.track if accelerator.is_main_process else "none"
+    config = without_paths(recipe.model_dump(mode="json"))
+    run = {"run_id": provenance.run_id, "group": recipe.name, "config": config}
+    return Tracker(sink, work / TRACKING, run)
 
-    def __init__(self, progress: TrainingProgress, monitor: Monitor) -> None:
+
+class _Reporter(ConsoleReporter):
+    """Reports to the console, to the session and to the tracker."""
+
+    def __init__(self, progress: TrainingProgress, recipe: Recipe, tracker: Tracker, images: int) -> None:
         super().__init__()
         self._run = progress
-        self._monitor = monitor
+        self._monitor = recipe.training.monitor
+        size = recipe.optim.batch_size
+        self._tracked = RunFigures(tracker, steps_per_epoch(images, size), size)
 
     def resumed(self, history: History) -> None:
         super().resumed(history)
         self._run.resumed(history, self._monitor)
+        for record in history:  # of a session elsewhere, or one that was killed before they were tracked
+            self._tracked.epoch(record.epoch, record.model_dump())
 
     def epoch_begins(self, epoch: int, epochs: int, images: int, done: int) -> None:
         super().epoch_begins(epoch, epochs, images, done)
         self._run.epoch_begins(epochs)
+        self._tracked.epoch_begins(epoch)
+
+    def loss_read(self, images: float, loss_sum: float) -> None:
+        self._tracked.loss(images, loss_sum)
 
     def epoch_done(self, history: History, is_kept: bool) -> None:
         super().epoch_done(history, is_kept)
         self._run.epoch_done(history, self._monitor)
+        self._tracked.epoch(history[-1].epoch, history[-1].model_dump())
 
 
 def _predict(
