@@ -6,8 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chexvision.errors import UsageError
+from chexvision.releases.chexpert import CHEXPERT_TERMS, read_chexpert
+from chexvision.releases.mimic import MIMIC_TERMS, read_mimic
 from chexvision.releases.nih14 import NIH_TERMS, read_nih
 from chexvision.releases.own_table import read_own_table
+from chexvision.releases.padchest import PADCHEST_TERMS, read_padchest
 from chexvision.releases.release import Reading, Release
 from chexvision.releases.terms import Terms
 
@@ -37,6 +40,13 @@ SETS: dict[str, ReleaseSet] = {
         NIH_TERMS,
         "needs train_val_list.txt and test_list.txt next to the images; put them there or choose --split patient",
     ),
+    "chexpert": ReleaseSet(
+        read_chexpert, CHEXPERT_TERMS, "needs valid.csv or test.csv next to train.csv; or choose --split patient"
+    ),
+    "mimic": ReleaseSet(
+        read_mimic, MIMIC_TERMS, "needs mimic-cxr-2.0.0-split.csv next to the labels; or choose --split patient"
+    ),
+    "padchest": ReleaseSet(read_padchest, PADCHEST_TERMS, "is of releases with a split; choose --split patient"),
     "csv": ReleaseSet(
         read_own_table, None, "needs a column with train, validation and test: name it with split: in the label map"
     ),
