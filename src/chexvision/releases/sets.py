@@ -25,6 +25,7 @@ class ReleaseSet:
         no_split: why the set has no split of its own, or what it needs for it; for messages.
         takes: what follows its name after ``:``, such as ``USER/NAME@SHA``; None for nothing.
         needs_images: whether folders of images are to be named.
+        takes_map: whether its labels need a label map.
     """
 
     read: Callable[[Reading], Release]
@@ -32,6 +33,7 @@ class ReleaseSet:
     no_split: str
     takes: str | None = None
     needs_images: bool = True
+    takes_map: bool = False
 
 
 SETS: dict[str, ReleaseSet] = {
@@ -48,7 +50,10 @@ SETS: dict[str, ReleaseSet] = {
     ),
     "padchest": ReleaseSet(read_padchest, PADCHEST_TERMS, "is of releases with a split; choose --split patient"),
     "csv": ReleaseSet(
-        read_own_table, None, "needs a column with train, validation and test: name it with split: in the label map"
+        read_own_table,
+        None,
+        "needs a column with train, validation and test: name it with split: in the label map",
+        takes_map=True,
     ),
 }
 
