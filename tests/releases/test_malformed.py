@@ -174,7 +174,7 @@ def test_one_folder_of_images_is_not_the_release(release: Get, capsys: pytest.Ca
         (["--set", "chexpert"], "name the folder with the images with --images"),
         (["--set", "chexpert", "--images", "none"], "--images none does not exist"),
         (["--set", "chexpert", "--images", ".", "--metadata", "none"], "there is no file none"),
-        (["--set", "chexpert", "--images", ".", "--labels", "x.csv", "--map", "chexpert"], "go to --metadata"),
+        (["--set", "chexpert", "--images", ".", "--labels", "x.csv"], "go to --metadata"),
         (["--set", "csv", "--images", "."], "your own labels need --labels CSV and --map MAP"),
         (
             ["--set", "padchest", "--images", ".", "--metadata", "x.csv", "--map", "padchest"],

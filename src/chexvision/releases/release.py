@@ -24,6 +24,7 @@ class Reading:
             to the images.
         label_map: see `chexvision.label_maps.label_map.read_label_map`; None for sets that come with one.
         views: "frontal" leaves lateral views out.
+        size: side in pixels of the shards' images, if any are built; sets with smaller images refuse it.
     """
 
     dataset: str
@@ -31,6 +32,7 @@ class Reading:
     metadata: Path | None = None
     label_map: str | None = None
     views: Views = "frontal"
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,10 @@ class Release:
         numbered: whether patients were numbered by the reader, so that a table of others cannot name them.
         missing: names of images that the tables list and that are not there, each with the reason.
         left_out: how many images are left out on purpose, by reason, such as ``lateral view``.
+        knows_patients: whether it says which images are of one person. If not, every image counts as a patient, and
+            only the release's own split may keep a person out of two splits.
+        source_name: what the manifest names as the source, where that is no file.
+        terms: where they are not those of the set: of a dataset on the Hub.
     """
 
     space: LabelSpace
@@ -63,3 +69,6 @@ class Release:
     numbered: bool = False
     missing: tuple[tuple[str, str], ...] = ()
     left_out: tuple[tuple[str, int], ...] = ()
+    knows_patients: bool = True
+    source_name: str | None = None
+    terms: Terms | None = None

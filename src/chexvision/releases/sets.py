@@ -6,13 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chexvision.errors import UsageError
+from chexvision.releases.chestmnist import CHESTMNIST_TERMS, read_chestmnist
 from chexvision.releases.chexpert import CHEXPERT_TERMS, read_chexpert
+from chexvision.releases.from_hub.hub_dataset import read_hub
 from chexvision.releases.mimic import MIMIC_TERMS, read_mimic
 from chexvision.releases.nih14 import NIH_TERMS, read_nih
 from chexvision.releases.own_table import read_own_table
 from chexvision.releases.padchest import PADCHEST_TERMS, read_padchest
 from chexvision.releases.release import Reading, Release
 from chexvision.releases.terms import Terms
+from chexvision.releases.vindr import VINDR_TERMS, read_vindr
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,16 @@ SETS: dict[str, ReleaseSet] = {
         read_mimic, MIMIC_TERMS, "needs mimic-cxr-2.0.0-split.csv next to the labels; or choose --split patient"
     ),
     "padchest": ReleaseSet(read_padchest, PADCHEST_TERMS, "is of releases with a split; choose --split patient"),
+    "vindr": ReleaseSet(read_vindr, VINDR_TERMS, "is its own: there is always one"),
+    "chestmnist": ReleaseSet(read_chestmnist, CHESTMNIST_TERMS, "is its own: there is always one"),
+    "hub": ReleaseSet(
+        read_hub,
+        None,
+        "needs several splits in the dataset, or a column with them: name it with split: in the label map",
+        takes="USER/NAME@SHA",
+        needs_images=False,
+        takes_map=True,
+    ),
     "csv": ReleaseSet(
         read_own_table,
         None,

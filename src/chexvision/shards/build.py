@@ -101,7 +101,7 @@ def build_shards(
     """
     if session is None:
         check_replaceable(out, overwrite=options.overwrite)
-    reading = Reading(options.dataset, tuple(images), metadata, options.label_map, options.views)
+    reading = Reading(options.dataset, tuple(images), metadata, options.label_map, options.views, options.size)
     labels = read_build_labels(reading, options.split, options.seed)
     source, rule = labels.source, labels.rule
     total = len(labels.index.images) + len(labels.index.duplicates) + len(labels.missing)

@@ -65,8 +65,8 @@ def read_build_labels(reading: Reading, split: str | None, seed: int) -> BuildLa
     rule, table = _divide(release, reading.dataset, split, seed)
     studies = any(entry.study_id is not None for entry in release.entries.values())
     return BuildLabels(
-        source=Source("radiographs", release.tables[0].name, sha256_of(*release.tables)),
-        dataset=Dataset(reading.dataset, reading.views, set_of(reading.dataset).terms, studies),
+        source=Source("radiographs", release.source_name or release.tables[0].name, _hash(release.tables)),
+        dataset=Dataset(reading.dataset, reading.views, release.terms or set_of(reading.dataset).terms, studies),
         space=release.space,
         index=release.index,
         entries=release.entries,
@@ -77,10 +77,19 @@ def read_build_labels(reading: Reading, split: str | None, seed: int) -> BuildLa
     )
 
 
+def _hash(tables: tuple[Path, ...]) -> str | None:
+    return sha256_of(*tables) if tables else None
+
+
 def _divide(release: Release, dataset: str, split: str | None, seed: int) -> tuple[SplitRule, dict[int, str]]:
     """The rule and the split of each patient."""
     split = split or ("official" if release.splits is not None else "patient")
     if split == "patient":
+        if release.splits is not None and not release.knows_patients:
+            raise UsageError(
+                f"--split patient: --set {dataset} does not say which images are of one person, so only its own "
+                "split may keep them apart; leave --split out"
+            )
         entries = release.entries
         patients = (entries[found.name].patient_id for found in release.index.images if found.name in entries)
         return SplitRule("patient", seed), split_by_patient(patients, seed)
@@ -90,7 +99,7 @@ def _divide(release: Release, dataset: str, split: str | None, seed: int) -> tup
         table = release.splits
         if release.without_validation:
             table = with_validation(table, VALIDATION_SHARE, seed)
-        return SplitRule(release.split_name, seed, sha256_of(*release.split_tables)), table
+        return SplitRule(release.split_name, seed, _hash(release.split_tables)), table
     path = Path(split).expanduser()
     if not path.is_file():
         raise UsageError(f"--split {split!r} is neither 'official' nor 'patient' nor a file with patient_id,split")

@@ -41,7 +41,8 @@ def build(
         typer.Option(
             "--set",
             metavar="SET",
-            help="Which release: nih, chexpert, mimic, padchest; or csv, your own --labels.  [default: nih]",
+            help="nih, chexpert, mimic, padchest, vindr, chestmnist, hub:USER/NAME@SHA; or csv, your own --labels."
+            "  [default: nih]",
         ),
     ] = None,
     metadata: Annotated[
@@ -103,14 +104,14 @@ def build(
         raise UsageError("--overwrite is for --out; with --work name another folder, or delete the files in this one")
     if work is None and (to is not None or max_hours is not None):
         raise UsageError("--to and --max-hours need --work; or push a finished folder with: chexvision shards push")
-    dataset = dataset or ("nih" if labels is None and label_map is None else "csv")
-    chosen = set_of(dataset)
-    if label_map is not None and not chosen.takes_map:
-        raise UsageError(f"--set {dataset} has labels of its own; --map is for --set csv")
     if labels is not None and metadata is not None:
         raise UsageError("--metadata is the release's and --labels your own: give one of them")
+    dataset = dataset or ("nih" if labels is None and label_map is None else "csv")
+    chosen = set_of(dataset)
     if labels is not None and dataset != "csv":
         raise UsageError(f"--labels is your own table, --set csv; the tables of --set {dataset} go to --metadata")
+    if label_map is not None and not chosen.takes_map:
+        raise UsageError(f"--set {dataset} has labels of its own; --map is for --set csv and hub:")
     if chosen.needs_images and not images:
         raise UsageError("name the folder with the images with --images")
     if to is not None:
