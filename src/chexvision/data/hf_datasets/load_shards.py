@@ -72,7 +72,7 @@ def _mapped(shards: Mapping[str, Sequence[Path]], space: LabelSpace) -> DatasetD
     for split, paths in shards.items():
         table = pa.concat_tables([_table(path, space) for path in paths])
         others = {name: Value(str(table.schema.field(name).type)) for name in table.column_names if name in _OTHERS}
-        features = Features({"image": Image(decode=False), **_label_features(space), **others})
+        features = Features({"image": Image(), **_label_features(space), **others})
         splits[split] = Dataset(table, DatasetInfo(features=features), split=split)
     return DatasetDict(splits)
 
@@ -119,7 +119,7 @@ def _streamed(shards: Mapping[str, Sequence[Path]], space: LabelSpace) -> Iterab
 
 
 def _streamed_from_hub(reference: RepoRef) -> IterableDatasetDict:
-    streams = open_streams(HubSource(reference.repo_id, reference.revision or ""))
+    streams = open_streams(HubSource(reference.repo_id, reference.revision or ""), decode=True)
     return _with_lists(streams, label_space_of(fetch_manifest(reference)))
 
 
@@ -134,9 +134,9 @@ def _with_lists(streams: Mapping[str, IterableDataset], space: LabelSpace) -> It
         if lacking:
             raise UsageError(f"these are no shards: {split} has no column {min(lacking)!r}")
         others = {name: known[name] for name in _OTHERS if name in known}
-        features = Features({"image": Image(decode=False), **_label_features(space), **others})
-        stream = stream.decode(False).select_columns([name for name in features if name in known])
-        found[split] = stream.map(partial(_listed, space=space), features=features).cast_column("image", Image())
+        features = Features({"image": Image(), **_label_features(space), **others})
+        stream = stream.select_columns([name for name in features if name in known])
+        found[split] = stream.map(partial(_listed, space=space), features=features)
     return IterableDatasetDict(found)
 
 
