@@ -115,7 +115,7 @@ def synthesize(
             "--release",
             metavar="NAME",
             help="Write the folders and tables of a release instead, for shards build --set: chexpert, mimic, "
-            "mimic-dicom, padchest.",
+            "mimic-dicom, padchest, vindr, chestmnist.",
         ),
     ] = None,
 ) -> None:

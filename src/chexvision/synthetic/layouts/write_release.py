@@ -9,10 +9,12 @@ from typing import TypeAlias
 from chexvision.errors import UsageError
 from chexvision.files.atomic_folder import atomic_folder
 from chexvision.images.radiograph import expected_bytes
+from chexvision.synthetic.layouts.chestmnist_layout import write_chestmnist
 from chexvision.synthetic.layouts.chexpert_layout import write_chexpert
 from chexvision.synthetic.layouts.films import Film, plan_films
 from chexvision.synthetic.layouts.mimic_layout import write_mimic_dicom, write_mimic_jpg
 from chexvision.synthetic.layouts.padchest_layout import write_padchest
+from chexvision.synthetic.layouts.vindr_layout import write_vindr
 
 Layout: TypeAlias = Callable[[Path, Sequence[Film], int], None]  # the folder, its images, their side in pixels
 
@@ -21,6 +23,8 @@ LAYOUTS: dict[str, Layout] = {
     "mimic": write_mimic_jpg,
     "mimic-dicom": write_mimic_dicom,
     "padchest": write_padchest,
+    "vindr": write_vindr,
+    "chestmnist": write_chestmnist,
 }
 _FEWEST, _SMALLEST = 12, 32
 
@@ -28,7 +32,8 @@ _FEWEST, _SMALLEST = 12, 32
 def write_release(name: str, out: Path, *, images: int, seed: int, size: int) -> None:
     """Write a small synthetic release; equal arguments give equal bytes.
 
-    A quarter of the images are lateral; patients have several studies; some labels are uncertain or not mentioned.
+    A quarter of the images are lateral, and left out where a release has none; patients have several studies; some
+    labels are uncertain or not mentioned.
 
     Args:
         name: of `LAYOUTS`.
