@@ -73,7 +73,7 @@ def train(
     if max_hours is not None and not max_hours > 0:
         raise UsageError(f"--max-hours {max_hours:g} must be above 0")
     recipe = _recipe(model, preset, overrides or [], resolved)
-    if data and len(data) > 1:
+    if data and (len(data) > 1 or recipe.data.datasets):
         recipe = with_datasets(recipe, data)
     source = parse_reference(data[0]) if data and len(data) == 1 else None
     check_names(recipe.data, source)
