@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,6 +119,7 @@ class RunData:
                 weight=one.weight,
                 train_images=len(part.rows),
                 images_per_epoch=part.per_epoch * (2 if train.mirror else 1),
+                **_terms(one.source),
             )
             for one, part in zip(self.datasets, train.parts, strict=True)
         )
@@ -179,6 +181,20 @@ class RunData:
                     f"data.datasets: no image of {one.name} would be in an epoch of {sum(images):,}; raise its weight"
                 )
         return counts
+
+
+def _terms(source: ShardSource) -> dict[str, Any]:
+    """What shards record of the terms of their dataset, for `TrainedOn`."""
+    dataset = source.manifest.dataset if source.manifest is not None else None
+    if dataset is None or dataset.terms is None:
+        return {}
+    terms = dataset.terms
+    return {
+        "title": terms.title,
+        "license": terms.license_name or terms.license,
+        "license_link": terms.license_link,
+        "credentialed": terms.credentialed,
+    }
 
 
 def join_datasets(divisions: Mapping[str, Division], rows: Sequence[Rows]) -> Rows:
