@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from chexvision.artifact.mixture_records import PartResult
 from chexvision.artifact.other_results import DatasetResult, OtherSet
 from chexvision.config.test_time import Tta
 from chexvision.errors import ChexError
@@ -123,6 +124,7 @@ class Evaluation(Conditions):
         expert: against radiologists' labels.
         shared_findings: where several datasets were measured: the findings that all of them label, with enough cases.
         datasets: where several were measured: all of them, the evaluation's own first.
+        mixture: of a run on a mixture, each of its data sets; `systems` are of all their images together.
         input_check: of a training run; of an ensemble that of its first member, whose check it has.
         overlaps: what each model's training shares with the images measured, and with those chosen on.
         notes: what a reader must know.
@@ -136,6 +138,7 @@ class Evaluation(Conditions):
     expert: OtherSet | None = None
     shared_findings: tuple[str, ...] = ()
     datasets: tuple[DatasetResult, ...] = ()
+    mixture: tuple[PartResult, ...] = ()
     input_check: CheckResult | None = None
     overlaps: tuple[Overlap, ...] = ()
     notes: tuple[str, ...] = ()

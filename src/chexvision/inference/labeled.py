@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from chexvision.data.dataset import targets_of
+from chexvision.data.dataset import Split, targets_of
 from chexvision.data.rows import Rows
 from chexvision.labels import LabelSpace
 from chexvision.metrics.predictions import Predictions
@@ -30,3 +30,14 @@ def labeled(rows: Rows, probabilities: NDArray[np.floating], space: LabelSpace |
     targets = targets_of(rows.findings, "ignore").astype(np.float64)[:, [known.index(name) for name in names]]
     chosen = probabilities[:, [predicted.index(name) for name in names]]
     return Predictions(names, rows.filenames, rows.patients, finite(chosen), targets)
+
+
+def labeled_parts(split: Split, probabilities: NDArray[np.floating]) -> dict[str, Predictions]:
+    """The predictions for each data set of a mixture by its name, of the findings that it labels.
+
+    Args:
+        split: of N images.
+        probabilities: float[N, K + 1], of the mixture's outputs.
+    """
+    space = split.rows.label_space
+    return {part.name: labeled(part.rows, probabilities[part.begin : part.end], space) for part in split.parts}

@@ -14,6 +14,7 @@ from chexvision.config.recipe import Recipe
 from chexvision.data.dataset import Split
 from chexvision.errors import ChexError
 from chexvision.files.atomic import atomic_path
+from chexvision.recipes import with_tables
 
 _FORMAT = 2
 
@@ -55,13 +56,16 @@ class TrainingState:
 
 def fingerprint(recipe: Recipe, *splits: Split) -> str:
     """Equal for runs that compute the same: recipe, images and their order."""
-    # A split table counts by its name: each session has it in another folder.
-    data = recipe.data.model_copy(update={"split": Path(recipe.data.split).name})
+    # A split table and a data set of a mixture count by their names: each session has them in another folder.
+    data = with_tables(recipe.data, lambda table: Path(table).name)
+    named = tuple(one.model_copy(update={"name": Path(one.name).name}) for one in data.datasets)
+    data = data.model_copy(update={"datasets": named})
     return earlier_fingerprint(recipe.model_copy(update={"data": data}), *splits)
 
 
 def earlier_fingerprint(recipe: Recipe, *splits: Split) -> str:
     """The fingerprint of states of 0.1.0 before its release, in which a split table counts by its path."""
+    recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"track": "none"})})
     # A key that a later version added counts from where it differs from its default.
     digest = hashlib.sha256(recipe.model_dump_json(exclude_defaults=True).encode())
     for split in splits:

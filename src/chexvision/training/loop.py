@@ -86,7 +86,8 @@ class Training:
         self.reporter = reporter
         self.should_stop = should_stop
         self.model = model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        weights = pos_weight(train.targets[:, :-1], recipe.loss.pos_weight_power, recipe.loss.pos_weight_cap)
+        power, cap = recipe.loss.pos_weight_power, recipe.loss.pos_weight_cap
+        weights = pos_weight(train.targets[:, :-1], power, cap, train.taken_per_epoch)
         self.loss = DualHeadLoss(recipe.loss, weights).to(accelerator.device)
         detach_unweighted_heads(self.model, recipe.loss)
         self.steps = steps_per_epoch(train.images_per_epoch, recipe.optim.batch_size)
