@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from chexvision.artifact import contents as artifact
 from chexvision.artifact.contents import RunInfo
@@ -45,10 +45,12 @@ from chexvision.report.card_parts import OVERLAY, with_exported
 from chexvision.report.charts import curve_sheets
 from chexvision.report.model_card import render_card
 from chexvision.runtime.export_info import MODEL, ExportInfo
+from chexvision.training.checkpoint import Saving
 from chexvision.training.distillation import with_teacher
 from chexvision.training.hardware import describe, package_versions, rank_of, start_accelerator
 from chexvision.training.history import History, dump_history, kept_epoch
 from chexvision.training.loop import Training
+from chexvision.training.processes import check_same_versions, from_first
 from chexvision.training.reporter import ConsoleReporter
 from chexvision.training.training_session import BEST_FILE, TrainingProgress
 
@@ -82,6 +84,7 @@ def run_training(
     *,
     private: bool = False,
     export: bool = False,
+    saving: Saving | None = None,
 ) -> TrainingOutcome:
     """Train a recipe and leave the complete artifact in ``work/artifact``.
 
@@ -91,12 +94,13 @@ def run_training(
     Args:
         recipe: what to compute.
         data: a folder of shards, or a Hub dataset pinned to a sha.
-        work: folder of this run's state, history and artifact.
+        work: folder of this run's state, history and artifact, which only the first process uses.
         provenance: which run this is.
         progress: of the session, which decides when to end early.
         to: where to publish, if anywhere.
         private: whether a repository that has to be created is seen by its owner alone.
         export: whether the artifact contains the model as ONNX, too; where that fails it is published without.
+        saving: when the state is saved within an epoch; see `Training`.
 
     Raises:
         UsageError: the data is not pinned, empty, or not what the recipe needs.
@@ -104,13 +108,15 @@ def run_training(
     """
     started_at = now()
     accelerator = start_accelerator(recipe.training.precision)
+    check_same_versions(rank_of(accelerator))
     reporter = _Reporter(progress, recipe.training.monitor) if accelerator.is_main_process else None
     source, division, splits, model = _prepare(recipe, data, accelerator)
     if reporter is not None and model.initialized is not None:
         reporter.initialized(model.initialized)
     splits["train"], teacher = with_teacher(recipe, source, splits, accelerator, work)
     stop = progress.session.should_stop
-    training = Training(recipe, model, splits["train"], splits["validation"], accelerator, work, reporter, stop)
+    used = (splits["train"], splits["validation"])
+    training = Training(recipe, model, *used, accelerator, work, reporter, stop, saving)
     if not training.run():
         accelerator.end_training()
         progress.session.paused()
@@ -160,8 +166,8 @@ def run_training(
 def _prepare(
     recipe: Recipe, data: Reference, accelerator: Accelerator
 ) -> tuple[ShardSource, Division, dict[str, Split], CheXVision]:
-    """The data, its division, its splits decoded, and the untrained model; the main process fetches first."""
-    with accelerator.main_process_first():
+    """The data, its division, its splits decoded, and the untrained model; each machine's first process fetches."""
+    with accelerator.local_main_process_first():
         weights = fetch_weights(recipe.model)  # before the data: a failed download should not cost an hour
         source = find_shards(data)
         model = build_model(recipe, source.label_space, weights)
@@ -202,8 +208,8 @@ def _predict(
     training: Training, model: CheXVision, splits: dict[str, Split], accelerator: Accelerator, batch_size: int
 ) -> tuple[dict[str, Predictions], dict[str, NDArray[np.float32]]]:
     """Predictions and features of validation and test by the best epoch's weights, which `model` holds afterwards."""
-    accelerator.wait_for_everyone()
-    model.load_state_dict(load_file(training.work / BEST_FILE))
+    best = from_first(training.process, (training.work / BEST_FILE).read_bytes)
+    model.load_state_dict(load(best or b""))
     model.eval()
     predictions: dict[str, Predictions] = {}
     features: dict[str, NDArray[np.float32]] = {}
