@@ -43,8 +43,8 @@ def run_on_two_machines(folder: Path, *command: str, processes: int = 1) -> list
     finally:
         for agent in agents:
             agent.kill()
-    for node, agent in enumerate(agents):
-        assert agent.returncode == 0, (folder / f"errors{node}").read_text()[-3000:]
+    for number, agent in enumerate(agents):
+        assert agent.returncode == 0, (folder / f"errors{number}").read_text()[-3000:]
     return outputs
 
 

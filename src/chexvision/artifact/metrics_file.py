@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from chexvision.artifact.mixture_records import PartResult
 from chexvision.config.test_time import Tta
 from chexvision.errors import ChexError
 from chexvision.files.json_files import first_problem, read_file
@@ -169,6 +170,7 @@ class Evaluation(Conditions):
         published: results of others, and which of them are of the same images.
         expert: against radiologists' labels.
         external: on another hospital's images.
+        mixture: of a run on a mixture, each of its data sets; `systems` are of all their images together.
         input_check: of a training run; of an ensemble that of its first member, whose check it has.
         overlaps: what each model's training shares with the images measured, and with those chosen on.
         notes: what a reader must know.
@@ -181,6 +183,7 @@ class Evaluation(Conditions):
     published: tuple[LiteratureComparison, ...] = ()
     expert: OtherSet | None = None
     external: OtherSet | None = None
+    mixture: tuple[PartResult, ...] = ()
     input_check: CheckResult | None = None
     overlaps: tuple[Overlap, ...] = ()
     notes: tuple[str, ...] = ()

@@ -13,16 +13,19 @@ from chexvision.shards.split import VALIDATION_SHARE
 from chexvision.shards.split_rule import SHARDS, SplitChoice
 
 
-def split_for(names: Sequence[str], references: Sequence[Reference], asked: str | None) -> SplitChoice:
+def split_for(
+    names: Sequence[str], references: Sequence[Reference], asked: str | None, identity: str | None = None
+) -> SplitChoice:
     """The split to measure models on: the one asked for, or else their own.
 
-    A model without a record of how its images were divided takes the shards' own split. The members of an ensemble
-    have one split.
+    A model without a record of how its images were divided takes the shards' own split, as does one that was trained
+    on a mixture without these. The members of an ensemble have one split.
 
     Args:
         names: what to call each model.
         references: where each is, in the same order.
         asked: a rule's name or a table's path.
+        identity: of the shards to measure, which tells which data set of a mixture they are.
 
     Raises:
         UsageError: the models have different splits, or one by a table that is not published.
@@ -30,7 +33,7 @@ def split_for(names: Sequence[str], references: Sequence[Reference], asked: str 
     """
     if asked is not None:
         return SplitChoice.parse(asked)
-    own = {name: _own(name, reference) for name, reference in zip(names, references, strict=True)}
+    own = {name: _own(name, reference, identity) for name, reference in zip(names, references, strict=True)}
     known = {name: choice for name, choice in own.items() if choice is not None}
     if len(set(known.values())) > 1:
         listed = ", ".join(f"{name}: {choice}" for name, choice in known.items())
@@ -38,18 +41,19 @@ def split_for(names: Sequence[str], references: Sequence[Reference], asked: str 
     return next(iter(known.values()), SHARDS)
 
 
-def _own(name: str, reference: Reference) -> SplitChoice | None:
+def _own(name: str, reference: Reference, identity: str | None) -> SplitChoice | None:
     path = model_file(reference, RUN) or model_file(reference, f"{member_folder(1)}/{RUN}")
     try:
         run = None if path is None else read_run(path)
     except ChexError:
         return None  # an untrusted file: the model counts as one without a record
-    if run is None:
+    split = None if run is None else run.split_of(identity)
+    if split is None:
         return None
-    if run.split.rule == "table":
-        sha256 = (run.split.table_sha256 or "")[:12]
+    if split.rule == "table":
+        sha256 = (split.table_sha256 or "")[:12]
         raise UsageError(
-            f"{name} was trained with the split table {run.split.table} (sha256 {sha256}…), which is not published "
-            f"with it; name it, or another split: --split-rule {run.split.table}"
+            f"{name} was trained with the split table {split.table} (sha256 {sha256}…), which is not published "
+            f"with it; name it, or another split: --split-rule {split.table}"
         )
-    return SplitChoice.parse(run.split.rule, run.split.validation_share or VALIDATION_SHARE)
+    return SplitChoice.parse(split.rule, split.validation_share or VALIDATION_SHARE)

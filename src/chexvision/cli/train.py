@@ -27,8 +27,12 @@ NO_EXPORT = "CHEXVISION_NO_EXPORT"
 def train(
     model: Model = "",
     data: Annotated[
-        str, typer.Option(help="A folder of shards, or USER/NAME@<sha>. Default: the recipe's.", show_default=False)
-    ] = "",
+        list[str] | None,
+        typer.Option(
+            help="A folder of shards, or USER/NAME@<sha>; several are a mixture. Default: the recipe's.",
+            show_default=False,
+        ),
+    ] = None,
     to: Annotated[
         str, typer.Option(help="Where to publish: USER/REPO on the Hub, or a folder.", show_default=False)
     ] = "",
@@ -80,9 +84,10 @@ def train(
 
     Ctrl-C and SIGTERM save the state at the next step and end; the same command with the same --work continues.
     """
-    from chexvision.data.source import check_named
+    from chexvision.data.mixture import check_names
     from chexvision.hub.reference import RepoRef, parse_reference, pinned_reference
     from chexvision.provenance import Provenance
+    from chexvision.recipes import with_datasets
     from chexvision.training.training_session import TrainingJob
 
     if max_hours is not None and not max_hours > 0:
@@ -91,8 +96,10 @@ def train(
         option = f"--storage {storage}" if storage else f"--workers {workers}"
         raise UsageError(f"{option} is for --on ray; several processes on this machine are started by torchrun")
     recipe = _recipe(model, preset, overrides or [], resolved)
-    source = parse_reference(data or recipe.data.dataset)
-    check_named(source)
+    if data and len(data) > 1:
+        recipe = with_datasets(recipe, data)
+    source = parse_reference(data[0]) if data and len(data) == 1 else None
+    check_names(recipe.data, source)
     if recipe.loss.taught_by is not None:
         pinned_reference(recipe.loss.taught_by, "loss.teacher")
     destination = parse_reference(to) if to else None
@@ -197,16 +204,16 @@ def _print(outcome: TrainingOutcome) -> None:
         typer.echo(f"published: {where}" if page == where else f"published: {where}, {page}")
 
 
-def _check_data(source: Reference, config: DataConfig) -> None:
+def _check_data(source: Reference | None, config: DataConfig) -> None:
     """Check that the data fits the recipe, before anything is created on the Hub or downloaded."""
     if os.environ.get("RANK", "0") != "0":  # one process is enough
         return
-    from chexvision.data.division import check_data
-    from chexvision.data.source import check_image_size
+    from chexvision.data.mixture import check_run_data
 
-    record = check_data(source, config).record
-    check_image_size(source, config)
-    typer.echo(f"split {record}: {record.counts()}")
+    found = check_run_data(config, source)
+    for name, division in found.items():
+        of = f" of {name}" if len(found) > 1 else ""
+        typer.echo(f"split {division.record}{of}: {division.record.counts()}")
 
 
 weights = typer.Typer(help="Weights that training can start from.", no_args_is_help=True, rich_markup_mode=None)

@@ -94,7 +94,7 @@ def show_on(desk: Any | None, terminal: int | None) -> Iterator[None]:
         os.environ["COLUMNS"] = str(terminal)
     streams = [_Stream(desk, name, terminal=terminal is not None) for name in ("stdout", "stderr")]
     with ExitStack() as stack:
-        stack.enter_context(redirect_stdout(streams[0]))  # type: ignore[type-var]
+        stack.enter_context(redirect_stdout(streams[0]))
         stack.enter_context(redirect_stderr(streams[1]))
         for stream in streams:
             stack.callback(stream.flush)

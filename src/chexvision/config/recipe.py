@@ -16,6 +16,7 @@ from chexvision.config.data_config import (
     AugmentConfig,
     Count,
     DataConfig,
+    DatasetConfig,
     NonNegative,
     Positive,
     Probability,
@@ -246,5 +247,8 @@ def known_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[
         annotation = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             yield from known_keys(annotation, f"{prefix}{name}.")
-        elif name == "phases":
-            yield from known_keys(PhaseConfig, f"{prefix}{name}.0.")
+        elif name in _ENTRIES:
+            yield from known_keys(_ENTRIES[name], f"{prefix}{name}.0.")
+
+
+_ENTRIES: dict[str, type[Section]] = {"phases": PhaseConfig, "datasets": DatasetConfig}  # of the keys that are lists

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from chexvision.data.dataset import Split
+from chexvision.data.epoch_order import epoch_order
+from chexvision.data.joined_images import JoinedImages
 
 _AHEAD = 3  # micro-batches waiting in memory
 _MIN_IMAGES = 2  # images in a pass: batch norms have no statistics of one image whose last feature map is 1x1
@@ -110,7 +112,7 @@ def training_batches(
         first_step: the step to continue with after an interruption.
         predecessors: whether to add the image that the first of a micro-batch is mixed with.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(split.images_per_epoch).astype(np.int64)
+    order = epoch_order(split, seed, epoch)
     shares = _shares(order, batch_size, micro_batch_size, process, first_step, predecessors)
     yield from _prefetched(split, shares, process)
 
@@ -238,6 +240,9 @@ def _pick(split: Split, index: NDArray[np.int64], pinned: bool) -> Tensor:
         return split.images.index_select(0, torch.from_numpy(index).to(split.images.device, non_blocking=True))
     height, width = split.images.shape[1:]
     images = torch.empty((len(index), height, width), dtype=torch.uint8, pin_memory=pinned)
-    # Directly into the buffer; the mode avoids a check of numpy that would need a copy.
-    np.take(split.images, index, axis=0, out=images.numpy(), mode="clip")
+    if isinstance(split.images, JoinedImages):
+        split.images.take(index, out=images.numpy())
+    else:
+        # Directly into the buffer; the mode avoids a check of numpy that would need a copy.
+        np.take(split.images, index, axis=0, out=images.numpy(), mode="clip")
     return images

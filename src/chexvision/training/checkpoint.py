@@ -19,6 +19,7 @@ from chexvision.data.dataset import Split
 from chexvision.data.loader import Rank
 from chexvision.errors import ChexError
 from chexvision.files.atomic import atomic_path
+from chexvision.recipes import with_tables
 from chexvision.training.processes import from_first
 
 _FORMAT = 2
@@ -87,9 +88,16 @@ class Saving:
 
 def fingerprint(recipe: Recipe, *splits: Split) -> str:
     """Equal for runs that compute the same: recipe, images and their order."""
-    # A split table counts by its name: each session has it in another folder.
-    data = recipe.data.model_copy(update={"split": Path(recipe.data.split).name})
+    # A split table and a data set of a mixture count by their names: each session has them in another folder.
+    data = with_tables(recipe.data, lambda table: Path(table).name)
+    named = tuple(one.model_copy(update={"name": Path(one.name).name}) for one in data.datasets)
+    data = data.model_copy(update={"datasets": named})
     return earlier_fingerprint(recipe.model_copy(update={"data": data}), *splits)
+
+
+def fingerprints(recipe: Recipe, *splits: Split) -> tuple[str, str]:
+    """Those that the state of a run may have: today's first."""
+    return fingerprint(recipe, *splits), earlier_fingerprint(recipe, *splits)
 
 
 def earlier_fingerprint(recipe: Recipe, *splits: Split) -> str:

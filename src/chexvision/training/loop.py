@@ -27,8 +27,7 @@ from chexvision.seeds import mix_seed
 from chexvision.training.checkpoint import (
     Saving,
     TrainingState,
-    earlier_fingerprint,
-    fingerprint,
+    fingerprints,
     load_state,
     save_state,
 )
@@ -95,7 +94,8 @@ class Training:
         self.should_stop = should_stop
         self.saving = saving or Saving()
         self.model = model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        weights = pos_weight(train.targets[:, :-1], recipe.loss.pos_weight_power, recipe.loss.pos_weight_cap)
+        power, cap = recipe.loss.pos_weight_power, recipe.loss.pos_weight_cap
+        weights = pos_weight(train.targets[:, :-1], power, cap, train.taken_per_epoch)
         self.loss = DualHeadLoss(recipe.loss, weights).to(accelerator.device)
         detach_unweighted_heads(self.model, recipe.loss)
         self.steps = steps_per_epoch(train.images_per_epoch, recipe.optim.batch_size)
@@ -105,7 +105,7 @@ class Training:
         self.ema = MovingAverage(self.model, recipe.training.ema_decay) if recipe.training.ema_decay else None
         self.micro_batch_size = recipe.optim.micro_batch_size
         self.image_size = recipe.data.image_size
-        self._fingerprint = fingerprint(recipe, train, validation)
+        self._fingerprints = fingerprints(recipe, train, validation)
         self._sums = EpochSums(accelerator.device)
         self._best_shares: Floats | None = None  # of the best epoch's validation
 
@@ -118,8 +118,7 @@ class Training:
         Raises:
             ChexError: the loss is not finite, or the saved state is another run's.
         """
-        earlier = earlier_fingerprint(self.recipe, self.train_split, self.validation_split)
-        state = load_state(self.work / STATE_FILE, self._fingerprint, earlier, rank=self.process)
+        state = load_state(self.work / STATE_FILE, *self._fingerprints, rank=self.process)
         epoch = 0
         if state is not None:
             epoch = state.epoch
@@ -302,7 +301,7 @@ class Training:
         save_state(
             self.work / STATE_FILE,
             TrainingState(
-                fingerprint=self._fingerprint,
+                fingerprint=self._fingerprints[0],
                 epoch=epoch,
                 step=step,
                 loss_sum=float(loss_sums.sum()) if step else 0.0,

@@ -50,12 +50,24 @@ class ConsoleReporter:
         record = history[-1]
         if self._progress is not None:
             self._progress.__exit__(None, None, None)
-        auroc = "–" if record.macro_auroc is None else f"{record.macro_auroc:.4f}"
+        macro = f"{'mean ' if record.mixture is not None else ''}macro AUROC {_text(record.macro_auroc)}"
         print(
             f"epoch {record.epoch}/{self._epochs} · loss {record.train_loss:.4f} · "
-            f"validation {record.validation_loss:.4f} · macro AUROC {auroc} {record.weights}"
+            f"validation {record.validation_loss:.4f} · {macro} {record.weights}"
             f"{', kept' if is_kept else ''} · "
             f"{record.train_images_per_second:,.0f} images/s · "
             f"{duration(record.train_seconds + record.validation_seconds)}",
             flush=True,
         )
+        if record.mixture is not None:
+            for name, of in record.mixture.datasets.items():
+                findings = sum(value is not None for value in of.auroc.values())
+                print(
+                    f"  {name} · macro AUROC {_text(of.macro_auroc)} over {findings} findings · "
+                    f"normal/abnormal {_text(of.binary_auroc)} · {of.images:,} images",
+                    flush=True,
+                )
+
+
+def _text(auroc: float | None) -> str:
+    return "–" if auroc is None else f"{auroc:.4f}"

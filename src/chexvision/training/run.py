@@ -10,6 +10,7 @@ import numpy as np
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from safetensors.torch import load
+from torch import Tensor
 
 from chexvision.artifact import contents as artifact
 from chexvision.artifact.contents import RunInfo
@@ -17,12 +18,12 @@ from chexvision.artifact.metrics_file import Evaluation
 from chexvision.artifact.probabilities import Probabilities
 from chexvision.artifact.store import Publication, open_store
 from chexvision.config.recipe import Monitor, Recipe
-from chexvision.data.dataset import Split, open_split
-from chexvision.data.division import Division, division_of
+from chexvision.data.dataset import Split
+from chexvision.data.mixture import RunData, find_data
 from chexvision.data.placement import placed
-from chexvision.data.source import ShardSource, find_shards, preprocessing_of
-from chexvision.evaluation.attributes import conditions_of, read_groups
+from chexvision.evaluation.attributes import conditions_of, groups_of
 from chexvision.evaluation.overlap import TrainingImages
+from chexvision.evaluation.parts import with_parts
 from chexvision.evaluation.protocol import evaluate_trained
 from chexvision.evaluation.split_check import check_of
 from chexvision.explain.card_example import example_overlay
@@ -76,7 +77,7 @@ class TrainingOutcome:
 
 def run_training(
     recipe: Recipe,
-    data: Reference,
+    data: Reference | None,
     work: Path,
     provenance: Provenance,
     progress: TrainingProgress,
@@ -93,7 +94,7 @@ def run_training(
 
     Args:
         recipe: what to compute.
-        data: a folder of shards, or a Hub dataset pinned to a sha.
+        data: a folder of shards, or a Hub dataset pinned to a sha; None for what the recipe names.
         work: folder of this run's state, history and artifact, which only the first process uses.
         provenance: which run this is.
         progress: of the session, which decides when to end early.
@@ -110,10 +111,10 @@ def run_training(
     accelerator = start_accelerator(recipe.training.precision)
     check_same_versions(rank_of(accelerator))
     reporter = _Reporter(progress, recipe.training.monitor) if accelerator.is_main_process else None
-    source, division, splits, model = _prepare(recipe, data, accelerator)
+    found, splits, model = _prepare(recipe, data, accelerator)
     if reporter is not None and model.initialized is not None:
         reporter.initialized(model.initialized)
-    splits["train"], teacher = with_teacher(recipe, source, splits, accelerator, work)
+    splits["train"], teacher = with_teacher(recipe, splits, accelerator, work)
     stop = progress.session.should_stop
     used = (splits["train"], splits["validation"])
     training = Training(recipe, model, *used, accelerator, work, reporter, stop, saving)
@@ -126,24 +127,26 @@ def run_training(
     accelerator.end_training()
     if not accelerator.is_main_process:
         return TrainingOutcome(finished=True)
-    groups = read_groups(source, splits["test"].rows) if "test" in splits else None
+    groups = groups_of(splits["test"]) if "test" in splits else None
     conditions = conditions_of(
-        source,
+        found.datasets[0].source,
         "test",
-        division.record,
+        found.record,
         accelerator.mixed_precision,
         image_size=recipe.data.image_size,
         epoch=kept_epoch(training.history, recipe.training).epoch,
-    )
+    ).model_copy(update={"dataset": found.name, "dataset_identity": found.identity, "synthetic": found.synthetic})
     metrics, points = evaluate_trained(recipe.name, predictions, groups, conditions)
+    metrics = with_parts(metrics, points, splits, predictions)
     check, result = check_of(splits, features)
     metrics = metrics.model_copy(update={"input_check": result})
     info = RunInfo(
         provenance=provenance,
         recipe=recipe,
-        dataset=source.name,
-        dataset_identity=source.identity,
-        split=division.record,
+        dataset=found.name,
+        dataset_identity=found.identity,
+        split=found.record,
+        datasets=found.trained_on(splits["train"]),
         weights=model.initialized,
         hardware=describe(accelerator),
         versions=package_versions(),
@@ -152,7 +155,7 @@ def run_training(
         train_seconds=round(sum(record.train_seconds for record in training.history), 1),
         teacher=teacher,
     )
-    seen = TrainingImages.of(splits["train"].rows, source)
+    seen = TrainingImages.union([TrainingImages.of(part.rows, part.source) for part in splits["train"].parts])
     figures = _figures(model, splits, predictions, points, metrics)
     folder = _assemble(
         work / "artifact", training, model, predictions, metrics, points, figures, info, seen, check, to, export
@@ -164,23 +167,18 @@ def run_training(
 
 
 def _prepare(
-    recipe: Recipe, data: Reference, accelerator: Accelerator
-) -> tuple[ShardSource, Division, dict[str, Split], CheXVision]:
-    """The data, its division, its splits decoded, and the untrained model; each machine's first process fetches."""
+    recipe: Recipe, data: Reference | None, accelerator: Accelerator
+) -> tuple[RunData, dict[str, Split], CheXVision]:
+    """The data, its splits decoded, and the untrained model; each machine's first process fetches."""
     with accelerator.local_main_process_first():
         weights = fetch_weights(recipe.model)  # before the data: a failed download should not cost an hour
-        source = find_shards(data)
-        model = build_model(recipe, source.label_space, weights)
-        model.preprocessing = preprocessing_of(source, recipe.data, model.preprocessing)
-        division = division_of(source, recipe.data)
-        rows = division.sampled(recipe.data, recipe.training.seed)
-        quiet = not accelerator.is_main_process
-        splits = {
-            name: open_split(source, rows, name, recipe.data, quiet) for name in sorted(rows) if len(rows[name])
-        }
+        found = find_data(recipe.data, data)
+        model = build_model(recipe, found.label_space, weights)
+        model.preprocessing = found.preprocessing(model.preprocessing)
+        splits = found.open(recipe.training.seed, quiet=not accelerator.is_main_process)
     for name in ("train", "validation"):  # the test split is read once, at the end
         splits[name] = placed(splits[name], recipe.data.placement, rank_of(accelerator))
-    return source, division, splits, model
+    return found, splits, model
 
 
 class _Reporter(ConsoleReporter):
@@ -232,8 +230,9 @@ def _figures(
     applied = OperatingPoints() if metrics.split == "validation" else points
     measured = predictions[metrics.split]
     figures: dict[str, str | bytes] = {**curve_sheets(measured, applied, metrics.metrics)}
-    if metrics.synthetic:
-        overlay = example_overlay(model, applied.calibrated(measured), np.asarray(splits[metrics.split].images))
+    images = splits[metrics.split].images
+    if metrics.synthetic and not isinstance(images, Tensor):
+        overlay = example_overlay(model, applied.calibrated(measured), images)
         figures |= {OVERLAY: overlay} if overlay is not None else {}
     return figures
 

@@ -35,7 +35,7 @@ class TrainingJob:
 
     Args:
         recipe: what to compute.
-        data: a folder of shards, or a Hub dataset pinned to a sha.
+        data: a folder of shards, or a Hub dataset pinned to a sha; None for what the recipe names.
         work: folder of the run's state, history and artifact.
         provenance: which run it is; where `work` has begun another and nothing was dispatched, that one.
         dispatched: whether `provenance` was written by dispatch.
@@ -47,7 +47,7 @@ class TrainingJob:
     """
 
     recipe: Recipe
-    data: Reference
+    data: Reference | None
     work: Path
     provenance: Provenance
     dispatched: bool = False
