@@ -210,7 +210,8 @@ def _check_data(source: Reference | None, config: DataConfig) -> None:
         return
     from chexvision.data.mixture import check_run_data
 
-    found = check_run_data(config, source)
+    # Several machines may each need a part of the shards, and check these.
+    found = check_run_data(config, source, () if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None)
     for name, division in found.items():
         of = f" of {name}" if len(found) > 1 else ""
         typer.echo(f"split {division.record}{of}: {division.record.counts()}")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from chexvision.config.recipe import PhaseConfig, Recipe
 from chexvision.data.augment import AugmentParameters, augment, sample
 from chexvision.data.dataset import Split
-from chexvision.data.loader import MicroBatch, images_per_pass, steps_per_epoch, training_batches
+from chexvision.data.loader import MicroBatch, images_per_pass, largest_pass, steps_per_epoch, training_batches
 from chexvision.data.mixing import Mix, mixed, mixes, sample_mix
 from chexvision.errors import ChexError
 from chexvision.files.atomic import atomic_path
@@ -157,13 +157,13 @@ class Training:
         if state is not None and state.scaler is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state.scaler)
         trial = TrialPass(self.model, self.accumulate, self.recipe, self.process.device)
-        images, batch_size = self.train_split.images_per_epoch, self.recipe.optim.batch_size
-        self.micro_batch_size = fitting_micro_batch(
-            trial, images, batch_size, self.micro_batch_size, self.accelerator
-        )
+        batch_size = self.recipe.optim.batch_size
+        most = largest_pass(self.train_split, batch_size, self.micro_batch_size, self.process)
+        self.micro_batch_size = fitting_micro_batch(trial, most, self.micro_batch_size, self.accelerator)
         network: nn.Module = self.model
         if self.recipe.training.compile:
-            usual, _ = images_per_pass(images, batch_size, self.micro_batch_size, self.process.world)
+            images, world = self.train_split.images_per_epoch, self.process.world
+            usual, _ = images_per_pass(images, batch_size, self.micro_batch_size, world)
             network = compiled(self.model, trial, usual)
         # Wrapped again in each phase: DDP reads once which parameters require gradients.
         # A pooling other than the network's own passes by the layers that follow that, such as AlexNet's last two.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from chexvision import __version__
 from chexvision.data.loader import Rank
+from chexvision.data.node_share import Nodes
 from chexvision.errors import UsageError
 
 _STEPS_BETWEEN_AGREEMENTS = 10  # how often they agree on whether to stop, or to save
@@ -73,6 +75,21 @@ def from_first(rank: Rank, read: Callable[[], bytes | None]) -> bytes | None:
         if content is None:
             received[at : at + _BROADCAST_BYTES] = sent.cpu().numpy()
     return received.tobytes() if content is None else content
+
+
+def nodes_of(rank: Rank) -> Nodes:
+    """The machines of a run; all processes call this."""
+    if rank.world == 1:
+        return Nodes((0,), 0)
+    # As torchrun names it; and Ray.
+    named = gather_object([os.environ.get("GROUP_RANK", os.environ.get("NODE_RANK", "0"))])
+    numbers = list(dict.fromkeys(named))
+    return Nodes(tuple(numbers.index(name) for name in named), rank.rank)
+
+
+def some(rank: Rank, holds: bool) -> bool:
+    """Whether it holds in some process; all of them call this."""
+    return bool(reduce(torch.tensor(float(holds), device=rank.device), "sum") > 0) if rank.world > 1 else holds
 
 
 def check_same_versions(rank: Rank) -> None:

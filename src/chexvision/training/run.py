@@ -20,7 +20,7 @@ from chexvision.artifact.store import Publication, open_store
 from chexvision.config.recipe import Monitor, Recipe
 from chexvision.data.dataset import Split
 from chexvision.data.mixture import RunData, find_data
-from chexvision.data.placement import placed
+from chexvision.data.placement import placed, used_here
 from chexvision.evaluation.attributes import conditions_of, groups_of
 from chexvision.evaluation.overlap import TrainingImages
 from chexvision.evaluation.parts import with_parts
@@ -51,7 +51,7 @@ from chexvision.training.distillation import with_teacher
 from chexvision.training.hardware import describe, package_versions, rank_of, start_accelerator
 from chexvision.training.history import History, dump_history, kept_epoch
 from chexvision.training.loop import Training
-from chexvision.training.processes import check_same_versions, from_first
+from chexvision.training.processes import check_same_versions, from_first, nodes_of, some
 from chexvision.training.reporter import ConsoleReporter
 from chexvision.training.training_session import BEST_FILE, TrainingProgress
 
@@ -170,14 +170,18 @@ def _prepare(
     recipe: Recipe, data: Reference | None, accelerator: Accelerator
 ) -> tuple[RunData, dict[str, Split], CheXVision]:
     """The data, its splits decoded, and the untrained model; each machine's first process fetches."""
+    rank = rank_of(accelerator)
     with accelerator.local_main_process_first():
         weights = fetch_weights(recipe.model)  # before the data: a failed download should not cost an hour
-        found = find_data(recipe.data, data)
+    used = used_here(recipe, data, nodes_of(rank), rank, lambda short: some(rank, short))
+    with accelerator.local_main_process_first():
+        found = find_data(recipe.data, data, used)
         model = build_model(recipe, found.label_space, weights)
         model.preprocessing = found.preprocessing(model.preprocessing)
-        splits = found.open(recipe.training.seed, quiet=not accelerator.is_main_process)
+        nodes = used.nodes if used is not None else None
+        splits = found.open(recipe.training.seed, not accelerator.is_main_process, nodes)
     for name in ("train", "validation"):  # the test split is read once, at the end
-        splits[name] = placed(splits[name], recipe.data.placement, rank_of(accelerator))
+        splits[name] = placed(splits[name], recipe.data.placement, rank)
     return found, splits, model
 
 
