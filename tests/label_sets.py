@@ -9,7 +9,7 @@ import numpy as np
 from chexvision.images.radiograph import encode_grey
 from chexvision.labels import LabelSpace
 from chexvision.shards.manifest import FORMAT, Manifest, Source, SplitRule, write_manifest
-from chexvision.shards.schema import Row
+from chexvision.shards.schema import Columns, Row
 from chexvision.shards.writer import ShardWriter, WriterOptions
 
 SMALL = LabelSpace(findings=("Opacity", "Fracture", "Support Devices"), normal="Healthy")
@@ -20,7 +20,7 @@ def write_small_shards(folder: Path, label_space: LabelSpace = SMALL, *, all_unk
     """240 noise images of 32² with a bright band per present finding; one patient each."""
     rng = np.random.default_rng(7)
     folder.mkdir(parents=True)
-    with ShardWriter(folder, WriterOptions(10**7, label_space, open_labels=True)) as writer:
+    with ShardWriter(folder, WriterOptions(10**7, label_space, Columns(open_labels=True))) as writer:
         number = 0
         for split, images in _SPLITS:
             for _ in range(images):

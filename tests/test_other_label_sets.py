@@ -28,7 +28,7 @@ from chexvision.recipes import load_recipe
 from chexvision.shards.columns import folder_place
 from chexvision.shards.info import describe, lines
 from chexvision.shards.manifest import read_manifest, write_manifest
-from chexvision.shards.schema import arrow_schema
+from chexvision.shards.schema import Columns, arrow_schema
 from chexvision.shards.verify import verify_shards
 from chexvision.training.run import run_training
 from chexvision.training.training_session import TrainingProgress
@@ -90,7 +90,9 @@ def test_a_wrong_count_of_unknown_labels_is_found(tmp_path: Path) -> None:
 
 
 def test_shards_without_uncertain_labels_have_no_extra_columns(shards: Path, synthetic_shards: Path) -> None:
-    assert pq.read_schema(shards / "data" / "test-00000-of-00001.parquet").equals(arrow_schema(open_labels=True))
+    assert pq.read_schema(shards / "data" / "test-00000-of-00001.parquet").equals(
+        arrow_schema(Columns(open_labels=True))
+    )
     for path in (synthetic_shards / "data").glob("*"):
         assert pq.read_schema(path).names == arrow_schema().names
     assert "uncertain" not in arrow_schema().names
@@ -104,8 +106,8 @@ def test_shards_read_without_their_label_set_are_refused(shards: Path, tmp_path:
 
 def test_manifest_of_format_1_is_read_as_nih_with_the_new_source_kind(synthetic_shards: Path, tmp_path: Path) -> None:
     tree = json.loads((synthetic_shards / "manifest.json").read_text())
-    assert (tree["format"], tree["source"]["kind"]) == (2, "synthetic")
-    del tree["label_space"]
+    assert (tree["format"], tree["source"]["kind"]) == (3, "synthetic")
+    del tree["label_space"], tree["dataset"], tree["left_out"]
     for counts in tree["splits"].values():
         del counts["open_labels"]
     old = tree | {"format": 1, "source": {"kind": "drawn", "metadata": None, "metadata_sha256": None}}

@@ -12,7 +12,7 @@ from chexvision.hub.account import machine_token
 from chexvision.hub.hub_errors import Missing, RepoType
 from chexvision.hub.reference import Reference, RepoRef, parse_reference, pinned_reference
 from chexvision.hub.repository import resolve_revision
-from chexvision.nih.release import SPLITS, release
+from chexvision.nih.patients import SPLITS, release
 from chexvision.provenance import slug
 from chexvision.recipes import dump_resolved
 from chexvision.shards.manifest import MANIFEST_NAME, Manifest, read_manifest

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chexvision.data.rows import Rows, divide, record_split
 from chexvision.errors import ChexError, UsageError
-from chexvision.nih.release import PATIENTS, release
+from chexvision.nih.patients import PATIENTS, release
 from chexvision.recipes import load_recipe
 from chexvision.shards.split import official_split
 from chexvision.shards.split_rule import SHARDS, SplitChoice

@@ -25,7 +25,7 @@ from chexvision.data.source import ShardSource, find_shards
 from chexvision.errors import ChexError, UsageError
 from chexvision.evaluation.overlap import TrainingImages, notes_of
 from chexvision.inference.predictions_file import write_predictions
-from chexvision.nih.release import release
+from chexvision.nih.patients import release
 from chexvision.shards.split_rule import SHARDS, SplitChoice
 from tests.evaluation.conftest import random_predictions
 from tests.evaluation.trained_model import published

@@ -6,13 +6,19 @@ import errno
 import os
 import tarfile
 import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 import pytest
 
-from chexvision.images.sources import find_images, is_image_file, is_image_name, read_images
+from chexvision.errors import ChexError
+from chexvision.images.sources import Found, Read, find_images, is_image_file, is_image_name, read_images
 from tests.images.dicoms import dicom
 
 DATA = dicom(np.zeros((8, 8), np.uint8), bits=8)
@@ -42,19 +48,68 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-@pytest.mark.parametrize("kind", ["folder", "zip", "tar.gz"])
-def test_images_are_found_and_read(kind: str, folder: Path, tmp_path: Path) -> None:
-    place = folder if kind == "folder" else tmp_path / f"study.{kind}"
+def _packed(folder: Path, kind: str, into: Path) -> Path:
+    place = folder if kind == "folder" else into / f"study.{kind}"
     if kind == "zip":
         with zipfile.ZipFile(place, "w") as archive:
-            for name in NAMES:
-                archive.write(folder / "series" / name, f"series/{name}")
+            for path in sorted((folder / "series").iterdir()):
+                archive.write(path, f"series/{path.name}")
     elif kind == "tar.gz":
         with tarfile.open(place, "w:gz") as tar:
             tar.add(folder, "study")
-    index = find_images([place])
+    return place
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar.gz"])
+def test_images_are_found_and_read(kind: str, folder: Path, tmp_path: Path) -> None:
+    index = find_images([_packed(folder, kind, tmp_path)])
     assert sorted(found.name for found in index.images) == IMAGES
     assert {found.name: load() for found, load in read_images(list(index.images))} == {n: NAMES[n] for n in IMAGES}
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar.gz"])
+def test_another_process_reads_any_images_in_any_order(kind: str, folder: Path, tmp_path: Path) -> None:
+    chosen = list(find_images([_packed(folder, kind, tmp_path)]).images[::-2])
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        read = pool.submit(_read_all, chosen).result()
+    assert read == {found: NAMES[found.name] for found in chosen}
+    assert len(read) == len(IMAGES) // 2
+
+
+def _read_all(images: list[Found]) -> dict[Found, bytes]:
+    return {found: load() for found, load in read_images(images)}
+
+
+@dataclass(frozen=True)
+class _Elsewhere:
+    """A container of another kind."""
+
+    place: str
+
+    def read(self, images: list[Found]) -> Iterator[tuple[Found, Read]]:
+        for found in images:
+            yield found, partial(bytes, f"{self.place}:{found.member}", "ascii")
+
+    def __str__(self) -> str:
+        return self.place
+
+
+def test_containers_of_other_kinds_read_their_own_images(folder: Path) -> None:
+    here = find_images([folder]).images
+    there = [Found(name, _Elsewhere("s3://bucket"), name) for name in ("x.png", "y.png")]
+    read = {found.path: load() for found, load in read_images([there[0], *here, there[1]])}
+    assert list(read)[:2] == ["s3://bucket/x.png", "s3://bucket/y.png"]
+    assert read["s3://bucket/y.png"] == b"s3://bucket:y.png"
+    assert len(read) == 2 + len(IMAGES)
+
+
+def test_a_tar_that_lost_an_image_is_an_error(folder: Path, tmp_path: Path) -> None:
+    place = _packed(folder, "tar.gz", tmp_path)
+    images = list(find_images([place]).images)
+    (folder / "series" / "b.DICOM").unlink()
+    _packed(folder, "tar.gz", tmp_path)
+    with pytest.raises(ChexError, match=r"study.tar.gz was changed: it lacks study/series/b.DICOM"):
+        list(read_images(images))
 
 
 def test_files_are_recognized(folder: Path) -> None:

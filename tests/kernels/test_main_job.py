@@ -18,7 +18,7 @@ from chexvision.data.division import check_data
 from chexvision.data.source import find_shards
 from chexvision.evaluation.overlap import TrainingImages
 from chexvision.models.classifier import CheXVision
-from chexvision.nih.release import patient_of
+from chexvision.nih.patients import patient_of
 from chexvision.recipes import load_recipe
 from chexvision_dispatch.gpu_hours import gpu_hours
 from tests.conftest import REAL_DATA

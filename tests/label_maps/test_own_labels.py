@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -67,7 +66,9 @@ class Set:
         self.map.write_text(MAP.replace(*label_map, 1))
 
     def build(self, out: Path, **changed: Any) -> Manifest:
-        return build_shards([self.images], self.table, out, options(label_map=str(self.map), **changed))
+        return build_shards(
+            [self.images], self.table, out, options(dataset="csv", label_map=str(self.map), **changed)
+        )
 
 
 @pytest.fixture
@@ -221,7 +222,10 @@ def test_the_same_map_serves_evaluation(own: Set) -> None:
     [
         (["--labels", "my.csv"], "your own labels need --labels CSV and --map MAP"),
         (["--labels", "my.csv", "--map", "map.yaml", "--metadata", "my.csv"], "give one of them"),
-        (["--labels", "my.csv", "--map", "map.yaml", "--split", "official"], "name a column with split: in the map"),
+        (
+            ["--labels", "my.csv", "--map", "map.yaml", "--split", "my.csv"],
+            "patients of --set csv are numbered by the",
+        ),
         (["--labels", "my.csv", "--map", "nomap"], "no label map 'nomap'"),
     ],
 )
@@ -305,9 +309,11 @@ def test_names_of_people_are_not_taken_for_a_list_of_labels(tmp_path: Path) -> N
     assert "Jane" not in str(refused.value)
 
 
-def test_the_manifest_of_the_release_is_as_before(own: Set, tmp_path: Path) -> None:
-    own.build(tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["format"] == 2
+def test_the_tables_own_split_is_the_official_one(own: Set, tmp_path: Path) -> None:
+    assert own.build(tmp_path / "one") == own.build(tmp_path / "two", split="official")
+    own.write(label_map=("split: [fold]\n", ""))
+    with pytest.raises(UsageError, match="--split official needs a column with train, validation and test: name it"):
+        own.build(tmp_path / "out", split="official")
 
 
 def test_the_guide_says_what_the_commands_print(

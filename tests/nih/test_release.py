@@ -12,8 +12,8 @@ import pytest
 
 from chexvision.errors import ChexError
 from chexvision.metrics.predictions import images_sha256
-from chexvision.nih import release as module
-from chexvision.nih.release import PATIENTS, pack, release
+from chexvision.nih import patients as module
+from chexvision.nih.patients import PATIENTS, pack, release
 from chexvision.shards.split import VALIDATION_SHARE, official_split
 
 

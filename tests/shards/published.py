@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from chexvision.nih.release import patient_of, release
+from chexvision.nih.patients import patient_of, release
 from chexvision.shards.split import official_split
 
 _FEATURES = {

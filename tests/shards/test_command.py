@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from chexvision.cli import main
-from chexvision.cli.data.shards import parse_bytes
+from chexvision.cli.data.shard_options import parse_bytes
 from chexvision.errors import UsageError
 from tests.shards.conftest import Release
 

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chexvision.errors import UsageError
+from chexvision.nih.lists import read_official_lists
 from chexvision.shards.build import build_shards
 from chexvision.shards.schema import SPLITS
-from chexvision.shards.split import read_split_table, split_by_patient, split_officially
+from chexvision.shards.split import read_split_table, split_by_patient
 from tests.shards.conftest import Release, options
 
 PATIENTS = st.sets(st.integers(1, 99_999_999), min_size=3, max_size=300)
@@ -62,7 +63,7 @@ def test_official_lists_are_the_default_and_validation_is_part_of_train_val(rele
 def test_a_patient_in_both_official_lists_is_refused(release: Release) -> None:
     release.write_lists(release.names[:11], release.names[11:])
     with pytest.raises(UsageError, match=r"patient 6 is in train_val_list.*and in test_list"):
-        split_officially(release.root / "train_val_list.txt", release.root / "test_list.txt", 0)
+        read_official_lists(release.root / "train_val_list.txt", release.root / "test_list.txt")
 
 
 def test_official_without_lists_names_the_missing_files(release: Release, tmp_path: Path) -> None:

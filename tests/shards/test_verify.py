@@ -109,7 +109,7 @@ def test_a_null_or_differently_sized_image_is_found(built: tuple[Path, Manifest]
 
 def test_a_missing_or_invalid_manifest_is_refused(built: tuple[Path, Manifest]) -> None:
     path = built[0] / "manifest.json"
-    path.write_text(path.read_text().replace('"format": 2', '"format": 9'))
+    path.write_text(path.read_text().replace('"format": 3', '"format": 9'))
     with pytest.raises(ChexError, match="format 9"):
         read_manifest(built[0])
     path.write_text("{}")

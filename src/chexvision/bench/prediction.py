@@ -67,7 +67,7 @@ def bench_predict(model: Reference, images: Path, count: int, rounds: int) -> Re
     Raises:
         UsageError: the model was not exported, or the folder contains no images.
     """
-    files = [found.container / found.member for found in find_images([images]).images if found.container.is_dir()]
+    files = [found.file for found in find_images([images]).images if found.file is not None]
     if not files:
         raise UsageError(f"{images} contains no image files; pass a folder of radiographs")
     paths = list(islice(cycle(files), count))

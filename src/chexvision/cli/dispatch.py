@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chexvision.cli.data.shards import MaxBad, Private, Seed, ShardSize, Size, dataset_name, parse_bytes
+from chexvision.cli.data.shard_options import MaxBad, Private, Seed, ShardSize, Size, dataset_name, parse_bytes
 from chexvision.cli.names import DEFAULT_TARGET, Data, Force, Model, Overrides, Preset, PrivateModel, Where
 from chexvision.cli.target_options import CommandWithTargets, GroupWithTargets, given_options
 from chexvision.errors import UsageError

@@ -18,7 +18,7 @@ from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import sha256_of
 from chexvision.labels import NIH, LabelSpace
 from chexvision.metrics.predictions import images_sha256
-from chexvision.nih.release import patient_of, release
+from chexvision.nih.patients import patient_of, release
 from chexvision.parallel import map_in_order
 from chexvision.shards.columns import label_texts, patients_of, read_columns
 from chexvision.shards.schema import LABEL_COLUMNS, SPLITS

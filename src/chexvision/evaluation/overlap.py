@@ -15,7 +15,7 @@ from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
 from chexvision.errors import ChexError
 from chexvision.files.arrays import DAMAGED, read_arrays, write_arrays
-from chexvision.nih.release import patient_of, release
+from chexvision.nih.patients import patient_of, release
 
 _LARGEST = 16 * 2**20  # bytes; a million hashes take 8 MB
 

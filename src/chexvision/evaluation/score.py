@@ -13,7 +13,7 @@ from chexvision.evaluation.submission import read_submission, restrict
 from chexvision.metrics.calibration import Method
 from chexvision.metrics.records import IntervalMethod
 from chexvision.nih.metadata import Entry
-from chexvision.nih.release import release
+from chexvision.nih.patients import release
 from chexvision.shards.split import official_split, read_split_table
 from chexvision.shards.split_rule import SplitChoice
 

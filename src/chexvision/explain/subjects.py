@@ -30,11 +30,7 @@ def subjects_of_files(ensemble: Ensemble, folders: Sequence[Path], boxes: Boxes)
         if not folder.is_dir():
             raise UsageError(f"--images {folder} is not a folder; unpack archives first")
     by_image = _by_image(boxes, ensemble)
-    files = {
-        found.name: found.container / found.member
-        for found in find_images(list(folders)).images
-        if found.container.is_dir()
-    }
+    files = {found.name: found.file for found in find_images(list(folders)).images if found.file is not None}
     chosen = sorted(files.keys() & by_image.keys())
     if not chosen:
         raise UsageError(f"none of the {len(by_image):,} images with boxes is among the {len(files):,} files given")

@@ -1,4 +1,4 @@
-"""Where raw images come from: folders, `.tar.gz` and `.zip` archives, read without unpacking to disk."""
+"""Where raw images come from: folders, `.tar.gz` and `.zip` archives, read without unpacking to disk; and others."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from pathlib import Path, PurePath, PurePosixPath
-from typing import IO
+from typing import IO, Protocol, TypeAlias
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import read_regular, regular_size
@@ -41,13 +40,43 @@ _DAMAGED = (
 LARGEST = 2**28  # bytes of an image file: 16-bit pixels of 11,000², not compressed
 
 
+class Container(Protocol):
+    """What holds images and is neither a local folder nor a local archive.
+
+    Equal for equal places, hashable, and picklable: another process reads by a copy. ``str`` names it in messages.
+    """
+
+    def read(self, images: list[Found]) -> Iterator[tuple[Found, Read]]:
+        """See `read_images`; all of `images` are in this container."""
+
+    def __hash__(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One image file in a source."""
+    """One image in a source, as any process can find it again."""
 
     name: str  # the file's own name, without folders, or all of its path as one name
-    container: Path  # the folder or the archive that holds it
+    container: Path | Container  # the local folder or archive that holds it, or another place
     member: str  # its path inside the container
+
+    @property
+    def file(self) -> Path | None:
+        """Where it is in a local folder; None of a member of an archive, and of other places."""
+        if isinstance(self.container, Path) and self.container.is_dir():
+            return self.container / self.member
+        return None
+
+    @property
+    def path(self) -> str:
+        """Where it is, as its container was named; of a member of an archive ``ARCHIVE/MEMBER``."""
+        # Not by "/" of Path in an archive: a member may have an absolute name.
+        if isinstance(self.container, Path) and not is_archive(self.container):
+            return str(self.container / self.member)
+        return f"{self.container}/{self.member}"
+
+
+Read: TypeAlias = Callable[[], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +126,26 @@ def flat_name(path: str) -> str:
     return "__".join(part for part in PurePosixPath(path).parts if part not in ("/", "."))
 
 
-def read_images(images: list[Found]) -> Iterator[tuple[Found, Callable[[], bytes]]]:
+def read_images(images: list[Found]) -> Iterator[tuple[Found, Read]]:
     """Each image with a function that reads its bytes; call it in any thread, before or after the next.
 
-    `images` must keep the order of `find_images`; some may be left out. Tar archives are streamed: their
-    bytes are read already when an image is yielded. Reading a file or a zip member may raise OSError or
-    ValueError.
+    Each container is read once, in the order in which they are met in `images`; the images of a container may come
+    in another order than they are named. Tar archives are streamed: their bytes are read already when an image is
+    yielded. Reading a file or a zip member may raise OSError or ValueError.
+
+    Args:
+        images: any of those that were found, by this process or another one.
+
+    Raises:
+        ChexError: an archive is damaged, or lacks an image that was found in it.
     """
-    for container, group in groupby(images, lambda found: found.container):
-        members = list(group)
-        if container.is_dir():
+    by_container: dict[Path | Container, list[Found]] = {}
+    for found in images:
+        by_container.setdefault(found.container, []).append(found)
+    for container, members in by_container.items():
+        if not isinstance(container, Path):
+            yield from container.read(members)
+        elif container.is_dir():
             yield from ((found, partial(read_regular, container / found.member, LARGEST)) for found in members)
         elif container.name.lower().endswith(_ZIPS):
             yield from _read_zip(container, members)
@@ -178,7 +217,7 @@ def members_of(archive: Path) -> list[str]:
         raise ChexError(f"{archive} is damaged ({error}); fetch it again") from error
 
 
-def _read_tar(archive: Path, members: list[Found]) -> Iterator[tuple[Found, Callable[[], bytes]]]:
+def _read_tar(archive: Path, members: list[Found]) -> Iterator[tuple[Found, Read]]:
     wanted = {found.member: found for found in members}
     try:
         with tarfile.open(archive, "r|*") as stream:
@@ -189,9 +228,11 @@ def _read_tar(archive: Path, members: list[Found]) -> Iterator[tuple[Found, Call
                     yield found, partial(_not_too_large, data)
     except (*_DAMAGED, OSError) as error:
         raise ChexError(f"{archive} is damaged ({error}); fetch it again") from error
+    if wanted:
+        raise ChexError(f"{archive} was changed: it lacks {min(wanted)}; begin again")
 
 
-def _read_zip(archive: Path, members: list[Found]) -> Iterator[tuple[Found, Callable[[], bytes]]]:
+def _read_zip(archive: Path, members: list[Found]) -> Iterator[tuple[Found, Read]]:
     opened = zipfile.ZipFile(archive)  # stays open as long as any of the functions below exists
 
     def read(member: str) -> bytes:

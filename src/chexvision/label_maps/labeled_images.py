@@ -56,8 +56,21 @@ def read_labeled_images(path: Path, label_map: LabelMap) -> tuple[LabelSpace, li
         UsageError: it cannot be read, lacks a column, has a cell without a meaning, names an image twice, or puts a
             patient into two splits.
     """
+    return labeled_images(read_rows(path, label_map), label_map, path)
+
+
+def labeled_images(rows: list[TableRow], label_map: LabelMap, path: Path) -> tuple[LabelSpace, list[LabeledImage]]:
+    """The label set, and an image for each row, in order.
+
+    Args:
+        rows: of a table.
+        label_map: what its columns mean.
+        path: of the table, for messages.
+
+    Raises:
+        UsageError: see `read_labeled_images`.
+    """
     space = _label_space(label_map)
-    rows = read_rows(path, label_map)
     images = image_names(rows, label_map, path)
     values = [_values(found, space) for found in label_values(rows, label_map, path, strict=True)]
     names = patient_names(rows, images, label_map, path)

@@ -46,6 +46,7 @@ class Entry:
     impossible_age: str | None = None  # the text of the file, if it is not a possible age
     uncertain: str | None = None  # with the next, of other sets' labels: see `chexvision.labels.LabelSpace.values`
     unknown: str | None = None
+    study_id: int | None = None  # of other sets: the number of the study
 
 
 def find_metadata(places: list[Path]) -> Path:

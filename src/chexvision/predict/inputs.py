@@ -36,10 +36,8 @@ class Source:
 
     @property
     def path(self) -> str:
-        """Where it is, as it was named; of a member of an archive ``ARCHIVE/MEMBER``."""
-        container, member = self.found.container, self.found.member
-        # A member may have an absolute name.
-        return f"{container}/{member}" if is_archive(container) else str(container / member)
+        """See `chexvision.images.sources.Found.path`."""
+        return self.found.path
 
 
 def find_sources(words: Sequence[str], lines: Iterable[str]) -> list[Source]:
@@ -62,15 +60,15 @@ def find_sources(words: Sequence[str], lines: Iterable[str]) -> list[Source]:
             if not found:
                 raise UsageError(f"{path} contains no PNG, JPEG or DICOM file")
             for source in found:
-                sources.setdefault((os.path.realpath(source.found.container), source.found.member), source)
+                sources.setdefault((os.path.realpath(str(source.found.container)), source.found.member), source)
     if not sources:
         raise UsageError("no image is named")
     return list(sources.values())
 
 
 def read_sources(sources: Sequence[Source]) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """Each image's name with a function that reads it, see `chexvision.images.sources.read_images`."""
-    for damaged, group in groupby(sources, lambda source: source.damaged):
+    """Each image's name with a function that reads it, in order; see `chexvision.images.sources.read_images`."""
+    for (damaged, _), group in groupby(sources, lambda source: (source.damaged, source.found.container)):
         if damaged is not None:
             yield from ((source.name, partial(_refuse, damaged)) for source in group)
         else:

@@ -82,7 +82,7 @@ class BuildProgress:
 
 def build_and_push(
     images: list[Path],
-    metadata: Path,
+    metadata: Path | None,
     options: BuildOptions,
     progress: BuildProgress,
     to: RepoRef | None = None,

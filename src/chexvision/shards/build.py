@@ -23,6 +23,7 @@ from chexvision.labels import LabelSpace
 from chexvision.nih.metadata import Entry
 from chexvision.parallel import in_rank_order, map_in_order
 from chexvision.progress import Progress
+from chexvision.releases.release import Reading, Views
 from chexvision.shards.build_labels import BuildLabels, read_build_labels
 from chexvision.shards.dataset_card import write_card
 from chexvision.shards.ledger import LEDGER_NAME, Ledger, LeftOut, open_ledger
@@ -37,7 +38,7 @@ from chexvision.shards.manifest import (
     read_manifest,
     write_manifest,
 )
-from chexvision.shards.schema import SPLITS, Row
+from chexvision.shards.schema import SPLITS, Columns, Row
 from chexvision.shards.writer import Finished, ShardWriter, WriterOptions
 
 
@@ -53,7 +54,9 @@ class BuildOptions:
     seed: int
     max_bad: float  # share of the images, 0 to 1
     overwrite: bool
-    label_map: str | None = None  # of one's own table, see `read_label_map`; None for the release's metadata
+    dataset: str = "nih"  # of `chexvision.releases.sets.SETS`
+    label_map: str | None = None  # of sets without one of their own, see `read_label_map`
+    views: Views = "frontal"  # "all": laterals too
 
 
 class Stopped(ChexError):
@@ -74,7 +77,7 @@ class BuildSession(Protocol):
 
 
 def build_shards(
-    images: list[Path], metadata: Path, out: Path, options: BuildOptions, session: BuildSession | None = None
+    images: list[Path], metadata: Path | None, out: Path, options: BuildOptions, session: BuildSession | None = None
 ) -> Manifest:
     """Build the shard folder `out`; equal inputs and options give equal bytes for any number of workers.
 
@@ -82,7 +85,8 @@ def build_shards(
 
     Args:
         images: folders in the release's layout, or archives.
-        metadata: ``Data_Entry_2017*.csv``, plain or .gz; or one's own table, if `options` name its label map.
+        metadata: the release's table or the folder with its tables, or one's own table; None: looked for next to the
+            images.
         out: the folder to make.
         options: everything else.
         session: with one, finished shards are kept in the folder ``OUT.partial`` if the build is interrupted,
@@ -97,7 +101,8 @@ def build_shards(
     """
     if session is None:
         check_replaceable(out, overwrite=options.overwrite)
-    labels = read_build_labels(images, metadata, options.label_map, options.split, options.seed)
+    reading = Reading(options.dataset, tuple(images), metadata, options.label_map, options.views, options.size)
+    labels = read_build_labels(reading, options.split, options.seed)
     source, rule = labels.source, labels.rule
     total = len(labels.index.images) + len(labels.index.duplicates) + len(labels.missing)
     usable, bad = _sort_out(labels)
@@ -105,8 +110,8 @@ def build_shards(
     _check_bad(bad, total, options.max_bad)
     built = read_manifest(out) if session is not None else None
     if built is not None:
-        made = (built.source, built.split, built.size, built.encoding, built.images + len(built.bad))
-        if made != (source, rule, options.size, options.encoding, total):
+        made = (built.source, built.dataset, built.split, built.size, built.encoding, built.images + len(built.bad))
+        if made != (source, labels.dataset, rule, options.size, options.encoding, total):
             raise UsageError(f"{out} contains shards of other images or options; name another folder to work in")
         return built
     needed = expected_bytes(len(usable), options.size, options.encoding)
@@ -130,6 +135,8 @@ def build_shards(
             bad=tuple(sorted(bad, key=lambda image: (image.name, image.reason))),
             impossible_ages=_impossible_ages(usable, bad[unusable:]),
             label_space=labels.space,
+            dataset=labels.dataset,
+            left_out=labels.left_out,
         )
         write_manifest(folder, manifest)
         write_card(folder, manifest)
@@ -189,6 +196,7 @@ def _key(labels: BuildLabels, usable: list[_Item], options: BuildOptions) -> str
         FORMAT,
         [__version__, pa.__version__, cv2.__version__],
         asdict(labels.source),
+        [labels.dataset.name, labels.dataset.views],
         asdict(labels.rule),
         [options.size, options.encoding, options.shard_bytes],
         sorted((item.found.name, item.split) for item in usable),
@@ -224,7 +232,8 @@ def _write_shards(
     if session is not None:
         session.begins(len(usable), ledger)
     shards = {split: ledger.of(split) for split in SPLITS}
-    how = WriterOptions(options.shard_bytes, labels.space, labels.open_labels, on_finished)
+    columns = Columns(labels.open_labels, labels.dataset.studies)
+    how = WriterOptions(options.shard_bytes, labels.space, columns, on_finished)
     with (
         ShardWriter(folder, how, shards) as writer,
         Progress("building", len(usable), "images", len(done)) as progress,
@@ -263,7 +272,7 @@ def _encoded(
     by_name = sorted(items, key=lambda item: item.found.name)
     ranked = {item.found: (rank, item) for rank, item in enumerate(by_name)}
     sources = ((*ranked[found], load) for found, load in read_images([item.found for item in items]))
-    work = partial(_encode, size=options.size, encoding=options.encoding)
+    work = partial(_encode, size=options.size, encoding=options.encoding, any_view=options.views == "all")
     with spill.open("w+b") as file:
         for (item, problem), data in in_rank_order(map_in_order(work, sources, options.workers), file):
             name, entry = item.found.name, item.entry
@@ -282,6 +291,7 @@ def _encoded(
                     age=entry.age,
                     sex=entry.sex,
                     view=entry.view,
+                    study_id=entry.study_id,
                     follow_up=entry.follow_up,
                     original_width=entry.original_width,
                     original_height=entry.original_height,
@@ -291,11 +301,11 @@ def _encoded(
 
 
 def _encode(
-    source: tuple[int, _Item, Callable[[], bytes]], size: int, encoding: Encoding
+    source: tuple[int, _Item, Callable[[], bytes]], size: int, encoding: Encoding, any_view: bool
 ) -> tuple[int, tuple[_Item, str | None], bytes]:
     rank, item, load = source
     try:
-        data = encode_grey(resize_area(read_radiograph(load()).pixels, size), encoding)
+        data = encode_grey(resize_area(read_radiograph(load(), any_view=any_view).pixels, size), encoding)
     except ValueError as error:
         return rank, (item, str(error)), b""
     except OSError as error:

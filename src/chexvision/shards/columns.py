@@ -19,9 +19,9 @@ from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import regular_size
 from chexvision.labels import LabelSpace
 from chexvision.shards.manifest import Manifest, label_space_of, read_manifest
-from chexvision.shards.schema import LABEL_COLUMNS, NEEDED_COLUMNS, columns_of, patient_of
+from chexvision.shards.schema import ALL_COLUMNS, LABEL_COLUMNS, NEEDED_COLUMNS, patient_of
 
-_COLUMNS = columns_of(open_labels=True)
+_COLUMNS = ALL_COLUMNS.in_order()
 _NEVER_NULL = ("filename", "labels")
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from chexvision.labels import NIH
 from chexvision.shards.manifest import Manifest
-from chexvision.shards.schema import features
+from chexvision.shards.schema import Columns, features
 from chexvision.templating import render
 
 _NIH_TERMS = "https://nihcc.app.box.com/v/ChestXray-NIHCC"
@@ -51,9 +51,13 @@ def _metadata(manifest: Manifest) -> dict[str, Any]:
     synthetic, release = manifest.synthetic, manifest.label_space == NIH
     name = f"NIH ChestX-ray14 {manifest.size}²" if release else f"Chest radiographs {manifest.size}²"
     data_files = [{"split": name, "path": f"data/{name}-*"} for name in manifest.splits]
-    columns = [
+    columns = Columns(
+        any(counts.open_labels for counts in manifest.splits.values()),
+        manifest.dataset is not None and manifest.dataset.studies,
+    )
+    described = [
         {"name": name, "dtype": "image" if kind["_type"] == "Image" else kind["dtype"]}
-        for name, kind in features(any(counts.open_labels for counts in manifest.splits.values())).items()
+        for name, kind in features(columns).items()
     ]
     splits = [
         {
@@ -73,5 +77,5 @@ def _metadata(manifest: Manifest) -> dict[str, Any]:
         "tags": ["chest-x-ray", "synthetic"] if synthetic else ["chest-x-ray", "medical", "radiology"],
         "size_categories": [next((name for top, name in _SIZES if manifest.images < top), "n>1M")],
         "configs": [{"config_name": "default", "data_files": data_files}],
-        "dataset_info": {"features": columns, "splits": splits, "download_size": size, "dataset_size": size},
+        "dataset_info": {"features": described, "splits": splits, "download_size": size, "dataset_size": size},
     }

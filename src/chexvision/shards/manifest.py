@@ -12,9 +12,10 @@ from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import read_regular
 from chexvision.files.json_files import first_problem
 from chexvision.labels import NIH, LabelSpace
+from chexvision.releases.terms import Terms, Views
 
 MANIFEST_NAME = "manifest.json"
-FORMAT = 2
+FORMAT = 3
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -72,6 +73,23 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Dataset:
+    """Which dataset the radiographs are of.
+
+    Args:
+        name: of `chexvision.releases.sets.SETS`, with what follows it after ``:``.
+        views: "frontal", or "all" where laterals are in the shards too.
+        terms: None of one's own images.
+        studies: whether the shards have a column `study_id`.
+    """
+
+    name: str
+    views: Views
+    terms: Terms | None
+    studies: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SplitRule:
     """How patients were assigned to splits."""
 
@@ -86,6 +104,14 @@ class BadImage:
 
     name: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOutCount:
+    """How many images of a release are left out on purpose, and why."""
+
+    reason: str
+    images: Count
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -112,6 +138,8 @@ class Manifest:
     bad: tuple[BadImage, ...]
     impossible_ages: tuple[ImpossibleAge, ...] = ()  # of images in the shards, where their age is null
     label_space: LabelSpace = NIH
+    dataset: Dataset | None = None  # of synthetic images, and in formats before 3
+    left_out: tuple[LeftOutCount, ...] = ()
 
     @property
     def synthetic(self) -> bool:
@@ -159,7 +187,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a shard folder, of this or the earlier format, or None where it has none.
+    """The manifest of a shard folder, of this or an earlier format, or None where it has none.
 
     Raises:
         ChexError: the file exists and is not a manifest that this version reads.

@@ -12,6 +12,7 @@ from chexvision.hub.repository import create_repository
 from chexvision.hub.retry import retried, status_of
 from chexvision.parallel import map_as_completed, usable_cores
 from chexvision.progress import Progress
+from chexvision.releases.terms import Terms
 from chexvision.shards.dataset_card import render_card
 from chexvision.shards.manifest import MANIFEST_NAME, Manifest, RemoteFile, ShardEntry, read_manifest
 from chexvision.shards.remote import list_files, without_client_bars
@@ -24,6 +25,24 @@ _CARD = "README.md"
 _AT_ONCE = 4
 _SAMPLE = 200  # images to decode before anything is sent
 _COMMITS_BY_OTHERS = 20
+
+
+def check_private(terms: Terms | None, option: str, *, private: bool) -> None:
+    """Refuse to publish what only people who signed an agreement may have.
+
+    Args:
+        terms: of the set; None for one's own images.
+        option: that names the dataset to push to, for the message.
+        private: whether only its owner may see it.
+
+    Raises:
+        UsageError: the set is credentialed, and the dataset would be public.
+    """
+    if terms is not None and terms.credentialed and not private:
+        raise UsageError(
+            f"{option}: the terms of {terms.title} do not allow to publish its images ({terms.license_link}); add "
+            "--private to push them to a dataset that only you can see"
+        )
 
 
 def push_shards(folder: Path, repo_id: str, *, private: bool) -> RepoRef:
@@ -48,10 +67,11 @@ def push_shards(folder: Path, repo_id: str, *, private: bool) -> RepoRef:
     """
     from huggingface_hub import HfApi
 
+    manifest = read_manifest(folder)
+    check_private(manifest.dataset.terms if manifest and manifest.dataset else None, "--repo", private=private)
     for check in verify_shards(folder, sample=_SAMPLE, seed=0, workers=usable_cores()):
         if not check.ok:
             raise ChexError(f"{folder} is not pushed, {check.name} failed: {'; '.join(check.problems[:3])}")
-    manifest = read_manifest(folder)
     if manifest is None:
         raise UsageError(f"{folder} has no manifest.json; build shards with: chexvision shards build")
     api, dataset = HfApi(), RepoRef(repo_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from chexvision.errors import UsageError
 from chexvision.files.atomic import regular_size
-from chexvision.nih.release import SPLITS as SPLITS
-from chexvision.nih.release import patient_of as patient_of
+from chexvision.nih.patients import SPLITS as SPLITS
+from chexvision.nih.patients import patient_of as patient_of
 
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
@@ -30,6 +30,8 @@ COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
 )
 # Next to `labels`, where not every label is known: see `chexvision.labels.LabelSpace.values`.
 OPEN_COLUMNS = (("uncertain", pa.string()), ("unknown", pa.string()))
+# Next to `patient_id`, where studies are known.
+STUDY_COLUMN = ("study_id", pa.int64())
 LABEL_COLUMNS = ("labels", "uncertain", "unknown")
 NEEDED_COLUMNS = ("image", "filename", "labels")  # shards of other makers may have only these
 
@@ -46,32 +48,59 @@ class Row:
     patient_id: int
     age: int | None  # years
     sex: str | None  # "M" or "F"
-    view: str | None  # "PA" or "AP"
+    view: str | None  # "PA", "AP" or "L" (lateral)
     follow_up: int | None
     original_width: int | None  # pixels of the detector, before the release's own reduction
     original_height: int | None
     uncertain: str | None = None
     unknown: str | None = None
+    study_id: int | None = None
 
 
-def columns_of(open_labels: bool) -> tuple[tuple[str, pa.DataType], ...]:
-    """The columns of a shard in order, with or without those for uncertain and unknown labels."""
-    after = [name for name, _ in COLUMNS].index("labels") + 1
-    return (*COLUMNS[:after], *OPEN_COLUMNS, *COLUMNS[after:]) if open_labels else COLUMNS
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which columns a set of shards has besides `COLUMNS`.
+
+    Args:
+        open_labels: those for uncertain and unknown labels.
+        studies: `study_id`.
+    """
+
+    open_labels: bool = False
+    studies: bool = False
+
+    @classmethod
+    def among(cls, names: Collection[str]) -> Columns:
+        """Those of shards with columns of these names."""
+        return cls(OPEN_COLUMNS[0][0] in names, STUDY_COLUMN[0] in names)
+
+    def in_order(self) -> tuple[tuple[str, pa.DataType], ...]:
+        """All columns, by name."""
+        found = []
+        for column in COLUMNS:
+            found.append(column)
+            if column[0] == "labels" and self.open_labels:
+                found += OPEN_COLUMNS
+            if column[0] == "patient_id" and self.studies:
+                found.append(STUDY_COLUMN)
+        return tuple(found)
 
 
-def features(open_labels: bool = False) -> dict[str, dict[str, str]]:
+USUAL_COLUMNS, ALL_COLUMNS = Columns(), Columns(open_labels=True, studies=True)
+
+
+def features(columns: Columns = USUAL_COLUMNS) -> dict[str, dict[str, str]]:
     """The columns as the `datasets` library describes them; `image` is decoded on reading."""
     known: dict[str, dict[str, str]] = {"image": {"_type": "Image"}}
-    for name, kind in columns_of(open_labels)[1:]:
+    for name, kind in columns.in_order()[1:]:
         known[name] = {"dtype": str(kind), "_type": "Value"}
     return known
 
 
-def arrow_schema(open_labels: bool = False) -> pa.Schema:
+def arrow_schema(columns: Columns = USUAL_COLUMNS) -> pa.Schema:
     """The Parquet schema, with the metadata by which `datasets` recognizes the image column."""
-    huggingface = json.dumps({"info": {"features": features(open_labels)}}, separators=(",", ":"))
-    return pa.schema(columns_of(open_labels), metadata={"huggingface": huggingface})
+    huggingface = json.dumps({"info": {"features": features(columns)}}, separators=(",", ":"))
+    return pa.schema(columns.in_order(), metadata={"huggingface": huggingface})
 
 
 def to_batch(rows: list[Row], schema: pa.Schema) -> pa.RecordBatch:

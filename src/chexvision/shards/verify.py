@@ -21,11 +21,10 @@ from chexvision.parallel import map_in_order
 from chexvision.shards.columns import BadShard, ShardPlace, folder_place, label_texts, opened_shard
 from chexvision.shards.manifest import FileEntry, Manifest, RemoteFile, ShardEntry, SplitCounts, difference
 from chexvision.shards.remote import fetch_file, hub_place, list_files
-from chexvision.shards.schema import LABEL_COLUMNS, OPEN_COLUMNS, arrow_schema, columns_of
+from chexvision.shards.schema import LABEL_COLUMNS, Columns, arrow_schema
 from chexvision.shards.split import shared_patients
 
 _SHOWN = 3
-_OPEN = OPEN_COLUMNS[0][0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +177,9 @@ def _read_contents(place: ShardPlace, shards: list[ShardEntry]) -> _Contents:
 
 
 def _add_shard(contents: _Contents, space: LabelSpace, entry: ShardEntry, schema: pa.Schema, rows: pa.Table) -> None:
-    open_labels = _OPEN in schema.names
-    if not schema.equals(arrow_schema(open_labels), check_metadata=True):
-        expected = ", ".join(name for name, _ in columns_of(open_labels)[1:])
+    columns = Columns.among(schema.names)
+    if not schema.equals(arrow_schema(columns), check_metadata=True):
+        expected = ", ".join(name for name, _ in columns.in_order()[1:])
         contents.schema.append(f"{entry.path} has other columns than {expected} and image")
         return
     contents.readable[entry.path] = rows.num_rows

@@ -15,13 +15,22 @@ import pyarrow.parquet as pq
 from chexvision.errors import UsageError
 from chexvision.labels import NIH, LabelCounts, LabelSpace
 from chexvision.shards.manifest import ShardEntry, SplitCounts
-from chexvision.shards.schema import SPLITS, Row, arrow_schema, columns_of, shard_name, to_batch
+from chexvision.shards.schema import (
+    ALL_COLUMNS,
+    SPLITS,
+    USUAL_COLUMNS,
+    Columns,
+    Row,
+    arrow_schema,
+    shard_name,
+    to_batch,
+)
 
 ROWS_PER_GROUP = 100  # a reader takes one row group at a time: about 4 MB of 320² images
 _ROW_OVERHEAD = 512  # bytes that a row may take besides its image
 _GROUP_OVERHEAD = 8 << 10  # page headers and the row group's part of the footer
 _FILE_OVERHEAD = 32 << 10  # schema and the footer's fixed part
-_COMPRESSED = [name for name, _ in columns_of(open_labels=True)[1:]]
+_COMPRESSED = [name for name, _ in ALL_COLUMNS.in_order()[1:]]
 # Every option that affects the bytes is explicit, so that another release's defaults change nothing.
 # Encoded images do not shrink further; a compressed page would only cost time on both sides.
 _OPTIONS = {
@@ -117,13 +126,13 @@ class WriterOptions:
     Args:
         shard_bytes: the largest size of a shard.
         label_space: of the labels.
-        open_labels: whether the shards have columns for uncertain and unknown labels.
+        columns: which the shards have besides the usual ones.
         on_finished: called with each shard as it is closed.
     """
 
     shard_bytes: int
     label_space: LabelSpace = NIH
-    open_labels: bool = False
+    columns: Columns = USUAL_COLUMNS
     on_finished: Callable[[Finished], None] = lambda finished: None
 
 
@@ -141,7 +150,7 @@ class SplitWriter:
         self._folder = folder
         self._split = split
         self._options = options
-        self._schema = arrow_schema(options.open_labels)
+        self._schema = arrow_schema(options.columns)
         self._pending: list[Row] = []
         self._pending_bytes = 0
         self._open: _Shard | None = None

@@ -164,7 +164,7 @@ def _refuse_archives(sources: Sequence[Source]) -> None:
     from chexvision.errors import UsageError
 
     for source in sources:
-        if not source.found.container.is_dir():
+        if source.found.file is None:
             raise UsageError(f"--explain takes files, and {source.path} is in an archive; unpack it first")
 
 

@@ -1,0 +1,180 @@
+"""`chexvision shards build`: radiographs of a release, or one's own, to Parquet shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from chexvision.cli.data.shard_options import (
+    Encoding,
+    MaxBad,
+    Overwrite,
+    Private,
+    Seed,
+    ShardSize,
+    Size,
+    Workers,
+    dataset_name,
+    parse_bytes,
+    print_summary,
+)
+from chexvision.errors import UsageError
+
+if TYPE_CHECKING:
+    from chexvision.shards.build import BuildOptions
+    from chexvision.shards.manifest import Manifest
+
+
+def build(
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--images",
+            help="Folder of PNG, JPEG or DICOM files, .tar.gz or .zip; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--set",
+            metavar="SET",
+            help="nih, chexpert, mimic, padchest, vindr, chestmnist, hub:USER/NAME@SHA; or csv, your own --labels."
+            "  [default: nih]",
+        ),
+    ] = None,
+    metadata: Annotated[
+        Path | None,
+        typer.Option("--metadata", help="The release's table, or the folder with them.  [default: near --images]"),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help="Your own table, instead of --metadata; needs --map."),
+    ] = None,
+    views: Annotated[
+        Literal["frontal", "all"], typer.Option("--views", help="all: keep lateral views too.")
+    ] = "frontal",
+    label_map: Annotated[
+        str | None,
+        typer.Option("--map", help="What its columns mean: a YAML file (chexvision labels template), or chexpert, …"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to make; it is complete or not made at all.")
+    ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option(
+            "--work", help="Make WORK/shards; if interrupted, the same command continues after finished shards."
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            help="official, patient, or a patient_id,split table.  [default: official if the release has one]",
+        ),
+    ] = None,
+    size: Size = 320,
+    encoding: Encoding = "png",
+    shard_size: ShardSize = "256MB",
+    workers: Workers = None,
+    seed: Seed = 0,
+    max_bad: MaxBad = 0.001,
+    overwrite: Overwrite = False,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="USER/NAME", help="(--work) Push the shards to this dataset.")
+    ] = None,
+    private: Private = False,
+    max_hours: Annotated[
+        float | None, typer.Option("--max-hours", help="(--work) Stop after so many hours and keep finished shards.")
+    ] = None,
+    provenance: Annotated[Path | None, typer.Option(help="Written by dispatch.", hidden=True)] = None,
+) -> None:
+    """Turn radiographs, of a release or with your own labels, into Parquet shards, split by patient."""
+    from chexvision.parallel import usable_cores
+    from chexvision.releases.sets import set_of
+    from chexvision.shards.build import BuildOptions, build_shards
+    from chexvision.shards.push import check_private
+
+    if (out is None) == (work is None):
+        raise UsageError("name a folder to make with --out, or one to work in, and to continue in, with --work")
+    if work is not None and overwrite:
+        raise UsageError("--overwrite is for --out; with --work name another folder, or delete the files in this one")
+    if work is None and (to is not None or max_hours is not None):
+        raise UsageError("--to and --max-hours need --work; or push a finished folder with: chexvision shards push")
+    if labels is not None and metadata is not None:
+        raise UsageError("--metadata is the release's and --labels your own: give one of them")
+    dataset = dataset or ("nih" if labels is None else "csv")
+    of_hub = set_of(dataset).takes is not None
+    if (labels is None) != (label_map is None) and not of_hub:
+        raise UsageError("your own labels need --labels CSV and --map MAP; chexvision labels template writes a map")
+    if labels is not None and dataset != "csv":
+        raise UsageError(f"--labels is your own table, --set csv; the tables of --set {dataset} go to --metadata")
+    chosen = set_of(dataset)
+    if chosen.needs_images and not images:
+        raise UsageError("name the folder with the images with --images")
+    if to is not None:
+        check_private(chosen.terms, "--to", private=private)
+    options = BuildOptions(
+        split=split,
+        dataset=dataset,
+        label_map=label_map,
+        views=views,
+        size=size,
+        encoding=encoding,
+        shard_bytes=parse_bytes(shard_size),
+        workers=workers or usable_cores(),
+        seed=seed,
+        max_bad=max_bad,
+        overwrite=overwrite,
+    )
+    if work is not None:
+        _build_in(work, images or [], labels or metadata, options, to, private, max_hours, provenance)
+    elif out is not None:
+        _show_built(build_shards(images or [], labels or metadata, out, options), out)
+
+
+def _build_in(
+    work: Path,
+    images: list[Path],
+    metadata: Path | None,
+    options: BuildOptions,
+    to: str | None,
+    private: bool,
+    max_hours: float | None,
+    provenance: Path | None,
+) -> None:
+    """Build in a session, which may be interrupted and continued later."""
+    from chexvision.provenance import Provenance, new_run_id
+    from chexvision.runs.branch import RunBranch
+    from chexvision.runs.build_session import BuildProgress, build_and_push
+    from chexvision.runs.run_progress import read_progress
+
+    if max_hours is not None and not max_hours > 0:
+        raise UsageError(f"--max-hours {max_hours:g} must be above 0")
+    begun = read_progress(work)
+    if provenance is not None:
+        run_id = Provenance.read(provenance).run_id
+    else:
+        run_id = begun.run_id if begun is not None else new_run_id("shards")
+    dataset = dataset_name("--to", to) if to is not None else None
+    branch = RunBranch(dataset.repo_id, run_id, repo_type="dataset", private=private) if dataset else None
+    progress = BuildProgress(work, run_id, max_hours=max_hours, branch=branch)
+    with progress.session:
+        manifest, pushed = build_and_push(images, metadata, options, progress, dataset, private=private)
+    if manifest is not None:
+        _show_built(manifest, progress.out)
+    if pushed is not None:
+        typer.echo(f"published: {pushed}")
+
+
+def _show_built(manifest: Manifest, out: Path) -> None:
+    for image in manifest.bad:
+        typer.echo(f"left out {image.name}: {image.reason}", err=True)
+    for left_out in manifest.left_out:
+        typer.echo(f"left out on purpose: {left_out.images:,} images: {left_out.reason}")
+    print_summary(manifest, out)
+    if ages := manifest.impossible_ages:
+        typer.echo(f"impossible ages: {len(ages):,}, stored as null; the first is {ages[0].age} of {ages[0].name}")

@@ -1,0 +1,92 @@
+"""What a dataset on the Hub says of itself: its license, and whether it consists of shards of this project."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from chexvision.files.json_files import read_file
+from chexvision.hub.hub_errors import call_hub
+from chexvision.labels import NIH, LabelSpace
+from chexvision.releases.from_hub.hub_stream import HubSource
+from chexvision.releases.terms import Terms
+
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]{0,60}", re.ASCII)
+_LINK = re.compile(r"https://[\x21-\x7e]{1,300}")
+
+
+class _Dataset(BaseModel):
+    terms: Terms | None = None
+
+
+class _Manifest(BaseModel):
+    """What is read of ``manifest.json``; see `chexvision.shards.manifest`."""
+
+    format: int
+    chexvision: str
+    label_space: LabelSpace = NIH
+    dataset: _Dataset | None = None
+
+
+def label_space_of_shards(source: HubSource) -> LabelSpace | None:
+    """The label set of shards of this project; None where the dataset is another.
+
+    Raises:
+        ChexError: the Hub does not answer.
+    """
+    manifest = _manifest(source)
+    return None if manifest is None else manifest.label_space
+
+
+def terms_of(source: HubSource) -> Terms:
+    """The terms of shards that are built again, else those of the dataset's card.
+
+    A private dataset, or one whose terms are to be accepted first, is taken for a credentialed one.
+
+    Raises:
+        ChexError: the Hub does not answer.
+    """
+    from huggingface_hub import DatasetInfo, HfApi
+
+    def asked() -> DatasetInfo:
+        return HfApi().dataset_info(source.repo_id, revision=source.sha)
+
+    info = call_hub(asked, "reading the card", source.reference, "dataset")
+    restricted = bool(info.private or info.gated)
+    manifest = _manifest(source)
+    if manifest is not None and manifest.dataset is not None and manifest.dataset.terms is not None:
+        terms = manifest.dataset.terms
+        return terms if terms.credentialed or not restricted else replace(terms, credentialed=True)
+    page = f"https://huggingface.co/datasets/{source.repo_id}"
+    card: Any = info.card_data or {}
+    license_id, name, link = card.get("license"), card.get("license_name"), card.get("license_link")
+    return Terms(
+        title=source.repo_id,
+        homepage=page,
+        license=license_id if isinstance(license_id, str) and _LICENSE.fullmatch(license_id) else "unknown",
+        license_name=name if isinstance(name, str) and _LICENSE.fullmatch(name) else None,
+        license_link=link if isinstance(link, str) and _LINK.fullmatch(link) else page,
+        credentialed=restricted,
+        citation=f"The dataset {source.repo_id} on the Hugging Face Hub, at commit {source.sha}.",
+    )
+
+
+def _manifest(source: HubSource) -> _Manifest | None:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    def fetched() -> str | None:
+        try:
+            return hf_hub_download(source.repo_id, "manifest.json", repo_type="dataset", revision=source.sha)
+        except RemoteEntryNotFoundError:
+            return None
+
+    path = call_hub(fetched, "fetching manifest.json", source.reference, "dataset")
+    try:
+        return None if path is None else _Manifest.model_validate_json(read_file(Path(path)))
+    except ValidationError:
+        return None  # another project's

@@ -1,0 +1,84 @@
+"""The sets that shards are built from, by name: how each is read, and its terms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chexvision.errors import UsageError
+from chexvision.releases.chestmnist import CHESTMNIST_TERMS, read_chestmnist
+from chexvision.releases.from_hub.hub_dataset import read_hub
+from chexvision.releases.nih14 import NIH_TERMS, read_nih
+from chexvision.releases.own_table import read_own_table
+from chexvision.releases.release import Reading, Release
+from chexvision.releases.terms import Terms
+from chexvision.releases.vindr import VINDR_TERMS, read_vindr
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseSet:
+    """A set that can be read.
+
+    Args:
+        read: raises UsageError where the release is not there or not valid, ChexError where an archive is damaged.
+        terms: None of one's own images.
+        no_split: why the set has no split of its own, or what it needs for it; for messages.
+        takes: what follows its name after ``:``, such as ``USER/NAME@SHA``; None for nothing.
+        needs_images: whether folders of images are to be named.
+    """
+
+    read: Callable[[Reading], Release]
+    terms: Terms | None
+    no_split: str
+    takes: str | None = None
+    needs_images: bool = True
+
+
+SETS: dict[str, ReleaseSet] = {
+    "nih": ReleaseSet(
+        read_nih,
+        NIH_TERMS,
+        "needs train_val_list.txt and test_list.txt next to the images; put them there or choose --split patient",
+    ),
+    "vindr": ReleaseSet(read_vindr, VINDR_TERMS, "is its own: there is always one"),
+    "chestmnist": ReleaseSet(read_chestmnist, CHESTMNIST_TERMS, "is its own: there is always one"),
+    "hub": ReleaseSet(
+        read_hub,
+        None,
+        "needs several splits in the dataset, or a column with them: name it with split: in the label map",
+        takes="USER/NAME@SHA",
+        needs_images=False,
+    ),
+    "csv": ReleaseSet(
+        read_own_table, None, "needs a column with train, validation and test: name it with split: in the label map"
+    ),
+}
+
+
+def set_of(dataset: str) -> ReleaseSet:
+    """The set that a name such as ``nih`` or ``hub:USER/NAME@SHA`` stands for.
+
+    Raises:
+        UsageError: there is none.
+    """
+    name, _, rest = dataset.partition(":")
+    found = SETS.get(name)
+    if found is None or bool(rest) != (found.takes is not None):
+        raise UsageError(f"--set {dataset!r} is none of {', '.join(usage_of(each) for each in SETS)}")
+    return found
+
+
+def usage_of(name: str) -> str:
+    """How a set is named on the command line, with what it takes."""
+    takes = SETS[name].takes
+    return name if takes is None else f"{name}:{takes}"
+
+
+def read_release(reading: Reading) -> Release:
+    """Read the metadata of a release and list its images.
+
+    Raises:
+        UsageError: an input is missing or not valid.
+        ChexError: an archive is damaged.
+    """
+    return set_of(reading.dataset).read(reading)

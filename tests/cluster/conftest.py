@@ -1,0 +1,92 @@
+"""A Ray cluster of two nodes on loopback, whose worker node can be killed."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+_STORE = 80 << 20  # bytes of the object store of a node; Ray takes 75 MB at least
+# One token for the whole process: Ray reads it once.
+_ENVIRONMENT = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # else 127.0.0.1 becomes the machine's own address
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": "0123456789abcdef0123456789abcdef",
+}
+
+
+class TwoNodes:
+    """A head node and worker nodes with 1 CPU each; `address` is for ``connected`` and ``--address``."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        self._cluster: Any = Cluster(
+            initialize_head=True,
+            head_node_args={
+                "node_ip_address": "127.0.0.1",
+                "num_cpus": 1,
+                "object_store_memory": _STORE,
+                "include_dashboard": False,
+            },
+        )
+        self.address: str = self._cluster.address
+        self.worker = self.join()
+
+    def join(self) -> Any:
+        """Add a node, which becomes `worker`."""
+        self.worker = self._cluster.add_node(
+            node_ip_address="127.0.0.1", num_cpus=1, object_store_memory=_STORE, include_log_monitor=False
+        )
+        return self.worker
+
+    def kill(self) -> None:
+        """SIGKILL all processes of `worker` at once."""
+        raylet = psutil.Process(self.worker.all_processes["raylet"][0].process.pid)
+        for process in [raylet, *raylet.children(recursive=True)]:
+            process.kill()
+        self._cluster.remove_node(self.worker, allow_graceful=False)
+
+    def stop(self) -> None:
+        """End all nodes."""
+        self._cluster.shutdown()
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
+    """Return as soon as `holds` returns True."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "still not so"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ray_environment() -> Iterator[Path]:
+    """Ray's variables for the processes of these tests, and the folder that stands for /tmp/ray.
+
+    Its path is short: that of a socket inside may have 107 characters.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**_ENVIRONMENT, "RAY_TMPDIR": str(folder)}.items():
+            patch.setenv(name, value)
+        patch.delenv("RAY_ADDRESS", raising=False)
+        yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def two_nodes(ray_environment: Path) -> Iterator[TwoNodes]:
+    """A cluster of two nodes for the tests of a module; who kills `worker` lets another join."""
+    nodes = TwoNodes()
+    try:
+        yield nodes
+    finally:
+        nodes.stop()

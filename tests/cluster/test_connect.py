@@ -1,0 +1,63 @@
+"""A command joins a running cluster, or starts its own; what is wrong with an address is one line."""
+
+from __future__ import annotations
+
+import builtins
+import socket
+from typing import Any
+
+import pytest
+
+from chexvision.cluster.connect import connected
+from chexvision.errors import ChexError, UsageError
+from tests.cluster.conftest import TwoNodes, wait_until
+
+
+def test_work_of_a_killed_node_is_done_by_another(two_nodes: TwoNodes) -> None:
+    import ray
+
+    with connected(two_nodes.address) as cluster:
+        assert (cluster.started, cluster.cpus) == (False, 2)
+        head = ray.get_runtime_context().get_node_id()
+
+        @ray.remote(max_retries=2, num_cpus=1)
+        def node(_: int) -> str:
+            import time
+
+            time.sleep(0.3)
+            return str(ray.get_runtime_context().get_node_id())
+
+        assert len(set(ray.get([node.remote(i) for i in range(6)]))) == 2
+        waiting = [node.remote(i) for i in range(6)]
+        two_nodes.kill()
+        assert set(ray.get(waiting)) == {head}
+        two_nodes.join()
+        wait_until(lambda: cluster.cpus == 2)
+    assert not ray.is_initialized()
+    with connected(two_nodes.address), pytest.raises(UsageError, match="already"), connected(two_nodes.address):
+        pass
+
+
+def test_an_address_that_cannot_be_joined_is_one_line() -> None:
+    for wrong in ("10.0.0.5", "host:port", "ray://host:10001", "host:99999"):
+        with pytest.raises(UsageError, match="--address"), connected(wrong):
+            pass
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        free = f"127.0.0.1:{held.getsockname()[1]}"  # bound, not listening
+        with pytest.raises(ChexError, match="nothing answers at --address") as raised, connected(free):
+            pass
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_ray_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    imported = builtins.__import__
+
+    def without_ray(name: str, *arguments: Any, **named: Any) -> Any:
+        if name == "ray":
+            raise ImportError(name)
+        return imported(name, *arguments, **named)
+
+    monkeypatch.setattr(builtins, "__import__", without_ray)
+    with pytest.raises(ChexError, match=r"pip install 'chexvision\[cluster\]'"), connected("local"):
+        pass
