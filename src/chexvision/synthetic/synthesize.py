@@ -15,7 +15,7 @@ import numpy as np
 from chexvision import __version__
 from chexvision.errors import UsageError
 from chexvision.files.atomic_folder import atomic_folder
-from chexvision.images.radiograph import Encoding, encode_grey, expected_bytes
+from chexvision.images.radiograph import Encoding, Grey, encode_grey, expected_bytes
 from chexvision.labels import NIH
 from chexvision.nih.boxes import HEADS
 from chexvision.parallel import map_in_order
@@ -46,8 +46,17 @@ _SMALLEST = 32
 
 
 @dataclass(frozen=True, slots=True)
-class _Visit:
-    """One image to render."""
+class Visit:
+    """One image to render.
+
+    Args:
+        patient: from 1.
+        follow_up: number of the visit, from 0.
+        age: years.
+        sex: "M" or "F".
+        view: "PA" or "AP".
+        findings: of `NIH.findings`, in their order.
+    """
 
     patient: int
     follow_up: int
@@ -125,14 +134,14 @@ def synthesize(
     return manifest
 
 
-def plan_visits(images: int, seed: int) -> list[tuple[str, _Visit]]:
+def plan_visits(images: int, seed: int) -> list[tuple[str, Visit]]:
     """Sample the split, patient, age, sex, view and findings of each image, sorted by file name.
 
     As in the release, 57 % of the patients have one image; the others have at most nine here.
     Label combinations are sampled per split, so that each split has rare findings.
     """
     rng = np.random.default_rng([seed, _PATIENTS])
-    visits: list[_Visit] = []
+    visits: list[Visit] = []
     patient = 0
     while len(visits) < images:
         patient += 1
@@ -142,7 +151,7 @@ def plan_visits(images: int, seed: int) -> list[tuple[str, _Visit]]:
         # The last patients have one image, so that even very small datasets have enough patients to split.
         for follow_up in range(min(count, max(1, images - len(visits) - 2))):
             view = "PA" if rng.random() < 0.6 else "AP"
-            visits.append(_Visit(patient, follow_up, age + follow_up // 3, sex, view))
+            visits.append(Visit(patient, follow_up, age + follow_up // 3, sex, view))
     table = split_by_patient(range(1, patient + 1), seed)
     splits = [table[visit.patient] for visit in visits]
     findings: dict[str, Iterator[tuple[str, ...]]] = {}
@@ -154,11 +163,16 @@ def plan_visits(images: int, seed: int) -> list[tuple[str, _Visit]]:
     ]
 
 
-def _render(planned: tuple[str, _Visit], seed: int, size: int, encoding: Encoding) -> tuple[str, Row, list[Box]]:
-    split, visit = planned
+def render_visit(visit: Visit, seed: int, size: int) -> tuple[Grey, list[Box]]:
+    """The image of a visit: uint8[size, size], and where its findings are."""
     chest = sample_chest(np.random.default_rng([seed, _PATIENTS, visit.patient]), visit.sex == "F")
     rng = np.random.default_rng([seed, _IMAGES, visit.patient, visit.follow_up])
-    grey, boxes = render_radiograph(rng, chest, visit.findings, visit.view, size)
+    return render_radiograph(rng, chest, visit.findings, visit.view, size)
+
+
+def _render(planned: tuple[str, Visit], seed: int, size: int, encoding: Encoding) -> tuple[str, Row, list[Box]]:
+    split, visit = planned
+    grey, boxes = render_visit(visit, seed, size)
     row = Row(
         image=encode_grey(grey, encoding),
         filename=visit.filename,
