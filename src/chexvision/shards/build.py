@@ -24,6 +24,7 @@ from chexvision.nih.metadata import Entry
 from chexvision.parallel import in_rank_order, map_in_order
 from chexvision.progress import Progress
 from chexvision.releases.release import Reading, Views
+from chexvision.releases.terms import check_private
 from chexvision.shards.build_labels import BuildLabels, read_build_labels
 from chexvision.shards.dataset_card import write_card
 from chexvision.shards.ledger import LEDGER_NAME, Ledger, LeftOut, open_ledger
@@ -57,6 +58,7 @@ class BuildOptions:
     dataset: str = "nih"  # of `chexvision.releases.sets.SETS`
     label_map: str | None = None  # of sets without one of their own, see `read_label_map`
     views: Views = "frontal"  # "all": laterals too
+    public: bool = False  # whether the shards are pushed to where everybody sees them
 
 
 class Stopped(ChexError):
@@ -94,7 +96,7 @@ def build_shards(
             is returned as it is.
 
     Raises:
-        UsageError: an input is missing or not valid, or `out` may not be replaced.
+        UsageError: an input is missing or not valid, `out` may not be replaced, or the set must not be public.
         ChexError: too many images are bad, an archive is damaged, or the disk is full. Without a session
             no files are left.
         Stopped: the session asked for it.
@@ -103,6 +105,8 @@ def build_shards(
         check_replaceable(out, overwrite=options.overwrite)
     reading = Reading(options.dataset, tuple(images), metadata, options.label_map, options.views, options.size)
     labels = read_build_labels(reading, options.split, options.seed)
+    if options.public:
+        check_private(labels.dataset.terms, "--to", private=False)
     source, rule = labels.source, labels.rule
     total = len(labels.index.images) + len(labels.index.duplicates) + len(labels.missing)
     usable, bad = _sort_out(labels)
@@ -110,8 +114,9 @@ def build_shards(
     _check_bad(bad, total, options.max_bad)
     built = read_manifest(out) if session is not None else None
     if built is not None:
-        made = (built.source, built.dataset, built.split, built.size, built.encoding, built.images + len(built.bad))
-        if made != (source, labels.dataset, rule, options.size, options.encoding, total):
+        made = (built.source, built.split, built.size, built.encoding, built.images + len(built.bad))
+        same = built.dataset in (None, labels.dataset)  # formats before 3 do not name it
+        if not same or made != (source, rule, options.size, options.encoding, total):
             raise UsageError(f"{out} contains shards of other images or options; name another folder to work in")
         return built
     needed = expected_bytes(len(usable), options.size, options.encoding)
