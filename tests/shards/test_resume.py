@@ -74,7 +74,7 @@ def test_stopped_build_continues_and_gives_the_same_bytes(
     assert len(kept) == stop_after
     decoded: list[bytes] = []
 
-    def counted(data: bytes) -> Radiograph:
+    def counted(data: bytes, *, any_view: bool = False) -> Radiograph:
         decoded.append(data)
         return read_radiograph(data)
 
