@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from chexvision.artifact.mixture_records import TrainedOn
 from chexvision.config.data_config import DataConfig, DatasetConfig
@@ -23,6 +24,7 @@ from chexvision.data.joined_images import JoinedImages
 from chexvision.data.rows import Rows, join
 from chexvision.data.source import ShardSource, check_image_size, check_named, find_shards, preprocessing_of
 from chexvision.errors import UsageError
+from chexvision.files.json_files import first_problem
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.images.preprocessing import Preprocessing
 from chexvision.labels import LabelSpace, union
@@ -284,8 +286,8 @@ def _named(config: DataConfig, data: Reference | None) -> list[tuple[str, Refere
 def _check_union(spaces: Mapping[str, LabelSpace]) -> None:
     try:
         union(list(spaces.values()))
-    except ValueError as error:
-        problem = str(error).splitlines()[2].strip() if "\n" in str(error) else str(error)
+    except ValidationError as error:
         raise UsageError(
-            f"the label sets of {', '.join(spaces)} cannot be one: {problem}; rename a finding with a label map"
+            f"the label sets of {', '.join(spaces)} cannot be one: {first_problem(error)}; rename a finding with a "
+            "label map"
         ) from None
