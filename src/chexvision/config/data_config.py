@@ -84,7 +84,8 @@ class DataConfig(Section):
     validation_share: Annotated[float, Field(gt=0, lt=1)]  # with `official`: of the patients outside its test list
     image_size: Annotated[int, Field(ge=32, le=1024)]
     clahe: ClaheConfig
-    placement: Literal["auto", "disk", "memory", "device"]  # of the decoded arrays
+    # Of the decoded arrays; nodes: each machine of a run has a part of the training images.
+    placement: Literal["auto", "disk", "memory", "device", "nodes"]
     max_train_images: Count | None  # a seeded sample of patients with all of their images
     max_validation_images: Count | None
     uncertain: Uncertain = "ignore"
