@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from chexvision.data.dataset import Part, Split, targets_of
 from chexvision.data.epoch_order import epoch_order, images_per_part
 from chexvision.data.joined_images import JoinedImages
+from chexvision.data.joined_rows import sampled_rows
 from chexvision.data.loader import Rank, in_order, training_batches
-from chexvision.data.mixture import RunData, check_run_data, find_data, sampled_rows
+from chexvision.data.mixture import RunData, check_run_data, find_data
 from chexvision.data.placement import placed
 from chexvision.errors import UsageError
 from chexvision.labels import NIH, OUTSIDE, LabelSpace, union
