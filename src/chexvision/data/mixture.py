@@ -29,7 +29,7 @@ from chexvision.files.json_files import first_problem
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.images.preprocessing import Preprocessing
 from chexvision.labels import LabelSpace, union
-from chexvision.metrics.compare import short_names
+from chexvision.hub.reference import short_names
 from chexvision.metrics.predictions import images_sha256
 from chexvision.shards.schema import SPLITS
 from chexvision.shards.split_rule import SplitPart, SplitRecord

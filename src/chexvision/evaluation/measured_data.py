@@ -15,9 +15,8 @@ from chexvision.data.rows import Rows, read_rows, record_split
 from chexvision.data.source import ShardSource, find_shards
 from chexvision.errors import UsageError
 from chexvision.evaluation.attributes import conditions_of
-from chexvision.hub.reference import Reference, RepoRef, parse_reference
+from chexvision.hub.reference import Reference, RepoRef, parse_reference, short_names
 from chexvision.labels import ABNORMAL, LabelSpace
-from chexvision.metrics.compare import short_names
 from chexvision.shards.split_rule import SHARDS, SplitChoice, SplitRecord
 
 ALL = "all"  # the images of all splits
