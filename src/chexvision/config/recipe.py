@@ -124,6 +124,7 @@ class PhaseConfig(Section):
 
 
 Monitor = Literal["macro_auroc", "loss"]
+Track = Literal["none", "trackio", "tensorboard", "wandb"]
 
 
 class TrainingConfig(Section):
@@ -142,6 +143,9 @@ class TrainingConfig(Section):
     # Trees", 1984, paired.
     keep_within: Annotated[float, Field(ge=0, le=10)] = 0.0
     phases: Annotated[tuple[PhaseConfig, ...], Field(min_length=1)]
+    # Where the figures of epochs and steps are sent as well, see `chexvision.tracking`. Changes nothing that is
+    # computed: a run may continue with another value.
+    track: Track = "none"
 
     @property
     def tolerance(self) -> float:

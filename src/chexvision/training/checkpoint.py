@@ -102,6 +102,7 @@ def fingerprints(recipe: Recipe, *splits: Split) -> tuple[str, str]:
 
 def earlier_fingerprint(recipe: Recipe, *splits: Split) -> str:
     """The fingerprint of states of 0.1.0 before its release, in which a split table counts by its path."""
+    recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"track": "none"})})
     # A key that a later version added counts from where it differs from its default.
     digest = hashlib.sha256(recipe.model_dump_json(exclude_defaults=True).encode())
     for split in splits:

@@ -17,7 +17,7 @@ from chexvision.artifact.contents import RunInfo
 from chexvision.artifact.metrics_file import Evaluation
 from chexvision.artifact.probabilities import Probabilities
 from chexvision.artifact.store import Publication, open_store
-from chexvision.config.recipe import Monitor, Recipe
+from chexvision.config.recipe import Recipe
 from chexvision.data.dataset import Split
 from chexvision.data.mixture import RunData, find_data
 from chexvision.data.placement import placed, used_here
@@ -46,13 +46,16 @@ from chexvision.report.card_parts import OVERLAY, with_exported
 from chexvision.report.charts import curve_sheets
 from chexvision.report.model_card import render_card
 from chexvision.runtime.export_info import MODEL, ExportInfo
+from chexvision.tracking.figures import without_paths
+from chexvision.tracking.tracker import FOLDER as TRACKING
+from chexvision.tracking.tracker import Tracker
 from chexvision.training.checkpoint import Saving
 from chexvision.training.distillation import with_teacher
 from chexvision.training.hardware import describe, package_versions, rank_of, start_accelerator
-from chexvision.training.history import History, dump_history, kept_epoch
+from chexvision.training.history import dump_history, kept_epoch
 from chexvision.training.loop import Training
 from chexvision.training.processes import check_same_versions, from_first, nodes_of, some
-from chexvision.training.reporter import ConsoleReporter
+from chexvision.training.reporter import RunReporter
 from chexvision.training.training_session import BEST_FILE, TrainingProgress
 
 _log = logging.getLogger(__name__)
@@ -110,15 +113,18 @@ def run_training(
     started_at = now()
     accelerator = start_accelerator(recipe.training.precision)
     check_same_versions(rank_of(accelerator))
-    reporter = _Reporter(progress, recipe.training.monitor) if accelerator.is_main_process else None
-    found, splits, model = _prepare(recipe, data, accelerator)
-    if reporter is not None and model.initialized is not None:
-        reporter.initialized(model.initialized)
-    splits["train"], teacher = with_teacher(recipe, splits, accelerator, work)
-    stop = progress.session.should_stop
-    used = (splits["train"], splits["validation"])
-    training = Training(recipe, model, *used, accelerator, work, reporter, stop, saving)
-    if not training.run():
+    with _tracker(recipe, work, provenance, accelerator) as tracker:
+        found, splits, model = _prepare(recipe, data, accelerator)
+        reporter = None
+        if accelerator.is_main_process:
+            reporter = RunReporter(progress, recipe, tracker, splits["train"].images_per_epoch)
+            if model.initialized is not None:
+                reporter.initialized(model.initialized)
+        splits["train"], teacher = with_teacher(recipe, splits, accelerator, work)
+        used, stop = (splits["train"], splits["validation"]), progress.session.should_stop
+        training = Training(recipe, model, *used, accelerator, work, reporter, stop, saving)
+        finished = training.run()
+    if not finished:
         accelerator.end_training()
         progress.session.paused()
         return TrainingOutcome(finished=False)
@@ -185,25 +191,12 @@ def _prepare(
     return found, splits, model
 
 
-class _Reporter(ConsoleReporter):
-    """Reports to the console and to the session."""
-
-    def __init__(self, progress: TrainingProgress, monitor: Monitor) -> None:
-        super().__init__()
-        self._run = progress
-        self._monitor = monitor
-
-    def resumed(self, history: History) -> None:
-        super().resumed(history)
-        self._run.resumed(history, self._monitor)
-
-    def epoch_begins(self, epoch: int, epochs: int, images: int, done: int) -> None:
-        super().epoch_begins(epoch, epochs, images, done)
-        self._run.epoch_begins(epochs)
-
-    def epoch_done(self, history: History, is_kept: bool) -> None:
-        super().epoch_done(history, is_kept)
-        self._run.epoch_done(history, self._monitor)
+def _tracker(recipe: Recipe, work: Path, provenance: Provenance, accelerator: Accelerator) -> Tracker:
+    """What the first of several processes sends its figures to."""
+    sink = recipe.training.track if accelerator.is_main_process else "none"
+    config = without_paths(recipe.model_dump(mode="json"))
+    run = {"run_id": provenance.run_id, "group": recipe.name, "config": config}
+    return Tracker(sink, work / TRACKING, run)
 
 
 def _predict(
