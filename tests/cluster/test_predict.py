@@ -37,7 +37,7 @@ ABOUT = About(
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model, images for `TASKS` tasks, of which one cannot be read, and ``here.csv``, the results of one machine."""
+    """A model, images for `TASKS` tasks, one of them damaged, and ``here.csv``, the results of one machine."""
     place = tmp_path_factory.mktemp("predict")
     publish(place / "model")
     folder = place / "images"
