@@ -127,7 +127,12 @@ def _hub() -> tuple[bool, str]:
 
 
 def _dataset(recipe: Recipe) -> tuple[bool, str]:
-    reference = parse_reference(recipe.data.dataset)
+    found = [_one_dataset(one.name) for one in recipe.data.named]
+    return all(ok for ok, _ in found), "; ".join(note for _, note in found)
+
+
+def _one_dataset(name: str) -> tuple[bool, str]:
+    reference = parse_reference(name)
     if not isinstance(reference, RepoRef):
         return reference.is_dir(), f"the folder {reference}{'' if reference.is_dir() else ' is not there'}"
     found = resolve_revision(reference, "dataset", attempts=1)

@@ -18,6 +18,7 @@ Finding = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9]([A-Za-z0-9 
 ABNORMAL: Final = "Abnormal"  # the binary output, next to the findings, in every record of a model
 UNCERTAIN = -1.0  # as CheXpert's tables code it
 UNKNOWN = math.nan
+OUTSIDE = -2.0  # of a finding that is not in the label set of the image's own data set: unknown as well
 
 
 class LabelSpace(BaseModel):
@@ -101,6 +102,16 @@ class LabelSpace(BaseModel):
         if not any(values):  # NaN and UNCERTAIN are true
             return (self.normal,)
         return tuple(finding for finding, value in zip(self.findings, values, strict=True) if value == 1)
+
+
+def union(spaces: Sequence[LabelSpace]) -> LabelSpace:
+    """The findings of several label sets, those of the first one first, each once; with the first one's names.
+
+    Raises:
+        ValueError: a finding of one is the normal label of the first, or differs from a finding in its case alone.
+    """
+    findings = tuple(dict.fromkeys(finding for space in spaces for finding in space.findings))
+    return LabelSpace(findings=findings, normal=spaces[0].normal)
 
 
 class LabelCounts:

@@ -8,14 +8,14 @@ not part of the result, and not inherited.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from chexvision.config.data_config import SPLIT_RULES, Section
+from chexvision.config.data_config import SPLIT_RULES, DataConfig, DatasetConfig, Section
 from chexvision.config.recipe import Recipe, known_keys, upgraded_recipe
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.json_files import first_problem, read_record
@@ -103,13 +103,15 @@ def resolve_recipe(model: str, *, preset: str | None = None, overrides: Sequence
     abouts = []
     for file, written in _extended(path, seen=()):
         abouts.append(_about(written.pop("about", None), file))
-        tree = merged(tree, marked(written, file.name))
+        tree = _with_data_of(written, merged(tree, marked(written, file.name)))
     if preset is not None:
         presets = shared_dir("configs") / "presets"
         written = read_yaml(_find(preset, preset_names(), presets, "preset"))
-        tree = merged(tree, marked(written, f"preset {preset}"))
+        tree = _with_data_of(written, merged(tree, marked(written, f"preset {preset}")))
     for override in overrides:
         apply_override(tree, override)
+        section, _, key = override.partition("=")[0].partition(".")
+        tree = _with_data_of({section: {key: ...}}, tree)
     tree["name"] = path.stem
     try:
         # Through JSON, where pydantic's strict mode takes an array for a tuple.
@@ -120,6 +122,38 @@ def resolve_recipe(model: str, *, preset: str | None = None, overrides: Sequence
     except (TypeError, ValueError) as error:
         raise UsageError(f"recipe {model}: {error}") from None
     return ResolvedRecipe(recipe, dict(origins_of(tree)), abouts[-1])
+
+
+def _with_data_of(written: Tree, tree: Tree) -> Tree:
+    """`tree` without the data set that a mixture in `written` replaces, or without the mixture that one replaces."""
+    data, whole = written.get("data"), tree.get("data")
+    if not isinstance(data, dict) or not isinstance(whole, dict):
+        return tree
+    if data.get("datasets") and not data.get("dataset"):
+        return tree | {"data": {"dataset": None} | {key: of for key, of in whole.items() if key != "dataset"}}
+    if data.get("dataset") and not data.get("datasets"):
+        return tree | {"data": {key: of for key, of in whole.items() if key != "datasets"}}
+    return tree
+
+
+def with_datasets(recipe: Recipe, names: Sequence[str]) -> Recipe:
+    """The recipe on one data set or on a mixture, with the weights and splits of those that are in its own mixture.
+
+    Raises:
+        UsageError: a data set is named twice.
+    """
+    own = {one.name: one for one in recipe.data.datasets}
+    datasets = [own.get(name) or DatasetConfig(name=name) for name in names]
+    several = len(names) > 1
+    named = {
+        "dataset": None if several else names[0],
+        "datasets": [one.model_dump() for one in datasets] if several else [],
+    }
+    try:
+        data = DataConfig.model_validate_json(json.dumps(recipe.data.model_dump() | named))
+    except ValidationError as error:
+        raise UsageError(f"--data: {first_problem(error)}") from None
+    return recipe.model_copy(update={"data": data})
 
 
 def load_about(model: str) -> About | None:
@@ -168,10 +202,17 @@ def read_resolved(path: Path) -> Recipe:
         raise
     except ChexError as error:
         raise UsageError(f"recipe {error}") from None
-    if recipe.data.split in SPLIT_RULES:
-        return recipe
-    data = recipe.data.model_copy(update={"split": str(path.parent / recipe.data.split)})
-    return recipe.model_copy(update={"data": data})
+    return recipe.model_copy(update={"data": with_tables(recipe.data, lambda table: str(path.parent / table))})
+
+
+def with_tables(data: DataConfig, renamed: Callable[[str], str]) -> DataConfig:
+    """`data` with another name for each split that is a table."""
+
+    def of(split: str) -> str:
+        return split if split in SPLIT_RULES else renamed(split)
+
+    datasets = tuple(one.model_copy(update={"split": one.split and of(one.split)}) for one in data.datasets)
+    return data.model_copy(update={"split": of(data.split), "datasets": datasets})
 
 
 def _todays(content: _Resolved) -> Tree:

@@ -115,6 +115,6 @@ def test_leaving_an_epoch_early_stops_the_prefetch_thread() -> None:
 
 def test_an_error_in_the_prefetch_thread_reaches_the_loop() -> None:
     split = numbered(10)
-    flat = Split("train", split.images.reshape(10, 16), split.rows)
+    flat = Split("train", np.asarray(split.images).reshape(10, 16), split.rows)
     with pytest.raises(ValueError, match="unpack"):
         list(in_order(flat, 4, Rank(CPU)))

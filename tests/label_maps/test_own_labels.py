@@ -224,7 +224,7 @@ def test_the_same_map_serves_evaluation(own: Set) -> None:
         (["--labels", "my.csv", "--map", "map.yaml", "--metadata", "my.csv"], "give one of them"),
         (
             ["--labels", "my.csv", "--map", "map.yaml", "--split", "my.csv"],
-            "patients of --set csv are numbered by the",
+            "csv are numbered by the build",
         ),
         (["--labels", "my.csv", "--map", "nomap"], "no label map 'nomap'"),
     ],

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from chexvision.backbones import BACKBONES, BackboneFacts
-from chexvision.data.dataset import Split, open_split, splits_of
+from chexvision.data.mixture import find_data
 from chexvision.data.source import find_shards, preprocessing_of
 from chexvision.models.untrained import build_model
 from chexvision.recipes import load_recipe
@@ -50,22 +50,22 @@ AUGMENTED = [
 
 
 def tiny_training(
-    shards: Path,
+    shards: Path | None,
     work: Path,
     *overrides: str,
     should_stop: Callable[[], bool] = lambda: False,
     accelerator: Accelerator | None = None,
 ) -> Training:
-    """A training of three epochs of a few steps on 32² images; `accelerator` overrides the recipe's precision."""
+    """A training of three epochs of a few steps on 32² images; `accelerator` overrides the recipe's precision.
+
+    Without `shards` it is on the data that `overrides` name.
+    """
     recipe = load_recipe("scratch", overrides=[*TINY, *overrides])
     accelerator = accelerator or start_accelerator(recipe.training.precision)
-    source = find_shards(shards)
-    rows = splits_of(source, recipe.data, recipe.training.seed)
-    splits: dict[str, Split] = {
-        name: open_split(source, rows, name, recipe.data, quiet=True) for name in ("train", "validation")
-    }
-    splits["train"], _ = with_teacher(recipe, source, splits, accelerator, work)
-    model = build_model(recipe, source.label_space)
+    data = find_data(recipe.data, shards)
+    splits = data.open(recipe.training.seed, quiet=True)
+    splits["train"], _ = with_teacher(recipe, splits, accelerator, work)
+    model = build_model(recipe, data.label_space)
     return Training(recipe, model, splits["train"], splits["validation"], accelerator, work, None, should_stop)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from chexvision.artifact.mixture_records import TrainedOn
 from chexvision.config.recipe import Recipe, upgraded_recipe
 from chexvision.config.weights_source import WeightsReport
 from chexvision.errors import ChexError
@@ -60,9 +61,10 @@ class RunInfo(Record):
     Args:
         provenance: run id, bundle and source.
         recipe: what was computed.
-        dataset: ``USER/NAME@sha``, or the folder's path.
+        dataset: ``USER/NAME@sha``, the folder's path, or the names of a mixture's data sets.
         dataset_identity: equal for shards of equal names and content.
-        split: how its images were divided.
+        split: how its images were divided; of a mixture, the images of all data sets together.
+        datasets: of a mixture; empty for one data set.
         weights: what it started from; None for random weights, and for runs before it was recorded.
         hardware: of the last session.
         versions: of the packages a result depends on.
@@ -77,6 +79,7 @@ class RunInfo(Record):
     dataset: str
     dataset_identity: str
     split: SplitRecord
+    datasets: tuple[TrainedOn, ...] = ()
     weights: WeightsReport | None = None
     hardware: Hardware
     versions: dict[str, str]
@@ -84,6 +87,17 @@ class RunInfo(Record):
     finished_at: str
     train_seconds: float
     teacher: TeacherInfo | None = None
+
+    @property
+    def identities(self) -> tuple[str, ...]:
+        """Of each data set that it was trained on."""
+        return tuple(one.dataset_identity for one in self.datasets) or (self.dataset_identity,)
+
+    def split_of(self, identity: str | None) -> SplitRecord | None:
+        """How the data set of this identity was divided; of a mixture None for one that is not part of it."""
+        if not self.datasets:
+            return self.split
+        return next((one.split for one in self.datasets if one.dataset_identity == identity), None)
 
 
 def read_run(path: Path) -> RunInfo:

@@ -128,7 +128,7 @@ def print_plan(study: Study, where: Destination) -> None:
     width = max(len(run.name) for run in study.runs)
     waiting, unknown, first = 0.0, False, dict[str, str]()
     for run in study.runs:
-        key = run.key(data.of[run.name])
+        key = data.key(run)
         needs = estimate(run, where)
         text = f"about {needs.hours:.1f} GPU hours ({needs.basis})" if needs and needs.hours is not None else ""
         if key in first:

@@ -16,6 +16,7 @@ from chexvision.config.data_config import (
     AugmentConfig,
     Count,
     DataConfig,
+    DatasetConfig,
     NonNegative,
     Positive,
     Probability,
@@ -123,6 +124,7 @@ class PhaseConfig(Section):
 
 
 Monitor = Literal["macro_auroc", "loss"]
+Track = Literal["none", "trackio", "tensorboard", "wandb"]
 
 
 class TrainingConfig(Section):
@@ -141,6 +143,9 @@ class TrainingConfig(Section):
     # Trees", 1984, paired.
     keep_within: Annotated[float, Field(ge=0, le=10)] = 0.0
     phases: Annotated[tuple[PhaseConfig, ...], Field(min_length=1)]
+    # Where the figures of epochs and steps are sent as well, see `chexvision.tracking`. Changes nothing that is
+    # computed: a run may continue with another value.
+    track: Track = "none"
 
     @property
     def tolerance(self) -> float:
@@ -246,5 +251,8 @@ def known_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[
         annotation = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             yield from known_keys(annotation, f"{prefix}{name}.")
-        elif name == "phases":
-            yield from known_keys(PhaseConfig, f"{prefix}{name}.0.")
+        elif name in _ENTRIES:
+            yield from known_keys(_ENTRIES[name], f"{prefix}{name}.0.")
+
+
+_ENTRIES: dict[str, type[Section]] = {"phases": PhaseConfig, "datasets": DatasetConfig}  # of the keys that are lists

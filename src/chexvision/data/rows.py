@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import sha256_of
-from chexvision.labels import NIH, LabelSpace
+from chexvision.labels import NIH, OUTSIDE, LabelSpace
 from chexvision.metrics.predictions import images_sha256
 from chexvision.nih.patients import patient_of, release
 from chexvision.parallel import map_in_order
@@ -44,7 +44,7 @@ class Rows:
 
     Args:
         filenames: str[N].
-        findings: float32[N, K]: `LabelSpace.values` of each image.
+        findings: float32[N, K]: `LabelSpace.values` of each image, or `OUTSIDE`.
         patients: int64[N].
         shard: int32[N], an index into the source's shards, all splits one after another.
         row: int64[N], the row within that shard.
@@ -64,6 +64,18 @@ class Rows:
     def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> Rows:
         """The rows at `index`, in its order."""
         return replace(self, **{name: getattr(self, name)[index] for name in _ARRAYS})
+
+    def within(self, space: LabelSpace) -> Rows:
+        """The same rows in a label set that has all of their findings; its others are `OUTSIDE`."""
+        findings = np.full((len(self), len(space.findings)), OUTSIDE, np.float32)
+        findings[:, [space.findings.index(name) for name in self.label_space.findings]] = self.findings
+        return replace(self, findings=findings, label_space=space)
+
+
+def join(parts: Sequence[Rows]) -> Rows:
+    """Rows of one label set, one part after another."""
+    joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
+    return replace(parts[0], **joined)
 
 
 _ARRAYS = ("filenames", "findings", "patients", "shard", "row")
@@ -120,8 +132,7 @@ def read_all(
         return _rows_of(str(place), number, read(place), label_space)
 
     parts = list(map_in_order(part, enumerate(place for _, place in shards), readers))
-    joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
-    everything = replace(parts[0], **joined)
+    everything = join(parts)
     _check_names(everything.filenames)
     return everything, np.repeat([split for split, _ in shards], [len(part) for part in parts])
 

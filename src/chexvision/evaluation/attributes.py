@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from chexvision import __version__
 from chexvision.artifact.metrics_file import Conditions
+from chexvision.data.dataset import Split
 from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
 from chexvision.metrics.subgroups import Groups, group_images
@@ -28,6 +29,12 @@ def read_groups(source: ShardSource, rows: Rows) -> Groups:
             column = np.array(table.column(name).to_pylist(), object)
             values[name][at] = column[rows.row[at]]
     return group_images(*(values[name].tolist() for name in _COLUMNS))
+
+
+def groups_of(split: Split) -> Groups:
+    """The groups that each image of a split belongs to, of one data set or of several."""
+    parts = [read_groups(part.source, part.rows) for part in split.parts]
+    return {name: np.concatenate([of[name] for of in parts]) for name in parts[0]}
 
 
 def conditions_of(

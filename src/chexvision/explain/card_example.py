@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chexvision.artifact.load import Ensemble
+from chexvision.data.joined_images import JoinedImages
 from chexvision.explain.overlay import render_overlay
 from chexvision.inference.member_maps import explain_members
 from chexvision.labels import ABNORMAL
@@ -18,7 +19,9 @@ from chexvision.models.classifier import CheXVision
 _QUALITY = 85  # of the JPEG; 86 kB for an image of the demo
 
 
-def example_overlay(model: CheXVision, predictions: Predictions, images: NDArray[np.uint8]) -> bytes | None:
+def example_overlay(
+    model: CheXVision, predictions: Predictions, images: NDArray[np.uint8] | JoinedImages
+) -> bytes | None:
     """A JPEG of the finding that the model is most certain of among those that are present; None where none is.
 
     Only of synthetic images: a radiograph is of a patient, and does not belong into a card.

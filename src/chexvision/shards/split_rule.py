@@ -13,7 +13,8 @@ from chexvision.config.data_config import SPLIT_RULES, DataConfig, check_split_n
 from chexvision.errors import UsageError
 from chexvision.shards.split import VALIDATION_SHARE
 
-Rule: TypeAlias = Literal["official", "chexnet", "patient", "shards", "table"]
+# "mixture" is of records alone: each data set of a mixture has a rule of its own.
+Rule: TypeAlias = Literal["official", "chexnet", "patient", "shards", "table", "mixture"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,7 @@ class SplitRecord(BaseModel):
             "patient": "70/10/20 % of the patients",
             "shards": "the shards' own split",
             "table": f"the table `{self.table}`",
+            "mixture": "the split of each data set",
         }[self.rule]
 
     def counts(self) -> str:

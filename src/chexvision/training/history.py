@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from chexvision.config.recipe import Monitor, TrainingConfig
 
 Weights = Literal["trained", "averaged"]
+
+
+class DatasetScores(BaseModel):
+    """One data set of a mixture, by the findings that it labels."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    images: int
+    macro_auroc: float | None
+    auroc: dict[str, float | None]  # by finding
+    binary_auroc: float | None
+
+
+class MixtureScores(BaseModel):
+    """The data sets of a mixture by their short names, and the macro AUROC over all of their images together.
+
+    Where a finding is more frequent in one data set, the pooled figure rewards telling the data sets apart.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pooled_macro_auroc: float | None
+    datasets: dict[str, DatasetScores]
 
 
 class EpochRecord(BaseModel):
@@ -24,7 +47,7 @@ class EpochRecord(BaseModel):
     phase: int  # from 1
     train_loss: float
     validation_loss: float
-    macro_auroc: float | None
+    macro_auroc: float | None  # of a mixture: the mean of its data sets' macro AUROCs, also in trained_ and averaged_
     difference_error: float | None = None  # standard error, by patients, of the difference from the best epoch before
     auroc: dict[str, float | None]  # by finding
     binary_auroc: float | None
@@ -42,6 +65,7 @@ class EpochRecord(BaseModel):
     loss_scale: float | None  # of fp16, at the end
     micro_batch_size: int  # images per forward pass and process
     peak_memory_mb: float | None  # of the epoch's tensors on a GPU, per process
+    mixture: Annotated[MixtureScores | None, Field(exclude_if=lambda value: value is None)] = None
 
 
 History = list[EpochRecord]

@@ -12,19 +12,26 @@ from chexvision.config.recipe import LossConfig
 from chexvision.models.classifier import CheXVision
 
 
-def pos_weight(targets: NDArray[np.float32], power: float, cap: float) -> Tensor:
+def pos_weight(
+    targets: NDArray[np.float32], power: float, cap: float, taken: NDArray[np.float64] | None = None
+) -> Tensor:
     """How much more a positive is weighted than a negative, from the training split.
 
     Args:
         targets: float[N, C] in [0, 1]; NaN is not counted.
         power: exponent on negatives / positives in [0, 1]; 0 weights them equally.
         cap: the largest weight; a finding without positives gets it too.
+        taken: float[N], how often an epoch takes each image; None for once.
 
     Returns:
         float[C], between 1 / cap and cap.
     """
-    positives = np.nansum(targets, axis=0, dtype=np.float64)
-    known = (~np.isnan(targets)).sum(axis=0)
+    if taken is None:
+        positives = np.nansum(targets, axis=0, dtype=np.float64)
+        known = (~np.isnan(targets)).sum(axis=0)
+    else:
+        positives = taken @ np.nan_to_num(targets)
+        known = taken @ ~np.isnan(targets)
     ratio = (known - positives) / np.maximum(positives, 1e-9)
     weights = np.maximum(ratio, 1e-9) ** power
     return torch.from_numpy(np.clip(weights, 1 / cap, cap)).float()

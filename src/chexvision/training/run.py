@@ -9,20 +9,21 @@ from pathlib import Path
 import numpy as np
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from safetensors.torch import load
+from torch import Tensor
 
 from chexvision.artifact import contents as artifact
 from chexvision.artifact.contents import RunInfo
 from chexvision.artifact.metrics_file import Evaluation
 from chexvision.artifact.probabilities import Probabilities
 from chexvision.artifact.store import Publication, open_store
-from chexvision.config.recipe import Monitor, Recipe
-from chexvision.data.dataset import Split, open_split
-from chexvision.data.division import Division, division_of
-from chexvision.data.placement import placed
-from chexvision.data.source import ShardSource, find_shards, preprocessing_of
-from chexvision.evaluation.attributes import conditions_of, read_groups
+from chexvision.config.recipe import Recipe
+from chexvision.data.dataset import Split
+from chexvision.data.mixture import RunData, find_data
+from chexvision.data.placement import placed, used_here
+from chexvision.evaluation.attributes import conditions_of, groups_of
 from chexvision.evaluation.overlap import TrainingImages
+from chexvision.evaluation.parts import with_parts
 from chexvision.evaluation.protocol import evaluate_trained
 from chexvision.evaluation.split_check import check_of
 from chexvision.explain.card_example import example_overlay
@@ -45,11 +46,16 @@ from chexvision.report.card_parts import OVERLAY, with_exported
 from chexvision.report.charts import curve_sheets
 from chexvision.report.model_card import render_card
 from chexvision.runtime.export_info import MODEL, ExportInfo
+from chexvision.tracking.figures import without_paths
+from chexvision.tracking.tracker import FOLDER as TRACKING
+from chexvision.tracking.tracker import Tracker
+from chexvision.training.checkpoint import Saving
 from chexvision.training.distillation import with_teacher
 from chexvision.training.hardware import describe, package_versions, rank_of, start_accelerator
-from chexvision.training.history import History, dump_history, kept_epoch
+from chexvision.training.history import dump_history, kept_epoch
 from chexvision.training.loop import Training
-from chexvision.training.reporter import ConsoleReporter
+from chexvision.training.processes import check_same_versions, from_first, nodes_of, some
+from chexvision.training.reporter import RunReporter
 from chexvision.training.training_session import BEST_FILE, TrainingProgress
 
 _log = logging.getLogger(__name__)
@@ -74,7 +80,7 @@ class TrainingOutcome:
 
 def run_training(
     recipe: Recipe,
-    data: Reference,
+    data: Reference | None,
     work: Path,
     provenance: Provenance,
     progress: TrainingProgress,
@@ -82,6 +88,7 @@ def run_training(
     *,
     private: bool = False,
     export: bool = False,
+    saving: Saving | None = None,
 ) -> TrainingOutcome:
     """Train a recipe and leave the complete artifact in ``work/artifact``.
 
@@ -90,13 +97,14 @@ def run_training(
 
     Args:
         recipe: what to compute.
-        data: a folder of shards, or a Hub dataset pinned to a sha.
-        work: folder of this run's state, history and artifact.
+        data: a folder of shards, or a Hub dataset pinned to a sha; None for what the recipe names.
+        work: folder of this run's state, history and artifact, which only the first process uses.
         provenance: which run this is.
         progress: of the session, which decides when to end early.
         to: where to publish, if anywhere.
         private: whether a repository that has to be created is seen by its owner alone.
         export: whether the artifact contains the model as ONNX, too; where that fails it is published without.
+        saving: when the state is saved within an epoch; see `Training`.
 
     Raises:
         UsageError: the data is not pinned, empty, or not what the recipe needs.
@@ -104,14 +112,20 @@ def run_training(
     """
     started_at = now()
     accelerator = start_accelerator(recipe.training.precision)
-    reporter = _Reporter(progress, recipe.training.monitor) if accelerator.is_main_process else None
-    source, division, splits, model = _prepare(recipe, data, accelerator)
-    if reporter is not None and model.initialized is not None:
-        reporter.initialized(model.initialized)
-    splits["train"], teacher = with_teacher(recipe, source, splits, accelerator, work)
-    stop = progress.session.should_stop
-    training = Training(recipe, model, splits["train"], splits["validation"], accelerator, work, reporter, stop)
-    if not training.run():
+    check_same_versions(rank_of(accelerator))
+    with _tracker(recipe, work, provenance, accelerator) as tracker:
+        found, splits, model = _prepare(recipe, data, accelerator)
+        reporter = None
+        if accelerator.is_main_process:
+            reporter = RunReporter(progress, recipe, tracker, splits["train"].images_per_epoch)
+            if model.initialized is not None:
+                reporter.initialized(model.initialized)
+        splits["train"], teacher = with_teacher(recipe, splits, accelerator, work)
+        stop = progress.session.should_stop
+        used = (splits["train"], splits["validation"])
+        training = Training(recipe, model, *used, accelerator, work, reporter, stop, saving)
+        finished = training.run()
+    if not finished:
         accelerator.end_training()
         progress.session.paused()
         return TrainingOutcome(finished=False)
@@ -120,24 +134,26 @@ def run_training(
     accelerator.end_training()
     if not accelerator.is_main_process:
         return TrainingOutcome(finished=True)
-    groups = read_groups(source, splits["test"].rows) if "test" in splits else None
+    groups = groups_of(splits["test"]) if "test" in splits else None
     conditions = conditions_of(
-        source,
+        found.datasets[0].source,
         "test",
-        division.record,
+        found.record,
         accelerator.mixed_precision,
         image_size=recipe.data.image_size,
         epoch=kept_epoch(training.history, recipe.training).epoch,
-    )
+    ).model_copy(update={"dataset": found.name, "dataset_identity": found.identity, "synthetic": found.synthetic})
     metrics, points = evaluate_trained(recipe.name, predictions, groups, conditions)
+    metrics = with_parts(metrics, points, splits, predictions)
     check, result = check_of(splits, features)
     metrics = metrics.model_copy(update={"input_check": result})
     info = RunInfo(
         provenance=provenance,
         recipe=recipe,
-        dataset=source.name,
-        dataset_identity=source.identity,
-        split=division.record,
+        dataset=found.name,
+        dataset_identity=found.identity,
+        split=found.record,
+        datasets=found.trained_on(splits["train"]),
         weights=model.initialized,
         hardware=describe(accelerator),
         versions=package_versions(),
@@ -146,7 +162,7 @@ def run_training(
         train_seconds=round(sum(record.train_seconds for record in training.history), 1),
         teacher=teacher,
     )
-    seen = TrainingImages.of(splits["train"].rows, source)
+    seen = TrainingImages.union([TrainingImages.of(part.rows, part.source) for part in splits["train"].parts])
     figures = _figures(model, splits, predictions, points, metrics)
     folder = _assemble(
         work / "artifact", training, model, predictions, metrics, points, figures, info, seen, check, to, export
@@ -158,52 +174,38 @@ def run_training(
 
 
 def _prepare(
-    recipe: Recipe, data: Reference, accelerator: Accelerator
-) -> tuple[ShardSource, Division, dict[str, Split], CheXVision]:
-    """The data, its division, its splits decoded, and the untrained model; the main process fetches first."""
-    with accelerator.main_process_first():
+    recipe: Recipe, data: Reference | None, accelerator: Accelerator
+) -> tuple[RunData, dict[str, Split], CheXVision]:
+    """The data, its splits decoded, and the untrained model; each machine's first process fetches."""
+    rank = rank_of(accelerator)
+    with accelerator.local_main_process_first():
         weights = fetch_weights(recipe.model)  # before the data: a failed download should not cost an hour
-        source = find_shards(data)
-        model = build_model(recipe, source.label_space, weights)
-        model.preprocessing = preprocessing_of(source, recipe.data, model.preprocessing)
-        division = division_of(source, recipe.data)
-        rows = division.sampled(recipe.data, recipe.training.seed)
-        quiet = not accelerator.is_main_process
-        splits = {
-            name: open_split(source, rows, name, recipe.data, quiet) for name in sorted(rows) if len(rows[name])
-        }
+    used = used_here(recipe, data, nodes_of(rank), rank, lambda short: some(rank, short))
+    with accelerator.local_main_process_first():
+        found = find_data(recipe.data, data, used)
+        model = build_model(recipe, found.label_space, weights)
+        model.preprocessing = found.preprocessing(model.preprocessing)
+        nodes = used.nodes if used is not None else None
+        splits = found.open(recipe.training.seed, not accelerator.is_main_process, nodes)
     for name in ("train", "validation"):  # the test split is read once, at the end
-        splits[name] = placed(splits[name], recipe.data.placement, rank_of(accelerator))
-    return source, division, splits, model
+        splits[name] = placed(splits[name], recipe.data.placement, rank)
+    return found, splits, model
 
 
-class _Reporter(ConsoleReporter):
-    """Reports to the console and to the session."""
-
-    def __init__(self, progress: TrainingProgress, monitor: Monitor) -> None:
-        super().__init__()
-        self._run = progress
-        self._monitor = monitor
-
-    def resumed(self, history: History) -> None:
-        super().resumed(history)
-        self._run.resumed(history, self._monitor)
-
-    def epoch_begins(self, epoch: int, epochs: int, images: int, done: int) -> None:
-        super().epoch_begins(epoch, epochs, images, done)
-        self._run.epoch_begins(epochs)
-
-    def epoch_done(self, history: History, is_kept: bool) -> None:
-        super().epoch_done(history, is_kept)
-        self._run.epoch_done(history, self._monitor)
+def _tracker(recipe: Recipe, work: Path, provenance: Provenance, accelerator: Accelerator) -> Tracker:
+    """What the first of several processes sends its figures to."""
+    sink = recipe.training.track if accelerator.is_main_process else "none"
+    config = without_paths(recipe.model_dump(mode="json"))
+    run = {"run_id": provenance.run_id, "group": recipe.name, "config": config}
+    return Tracker(sink, work / TRACKING, run)
 
 
 def _predict(
     training: Training, model: CheXVision, splits: dict[str, Split], accelerator: Accelerator, batch_size: int
 ) -> tuple[dict[str, Predictions], dict[str, NDArray[np.float32]]]:
     """Predictions and features of validation and test by the best epoch's weights, which `model` holds afterwards."""
-    accelerator.wait_for_everyone()
-    model.load_state_dict(load_file(training.work / BEST_FILE))
+    best = from_first(training.process, (training.work / BEST_FILE).read_bytes)
+    model.load_state_dict(load(best or b""))
     model.eval()
     predictions: dict[str, Predictions] = {}
     features: dict[str, NDArray[np.float32]] = {}
@@ -226,8 +228,9 @@ def _figures(
     applied = OperatingPoints() if metrics.split == "validation" else points
     measured = predictions[metrics.split]
     figures: dict[str, str | bytes] = {**curve_sheets(measured, applied, metrics.metrics)}
-    if metrics.synthetic:
-        overlay = example_overlay(model, applied.calibrated(measured), np.asarray(splits[metrics.split].images))
+    images = splits[metrics.split].images
+    if metrics.synthetic and not isinstance(images, Tensor):
+        overlay = example_overlay(model, applied.calibrated(measured), images)
         figures |= {OVERLAY: overlay} if overlay is not None else {}
     return figures
 

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
 from accelerate import Accelerator
 
 from chexvision.config.recipe import Monitor, TrainingConfig
 from chexvision.data.dataset import Split
 from chexvision.errors import ChexError
-from chexvision.inference.labeled import labeled
+from chexvision.inference.labeled import labeled, labeled_parts
 from chexvision.inference.predict_split import predict_split
 from chexvision.metrics.compare import macro_shares, standard_error
 from chexvision.metrics.measure import measure
+from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.ranking import Floats
 from chexvision.metrics.records import SplitMetrics
 from chexvision.models.classifier import CheXVision
 from chexvision.training.epoch_sums import EpochSums
 from chexvision.training.hardware import peak_memory_mb
-from chexvision.training.history import EpochRecord, Weights, score
+from chexvision.training.history import DatasetScores, EpochRecord, MixtureScores, Weights, score
 from chexvision.training.loss import DualHeadLoss
 
 
@@ -31,17 +33,45 @@ class Validation:
 
     Args:
         loss: mean over the images.
-        metrics: at probability 0.5.
-        shares: of `macro_shares`.
+        metrics: at probability 0.5, over all images.
+        shares: of `macro_shares`; of a mixture, what each image contributes to the error of `macro_auroc`.
+        parts: the metrics of each data set of a mixture by its name, over the findings that it labels.
     """
 
     loss: float
     metrics: SplitMetrics
     shares: Floats | None = None
+    parts: Mapping[str, SplitMetrics] = field(default_factory=dict)
+
+    @property
+    def macro_auroc(self) -> float | None:
+        """Mean AUROC over the findings; of a mixture, the mean of its data sets' that define one."""
+        known = [of.macro_auroc for of in self.parts.values() if of.macro_auroc is not None]
+        if self.parts:
+            return sum(known) / len(known) if known else None
+        return self.metrics.macro_auroc
 
     def score(self, monitor: Monitor) -> float:
         """The value by which epochs are compared."""
-        return score(monitor, self.metrics.macro_auroc, self.loss)
+        return score(monitor, self.macro_auroc, self.loss)
+
+    @property
+    def mixture(self) -> MixtureScores | None:
+        """The record of the data sets of a mixture."""
+        if not self.parts:
+            return None
+        return MixtureScores(
+            pooled_macro_auroc=self.metrics.macro_auroc,
+            datasets={
+                name: DatasetScores(
+                    images=of.images,
+                    macro_auroc=of.macro_auroc,
+                    auroc={finding: one["auroc"].value for finding, one in of.findings.items()},
+                    binary_auroc=of.binary_auroc,
+                )
+                for name, of in self.parts.items()
+            },
+        )
 
     @property
     def auroc(self) -> dict[str, float | None]:
@@ -118,7 +148,24 @@ def validate(
             "--set training.precision=fp32"
         )
     predictions = labeled(split.rows, probabilities)
-    return Validation(mean_loss, measure(predictions, fewest=1), macro_shares(predictions))
+    metrics = measure(predictions, fewest=1)
+    if not split.is_mixture:
+        return Validation(mean_loss, metrics, macro_shares(predictions))
+    parts = labeled_parts(split, probabilities)
+    measured = {name: measure(of, fewest=1) for name, of in parts.items()}
+    return Validation(mean_loss, metrics, _mean_shares(split, parts), measured)
+
+
+def _mean_shares(split: Split, parts: Mapping[str, Predictions]) -> Floats | None:
+    """What each image contributes to the error of the mean of the data sets' macro AUROCs: float64[N]."""
+    found = [(part, macro_shares(parts[part.name])) for part in split.parts]
+    known = [(part, shares) for part, shares in found if shares is not None]
+    if not known:
+        return None
+    mean = np.zeros(len(split))
+    for part, shares in known:
+        mean[part.begin : part.end] = shares / len(known)
+    return mean
 
 
 def epoch_record(
@@ -141,14 +188,14 @@ def epoch_record(
         phase=phase,
         train_loss=train_loss,
         validation_loss=kept.loss,
-        macro_auroc=kept.metrics.macro_auroc,
+        macro_auroc=kept.macro_auroc,
         difference_error=difference_error,
         auroc=kept.auroc,
         binary_auroc=kept.metrics.binary_auroc,
         binary_f1=kept.metrics.binary_f1,
         weights=measured.weights,
-        trained_macro_auroc=measured.trained.metrics.macro_auroc,
-        averaged_macro_auroc=measured.averaged.metrics.macro_auroc if measured.averaged else None,
+        trained_macro_auroc=measured.trained.macro_auroc,
+        averaged_macro_auroc=measured.averaged.macro_auroc if measured.averaged else None,
         lr_first=rates[0],
         lr_last=rates[-1],
         train_seconds=sums.seconds,
@@ -159,4 +206,5 @@ def epoch_record(
         loss_scale=loss_scale,
         micro_batch_size=micro_batch_size,
         peak_memory_mb=peak_memory_mb(sums.loss.device),
+        mixture=kept.mixture,
     )
