@@ -74,9 +74,16 @@ def started(place: Path, out: str, nodes: TwoNodes) -> Iterator[subprocess.Popen
 
 
 def computing(node: Any) -> list[psutil.Process]:
-    """The workers of a node that predict at the moment: Ray shows it in their titles."""
+    """The workers of a node that predict, once there are some: Ray shows it in their titles."""
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
-    return [one for one in raylet.children(recursive=True) if one.cmdline()[:1] == ["ray::_answer"]]
+    found: list[psutil.Process] = []
+
+    def look() -> bool:
+        found[:] = [one for one in raylet.children(recursive=True) if one.cmdline()[:1] == ["ray::_answer"]]
+        return bool(found)
+
+    wait_until(look)
+    return found
 
 
 def finished_tasks(place: Path, out: str) -> int:
@@ -86,11 +93,9 @@ def finished_tasks(place: Path, out: str) -> int:
 def test_file_is_that_of_one_machine_though_a_node_is_killed(place: Path, two_nodes: TwoNodes) -> None:
     with started(place, "node.csv", two_nodes) as command:
         # The head node's worker is stopped as long as the other node computes nothing that could be lost.
-        found: list[psutil.Process] = []
-        wait_until(lambda: bool(found.extend(computing(two_nodes.head)) or found))
-        head = found[0]
+        head = computing(two_nodes.head)[0]
         head.suspend()
-        wait_until(lambda: bool(computing(two_nodes.worker)))
+        computing(two_nodes.worker)
         two_nodes.kill()
         head.resume()
         two_nodes.join()
