@@ -53,6 +53,7 @@ from chexvision.training.distillation import with_teacher
 from chexvision.training.hardware import describe, package_versions, rank_of, start_accelerator
 from chexvision.training.history import dump_history, kept_epoch
 from chexvision.training.loop import Training
+from chexvision.training.reporter import RunReporter
 from chexvision.training.training_session import BEST_FILE, TrainingProgress
 
 _log = logging.getLogger(__name__)
