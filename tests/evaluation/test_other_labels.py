@@ -166,12 +166,12 @@ def test_targets_that_a_model_does_not_predict_are_left_out() -> None:
 
 def test_an_evaluation_notes_the_targets_that_it_leaves_out() -> None:
     options = Options(external=(Path("t.csv"), Path(), "vindr", read_label_map("vindr")))
-    changed, notes = options.for_label_space(LabelSpace(findings=("Edema", "Atelectasis")))
+    changed, notes = options.for_label_space(LabelSpace(findings=("Edema", "Atelectasis")), NIH)
     assert changed.external is not None and list(changed.external[-1].targets) == ["Atelectasis", "Edema"]
     assert len(notes) == 1 and notes[0].startswith(
         "targets of VinDr-CXR that the model does not predict: Cardiomegaly"
     )
-    assert options.for_label_space(NIH) == (options, [])
+    assert options.for_label_space(NIH, NIH) == (options, [])
 
 
 def test_unknown_label_maps_are_named() -> None:

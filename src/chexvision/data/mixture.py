@@ -7,8 +7,9 @@ File names and patients of different data sets are different ones, whatever they
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from chexvision.data.dataset import Part, Split, open_split
 from chexvision.data.division import Division, check_data, division_of
 from chexvision.data.epoch_order import images_per_part
 from chexvision.data.joined_images import JoinedImages
+from chexvision.data.node_share import Nodes
 from chexvision.data.rows import Rows, join
 from chexvision.data.source import ShardSource, check_image_size, check_named, find_shards, preprocessing_of
 from chexvision.errors import UsageError
@@ -118,6 +120,7 @@ class RunData:
                 weight=one.weight,
                 train_images=len(part.rows),
                 images_per_epoch=part.per_epoch * (2 if train.mirror else 1),
+                **_terms(one.source),
             )
             for one, part in zip(self.datasets, train.parts, strict=True)
         )
@@ -137,12 +140,13 @@ class RunData:
         known = [size for size in sizes if size is not None]
         return steps[0].model_copy(update={"shard_size": min(known) if len(known) == len(sizes) else None})
 
-    def open(self, seed: int, quiet: bool = False) -> dict[str, Split]:
+    def open(self, seed: int, quiet: bool = False, nodes: Nodes | None = None) -> dict[str, Split]:
         """The decoded splits that have images, sampled as the recipe asks for each data set.
 
         Args:
             seed: of the run.
             quiet: show no progress.
+            nodes: the machines that the training images are divided among, if they are.
 
         Raises:
             UsageError: the images are to be larger than the shards', or a data set would have no image in an epoch.
@@ -150,25 +154,33 @@ class RunData:
         """
         rows = [one.division.sampled(one.config, seed) for one in self.datasets]
         return {
-            name: self._open(name, [of[name] for of in rows], quiet)
+            name: self._open(name, [of[name] for of in rows], quiet, nodes if name == "train" else None)
             for name in sorted(rows[0])
             if any(len(of[name]) for of in rows)
         }
 
-    def _open(self, name: str, rows: Sequence[Rows], quiet: bool) -> Split:
+    def _open(self, name: str, rows: Sequence[Rows], quiet: bool, nodes: Nodes | None) -> Split:
+        share = nodes.share([len(of) for of in rows]) if nodes else None
+        if share is not None and not len(share.held):
+            raise UsageError(f"{self.name} has fewer training images than machines train on them")
         if not self.is_mixture:
             (one,) = self.datasets
-            split = open_split(one.source, {name: rows[0]}, name, self.config, quiet)
-            return replace(split, parts=(replace(split.parts[0], name=one.name),))
+            here = nodes.held(rows[0]) if nodes else rows[0]
+            split = open_split(one.source, {name: here}, name, self.config, quiet)
+            part = Part(one.name, one.source, rows[0], 0, len(rows[0]))
+            return replace(split, rows=rows[0], parts=(part,), node_share=share)
         preprocessing, parts, opened, begin = self.preprocessing(), list[Part](), list[Split](), 0
         counts = self._per_epoch([len(of) for of in rows]) if name == "train" else [len(of) for of in rows]
         for one, of, per_epoch in zip(self.datasets, rows, counts, strict=True):
+            here = nodes.held(of) if nodes else of
             if len(of):
                 parts.append(Part(one.name, one.source, of, begin, per_epoch))
-                opened.append(open_split(one.source, {name: of}, name, self.config, quiet, preprocessing))
                 begin += len(of)
+            if len(here):
+                opened.append(open_split(one.source, {name: here}, name, self.config, quiet, preprocessing))
+        joined = join_datasets({one.name: one.division for one in self.datasets}, rows)
         images = JoinedImages([np.asarray(split.images) for split in opened])
-        return replace(opened[0], images=images, rows=self._joined(rows), parts=tuple(parts))
+        return replace(opened[0], images=images, rows=joined, parts=tuple(parts), node_share=share)
 
     def _per_epoch(self, images: Sequence[int]) -> list[int]:
         counts = images_per_part(images, [one.weight for one in self.datasets], self.config.temperature)
@@ -179,17 +191,43 @@ class RunData:
                 )
         return counts
 
-    def _joined(self, rows: Sequence[Rows]) -> Rows:
-        """Rows of each data set as those of one, in the mixture's label set."""
-        space, made, patients, shards = self.label_space, list[Rows](), 0, 0
-        for one, of in zip(self.datasets, rows, strict=True):
-            known = np.unique(np.concatenate([split.patients for split in one.division.rows.values()]))
-            numbers = patients + np.searchsorted(known, of.patients).astype(np.int64)
-            names = _names(one.name, of)
-            shard = of.shard + np.int32(shards)
-            made.append(replace(of.within(space), filenames=names, patients=numbers, shard=shard))
-            patients, shards = patients + len(known), shards + sum(map(len, one.source.shards.values()))
-        return join(made)
+
+def _terms(source: ShardSource) -> dict[str, Any]:
+    """What shards record of the terms of their dataset, for `TrainedOn`."""
+    dataset = source.manifest.dataset if source.manifest is not None else None
+    if dataset is None or dataset.terms is None:
+        return {}
+    terms = dataset.terms
+    return {
+        "title": terms.title,
+        "license": terms.license_name or terms.license,
+        "license_link": terms.license_link,
+        "credentialed": terms.credentialed,
+    }
+
+
+def join_datasets(divisions: Mapping[str, Division], rows: Sequence[Rows]) -> Rows:
+    """Rows of each data set, by its short name and in the same order, as those of a mixture.
+
+    `Rows.shard` stays an index into the shards of the row's own data set.
+    """
+    space = union([of.label_space for of in rows])
+    made, patients = list[Rows](), 0
+    for (name, division), of in zip(divisions.items(), rows, strict=True):
+        known = np.unique(np.concatenate([split.patients for split in division.rows.values()]))
+        numbers = patients + np.searchsorted(known, of.patients).astype(np.int64)
+        made.append(replace(of.within(space), filenames=_names(name, of), patients=numbers))
+        patients += len(known)
+    return join(made)
+
+
+def sampled_rows(config: DataConfig, divisions: Mapping[str, Division], seed: int) -> dict[str, Rows]:
+    """The rows of each split, of one data set or of a mixture, as the recipe samples them; see `check_run_data`."""
+    datasets = zip(divisions.values(), config.named, strict=True)
+    sampled = [division.sampled(config.alone(one), seed) for division, one in datasets]
+    if len(sampled) == 1:
+        return sampled[0]
+    return {split: join_datasets(divisions, [of[split] for of in sampled]) for split in SPLITS}
 
 
 def mixture_name(names: Sequence[str]) -> str:
@@ -202,12 +240,34 @@ def _names(dataset: str, rows: Rows) -> NDArray[np.str_]:
     return np.char.add(f"{dataset}/", rows.filenames)
 
 
-def find_data(config: DataConfig, data: Reference | None = None) -> RunData:
+@dataclass(frozen=True, slots=True)
+class UsedImages:
+    """The images that a machine uses of a run that divides its training images.
+
+    Args:
+        nodes: the machines.
+        divisions: of each data set, by its short name.
+        seed: of the run.
+    """
+
+    nodes: Nodes
+    divisions: Mapping[str, Division]
+    seed: int
+
+    def shards(self, name: str, config: DataConfig) -> set[int]:
+        """The shards of data set `name` that have some: of training this machine's, of the other splits all."""
+        rows = self.divisions[name].sampled(config, self.seed)
+        used = [self.nodes.held(of) if split == "train" else of for split, of in rows.items()]
+        return {int(number) for of in used for number in np.unique(of.shard)}
+
+
+def find_data(config: DataConfig, data: Reference | None = None, used: UsedImages | None = None) -> RunData:
     """Locate and divide the data of a recipe, fetching what is on the Hub.
 
     Args:
         config: of the recipe.
         data: a data set in place of the recipe's.
+        used: which images are used here; None for all.
 
     Raises:
         UsageError: a data set is not pinned, is empty, is divided by a rule for other images, leaves nothing to train
@@ -216,21 +276,30 @@ def find_data(config: DataConfig, data: Reference | None = None) -> RunData:
     """
     datasets = []
     for name, reference, one in _named(config, data):
-        source, alone = find_shards(reference), config.alone(one)
-        datasets.append(Dataset(name, one.weight, alone, source, division_of(source, alone)))
+        alone = config.alone(one)
+        source = find_shards(reference, used.shards(name, alone) if used else None)
+        division = used.divisions[name] if used else division_of(source, alone)
+        datasets.append(Dataset(name, one.weight, alone, source, division))
     _check_union({one.name: one.source.label_space for one in datasets})
     return RunData(tuple(datasets), config)
 
 
-def check_run_data(config: DataConfig, data: Reference | None = None) -> dict[str, Division]:
+def check_run_data(
+    config: DataConfig, data: Reference | None = None, needed: Collection[int] | None = None
+) -> dict[str, Division]:
     """Check that the data of a recipe fits it, before it is downloaded; see `find_data`.
+
+    Args:
+        config: of the recipe.
+        data: a data set in place of the recipe's.
+        needed: of `divide_data`.
 
     Returns:
         How each data set is divided, by its short name.
     """
     found = {}
     for name, reference, one in _named(config, data):
-        found[name] = check_data(reference, config.alone(one))
+        found[name] = check_data(reference, config.alone(one), needed)
         check_image_size(reference, config)
     _check_union({name: of.rows["train"].label_space for name, of in found.items()})
     return found

@@ -30,9 +30,12 @@ from chexvision.shards.manifest import (
     check_replaceable,
     write_manifest,
 )
-from chexvision.shards.schema import SPLITS, Row
+from chexvision.shards.planned.counts import SplitCounter
+from chexvision.shards.planned.outputs import LocalOutput
+from chexvision.shards.planned.plan import ShardSize, plan_shards
+from chexvision.shards.planned.writer import ShardWriter
+from chexvision.shards.schema import SPLITS, USUAL_COLUMNS, Row
 from chexvision.shards.split import split_by_patient
-from chexvision.shards.writer import ShardWriter, WriterOptions
 from chexvision.synthetic.anatomy import sample_chest
 from chexvision.synthetic.prevalence import sample_findings
 from chexvision.synthetic.render import Box, render_radiograph
@@ -95,19 +98,23 @@ def synthesize(
         boxes = io.StringIO(newline="")
         table = csv.writer(boxes, lineterminator="\n")
         table.writerow(HEADS)
+        planned = plan_shards(visits, lambda visit: visit.filename, ShardSize(shard_bytes, size, encoding))
+        counter, shards = SplitCounter(NIH), {}
         with (
-            ShardWriter(folder, WriterOptions(shard_bytes)) as writer,
+            ShardWriter(LocalOutput(folder), planned, USUAL_COLUMNS) as writer,
             Progress("rendering", images, "images") as progress,
         ):
             render = partial(_render, seed=seed, size=size, encoding=encoding)
             for split, row, found in map_in_order(render, visits, workers):
-                writer.add(split, row)
+                finished = writer.add(split, row)
+                if finished is not None:
+                    shards[finished[0].path] = finished[0]
+                counter.add(split, row.patient_id, NIH.values(row.labels))
                 table.writerows(
                     (row.filename, box.finding, *(f"{v:.2f}" for v in (box.x, box.y, box.width, box.height)))
                     for box in found
                 )
                 progress.advance(1)
-            shards, splits = writer.close()
         text = boxes.getvalue().encode()
         (folder / BOXES_NAME).write_bytes(text)
         manifest = Manifest(
@@ -117,8 +124,8 @@ def synthesize(
             split=SplitRule("patient", seed),
             size=size,
             encoding=encoding,
-            splits=splits,
-            shards=shards,
+            splits=counter.counts,
+            shards=tuple(shards[shard.path] for shard in planned),
             files=(FileEntry(BOXES_NAME, hashlib.sha256(text).hexdigest(), len(text)),),
             bad=(),
         )
