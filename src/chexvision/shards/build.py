@@ -100,7 +100,7 @@ def build_shards(
         kept: keep finished shards without a session too.
 
     Raises:
-        UsageError: an input is missing or not valid, `out` may not be replaced, or the set must not be public.
+        UsageError: an input is missing or not valid, `out` may not be replaced, or the set may not be public.
         ChexError: too many images are bad, an archive is damaged, or the disk is full. Unless shards are kept, no
             files are left.
         Stopped: the session asked for it.
