@@ -179,5 +179,7 @@ def _show_built(manifest: Manifest, out: Path) -> None:
     for left_out in manifest.left_out:
         typer.echo(f"left out on purpose: {left_out.images:,} images: {left_out.reason}")
     print_summary(manifest, out)
+    if manifest.dataset is not None and not manifest.dataset.knows_patients:
+        typer.echo("the release does not say which images are of one person: every image counts as a patient")
     if ages := manifest.impossible_ages:
         typer.echo(f"impossible ages: {len(ages):,}, stored as null; the first is {ages[0].age} of {ages[0].name}")
