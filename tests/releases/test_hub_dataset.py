@@ -239,6 +239,19 @@ def test_private_and_gated_datasets_are_credentialed(hub: CountingHub, private: 
     assert terms is not None and terms.credentialed
 
 
+def test_shards_of_a_private_dataset_are_not_sent_to_a_public_one(
+    hub: CountingHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"image": data.image(i), "labels": "mass"} for i in range(4)]
+    file = data.parquet({"image": data.IMAGE, "labels": data.STRING}, rows)
+    sha = data.push("chex/secret", {"train.parquet": file}, private=True)
+    words = ["--set", f"hub:chex/secret@{sha}", "--map", _map(tmp_path, **LIST), "--work", str(tmp_path / "work")]
+    with pytest.raises(SystemExit) as ended:
+        main(["shards", "build", *words, "--to", "chex/public", "--size", "32"])
+    assert ended.value.code == 2 and "add --private" in capsys.readouterr().err
+    assert ("dataset", "chex/public") not in hub.repos
+
+
 @pytest.mark.parametrize("fault", ["503", "disconnect in the response"])
 def test_a_build_survives_faults(hub: CountingHub, tiny: str, waits: list[float], fault: str, tmp_path: Path) -> None:
     rules = [hub.faults.add(match, FAULTS[fault]) for match in ("GET /cdn/", "/revision/")]
