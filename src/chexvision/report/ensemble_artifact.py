@@ -32,12 +32,11 @@ from chexvision.evaluation.overlap import TrainingImages
 from chexvision.evaluation.protocol import System, combined, evaluate_systems
 from chexvision.files.atomic import sha256_of, write_text_atomic
 from chexvision.files.atomic_folder import atomic_folder
-from chexvision.hub.reference import Reference, RepoRef
+from chexvision.hub.reference import Reference, RepoRef, short_names
 from chexvision.hub.repo_files import CONFIG, ENSEMBLE, WEIGHTS, at_commit, model_file
 from chexvision.inference.stored_predictions import NotStored, StoredPredictions, stored_predictions
 from chexvision.layout import cache_dir
 from chexvision.metrics.calibration import FILE as CALIBRATION
-from chexvision.metrics.compare import short_names
 from chexvision.metrics.measure import measure
 from chexvision.metrics.thresholds import FILE as THRESHOLDS
 from chexvision.models.model_config import CheXVisionConfig, read_config
