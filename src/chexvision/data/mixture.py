@@ -22,10 +22,9 @@ from chexvision.data.joined_images import JoinedImages
 from chexvision.data.rows import Rows, join
 from chexvision.data.source import ShardSource, check_image_size, check_named, find_shards, preprocessing_of
 from chexvision.errors import UsageError
-from chexvision.hub.reference import Reference, RepoRef, parse_reference
+from chexvision.hub.reference import Reference, RepoRef, parse_reference, short_names
 from chexvision.images.preprocessing import Preprocessing
 from chexvision.labels import LabelSpace, union
-from chexvision.hub.reference import short_names
 from chexvision.metrics.predictions import images_sha256
 from chexvision.shards.schema import SPLITS
 from chexvision.shards.split_rule import SplitPart, SplitRecord
