@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from chexvision.artifact.find_published import find_published, read_all_published
 from chexvision.artifact.published_run import PublishedRun, read_curve, read_published
 from chexvision.errors import ChexError, UsageError
-from chexvision.evaluation.find_published import find_published, read_all_published
 from chexvision.report.many_runs.curves import Series, overlay
 from chexvision.report.many_runs.dashboard import PAGE, render_dashboard, write_dashboard
 from chexvision.report.svg import svg_text

@@ -31,7 +31,7 @@ def dashboard(
     ] = None,
 ) -> None:
     """Make one page of all published runs, from their history and metrics."""
-    from chexvision.evaluation.find_published import find_published, read_all_published
+    from chexvision.artifact.find_published import find_published, read_all_published
     from chexvision.hub.account import machine_token
     from chexvision.hub.reference import RepoRef, parse_reference
     from chexvision.progress import Progress
@@ -81,8 +81,8 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare published runs: what differs in their recipes, their curves and results, and whether that is chance."""
+    from chexvision.artifact.find_published import read_all_published
     from chexvision.console import LiteralConsole
-    from chexvision.evaluation.find_published import read_all_published
     from chexvision.evaluation.run_comparison import compare_runs
     from chexvision.hub.reference import parse_reference
     from chexvision.report.many_runs.comparison_text import print_run_comparison
