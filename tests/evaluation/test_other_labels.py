@@ -52,8 +52,8 @@ def test_chexpert(tmp_path: Path) -> None:
     assert len(found) == 3
     normal, second, third = found.values()
     assert set(normal.values()) == {0.0}
-    assert len(normal) == 9
-    assert second == {"Effusion": 1.0, "Abnormal": 1.0}
+    assert len(normal) == 13
+    assert second == {"Effusion": 1.0, "Lung Opacity": 1.0, "Fracture": 1.0, "Abnormal": 1.0}
     assert third == {"Edema": 1.0, "Pneumothorax": 0.0, "Abnormal": 1.0}
     patients = read_other_labels(tmp_path / "train.csv", read_label_map("chexpert")).patients
     assert len(np.unique(patients)) == 3
@@ -90,7 +90,7 @@ def test_padchest(tmp_path: Path) -> None:
     )
     found = _read(tmp_path / "labels.csv", "padchest")
     assert list(found) == ["a.png", "b.png", "d.png", "e.png"]
-    assert len(found["a.png"]) == 15
+    assert len(found["a.png"]) == 16
     assert {target for target, value in found["a.png"].items() if value} == {"Atelectasis", "Effusion", "Abnormal"}
     assert set(found["b.png"].values()) == {0.0}
     assert found["d.png"] == {"Cardiomegaly": 1.0}

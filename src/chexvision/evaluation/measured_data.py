@@ -82,7 +82,7 @@ class Models:
             return SHARDS
         chosen = own or list(range(len(self.names)))
         names, references = [self.names[i] for i in chosen], [self.references[i] for i in chosen]
-        return split_for(names, references, asked, source.identity).fitting(synthetic=source.synthetic)
+        return split_for(names, references, asked, source.identity).fitting(source.manifest)
 
 
 @dataclass(frozen=True, slots=True)

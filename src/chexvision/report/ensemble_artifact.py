@@ -271,7 +271,10 @@ def _write(
         write_text_atomic(partial / ENSEMBLE, info.model_dump_json(indent=2) + "\n")
         write_text_atomic(partial / METRICS, evaluation.model_dump_json(indent=2) + "\n")
         save_operating_points(system.points, partial)
-        label_space = sources[0].config.label_space
+        of_members = sources[0].config.label_space
+        # Of the findings that the data label, where the members predict others as well.
+        findings = tuple(name for name in system.predictions.names if name in of_members.findings)
+        label_space = of_members.model_copy(update={"findings": findings})
         Probabilities.of(measured.dataset_identity, label_space, predictions).write(partial / PROBABILITIES)
         for name, text in figures.items():
             write_text_atomic(partial / FIGURES / name, text)
