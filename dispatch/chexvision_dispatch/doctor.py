@@ -21,6 +21,7 @@ from chexvision_dispatch.bundle import pack
 from chexvision_dispatch.run_records import runs_dir
 from chexvision_dispatch.script import SIZE_LIMIT
 from chexvision_dispatch.targets import kaggle_client as client
+from chexvision_dispatch.targets.slurm_commands import ask, check_commands
 
 _LEAST_DISK = 5 * 2**30
 
@@ -51,6 +52,7 @@ def examine(recipe: Recipe) -> list[Finding]:
         _torch(),
         _checked("Kaggle", _kaggle, needed=True),
         _checked("Hub token", _hub, needed=False),
+        _checked("Slurm", _slurm, needed=False),
         _checked("dataset", lambda: _dataset(recipe), needed=True),
         _checked("bundle", _bundle, needed=True),
     ]
@@ -107,6 +109,13 @@ def _kaggle() -> tuple[bool, str]:
         return True, f"logged in as {user}; Kaggle names no GPU quota"
     phone = "" if quota.ever_run else f"; {user} {client.NEVER_RUN}"
     return quota.left > 0, f"logged in as {user}, {quota}{phone}"
+
+
+def _slurm() -> tuple[bool, str]:
+    if shutil.which("sbatch") is None:
+        return False, "no sbatch on this machine; only for --on slurm, from a login node of a cluster"
+    check_commands()
+    return True, ask("sbatch", "--version").strip()
 
 
 def _hub() -> tuple[bool, str]:

@@ -38,6 +38,7 @@ class TwoNodes:
             },
         )
         self.address: str = self._cluster.address
+        self.head: Any = self._cluster.head_node
         self.worker = self.join()
 
     def join(self) -> Any:

@@ -161,7 +161,7 @@ def run_study(study: Study, where: Destination, how: How, finish: Callable[[Sche
     from chexvision_dispatch.studies.study_state import open_state
 
     _check_options(where)
-    parallel = how.parallel or (1 if target_class(where.on).is_here else _AT_A_TIME)
+    parallel = how.parallel or (1 if target_class(where.on).computes_here else _AT_A_TIME)
     with open_state(study.name) as state:
         data = check_data(study, where, state.state.data)
         if data.pinned != state.state.data:

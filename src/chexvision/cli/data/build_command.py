@@ -98,8 +98,9 @@ def build(
     """Turn radiographs, of a release or with your own labels, into Parquet shards, split by patient."""
     from chexvision.parallel import usable_cores
     from chexvision.releases.sets import set_of
+    from chexvision.releases.terms import check_private
     from chexvision.shards.build import BuildOptions
-    from chexvision.shards.push import check_private
+    from chexvision.shards.push import create_private
 
     if (out is None) == (work is None):
         raise UsageError("name a folder to make with --out, or one to work in, and to continue in, with --work")
@@ -121,11 +122,14 @@ def build(
         raise UsageError("name the folder with the images with --images")
     if to is not None:
         check_private(chosen.terms, "--to", private=private)
+        if chosen.terms is not None and chosen.terms.credentialed:
+            create_private(dataset_name("--to", to).repo_id)
     options = BuildOptions(
         split=split,
         dataset=dataset,
         label_map=label_map,
         views=views,
+        public=to is not None and not private,
         size=size,
         encoding=encoding,
         shard_bytes=parse_bytes(shard_size),
