@@ -53,6 +53,22 @@ class HubApi(HubAccess):
             return json_response({"errors": [error], "warnings": []}, 400)
         return json_response({"errors": [], "warnings": []})
 
+    @route("GET", "/api/models")
+    def list_models(self, request: Request) -> Response:
+        """Models of an author whose card names a library; private ones are shown to a token of their owner."""
+        author, library = (request.query.get(key, [""])[0] for key in ("author", "filter"))
+        owner = self.token_of(request) is not None
+        found = []
+        for (kind, name), repo in sorted(self.repos.items()):
+            commit = repo.resolve("main")
+            card = commit.entries.get("README.md")
+            text = self.blobs.path(card.sha256).read_text() if card is not None else ""
+            if kind != "model" or name.split("/")[0] != author or (repo.private and not owner):
+                continue
+            if f"library_name: {library}\n" in text:
+                found.append({"_id": name, "id": name, "sha": commit.sha, "private": repo.private, "tags": [library]})
+        return self._page(request, found)
+
     @route("GET", f"{API}(/revision/(?P<revision>[^/]+))?")
     def repo_info(self, request: Request, kind: str, repo_id: str, revision: str | None) -> Response:
         repo = self.repo(request, kind, repo_id)
