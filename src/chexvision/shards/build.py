@@ -43,7 +43,7 @@ class BuildOptions:
     size: int  # side in pixels
     encoding: Encoding
     shard_bytes: int  # the most that a shard takes
-    workers: int
+    workers: int  # threads; on a cluster tasks at once, 0 for all CPUs
     seed: int
     max_bad: float  # share of the images, 0 to 1
     overwrite: bool
