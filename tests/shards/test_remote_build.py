@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import socket
 import threading
 import urllib.request
@@ -14,11 +15,13 @@ from moto.server import ThreadedMotoServer
 from typer.testing import CliRunner
 
 from chexvision.cli.data.shards import app
+from chexvision.cluster.ray_build import make_shard
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.remote_folder import RemoteError, RemoteFolder, remote_folder
 from chexvision.images.remote_images import RemoteImages
 from chexvision.shards.build import build_shards
-from chexvision.shards.planned.ledger import FINISHED
+from chexvision.shards.planned.ledger import FINISHED, Built
+from chexvision.shards.planned.make import Work
 from tests.shards.conftest import Release, options, tree
 
 KEY, SECRET = "AKIAEXAMPLE", "wJalrXUtnFEMI-secret"
@@ -83,6 +86,27 @@ def test_built_from_and_into_a_bucket_as_on_a_disk(release: Release, bucket: str
     replaced = runner.invoke(app, [*command, "--overwrite"])
     assert replaced.exit_code == 0
     assert download(url) == tree(local)
+
+
+def test_a_task_gets_no_image_and_no_secret(release: Release, bucket: str, tmp_path: Path) -> None:
+    upload(release.root, f"{bucket}/nih")
+    chosen = options(shard_bytes=50_000)
+    sizes = []
+
+    def in_other_processes(work: Work) -> Iterator[Built]:
+        for shard in work.shards:
+            sent = pickle.dumps((shard, work.recipe, work.output, work.recipe.key(shard)))
+            assert SECRET.encode() not in sent and KEY.encode() not in sent
+            sizes.append(len(sent) / len(shard.images))
+            task = pickle.loads(sent)  # noqa: S301  # made above
+            yield make_shard(*task)
+            assert make_shard(*task) == make_shard(*task)  # finished: not made again
+
+    out, images = RemoteFolder(f"{bucket}/out"), RemoteImages(RemoteFolder(f"{bucket}/nih"))
+    build_shards([], release.metadata, out, chosen, make=in_other_processes, remote=(images,))
+    build_shards([release.root], release.metadata, tmp_path / "local", chosen)
+    assert download(out.url) == tree(tmp_path / "local")
+    assert max(sizes) < 2000
 
 
 def test_a_build_into_a_bucket_continues(
