@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import threading
@@ -53,6 +54,7 @@ def train_worker(config: dict[str, Task]) -> TrainingOutcome:
     """Train as one of the workers."""
     import ray.train
 
+    logging.getLogger("ray").setLevel(logging.ERROR)  # else it tells of every checkpoint
     task = config["task"]
     first = ray.train.get_context().get_world_rank() == 0
     if task.directory.is_dir():

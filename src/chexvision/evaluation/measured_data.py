@@ -15,9 +15,8 @@ from chexvision.data.rows import Rows, read_rows, record_split
 from chexvision.data.source import ShardSource, find_shards
 from chexvision.errors import UsageError
 from chexvision.evaluation.attributes import conditions_of
-from chexvision.hub.reference import Reference, RepoRef, parse_reference
+from chexvision.hub.reference import Reference, RepoRef, parse_reference, short_names
 from chexvision.labels import ABNORMAL, LabelSpace
-from chexvision.metrics.compare import short_names
 from chexvision.shards.split_rule import SHARDS, SplitChoice, SplitRecord
 
 ALL = "all"  # the images of all splits
@@ -84,7 +83,7 @@ class Models:
             return SHARDS
         chosen = own or list(range(len(self.names)))
         names, references = [self.names[i] for i in chosen], [self.references[i] for i in chosen]
-        return split_for(names, references, asked, source.identity).fitting(synthetic=source.synthetic)
+        return split_for(names, references, asked, source.identity).fitting(source.manifest)
 
 
 @dataclass(frozen=True, slots=True)
