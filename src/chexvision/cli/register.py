@@ -42,6 +42,7 @@ def commands(app: typer.Typer) -> None:
     app.command("audit")(explain.audit)
     app.add_typer(pages.app, name="app")
     app.add_typer(bench.app, name="bench")
+    runs.app.command("compare")(run_tables.compare)
     runs.app.command("dashboard")(run_tables.dashboard)
     app.add_typer(runs.app, name="runs")
     app.add_typer(credentials.app, name="credentials")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from chexvision.artifact.load import Ensemble
 from chexvision.artifact.other_results import DatasetConditions
 from chexvision.artifact.recorded_split import split_for, training_data
-from chexvision.data.rows import Rows, read_rows, record_split
+from chexvision.data.rows import Rows, join, read_rows, record_split
 from chexvision.data.source import ShardSource, find_shards
 from chexvision.errors import UsageError
 from chexvision.evaluation.attributes import conditions_of
@@ -208,9 +207,5 @@ def dataset_names(sources: Sequence[ShardSource]) -> list[str]:
 
 def _joined(parts: Sequence[Rows]) -> Rows:
     """The rows of several splits, in the order of the shards."""
-    arrays: dict[str, Any] = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("filenames", "findings", "patients", "shard", "row")
-    }
-    together = replace(parts[0], **arrays)
+    together = join(parts)
     return together.take(np.lexsort((together.row, together.shard)))

@@ -80,7 +80,7 @@ def parse_reference(text: str) -> Reference:
 def short_names(texts: Sequence[str]) -> list[str]:
     """The shortest ends of paths and references that still differ."""
     parts = [[part for part in text.split("/") if part] or [text] for text in texts]
-    for length in range(1, max(len(part) for part in parts) + 1):
+    for length in range(1, max(map(len, parts), default=0) + 1):
         names = ["/".join(part[-length:]) for part in parts]
         if len(set(names)) == len(names):
             return names

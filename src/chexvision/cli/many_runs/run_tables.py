@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from chexvision.errors import UsageError
+
+if TYPE_CHECKING:
+    from chexvision.hub.reference import Reference
 
 
 def dashboard(
@@ -28,7 +31,7 @@ def dashboard(
     ] = None,
 ) -> None:
     """Make one page of all published runs, from their history and metrics."""
-    from chexvision.evaluation.find_published import find_published, read_all_published
+    from chexvision.artifact.find_published import find_published, read_all_published
     from chexvision.hub.account import machine_token
     from chexvision.hub.reference import RepoRef, parse_reference
     from chexvision.progress import Progress
@@ -57,3 +60,58 @@ def dashboard(
 
         made = deploy(target.repo_id, space_files(page, title), "static", private=private)
         typer.echo(f"{made.address}: {made.commit}" + ("" if made.changed else ", as it was"))
+
+
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="A B...", help="Ids of runs (or their beginnings), folders of models, or USER/REPO[@REV]."
+        ),
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the data are, for the paired test.  [default: where A had them]", show_default=False
+        ),
+    ] = None,
+    paired: Annotated[
+        bool, typer.Option("--paired/--no-paired", help="Test differences by image, which reads the data's labels.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare published runs: what differs in their recipes, their curves and results, and whether that is chance."""
+    from chexvision.artifact.find_published import read_all_published
+    from chexvision.console import LiteralConsole
+    from chexvision.evaluation.run_comparison import compare_runs
+    from chexvision.hub.reference import parse_reference
+    from chexvision.report.many_runs.comparison_text import print_run_comparison
+
+    if len(runs) < 2:
+        raise UsageError("name two or more runs to compare")
+    references = [_published(run) for run in runs]
+    if len(set(references)) < len(references):
+        raise UsageError("a run is named twice; name each once")
+    found = compare_runs(
+        read_all_published(references), paired=paired, data=parse_reference(data) if data is not None else None
+    )
+    if as_json:
+        typer.echo(found.model_dump_json(indent=2))
+    else:
+        print_run_comparison(LiteralConsole(), found)
+
+
+def _published(run: str) -> Reference:
+    """Where a run was published: a run of this machine by its id, or a folder or repository itself."""
+    from chexvision.hub.reference import parse_reference
+    from chexvision_dispatch.run_records import find
+
+    if "/" in run or Path(run).is_dir():
+        return parse_reference(run)
+    record = find(run)
+    if record.published is None:
+        raise UsageError(
+            f"{record.run_id} is not known to be published; see chexvision runs status, or publish it "
+            f"with: chexvision runs collect {record.run_id}"
+        )
+    return parse_reference(record.published)
