@@ -111,6 +111,15 @@ def test_shards_are_fetched_once_and_hashed_once(
     assert len(hub.requests) == before
 
 
+def test_only_shards_that_are_needed_are_fetched(hub: FakeHub, small_shards: Path) -> None:
+    reference = uploaded(small_shards)
+    source = find_shards(reference, {1})
+    present = [path.name for paths in source.shards.values() for path in paths if path.is_file()]
+    assert present == [source.shards["train"][1].name]
+    assert source.identity == find_shards(small_shards).identity
+    assert find_shards(reference).shards == source.shards
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_any_single_request_may_fail_once(small_shards: Path, tmp_path: Path, waits: list[float], fault: str) -> None:
     with a_hub(tmp_path / "clean") as hub:

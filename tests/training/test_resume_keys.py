@@ -75,7 +75,7 @@ def test_every_new_key_belongs_to_another_run(synthetic_shards: Path, tmp_path: 
         *("loss.asymmetric_gamma_negative=2", "loss.asymmetric_gamma_positive=2", "loss.teacher_weight=0.1"),
     ]
     recipes = [FEW, *((*FEW, change) for change in changes)]
-    seen = {tiny_training(synthetic_shards, tmp_path, *recipe)._fingerprint for recipe in recipes}
+    seen = {tiny_training(synthetic_shards, tmp_path, *recipe)._fingerprints[0] for recipe in recipes}
     assert len(seen) == len(changes) + 1
 
 

@@ -91,7 +91,7 @@ def test_a_resumed_run_has_each_step_of_the_tracked_run_once(
 
 def test_where_figures_are_sent_makes_no_other_run(synthetic_shards: Path, tmp_path: Path) -> None:
     seen = {
-        tiny_training(synthetic_shards, tmp_path, *FEW[:2], f"training.track={sink}")._fingerprint
+        tiny_training(synthetic_shards, tmp_path, *FEW[:2], f"training.track={sink}")._fingerprints
         for sink in ("none", *SINKS)
     }
-    assert seen == {tiny_training(synthetic_shards, tmp_path, *FEW[:2])._fingerprint}
+    assert seen == {tiny_training(synthetic_shards, tmp_path, *FEW[:2])._fingerprints}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from chexvision.cli.clusters.options import Address, On
 from chexvision.cli.names import Model
 from chexvision.errors import UsageError
 
@@ -126,11 +127,13 @@ def predict(
 
 
 @app.command("processes")
-def processes(data: Annotated[Path, typer.Option(help="A folder of shards.")]) -> None:
+def processes(
+    data: Annotated[Path, typer.Option(help="A folder of shards.")], on: On = "here", address: Address = "local"
+) -> None:
     """Training on the CPU in two processes of one core each, compared with one."""
     from chexvision.bench.two_processes import bench_processes
 
-    _show(bench_processes(data))
+    _show(bench_processes(data, address if on == "ray" else None))
 
 
 @app.command("scaling")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from chexvision.cli.clusters.options import Address, On
 from chexvision.cli.names import Model, Preset
 from chexvision.errors import UsageError
 
@@ -15,8 +17,10 @@ if TYPE_CHECKING:
     from chexvision.config.data_config import DataConfig
     from chexvision.config.recipe import Recipe
     from chexvision.hub.reference import Reference
+    from chexvision.metrics.records import SplitMetrics
+    from chexvision.runs.session import Session
     from chexvision.training.run import TrainingOutcome
-
+    from chexvision.training.training_session import TrainingJob
 
 NO_EXPORT = "CHEXVISION_NO_EXPORT"
 
@@ -54,12 +58,30 @@ def train(
             show_default=False,
         ),
     ] = None,
+    save_minutes: Annotated[
+        float,
+        typer.Option(help="Save the state so often within an epoch, too: a run that is killed loses no more.", min=0),
+    ] = 30.0,
+    on: On = "here",
+    address: Address = "",
+    workers: Annotated[
+        int, typer.Option(help="(--on ray) Training processes, each with a GPU where the cluster has some.", min=1)
+    ] = 1,
+    storage: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            help="(--on ray) Folder of this run's checkpoints that all nodes reach, such as s3://BUCKET/RUN. "
+            "Without it they share the folder of --work.",
+            show_default=False,
+        ),
+    ] = "",
     no_export: Annotated[
         bool, typer.Option("--no-export", envvar=NO_EXPORT, help="Leave onnx/ out of the artifact.")
     ] = False,
     provenance: Annotated[Path | None, typer.Option(help="Written by dispatch.", hidden=True)] = None,
 ) -> None:
-    """Train a recipe on this machine; the artifact is left in WORK/artifact and published with --to.
+    """Train a recipe here or on a Ray cluster; the artifact is left in WORK/artifact and published with --to.
 
     Ctrl-C and SIGTERM save the state at the next step and end; the same command with the same --work continues.
     """
@@ -67,13 +89,15 @@ def train(
     from chexvision.hub.reference import RepoRef, parse_reference, pinned_reference
     from chexvision.provenance import Provenance
     from chexvision.recipes import with_datasets
-    from chexvision.runs.branch import RunBranch
-    from chexvision.runs.run_progress import read_progress
+    from chexvision.training.training_session import TrainingJob
 
     if max_hours is not None and not max_hours > 0:
         raise UsageError(f"--max-hours {max_hours:g} must be above 0")
+    if on == "here" and (workers != 1 or storage):
+        option = f"--storage {storage}" if storage else f"--workers {workers}"
+        raise UsageError(f"{option} is for --on ray; several processes on this machine are started by torchrun")
     recipe = _recipe(model, preset, overrides or [], resolved)
-    if data and len(data) > 1:
+    if data and (len(data) > 1 or recipe.data.datasets):
         recipe = with_datasets(recipe, data)
     source = parse_reference(data[0]) if data and len(data) == 1 else None
     check_names(recipe.data, source)
@@ -83,33 +107,78 @@ def train(
     if private and not isinstance(destination, RepoRef):
         raise UsageError("--private is for a repository on the Hub: name one with --to USER/REPO, or leave it out")
     if work is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("several processes train one run: name the folder that they share, --work DIR")
+        raise UsageError("several processes train one run: name its folder, --work DIR")
     made = Provenance.read(provenance) if provenance else Provenance.here(recipe.name)
     folder = work if work is not None else Path("runs") / made.run_id
-    begun = read_progress(folder)
-    if begun is not None and provenance is None:
-        made = made.model_copy(update={"run_id": begun.run_id})
-    branch = None
-    if isinstance(destination, RepoRef):
-        branch = RunBranch(destination.repo_id, made.run_id, private=private)
+    job = TrainingJob(
+        recipe,
+        source,
+        folder,
+        made,
+        dispatched=provenance is not None,
+        to=destination,
+        private=private,
+        export=not no_export,
+        max_hours=max_hours,
+        save_minutes=save_minutes,
+    )
+    if on == "ray":
+        from chexvision.cluster.ray_train import train_on_ray
 
+        outcome = train_on_ray(run_job, job, workers, address, storage)
+    else:
+        outcome = run_job(job)
+    _print(outcome)
+
+
+def run_job(
+    job: TrainingJob,
+    on_session: Callable[[Session], None] = lambda session: None,
+    on_saved: Callable[[], None] = lambda: None,
+) -> TrainingOutcome:
+    """Train in this process, which may be one of several.
+
+    Args:
+        job: what was asked for.
+        on_session: called with the session when it has begun.
+        on_saved: called after the state was saved.
+    """
+    from chexvision.hub.reference import RepoRef
+    from chexvision.runs.branch import RunBranch
+    from chexvision.runs.run_progress import read_progress
     from chexvision.training.training_session import TrainingProgress
 
-    progress = TrainingProgress(folder, made.run_id, max_hours=max_hours, branch=branch)
+    provenance, branch = job.provenance, None
+    begun = read_progress(job.work)
+    if begun is not None and not job.dispatched:
+        provenance = provenance.model_copy(update={"run_id": begun.run_id})
+    if isinstance(job.to, RepoRef):
+        branch = RunBranch(job.to.repo_id, provenance.run_id, private=job.private)
+    progress = TrainingProgress(job.work, provenance.run_id, max_hours=job.max_hours, branch=branch)
     try:
-        _check_data(source, recipe.data)
+        _check_data(job.data, job.recipe.data)
     except Exception as error:
-        if provenance is not None:  # dispatched: the laptop reads that another session would fail as well
+        if job.dispatched:  # the laptop reads that another session would fail as well
             progress.session.fail(error)
         raise
     # Before torch is imported: a token that may not write is found out at once.
     with progress.session:
+        from chexvision.training.checkpoint import Saving
         from chexvision.training.run import run_training
 
-        outcome = run_training(
-            recipe, source, folder, made, progress, destination, private=private, export=not no_export
+        on_session(progress.session)
+        saving = Saving(job.save_minutes * 60, on_saved)
+        return run_training(
+            job.recipe,
+            job.data,
+            job.work,
+            provenance,
+            progress,
+            job.to,
+            private=job.private,
+            export=job.export,
+            saving=saving,
         )
-    _print(outcome)
 
 
 def _recipe(model: str, preset: str | None, overrides: list[str], resolved: Path | None) -> Recipe:
@@ -128,12 +197,18 @@ def _print(outcome: TrainingOutcome) -> None:
     """Print the metrics of a finished run, and where its artifact is."""
     if outcome.artifact is not None and outcome.metrics is not None:
         for name, split in outcome.metrics.splits.items():
-            auroc = "–" if split.macro_auroc is None else f"{split.macro_auroc:.4f}"
-            typer.echo(f"{name}: macro AUROC {auroc} over {split.macro.findings} findings, {split.images} images")
+            _print_split(name, split)
+        for part in outcome.metrics.mixture:
+            _print_split(f"{part.split} of {part.name}", part.metrics)
         typer.echo(f"artifact: {outcome.artifact}")
     if outcome.publication is not None:
         where, page = outcome.publication.reference, outcome.publication.address
         typer.echo(f"published: {where}" if page == where else f"published: {where}, {page}")
+
+
+def _print_split(name: str, split: SplitMetrics) -> None:
+    auroc = "–" if split.macro_auroc is None else f"{split.macro_auroc:.4f}"
+    typer.echo(f"{name}: macro AUROC {auroc} over {split.macro.findings} findings, {split.images} images")
 
 
 def _check_data(source: Reference | None, config: DataConfig) -> None:
@@ -142,7 +217,8 @@ def _check_data(source: Reference | None, config: DataConfig) -> None:
         return
     from chexvision.data.mixture import check_run_data
 
-    found = check_run_data(config, source)
+    # Several machines may each need a part of the shards, and check these.
+    found = check_run_data(config, source, () if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None)
     for name, division in found.items():
         of = f" of {name}" if len(found) > 1 else ""
         typer.echo(f"split {division.record}{of}: {division.record.counts()}")

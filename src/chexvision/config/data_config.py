@@ -84,15 +84,17 @@ class DataConfig(Section):
     validation_share: Annotated[float, Field(gt=0, lt=1)]  # with `official`: of the patients outside its test list
     image_size: Annotated[int, Field(ge=32, le=1024)]
     clahe: ClaheConfig
-    placement: Literal["auto", "disk", "memory", "device"]  # of the decoded arrays
+    # Of the decoded arrays; nodes: each machine of a run has a part of the training images.
+    placement: Literal["auto", "disk", "memory", "device", "nodes"]
     max_train_images: Count | None  # a seeded sample of patients with all of their images
     max_validation_images: Count | None
     uncertain: Uncertain = "ignore"
     # Of the training patients, a seeded sample with all of their images; `max_train_images` then limits these.
     train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     mirror: bool = False  # each training image twice per epoch: as it is, and with left and right exchanged
-    datasets: tuple[DatasetConfig, ...] = ()  # a mixture, in place of `dataset`
-    temperature: Annotated[float, Field(gt=0, le=100)] = 1.0  # of the mixture
+    # A mixture, in place of `dataset`. Left out of records of one data set, which are the same bytes as ever.
+    datasets: Annotated[tuple[DatasetConfig, ...], Field(exclude_if=lambda value: not value)] = ()
+    temperature: Annotated[float, Field(gt=0, le=100, exclude_if=lambda value: value == 1)] = 1.0  # of the mixture
 
     @model_validator(mode="after")
     def _known_split(self) -> DataConfig:

@@ -13,6 +13,7 @@ from chexvision.config.data_config import DataConfig, Uncertain
 from chexvision.data.decode import decoded_images
 from chexvision.data.division import division_of
 from chexvision.data.joined_images import JoinedImages
+from chexvision.data.node_share import NodeShare
 from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource, preprocessing_of
 from chexvision.images.preprocessing import Preprocessing
@@ -83,6 +84,7 @@ class Split:
         mirror: whether an epoch of training has each image a second time, with left and right exchanged.
         teacher: float32[N, K + 1], the probabilities of a model to be distilled, in training alone.
         parts: the data sets in their order, without a gap; empty where it is not known which they are.
+        node_share: where the images are divided among machines, how: `images` are those that are here alone.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Split:
     mirror: bool = False
     teacher: NDArray[np.float32] | None = None
     parts: tuple[Part, ...] = ()
+    node_share: NodeShare | None = None
 
     def __len__(self) -> int:
         return len(self.rows)

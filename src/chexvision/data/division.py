@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def division_of(source: ShardSource, config: DataConfig) -> Division:
         UsageError: the rule is for other images, or leaves no images to train on or to validate on.
         ChexError: a shard cannot be read, or two splits share a patient.
     """
-    choice = SplitChoice.of(config).fitting(synthetic=source.synthetic)
+    choice = SplitChoice.of(config).fitting(source.manifest)
     return _made(source.name, read_rows(source.shards, choice, source.label_space), choice)
 
 
@@ -70,13 +71,18 @@ def _made(name: str, rows: dict[str, Rows], choice: SplitChoice) -> Division:
     return Division(rows, record_split(choice, rows))
 
 
-def check_data(reference: Reference, config: DataConfig) -> Division:
+def check_data(reference: Reference, config: DataConfig, needed: Collection[int] | None = None) -> Division:
     """As `divide_data`, by the split of a recipe."""
-    return divide_data(reference, SplitChoice.of(config))
+    return divide_data(reference, SplitChoice.of(config), needed)
 
 
-def divide_data(reference: Reference, asked: SplitChoice) -> Division:
+def divide_data(reference: Reference, asked: SplitChoice, needed: Collection[int] | None = None) -> Division:
     """Divide a data set before anything is downloaded: of one on the Hub only the small columns are read.
+
+    Args:
+        reference: a folder, or a dataset.
+        asked: how to divide it.
+        needed: the numbers of the shards that are checked if all are on this machine; None: all. See `find_shards`.
 
     Raises:
         UsageError: a Hub dataset is not pinned, there are no shards, the split is for other images than these, or
@@ -86,12 +92,11 @@ def divide_data(reference: Reference, asked: SplitChoice) -> Division:
     """
     check_named(reference)
     if isinstance(reference, Path) or cached_shards(reference):
-        source = find_shards(reference)
-        choice = asked.fitting(synthetic=source.synthetic)
+        source = find_shards(reference, needed)
+        choice = asked.fitting(source.manifest)
         return _made(source.name, read_rows(source.shards, choice, source.label_space), choice)
     place = hub_place(reference, list_files(reference))
-    synthetic = place.manifest is not None and place.manifest.synthetic
-    choice = asked.fitting(synthetic=synthetic)
+    choice = asked.fitting(place.manifest)
     grouped = group_shards((path for path in place.sizes if path.startswith("data/")), place.name)
     shards = [(split, path) for split, paths in grouped.items() for path in paths]
     with Progress("reading labels", len(shards), "shards") as progress:

@@ -23,11 +23,24 @@ _MIN_IMAGES = 2  # images in a pass: batch norms have no statistics of one image
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """The rank of this process among the training processes, and its device."""
+    """The rank of this process among the training processes, and its device.
+
+    Args:
+        device: that it computes on.
+        rank: from 0.
+        world: how many processes there are.
+        on_machine: how many of them are on this machine; None: all.
+    """
 
     device: torch.device
     rank: int = 0
     world: int = 1
+    on_machine: int | None = None
+
+    @property
+    def neighbors(self) -> int:
+        """How many of the processes are on this machine, with this one."""
+        return self.on_machine or self.world
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +98,15 @@ def images_per_pass(images: int, batch_size: int, micro_batch_size: int, world: 
     return full, short
 
 
+def largest_pass(split: Split, batch_size: int, micro_batch_size: int, process: Rank) -> int:
+    """The most images that one pass of an epoch may have in any process."""
+    images = split.images_per_epoch
+    if split.node_share is None:
+        return max(images_per_pass(images, batch_size, micro_batch_size, process.world))
+    # A step's images may all be on one machine.
+    return max(min(_MIN_IMAGES, micro_batch_size), min(micro_batch_size, batch_size, images))
+
+
 def training_batches(
     split: Split,
     batch_size: int,
@@ -102,6 +124,9 @@ def training_batches(
     into micro-batches of at most `micro_batch_size`. A micro-batch of fewer than two images is padded with
     the next images of the permutation, which have weight 0.
 
+    Where the images are divided among machines, those of a step are computed where they are, in passes whose number
+    may differ between machines, and a micro-batch is padded with images that are there.
+
     Args:
         split: to train on.
         batch_size: images per optimization step, over all processes.
@@ -113,7 +138,7 @@ def training_batches(
         predecessors: whether to add the image that the first of a micro-batch is mixed with.
     """
     order = epoch_order(split, seed, epoch)
-    shares = _shares(order, batch_size, micro_batch_size, process, first_step, predecessors)
+    shares = _shares(split, order, batch_size, micro_batch_size, process, first_step, predecessors)
     yield from _prefetched(split, shares, process)
 
 
@@ -129,6 +154,7 @@ def in_order(split: Split, batch_size: int, process: Rank) -> Generator[MicroBat
 
 
 def _shares(
+    split: Split,
     order: NDArray[np.int64],
     batch_size: int,
     micro_batch_size: int,
@@ -138,18 +164,27 @@ def _shares(
 ) -> Iterator[_Share]:
     for step in range(first_step, steps_per_epoch(len(order), batch_size)):
         index = order[step * batch_size : (step + 1) * batch_size]
-        mine = np.array_split(np.arange(len(index)), process.world)[process.rank]
+        if split.node_share is None:
+            mine = np.array_split(np.arange(len(index)), process.world)[process.rank]
+        else:
+            mine = split.node_share.own(index % len(split))
         chunks = np.array_split(mine, max(1, -(-len(mine) // micro_batch_size)))
         for number, positions in enumerate(chunks):
             counted = len(positions)
             # A process without images takes part in the step as well.
-            first = int(positions[0]) if counted else 0
             passed = np.arange(max(counted, min(_MIN_IMAGES, micro_batch_size)))
-            positions = first + passed
-            if predecessors:
-                positions = np.concatenate([[(first - 1) % len(index)], positions])
+            if split.node_share is None:
+                first = int(positions[0]) if counted else 0
+                positions = first + passed
+                if predecessors:
+                    positions = np.concatenate([[(first - 1) % len(index)], positions])
+                images = order[(step * batch_size + positions) % len(order)]
+            else:
+                padding = np.resize(split.node_share.held, len(passed) - counted)
+                images = np.concatenate([index[positions], padding])
+                positions = np.concatenate([positions, np.zeros(len(padding), np.int64)])
             yield _Share(
-                index=order[(step * batch_size + positions) % len(order)],
+                index=images,
                 positions=positions % len(index),
                 weights=(passed < counted).astype(np.float32),
                 step=step,
@@ -236,6 +271,8 @@ def _gather(
 
 def _pick(split: Split, index: NDArray[np.int64], pinned: bool) -> Tensor:
     """uint8[B, H, W] of the images at `index`, on the device if they are there."""
+    if split.node_share is not None:
+        index = split.node_share.place(index)
     if isinstance(split.images, Tensor):
         return split.images.index_select(0, torch.from_numpy(index).to(split.images.device, non_blocking=True))
     height, width = split.images.shape[1:]

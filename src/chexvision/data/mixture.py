@@ -7,11 +7,12 @@ File names and patients of different data sets are different ones, whatever they
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from chexvision.artifact.mixture_records import TrainedOn
 from chexvision.config.data_config import DataConfig, DatasetConfig
@@ -19,13 +20,15 @@ from chexvision.data.dataset import Part, Split, open_split
 from chexvision.data.division import Division, check_data, division_of
 from chexvision.data.epoch_order import images_per_part
 from chexvision.data.joined_images import JoinedImages
-from chexvision.data.rows import Rows, join
+from chexvision.data.joined_rows import distinct_names, join_datasets
+from chexvision.data.node_share import Nodes
+from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource, check_image_size, check_named, find_shards, preprocessing_of
 from chexvision.errors import UsageError
-from chexvision.hub.reference import Reference, RepoRef, parse_reference
+from chexvision.files.json_files import first_problem
+from chexvision.hub.reference import Reference, RepoRef, parse_reference, short_names
 from chexvision.images.preprocessing import Preprocessing
 from chexvision.labels import LabelSpace, union
-from chexvision.metrics.compare import short_names
 from chexvision.metrics.predictions import images_sha256
 from chexvision.shards.schema import SPLITS
 from chexvision.shards.split_rule import SplitPart, SplitRecord
@@ -97,7 +100,7 @@ class RunData:
         for split in SPLITS:
             rows = [one.division.rows[split] for one in self.datasets]
             if images := sum(map(len, rows)):
-                names = [_names(one.name, of) for one, of in zip(self.datasets, rows, strict=True)]
+                names = [distinct_names(one.name, of) for one, of in zip(self.datasets, rows, strict=True)]
                 patients = sum(len(np.unique(of.patients)) for of in rows)
                 sha256 = images_sha256(np.concatenate(names).tolist())
                 parts[split] = SplitPart(images=images, patients=patients, images_sha256=sha256)
@@ -118,6 +121,7 @@ class RunData:
                 weight=one.weight,
                 train_images=len(part.rows),
                 images_per_epoch=part.per_epoch * (2 if train.mirror else 1),
+                **_terms(one.source),
             )
             for one, part in zip(self.datasets, train.parts, strict=True)
         )
@@ -137,12 +141,13 @@ class RunData:
         known = [size for size in sizes if size is not None]
         return steps[0].model_copy(update={"shard_size": min(known) if len(known) == len(sizes) else None})
 
-    def open(self, seed: int, quiet: bool = False) -> dict[str, Split]:
+    def open(self, seed: int, quiet: bool = False, nodes: Nodes | None = None) -> dict[str, Split]:
         """The decoded splits that have images, sampled as the recipe asks for each data set.
 
         Args:
             seed: of the run.
             quiet: show no progress.
+            nodes: the machines that the training images are divided among, if they are.
 
         Raises:
             UsageError: the images are to be larger than the shards', or a data set would have no image in an epoch.
@@ -150,25 +155,33 @@ class RunData:
         """
         rows = [one.division.sampled(one.config, seed) for one in self.datasets]
         return {
-            name: self._open(name, [of[name] for of in rows], quiet)
+            name: self._open(name, [of[name] for of in rows], quiet, nodes if name == "train" else None)
             for name in sorted(rows[0])
             if any(len(of[name]) for of in rows)
         }
 
-    def _open(self, name: str, rows: Sequence[Rows], quiet: bool) -> Split:
+    def _open(self, name: str, rows: Sequence[Rows], quiet: bool, nodes: Nodes | None) -> Split:
+        share = nodes.share([len(of) for of in rows]) if nodes else None
+        if share is not None and not len(share.held):
+            raise UsageError(f"{self.name} has fewer training images than machines train on them")
         if not self.is_mixture:
             (one,) = self.datasets
-            split = open_split(one.source, {name: rows[0]}, name, self.config, quiet)
-            return replace(split, parts=(replace(split.parts[0], name=one.name),))
+            here = nodes.held(rows[0]) if nodes else rows[0]
+            split = open_split(one.source, {name: here}, name, self.config, quiet)
+            part = Part(one.name, one.source, rows[0], 0, len(rows[0]))
+            return replace(split, rows=rows[0], parts=(part,), node_share=share)
         preprocessing, parts, opened, begin = self.preprocessing(), list[Part](), list[Split](), 0
         counts = self._per_epoch([len(of) for of in rows]) if name == "train" else [len(of) for of in rows]
         for one, of, per_epoch in zip(self.datasets, rows, counts, strict=True):
+            here = nodes.held(of) if nodes else of
             if len(of):
                 parts.append(Part(one.name, one.source, of, begin, per_epoch))
-                opened.append(open_split(one.source, {name: of}, name, self.config, quiet, preprocessing))
                 begin += len(of)
+            if len(here):
+                opened.append(open_split(one.source, {name: here}, name, self.config, quiet, preprocessing))
+        joined = join_datasets({one.name: one.division for one in self.datasets}, rows)
         images = JoinedImages([np.asarray(split.images) for split in opened])
-        return replace(opened[0], images=images, rows=self._joined(rows), parts=tuple(parts))
+        return replace(opened[0], images=images, rows=joined, parts=tuple(parts), node_share=share)
 
     def _per_epoch(self, images: Sequence[int]) -> list[int]:
         counts = images_per_part(images, [one.weight for one in self.datasets], self.config.temperature)
@@ -179,17 +192,19 @@ class RunData:
                 )
         return counts
 
-    def _joined(self, rows: Sequence[Rows]) -> Rows:
-        """Rows of each data set as those of one, in the mixture's label set."""
-        space, made, patients, shards = self.label_space, list[Rows](), 0, 0
-        for one, of in zip(self.datasets, rows, strict=True):
-            known = np.unique(np.concatenate([split.patients for split in one.division.rows.values()]))
-            numbers = patients + np.searchsorted(known, of.patients).astype(np.int64)
-            names = _names(one.name, of)
-            shard = of.shard + np.int32(shards)
-            made.append(replace(of.within(space), filenames=names, patients=numbers, shard=shard))
-            patients, shards = patients + len(known), shards + sum(map(len, one.source.shards.values()))
-        return join(made)
+
+def _terms(source: ShardSource) -> dict[str, Any]:
+    """What shards record of the terms of their dataset, for `TrainedOn`."""
+    dataset = source.manifest.dataset if source.manifest is not None else None
+    if dataset is None or dataset.terms is None:
+        return {}
+    terms = dataset.terms
+    return {
+        "title": terms.title,
+        "license": terms.license_name or terms.license,
+        "license_link": terms.license_link,
+        "credentialed": terms.credentialed,
+    }
 
 
 def mixture_name(names: Sequence[str]) -> str:
@@ -197,17 +212,34 @@ def mixture_name(names: Sequence[str]) -> str:
     return " + ".join(names)
 
 
-def _names(dataset: str, rows: Rows) -> NDArray[np.str_]:
-    """The file names, distinct from those of another data set."""
-    return np.char.add(f"{dataset}/", rows.filenames)
+@dataclass(frozen=True, slots=True)
+class UsedImages:
+    """The images that a machine uses of a run that divides its training images.
+
+    Args:
+        nodes: the machines.
+        divisions: of each data set, by its short name.
+        seed: of the run.
+    """
+
+    nodes: Nodes
+    divisions: Mapping[str, Division]
+    seed: int
+
+    def shards(self, name: str, config: DataConfig) -> set[int]:
+        """The shards of data set `name` that have some: of training this machine's, of the other splits all."""
+        rows = self.divisions[name].sampled(config, self.seed)
+        used = [self.nodes.held(of) if split == "train" else of for split, of in rows.items()]
+        return {int(number) for of in used for number in np.unique(of.shard)}
 
 
-def find_data(config: DataConfig, data: Reference | None = None) -> RunData:
+def find_data(config: DataConfig, data: Reference | None = None, used: UsedImages | None = None) -> RunData:
     """Locate and divide the data of a recipe, fetching what is on the Hub.
 
     Args:
         config: of the recipe.
         data: a data set in place of the recipe's.
+        used: which images are used here; None for all.
 
     Raises:
         UsageError: a data set is not pinned, is empty, is divided by a rule for other images, leaves nothing to train
@@ -216,21 +248,30 @@ def find_data(config: DataConfig, data: Reference | None = None) -> RunData:
     """
     datasets = []
     for name, reference, one in _named(config, data):
-        source, alone = find_shards(reference), config.alone(one)
-        datasets.append(Dataset(name, one.weight, alone, source, division_of(source, alone)))
+        alone = config.alone(one)
+        source = find_shards(reference, used.shards(name, alone) if used else None)
+        division = used.divisions[name] if used else division_of(source, alone)
+        datasets.append(Dataset(name, one.weight, alone, source, division))
     _check_union({one.name: one.source.label_space for one in datasets})
     return RunData(tuple(datasets), config)
 
 
-def check_run_data(config: DataConfig, data: Reference | None = None) -> dict[str, Division]:
+def check_run_data(
+    config: DataConfig, data: Reference | None = None, needed: Collection[int] | None = None
+) -> dict[str, Division]:
     """Check that the data of a recipe fits it, before it is downloaded; see `find_data`.
+
+    Args:
+        config: of the recipe.
+        data: a data set in place of the recipe's.
+        needed: of `divide_data`.
 
     Returns:
         How each data set is divided, by its short name.
     """
     found = {}
     for name, reference, one in _named(config, data):
-        found[name] = check_data(reference, config.alone(one))
+        found[name] = check_data(reference, config.alone(one), needed)
         check_image_size(reference, config)
     _check_union({name: of.rows["train"].label_space for name, of in found.items()})
     return found
@@ -255,8 +296,8 @@ def _named(config: DataConfig, data: Reference | None) -> list[tuple[str, Refere
 def _check_union(spaces: Mapping[str, LabelSpace]) -> None:
     try:
         union(list(spaces.values()))
-    except ValueError as error:
-        problem = str(error).splitlines()[2].strip() if "\n" in str(error) else str(error)
+    except ValidationError as error:
         raise UsageError(
-            f"the label sets of {', '.join(spaces)} cannot be one: {problem}; rename a finding with a label map"
+            f"the label sets of {', '.join(spaces)} cannot be one: {first_problem(error)}; rename a finding with a "
+            "label map"
         ) from None

@@ -1,7 +1,8 @@
-"""Where the decoded images of a split are while it is used: on disk, in memory, or on the device."""
+"""Where the decoded images of a split are while it is used: on which machine; on disk, in memory or on a GPU."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -10,11 +11,16 @@ import numpy as np
 import psutil
 import torch
 
+from chexvision.config.recipe import Recipe
 from chexvision.data.dataset import Split
 from chexvision.data.loader import Rank
-from chexvision.errors import ChexError
+from chexvision.data.mixing import mixes
+from chexvision.data.mixture import UsedImages, check_run_data
+from chexvision.data.node_share import Nodes
+from chexvision.errors import ChexError, UsageError
+from chexvision.hub.reference import Reference
 
-Placement = Literal["auto", "disk", "memory", "device"]
+Placement = Literal["auto", "disk", "memory", "device", "nodes"]
 
 # The rest is for the model, its activations and the operating system.
 _DEVICE_SHARE = 0.25
@@ -29,27 +35,61 @@ def placed(split: Split, placement: Placement, process: Rank) -> Split:
         split: its images are a memory map.
         placement: "auto" takes the device if they need at most a quarter of its free memory, else memory if all
             processes' copies need at most two fifths of the free memory, else the disk, whose cache the processes
-            share. Without a GPU the device is the memory.
+            share. Without a GPU the device is the memory. "nodes" is "auto" for the images of this machine.
         process: this process.
 
     Raises:
         ChexError: they do not fit there.
     """
     needed = int(np.prod(split.images.shape, dtype=np.int64))
-    chosen = _choose(needed, process) if placement == "auto" else placement
+    chosen = _choose(needed, process) if placement in ("auto", "nodes") else placement
     if chosen == "disk":
         return split
     if chosen == "device" and process.device.type == "cuda":
         _check(split, needed, _free_on_device(process), "device")
         return replace(split, images=_on_device(split, process))
-    _check(split, needed * process.world, _free_memory(), "memory")
+    _check(split, needed * process.neighbors, _free_memory(), "memory")
     return replace(split, images=np.array(split.images))
+
+
+def used_here(
+    recipe: Recipe, data: Reference | None, nodes: Nodes, process: Rank, some: Callable[[bool], bool]
+) -> UsedImages | None:
+    """Which images this machine uses, where the training images are divided among machines; None where each has all.
+
+    They are if the recipe says so, or ("auto") if on some machine neither device nor memory can hold all of them.
+
+    Args:
+        recipe: of the run.
+        data: a data set in place of the recipe's.
+        nodes: the machines.
+        process: this process.
+        some: whether something holds in any process; all processes ask the same.
+
+    Raises:
+        UsageError: the recipe says so, and uses images together that may be on different machines.
+    """
+    config = recipe.data
+    if nodes.count == 1 or config.placement not in ("auto", "nodes"):
+        return None
+    together = "mixup and CutMix mix any two images of a step" if mixes(recipe.augment) else ""
+    if recipe.loss.taught_by is not None:
+        together = "loss.teacher predicts all training images"
+    if together:
+        if config.placement == "nodes":
+            raise UsageError(f"data.placement=nodes: {together}, also of different machines; set data.placement=auto")
+        return None
+    divisions = check_run_data(config, data, needed=())
+    images = sum(len(of.sampled(config, recipe.training.seed)["train"]) for of in divisions.values())
+    if config.placement == "auto" and not some(_choose(images * config.image_size**2, process) == "disk"):
+        return None
+    return UsedImages(nodes, divisions, recipe.training.seed)
 
 
 def _choose(needed: int, process: Rank) -> Placement:
     if process.device.type == "cuda" and needed <= _DEVICE_SHARE * _free_on_device(process):
         return "device"
-    return "memory" if needed * process.world <= _MEMORY_SHARE * _free_memory() else "disk"
+    return "memory" if needed * process.neighbors <= _MEMORY_SHARE * _free_memory() else "disk"
 
 
 def _check(split: Split, needed: int, free: int, where: str) -> None:

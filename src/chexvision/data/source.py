@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -19,7 +19,7 @@ from chexvision.shards.columns import BadShard, check_types, encoded_images, ope
 from chexvision.shards.download import cached_shards, download_shards
 from chexvision.shards.manifest import Manifest, ShardEntry, difference, label_space_of, read_manifest
 from chexvision.shards.remote import fetch_manifest, first_shard
-from chexvision.shards.schema import list_shards
+from chexvision.shards.schema import group_shards, list_shards
 
 Shape = tuple[int, int]  # height and width in pixels
 _ADVICE = "`chexvision shards verify` lists all differences; build or fetch the shards again"
@@ -46,23 +46,35 @@ class ShardSource:
     manifest: Manifest | None = None
 
 
-def find_shards(reference: Reference) -> ShardSource:
+def find_shards(reference: Reference, needed: Collection[int] | None = None) -> ShardSource:
     """Locate the shards of `reference`, fetching them first if they are on the Hub.
+
+    Args:
+        reference: a folder, or a dataset.
+        needed: the numbers of those whose images are used, all splits one after another. Of the others the hashes
+            are taken from the manifest; they may be missing. None, or without a manifest: all.
 
     Raises:
         UsageError: a Hub dataset is not pinned to a sha, or a folder has no shards.
         ChexError: the download failed, or a shard is not valid.
     """
     if isinstance(reference, Path):
-        return _source(str(reference.resolve()), reference)
+        return _source(str(reference.resolve()), reference, needed)
     check_named(reference)
-    return _source(str(reference), download_shards(reference))
+    return _source(str(reference), download_shards(reference, needed), needed)
 
 
-def _source(name: str, folder: Path) -> ShardSource:
-    shards, manifest = list_shards(folder), read_manifest(folder)
+def _source(name: str, folder: Path, needed: Collection[int] | None) -> ShardSource:
+    manifest = read_manifest(folder)
+    if manifest is None or needed is None:
+        needed, shards = None, list_shards(folder)
+    else:
+        data = folder / "data" if (folder / "data").is_dir() else folder
+        grouped = group_shards((PurePosixPath(shard.path).name for shard in manifest.shards), name)
+        shards = {split: [data / shard for shard in names] for split, names in grouped.items()}
+    identity = _identity(shards, name, manifest, needed)
     synthetic = manifest is not None and manifest.synthetic
-    return ShardSource(name, shards, _identity(shards, name, manifest), synthetic, label_space_of(manifest), manifest)
+    return ShardSource(name, shards, identity, synthetic, label_space_of(manifest), manifest)
 
 
 def check_named(reference: Reference) -> None:
@@ -80,21 +92,27 @@ def check_named(reference: Reference) -> None:
         )
 
 
-def _identity(shards: dict[str, list[Path]], name: str, manifest: Manifest | None) -> str:
+def _identity(
+    shards: dict[str, list[Path]], name: str, manifest: Manifest | None, needed: Collection[int] | None
+) -> str:
     """A digest of every shard's split, name and content.
 
     Not of the manifest's hashes: decoded images are found by the identity, and must never be those of a shard that
-    was altered without updating the manifest.
+    was altered without updating the manifest. Of shards that are not needed here, nothing is decoded.
     """
     named = [(split, path) for split in sorted(shards) for path in shards[split]]
-    hashes = _shard_hashes([path for _, path in named], name, manifest)
+    numbers = {path: number for number, path in enumerate(path for paths in shards.values() for path in paths)}
+    used = None if needed is None else {path for path, number in numbers.items() if number in needed}
+    hashes = _shard_hashes([path for _, path in named], name, manifest, used)
     digest = hashlib.sha256()
     for (split, path), sha256 in zip(named, hashes, strict=True):
         digest.update(f"{split}/{path.name}:{sha256}\n".encode())
     return digest.hexdigest()
 
 
-def _shard_hashes(paths: list[Path], where: str, manifest: Manifest | None) -> list[str]:
+def _shard_hashes(
+    paths: list[Path], where: str, manifest: Manifest | None, used: Collection[Path] | None
+) -> list[str]:
     """SHA-256 of each shard, equal to the manifest's where there is one.
 
     Names and sizes are compared first. Reading a file for its hash takes a second per gigabyte or less on a
@@ -105,12 +123,12 @@ def _shard_hashes(paths: list[Path], where: str, manifest: Manifest | None) -> l
     entries = {PurePosixPath(entry.path).name: entry for entry in manifest.shards}
     _refuse(where, "is missing", entries.keys() - {path.name for path in paths})
     _refuse(where, "is not in its manifest.json", {path.name for path in paths} - entries.keys())
-    for path in paths:
+    checked = paths if used is None else [path for path in paths if path in used]
+    for path in checked:
         _check(where, entries[path.name], path, entries[path.name].sha256)
-    hashes = Hashes().of_all(paths, "checking shards")
-    for path, sha256 in zip(paths, hashes, strict=True):
+    for path, sha256 in zip(checked, Hashes().of_all(checked, "checking shards"), strict=True):
         _check(where, entries[path.name], path, sha256)
-    return hashes
+    return [entries[path.name].sha256 for path in paths]
 
 
 def _refuse(where: str, what: str, names: Iterable[str]) -> None:
@@ -137,7 +155,8 @@ def preprocessing_of(source: ShardSource, config: DataConfig, like: Preprocessin
             `LARGEST_SHARD_SIZE`.
         ChexError: a shard cannot be read.
     """
-    height, width = _first_shape(next(path for paths in source.shards.values() for path in paths), source.name)
+    paths = [path for paths in source.shards.values() for path in paths]
+    height, width = _first_shape(next((path for path in paths if path.is_file()), paths[0]), source.name)
     config.check_fits(min(height, width), source.name)
     if height == width > LARGEST_SHARD_SIZE:
         raise UsageError(

@@ -167,14 +167,14 @@ class Session:
     def stop_reason(self) -> StopReason | None:
         """Why the session is to end early; None while it is not."""
         if self._deadline is not None and time.monotonic() >= self._deadline:
-            self._request_stop("time_budget", self._budget_note)
+            self.request_stop("time_budget", self._budget_note)
         return None if self._stop is None else self._stop[0]
 
     @property
     def _budget_note(self) -> str:
         return f"its time budget of {self._max_hours:.4g} h was used up"
 
-    def _request_stop(self, reason: StopReason, note: str) -> None:
+    def request_stop(self, reason: StopReason, note: str) -> None:
         """Have the session end early; the first reason is the one that counts."""
         self._stop = self._stop or (reason, note)
 
@@ -244,14 +244,14 @@ class Session:
                 _warn(f"the run's branch could not be polled for a stop request ({type(error).__name__})")
                 continue
             if requested:
-                self._request_stop("stop_requested", "it was asked to stop")
+                self.request_stop("stop_requested", "it was asked to stop")
                 print("asked to stop: ending at the next step, with the state saved", flush=True)
                 return
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._signalled is None:
             self._signalled = time.monotonic()
-            self._request_stop("signal", f"it received {signal.Signals(number).name}")
+            self.request_stop("signal", f"it received {signal.Signals(number).name}")
             if self.is_main:  # os.write: the handler may have interrupted a print
                 os.write(2, b"ending at the next step, with the state saved; once more ends at once\n")
         elif time.monotonic() - self._signalled > _SAME_REQUEST_SECONDS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -21,7 +22,7 @@ from chexvision.shards.schema import group_shards
 _AT_ONCE = 4
 
 
-def download_shards(reference: RepoRef) -> Path:
+def download_shards(reference: RepoRef, needed: Collection[int] | None = None) -> Path:
     """Fetch the shards that the cache lacks, several at a time, and check all of them once.
 
     A shard whose bytes are wrong is fetched once more. A shard that was right is not hashed again as long as
@@ -29,6 +30,7 @@ def download_shards(reference: RepoRef) -> Path:
 
     Args:
         reference: pinned to a sha.
+        needed: the numbers of the shards, all splits one after another; None, or without a manifest: all.
 
     Returns:
         The dataset's folder in the Hub's cache.
@@ -40,6 +42,10 @@ def download_shards(reference: RepoRef) -> Path:
     known = {shard.path: shard for shard in _expected(reference)}
     grouped = group_shards(known, str(reference))
     expected = [known[path] for paths in grouped.values() for path in paths]
+    manifest_file = fetch_file(reference, MANIFEST_NAME) if needed is not None else None
+    if needed is not None and manifest_file is not None:
+        folder = manifest_file.parent
+        expected = [shard for number, shard in enumerate(expected) if number in needed]
     hashes = Hashes()
     total = sum(shard.bytes for shard in expected) / 10**6
     fetch = partial(_fetch_right, reference, hashes=hashes)

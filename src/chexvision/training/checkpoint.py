@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +16,11 @@ from torch import Tensor
 
 from chexvision.config.recipe import Recipe
 from chexvision.data.dataset import Split
+from chexvision.data.loader import Rank
 from chexvision.errors import ChexError
 from chexvision.files.atomic import atomic_path
 from chexvision.recipes import with_tables
+from chexvision.training.processes import from_first
 
 _FORMAT = 2
 
@@ -27,7 +33,7 @@ class TrainingState:
         fingerprint: of recipe and data; a state resumes only the run it was saved by.
         epoch: 0-based, the one to continue with.
         step: optimization steps of that epoch already taken.
-        loss_sum: of that epoch's images so far.
+        loss_sum: of that epoch's images so far, over all processes.
         grad_norm_sum: of that epoch's steps so far.
         seconds: spent training in that epoch so far.
         history: of the epochs that ended.
@@ -37,6 +43,8 @@ class TrainingState:
         optimizer: its moments; None at the start of a phase.
         scaler: of fp16; None without.
         best_shares: float64[N] of the best epoch's validation, see `Validation.shares`; earlier versions saved none.
+        loss_sums: float32[world], the parts of `loss_sum`: as many processes continue with equal rounding errors.
+            None without, and of earlier versions.
     """
 
     fingerprint: str
@@ -52,6 +60,30 @@ class TrainingState:
     optimizer: dict[str, Any] | None
     scaler: dict[str, Any] | None
     best_shares: Tensor | None = None
+    loss_sums: Tensor | None = None
+
+
+class Saving:
+    """When the state is saved within an epoch, and what follows; at the end of an epoch it always is.
+
+    Args:
+        seconds: after which it is saved again.
+        on_saved: called in all processes after it was saved.
+    """
+
+    def __init__(self, seconds: float = math.inf, on_saved: Callable[[], None] = lambda: None) -> None:
+        self._seconds = seconds
+        self._on_saved = on_saved
+        self._saved = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is to be saved now."""
+        return time.monotonic() - self._saved >= self._seconds
+
+    def done(self) -> None:
+        """It was saved."""
+        self._saved = time.monotonic()
+        self._on_saved()
 
 
 def fingerprint(recipe: Recipe, *splits: Split) -> str:
@@ -61,6 +93,11 @@ def fingerprint(recipe: Recipe, *splits: Split) -> str:
     named = tuple(one.model_copy(update={"name": Path(one.name).name}) for one in data.datasets)
     data = data.model_copy(update={"datasets": named})
     return earlier_fingerprint(recipe.model_copy(update={"data": data}), *splits)
+
+
+def fingerprints(recipe: Recipe, *splits: Split) -> tuple[str, str]:
+    """Those that the state of a run may have: today's first."""
+    return fingerprint(recipe, *splits), earlier_fingerprint(recipe, *splits)
 
 
 def earlier_fingerprint(recipe: Recipe, *splits: Split) -> str:
@@ -79,16 +116,26 @@ def save_state(path: Path, state: TrainingState) -> None:
         torch.save({"format": _FORMAT} | {name: getattr(state, name) for name in state.__slots__}, partial)
 
 
-def load_state(path: Path, *fingerprints: str) -> TrainingState | None:
+def load_state(path: Path, *fingerprints: str, rank: Rank | None = None) -> TrainingState | None:
     """The state saved at `path` with one of these fingerprints, or None where there is no state.
+
+    Args:
+        path: read by the first process alone.
+        fingerprints: of the run.
+        rank: of this process, if there are several; all of them call this and get the same.
 
     Raises:
         ChexError: the file is damaged or belongs to another run.
     """
-    if not path.is_file():
+
+    def read() -> bytes | None:
+        return path.read_bytes() if path.is_file() else None
+
+    content = read() if rank is None else from_first(rank, read)
+    if content is None:
         return None
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         if saved.pop("format") != _FORMAT:
             raise ValueError("written by another version")
         state = TrainingState(**saved)

@@ -6,6 +6,7 @@ Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", arXiv:
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,8 @@ from chexvision.files.atomic import atomic_path
 from chexvision.hub.reference import Reference, pinned_reference
 from chexvision.hub.repo_files import CONFIG, ENSEMBLE, WEIGHTS, at_commit, model_file
 from chexvision.inference.predict_members import predict_members
+from chexvision.training.hardware import rank_of
+from chexvision.training.processes import from_first
 from chexvision.training.training_session import TEACHER_FILE
 
 _NETWORKS = (CONFIG, WEIGHTS, ENSEMBLE)  # the files that probabilities follow from
@@ -49,7 +52,7 @@ def with_teacher(
     train = splits["train"]
     if recipe.loss.taught_by is None:
         return train, None
-    with accelerator.main_process_first():
+    with accelerator.local_main_process_first():
         teacher = at_commit(pinned_reference(recipe.loss.taught_by, "loss.teacher"))
         info = _described(teacher, splits)
     if accelerator.is_main_process:
@@ -95,7 +98,7 @@ def teacher_targets(
     """The teacher's probabilities for each training image, float32[N, K + 1], not calibrated.
 
     Images are prepared from the shards as the teacher's own training images were, and not augmented. They are
-    predicted once per run, divided among the processes, and found again in the folder `work`.
+    predicted once per run, divided among the processes, and found again in the first one's folder `work`.
 
     Args:
         teacher: a folder, or a repository at a commit.
@@ -112,9 +115,10 @@ def teacher_targets(
     path, key = work / TEACHER_FILE, _key(teacher, train)
     space = train.rows.label_space
     shape = (len(train), len(space.outputs))
-    if path.is_file():
-        return _read(path, key, shape)
-    with accelerator.main_process_first():  # which fetches it for all
+    found = from_first(rank_of(accelerator), lambda: path.read_bytes() if path.is_file() else None)
+    if found is not None:
+        return _read(path, found, key, shape)
+    with accelerator.local_main_process_first():  # which fetches it for all of a machine
         model = load_ensemble(teacher)
     if model.findings != space.findings:
         names = " + ".join(part.source.name for part in train.parts)
@@ -125,9 +129,8 @@ def teacher_targets(
     if accelerator.is_main_process:
         print(f"predicting {len(train):,} training images with the teacher {teacher}", flush=True)
     model = model.to(accelerator.device)
-    found = [predict_members(model, part.source, part.rows, accelerator, batch_size) for part in train.parts]
-    probabilities = np.concatenate(found).astype(np.float32)
-    # Written after all processes have predicted, and so looked for the file.
+    predicted = [predict_members(model, part.source, part.rows, accelerator, batch_size) for part in train.parts]
+    probabilities = np.concatenate(predicted).astype(np.float32)
     if accelerator.is_main_process:
         work.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as partial, partial.open("wb") as file:
@@ -142,9 +145,9 @@ def _key(teacher: Reference, train: Split) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path, key: str, shape: tuple[int, int]) -> NDArray[np.float32]:
+def _read(path: Path, content: bytes, key: str, shape: tuple[int, int]) -> NDArray[np.float32]:
     try:
-        with np.load(path, allow_pickle=False) as saved:
+        with np.load(io.BytesIO(content), allow_pickle=False) as saved:
             found, probabilities = str(saved["key"]), saved["probabilities"]
         if found != key:
             raise ChexError(

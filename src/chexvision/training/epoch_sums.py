@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from chexvision.data.loader import MicroBatch
+from chexvision.data.loader import MicroBatch, Rank
 
 
 class EpochSums:
@@ -20,7 +20,7 @@ class EpochSums:
     Attributes:
         loss: float[], over images.
         grad_norm: float[], over steps, before clipping.
-        seconds: spent on steps.
+        seconds: spent on steps that were timed: before an interruption, and of an epoch that ended.
         waited: seconds of these spent waiting for the next batch.
     """
 
@@ -29,6 +29,32 @@ class EpochSums:
         self.grad_norm = torch.zeros((), device=device)
         self.seconds = 0.0
         self.waited = 0.0
+        self._began = time.monotonic()
+
+    def resume(
+        self, loss_sum: float, loss_sums: Tensor | None, grad_norm_sum: float, seconds: float, rank: Rank
+    ) -> None:
+        """Continue from the sums of a saved state, whose parts are of as many processes or of others."""
+        self.seconds = seconds
+        if loss_sums is not None and len(loss_sums) == rank.world:
+            self.loss += loss_sums[rank.rank].to(self.loss.device)
+        elif rank.rank == 0:
+            self.loss += loss_sum
+        self.grad_norm += grad_norm_sum
+
+    def begin(self) -> None:
+        """Count the time from now on."""
+        self._began = time.monotonic()
+
+    @property
+    def seconds_so_far(self) -> float:
+        """Of the epoch until now."""
+        return self.seconds + time.monotonic() - self._began
+
+    def end(self) -> None:
+        """Wait until the device has done all steps, and count the time until then."""
+        self.loss.item()
+        self.seconds = self.seconds_so_far
 
     def add_norm(self, norm: Tensor) -> None:
         """Add a step's gradient norm; a step that overflowed in fp16, and was skipped, adds nothing."""
@@ -43,7 +69,3 @@ class EpochSums:
             if batch is None:
                 return
             yield batch
-
-    def wait(self) -> None:
-        """Wait until the device has done all steps."""
-        self.loss.item()

@@ -56,7 +56,10 @@ def start_accelerator(precision: str, *, keep_freed_memory: bool = True) -> Acce
 
 def rank_of(accelerator: Accelerator) -> Rank:
     """Which of the processes this is, and its device."""
-    return Rank(accelerator.device, accelerator.process_index, accelerator.num_processes)
+    world = accelerator.num_processes
+    # Launchers say so: torchrun and Ray.
+    on_machine = int(os.environ.get("LOCAL_WORLD_SIZE", world)) if world > 1 else 1
+    return Rank(accelerator.device, accelerator.process_index, world, on_machine)
 
 
 def describe(accelerator: Accelerator) -> Hardware:

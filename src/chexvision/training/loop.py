@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -11,21 +10,27 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
-from accelerate.utils import reduce
+from accelerate.utils import gather, reduce
 from safetensors.torch import save_model
 from torch import Tensor, nn
 
 from chexvision.config.recipe import PhaseConfig, Recipe
 from chexvision.data.augment import AugmentParameters, augment, sample
 from chexvision.data.dataset import Split
-from chexvision.data.loader import MicroBatch, images_per_pass, steps_per_epoch, training_batches
+from chexvision.data.loader import MicroBatch, images_per_pass, largest_pass, steps_per_epoch, training_batches
 from chexvision.data.mixing import Mix, mixed, mixes, sample_mix
 from chexvision.errors import ChexError
 from chexvision.files.atomic import atomic_path
 from chexvision.metrics.ranking import Floats
 from chexvision.models.classifier import CheXVision
 from chexvision.seeds import mix_seed
-from chexvision.training.checkpoint import TrainingState, earlier_fingerprint, fingerprint, load_state, save_state
+from chexvision.training.checkpoint import (
+    Saving,
+    TrainingState,
+    fingerprints,
+    load_state,
+    save_state,
+)
 from chexvision.training.ema import MovingAverage
 from chexvision.training.epoch_sums import EpochSums
 from chexvision.training.hardware import forget_peak_memory, rank_of
@@ -41,14 +46,14 @@ from chexvision.training.history import (
 from chexvision.training.loss import DualHeadLoss, detach_unweighted_heads, pos_weight
 from chexvision.training.micro_batch_probe import TrialPass, check_image_sizes, compiled, fitting_micro_batch
 from chexvision.training.optimizer import learning_rate, make_optimizer, set_learning_rate
-from chexvision.training.processes import broadcast_buffers, must_stop, wrap_in_ddp
+from chexvision.training.processes import agreed, broadcast_buffers, wrap_in_ddp
 from chexvision.training.reporter import ConsoleReporter
 from chexvision.training.training_session import BEST_FILE, STATE_FILE
 from chexvision.training.validation import difference_error, epoch_record, validate_both
 
 
 class Training:
-    """One run of a recipe on one machine.
+    """One run of a recipe.
 
     Args:
         recipe: what to do.
@@ -56,9 +61,10 @@ class Training:
         train: the split to learn from.
         validation: the split that chooses the best epoch.
         accelerator: device, precision and the other processes.
-        work: folder that receives the state to resume from and the best weights.
+        work: folder of the first process, that receives the state to resume from and the best weights.
         reporter: receives progress; give one on the main process only.
         should_stop: asked between steps whether to save the state and end early.
+        saving: when the state is saved within an epoch, and what follows; without it, at the epochs' ends alone.
 
     Raises:
         UsageError: the network does not take the images of a phase.
@@ -77,6 +83,7 @@ class Training:
         work: Path,
         reporter: ConsoleReporter | None = None,
         should_stop: Callable[[], bool] = lambda: False,
+        saving: Saving | None = None,
     ) -> None:
         self.recipe = recipe
         self.train_split = train
@@ -85,6 +92,7 @@ class Training:
         self.work = work
         self.reporter = reporter
         self.should_stop = should_stop
+        self.saving = saving or Saving()
         self.model = model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         power, cap = recipe.loss.pos_weight_power, recipe.loss.pos_weight_cap
         weights = pos_weight(train.targets[:, :-1], power, cap, train.taken_per_epoch)
@@ -97,7 +105,7 @@ class Training:
         self.ema = MovingAverage(self.model, recipe.training.ema_decay) if recipe.training.ema_decay else None
         self.micro_batch_size = recipe.optim.micro_batch_size
         self.image_size = recipe.data.image_size
-        self._fingerprint = fingerprint(recipe, train, validation)
+        self._fingerprints = fingerprints(recipe, train, validation)
         self._sums = EpochSums(accelerator.device)
         self._best_shares: Floats | None = None  # of the best epoch's validation
 
@@ -110,8 +118,7 @@ class Training:
         Raises:
             ChexError: the loss is not finite, or the saved state is another run's.
         """
-        earlier = earlier_fingerprint(self.recipe, self.train_split, self.validation_split)
-        state = load_state(self.work / STATE_FILE, self._fingerprint, earlier)
+        state = load_state(self.work / STATE_FILE, *self._fingerprints, rank=self.process)
         epoch = 0
         if state is not None:
             epoch = state.epoch
@@ -150,13 +157,13 @@ class Training:
         if state is not None and state.scaler is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state.scaler)
         trial = TrialPass(self.model, self.accumulate, self.recipe, self.process.device)
-        images, batch_size = self.train_split.images_per_epoch, self.recipe.optim.batch_size
-        self.micro_batch_size = fitting_micro_batch(
-            trial, images, batch_size, self.micro_batch_size, self.accelerator
-        )
+        batch_size = self.recipe.optim.batch_size
+        most = largest_pass(self.train_split, batch_size, self.micro_batch_size, self.process)
+        self.micro_batch_size = fitting_micro_batch(trial, most, self.micro_batch_size, self.accelerator)
         network: nn.Module = self.model
         if self.recipe.training.compile:
-            usual, _ = images_per_pass(images, batch_size, self.micro_batch_size, self.process.world)
+            images, world = self.train_split.images_per_epoch, self.process.world
+            usual, _ = images_per_pass(images, batch_size, self.micro_batch_size, world)
             network = compiled(self.model, trial, usual)
         # Wrapped again in each phase: DDP reads once which parameters require gradients.
         # A pooling other than the network's own passes by the layers that follow that, such as AlexNet's last two.
@@ -179,15 +186,13 @@ class Training:
         optim, seed = self.recipe.optim, self.recipe.training.seed
         first_step = 0 if state is None else state.step
         self._sums = EpochSums(self.process.device)
-        if state is not None and self.process.rank == 0:
-            self._sums.loss += state.loss_sum
-            self._sums.grad_norm += state.grad_norm_sum
-            self._sums.seconds = state.seconds
+        if state is not None:
+            self._sums.resume(state.loss_sum, state.loss_sums, state.grad_norm_sum, state.seconds, self.process)
         forget_peak_memory(self.process.device)
-        began = time.monotonic()
         if self.reporter:
             images, done = self.train_split.images_per_epoch, first_step * optim.batch_size
             self.reporter.epoch_begins(epoch + 1, self.recipe.training.epochs, images, done)
+        self._sums.begin()
         network.train()
         optimizer.zero_grad(set_to_none=True)
         where, mixing = (seed, epoch, self.process, first_step), mixes(self.recipe.augment)
@@ -216,12 +221,13 @@ class Training:
                         self.ema.update()
                     if self.reporter:
                         self.reporter.step_done(batch.step_size, self._sums.loss)
-                    if batch.step + 1 < self.steps and must_stop(self.process, batch.step, self.should_stop):
-                        self._sums.seconds += time.monotonic() - began
-                        self._save(optimizer, epoch, batch.step + 1)
-                        return False
-        self._sums.wait()
-        self._sums.seconds += time.monotonic() - began
+                    if batch.step + 1 < self.steps:
+                        stop, save = agreed(self.process, batch.step, self.should_stop, self.saving.due)
+                        if stop or save:
+                            self._save(optimizer, epoch, batch.step + 1)
+                        if stop:
+                            return False
+        self._sums.end()
         return True
 
     def accumulate(
@@ -283,21 +289,24 @@ class Training:
             self.reporter.epoch_done(self.history, is_kept)
 
     def _save(self, optimizer: AcceleratedOptimizer, epoch: int, step: int) -> None:
-        loss_sum = float(reduce(self._sums.loss, "sum"))
-        if not self.accelerator.is_main_process:
-            return
+        loss_sums = gather(self._sums.loss.reshape(1)).cpu()
+        if self.accelerator.is_main_process:
+            self._write(optimizer, epoch, step, loss_sums)
+        self.saving.done()
+
+    def _write(self, optimizer: AcceleratedOptimizer, epoch: int, step: int, loss_sums: Tensor) -> None:
         # A phase that is over leaves nothing to its successor's optimizer.
         ended = step == 0 and epoch < self.recipe.training.epochs and self.recipe.training.phase_of(epoch)[2] == epoch
         scaler = self.accelerator.scaler
         save_state(
             self.work / STATE_FILE,
             TrainingState(
-                fingerprint=self._fingerprint,
+                fingerprint=self._fingerprints[0],
                 epoch=epoch,
                 step=step,
-                loss_sum=loss_sum if step else 0.0,
+                loss_sum=float(loss_sums.sum()) if step else 0.0,
                 grad_norm_sum=float(self._sums.grad_norm) if step else 0.0,
-                seconds=self._sums.seconds if step else 0.0,
+                seconds=self._sums.seconds_so_far if step else 0.0,
                 history=dump_history(self.history),
                 model=self.model.state_dict(),
                 ema=self.ema.state_dict() if self.ema is not None else None,
@@ -305,5 +314,6 @@ class Training:
                 optimizer=None if ended else optimizer.state_dict(),
                 scaler=scaler.state_dict() if scaler is not None else None,
                 best_shares=torch.from_numpy(self._best_shares) if self._best_shares is not None else None,
+                loss_sums=loss_sums if step else None,
             ),
         )

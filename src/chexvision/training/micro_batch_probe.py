@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from chexvision.config.recipe import Recipe
 from chexvision.data.augment import AugmentParameters, sample
-from chexvision.data.loader import MicroBatch, images_per_pass
+from chexvision.data.loader import MicroBatch
 from chexvision.errors import ChexError, UsageError
 from chexvision.models.classifier import CheXVision
 
@@ -124,20 +124,18 @@ def compiled(model: CheXVision, trial: Callable[[int, nn.Module], None], images:
 
 
 def fitting_micro_batch(
-    attempt: Callable[[int], None], images: int, batch_size: int, micro_batch_size: int, accelerator: Accelerator
+    attempt: Callable[[int], None], most: int, micro_batch_size: int, accelerator: Accelerator
 ) -> int:
     """`micro_batch_size`, or less where passes of an epoch do not fit a GPU; see `fit_micro_batch`.
 
     Args:
         attempt: does a forward and backward pass over that many images.
-        images: of an epoch.
-        batch_size: images per optimization step, over all processes.
-        micro_batch_size: the most images per pass.
+        most: images of an epoch's largest pass.
+        micro_batch_size: the most images per pass that the recipe asks for.
         accelerator: of this process.
     """
     if accelerator.device.type != "cuda":
         return micro_batch_size
-    most = max(images_per_pass(images, batch_size, micro_batch_size, accelerator.num_processes))
     fitting = fit_micro_batch(attempt, most, accelerator)
     return fitting if fitting < most else micro_batch_size
 

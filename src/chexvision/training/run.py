@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
 from chexvision.artifact import contents as artifact
@@ -20,7 +20,7 @@ from chexvision.artifact.store import Publication, open_store
 from chexvision.config.recipe import Recipe
 from chexvision.data.dataset import Split
 from chexvision.data.mixture import RunData, find_data
-from chexvision.data.placement import placed
+from chexvision.data.placement import placed, used_here
 from chexvision.evaluation.attributes import conditions_of, groups_of
 from chexvision.evaluation.overlap import TrainingImages
 from chexvision.evaluation.parts import with_parts
@@ -49,10 +49,12 @@ from chexvision.runtime.export_info import MODEL, ExportInfo
 from chexvision.tracking.figures import without_paths
 from chexvision.tracking.tracker import FOLDER as TRACKING
 from chexvision.tracking.tracker import Tracker
+from chexvision.training.checkpoint import Saving
 from chexvision.training.distillation import with_teacher
 from chexvision.training.hardware import describe, package_versions, rank_of, start_accelerator
 from chexvision.training.history import dump_history, kept_epoch
 from chexvision.training.loop import Training
+from chexvision.training.processes import check_same_versions, from_first, nodes_of, some
 from chexvision.training.reporter import RunReporter
 from chexvision.training.training_session import BEST_FILE, TrainingProgress
 
@@ -86,6 +88,7 @@ def run_training(
     *,
     private: bool = False,
     export: bool = False,
+    saving: Saving | None = None,
 ) -> TrainingOutcome:
     """Train a recipe and leave the complete artifact in ``work/artifact``.
 
@@ -95,12 +98,13 @@ def run_training(
     Args:
         recipe: what to compute.
         data: a folder of shards, or a Hub dataset pinned to a sha; None for what the recipe names.
-        work: folder of this run's state, history and artifact.
+        work: folder of this run's state, history and artifact, which only the first process uses.
         provenance: which run this is.
         progress: of the session, which decides when to end early.
         to: where to publish, if anywhere.
         private: whether a repository that has to be created is seen by its owner alone.
         export: whether the artifact contains the model as ONNX, too; where that fails it is published without.
+        saving: when the state is saved within an epoch; see `Training`.
 
     Raises:
         UsageError: the data is not pinned, empty, or not what the recipe needs.
@@ -108,6 +112,7 @@ def run_training(
     """
     started_at = now()
     accelerator = start_accelerator(recipe.training.precision)
+    check_same_versions(rank_of(accelerator))
     with _tracker(recipe, work, provenance, accelerator) as tracker:
         found, splits, model = _prepare(recipe, data, accelerator)
         reporter = None
@@ -116,8 +121,8 @@ def run_training(
             if model.initialized is not None:
                 reporter.initialized(model.initialized)
         splits["train"], teacher = with_teacher(recipe, splits, accelerator, work)
-        stop = progress.session.should_stop
-        training = Training(recipe, model, splits["train"], splits["validation"], accelerator, work, reporter, stop)
+        used, stop = (splits["train"], splits["validation"]), progress.session.should_stop
+        training = Training(recipe, model, *used, accelerator, work, reporter, stop, saving)
         finished = training.run()
     if not finished:
         accelerator.end_training()
@@ -170,15 +175,19 @@ def run_training(
 def _prepare(
     recipe: Recipe, data: Reference | None, accelerator: Accelerator
 ) -> tuple[RunData, dict[str, Split], CheXVision]:
-    """The data, its splits decoded, and the untrained model; the main process fetches first."""
-    with accelerator.main_process_first():
+    """The data, its splits decoded, and the untrained model; each machine's first process fetches."""
+    rank = rank_of(accelerator)
+    with accelerator.local_main_process_first():
         weights = fetch_weights(recipe.model)  # before the data: a failed download should not cost an hour
-        found = find_data(recipe.data, data)
+    used = used_here(recipe, data, nodes_of(rank), rank, lambda short: some(rank, short))
+    with accelerator.local_main_process_first():
+        found = find_data(recipe.data, data, used)
         model = build_model(recipe, found.label_space, weights)
         model.preprocessing = found.preprocessing(model.preprocessing)
-        splits = found.open(recipe.training.seed, quiet=not accelerator.is_main_process)
+        nodes = used.nodes if used is not None else None
+        splits = found.open(recipe.training.seed, not accelerator.is_main_process, nodes)
     for name in ("train", "validation"):  # the test split is read once, at the end
-        splits[name] = placed(splits[name], recipe.data.placement, rank_of(accelerator))
+        splits[name] = placed(splits[name], recipe.data.placement, rank)
     return found, splits, model
 
 
@@ -194,8 +203,8 @@ def _predict(
     training: Training, model: CheXVision, splits: dict[str, Split], accelerator: Accelerator, batch_size: int
 ) -> tuple[dict[str, Predictions], dict[str, NDArray[np.float32]]]:
     """Predictions and features of validation and test by the best epoch's weights, which `model` holds afterwards."""
-    accelerator.wait_for_everyone()
-    model.load_state_dict(load_file(training.work / BEST_FILE))
+    best = from_first(training.process, (training.work / BEST_FILE).read_bytes)
+    model.load_state_dict(load(best or b""))
     model.eval()
     predictions: dict[str, Predictions] = {}
     features: dict[str, NDArray[np.float32]] = {}

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chexvision.config.recipe import Recipe
 from chexvision.files.atomic import sha256_of
+from chexvision.hub.reference import Reference
+from chexvision.provenance import Provenance
 from chexvision.runs.branch import RunBranch
 from chexvision.runs.run_progress import EpochPoint, RunProgress
 from chexvision.runs.session import Session
@@ -22,6 +26,36 @@ TEACHER_FILE = "teacher.npz"  # of distillation alone
 BEST_FILE = "best.safetensors"  # may be missing: before the first epoch ends there are no best weights
 # Between uploads of the state: each is some 100 MB, and a killed session loses no more than this.
 UPLOAD_SECONDS = 30 * 60.0
+SAVE_MINUTES = 30.0  # between savings of the state within an epoch: what a machine that is lost costs at most
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """What a command asked for; each process of a run gets the same.
+
+    Args:
+        recipe: what to compute.
+        data: a folder of shards, or a Hub dataset pinned to a sha; None for what the recipe names.
+        work: folder of the run's state, history and artifact.
+        provenance: which run it is; where `work` has begun another and nothing was dispatched, that one.
+        dispatched: whether `provenance` was written by dispatch.
+        to: where to publish, if anywhere.
+        private: whether a repository that has to be created is seen by its owner alone.
+        export: whether the artifact contains the model as ONNX, too.
+        max_hours: after which the run is saved and ends early; None for no limit.
+        save_minutes: between savings of the state within an epoch.
+    """
+
+    recipe: Recipe
+    data: Reference | None
+    work: Path
+    provenance: Provenance
+    dispatched: bool = False
+    to: Reference | None = None
+    private: bool = False
+    export: bool = False
+    max_hours: float | None = None
+    save_minutes: float = SAVE_MINUTES
 
 
 class TrainingProgress:

@@ -1,0 +1,220 @@
+"""Training on a Ray cluster: the same loop in one worker per GPU, and a worker that is lost is replaced.
+
+The process that starts it shows what the first worker prints, passes a request to stop on, and starts the workers
+again from the saved state when one of them is lost.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chexvision.cluster.connect import connected
+from chexvision.cluster.desk import Desk
+from chexvision.cluster.train_worker import MARK, RunJob, Task, train_worker
+from chexvision.errors import ChexError, UsageError
+
+if TYPE_CHECKING:
+    from chexvision.training.run import TrainingOutcome
+    from chexvision.training.training_session import TrainingJob
+
+_TRIES = 3  # in a row that may fail before a state is saved: more is no lost machine, but a fault
+_POLL_SECONDS = 0.2
+_GROUP_TIMEOUT_SECONDS = 3600  # as that of processes which torchrun starts
+# Ray's own directory and copies of what is printed are of no use here.
+_ENVIRONMENT = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+}
+
+
+def train_on_ray(run: RunJob, job: TrainingJob, workers: int, address: str, storage: str = "") -> TrainingOutcome:
+    """Train on a cluster, and leave state and artifact in the folder of `job`.
+
+    Args:
+        run: trains in a process that is one of several; importable on all nodes.
+        job: what to train.
+        workers: processes; each gets a GPU where the cluster has any.
+        address: of the cluster, see `connected`.
+        storage: the URL of a folder for this run's checkpoints; empty where all nodes share the folder of `job`.
+
+    Raises:
+        UsageError: what was asked for cannot be trained.
+        ChexError: data, destination or too many workers failed.
+    """
+    job = replace(job, work=job.work.resolve())
+    job.work.mkdir(parents=True, exist_ok=True)
+    with _environment(), connected(address):
+        gpus = sum(int(node["Resources"].get("GPU", 0)) for node in _nodes())
+        if 0 < gpus < workers:
+            raise UsageError(f"--workers {workers}: the cluster has {gpus} GPUs, and each worker takes one")
+        desk = Desk.start()
+        terminal = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
+        task = Task(run, job, desk, Path.cwd(), bool(storage), job.provenance.run_id, terminal)
+        (job.work / MARK).write_text(job.provenance.run_id)
+        try:
+            result = _until_done(task, workers, gpus > 0, storage)
+        finally:
+            (job.work / MARK).unlink(missing_ok=True)
+        outcome: TrainingOutcome = result.return_value
+        if storage and result.checkpoint is not None:
+            result.checkpoint.to_directory(job.work)
+            if outcome.artifact is not None:
+                outcome = replace(outcome, artifact=job.work / outcome.artifact.name)
+    return outcome
+
+
+def _until_done(task: Task, workers: int, gpus: bool, storage: str) -> Any:
+    """Start workers until they have ended by themselves."""
+    import ray
+    from ray.train import TrainingFailedError
+
+    ends = None if task.job.max_hours is None else time.monotonic() + task.job.max_hours * 3600
+    failed, saved = 0, 0
+    while True:
+        if ends is not None:  # what is left of the time
+            left = max(1e-9, (ends - time.monotonic()) / 3600)
+            task = replace(task, job=replace(task.job, max_hours=left))
+        try:
+            return _attended(lambda: _fit(task, workers, gpus, storage), task.desk)  # noqa: B023 - called here
+        except TrainingFailedError as error:
+            failures = getattr(error, "worker_failures", {})
+            known = next((one for _, one in sorted(failures.items()) if isinstance(one, ChexError)), None)
+            if known is not None:
+                raise known from None
+            why = _in_words(next(iter(failures.values()), error))
+            saves = ray.get(task.desk.saves.remote())
+            failed, saved = (1 if saves > saved else failed + 1), saves
+            if failed >= _TRIES:
+                raise ChexError(
+                    f"the workers failed {failed} times in a row without saving a state: {why}; Ray's logs of the "
+                    "workers have the details"
+                ) from None
+            print(f"a worker was lost ({why}); continuing from the saved state", file=sys.stderr, flush=True)
+
+
+def _fit(task: Task, workers: int, gpus: bool, storage: str) -> Any:
+    """Train once with `workers` workers, waiting until the cluster has room for them."""
+    import fsspec
+    import pyarrow.fs
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.config import CheckpointConfig, LoggingConfig, RunConfig, ScalingConfig
+
+    filesystem, path = None, str(task.job.work / ".ray")
+    if storage:
+        opened, path = fsspec.core.url_to_fs(storage)
+        filesystem = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(opened))
+    make_trainer: Any = TorchTrainer  # whose declared types are those of an earlier version
+    trainer = make_trainer(
+        train_worker,
+        train_loop_config={"task": task},
+        torch_config=TorchConfig(timeout_s=_GROUP_TIMEOUT_SECONDS),
+        scaling_config=ScalingConfig(
+            num_workers=workers, use_gpu=gpus, resources_per_worker=None if gpus else {"CPU": _cores(workers)}
+        ),
+        run_config=RunConfig(
+            name="checkpoints",
+            storage_path=path,
+            storage_filesystem=filesystem,
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            logging_config=LoggingConfig(log_level="CRITICAL"),
+        ),
+    )
+    return trainer.fit()
+
+
+def _cores(workers: int) -> int:
+    """The most cores that each of `workers` on CPUs can have."""
+    nodes = [int(node["Resources"].get("CPU", 0)) for node in _nodes()]
+    fitting = (cores for cores in range(max(nodes, default=1), 1, -1) if sum(n // cores for n in nodes) >= workers)
+    return next(fitting, 1)
+
+
+def _nodes() -> list[dict[str, Any]]:
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _attended(fit: Callable[[], Any], desk: Any) -> Any:
+    """Call `fit` in a thread; meanwhile show what workers print, and pass a request to stop on to them.
+
+    Raises:
+        KeyboardInterrupt: it was requested a second time.
+    """
+    import ray
+
+    ended: list[Any] = []
+
+    def call() -> None:
+        try:
+            ended.append(fit())
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+            ended.append(error)
+
+    thread = threading.Thread(target=call, name="chexvision-ray", daemon=True)
+    with _signals() as received:
+        passed = False
+        thread.start()
+        while True:
+            running = thread.is_alive()
+            for stream, text in ray.get(desk.taken.remote()):
+                target = sys.stdout if stream == "stdout" else sys.stderr
+                target.write(text)
+                target.flush()
+            if received and not passed:
+                passed = True
+                print("ending at the next step, with the state saved; once more ends at once", file=sys.stderr)
+                desk.request_stop.remote(f"it received {signal.Signals(received[0]).name}")
+            if len(received) > 1:
+                raise KeyboardInterrupt
+            if not running:
+                break
+            thread.join(_POLL_SECONDS)
+    if isinstance(ended[0], BaseException):
+        raise ended[0]
+    return ended[0]
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """SIGINT and SIGTERM, as they are received."""
+    received: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, frame: received.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield received
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    os.environ.update(_ENVIRONMENT)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _in_words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

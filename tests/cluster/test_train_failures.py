@@ -1,0 +1,102 @@
+"""What the command makes of workers that fail; no cluster is started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from chexvision import __version__
+from chexvision.cluster import ray_train
+from chexvision.cluster.train_worker import MARK, Task, _check_shared
+from chexvision.data.loader import Rank
+from chexvision.errors import ChexError, UsageError
+from chexvision.provenance import Provenance
+from chexvision.recipes import load_recipe
+from chexvision.training import processes
+from chexvision.training.training_session import TrainingJob
+from tests.cluster.tiny_job import run_tiny_job
+
+
+class Workers:
+    """Stands for the workers and their desk: what each try ends with, and how many states were saved by then."""
+
+    def __init__(self, *tries: tuple[Any, int]) -> None:
+        self.tries = list(tries)
+        self.saved = 0
+        self.saves = SimpleNamespace(remote=lambda: self.saved)
+
+    def __call__(self, fit: Callable[[], Any], desk: Any) -> Any:
+        outcome, self.saved = self.tries.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+def failed(*errors: Exception) -> Exception:
+    from ray.train import WorkerGroupError
+
+    return WorkerGroupError("", dict(enumerate(errors)))
+
+
+@pytest.fixture
+def until_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Workers], Any]:
+    monkeypatch.setattr("ray.get", lambda value: value)
+    job = TrainingJob(load_recipe("scratch"), tmp_path, tmp_path, Provenance.here("tiny"))
+
+    def run(workers: Workers) -> Any:
+        monkeypatch.setattr(ray_train, "_attended", workers)
+        task = Task(run_tiny_job, job, workers, tmp_path, stored=False, run_name="tiny", terminal=None)
+        return ray_train._until_done(task, 2, gpus=False, storage="")
+
+    return run
+
+
+def test_workers_start_again_for_as_long_as_states_are_saved(
+    until_done: Callable[[Workers], Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost = [(failed(RuntimeError("Connection closed\nby peer")), saved) for saved in (0, 1, 1, 2, 2)]
+    assert until_done(Workers(*lost, ("trained", 3))) == "trained"
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 5
+    assert lines[0] == "a worker was lost (RuntimeError: Connection closed by peer); continuing from the saved state"
+
+
+def test_workers_that_fail_without_saving_a_state_end_the_run(until_done: Callable[[Workers], Any]) -> None:
+    faulty = [(failed(ValueError("a fault")), 1)] * 3
+    workers = Workers((failed(ValueError("a fault")), 1), *faulty)
+    with pytest.raises(ChexError, match="failed 3 times in a row without saving a state: ValueError: a fault"):
+        until_done(workers)
+    assert len(workers.tries) == 1
+
+
+@pytest.mark.parametrize("kind", [UsageError, ChexError])
+def test_what_is_known_to_be_wrong_ends_the_run_as_on_one_machine(
+    until_done: Callable[[Workers], Any], kind: type[ChexError]
+) -> None:
+    workers = Workers((failed(RuntimeError("Connection closed by peer"), kind("no such shards")), 0))
+    with pytest.raises(kind, match=r"^no such shards$"):
+        until_done(workers)
+
+
+def test_a_folder_that_the_nodes_do_not_share_is_refused(tmp_path: Path) -> None:
+    job = TrainingJob(load_recipe("scratch"), tmp_path, tmp_path / "work", Provenance.here("tiny"))
+    with pytest.raises(UsageError, match=r"--work .*work is not the same folder on all nodes; .*--storage URL"):
+        _check_shared(job)
+    job.work.mkdir()
+    (job.work / MARK).write_text(job.provenance.run_id)
+    _check_shared(job)
+
+
+def test_processes_of_different_versions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    rank, others = Rank(torch.device("cpu"), 0, 2), list[str]()
+    monkeypatch.setattr(processes, "gather_object", lambda mine: mine + others)
+    others[:] = [f"chexvision {__version__} and torch {torch.__version__}"]
+    processes.check_same_versions(rank)
+    others[:] = [f"chexvision {__version__} and torch 1.0"]
+    with pytest.raises(UsageError, match=r"process 1 has chexvision .* and torch 1.0, the first process .*same ones"):
+        processes.check_same_versions(rank)
