@@ -11,7 +11,8 @@ latest state: here, in an attached output of an earlier session, or on its branc
 `artifact/` or `shards/`, and on the Hub if the session has a token. The exit code is the command's own, 0 for a
 session that paused; `progress.json` says which it was. With CHEXVISION_NO_INSTALL set nothing is installed: what is
 missing is an error, except what only the export of the model needs. Where CHEXVISION_EXIT_FILE names a file, the exit
-code is written there as well.
+code is written there as well. Where CHEXVISION_NODES is "NODES NODE HOST PORT", the script runs on NODES machines at
+once, in a folder that they share, and this is machine NODE of them; the first one is HOST.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def main(run: dict[str, Any], payload: str) -> int:
         source = unpack(payload, run["bundle_sha256"], scratch)
         install_missing(run["requirements"], scratch)
         install_for_export(run.get("export_requirements", []), scratch)
-        provenance = scratch / "provenance.json"
+        provenance = source / "provenance.json"  # of this session alone: machines share the scratch folder
         provenance.write_text(json.dumps(run["provenance"]), encoding="utf-8")
     except OSError as error:
         fail(f"cannot write to {scratch}: {error.strerror or error}; free some space")
@@ -267,15 +268,21 @@ def child_environment(source: Path, scratch: Path) -> dict[str, str]:
 
 
 def launcher() -> list[str]:
-    """One process for each GPU that torch can use; one process where there is one GPU or none."""
+    """One process for each GPU that torch can use, on each machine; one process where there is one GPU or none."""
     gpus = listed_gpus()
     if gpus > 1:
         count = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
         gpus = int(subprocess.run(count, check=True, stdout=subprocess.PIPE, text=True).stdout)
     print(f"GPUs: {gpus}", flush=True)
-    if gpus < 2:
+    nodes, *which = os.environ.get("CHEXVISION_NODES", "1").split()
+    if nodes == "1":
+        meeting = ["--standalone"]
+    else:
+        node, host, port = which
+        meeting = ["--nnodes", nodes, "--node_rank", node, "--master_addr", host, "--master_port", port]
+    if gpus < 2 and nodes == "1":
         return [sys.executable]
-    return [sys.executable, "-m", TORCHRUN, "--standalone", "--nproc_per_node", str(gpus)]
+    return [sys.executable, "-m", TORCHRUN, *meeting, "--nproc_per_node", str(max(gpus, 1))]
 
 
 def launch(command: list[str], environment: dict[str, str], secret: str | None) -> int:

@@ -9,8 +9,11 @@ import numpy as np
 from chexvision.images.radiograph import encode_grey
 from chexvision.labels import LabelSpace
 from chexvision.shards.manifest import FORMAT, Manifest, Source, SplitRule, write_manifest
+from chexvision.shards.planned.counts import SplitCounter
+from chexvision.shards.planned.outputs import LocalOutput
+from chexvision.shards.planned.plan import ShardSize, plan_shards
+from chexvision.shards.planned.writer import ShardWriter
 from chexvision.shards.schema import Columns, Row
-from chexvision.shards.writer import ShardWriter, WriterOptions
 
 SMALL = LabelSpace(findings=("Opacity", "Fracture", "Support Devices"), normal="Healthy")
 _SPLITS = (("train", 120), ("validation", 60), ("test", 60))
@@ -20,13 +23,20 @@ def write_small_shards(folder: Path, label_space: LabelSpace = SMALL, *, all_unk
     """240 noise images of 32² with a bright band per present finding; one patient each."""
     rng = np.random.default_rng(7)
     folder.mkdir(parents=True)
-    with ShardWriter(folder, WriterOptions(10**7, label_space, Columns(open_labels=True))) as writer:
-        number = 0
-        for split, images in _SPLITS:
-            for _ in range(images):
-                number += 1
-                writer.add(split, _row(rng, number, label_space, all_unknown or number % 20 == 0))
-        shards, splits = writer.close()
+    rows: list[tuple[str, Row]] = []
+    for split, images in _SPLITS:
+        for _ in range(images):
+            number = len(rows) + 1
+            rows.append((split, _row(rng, number, label_space, all_unknown or number % 20 == 0)))
+    planned = plan_shards(rows, lambda row: row.filename, ShardSize(10**7, 32, "png"))
+    counter, shards = SplitCounter(label_space), []
+    with ShardWriter(LocalOutput(folder), planned, Columns(open_labels=True)) as writer:
+        for shard in planned:
+            for row in shard.images:
+                finished = writer.add(shard.split, row)
+                shards += [finished[0]] if finished is not None else []
+                values = label_space.values(row.labels, row.uncertain, row.unknown)
+                counter.add(shard.split, row.patient_id, values)
     manifest = Manifest(
         format=FORMAT,
         chexvision="0",
@@ -34,8 +44,8 @@ def write_small_shards(folder: Path, label_space: LabelSpace = SMALL, *, all_unk
         split=SplitRule("patient", 0),
         size=32,
         encoding="png",
-        splits=splits,
-        shards=shards,
+        splits=counter.counts,
+        shards=tuple(shards),
         files=(),
         bad=(),
         label_space=label_space,
@@ -58,7 +68,7 @@ def _row(rng: np.random.Generator, number: int, space: LabelSpace, unlabeled: bo
 
     return Row(
         image=encode_grey(grey, "png"),
-        filename=f"study{number}.png",
+        filename=f"study{number:03d}.png",
         labels=text("present") or (space.normal if (kinds == "absent").all() else ""),
         patient_id=number,
         age=None,

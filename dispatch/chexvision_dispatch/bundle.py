@@ -48,7 +48,7 @@ def pack(extra: Mapping[str, bytes] | None = None) -> Bundle:
     Raises:
         ChexError: a file seems to contain a token.
     """
-    files = dict(_tree(PACKAGE_DIR, "src/chexvision", skip=("share",)))
+    files = dict(_tree(PACKAGE_DIR, "src/chexvision", skip=("share", "app")))  # no session shows a page
     for name in ("configs", "kernels"):
         files |= _tree(shared_dir(name), name)
     files |= extra or {}

@@ -21,6 +21,7 @@ from chexvision_dispatch.bundle import pack
 from chexvision_dispatch.run_records import runs_dir
 from chexvision_dispatch.script import SIZE_LIMIT
 from chexvision_dispatch.targets import kaggle_client as client
+from chexvision_dispatch.targets.slurm_commands import ask, check_commands
 
 _LEAST_DISK = 5 * 2**30
 
@@ -51,6 +52,7 @@ def examine(recipe: Recipe) -> list[Finding]:
         _torch(),
         _checked("Kaggle", _kaggle, needed=True),
         _checked("Hub token", _hub, needed=False),
+        _checked("Slurm", _slurm, needed=False),
         _checked("dataset", lambda: _dataset(recipe), needed=True),
         _checked("bundle", _bundle, needed=True),
     ]
@@ -109,6 +111,13 @@ def _kaggle() -> tuple[bool, str]:
     return quota.left > 0, f"logged in as {user}, {quota}{phone}"
 
 
+def _slurm() -> tuple[bool, str]:
+    if shutil.which("sbatch") is None:
+        return False, "no sbatch on this machine; only for --on slurm, from a login node of a cluster"
+    check_commands()
+    return True, ask("sbatch", "--version").strip()
+
+
 def _hub() -> tuple[bool, str]:
     token = machine_token()
     if token is None:
@@ -118,7 +127,12 @@ def _hub() -> tuple[bool, str]:
 
 
 def _dataset(recipe: Recipe) -> tuple[bool, str]:
-    reference = parse_reference(recipe.data.dataset)
+    found = [_one_dataset(one.name) for one in recipe.data.named]
+    return all(ok for ok, _ in found), "; ".join(note for _, note in found)
+
+
+def _one_dataset(name: str) -> tuple[bool, str]:
+    reference = parse_reference(name)
     if not isinstance(reference, RepoRef):
         return reference.is_dir(), f"the folder {reference}{'' if reference.is_dir() else ' is not there'}"
     found = resolve_revision(reference, "dataset", attempts=1)

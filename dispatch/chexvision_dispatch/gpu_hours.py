@@ -20,6 +20,7 @@ from pydantic import (
 
 from chexvision.artifact.metrics_file import read_metrics
 from chexvision.backbones import TIMM, facts
+from chexvision.config.data_config import DataConfig
 from chexvision.config.recipe import PhaseConfig, Recipe, earlier_freeze
 from chexvision.errors import ChexError
 from chexvision.hub.reference import RepoRef, parse_reference
@@ -138,8 +139,13 @@ def _minutes(backbone: str) -> float:
 
 
 def _images(recipe: Recipe) -> tuple[int, int]:
-    """Images of an epoch and of validation, of the complete release; other shards are taken to be as large."""
-    data = recipe.data
+    """Images of an epoch and of validation, of all data sets together."""
+    found = [_images_of(recipe.data.alone(one)) for one in recipe.data.named]
+    return sum(train for train, _ in found), sum(validation for _, validation in found)
+
+
+def _images_of(data: DataConfig) -> tuple[int, int]:
+    """Of the complete release; other shards are taken to be as large."""
     train, validation = _IMAGES.get(data.split, _IMAGES["official"])
     if data.split == "official":
         both = train + validation

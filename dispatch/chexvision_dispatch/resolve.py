@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from chexvision.backbones import facts, license_note
+from chexvision.config.data_config import DataConfig
 from chexvision.config.recipe import Recipe
 from chexvision.config.weights_source import parse_weights
 from chexvision.errors import ChexError, UsageError
@@ -14,7 +16,7 @@ from chexvision.hub.reference import Reference, RepoRef, parse_reference, pinned
 from chexvision.hub.repository import resolve_revision
 from chexvision.nih.patients import SPLITS, release
 from chexvision.provenance import slug
-from chexvision.recipes import dump_resolved
+from chexvision.recipes import dump_resolved, with_datasets, with_tables
 from chexvision.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
 from chexvision.shards.split import official_split, read_split_table
 from chexvision.shards.split_rule import SplitChoice
@@ -55,18 +57,66 @@ def reachable_weights(recipe: Recipe, *, folders: bool) -> tuple[Recipe, list[st
 
 
 def recipe_files(recipe: Recipe) -> dict[str, bytes]:
-    """What a bundle holds of a resolved recipe: the recipe itself and, where it names one, its split table.
+    """What a bundle holds of a resolved recipe: the recipe itself and the split tables that it names.
 
     Raises:
-        UsageError: the split table is not there, or is not a split table.
+        UsageError: a split table is not there, or is not a split table.
     """
-    table = SplitChoice.of(recipe.data).table
-    if table is None:
-        return {RECIPE_NAME: dump_resolved(recipe)}
-    read_split_table(table)
-    name = f"tables/{table.name}"
-    data = recipe.data.model_copy(update={"split": name})
-    return {RECIPE_NAME: dump_resolved(recipe.model_copy(update={"data": data})), name: table.read_bytes()}
+    files: dict[str, bytes] = {}
+
+    def packed(text: str) -> str:
+        table = SplitChoice.parse(text).table
+        if table is None:
+            return text
+        read_split_table(table)
+        content, name = table.read_bytes(), f"tables/{table.name}"
+        if files.get(name, content) != content:  # another one of that name
+            name = f"tables/{len(files)}/{table.name}"
+        files[name] = content
+        return name
+
+    data = with_tables(recipe.data, packed)
+    return {RECIPE_NAME: dump_resolved(recipe.model_copy(update={"data": data})), **files}
+
+
+def pinned_datasets(names: Sequence[str], *, folders: bool) -> tuple[list[str], list[str]]:
+    """Each data set as `pinned_data` has it; and what the user should know."""
+    found = [pinned_data(name, folders=folders) for name in names]
+    return [name for name, _ in found], [note for _, notes in found for note in notes]
+
+
+def on_datasets(recipe: Recipe, names: Sequence[str]) -> Recipe:
+    """The recipe on one data set, or with other names for those of its mixture, in its order."""
+    if len(names) == 1:
+        return with_datasets(recipe, names)
+    pairs = zip(recipe.data.datasets, names, strict=True)
+    datasets = tuple(one.model_copy(update={"name": name}) for one, name in pairs)
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"datasets": datasets})})
+
+
+def check_datasets(recipe: Recipe, names: Sequence[str]) -> str:
+    """Check that a recipe fits its data sets, as far as that is known before a session reads them.
+
+    Args:
+        recipe: what is to be trained.
+        names: of the data sets, from `pinned_data`, in the recipe's order.
+
+    Returns:
+        How the images will be divided, for a person.
+
+    Raises:
+        UsageError: the images are to be larger than the shards', or a split is for other images.
+        ChexError: a manifest is damaged.
+    """
+    described = []
+    for one, name in zip(recipe.data.named, names, strict=True):
+        manifest = manifest_of(name)
+        if manifest is not None:  # a session reads the first image of shards without one, before it downloads them
+            recipe.data.check_fits(manifest.size, name)
+        described.append(described_split(recipe.data.alone(one), manifest))
+    if len(names) == 1:
+        return described[0]
+    return "; ".join(f"{name}: {text}" for name, text in zip(names, described, strict=True))
 
 
 def pinned_data(text: str, *, folders: bool) -> tuple[str, list[str]]:
@@ -134,18 +184,18 @@ def with_pinned_teacher(recipe: Recipe, *, folders: bool) -> tuple[Recipe, list[
     return recipe.model_copy(update={"loss": recipe.loss.model_copy(update={"teacher": named})}), notes
 
 
-def described_split(recipe: Recipe, manifest: Manifest | None) -> str:
-    """How the images will be divided, for a person.
+def described_split(data: DataConfig, manifest: Manifest | None) -> str:
+    """How the images of a data set will be divided, for a person.
 
     Args:
-        recipe: what is to be trained.
+        data: what the recipe says about it.
         manifest: of its data, as far as it can be read.
 
     Raises:
         UsageError: see `SplitChoice.parse` and `SplitChoice.fitting`.
     """
     synthetic = manifest is not None and manifest.synthetic
-    choice = SplitChoice.of(recipe.data).fitting(synthetic=synthetic)
+    choice = SplitChoice.of(data).fitting(synthetic=synthetic)
     if choice.table is not None:
         split_of = list(read_split_table(choice.table).values())
         counts, what = {split: split_of.count(split) for split in SPLITS}, "patients"

@@ -19,7 +19,7 @@ from chexvision.files.json_files import first_problem
 FORMAT = 1
 _LARGEST = 2**24  # bytes of a record
 
-Option = str | float | bool | None
+Option = str | int | float | bool | None
 T = TypeVar("T")
 
 

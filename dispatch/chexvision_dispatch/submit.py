@@ -22,10 +22,10 @@ from chexvision_dispatch.bundle import pack
 from chexvision_dispatch.kernels import TRAIN, Kernel, kernel_named
 from chexvision_dispatch.resolve import (
     RECIPE_NAME,
-    described_split,
+    check_datasets,
     destination,
-    manifest_of,
-    pinned_data,
+    on_datasets,
+    pinned_datasets,
     reachable_weights,
     recipe_files,
     with_pinned_teacher,
@@ -90,24 +90,24 @@ def training(request: Request, recipe: Recipe, target: Target) -> Job:
     """
     recipe, weights_notes = reachable_weights(recipe, folders=target.is_here)
     recipe, teacher_notes = with_pinned_teacher(recipe, folders=target.is_here)
-    files = recipe_files(recipe)
-    data, notes = pinned_data(request.data or recipe.data.dataset, folders=target.is_here)
-    manifest = manifest_of(data)
-    if manifest is not None:  # a session reads the first image of shards without one, before it downloads them
-        recipe.data.check_fits(manifest.size, data)
+    asked = [one.name for one in recipe.data.named] if request.data is None else [request.data]
+    data, notes = pinned_datasets(asked, folders=target.is_here)
+    if recipe.data.datasets:  # of one data set the recipe stays as it is, and the argument counts
+        recipe = on_datasets(recipe, data)
+    split = check_datasets(recipe, data)
     to = destination(request.to, request.model, folders=target.is_here)
     if request.private and (to is None or not isinstance(parse_reference(to), RepoRef)):
         raise UsageError("--private is for a repository on the Hub: name one with --to USER/REPO, or leave it out")
     private = ["--private"] if request.private else []
     return Job(
         TRAIN,
-        ["train", "--recipe", f"{{bundle}}/{RECIPE_NAME}", "--data", data, *private],
-        files,
-        data,
+        ["train", "--recipe", f"{{bundle}}/{RECIPE_NAME}", *(["--data", *data] if len(data) == 1 else []), *private],
+        recipe_files(recipe),
+        " + ".join(data),
         to,
         request,
         private=request.private,
-        split=described_split(recipe, manifest),
+        split=split,
         notes=(*notes, *weights_notes, *teacher_notes),
     )
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["CheXVision", "__version__", "load_predictor"]
+__all__ = ["CheXVision", "__version__", "load_predictor", "load_shards"]
 
 if TYPE_CHECKING:
+    from chexvision.data.hf_datasets.load_shards import load_shards
     from chexvision.inference.load_predictor import load_predictor
     from chexvision.models.classifier import CheXVision
 
 
 def __getattr__(name: str) -> Any:
-    # They need packages that a laptop that only dispatches does not have: torch, or numpy and OpenCV.
+    # They need packages that a laptop that only dispatches does not have: torch, pyarrow, or numpy and OpenCV.
     if name == "CheXVision":
         from chexvision.models.classifier import CheXVision
 
@@ -22,6 +23,10 @@ def __getattr__(name: str) -> Any:
         from chexvision.inference.load_predictor import load_predictor
 
         return load_predictor
+    if name == "load_shards":
+        from chexvision.data.hf_datasets.load_shards import load_shards
+
+        return load_shards
     raise AttributeError(f"module 'chexvision' has no attribute {name!r}")
 
 

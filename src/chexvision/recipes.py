@@ -137,19 +137,23 @@ def _with_data_of(written: Tree, tree: Tree) -> Tree:
 
 
 def with_datasets(recipe: Recipe, names: Sequence[str]) -> Recipe:
-    """The recipe on a mixture of these data sets, with the weights of those that it has in its own mixture.
+    """The recipe on one data set or on a mixture, with the weights and splits of those that are in its own mixture.
 
     Raises:
-        UsageError: one is named twice.
+        UsageError: a data set is named twice.
     """
     own = {one.name: one for one in recipe.data.datasets}
     datasets = [own.get(name) or DatasetConfig(name=name) for name in names]
-    data = recipe.data.model_dump() | {"dataset": None, "datasets": [one.model_dump() for one in datasets]}
+    several = len(names) > 1
+    named = {
+        "dataset": None if several else names[0],
+        "datasets": [one.model_dump() for one in datasets] if several else [],
+    }
     try:
-        checked = DataConfig.model_validate_json(json.dumps(data))
+        data = DataConfig.model_validate_json(json.dumps(recipe.data.model_dump() | named))
     except ValidationError as error:
         raise UsageError(f"--data: {first_problem(error)}") from None
-    return recipe.model_copy(update={"data": checked})
+    return recipe.model_copy(update={"data": data})
 
 
 def load_about(model: str) -> About | None:

@@ -177,7 +177,7 @@ def test_tokens_of_the_environment_are_never_written_sent_or_printed(
     ):
         hub.environment(monkeypatch, hub_token)
         kaggle.environment(monkeypatch)
-        hub.add_dataset_at(*load_recipe("densenet").data.dataset.split("@"))
+        hub.add_dataset_at(*str(load_recipe("densenet").data.dataset).split("@"))
         pushed = cli("dispatch", "--model", "densenet")
         assert pushed.code == 0, pushed.err
         kaggle.sessions[0].wait()
@@ -229,7 +229,7 @@ def test_a_new_target_needs_one_class_and_one_registry_line(
     cli: Cli, fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dispatch = ["dispatch", "--model", "densenet", "--to", "chex/model"]
-    fake_hub.add_dataset_at(*load_recipe("densenet").data.dataset.split("@"))
+    fake_hub.add_dataset_at(*str(load_recipe("densenet").data.dataset).split("@"))
     unknown = cli(*dispatch, "--on", "dummy")
     assert unknown.code == 2 and f"'dummy' is not one of {', '.join(map(repr, TARGETS))}" in unknown.err
     assert "--colour" not in cli("dispatch", "--help").out

@@ -111,7 +111,7 @@ def test_split_is_printed_before_anything_is_sent(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.csv").write_text("patient_id,split\n1,train\n2,val\n")
-    assert described_split(load_recipe("densenet", overrides=words), None).startswith(said)
+    assert described_split(load_recipe("densenet", overrides=words).data, None).startswith(said)
 
 
 def test_synthetic_shards_keep_their_split(tmp_path: Path) -> None:
@@ -120,9 +120,9 @@ def test_synthetic_shards_keep_their_split(tmp_path: Path) -> None:
         "size": 32, "encoding": "png", "splits": {}, "shards": [], "files": [], "bad": [],
     }  # fmt: skip
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    assert described_split(load_recipe("densenet"), read_manifest(tmp_path)) == "shards: as published"
+    assert described_split(load_recipe("densenet").data, read_manifest(tmp_path)) == "shards: as published"
     with pytest.raises(UsageError, match="these images are synthetic"):
-        described_split(load_recipe("densenet", overrides=["data.split=chexnet"]), read_manifest(tmp_path))
+        described_split(load_recipe("densenet", overrides=["data.split=chexnet"]).data, read_manifest(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["chex/xrays", "chex/xrays@main", "chex/xrays@v1"])

@@ -47,7 +47,7 @@ def finished(runs: Runs, variants: str, models: list[Path] | None = None) -> Sch
     shards, trained = runs
     Path("mine.yaml").write_text(f"{{recipe: scratch, variants: {variants}}}")
     study = read_study("mine.yaml", overrides=[*TINY, "data.split=shards"])
-    data = Datasets({}, {run.name: str(shards) for run in study.runs}, ())
+    data = Datasets({}, {run.name: (str(shards),) for run in study.runs}, ())
     path = state_path(study.name)
     scheduler = Scheduler(study, Destination("local", {}), data, StateFile(path), 1, lambda text: None)
     for standing, model in zip(scheduler.standings.values(), models or trained, strict=True):

@@ -22,10 +22,12 @@ from chexvision.inference.predictions_file import read_predictions, write_predic
 from chexvision.labels import NIH
 from chexvision.metrics.operating_points import OperatingPoints, choose_operating_points
 from chexvision.metrics.predictions import Predictions
+from chexvision.synthetic.synthesize import synthesize
 from tests.evaluation.conftest import random_predictions
 from tests.present import decoded
 
 Model = Callable[[int], Path]
+_FILES = ("predictions.parquet", "predictions/1.parquet", "predictions/2.parquet")
 
 
 def _run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
@@ -230,6 +232,47 @@ def test_another_folder_is_not_overwritten(
     assert (tmp_path / "mine.txt").read_text() == "x"
 
 
+def test_further_datasets_are_measured_with_what_was_chosen_on_the_first(
+    synthetic_shards: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    synthesize(other, images=60, seed=8, size=32, encoding="png", shard_bytes=10**8, workers=1, overwrite=False)
+    words = ["evaluate", tiny_model(0), tiny_model(1), "--data", synthetic_shards, "--data", other]
+    words += ["--out", tmp_path / "o", "--resamples", "100"]
+    code, said, error = _run(capsys, *words, "--split", "test", "--split", "all")
+    assert code == 0, error
+    assert "Macro AUROC by dataset, ensemble of 2" in said and "Models by datasets" in said
+    found = json.loads((tmp_path / "o" / "metrics.json").read_text())
+    here, there = found["datasets"]
+    assert (here["name"], here["split"], there["name"], there["split"]) == ("shards", "test", "other", "all")
+    assert here["dataset_identity"] == found["dataset_identity"] != there["dataset_identity"]
+    assert [of["name"] for of in there["systems"]] == ["model0", "model1", "ensemble of 2"]
+    assert not there["same_images"]
+    for system, of in zip(found["systems"], there["systems"], strict=True):
+        assert of["metrics"]["images"] == 60 and of["metrics"]["thresholds"] == "f1 on validation"
+        thresholds = [
+            {name: one["decision"] and one["decision"]["threshold"] for name, one in metrics["findings"].items()}
+            for metrics in (system["metrics"], of["metrics"])
+        ]
+        assert thresholds[0] == thresholds[1]
+    files = [read_predictions(tmp_path / "o" / "datasets" / "2" / name) for name in _FILES]
+    mean = (files[1].probabilities + files[2].probabilities) / 2
+    np.testing.assert_allclose(files[0].probabilities, mean, atol=1e-12)
+    names = [
+        name
+        for path in sorted(other.glob("data/*.parquet"))
+        for name in pq.read_table(path, columns=["filename"])["filename"].to_pylist()
+    ]
+    assert sorted(files[0].filenames.tolist()) == sorted(names)
+    assert any(of["dataset"] == "other" and of["split"] == "all" for of in found["overlaps"])
+    unknown = "model0 has no record of its training images; its training may have seen the images of other"
+    assert unknown in found["notes"]
+    code, _, error = _run(capsys, *words, "--split", "test", "--split", "all", "--split", "all")
+    assert (code, error) == (2, "error: 3 --split for 2 --data; give it once, or once per --data\n")
+    code, _, error = _run(capsys, *words, "--data", other)
+    assert code == 2 and "has the same shards as" in error
+
+
 def test_expert_labels_and_an_external_set_are_reported(
     synthetic_shards: Path, tiny_model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -261,8 +304,10 @@ def test_expert_labels_and_an_external_set_are_reported(
     assert found["expert"]["same_images"]
     assert found["expert"]["metrics"]["images"] == len(rows)
     assert set(found["expert"]["agreement"]) == {"Pneumothorax", "Nodule or mass", "Airspace opacity"}
-    assert not found["external"]["same_images"]
-    assert found["external"]["metrics"]["findings"]["Cardiomegaly"]["unknown"] == 4
+    here, there = found["datasets"]
+    assert here["dataset"] == found["dataset"] and here["systems"][0]["metrics"] is None
+    assert (there["name"], there["split"], there["same_images"]) == ("PadChest", "all", False)
+    assert there["systems"][0]["metrics"]["findings"]["Cardiomegaly"]["unknown"] == 4
     assert found["external"]["metrics"]["findings"]["Cardiomegaly"]["positives"] == 4
     assert found["external"]["gaps"]["Mass"]["difference"]["value"] is None
     assert found["external"]["gaps"]["Mass"]["too_few"].endswith("at least 10 of each are needed")

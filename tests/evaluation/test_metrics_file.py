@@ -23,7 +23,7 @@ from tests.evaluation.conftest import METHOD, random_predictions
 OLD = Path(__file__).with_name("old_metrics")
 NAMES = ("Mass", "Nodule", "Hernia", "Abnormal")
 CONDITIONS = Conditions(dataset="d", synthetic=False, split="test")
-NO_SYSTEM = '{"format": 4, "dataset": "d", "synthetic": false, "split": "test", "systems": []}'
+NO_SYSTEM = '{"format": 5, "dataset": "d", "synthetic": false, "split": "test", "systems": []}'
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_a_file_of_format_3_had_no_input_check(measured: Predictions, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "content", ['{"format": 5, "dataset": "d"}', "[]", "null", "{", '{"splits": 1}', "{}", "[" * 10**5, NO_SYSTEM]
+    "content", ['{"format": 6, "dataset": "d"}', "[]", "null", "{", '{"splits": 1}', "{}", "[" * 10**5, NO_SYSTEM]
 )
 def test_other_json_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "metrics.json").write_text(content)

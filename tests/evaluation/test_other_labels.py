@@ -52,8 +52,8 @@ def test_chexpert(tmp_path: Path) -> None:
     assert len(found) == 3
     normal, second, third = found.values()
     assert set(normal.values()) == {0.0}
-    assert len(normal) == 9
-    assert second == {"Effusion": 1.0, "Abnormal": 1.0}
+    assert len(normal) == 13
+    assert second == {"Effusion": 1.0, "Lung Opacity": 1.0, "Fracture": 1.0, "Abnormal": 1.0}
     assert third == {"Edema": 1.0, "Pneumothorax": 0.0, "Abnormal": 1.0}
     patients = read_other_labels(tmp_path / "train.csv", read_label_map("chexpert")).patients
     assert len(np.unique(patients)) == 3
@@ -90,7 +90,7 @@ def test_padchest(tmp_path: Path) -> None:
     )
     found = _read(tmp_path / "labels.csv", "padchest")
     assert list(found) == ["a.png", "b.png", "d.png", "e.png"]
-    assert len(found["a.png"]) == 15
+    assert len(found["a.png"]) == 16
     assert {target for target, value in found["a.png"].items() if value} == {"Atelectasis", "Effusion", "Abnormal"}
     assert set(found["b.png"].values()) == {0.0}
     assert found["d.png"] == {"Cardiomegaly": 1.0}
@@ -166,12 +166,12 @@ def test_targets_that_a_model_does_not_predict_are_left_out() -> None:
 
 def test_an_evaluation_notes_the_targets_that_it_leaves_out() -> None:
     options = Options(external=(Path("t.csv"), Path(), "vindr", read_label_map("vindr")))
-    changed, notes = options.for_label_space(LabelSpace(findings=("Edema", "Atelectasis")))
+    changed, notes = options.for_label_space(LabelSpace(findings=("Edema", "Atelectasis")), NIH)
     assert changed.external is not None and list(changed.external[-1].targets) == ["Atelectasis", "Edema"]
     assert len(notes) == 1 and notes[0].startswith(
         "targets of VinDr-CXR that the model does not predict: Cardiomegaly"
     )
-    assert options.for_label_space(NIH) == (options, [])
+    assert options.for_label_space(NIH, NIH) == (options, [])
 
 
 def test_unknown_label_maps_are_named() -> None:

@@ -210,7 +210,7 @@ def test_doctor_passes_if_everything_is_set_up(cli: Cli, kaggle: FakeKaggle, fak
 
     from chexvision.recipes import load_recipe
 
-    repo_id, _, sha = load_recipe("densenet").data.dataset.partition("@")
+    repo_id, _, sha = str(load_recipe("densenet").data.dataset).partition("@")
     fake_hub.user = repo_id.split("/")[0]
     HfApi().create_repo(repo_id, repo_type="dataset")
     repo = fake_hub.repos["dataset", repo_id]

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("packs_stand_in")
 DATA = "chex/nih320"
 BUILD = ["dispatch", "shards", "--to", DATA, "--size", "32", "--shard-size", "45kB"]
 
-BEFORE_BLOCKED = 26  # images in finished shards when the next image is the blocked one
+BEFORE_BLOCKED = 30  # images in finished shards when the next image is the blocked one
 # In the session's Python: opening one image waits for a file.
 WAITS = """
 import os, sys, time

@@ -111,7 +111,7 @@ def hub(tmp_path: Path, waits: list[float]) -> Iterator[CountingHub]:
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five shards of small images. Read only."""
-    return draw(tmp_path_factory.mktemp("push") / "shards", images=100, size=32, shard_bytes=80_000)
+    return draw(tmp_path_factory.mktemp("push") / "shards", images=100, size=32, shard_bytes=100_000)
 
 
 @pytest.fixture(scope="session")

@@ -191,7 +191,7 @@ def test_an_empty_folder_is_a_one_line_error(release: Release, tmp_path: Path) -
 
 def test_too_little_disk_space_is_reported_before_writing(release: Release, tmp_path: Path) -> None:
     with pytest.raises(ChexError, match="GB free and about"):
-        build_shards([release.root], release.metadata, tmp_path / "out", options(size=2_000_000))
+        build_shards([release.root], release.metadata, tmp_path / "out", options(size=2_000_000, shard_bytes=10**14))
     assert not (tmp_path / "out").exists()
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,8 @@ from chexvision.runs.run_progress import read_progress
 from chexvision.runs.session import Session
 from chexvision.shards import build
 from chexvision.shards.build import BuildOptions, Stopped, build_shards
-from chexvision.shards.ledger import LEDGER_NAME, Ledger
+from chexvision.shards.planned import make
+from chexvision.shards.planned.ledger import FINISHED, Ledger
 from tests.shards.conftest import Release, options, tree
 
 SMALL = 45_000  # bytes of a shard: two images plus the overhead of a Parquet file
@@ -43,6 +45,11 @@ class Watch:
 
     def finished(self, ledger: Ledger) -> None:
         self.shards += 1
+
+
+def records(partial: Path) -> list[dict[str, Any]]:
+    """The finished shards of an unfinished build."""
+    return [json.loads(path.read_text()) for path in sorted((partial / FINISHED).glob("*.json"))]
 
 
 @pytest.fixture
@@ -70,15 +77,15 @@ def test_stopped_build_continues_and_gives_the_same_bytes(
     with pytest.raises(Stopped):
         resume_build(release, out, Watch(stop_after))
     assert not out.exists()
-    kept = json.loads((tmp_path / "shards.partial" / LEDGER_NAME).read_text())["finished"]
+    kept = records(tmp_path / "shards.partial")
     assert len(kept) == stop_after
     decoded: list[bytes] = []
 
-    def counted(data: bytes) -> Radiograph:
+    def counted(data: bytes, *, any_view: bool = False) -> Radiograph:
         decoded.append(data)
-        return read_radiograph(data)
+        return read_radiograph(data, any_view=any_view)
 
-    monkeypatch.setattr(build, "read_radiograph", counted)
+    monkeypatch.setattr(make, "read_radiograph", counted)
     watch = resume_build(release, out, Watch())
     assert watch.before == sum(one["shard"]["rows"] for one in kept) > 0
     assert len(decoded) < len(release.names)  # images of finished shards are not read again
@@ -140,7 +147,8 @@ def test_modified_shard_is_rebuilt(
     elif damage == "missing":
         first.unlink()
     elif damage == "ledger":
-        (partial / LEDGER_NAME).write_text("{")
+        for record in (partial / FINISHED).iterdir():
+            record.write_text("{")
     else:
         (partial / "data" / "stray.parquet").write_bytes(b"x")
     resume_build(release, out, Watch())
@@ -159,15 +167,15 @@ def test_shards_built_with_other_options_are_not_reused(release: Release, tmp_pa
     assert tree(out) == tree(tmp_path / "other")
 
 
-def test_ledger_entries_outside_the_folder_are_ignored(release: Release, tmp_path: Path) -> None:
+def test_records_of_files_outside_the_folder_are_ignored(release: Release, tmp_path: Path) -> None:
     out, partial = tmp_path / "shards", tmp_path / "shards.partial"
     with pytest.raises(Stopped):
         resume_build(release, out, Watch(2))
     outside = tmp_path / "outside.parquet"
-    shard = partial / "data" / "train-00000.parquet"
-    outside.write_bytes(shard.read_bytes())
-    ledger = (partial / LEDGER_NAME).read_text().replace("data/train-00000.parquet", "../outside.parquet")
-    (partial / LEDGER_NAME).write_text(ledger)
+    record = sorted((partial / FINISHED).glob("train-*"))[0]
+    shard = f"data/{record.stem}.parquet"
+    outside.write_bytes((partial / shard).read_bytes())
+    record.write_text(record.read_text().replace(shard, "../outside.parquet"))
     resume_build(release, out, Watch())
     assert outside.is_file()
 
@@ -188,9 +196,8 @@ def test_killed_process_keeps_its_finished_shards(
         assert killed.poll() is None
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    # The ledger may name one shard more than the progress, which is written after it.
-    finished = json.loads((work / "shards.partial" / LEDGER_NAME).read_text())["finished"]
-    done = sum(entry["shard"]["rows"] for entry in finished)
+    # There may be one shard more than the progress says, which is written after it.
+    done = sum(entry["shard"]["rows"] for entry in records(work / "shards.partial"))
     blocked.unlink()
     blocked.write_bytes(release.files[release.names[30]])
     again = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -239,4 +246,4 @@ def test_failed_build_keeps_finished_shards_and_reports_the_reason(release: Rele
     assert reported is not None
     assert reported.status == "failed"
     assert reported.images_done > 0
-    assert f"shards.partial/{LEDGER_NAME}" in reported.state
+    assert any(path.startswith(f"shards.partial/{FINISHED}/") for path in reported.state)

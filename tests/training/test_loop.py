@@ -117,7 +117,7 @@ def test_state_with_a_fingerprint_of_the_split_tables_path_resumes(synthetic_sha
     then = hashlib.sha256(text.encode())
     for split in (training.train_split, training.validation_split):
         then.update("|".join(split.rows.filenames.tolist()).encode())
-    training._fingerprints[0] = then.hexdigest()
+    training._fingerprints = (then.hexdigest(), then.hexdigest())
     assert not training.run()
     assert with_table(stop=False).run()
 

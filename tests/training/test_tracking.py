@@ -15,6 +15,7 @@ from chexvision.tracking import tracker
 from chexvision.tracking.tracker import SINKS, SinkKind
 from chexvision.training import run
 from chexvision.training.loop import Training
+from chexvision.training.reporter import RunReporter
 from chexvision.training.training_session import TrainingProgress
 from tests.training.runs import figures, tiny_training, true_from, weights
 
@@ -31,7 +32,7 @@ def tracked(training: Training, run_id: str = "tiny-1") -> bool:
     provenance = Provenance(run_id=run_id, source_revision="0", source_dirty=False)
     with run._tracker(training.recipe, training.work, provenance, training.accelerator) as sink:
         progress = TrainingProgress(training.work, run_id)
-        training.reporter = run._Reporter(progress, training.recipe, sink, training.train_split.images_per_epoch)
+        training.reporter = RunReporter(progress, training.recipe, sink, training.train_split.images_per_epoch)
         with progress.session:
             return training.run()
 
@@ -90,7 +91,7 @@ def test_a_resumed_run_has_each_step_of_the_tracked_run_once(
 
 def test_where_figures_are_sent_makes_no_other_run(synthetic_shards: Path, tmp_path: Path) -> None:
     seen = {
-        tiny_training(synthetic_shards, tmp_path, *FEW[:2], f"training.track={sink}")._fingerprint
+        tiny_training(synthetic_shards, tmp_path, *FEW[:2], f"training.track={sink}")._fingerprints
         for sink in ("none", *SINKS)
     }
-    assert seen == {tiny_training(synthetic_shards, tmp_path, *FEW[:2])._fingerprint}
+    assert seen == {tiny_training(synthetic_shards, tmp_path, *FEW[:2])._fingerprints}

@@ -20,12 +20,14 @@ from chexvision.hub.reference import Reference, parse_reference
 from chexvision.hub.repo_files import model_file
 from chexvision.metrics.records import UNDEFINED, Difference, Estimate, IntervalMethod
 from chexvision_dispatch.collect import collect
+from chexvision_dispatch.resolve import on_datasets
 from chexvision_dispatch.studies.scheduler import Scheduler
 from chexvision_dispatch.studies.study_file import BASE, SEED, Evaluation, StudyRun
 from chexvision_dispatch.view import RunView
 
 if TYPE_CHECKING:
     from chexvision.data.division import Division
+    from chexvision.data.rows import Rows
     from chexvision.metrics.predictions import Predictions
 
 _METHOD = IntervalMethod(resamples=1000, seed=0)
@@ -60,7 +62,7 @@ class _Results:
     scheduler: Scheduler
     out: Path
     found: dict[str, _Found] = field(default_factory=dict)
-    _divisions: dict[tuple[str, str], Division] = field(default_factory=dict)
+    _divisions: dict[str, Mapping[str, Division]] = field(default_factory=dict)
 
     def member(self, run: StudyRun) -> StudyMember:
         """What one run reached."""
@@ -107,7 +109,11 @@ class _Results:
 
     def _evaluate(self, run: StudyRun, artifact: Reference, how: Evaluation, split: str, folder: Path) -> None:
         """Evaluate a model on this machine, as `chexvision evaluate` does."""
-        data = self.scheduler.data.of[run.name]
+        data, *others = self.scheduler.data.of[run.name]
+        if others:
+            raise ChexError(
+                f"a model of a mixture is evaluated on one data set: chexvision evaluate {artifact} --data …"
+            )
         if find_spec("torch") is None:
             raise ChexError(
                 f"{_NEEDS_TRAIN}; or evaluate it on another machine: chexvision evaluate {artifact} --data {data} "
@@ -144,18 +150,18 @@ class _Results:
         path, split = model_file(found.artifact, PROBABILITIES), found.measured.split
         if path is None:
             raise ChexError(f"it was published without {PROBABILITIES}")
-        rows = self._division(run).sampled(run.recipe.data, run.recipe.training.seed)[split]
+        rows = self._rows(run)[split]
         return labeled_as_stored("its run", split, rows, Probabilities.read(path))
 
-    def _division(self, run: StudyRun) -> Division:
+    def _rows(self, run: StudyRun) -> dict[str, Rows]:
         """The labels of the run's data, read once for all runs that divide it alike."""
-        from chexvision.data.division import check_data
+        from chexvision.data.mixture import check_run_data, sampled_rows
 
-        config, data = run.recipe.data, self.scheduler.data.of[run.name]
-        key = data, f"{config.split} {config.validation_share}"
+        config = on_datasets(run.recipe, self.scheduler.data.of[run.name]).data
+        key = f"{[(one.name, one.split) for one in config.named]} {config.split} {config.validation_share}"
         if key not in self._divisions:
-            self._divisions[key] = check_data(parse_reference(data), config)
-        return self._divisions[key]
+            self._divisions[key] = check_run_data(config)
+        return sampled_rows(config, self._divisions[key], run.recipe.training.seed)
 
 
 def artifact_of(view: RunView) -> Reference:
@@ -202,7 +208,7 @@ def results_of(scheduler: Scheduler, out: Path) -> StudyResults:
         version=__version__,
         study=study.name,
         base=BASE,
-        dataset=tuple(dict.fromkeys(scheduler.data.of.values())),
+        dataset=tuple(dict.fromkeys(name for of in scheduler.data.of.values() for name in of)),
         synthetic=any(found.measured.synthetic for found in results.found.values()),
         images=first.metrics.images if first is not None else None,
         patients=first.metrics.patients if first is not None else None,

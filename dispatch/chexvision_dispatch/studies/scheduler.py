@@ -88,7 +88,7 @@ class Scheduler:
 
     def key(self, run: StudyRun) -> str:
         """Of a run's standing."""
-        return run.key(self.data.of[run.name])
+        return self.data.key(run)
 
     def begin(self, *, retry_failed: bool) -> None:
         """Find out how the runs of earlier commands are, and retry those that failed if that is asked for.

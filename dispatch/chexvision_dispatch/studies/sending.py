@@ -9,10 +9,11 @@ from pathlib import Path
 from chexvision.errors import UsageError
 from chexvision.hub.reference import parse_reference
 from chexvision.provenance import new_run_id, slug
+from chexvision.recipes import with_datasets
 from chexvision.shards.manifest import Manifest
 from chexvision_dispatch import submit
 from chexvision_dispatch.gpu_hours import gpu_hours
-from chexvision_dispatch.resolve import described_split, destination, manifest_of, pinned_data
+from chexvision_dispatch.resolve import described_split, destination, manifest_of, on_datasets, pinned_data
 from chexvision_dispatch.run_records import runs_dir
 from chexvision_dispatch.studies.study_file import Study, StudyRun
 from chexvision_dispatch.studies.study_state import StateFile
@@ -51,13 +52,17 @@ class Datasets:
 
     Args:
         pinned: each dataset at its commit, or a folder's absolute path, by what was asked for.
-        of: the same by the name of each run.
+        of: those of each run by its name: one, or those of its recipe's mixture in its order.
         notes: what the user should know.
     """
 
     pinned: Mapping[str, str]
-    of: Mapping[str, str]
+    of: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...]
+
+    def key(self, run: StudyRun) -> str:
+        """Of a run in the study's state."""
+        return run.key(" + ".join(self.of[run.name]))
 
 
 def check_data(study: Study, where: Destination, known: Mapping[str, str]) -> Datasets:
@@ -78,23 +83,25 @@ def check_data(study: Study, where: Destination, known: Mapping[str, str]) -> Da
     divided: set[tuple[str, str, float]] = set()
     of = {}
     for run in study.runs:
-        asked = where.data or run.recipe.data.dataset
-        if asked not in pinned:
-            pinned[asked], more = pinned_data(asked, folders=here)
-            notes += more
-        data = of[run.name] = pinned[asked]
-        if data not in manifests:
-            manifests[data] = manifest_of(data)
-        manifest = manifests[data]
-        try:
-            if manifest is not None:
-                run.recipe.data.check_fits(manifest.size, data)
-            division = data, run.recipe.data.split, run.recipe.data.validation_share
-            if division not in divided:  # the same check for most runs, a third of a second each
-                described_split(run.recipe, manifest)
-                divided.add(division)
-        except UsageError as error:
-            raise UsageError(f"{run.name}: {error}") from None
+        recipe = run.recipe if where.data is None else with_datasets(run.recipe, [where.data])
+        for one in recipe.data.named:
+            if one.name not in pinned:
+                pinned[one.name], more = pinned_data(one.name, folders=here)
+                notes += more
+            data, config = pinned[one.name], recipe.data.alone(one)
+            if data not in manifests:
+                manifests[data] = manifest_of(data)
+            manifest = manifests[data]
+            try:
+                if manifest is not None:
+                    config.check_fits(manifest.size, data)
+                division = data, config.split, config.validation_share
+                if division not in divided:  # the same check for most runs, a third of a second each
+                    described_split(config, manifest)
+                    divided.add(division)
+            except UsageError as error:
+                raise UsageError(f"{run.name}: {error}") from None
+        of[run.name] = tuple(pinned[one.name] for one in recipe.data.named)
     return Datasets(pinned, of, tuple(notes))
 
 
@@ -113,14 +120,16 @@ def quota_of(where: Destination) -> Quota | None:
     return where.target(new_run_id("quota"), dry_run=True).quota()
 
 
-def send(study: Study, run: StudyRun, where: Destination, data: str, state: StateFile, key: str) -> Sequence[str]:
+def send(
+    study: Study, run: StudyRun, where: Destination, data: Sequence[str], state: StateFile, key: str
+) -> Sequence[str]:
     """Send a run that was not sent before; its id is in the study's state before anything is.
 
     Args:
         study: the study.
         run: one of it.
         where: to run it.
-        data: its dataset at a commit.
+        data: its datasets at their commits.
         state: receives the run's id.
         key: of the run there.
 
@@ -140,8 +149,9 @@ def send(study: Study, run: StudyRun, where: Destination, data: str, state: Stat
     notes = target.check(needs)
     folder = (target.options.home or runs_dir() / run_id) / "kernel"
     to = _published_to(study, run, where, target)
-    request = submit.Request(run.model, run.preset, run.overrides, data, to, where.private)
-    job = submit.training(request, run.recipe, target)
+    one = data[0] if len(data) == 1 else None
+    request = submit.Request(run.model, run.preset, run.overrides, one, to, where.private)
+    job = submit.training(request, on_datasets(run.recipe, data), target)
     prepared = submit.prepare(job, target, run_id, folder)
     state.plan(key, run_id)
     notes += [*job.notes, *submit.write(prepared, target, folder)]

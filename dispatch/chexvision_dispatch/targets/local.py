@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 import signal
 import subprocess
@@ -15,13 +14,13 @@ from typing import IO, Annotated, ClassVar, Self
 import typer
 from pydantic import model_validator
 
-from chexvision.errors import ChexError, UsageError
 from chexvision.layout import cache_dir
 from chexvision.provenance import now
 from chexvision.runs.run_progress import RunProgress
 from chexvision_dispatch.run_records import RunRecord, Session
 from chexvision_dispatch.script import SCRIPT_NAME
-from chexvision_dispatch.targets.target import Busy, SessionState, Target, TargetOptions
+from chexvision_dispatch.targets.session_log import file_log
+from chexvision_dispatch.targets.target import Busy, RunFolder, SessionState, Target
 
 LOG_NAME = "log.txt"
 EXIT_NAME = "exit-code"  # written when the script ends; missing after a SIGKILL
@@ -32,7 +31,7 @@ _WITHHELD = ("KAGGLE_API_TOKEN", "KAGGLE_KEY", "KAGGLE_USERNAME")
 _POLL_S = 0.1
 
 
-class LocalOptions(TargetOptions):
+class LocalOptions(RunFolder):
     """Options of a run on this machine."""
 
     instead: ClassVar = {
@@ -41,27 +40,12 @@ class LocalOptions(TargetOptions):
     }
 
     max_hours: Annotated[float | None, typer.Option(help="Save the state and pause after so many hours.")] = None
-    run_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the run.  [default: runs/<run id>]")
-    ] = None
 
     @model_validator(mode="after")
     def _some_time(self) -> Self:
         if self.max_hours is not None and self.max_hours <= 0:
             raise ValueError(f"--max-hours {self.max_hours:g} must be above 0")
         return self
-
-    def for_run(self, run_id: str, *, dry_run: bool) -> Self:
-        """In an empty folder of its own, which a dry run does not need."""
-        folder = self.run_dir or Path("runs") / run_id
-        if not dry_run and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UsageError(f"--run-dir {folder} is not empty; name a new folder")
-        return self.model_copy(update={"run_dir": folder.resolve()})
-
-    @property
-    def home(self) -> Path | None:
-        """The folder: the script starts in its ``working``, next to ``input`` and ``tmp``."""
-        return self.run_dir
 
 
 class Local(Target):
@@ -71,6 +55,7 @@ class Local(Target):
     Options = LocalOptions
     options: LocalOptions
     is_here = True
+    computes_here = True
     finds_lost_start = True  # its lock is held
 
     def __init__(self, options: LocalOptions, *, dry_run: bool = False) -> None:
@@ -115,21 +100,7 @@ class Local(Target):
 
     def log(self, session: Session, *, follow: bool) -> Iterator[str]:
         """The last session's log; those of earlier ones are next to it as ``log-1.txt`` and so on."""
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        try:
-            log = (self._run_dir / LOG_NAME).open("rb")
-        except FileNotFoundError:
-            raise ChexError(f"no log in {self._run_dir}; was the folder moved?") from None
-        with log:
-            while True:
-                ended = not follow or not self._lives()
-                written = log.read()
-                if written:
-                    yield decoder.decode(written)
-                elif ended:
-                    return
-                else:
-                    time.sleep(_POLL_S)
+        return file_log(self._run_dir / LOG_NAME, self._lives, _POLL_S, follow=follow)
 
     def cancel(self, session: Session) -> bool:
         """Ask the script to save its state and end."""

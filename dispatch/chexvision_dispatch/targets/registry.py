@@ -16,6 +16,7 @@ TARGETS = {
     "kaggle": "chexvision_dispatch.targets.kaggle:Kaggle",
     "local": "chexvision_dispatch.targets.local:Local",
     "hf-jobs": "chexvision_dispatch.targets.hf_jobs:HfJobs",
+    "slurm": "chexvision_dispatch.targets.slurm:Slurm",
 }
 
 

@@ -1,9 +1,11 @@
-"""A session's log from a service that streams it from the beginning each time."""
+"""A session's log, from a service that streams it from the beginning each time, or from a file."""
 
 from __future__ import annotations
 
+import codecs
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 from chexvision.errors import ChexError
 from chexvision_dispatch.polling import Outage, until_answered
@@ -52,3 +54,32 @@ def session_log(
             return
         if not ask().ended:
             time.sleep(WAIT_S)
+
+
+def file_log(path: Path, lives: Callable[[], bool], poll_s: float, *, follow: bool) -> Iterator[str]:
+    """What a session writes into a file, from its beginning; with `follow` until it ends.
+
+    Args:
+        path: of the file.
+        lives: whether the session has not ended.
+        poll_s: seconds between looks at the file.
+        follow: whether to wait for the end.
+
+    Raises:
+        ChexError: there is no such file.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    try:
+        log = path.open("rb")
+    except FileNotFoundError:
+        raise ChexError(f"no log in {path.parent}; was the folder moved?") from None
+    with log:
+        while True:
+            ended = not follow or not lives()
+            written = log.read()
+            if written:
+                yield decoder.decode(written)
+            elif ended:
+                return
+            else:
+                time.sleep(poll_s)

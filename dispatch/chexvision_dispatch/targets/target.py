@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal, Self
 import typer
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from chexvision.errors import ChexError
+from chexvision.errors import ChexError, UsageError
 from chexvision.runs.run_progress import RunProgress
 from chexvision_dispatch.run_records import RunRecord, Session
 
@@ -158,6 +158,26 @@ class TimeLimit(TargetOptions):
         return round(self.timeout_hours * 3600)
 
 
+class RunFolder(TargetOptions):
+    """Options of a target that runs scripts in a folder that this machine sees."""
+
+    run_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the run.  [default: runs/<run id>]")
+    ] = None
+
+    def for_run(self, run_id: str, *, dry_run: bool) -> Self:
+        """In an empty folder of its own, which a dry run does not need."""
+        folder = self.run_dir or Path("runs") / run_id
+        if not dry_run and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError(f"--run-dir {folder} is not empty; name a new folder")
+        return self.model_copy(update={"run_dir": folder.resolve()})
+
+    @property
+    def home(self) -> Path | None:
+        """The folder: the script starts in its ``working``, next to ``input`` and ``tmp``."""
+        return self.run_dir
+
+
 class Target(ABC):
     """Runs scripts. `check`, `prepare` and `start` come in this order, the rest at any time later.
 
@@ -168,7 +188,8 @@ class Target(ABC):
     Attributes:
         name: in the registry.
         Options: the class of its options.
-        is_here: whether sessions run on this machine and see its folders.
+        is_here: whether sessions see this machine's folders.
+        computes_here: whether sessions compute on this machine.
         may_withhold: whether a session may start without the GPU or the internet that it requested.
         has_release: whether the NIH release's Kaggle dataset can be attached.
         has_quota: whether GPU hours are counted.
@@ -179,6 +200,7 @@ class Target(ABC):
     name: ClassVar[str]
     Options: ClassVar[type[TargetOptions]]
     is_here: ClassVar[bool] = False
+    computes_here: ClassVar[bool] = False
     may_withhold: ClassVar[bool] = False
     has_release: ClassVar[bool] = False
     has_quota: ClassVar[bool] = False

@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from chexvision.artifact.mixture_records import PartResult
+from chexvision.artifact.other_results import DatasetResult, OtherSet
 from chexvision.config.test_time import Tta
 from chexvision.errors import ChexError
 from chexvision.files.json_files import first_problem, read_file
 from chexvision.metrics.catalog import METRICS
 from chexvision.metrics.literature import LiteratureComparison
-from chexvision.metrics.records import Attribute, Comparison, Estimate, Record, SplitMetrics
+from chexvision.metrics.records import Attribute, Comparison, Record, SplitMetrics
 from chexvision.shards.split_rule import SplitRecord
 
 RELEASE = "NIH ChestX-ray14"  # the data set of predictions that are scored
@@ -37,7 +38,7 @@ class Conditions(Record):
         epoch: the one whose weights were measured, from 1, of a training run.
     """
 
-    format: Literal[4] = 4
+    format: Literal[5] = 5
     version: str | None = None
     dataset: str
     dataset_identity: str | None = None
@@ -70,61 +71,12 @@ class SystemResult(Record):
     metrics: SplitMetrics
 
 
-class LabelGap(Record):
-    """The AUROC here and there, or the mean over `targets`; ``difference`` is there minus here.
-
-    `too_few` contains where and why there is none.
-    """
-
-    targets: tuple[str, ...]
-    here: Estimate
-    there: Estimate
-    difference: Estimate
-    too_few: str | None = None
-
-
-class Agreement(Record):
-    """How far the release's own labels agree with other labels of the same images.
-
-    Args:
-        images: with both labels.
-        sensitivity: share of the others' positives that the release names; null with positives of fewer than
-            `MIN_CASES` patients.
-        precision: share of the release's positives that the others confirm; null with positives of too few patients.
-    """
-
-    images: int
-    sensitivity: float | None
-    precision: float | None
-
-
-class OtherSet(Record):
-    """A model against other labels.
-
-    Args:
-        name: of the set.
-        label_map: the map's name or file.
-        same_images: whether these are our own images under other labels, or another hospital's.
-        metrics: against these labels; unknown ones are masked and counted.
-        macro: mean over the targets that have enough cases on both sides.
-        gaps: by target. Here is the model against our labels, of the same images where `same_images`.
-        agreement: of the labels themselves, where the images are the same.
-    """
-
-    name: str
-    label_map: str
-    same_images: bool
-    metrics: SplitMetrics
-    macro: LabelGap
-    gaps: dict[str, LabelGap]
-    agreement: dict[str, Agreement]
-
-
 class Overlap(Record):
     """Of the images of one split, those that a model was trained on. Null where the model has no record of them.
 
     Args:
         model: its name.
+        dataset: the further dataset that the split is of; null for the evaluation's own.
         split: which images.
         images: how many there are.
         patients: how many different ones.
@@ -138,6 +90,7 @@ class Overlap(Record):
     patients: int
     trained_images: int | None
     trained_patients: int | None
+    dataset: str | None = None
 
 
 class CheckResult(Record):
@@ -169,7 +122,8 @@ class Evaluation(Conditions):
         subgroups: by attribute.
         published: results of others, and which of them are of the same images.
         expert: against radiologists' labels.
-        external: on another hospital's images.
+        shared_findings: where several datasets were measured: the findings that all of them label, with enough cases.
+        datasets: where several were measured: all of them, the evaluation's own first.
         mixture: of a run on a mixture, each of its data sets; `systems` are of all their images together.
         input_check: of a training run; of an ensemble that of its first member, whose check it has.
         overlaps: what each model's training shares with the images measured, and with those chosen on.
@@ -182,7 +136,8 @@ class Evaluation(Conditions):
     subgroups: tuple[Attribute, ...] = ()
     published: tuple[LiteratureComparison, ...] = ()
     expert: OtherSet | None = None
-    external: OtherSet | None = None
+    shared_findings: tuple[str, ...] = ()
+    datasets: tuple[DatasetResult, ...] = ()
     mixture: tuple[PartResult, ...] = ()
     input_check: CheckResult | None = None
     overlaps: tuple[Overlap, ...] = ()
@@ -214,6 +169,8 @@ def read_metrics(path: Path) -> Evaluation:
             content = _from_format_2(content)
         if isinstance(content, dict) and content["format"] == 3:
             content |= {"format": 4}  # there was no input check
+        if isinstance(content, dict) and content["format"] == 4:
+            content = _from_format_4(content)
         return Evaluation.model_validate_json(json.dumps(content))
     except ValidationError as error:
         raise ChexError(f"{path} cannot be used: {first_problem(error)}") from None
@@ -240,6 +197,30 @@ def _from_format_2(old: dict[str, Any]) -> dict[str, Any]:
     """The content of a file from when there was one test-time augmentation."""
     systems = [system | {"tta": "views" if system["views"] > 1 else "none"} for system in old["systems"]]
     return old | {"format": 3, "systems": systems}
+
+
+def _from_format_4(old: dict[str, Any]) -> dict[str, Any]:
+    """The content of a file from when one further dataset could be measured, of the last system alone."""
+    other = old.get("external")
+    new: dict[str, Any] = {key: value for key, value in old.items() if key != "external"} | {"format": 5}
+    if other is None:
+        return new
+    targets = other["macro"]["targets"]
+
+    def system(where: str, **more: Any) -> list[dict[str, Any]]:
+        shared = {"findings": len(targets), "left_out": [], "estimates": {"auroc": other["macro"][where]}}
+        return [{"name": old["systems"][-1]["name"], "shared": shared, **more}]
+
+    own = {
+        key: old.get(key) for key in ("dataset", "dataset_identity", "synthetic", "split", "split_rule", "division")
+    }
+    further = {"name": other["name"], "dataset": other["name"], "split": "all", "label_map": other["label_map"]}
+    measured = {key: other[key] for key in ("metrics", "macro", "gaps")}
+    datasets = [
+        {"name": old["dataset"], **own, "systems": system("here")},
+        {**further, "same_images": other["same_images"], "systems": system("there", **measured)},
+    ]
+    return new | {"shared_findings": targets, "datasets": datasets}
 
 
 def _alone(name: str, metrics: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,10 @@ class TrainedOn(Record):
         weight: of the recipe.
         train_images: that were used.
         images_per_epoch: how many an epoch took of them.
+        title: of the dataset, where its shards record it.
+        license: an identifier of the Hub or a short name, likewise.
+        license_link: the text of the terms.
+        credentialed: whether only people who signed an agreement may have it.
     """
 
     name: str
@@ -30,6 +34,10 @@ class TrainedOn(Record):
     weight: float
     train_images: int
     images_per_epoch: int
+    title: str | None = None
+    license: str | None = None
+    license_link: str | None = None
+    credentialed: bool = False
 
 
 class PartResult(Record):
@@ -37,12 +45,16 @@ class PartResult(Record):
 
     Args:
         name: short, as in ``run.json``.
+        dataset: ``USER/NAME@sha``, or the folder's path.
+        dataset_identity: equal for shards of equal names and content.
         split: which part was measured.
         metrics: over the findings that the data set labels.
         validation: of raw probabilities, with calls at one half; null where that is what was measured.
     """
 
     name: str
+    dataset: str
+    dataset_identity: str
     split: str
     metrics: SplitMetrics
     validation: SplitMetrics | None = None

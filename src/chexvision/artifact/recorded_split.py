@@ -1,14 +1,15 @@
-"""The split that a model was trained with, as it records it: what it is measured on unless another is asked for."""
+"""The data that a model was trained on and their split, as it records them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
-from chexvision.artifact.contents import RUN, read_run
-from chexvision.artifact.ensemble_file import member_folder
+from chexvision.artifact.contents import RUN, RunInfo, read_run
+from chexvision.artifact.ensemble_file import member_folder, read_ensemble
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.reference import Reference
-from chexvision.hub.repo_files import model_file
+from chexvision.hub.repo_files import ENSEMBLE, model_file
 from chexvision.shards.split import VALIDATION_SHARE
 from chexvision.shards.split_rule import SHARDS, SplitChoice
 
@@ -41,12 +42,33 @@ def split_for(
     return next(iter(known.values()), SHARDS)
 
 
-def _own(name: str, reference: Reference, identity: str | None) -> SplitChoice | None:
-    path = model_file(reference, RUN) or model_file(reference, f"{member_folder(1)}/{RUN}")
+def training_data(reference: Reference) -> frozenset[str] | None:
+    """The identities of the datasets that a model, or all members of an ensemble, were trained on.
+
+    None where a model has no record of it.
+
+    Raises:
+        ChexError: a record cannot be fetched.
+    """
+    ensemble = model_file(reference, ENSEMBLE)
+    folders = [""]
+    if ensemble is not None:
+        folders = [f"{member_folder(number)}/" for number in range(1, len(read_ensemble(ensemble).members) + 1)]
+    runs = [_run(reference, folder) for folder in folders]
+    known = [run.identities for run in runs if run is not None]
+    return frozenset(chain.from_iterable(known)) if len(known) == len(runs) else None
+
+
+def _run(reference: Reference, folder: str) -> RunInfo | None:
+    path = model_file(reference, f"{folder}{RUN}")
     try:
-        run = None if path is None else read_run(path)
+        return None if path is None else read_run(path)
     except ChexError:
         return None  # an untrusted file: the model counts as one without a record
+
+
+def _own(name: str, reference: Reference, identity: str | None) -> SplitChoice | None:
+    run = _run(reference, "") or _run(reference, f"{member_folder(1)}/")
     split = None if run is None else run.split_of(identity)
     if split is None:
         return None

@@ -187,7 +187,7 @@ def _send(name: str, job: Callable[[Target], Job], sending: Sending, recipe: Rec
     page = record.sessions[-1].page
     if page:
         typer.echo(f"page   {page}")
-    if sending.auto_resume or (target.is_here if sending.watch is None else sending.watch):
+    if sending.auto_resume or (target.computes_here if sending.watch is None else sending.watch):
         from chexvision.cli.runs import show_log
 
         show_log(record, sending.auto_resume)

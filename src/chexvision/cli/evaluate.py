@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
@@ -17,10 +17,22 @@ if TYPE_CHECKING:
     from chexvision.metrics.predictions import Predictions
     from chexvision.nih.metadata import Entry
 
+T = TypeVar("T")
+
 Resamples = Annotated[int, typer.Option("--resamples", min=100, help="Bootstrap resamples of the patients.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")]
 Rule = Annotated[
     str, typer.Option("--thresholds", help="How to choose them: f1, youden, sensitivity=0.9, specificity=0.95.")
+]
+Data = Annotated[
+    list[str],
+    typer.Option(
+        help="A folder of shards, or USER/NAME@<sha>. Further ones are measured with what is chosen on the first."
+    ),
+]
+Split = Annotated[
+    list[str] | None,
+    typer.Option(help="What to measure, or all: once, or once per --data.  [default: test]", show_default=False),
 ]
 SplitRule = Annotated[
     str | None,
@@ -28,6 +40,16 @@ SplitRule = Annotated[
         "--split-rule",
         metavar="RULE",
         help="official, chexnet, patient, shards, or a patient_id,split table.  [default: each model's own]",
+    ),
+]
+SplitRules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--split-rule",
+        metavar="RULE",
+        help="official, chexnet, patient, shards, or a patient_id,split table: once, or once per --data.  "
+        "[default: each model's own; of other data the shards']",
+        show_default=False,
     ),
 ]
 
@@ -56,10 +78,10 @@ ExternalMap = Annotated[
 
 def evaluate(
     models: Models,
-    data: Annotated[str, typer.Option(help="A folder of shards, or USER/NAME@<sha>.")],
+    data: Data,
     out: Annotated[Path, typer.Option(help="Folder for metrics.json, predictions.parquet and report.html.")],
-    split: Annotated[str, typer.Option(help="What to measure.")] = "test",
-    split_rule: SplitRule = None,
+    split: Split = None,
+    split_rule: SplitRules = None,
     choose_on: ChooseOn = "validation",
     rule: Rule = "f1",
     calibration: Annotated[CalibrationMethod, typer.Option(help="How to calibrate probabilities.")] = "platt",
@@ -76,7 +98,7 @@ def evaluate(
     seed: Seed = 0,
     precision: Annotated[Precision, typer.Option(help="To compute in.")] = "auto",
 ) -> None:
-    """Measure models on a split: tables with intervals, a report, and the predictions themselves."""
+    """Measure models on one dataset or several: tables with intervals, a report, and the predictions themselves."""
     from chexvision.hub.reference import parse_reference
     from chexvision.label_maps.label_map import read_label_map
     from chexvision.metrics.records import IntervalMethod
@@ -88,13 +110,14 @@ def evaluate(
     if len(set(models)) < len(models):
         raise UsageError("a model is named twice; name each once")
     references = [parse_reference(model) for model in models]
-    source = parse_reference(data)
+    sources = [parse_reference(one) for one in data]
+    splits, rules = _per_data(split, "test", data, "--split"), _per_data(split_rule, None, data, "--split-rule")
     other = (external, images, label_map, read_label_map(label_map)) if external and images and label_map else None
     against = (expert, expert_map, read_label_map(expert_map)) if expert else None
 
     from chexvision.console import LiteralConsole
     from chexvision.evaluation.evaluate import evaluate as run
-    from chexvision.evaluation.outcome import Options
+    from chexvision.evaluation.outcome import FurtherData, Options
     from chexvision.explain.mistake_maps import explain_mistakes
     from chexvision.metrics.compare import short_names
     from chexvision.provenance import now
@@ -104,8 +127,8 @@ def evaluate(
 
     refuse_other_content(out)
     options = Options(
-        split=split,
-        split_rule=split_rule,
+        split=splits[0],
+        split_rule=rules[0],
         choose_on=None if choose_on == "none" else choose_on,
         rule=rule,
         calibration=calibration,
@@ -114,12 +137,24 @@ def evaluate(
         method=IntervalMethod(resamples=resamples, seed=seed),
         expert=against,
         external=other,
+        further=tuple(FurtherData(*of) for of in list(zip(sources, splits, rules, strict=True))[1:]),
     )
-    outcome = run(short_names(models), references, source, options, start_accelerator(precision))
+    outcome = run(short_names(models), references, sources[0], options, start_accelerator(precision))
     console = LiteralConsole()
     print_evaluation(console, outcome.evaluation)
     write_report(outcome, out, now(), explain_mistakes(outcome))
     console.print(f"written: {out}/report.html, metrics.json, predictions.parquet", soft_wrap=True)
+
+
+def _per_data(given: list[str] | None, usual: T, data: list[str], option: str) -> list[str | T]:
+    """The value of an option for each dataset."""
+    if given is None or not given:
+        return [usual] * len(data)
+    if len(given) == 1:
+        return [*given] * len(data)
+    if len(given) != len(data):
+        raise UsageError(f"{len(given)} {option} for {len(data)} --data; give it once, or once per --data")
+    return [*given]
 
 
 def compare(
@@ -258,6 +293,7 @@ def _input(path: Path) -> tuple[CompareInput, list[str]]:
         why = str(error).removeprefix(f"{folder / METRICS} ")
         unknown = "whether its models were trained on these images is unknown"
         return CompareInput(), [f"{folder / METRICS} cannot be read ({why}): {unknown}"]
-    notes = [note for of in found.overlaps if of.split == found.split for note in notes_of(of, f"of {path}")]
+    overlaps = tuple(of for of in found.overlaps if of.dataset is None)
+    notes = [note for of in overlaps if of.split == found.split for note in notes_of(of, f"of {path}")]
     tta = found.systems[-1].tta
-    return CompareInput(split=found.split, tta=tta, division=found.division, overlaps=found.overlaps), notes
+    return CompareInput(split=found.split, tta=tta, division=found.division, overlaps=overlaps), notes

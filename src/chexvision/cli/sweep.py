@@ -128,7 +128,7 @@ def print_plan(study: Study, where: Destination) -> None:
     width = max(len(run.name) for run in study.runs)
     waiting, unknown, first = 0.0, False, dict[str, str]()
     for run in study.runs:
-        key = run.key(data.of[run.name])
+        key = data.key(run)
         needs = estimate(run, where)
         text = f"about {needs.hours:.1f} GPU hours ({needs.basis})" if needs and needs.hours is not None else ""
         if key in first:
@@ -161,7 +161,7 @@ def run_study(study: Study, where: Destination, how: How, finish: Callable[[Sche
     from chexvision_dispatch.studies.study_state import open_state
 
     _check_options(where)
-    parallel = how.parallel or (1 if target_class(where.on).is_here else _AT_A_TIME)
+    parallel = how.parallel or (1 if target_class(where.on).computes_here else _AT_A_TIME)
     with open_state(study.name) as state:
         data = check_data(study, where, state.state.data)
         if data.pinned != state.state.data:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from chexvision.config.data_config import DataConfig
     from chexvision.config.recipe import Recipe
     from chexvision.hub.reference import Reference
+    from chexvision.metrics.records import SplitMetrics
     from chexvision.runs.session import Session
     from chexvision.training.run import TrainingOutcome
     from chexvision.training.training_session import TrainingJob
@@ -96,7 +97,7 @@ def train(
         option = f"--storage {storage}" if storage else f"--workers {workers}"
         raise UsageError(f"{option} is for --on ray; several processes on this machine are started by torchrun")
     recipe = _recipe(model, preset, overrides or [], resolved)
-    if data and len(data) > 1:
+    if data and (len(data) > 1 or recipe.data.datasets):
         recipe = with_datasets(recipe, data)
     source = parse_reference(data[0]) if data and len(data) == 1 else None
     check_names(recipe.data, source)
@@ -196,12 +197,18 @@ def _print(outcome: TrainingOutcome) -> None:
     """Print the metrics of a finished run, and where its artifact is."""
     if outcome.artifact is not None and outcome.metrics is not None:
         for name, split in outcome.metrics.splits.items():
-            auroc = "–" if split.macro_auroc is None else f"{split.macro_auroc:.4f}"
-            typer.echo(f"{name}: macro AUROC {auroc} over {split.macro.findings} findings, {split.images} images")
+            _print_split(name, split)
+        for part in outcome.metrics.mixture:
+            _print_split(f"{part.split} of {part.name}", part.metrics)
         typer.echo(f"artifact: {outcome.artifact}")
     if outcome.publication is not None:
         where, page = outcome.publication.reference, outcome.publication.address
         typer.echo(f"published: {where}" if page == where else f"published: {where}, {page}")
+
+
+def _print_split(name: str, split: SplitMetrics) -> None:
+    auroc = "–" if split.macro_auroc is None else f"{split.macro_auroc:.4f}"
+    typer.echo(f"{name}: macro AUROC {auroc} over {split.macro.findings} findings, {split.images} images")
 
 
 def _check_data(source: Reference | None, config: DataConfig) -> None:

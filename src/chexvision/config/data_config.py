@@ -92,8 +92,9 @@ class DataConfig(Section):
     # Of the training patients, a seeded sample with all of their images; `max_train_images` then limits these.
     train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     mirror: bool = False  # each training image twice per epoch: as it is, and with left and right exchanged
-    datasets: tuple[DatasetConfig, ...] = ()  # a mixture, in place of `dataset`
-    temperature: Annotated[float, Field(gt=0, le=100)] = 1.0  # of the mixture
+    # A mixture, in place of `dataset`. Left out of records of one data set, which are the same bytes as ever.
+    datasets: Annotated[tuple[DatasetConfig, ...], Field(exclude_if=lambda value: not value)] = ()
+    temperature: Annotated[float, Field(gt=0, le=100, exclude_if=lambda value: value == 1)] = 1.0  # of the mixture
 
     @model_validator(mode="after")
     def _known_split(self) -> DataConfig:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,6 +120,7 @@ class RunData:
                 weight=one.weight,
                 train_images=len(part.rows),
                 images_per_epoch=part.per_epoch * (2 if train.mirror else 1),
+                **_terms(one.source),
             )
             for one, part in zip(self.datasets, train.parts, strict=True)
         )
@@ -176,8 +178,9 @@ class RunData:
                 begin += len(of)
             if len(here):
                 opened.append(open_split(one.source, {name: here}, name, self.config, quiet, preprocessing))
+        joined = join_datasets({one.name: one.division for one in self.datasets}, rows)
         images = JoinedImages([np.asarray(split.images) for split in opened])
-        return replace(opened[0], images=images, rows=self._joined(rows), parts=tuple(parts), node_share=share)
+        return replace(opened[0], images=images, rows=joined, parts=tuple(parts), node_share=share)
 
     def _per_epoch(self, images: Sequence[int]) -> list[int]:
         counts = images_per_part(images, [one.weight for one in self.datasets], self.config.temperature)
@@ -188,17 +191,43 @@ class RunData:
                 )
         return counts
 
-    def _joined(self, rows: Sequence[Rows]) -> Rows:
-        """Rows of each data set as those of one, in the mixture's label set."""
-        space, made, patients, shards = self.label_space, list[Rows](), 0, 0
-        for one, of in zip(self.datasets, rows, strict=True):
-            known = np.unique(np.concatenate([split.patients for split in one.division.rows.values()]))
-            numbers = patients + np.searchsorted(known, of.patients).astype(np.int64)
-            names = _names(one.name, of)
-            shard = of.shard + np.int32(shards)
-            made.append(replace(of.within(space), filenames=names, patients=numbers, shard=shard))
-            patients, shards = patients + len(known), shards + sum(map(len, one.source.shards.values()))
-        return join(made)
+
+def _terms(source: ShardSource) -> dict[str, Any]:
+    """What shards record of the terms of their dataset, for `TrainedOn`."""
+    dataset = source.manifest.dataset if source.manifest is not None else None
+    if dataset is None or dataset.terms is None:
+        return {}
+    terms = dataset.terms
+    return {
+        "title": terms.title,
+        "license": terms.license_name or terms.license,
+        "license_link": terms.license_link,
+        "credentialed": terms.credentialed,
+    }
+
+
+def join_datasets(divisions: Mapping[str, Division], rows: Sequence[Rows]) -> Rows:
+    """Rows of each data set, by its short name and in the same order, as those of a mixture.
+
+    `Rows.shard` stays an index into the shards of the row's own data set.
+    """
+    space = union([of.label_space for of in rows])
+    made, patients = list[Rows](), 0
+    for (name, division), of in zip(divisions.items(), rows, strict=True):
+        known = np.unique(np.concatenate([split.patients for split in division.rows.values()]))
+        numbers = patients + np.searchsorted(known, of.patients).astype(np.int64)
+        made.append(replace(of.within(space), filenames=_names(name, of), patients=numbers))
+        patients += len(known)
+    return join(made)
+
+
+def sampled_rows(config: DataConfig, divisions: Mapping[str, Division], seed: int) -> dict[str, Rows]:
+    """The rows of each split, of one data set or of a mixture, as the recipe samples them; see `check_run_data`."""
+    datasets = zip(divisions.values(), config.named, strict=True)
+    sampled = [division.sampled(config.alone(one), seed) for division, one in datasets]
+    if len(sampled) == 1:
+        return sampled[0]
+    return {split: join_datasets(divisions, [of[split] for of in sampled]) for split in SPLITS}
 
 
 def mixture_name(names: Sequence[str]) -> str:

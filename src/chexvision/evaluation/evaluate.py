@@ -1,27 +1,30 @@
-"""Models on a split of shards: measured, and compared with each other, other labels and the literature."""
+"""Models on splits of shards: measured, and compared with each other, other labels, datasets and the literature."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from accelerate import Accelerator
 
 from chexvision.artifact.contents import RUN, TRAINING_IMAGES, read_run
-from chexvision.artifact.load import Ensemble, load_ensemble
+from chexvision.artifact.load import load_ensemble
 from chexvision.artifact.metrics_file import Overlap
-from chexvision.artifact.recorded_split import split_for
-from chexvision.data.rows import Rows, read_rows, record_split
-from chexvision.data.source import ShardSource, find_shards
+from chexvision.data.rows import Rows
+from chexvision.data.source import ShardSource
 from chexvision.errors import ChexError, UsageError
+from chexvision.evaluation.across import OnDataset, measure_across
 from chexvision.evaluation.attributes import conditions_of, read_groups
+from chexvision.evaluation.measured_data import MeasuredData, Models, dataset_names, open_data
 from chexvision.evaluation.outcome import Options, Outcome
 from chexvision.evaluation.overlap import TrainingImages, notes_of
-from chexvision.evaluation.protocol import evaluate_systems
-from chexvision.evaluation.systems import EvaluationRun
+from chexvision.evaluation.protocol import System, evaluate_systems
+from chexvision.evaluation.systems import EvaluationRun, on_table
 from chexvision.hub.reference import Reference
 from chexvision.hub.repo_files import at_commit, model_file
+from chexvision.metrics.predictions import Predictions
 from chexvision.predict.published import trained_on_synthetic
 
 
@@ -32,7 +35,7 @@ def evaluate(
     options: Options,
     accelerator: Accelerator,
 ) -> Outcome:
-    """Evaluate models on a split.
+    """Evaluate models on a split, and on further datasets with what is chosen for it.
 
     Args:
         models: what to call each.
@@ -42,7 +45,8 @@ def evaluate(
         accelerator: of one process.
 
     Raises:
-        UsageError: a model or split is missing, or thresholds would be chosen on the split they are applied to.
+        UsageError: a model or split is missing, thresholds would be chosen on the split they are applied to, or a
+            dataset labels no finding of the models.
         ChexError: data or a model cannot be fetched or read.
     """
     if options.choose_on == options.split:
@@ -50,62 +54,80 @@ def evaluate(
             f"thresholds are chosen on {options.choose_on} and cannot be applied to {options.split} as well; "
             "choose them on another split (--choose-on train), or make none (--choose-on none)"
         )
-    source = find_shards(data)
-    options, lacking = options.for_label_space(source.label_space)
+    sources = open_data([data, *(of.reference for of in options.further)])
     references = [at_commit(reference) for reference in references]  # files of one commit belong together
-    choice = split_for(models, references, options.split_rule).fitting(synthetic=source.synthetic)
-    rows = read_rows(source.shards, choice, source.label_space)
-    splits = _wanted_splits(options, source, rows)
-    loaded = [_load(reference, source, accelerator) for reference in references]
-    overlaps = [
-        _overlap(name, reference, split, rows[split], source)
-        for split in splits
-        for name, reference in zip(models, references, strict=True)
+    known = Models.of(models, references, [load_ensemble(of).to(accelerator.device) for of in references])
+    first = MeasuredData.of(sources[0], known, options.split, options.split_rule)
+    others = [
+        MeasuredData.of(source, known, of.split, of.split_rule, further=True)
+        for source, of in zip(sources[1:], options.further, strict=True)
     ]
-    run = EvaluationRun(source, rows, options, accelerator, tuple(models), tuple(references), tuple(loaded))
-    conditions = conditions_of(source, options.split, record_split(choice, rows), accelerator.mixed_precision)
+    options, lacking = options.for_label_space(known.label_space, first.label_space)
+    splits = [options.split, *([] if options.choose_on in (None, "model") else [str(options.choose_on)])]
+    rows = [first.wanted(split) for split in splits]
+    names, every = dataset_names(sources), range(len(known.names))
+    overlaps = [
+        *(_overlap(known, i, split, of, first.source) for split, of in zip(splits, rows, strict=True) for i in every),
+        *(
+            _overlap(known, i, of.split, of.measured, of.source, name)
+            for of, name in zip(others, names[1:], strict=True)
+            for i in every
+        ),
+    ]
+    run = EvaluationRun(first, options, accelerator, known)
+    conditions = conditions_of(first.source, options.split, first.division, accelerator.mixed_precision)
     evaluation, systems = evaluate_systems(
         run.systems(splits),
         conditions,
-        read_groups(source, rows[options.split]),
+        read_groups(first.source, first.measured),
         options.method,
         choose_on=str(options.choose_on),
         rule=options.rule,
         calibration=options.calibration,
     )
-    others = {
+    found = _on_datasets(run, others, systems, names)
+    shared, results = measure_across(systems, found, options.method) if len(found) > 1 else ((), ())
+    parts = {
         "expert": run.expert(systems[-1]),
-        "external": run.external(systems[-1]),
+        "shared_findings": shared,
+        "datasets": results,
         "overlaps": tuple(overlaps),
-        "notes": (*_synthetic_notes(models, references, source), *lacking, *_notes(overlaps, options)),
+        "notes": (
+            *_synthetic_notes(known, sources),
+            *lacking,
+            *_label_notes(known, [first, *others], names),
+            *_domain_notes(known, first, names[0], several=len(found) > 1),
+            *_notes(overlaps, options),
+        ),
     }
     together = run.ensemble(systems[-1])
     described = tuple(map(_described, references))
     images = run.images(together, options.split)
-    return Outcome(evaluation.model_copy(update=others), systems, described, together, images)
+    elsewhere = tuple(of.predictions for of in found[1:])
+    return Outcome(evaluation.model_copy(update=parts), systems, described, together, images, elsewhere)
 
 
-def _wanted_splits(options: Options, source: ShardSource, rows: dict[str, Rows]) -> list[str]:
-    """The split to measure, then the one to choose on if there is one; all of them have images."""
-    wanted = [options.split]
-    if options.choose_on not in (None, "model"):
-        wanted.append(str(options.choose_on))
-    for name in wanted:
-        if not len(rows.get(name, ())):
-            raise UsageError(
-                f"{source.name} has no {name} images; it has {', '.join(k for k, v in rows.items() if len(v))}"
-            )
-    return wanted
+def _on_datasets(
+    run: EvaluationRun, others: Sequence[MeasuredData], systems: Sequence[System], names: Sequence[str]
+) -> list[OnDataset]:
+    """What the systems predict for every dataset; those of the first are known."""
+
+    def found(of: MeasuredData, name: str, predictions: tuple[Predictions, ...]) -> OnDataset:
+        trained = dict(zip(run.models.names, run.models.trained_on_any(of.source.identity), strict=True))
+        in_domain = tuple(_any([trained[one] for one in system.members]) for system in systems)
+        return OnDataset(of.conditions(name), predictions, in_domain)
+
+    datasets = [found(run.data, names[0], tuple(system.predictions for system in systems))]
+    for of, name in zip(others, names[1:], strict=True):
+        there = replace(run, data=of)
+        datasets.append(found(of, name, there.elsewhere(systems, of.split)))
+    if run.options.external is not None:
+        datasets.append(on_table(run, systems))
+    return datasets
 
 
-def _load(reference: Reference, source: ShardSource, accelerator: Accelerator) -> Ensemble:
-    model = load_ensemble(reference)
-    if model.label_space != source.label_space:
-        raise UsageError(
-            f"{reference} predicts {', '.join(model.findings)}, but the labels of {source.name} are "
-            f"{', '.join(source.label_space.findings)}; evaluate it on data with its own labels"
-        )
-    return model.to(accelerator.device)
+def _any(known: Sequence[bool | None]) -> bool | None:
+    return True if True in known else None if None in known else False
 
 
 def _described(reference: Reference) -> str:
@@ -119,21 +141,55 @@ def _described(reference: Reference) -> str:
         return name
 
 
-def _overlap(name: str, reference: Reference, split: str, rows: Rows, source: ShardSource) -> Overlap:
-    """Which of the rows of a split the model was trained on."""
-    path = model_file(reference, TRAINING_IMAGES)
+def _overlap(
+    models: Models, i: int, split: str, rows: Rows, source: ShardSource, dataset: str | None = None
+) -> Overlap:
+    """Which of the rows of a split model `i` was trained on; `dataset` names a further one."""
+    path = model_file(models.references[i], TRAINING_IMAGES)
+    name = models.names[i]
     if path is not None:
-        return TrainingImages.read(path).overlap(name, split, rows, source)
-    patients = len(np.unique(rows.patients))
+        found = TrainingImages.read(path).overlap(name, split, rows, source)
+        return found.model_copy(update={"dataset": dataset})
     return Overlap(
-        model=name, split=split, images=len(rows), patients=patients, trained_images=None, trained_patients=None
+        model=name,
+        split=split,
+        images=len(rows),
+        patients=len(np.unique(rows.patients)),
+        trained_images=None,
+        trained_patients=None,
+        dataset=dataset,
     )
 
 
-def _synthetic_notes(models: Sequence[str], references: Sequence[Reference], source: ShardSource) -> Iterator[str]:
-    for name, reference in zip(models, references, strict=True):
-        if not source.synthetic and trained_on_synthetic(reference):
+def _synthetic_notes(models: Models, sources: Sequence[ShardSource]) -> Iterator[str]:
+    real = any(not source.synthetic for source in sources)
+    for name, reference in zip(models.names, models.references, strict=True):
+        if real and trained_on_synthetic(reference):
             yield f"{name} was trained on synthetic images, but measured on radiographs"
+
+
+def _label_notes(models: Models, datasets: Sequence[MeasuredData], names: Sequence[str]) -> Iterator[str]:
+    """What is not measured, because a model does not predict it or a dataset does not label it."""
+    for name, model in zip(models.names, models.loaded, strict=True):
+        others = [of for of in model.findings if of not in models.outputs]
+        if others:
+            yield f"findings of {name} that the other models do not predict, which are left out: {', '.join(others)}"
+    for of, name in zip(datasets, names, strict=True):
+        if of.unlabeled:
+            yield f"findings that {name} does not label, which have no values there: {', '.join(of.unlabeled)}"
+        if of.unpredicted:
+            yield (
+                f"findings of {name} that the models do not predict: {', '.join(of.unpredicted)}; there, "
+                "normal/abnormal is of all findings that it labels"
+            )
+
+
+def _domain_notes(models: Models, first: MeasuredData, name: str, *, several: bool) -> Iterator[str]:
+    """Gaps are to the first dataset, which should be the one that a model was trained on."""
+    trained = models.trained_on_any(first.source.identity)
+    others = [of for of, known in zip(models.names, trained, strict=True) if known is False]
+    if several and others:
+        yield f"{', '.join(others)} {'was' if len(others) == 1 else 'were'} not trained on {name}, which gaps are to"
 
 
 def _notes(overlaps: Sequence[Overlap], options: Options) -> Iterator[str]:
@@ -145,7 +201,10 @@ def _notes(overlaps: Sequence[Overlap], options: Options) -> Iterator[str]:
     if options.choose_on == "model" and options.tta != "none":
         yield f"thresholds and calibration of the models were chosen without {options.tta}"
     for overlap in overlaps:
-        measured = overlap.split == options.split
-        yield from notes_of(
-            overlap, "measured here" if measured else "that thresholds and calibration were chosen on"
-        )
+        if overlap.dataset is not None:
+            yield from notes_of(overlap, f"of {overlap.dataset}")
+        else:
+            measured = overlap.split == options.split
+            yield from notes_of(
+                overlap, "measured here" if measured else "that thresholds and calibration were chosen on"
+            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from chexvision.artifact.metrics_file import Agreement, LabelGap, OtherSet
+from chexvision.artifact.other_results import Agreement, LabelGap, OtherSet
 from chexvision.label_maps.other_labels import OtherLabels
 from chexvision.metrics.bootstrap import estimate, resample_patients
 from chexvision.metrics.measure import macro_columns, macro_of, measure

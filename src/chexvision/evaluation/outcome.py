@@ -13,11 +13,29 @@ from chexvision.artifact.load import Ensemble
 from chexvision.artifact.metrics_file import Evaluation, Overlap
 from chexvision.config.test_time import Tta
 from chexvision.evaluation.protocol import System
+from chexvision.hub.reference import Reference
 from chexvision.label_maps.label_map import LabelMap
 from chexvision.labels import LabelSpace
 from chexvision.metrics.calibration import Method
+from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.records import Comparison, IntervalMethod, Record
 from chexvision.shards.split_rule import SplitRecord
+
+
+@dataclass(frozen=True, slots=True)
+class FurtherData:
+    """A further dataset to measure with what is chosen on the first.
+
+    Args:
+        reference: a folder of shards, or a Hub dataset pinned to a sha.
+        split: which part of it to measure; "all" for all images.
+        split_rule: how to divide it, as `SplitChoice.parse` takes it; None for the split of the models that were
+            trained on it, or else the shards' own.
+    """
+
+    reference: Reference
+    split: str = "test"
+    split_rule: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +43,7 @@ class Options:
     """What to evaluate, and how.
 
     Args:
-        split: which part of the data to measure.
+        split: which part of the data to measure; "all" for all images.
         split_rule: how to divide the images, as `SplitChoice.parse` takes it; None for the models' own split.
         choose_on: the split that thresholds, calibration and weights are chosen on; "model" takes the operating
             points that the model was published with, None makes calls at 0.5 on raw probabilities.
@@ -35,7 +53,8 @@ class Options:
         weights: of an ensemble's members.
         method: how to make intervals.
         expert: a table of other labels for our images, and its map's name.
-        external: tables of other images, their folder, and the map's name.
+        external: a table of other images, their folder, and the map's name.
+        further: other datasets, measured with what is chosen on this one.
     """
 
     split: str = "test"
@@ -48,16 +67,21 @@ class Options:
     method: IntervalMethod = field(default_factory=lambda: IntervalMethod(resamples=1000, seed=0))
     expert: tuple[Path, str, LabelMap] | None = None
     external: tuple[Path, Path, str, LabelMap] | None = None
+    further: tuple[FurtherData, ...] = ()
 
-    def for_label_space(self, space: LabelSpace) -> tuple[Options, list[str]]:
-        """These options with the targets that models of a label set predict, and a note on the others.
+    def for_label_space(self, predicted: LabelSpace, labeled: LabelSpace) -> tuple[Options, list[str]]:
+        """These options with the targets that the models predict, and a note on the others.
+
+        Args:
+            predicted: what all models predict, which external images can have as labels.
+            labeled: those of it that the data label, which other labels of the same images are compared with.
 
         Raises:
             UsageError: a label map has no such target.
         """
         notes: list[str] = []
         changed: dict[str, Any] = {}
-        for name in ("expert", "external"):
+        for name, space in (("expert", labeled), ("external", predicted)):
             tables = getattr(self, name)
             if tables is not None:
                 label_map, lacking = tables[-1].for_model(space)
@@ -107,6 +131,7 @@ class Outcome:
         models: each model with its revision, in words.
         ensemble: the models of the last system as one, with their weights in it; without views.
         images: for each member of `ensemble`, as it takes them: uint8[N, S, S], in the order of the predictions.
+        elsewhere: of each further dataset of the evaluation, what each system predicted, in the systems' order.
     """
 
     evaluation: Evaluation
@@ -114,6 +139,7 @@ class Outcome:
     models: tuple[str, ...]
     ensemble: Ensemble
     images: tuple[NDArray[np.uint8], ...]
+    elsewhere: tuple[tuple[Predictions, ...], ...] = ()
 
     @property
     def main(self) -> System:

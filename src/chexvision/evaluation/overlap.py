@@ -22,13 +22,13 @@ _LARGEST = 16 * 2**20  # bytes; a million hashes take 8 MB
 
 def notes_of(overlap: Overlap, use: str) -> list[str]:
     """What a reader must know of an overlap; `use` is what its images are for, such as "measured here"."""
-    name, split = overlap.model, overlap.split
+    name, images = overlap.model, "images" if overlap.split == "all" else f"{overlap.split} images"
     if overlap.trained_images is None:
-        return [f"{name} has no record of its training images; its training may have seen the {split} images {use}"]
+        return [f"{name} has no record of its training images; its training may have seen the {images} {use}"]
     if not overlap.trained_images and not overlap.trained_patients:
         return []
     return [
-        f"{name} was trained on {overlap.trained_images:,} of the {overlap.images:,} {split} images {use}, and on "
+        f"{name} was trained on {overlap.trained_images:,} of the {overlap.images:,} {images} {use}, and on "
         f"some image of {overlap.trained_patients:,} of their {overlap.patients:,} patients"
     ]
 

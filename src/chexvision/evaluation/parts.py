@@ -34,13 +34,21 @@ def with_parts(
         return evaluation
     method, name = evaluation.metrics.interval, evaluation.split
     validation = labeled_parts(splits["validation"], predictions["validation"].probabilities)
-    raw = {of: measure(validation[of], method=method) for of in validation}
+    raw = {of: measure(part, method=method) for of, part in validation.items()}
     if name == "validation":
-        results = [PartResult(name=of, split=name, metrics=metrics) for of, metrics in raw.items()]
+        found = raw
     else:
         parts = labeled_parts(measured, predictions[name].probabilities)
-        results = [
-            PartResult(name=of, split=name, metrics=points.measure(part, name, method), validation=raw.get(of))
-            for of, part in parts.items()
-        ]
-    return evaluation.model_copy(update={"mixture": tuple(results), "published": ()})
+        found = {of: points.measure(part, name, method) for of, part in parts.items()}
+    results = tuple(
+        PartResult(
+            name=part.name,
+            dataset=part.source.name,
+            dataset_identity=part.source.identity,
+            split=name,
+            metrics=found[part.name],
+            validation=None if name == "validation" else raw.get(part.name),
+        )
+        for part in measured.parts
+    )
+    return evaluation.model_copy(update={"mixture": results, "published": ()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,21 +11,19 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from chexvision.artifact.load import Ensemble
-from chexvision.artifact.metrics_file import OtherSet
+from chexvision.artifact.other_results import DatasetConditions, OtherSet
 from chexvision.config.test_time import Tta
 from chexvision.data.decode import decoded_images
-from chexvision.data.rows import Rows
-from chexvision.data.source import ShardSource
 from chexvision.errors import UsageError
+from chexvision.evaluation.across import OnDataset
 from chexvision.evaluation.external import for_other_labels, measure_other, own_labels
+from chexvision.evaluation.measured_data import MeasuredData, Models
 from chexvision.evaluation.outcome import Options
 from chexvision.evaluation.protocol import System, combined, with_tta
-from chexvision.hub.reference import Reference
 from chexvision.inference.ensemble import average
 from chexvision.inference.labeled import labeled
 from chexvision.inference.predict_members import predict_images, predict_members
 from chexvision.inference.tta import views_of
-from chexvision.label_maps.label_map import LabelMap
 from chexvision.label_maps.other_labels import OtherLabels, read_other_labels
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions
@@ -40,22 +39,16 @@ class EvaluationRun:
     """One evaluation: what it works on, and what is predicted with it.
 
     Args:
-        source: the shards.
-        rows: theirs, by split.
+        data: the dataset.
         options: what to do.
         accelerator: of one process.
-        names: what to call each model.
-        references: where each is, in the same order.
-        models: the same, loaded; one may be an ensemble, which is measured as a whole.
+        models: which models; one may be an ensemble, which is measured as a whole.
     """
 
-    source: ShardSource
-    rows: dict[str, Rows]
+    data: MeasuredData
     options: Options
     accelerator: Accelerator
-    names: tuple[str, ...]
-    references: tuple[Reference, ...]
-    models: tuple[Ensemble, ...]
+    models: Models
 
     def systems(self, splits: list[str]) -> tuple[System, ...]:
         """Every model by itself, with views where asked for, and all of them together.
@@ -66,7 +59,7 @@ class EvaluationRun:
         Raises:
             UsageError: thresholds or weights are asked for that nothing can be chosen on.
         """
-        alone = [self._predict(i, splits) for i in range(len(self.models))]
+        alone = [self._predict(i, splits) for i in range(len(self.models.loaded))]
         made = self._together(alone, "none")
         if self.options.tta != "none":
             made += self._together([self._predict(i, splits, alone[i]) for i in range(len(alone))], self.options.tta)
@@ -77,7 +70,7 @@ class EvaluationRun:
         views = len(views_of(tta, any_size=True))
         return [
             replace(system, points=self._points(system), tta=tta, views=views, name=with_tta(system.name, tta))
-            for system in combined(self.names, alone, self.options.weights)
+            for system in combined(self.models.names, alone, self.options.weights)
         ]
 
     def _points(self, system: System) -> OperatingPoints:
@@ -86,7 +79,7 @@ class EvaluationRun:
             return OperatingPoints()
         if len(system.members) > 1:
             raise UsageError("these models together have no thresholds; give --choose-on validation or none")
-        points = load_operating_points(self.references[self.names.index(system.name)])
+        points = load_operating_points(self.models.references[self.models.names.index(system.name)])
         if points.thresholds is None:
             raise UsageError(f"{system.name} was published without thresholds; give --choose-on validation or none")
         return points
@@ -96,7 +89,7 @@ class EvaluationRun:
         members: list[CheXVision] = []
         weights: list[float] = []
         for name, weight in zip(system.members, system.weights, strict=True):
-            model = self.models[self.names.index(name)]
+            model = self.models.loaded[self.models.names.index(name)]
             members += model.members
             weights += [weight * share for share in model.weights]
         return Ensemble(tuple(members), tuple(weights))
@@ -106,8 +99,8 @@ class EvaluationRun:
         return tuple(self._decoded(member, name) for member in ensemble.members)
 
     def _decoded(self, member: CheXVision, name: str) -> NDArray[np.uint8]:
-        with Progress(f"decoding {name}", len(self.rows[name]), "images") as progress:
-            return decoded_images(self.source, self.rows[name], member.preprocessing, progress.advance)
+        with Progress(f"decoding {name}", len(self.data.rows[name]), "images") as progress:
+            return decoded_images(self.data.source, self.data.rows[name], member.preprocessing, progress.advance)
 
     def expert(self, system: System) -> OtherSet | None:
         """The system against other labels of the split's own images; None where none were given.
@@ -127,56 +120,16 @@ class EvaluationRun:
         index = np.array([index_of[image] for image in images], np.int64)
         here = system.predictions.take(index)
         labels = OtherLabels(here.filenames, here.patients, labels.targets[known], labels.names, labels.findings)
-        return self._measure_other(system, label_map, name, labels, here, own_labels(here, labels))
-
-    def external(self, system: System) -> OtherSet | None:
-        """The system on another hospital's images, compared with the split; None where none were given.
-
-        Raises:
-            UsageError: images are missing.
-        """
-        if self.options.external is None:
-            return None
-        path, folder, name, label_map = self.options.external
-        labels = read_other_labels(path, label_map)
-        files = [folder / image for image in labels.filenames.tolist()]
-        missing = [file for file in files if not file.is_file()]
-        if missing:
-            raise UsageError(f"{len(missing)} of the {len(files)} images of {path} are missing, first {missing[0]}")
-        members = []
-        for model, called in zip(self.models, self.names, strict=True):
-            total = len(files) * len(model.members)
-            with Progress(f"predicting {label_map.name} with {called}", total, "images") as progress:
-                probabilities = predict_images(
-                    model, files, self.accelerator, _BATCH, tta=system.tta, on_batch=progress.advance
-                )
-            targets = np.full(probabilities.shape, np.nan)
-            members.append(
-                Predictions(system.predictions.names, labels.filenames, labels.patients, probabilities, targets)
-            )
-        chosen = [members[self.names.index(member)] for member in system.members]
-        there = average(chosen, system.weights)
-        return self._measure_other(system, label_map, name, labels, there, own_labels(system.predictions, labels))
-
-    def _measure_other(
-        self,
-        system: System,
-        label_map: LabelMap,
-        name: str,
-        labels: OtherLabels,
-        there: Predictions,
-        here: Predictions,
-    ) -> OtherSet:
         points = system.points
-        calibrated = points.calibrate(there.names, there.probabilities)
-        thresholds = points.threshold_values(there.names)
+        calibrated = points.calibrate(here.names, here.probabilities)
+        thresholds = points.threshold_values(here.names)
         return measure_other(
             label_map.name,
             name,
-            for_other_labels(there, labels),
-            here,
+            for_other_labels(here, labels),
+            own_labels(here, labels),
             self.options.method,
-            calibrated=for_other_labels(there, labels, calibrated).probabilities,
+            calibrated=for_other_labels(here, labels, calibrated).probabilities,
             # A threshold is for one output; it does not carry over to the largest of several.
             thresholds={
                 target: thresholds[findings[0]]
@@ -187,6 +140,24 @@ class EvaluationRun:
             calibration=points.calibration.described if points.calibration else "none",
         )
 
+    def elsewhere(self, systems: Sequence[System], split: str) -> tuple[Predictions, ...]:
+        """What systems predict for a split of this run's data, with the weights and views that they have.
+
+        Args:
+            systems: of a run of the same models on other data.
+            split: of this run's data.
+        """
+        alone = [self._predict(i, [split]) for i in range(len(self.models.loaded))]
+        views = alone
+        if self.options.tta != "none":
+            views = [self._predict(i, [split], alone[i]) for i in range(len(self.models.loaded))]
+
+        def predictions(system: System) -> Predictions:
+            parts = alone if system.tta == "none" else views
+            return average([parts[self.models.names.index(name)][0] for name in system.members], system.weights)
+
+        return tuple(map(predictions, systems))
+
     def _predict(self, i: int, splits: list[str], alone: list[Predictions] | None = None) -> list[Predictions]:
         """Of model `i`: the split to measure, then the one to choose on if there is one.
 
@@ -195,23 +166,66 @@ class EvaluationRun:
             splits: their names.
             alone: the same without test-time augmentation, which is used then.
         """
-        model, found = self.models[i], []
+        model, found = self.models.loaded[i], []
         for number, name in enumerate(splits):
-            rows = self.rows[name]
+            rows = self.data.rows[name]
             for member in model.members:
                 self._decoded(member, name)  # with progress; from here on it is in the cache
             tta = "none" if alone is None else self.options.tta
-            label = with_tta(f"predicting {name} with {self.names[i]}", tta)
+            complete = alone is not None and alone[number].names == model.label_space.outputs
+            known = alone[number].probabilities if alone is not None and complete else None
+            label = with_tta(f"predicting {name} with {self.models.names[i]}", tta)
             with Progress(label, len(rows) * len(model.members), "images") as progress:
                 probabilities = predict_members(
                     model,
-                    self.source,
+                    self.data.source,
                     rows,
                     self.accelerator,
                     _BATCH,
                     tta=tta,
-                    known=None if alone is None else alone[number].probabilities,
+                    known=known,
                     on_batch=progress.advance,
                 )
-            found.append(labeled(rows, probabilities))
+            predictions = labeled(rows, probabilities, model.label_space)
+            found.append(predictions.select(tuple(of for of in self.models.outputs if of in predictions.names)))
         return found
+
+
+def on_table(run: EvaluationRun, systems: Sequence[System]) -> OnDataset:
+    """What systems predict for the images of the run's `Options.external`.
+
+    Raises:
+        UsageError: images are missing, or none was given.
+    """
+    if run.options.external is None:
+        raise UsageError("there is no table of other images")
+    path, folder, name, label_map = run.options.external
+    labels = read_other_labels(path, label_map)
+    files = [folder / image for image in labels.filenames.tolist()]
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise UsageError(f"{len(missing)} of the {len(files)} images of {path} are missing, first {missing[0]}")
+
+    def predictions(i: int, tta: Tta) -> Predictions:
+        model, called = run.models.loaded[i], run.models.names[i]
+        total = len(files) * len(model.members)
+        with Progress(f"predicting {label_map.name} with {called}", total, "images") as progress:
+            probabilities = predict_images(model, files, run.accelerator, _BATCH, tta=tta, on_batch=progress.advance)
+        targets = np.full(probabilities.shape, np.nan)
+        of = Predictions(model.label_space.outputs, labels.filenames, labels.patients, probabilities, targets)
+        return of.select(run.models.outputs)
+
+    alone = {
+        tta: [predictions(i, tta) for i in range(len(run.models.loaded))]
+        for tta in dict.fromkeys(system.tta for system in systems)
+    }
+    parts = tuple(
+        average([alone[system.tta][run.models.names.index(name)] for name in system.members], system.weights)
+        for system in systems
+    )
+    known = {finding for findings in labels.findings for finding in findings}
+    unlabeled = tuple(of for of in run.models.label_space.findings if of not in known)
+    conditions = DatasetConditions(
+        name=label_map.name, dataset=str(path), split="all", label_map=name, unlabeled=unlabeled
+    )
+    return OnDataset(conditions, parts, (None,) * len(systems), labels)

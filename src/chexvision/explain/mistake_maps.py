@@ -16,22 +16,27 @@ _BAR = (12, 120)  # height and width of the color bar
 _MIDDLE = 128  # gray under the color bar
 
 
-def explain_mistakes(outcome: Outcome) -> DrawnMaps:
+def explain_mistakes(outcome: Outcome) -> DrawnMaps | None:
     """Explain the images that `worst_mistakes` names, each without views.
 
     Each map has its own scale, which the report gives: the highest values of different images differ several times
-    over, and on one scale most maps would not be seen.
+    over, and on one scale most maps would not be seen. None where the models predict different findings, whose maps
+    cannot be averaged.
 
     Raises:
         ChexError: a model computes something that is not a number.
     """
+    space = outcome.ensemble.label_space
+    if any(member.label_space != space for member in outcome.ensemble.members):
+        return None
+    columns = [space.outputs.index(name) for name in outcome.main.predictions.names]
     wanted = [(output, image) for output, images in worst_mistakes(outcome).items() for image in images]
     heats: dict[tuple[int, int], Heat] = {}
     method = ""
     with Progress("explaining mistakes", len(wanted), "images") as progress:
         for first in range(0, len(wanted), _BATCH):
             batch = wanted[first : first + _BATCH]
-            outputs = np.array([[output] for output, _ in batch])
+            outputs = np.array([[columns[output]] for output, _ in batch])
             pixels = [np.stack([of[image] for _, image in batch]) for of in outcome.images]
             _, maps = explain_members(outcome.ensemble, pixels, outputs)
             method = maps.method

@@ -210,3 +210,13 @@ def encode_grey(grey: Grey, encoding: Encoding) -> bytes:
 def expected_bytes(images: int, size: int, encoding: Encoding) -> int:
     """About what `images` of `size`² take: 0.42 (png) or 0.25 bytes per pixel on the release, and some room."""
     return round(images * (size * size * (0.5 if encoding == "png" else 0.3) + 512))
+
+
+def most_bytes(size: int, encoding: Encoding) -> int:
+    """The most that one image of `size`² takes.
+
+    Deflate stores what it cannot compress, in blocks with a few bytes of overhead: as a PNG, noise takes 0.6 % more
+    than its pixels. Noise as a JPEG takes 1.3 bytes per pixel; whoever writes one checks that it is not above this.
+    """
+    pixels = size * (size + 1)  # a row of a PNG begins with the number of its filter
+    return pixels + pixels // 64 + 256 if encoding == "png" else pixels * 3 // 2 + 1024

@@ -38,8 +38,8 @@ class Target(Record):
 
     Args:
         any_of: the set's labels, of which one is enough, or one below them in the map's tree.
-        findings: of the evaluated model; the largest of their probabilities is the target's. Left out where the name
-            is the model's.
+        findings: of an evaluated model that does not predict the target itself; the largest of their probabilities is
+            the target's. Left out where there are none.
     """
 
     any_of: Annotated[Texts, Field(min_length=1)]
@@ -76,6 +76,8 @@ class LabelMap(Record):
         also_abnormal: labels that make an image abnormal without being a target. Shards cannot store this: there such
             an image without any target is unknown.
         unknown_if: labels of a list that leave everything unknown.
+        rest: (shards, lists) name of a finding that stands for all labels that are in no target, so that images which
+            show nothing else are neither normal nor unknown.
         tree: labels of a list directly below others; a label may be below several. Whoever names a label implies
             those above it, and leaves open those below: a target is positive by a label of its own or below,
             unknown where only a label above is named, and negative else.
@@ -104,6 +106,7 @@ class LabelMap(Record):
     normal: Texts = ()
     also_abnormal: Texts = ()
     unknown_if: Texts = ()
+    rest: str | None = None
     tree: dict[str, Texts] = Field(default_factory=dict)
     keep: dict[str, Texts] = Field(default_factory=dict)
     join: Join | None = None
@@ -118,8 +121,8 @@ class LabelMap(Record):
     def _consistent(self) -> LabelMap:
         if (self.form == "list") != (self.labels is not None):
             raise ValueError("form: list needs labels: the column that names them; form: columns has none")
-        if self.tree and self.form != "list":
-            raise ValueError("tree: is of the labels of form: list")
+        if (self.tree or self.rest) and self.form != "list":
+            raise ValueError(f"{'tree' if self.tree else 'rest'}: is of the labels of form: list")
         try:
             if re.compile(self.patient_pattern or "()").groups < 1:
                 raise ValueError("patient_pattern has no group: put parentheses around the patient")
@@ -144,7 +147,7 @@ class LabelMap(Record):
         Raises:
             ValidationError: a name cannot be a finding's.
         """
-        names = tuple(self.targets)
+        names = (*self.targets, *((self.rest,) if self.rest else ()))
         return LabelSpace(findings=names, normal=self.normal[0]) if self.normal else LabelSpace(findings=names)
 
     def below(self, label: str) -> frozenset[str]:
@@ -170,20 +173,28 @@ class LabelMap(Record):
     def for_model(self, space: LabelSpace) -> tuple[LabelMap, tuple[str, ...]]:
         """The map with the targets that a model can predict, and the names of the others.
 
+        A target is predicted by the finding of its name if the model has one, else by its `findings`. The labels of
+        other targets still make an image abnormal.
+
         Args:
             space: what the model predicts.
 
         Raises:
             UsageError: there are none.
         """
-        lacking = tuple(name for name in self.targets if not set(self.findings_of(name)) <= set(space.findings))
-        kept = {name: target for name, target in self.targets.items() if name not in lacking}
+        kept = {
+            name: target if name not in space.findings else Target(any_of=target.any_of)
+            for name, target in self.targets.items()
+            if name in space.findings or (target.findings and set(target.findings) <= set(space.findings))
+        }
+        lacking = tuple(name for name in self.targets if name not in kept)
         if not kept:
             raise UsageError(
                 f"none of the targets of label map {self.name} is a finding of the model "
                 f"({', '.join(space.findings)}); name the model's with findings: of each target"
             )
-        return self.model_copy(update={"targets": kept}), lacking
+        abnormal = (*self.also_abnormal, *(label for name in lacking for label in self.targets[name].any_of))
+        return self.model_copy(update={"targets": kept, "also_abnormal": abnormal}), lacking
 
     def findings_of(self, target: str) -> tuple[str, ...]:
         """The model's findings that `target` is predicted from."""

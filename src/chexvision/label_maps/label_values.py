@@ -15,7 +15,7 @@ _BLANKS = ("", "nan", "na", "n/a", "none", "null")
 
 
 def label_values(
-    rows: Sequence[TableRow], label_map: LabelMap, path: Path, *, strict: bool = False
+    rows: Sequence[TableRow], label_map: LabelMap, path: Path, *, strict: bool = False, contradictions: bool = False
 ) -> list[dict[str, float]]:
     """The label of each target, and `ABNORMAL`, for each row: 1, 0, `UNCERTAIN` or `UNKNOWN`.
 
@@ -23,16 +23,20 @@ def label_values(
         rows: of the table.
         label_map: what its cells mean.
         path: of the table, for messages.
-        strict: refuse cells and labels that the map does not define, which are else unknown.
+        strict: refuse cells and labels that the map does not define, which are else unknown, and images that are
+            normal and have a finding.
+        contradictions: (strict) take the latter: the finding counts. Tables that a program made have a few.
 
     Raises:
         UsageError: a column is missing, or (strict) a cell has no meaning.
     """
     of = _of_columns if label_map.form == "columns" else _of_lists
-    return of(rows, label_map, path, strict)
+    return of(rows, label_map, path, strict, contradictions)
 
 
-def _of_columns(rows: Sequence[TableRow], label_map: LabelMap, path: Path, strict: bool) -> list[dict[str, float]]:
+def _of_columns(
+    rows: Sequence[TableRow], label_map: LabelMap, path: Path, strict: bool, contradictions: bool
+) -> list[dict[str, float]]:
     normal = next((head for head in label_map.normal if head in rows[0].cells), None)
     needed = [label for target in label_map.targets.values() for label in target.any_of]
     needed += label_map.also_abnormal
@@ -46,7 +50,7 @@ def _of_columns(rows: Sequence[TableRow], label_map: LabelMap, path: Path, stric
         is_normal = normal is not None and meaning.get(cells[normal]) == 1
         blank = 0.0 if is_normal else UNKNOWN
         values = {label: meaning.get(cells[label], blank if cells[label] == "" else UNKNOWN) for label in needed}
-        if strict and is_normal and any(value == 1 for value in values.values()):
+        if strict and not contradictions and is_normal and any(value == 1 for value in values.values()):
             named = next(label for label, value in values.items() if value == 1)
             raise UsageError(f"{row.where} is {normal!r} and has {named!r}")
         found = {name: _any([values[label] for label in of.any_of]) for name, of in label_map.targets.items()}
@@ -79,7 +83,9 @@ def _check_cells(row: TableRow, cells: dict[str, str], meaning: dict[str, float]
             )
 
 
-def _of_lists(rows: Sequence[TableRow], label_map: LabelMap, path: Path, strict: bool) -> list[dict[str, float]]:
+def _of_lists(
+    rows: Sequence[TableRow], label_map: LabelMap, path: Path, strict: bool, contradictions: bool
+) -> list[dict[str, float]]:
     column = label_map.labels or ""
     need_columns(rows[0], [column], path)
     own, above = (
@@ -87,18 +93,20 @@ def _of_lists(rows: Sequence[TableRow], label_map: LabelMap, path: Path, strict:
         for tree in (label_map.below, label_map.above)
     )
     all_unknown, normal = _lower(label_map.unknown_if), _lower(label_map.normal[:1])
-    known = all_unknown | normal | _lower(label_map.also_abnormal) | set().union(*own.values(), *above.values())
+    covered = all_unknown | normal | _lower(label_map.also_abnormal) | set().union(*own.values(), *above.values())
     all_found = []
     for row in rows:
         cell = row.cells[column].strip("[] ")
         labels = {part.strip().strip("'\"").strip().lower() for part in cell.split(label_map.separator)} - {""}
         if strict:
-            _check_list(row, labels, known, normal)
+            _check_list(row, labels, labels if label_map.rest else covered, set() if contradictions else normal)
         unknown = not labels or bool(labels & all_unknown)
         found: dict[str, float] = {}
         for name in label_map.targets:
             undecided = unknown or bool(labels & above[name])
             found[name] = 1.0 if labels & own[name] else UNKNOWN if undecided else 0.0
+        if label_map.rest:
+            found[label_map.rest] = 1.0 if labels - covered else UNKNOWN if unknown else 0.0
         found[ABNORMAL] = 0.0 if labels == normal else UNKNOWN if unknown else 1.0
         all_found.append(found)
     return all_found

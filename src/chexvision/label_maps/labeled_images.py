@@ -20,7 +20,7 @@ SPLITS = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-_SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
+SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 _OLDEST = 120
 
 
@@ -85,8 +85,8 @@ def labeled_images(rows: list[TableRow], label_map: LabelMap, path: Path) -> tup
             patients[i],
             values[i],
             splits[i],
-            _years(ages[i], row),
-            _SEXES.get(sexes[i].casefold()),
+            years(ages[i], row.where),
+            SEXES.get(sexes[i].casefold()),
             views[i].upper() if views[i].upper() in ("PA", "AP") else None,
         )
         for i, row in enumerate(rows)
@@ -134,14 +134,19 @@ def _optional(rows: Sequence[TableRow], heads: Sequence[str], path: Path) -> lis
     return [row.cells[column] for row in rows]
 
 
-def _years(cell: str, row: TableRow) -> int | None:
+def years(cell: str, where: str) -> int | None:
+    """An age such as ``61`` or ``061Y``; None where it is blank or impossible.
+
+    Raises:
+        UsageError: it is not a number.
+    """
     if not cell:
         return None
     try:
-        years = int(float(cell.casefold().removesuffix("y")))
+        age = int(float(cell.casefold().removesuffix("y")))
     except (ValueError, OverflowError):
-        raise UsageError(f"{row.where}: {cell!r} is not an age in years") from None
-    return years if 0 <= years <= _OLDEST else None
+        raise UsageError(f"{where}: {cell!r} is not an age in years") from None
+    return age if 0 <= age <= _OLDEST else None
 
 
 def _check_distinct(images: Sequence[LabeledImage]) -> None:

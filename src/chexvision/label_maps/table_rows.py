@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -45,8 +45,12 @@ def read_rows(path: Path, label_map: LabelMap) -> list[TableRow]:
     return rows
 
 
-def plain_rows(path: Path) -> list[TableRow]:
+def plain_rows(path: Path, columns: Container[str] | None = None) -> list[TableRow]:
     """All rows of a table with heads; missing cells are blank.
+
+    Args:
+        path: of the table.
+        columns: to keep; None for all. A table of a large release has a gigabyte of cells that nobody needs.
 
     Raises:
         UsageError: it cannot be read, has no rows, is not separated by commas, has a column twice, or a row has more
@@ -59,13 +63,14 @@ def plain_rows(path: Path) -> list[TableRow]:
     repeated = next((head for i, head in enumerate(heads) if head and head in heads[:i]), None)
     if repeated is not None:
         raise UsageError(f"{path} has several columns {repeated!r}; rename or remove all but one")
+    kept = [head if columns is None or head in columns else "" for head in heads]
     rows = []
     for where, cells in lines:
         if any(cells[len(heads) :]):
             raise UsageError(
                 f"{where} has {len(cells)} cells for {len(heads)} columns; put texts with commas in quotes"
             )
-        pairs = zip_longest(heads, cells[: len(heads)], fillvalue="")
+        pairs = zip_longest(kept, cells[: len(heads)], fillvalue="")
         rows.append(TableRow(where, {head: cell.strip() for head, cell in pairs if head}))
     if not rows:
         raise UsageError(f"{path} has no rows")

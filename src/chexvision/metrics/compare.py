@@ -105,6 +105,23 @@ def aligned(first: Predictions, second: Predictions, names: tuple[str, str]) -> 
             f"{names[0]} and {names[1]} are not of the same images: {odd} is in {where} and not in {other} "
             f"({len(ours - theirs)} and {len(theirs - ours)} in all); a paired comparison needs the same ones"
         )
+    second = in_order_of(first, second, names)
+    common = tuple(name for name in first.names if name in second.names)
+    if not common:
+        raise UsageError(f"{names[0]} and {names[1]} predict nothing in common")
+    first, second = first.select(common), second.select(common)
+    if not np.array_equal(first.targets, second.targets, equal_nan=True):
+        row = int(np.flatnonzero((first.targets != second.targets).any(axis=1))[0])
+        raise UsageError(f"{names[0]} and {names[1]} have different labels, first for {first.filenames[row]}")
+    return first, second
+
+
+def in_order_of(first: Predictions, second: Predictions, names: tuple[str, str]) -> Predictions:
+    """The second, which is of the first's images, in the first's order and with its patient numbers.
+
+    Raises:
+        UsageError: they do not agree on which images are of one patient.
+    """
     index = np.empty(len(first), np.int64)
     index[np.argsort(first.filenames)] = np.argsort(second.filenames)
     second = second.take(index)
@@ -115,15 +132,7 @@ def aligned(first: Predictions, second: Predictions, names: tuple[str, str]) -> 
             f"{first.filenames[differ[0]]} (patient {first.patients[differ[0]]} and {second.patients[differ[0]]}); "
             "correct patient_id in one of them"
         )
-    second = replace(second, patients=first.patients)
-    common = tuple(name for name in first.names if name in second.names)
-    if not common:
-        raise UsageError(f"{names[0]} and {names[1]} predict nothing in common")
-    first, second = first.select(common), second.select(common)
-    if not np.array_equal(first.targets, second.targets, equal_nan=True):
-        row = int(np.flatnonzero((first.targets != second.targets).any(axis=1))[0])
-        raise UsageError(f"{names[0]} and {names[1]} have different labels, first for {first.filenames[row]}")
-    return first, second
+    return replace(second, patients=first.patients)
 
 
 def _first_of_patient(patients: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,9 +20,93 @@ from chexvision.metrics.records import (
     MacroMetrics,
     SplitMetrics,
 )
-from chexvision.metrics.weighted import Measure
+from chexvision.metrics.weighted import Measure, Values
 
 FIXED = 0.5  # the threshold where none was chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """Metrics of predictions, once and in each resample of the patients; see `sample`.
+
+    Args:
+        measured: of which predictions.
+        thresholds: by name.
+        values: float64[K, 1] by name of metric.
+        draws: float64[K, resamples] by name of metric; None without `method`.
+        method: how resamples are drawn.
+    """
+
+    measured: Measure
+    thresholds: Mapping[str, float]
+    values: Values
+    draws: Values | None
+    method: IntervalMethod | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the K columns."""
+        return self.measured.predictions.names
+
+    @property
+    def defined(self) -> list[int]:
+        """The columns of findings that have enough cases."""
+        return macro_columns(self.names, self.values["auroc"][:, 0])
+
+    def estimates(self, columns: list[int]) -> dict[str, Estimate]:
+        """Of the means over some columns."""
+        return {
+            name: estimate(
+                macro_of(value, columns)[0],
+                macro_of(self.draws[name], columns) if self.draws else None,
+                self.method.level if self.method else None,
+                shifted=self.method is not None and name in self.method.shifted,
+            )
+            for name, value in self.values.items()
+        }
+
+    def means(self, columns: list[int], left_out: tuple[str, ...] = ()) -> MacroMetrics:
+        """Means over findings, which have enough cases."""
+        counts = {name: int((~np.isnan(of[columns, 0])).sum()) for name, of in self.values.items()}
+        return MacroMetrics(
+            findings=len(columns),
+            left_out=left_out,
+            fewer={name: count for name, count in counts.items() if count < len(columns)},
+            estimates=self.estimates(columns) if columns else {},
+        )
+
+    def metrics(self, rule: str, calibration: str) -> SplitMetrics:
+        """All of it as a record; the arguments say in words where thresholds and calibration come from."""
+        by_name = {
+            name: _finding(self.measured, i, self.thresholds.get(name), self.estimates([i]))
+            for i, name in enumerate(self.names)
+        }
+        binary, defined = by_name.pop(ABNORMAL, None), self.defined
+        left_out = tuple(name for i, name in enumerate(self.names) if name in by_name and i not in defined)
+        return SplitMetrics(
+            images=len(self.measured.predictions),
+            patients=self.measured.patients,
+            images_sha256=self.measured.predictions.images_sha256,
+            thresholds=rule,
+            calibration=calibration,
+            interval=self.method,
+            macro=self.means(defined, left_out),
+            binary=binary,
+            findings=by_name,
+        )
+
+
+def sample(
+    predictions: Predictions,
+    calibrated: Floats | None,
+    thresholds: Mapping[str, float],
+    method: IntervalMethod | None,
+    fewest: int = MIN_CASES,
+) -> Sampled:
+    """Measure predictions once and in each resample of their patients; see `measure`."""
+    measured = Measure(predictions, calibrated, thresholds, fewest=fewest)
+    draws = measured.under(resample_patients(measured.patients, method)) if method else None
+    return Sampled(measured, thresholds, measured.once(), draws, method)
 
 
 def measure(
@@ -47,44 +132,7 @@ def measure(
     """
     if thresholds is None:
         thresholds = dict.fromkeys(predictions.names, FIXED)
-    measured = Measure(predictions, calibrated, thresholds, fewest=fewest)
-    values = measured.once()
-    resampled = measured.under(resample_patients(measured.patients, method)) if method else None
-    columns = macro_columns(predictions.names, values["auroc"][:, 0])
-
-    def estimates(of: list[int]) -> dict[str, Estimate]:
-        """Of the means over some columns."""
-        return {
-            name: estimate(
-                macro_of(value, of)[0],
-                macro_of(resampled[name], of) if resampled else None,
-                method.level if method else None,
-                shifted=method is not None and name in method.shifted,
-            )
-            for name, value in values.items()
-        }
-
-    by_name = {
-        name: _finding(measured, i, thresholds.get(name), estimates([i])) for i, name in enumerate(predictions.names)
-    }
-    binary = by_name.pop(ABNORMAL, None)
-    defined = {name: int((~np.isnan(of[columns, 0])).sum()) for name, of in values.items()}
-    return SplitMetrics(
-        images=len(predictions),
-        patients=measured.patients,
-        images_sha256=predictions.images_sha256,
-        thresholds=rule,
-        calibration=calibration,
-        interval=method,
-        macro=MacroMetrics(
-            findings=len(columns),
-            left_out=tuple(name for i, name in enumerate(predictions.names) if name in by_name and i not in columns),
-            fewer={name: count for name, count in defined.items() if count < len(columns)},
-            estimates=estimates(columns) if columns else {},
-        ),
-        binary=binary,
-        findings=by_name,
-    )
+    return sample(predictions, calibrated, thresholds, method, fewest).metrics(rule, calibration)
 
 
 def macro_columns(names: tuple[str, ...], auroc: Floats) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -41,7 +42,14 @@ class Source:
 
 
 def find_sources(words: Sequence[str], lines: Iterable[str]) -> list[Source]:
+    """The images that are named, see `each_source`."""
+    return list(each_source(words, lines))
+
+
+def each_source(words: Sequence[str], lines: Iterable[str]) -> Iterator[Source]:
     """The images that are named, each once, in the order of the words; those of a folder or archive are sorted.
+
+    What takes memory are the names of one folder or archive at a time.
 
     Args:
         words: files; folders, with all folders and archives in them; archives; patterns with ``*``, ``?`` or ``[``;
@@ -51,19 +59,38 @@ def find_sources(words: Sequence[str], lines: Iterable[str]) -> list[Source]:
     Raises:
         UsageError: there is no such file, or no image in what is named.
     """
-    sources: dict[tuple[str, str], Source] = {}
+    seen = _Seen()
     for word in words:
         if not word:  # as of a variable of the shell that is not set; as a path it is the current folder
             raise UsageError("an empty name; name images, folders or .zip archives of them")
         for path in _paths(word, lines):
-            found = [*_of(path)]
-            if not found:
+            is_empty = True
+            for source in _of(path):
+                is_empty = False
+                if seen.is_new(os.path.realpath(str(source.found.container)), source.found.member):
+                    yield source
+            if is_empty:
                 raise UsageError(f"{path} contains no PNG, JPEG or DICOM file")
-            for source in found:
-                sources.setdefault((os.path.realpath(str(source.found.container)), source.found.member), source)
-    if not sources:
+    if not seen.count:
         raise UsageError("no image is named")
-    return list(sources.values())
+
+
+class _Seen:
+    """Which images were met, in a database that SQLite moves to a file of its own when it becomes large."""
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect("", isolation_level=None)
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute("CREATE TABLE seen (image BLOB PRIMARY KEY) WITHOUT ROWID")
+        self._database.execute("BEGIN")
+        self.count = 0
+
+    def is_new(self, container: str, member: str) -> bool:
+        """Whether this is the first call for an image."""
+        key = hashlib.blake2b(f"{container}\0{member}".encode(errors="surrogatepass"), digest_size=16).digest()
+        is_new = self._database.execute("INSERT OR IGNORE INTO seen VALUES (?)", (key,)).rowcount == 1
+        self.count += is_new
+        return is_new
 
 
 def read_sources(sources: Sequence[Source]) -> Iterator[tuple[str, Callable[[], bytes]]]:
@@ -101,6 +128,18 @@ def _existing(path: Path) -> Path:
     if not os.path.lexists(path):
         raise UsageError(f"{path}: No such file or directory; name images, folders or .zip archives of them")
     return path
+
+
+def changed_since_listed(sources: Sequence[Source]) -> Source | None:
+    """The first image whose file is not as it was when it was listed, or is not on this machine."""
+    stamps: dict[Path, str] = {}
+    for source in sources:
+        container = source.found.container
+        if isinstance(container, Path):
+            path = container if is_archive(container) else container / source.found.member
+            if stamps.setdefault(path, _stamp(path)) != source.stamp:
+                return source
+    return None
 
 
 def _of(path: Path) -> Iterator[Source]:

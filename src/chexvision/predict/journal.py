@@ -9,20 +9,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from glob import escape as glob_escape
 from io import RawIOBase
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from chexvision.errors import ChexError, UsageError
-from chexvision.files.atomic import atomic_path
 from chexvision.files.atomic_folder import locked
+from chexvision.hub.reference import parse_reference
 from chexvision.metrics.records import Record
 from chexvision.predict.answer import ModelFacts
-from chexvision.predict.predictor import BATCH
+from chexvision.predict.predictor import BATCH, Predictor
+from chexvision.predict.published import sha256_of_folder
 from chexvision.predict.result import FORMAT, Result
-from chexvision.predict.result_files import writer_for
+from chexvision.predict.result_files import remove_leftovers, write_results, writer_for
 
 
 class About(Record):
@@ -88,9 +88,7 @@ class Journal:
 
     def results(self) -> Iterator[Result]:
         """All that there are, from the first, read from the file."""
-        with self._path.open("rb") as file:
-            next(file)
-            yield from map(Result.model_validate_json, file)
+        yield from read_results(self._path)
 
     def finish(self) -> None:
         """Write the file of results, which replaces this one.
@@ -101,8 +99,7 @@ class Journal:
         if self.done != self._about.images:
             raise ValueError(f"{self.done} of {self._about.images} results")
         try:
-            with atomic_path(self._out) as partial:
-                writer_for(self._out)(partial, self._about.outputs, self.results())
+            write_results(self._out, self._about.outputs, self.results())
         except OSError as error:
             raise ChexError(
                 f"{self._out} cannot be written ({error.strerror or error}); its rows are kept in {self._path.name}, "
@@ -111,10 +108,38 @@ class Journal:
         self._path.unlink()
 
 
+def about_model(model: str, predictor: Predictor, tta: str, *, any_view: bool, strict: bool) -> About:
+    """What results are of, before it is known for which images.
+
+    Args:
+        model: a folder, or ``USER/REPO[@REVISION]``.
+        predictor: that model.
+        tta: the test-time augmentation.
+        any_view: see `chexvision.predict.result.results_of`, as `strict`.
+    """
+    reference = parse_reference(model)
+    return About(
+        model=predictor.facts,
+        model_files=sha256_of_folder(reference) if isinstance(reference, Path) else str(predictor.facts),
+        engine=predictor.engine.name,
+        outputs=predictor.engine.label_space.outputs,
+        options=(f"--tta {tta}", *(["--any-view"] if any_view else []), *(["--strict"] if strict else [])),
+        images=0,
+        images_sha256="",
+    )
+
+
+def read_results(path: Path) -> Iterator[Result]:
+    """The results of a complete journal, which stand below its head."""
+    with path.open("rb") as file:
+        next(file)
+        yield from map(Result.model_validate_json, file)
+
+
 def refuse_unwritable(out: Path) -> None:
     """Raise UsageError where `out` cannot be written: an unknown ending, a file of that name, or its folder."""
     writer_for(out)
-    if out.exists() and not _partial(out).exists():
+    if out.exists() and not _partial(out).exists() and not tasks_folder(out).exists():
         raise UsageError(f"--out {out} exists; name another file, or remove it")
     folder = next(parent for parent in out.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
@@ -136,8 +161,7 @@ def open_journal(out: Path, about: About) -> Iterator[Journal]:
     out.parent.mkdir(parents=True, exist_ok=True)
     path = _partial(out)
     with locked(out.with_name(f".{out.name}.lock"), f"{out} is being written by another command"):
-        for left in out.parent.glob(f".{glob_escape(out.name)}.*.partial"):
-            left.unlink()  # of a process that was killed while it wrote the complete file
+        remove_leftovers(out)
         head = f"{about.model_dump_json()}\n".encode()
         ends = _complete_lines(path, about) if path.exists() else []
         with path.open("r+b" if ends else "wb", buffering=0) as file:
@@ -180,6 +204,11 @@ def _refuse_other(path: Path, begun: About, about: About) -> None:
     for name, other in _OTHERS.items():
         if getattr(begun, name) != getattr(about, name):
             raise UsageError(f"{path} was begun {other}; repeat that command, or remove the file to begin again")
+
+
+def tasks_folder(out: Path) -> Path:
+    """Where the results of tasks are kept that are computed on a cluster."""
+    return out.with_name(f"{out.name}.tasks")
 
 
 def _partial(out: Path) -> Path:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from glob import escape as glob_escape
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chexvision.errors import UsageError
+from chexvision.files.atomic import atomic_path
 from chexvision.predict.result import FORMAT, Result, Value
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 ROWS_OF_A_GROUP = 1000  # about 200 kB of a Parquet file
+ROWS_OF_A_PART = 100_000  # of a folder's file, about 20 MB
 # A cell that starts with one of these is a formula to a spreadsheet (OWASP, "CSV Injection"); the last four are the
 # full-width forms, which some programs take as well.
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -32,10 +37,48 @@ def writer_for(out: Path) -> Writer:
     """
     writer = _WRITERS.get(out.suffix.lower())
     if writer is None:
-        raise UsageError(f"--out {out}: the name must end in one of {', '.join(_WRITERS)}")
+        raise UsageError(
+            f"--out {out}: the name must end in one of {', '.join(filter(None, _WRITERS))}; a name without an ending "
+            "is a folder of Parquet files"
+        )
     if writer is _write_parquet:
         import pyarrow.parquet  # noqa: F401 - that it is missing is found before anything is predicted
     return writer
+
+
+def write_results(out: Path, outputs: tuple[str, ...], results: Iterable[Result]) -> None:
+    """Write all results to `out`, which appears complete or not at all.
+
+    A name without an ending is a folder: files ``part-00000.parquet`` and so on, of `ROWS_OF_A_PART` rows each.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if out.suffix:
+        with atomic_path(out) as partial:
+            writer_for(out)(partial, outputs, results)
+        return
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir(parents=True)
+        remaining = iter(results)
+        for number, first in enumerate(remaining):
+            rows = chain([first], islice(remaining, ROWS_OF_A_PART - 1))
+            _write_parquet(partial / f"part-{number:05}.parquet", outputs, rows)
+        if out.exists():
+            shutil.rmtree(out)  # of a process that was killed before it removed what it had computed
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def remove_leftovers(out: Path) -> None:
+    """Remove what a process left that was killed while it wrote `out`."""
+    for left in out.parent.glob(f".{glob_escape(out.name)}.*.partial"):
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
 
 
 def safe_cell(text: str) -> str:
@@ -108,4 +151,9 @@ def _schema(result: Result, outputs: tuple[str, ...]) -> pa.Schema:
     return pa.schema([(name, kind(name)) for name in result.columns(outputs)])
 
 
-_WRITERS: dict[str, Writer] = {".csv": _write_csv, ".jsonl": _write_json_lines, ".parquet": _write_parquet}
+_WRITERS: dict[str, Writer] = {
+    ".csv": _write_csv,
+    ".jsonl": _write_json_lines,
+    ".parquet": _write_parquet,
+    "": _write_parquet,  # each file of a folder
+}

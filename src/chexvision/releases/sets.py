@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from chexvision.errors import UsageError
 from chexvision.releases.chestmnist import CHESTMNIST_TERMS, read_chestmnist
+from chexvision.releases.chexpert import CHEXPERT_TERMS, read_chexpert
 from chexvision.releases.from_hub.hub_dataset import read_hub
+from chexvision.releases.mimic import MIMIC_TERMS, read_mimic
 from chexvision.releases.nih14 import NIH_TERMS, read_nih
 from chexvision.releases.own_table import read_own_table
+from chexvision.releases.padchest import PADCHEST_TERMS, read_padchest
 from chexvision.releases.release import Reading, Release
 from chexvision.releases.terms import Terms
 from chexvision.releases.vindr import VINDR_TERMS, read_vindr
@@ -25,6 +28,7 @@ class ReleaseSet:
         no_split: why the set has no split of its own, or what it needs for it; for messages.
         takes: what follows its name after ``:``, such as ``USER/NAME@SHA``; None for nothing.
         needs_images: whether folders of images are to be named.
+        takes_map: whether its labels need a label map.
     """
 
     read: Callable[[Reading], Release]
@@ -32,6 +36,7 @@ class ReleaseSet:
     no_split: str
     takes: str | None = None
     needs_images: bool = True
+    takes_map: bool = False
 
 
 SETS: dict[str, ReleaseSet] = {
@@ -40,6 +45,13 @@ SETS: dict[str, ReleaseSet] = {
         NIH_TERMS,
         "needs train_val_list.txt and test_list.txt next to the images; put them there or choose --split patient",
     ),
+    "chexpert": ReleaseSet(
+        read_chexpert, CHEXPERT_TERMS, "needs valid.csv or test.csv next to train.csv; or choose --split patient"
+    ),
+    "mimic": ReleaseSet(
+        read_mimic, MIMIC_TERMS, "needs mimic-cxr-2.0.0-split.csv next to the labels; or choose --split patient"
+    ),
+    "padchest": ReleaseSet(read_padchest, PADCHEST_TERMS, "is of releases with a split; choose --split patient"),
     "vindr": ReleaseSet(read_vindr, VINDR_TERMS, "is its own: there is always one"),
     "chestmnist": ReleaseSet(read_chestmnist, CHESTMNIST_TERMS, "is its own: there is always one"),
     "hub": ReleaseSet(
@@ -48,9 +60,13 @@ SETS: dict[str, ReleaseSet] = {
         "needs several splits in the dataset, or a column with them: name it with split: in the label map",
         takes="USER/NAME@SHA",
         needs_images=False,
+        takes_map=True,
     ),
     "csv": ReleaseSet(
-        read_own_table, None, "needs a column with train, validation and test: name it with split: in the label map"
+        read_own_table,
+        None,
+        "needs a column with train, validation and test: name it with split: in the label map",
+        takes_map=True,
     ),
 }
 

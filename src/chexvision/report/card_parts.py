@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from chexvision.artifact.contents import FIGURES
 from chexvision.artifact.metrics_file import CheckResult
+from chexvision.artifact.mixture_records import PartResult, TrainedOn
+from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision.metrics.catalog import METRICS
 from chexvision.metrics.records import Attribute, SplitMetrics
 from chexvision.report.evaluation_tables import metrics_table, subgroup_table
@@ -90,6 +92,60 @@ def with_exported(card: str, made: ExportInfo | str) -> str:
 def export_values(info: ExportInfo | None) -> dict[str, Any]:
     """What the section on exported files shows."""
     return {"exported": None if info is None else _exported_table(info), "info": info, "failure": None}
+
+
+def trained_on_table(datasets: Sequence[TrainedOn]) -> Table:
+    """The data sets of a mixture: identity, split, images of each split and of an epoch, and terms."""
+
+    def images(of: TrainedOn, split: str) -> int | None:
+        return of.split.parts[split].images if split in of.split.parts else None
+
+    rows = [
+        row(
+            of.name + (" (synthetic)" if of.synthetic else ""),
+            public_name(of.dataset),
+            f"{of.dataset_identity[:12]}…",
+            str(of.split),
+            *(images(of, split) for split in ("train", "validation", "test")),
+            of.images_per_epoch,
+            len(of.findings),
+            _terms(of),
+        )
+        for of in datasets
+    ]
+    prose = ("data set", "shards", "identity", "split", "terms")
+    heads = (*prose[:4], "train", "validation", "test", "images per epoch", "findings labeled", "terms")
+    return Table("", tuple(Column(head, prose=head in prose) for head in heads), tuple(rows))
+
+
+def _terms(of: TrainedOn) -> str:
+    known = [text for text in (of.title, of.license, of.license_link) if text]
+    return ", ".join([*known, *(["credentialed"] if of.credentialed else [])]) or "not recorded"
+
+
+def parts_table(parts: Sequence[PartResult]) -> Table:
+    """A model on each data set of its mixture, and the mean of their macro AUROCs."""
+    rows = [
+        row(
+            of.name,
+            of.metrics.images,
+            of.metrics.macro.findings,
+            of.metrics.macro["auroc"],
+            of.metrics.binary["auroc"] if of.metrics.binary is not None else None,
+            of.metrics.macro["f1"],
+        )
+        for of in parts
+    ]
+    known = [of.metrics.macro_auroc for of in parts if of.metrics.macro_auroc is not None]
+    rows.append(row("mean", None, None, sum(known) / len(known) if known else None, None, None, emphasis=True))
+    heads = ("data set", "images", "findings", "macro AUROC", "normal/abnormal AUROC", "macro F1")
+    return Table("", tuple(Column(head, prose=head == "data set") for head in heads), tuple(rows))
+
+
+def public_name(dataset: str) -> str:
+    """A repository at its commit; of a folder its last part alone."""
+    reference = parse_reference(dataset)
+    return str(reference) if isinstance(reference, RepoRef) else reference.name
 
 
 def check_line(check: CheckResult | None) -> str:

@@ -120,7 +120,8 @@ def _bar_charts(splits: dict[str, Columns], space: LabelSpace) -> Iterator[tuple
     yield "prevalence", of_images("Prevalence", findings, lambda of: of.labels)
     yield "age", of_images("Age in years", ages, lambda of: [(_age_band(age),) for age in of.ages])
     yield "sex", of_images("Sex", ("F", "M", _UNKNOWN), lambda of: _either(("F", "M"), of.sexes))
-    yield "view", of_images("View", ("PA", "AP", _UNKNOWN), lambda of: _either(("PA", "AP"), of.views))
+    views = ("PA", "AP", *(("L",) if any("L" in columns.views for columns in splits.values()) else ()))
+    yield "view", of_images("View", (*views, _UNKNOWN), lambda of: _either(views, of.views))
     yield (
         "labels-per-image",
         of_images(

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 from chexvision.labels import ABNORMAL
 from chexvision.metrics.catalog import METRICS, Metric
 from chexvision.metrics.records import Attribute, Comparison, Difference, Estimates, PriorShift, SplitMetrics
+from chexvision.report.datasets.dataset_tables import dataset_tables
 from chexvision.report.table import Cell, Column, Row, Table, print_table, row
 from chexvision.report.wording import about_means, gap_text, no_mean, output_name, p_text, prior_shift_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from chexvision.artifact.metrics_file import Evaluation, OtherSet
+    from chexvision.artifact.metrics_file import Evaluation
+    from chexvision.artifact.other_results import OtherSet
     from chexvision.metrics.literature import LiteratureComparison
 
 
@@ -88,9 +90,10 @@ def sections(found: Evaluation) -> Iterator[tuple[str, list[Table]]]:
         yield "Comparisons", [comparison_table(comparison) for comparison in found.comparisons]
     if found.subgroups:
         yield "Subgroups", [subgroup_table(attribute) for attribute in found.subgroups]
-    for other in (found.expert, found.external):
-        if other is not None:
-            yield other.name, other_set_tables(other)
+    if found.datasets:
+        yield "Datasets", dataset_tables(found)
+    if found.expert is not None:
+        yield found.expert.name, other_set_tables(found.expert)
     if found.published:
         yield "Comparison with the literature", [literature_table(found.published, main.metrics, main.name)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from chexvision.files.atomic_folder import atomic_folder
 from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision.inference.predictions_file import write_predictions
 from chexvision.metrics.catalog import METRICS
+from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.records import UNDEFINED, Estimate, SplitMetrics
 from chexvision.predict.operating_files import save_operating_points
 from chexvision.report.charts import (
@@ -39,7 +40,8 @@ def write_report(outcome: Outcome, out: Path, made: str, maps: DrawnMaps | None 
     """Write ``metrics.json``, ``predictions.parquet``, ``thresholds.json``, ``calibration.json`` and ``report.html``.
 
     With several systems the predictions of each further one go to ``predictions/``; the folder's own are of the
-    last, which combines all. Equal arguments give equal bytes.
+    last, which combines all. Those for the second dataset go to ``datasets/2``, and so on. Equal arguments give equal
+    bytes.
 
     Args:
         outcome: of `evaluate`.
@@ -56,8 +58,17 @@ def write_report(outcome: Outcome, out: Path, made: str, maps: DrawnMaps | None 
         write_predictions(partial / "predictions.parquet", outcome.main.predictions)
         for number, system in enumerate(outcome.systems[:-1], 1):
             write_predictions(partial / "predictions" / f"{number}.parquet", system.predictions)
+        for number, predictions in enumerate(outcome.elsewhere, 2):
+            _write_elsewhere(partial / "datasets" / str(number), predictions)
         save_operating_points(outcome.main.points, partial)
         (partial / "report.html").write_text(render_report(outcome, made, maps), encoding="utf-8")
+
+
+def _write_elsewhere(folder: Path, predictions: Sequence[Predictions]) -> None:
+    """The predictions of all systems for a further dataset, in files as those for the first."""
+    write_predictions(folder / "predictions.parquet", predictions[-1])
+    for i, of in enumerate(predictions[:-1], 1):
+        write_predictions(folder / "predictions" / f"{i}.parquet", of)
 
 
 def render_report(outcome: Outcome, made: str, maps: DrawnMaps | None = None) -> str:
@@ -91,6 +102,8 @@ def _cautions(found: Evaluation, metrics: SplitMetrics) -> Iterator[str]:
     """What a reader must know before the numbers."""
     if found.synthetic:
         yield "These images are synthetic: the results say nothing about patients."
+    elif any(dataset.synthetic for dataset in found.datasets):
+        yield "Some datasets are of synthetic images: the results on them say nothing about patients."
     yield from found.notes
     yield from about_means(metrics.macro)
     unknown = {name: of.unknown for name, of in metrics.findings.items() if of.unknown}

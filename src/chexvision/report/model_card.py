@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,17 @@ from chexvision.config.recipe import ModelConfig, TrainingConfig
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.labels import NIH
 from chexvision.metrics.catalog import METRICS
-from chexvision.report.card_parts import card_subgroups, check_line, export_values, figures_of, split_tables
+from chexvision.metrics.records import SplitMetrics
+from chexvision.report.card_parts import (
+    card_subgroups,
+    check_line,
+    export_values,
+    figures_of,
+    parts_table,
+    public_name,
+    split_tables,
+    trained_on_table,
+)
 from chexvision.report.evaluation_tables import literature_table
 from chexvision.report.table import Column, Table, markdown_table, row
 from chexvision.runtime.export_info import ExportInfo
@@ -57,6 +67,7 @@ def render_card(
         license_note=license_note("that it started from", _license(run)),
         kept=_kept(run.recipe.training),
         limits=list(_limits(run)),
+        trained_on=trained_on_table(run.datasets) if run.datasets else None,
         **_shared(metrics, model_name, [backbone], run.dataset_identity, run.split, figures, [_license(run)]),
         **_use(to, run.provenance.run_id),
         **export_values(exported),
@@ -111,13 +122,13 @@ def _shared(
     licenses: Sequence[str | None],
 ) -> dict[str, Any]:
     """What cards of models and of ensembles show; `licenses` are those of the weights that training started from."""
-    dataset = parse_reference(metrics.dataset)
+    references = [parse_reference(name) for name in _datasets(metrics)]
     header = ModelCardData(
         library_name="chexvision",
         pipeline_tag="image-classification",
         **_license_metadata(licenses),
         tags=["chest-x-ray", "radiology", "medical-imaging", *tags],
-        datasets=[dataset.repo_id] if isinstance(dataset, RepoRef) else None,
+        datasets=[of.repo_id for of in references if isinstance(of, RepoRef)] or None,
         metrics=[metric.hub for metric in METRICS.values() if metric.hub],
         model_name=name,
         eval_results=eval_results(metrics),
@@ -132,6 +143,7 @@ def _shared(
         "nih": tuple(metrics.metrics.findings) == NIH.findings,
         "data": _data(metrics, identity),
         "division": _division(split),
+        "parts": parts_table(metrics.mixture) if metrics.mixture else None,
         "splits": [(name, of, *split_tables(of, name)) for name, of in reversed(metrics.splits.items())],
         "subgroups": card_subgroups(metrics.subgroups),
         "literature": literature_table(metrics.published, test, "this model", metrics.image_size)
@@ -201,36 +213,58 @@ def with_destination(card: str, to: Reference, run_id: str) -> str:
 
 
 def eval_results(metrics: Evaluation) -> list[EvalResult]:
-    """Each split's main metrics, as the Hub's model index takes them."""
-    reference = parse_reference(metrics.dataset)
-    results = []
-    for split, of in metrics.splits.items():
+    """Each split's main metrics, as the Hub's model index takes them; of a mixture those of each data set."""
+    if not metrics.mixture:
+        return list(_eval_results(parse_reference(metrics.dataset), metrics.splits, metrics.image_size))
+    results = list[EvalResult]()
+    for part in metrics.mixture:
+        splits = {part.split: part.metrics}
+        if part.validation is not None:
+            splits = {"validation": part.validation, **splits}
+        results += _eval_results(parse_reference(part.dataset), splits, metrics.image_size)
+    return results
+
+
+def _eval_results(
+    reference: Reference, splits: Mapping[str, SplitMetrics], image_size: int | None
+) -> Iterator[EvalResult]:
+    for split, of in splits.items():
         macro = [(m.hub, f"Macro {m.title}", of.macro[m.name].value) for m in METRICS.values() if m.hub]
         for kind, name, value in (*macro, ("roc_auc", "AUROC normal/abnormal", of.binary_auroc)):
             if value is not None:
-                results.append(
-                    EvalResult(
-                        task_type="image-classification",
-                        dataset_type=reference.repo_id if isinstance(reference, RepoRef) else "local",
-                        dataset_name=reference.repo_id if isinstance(reference, RepoRef) else reference.name,
-                        # The Hub merges results that differ in nothing but their split's name.
-                        dataset_config=f"{split}, {metrics.image_size} px" if metrics.image_size else split,
-                        dataset_split=split,
-                        dataset_revision=reference.revision if isinstance(reference, RepoRef) else None,
-                        metric_type=kind,
-                        metric_name=name,
-                        metric_value=round(value, 4),
-                    )
+                yield EvalResult(
+                    task_type="image-classification",
+                    dataset_type=reference.repo_id if isinstance(reference, RepoRef) else "local",
+                    dataset_name=reference.repo_id if isinstance(reference, RepoRef) else reference.name,
+                    # The Hub merges results that differ in nothing but their split's name.
+                    dataset_config=f"{split}, {image_size} px" if image_size else split,
+                    dataset_split=split,
+                    dataset_revision=reference.revision if isinstance(reference, RepoRef) else None,
+                    metric_type=kind,
+                    metric_name=name,
+                    metric_value=round(value, 4),
                 )
-    return results
+
+
+def _datasets(metrics: Evaluation) -> list[str]:
+    """Each data set of a mixture, or the one."""
+    return [part.dataset for part in metrics.mixture] or [metrics.dataset]
 
 
 def _data(metrics: Evaluation, identity: str) -> Markup:
     """The training data: a repository at its commit, or a folder by its name and identity alone."""
+    if metrics.mixture:
+        return _joined("a mixture of ", [code(public_name(of)) for of in _datasets(metrics)])
     reference = parse_reference(metrics.dataset)
     if isinstance(reference, RepoRef):
         return code(str(reference))
     return "a local folder " + code(reference.name) + " (identity " + code(identity) + ")"
+
+
+def _joined(before: str, names: Sequence[Markup]) -> Markup:
+    from markupsafe import Markup
+
+    return Markup(before) + Markup(", ").join(names)
 
 
 def _division(split: SplitRecord) -> Table:

@@ -24,7 +24,7 @@ class Tally:
     Attributes:
         images: how many results there are.
         kept: results.
-        answered: the numbers of the images with an answer, from 0.
+        answered: how many have an answer.
         reasons: of failed and refused images, with the number of each.
         rate: images per second.
     """
@@ -32,7 +32,7 @@ class Tally:
     def __init__(self, *, keep_all: bool = False) -> None:
         self.images = 0
         self.kept: list[Result] = []
-        self.answered: list[int] = []
+        self.answered = 0
         self.reasons: Counter[str] = Counter()
         self.rate = 0.0
         self._keep_all = keep_all
@@ -52,7 +52,7 @@ class Tally:
             if len(self._unanswered) < FEW:
                 self._unanswered.append(result)
             return
-        self.answered.append(self.images - 1)
+        self.answered += 1
         self._warnings.update(result.warnings)
         self._thresholds |= result.thresholds
         self._above.update(name for name, called in result.calls.items() if called)
@@ -77,7 +77,7 @@ class Tally:
             yield _probabilities(group, facts, remarks=i + 1 == len(groups))
 
     def _summary(self, facts: ModelFacts) -> Table:
-        answered = len(self.answered)
+        answered = self.answered
         rows = [
             row(
                 name,

@@ -99,10 +99,12 @@ def row(*cells: Cell | Estimate | float | str | None, emphasis: bool = False) ->
 
 
 def print_table(console: Console, table: Table) -> None:
-    """Print a table without frames. Long names wrap, numbers do not."""
+    """Print a table without frames, unless consoles show nothing of it. Long names wrap, numbers do not."""
     from rich.table import Table as RichTable
 
     shown = [(i, of) for i, of in enumerate(table.columns) if of.console != "nothing" and not of.prose]
+    if len(shown) < 2 and len(shown) < len(table.columns):
+        return
     grid = RichTable(title=table.title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
     for i, column in shown:
         head = column.head if column.short is None else column.short

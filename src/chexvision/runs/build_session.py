@@ -11,8 +11,8 @@ from chexvision.runs.branch import RunBranch
 from chexvision.runs.run_progress import RunProgress
 from chexvision.runs.session import Session
 from chexvision.shards.build import BuildOptions, Stopped, build_shards
-from chexvision.shards.ledger import LEDGER_NAME, Ledger, kept_files
 from chexvision.shards.manifest import Manifest
+from chexvision.shards.planned.ledger import Ledger, kept_files, record_of
 from chexvision.shards.push import push_shards
 
 
@@ -33,7 +33,7 @@ class BuildProgress:
         self.session = Session(folder, run_id, self, max_hours=max_hours, branch=branch)
 
     def state_files(self) -> Mapping[str, Path]:
-        """The finished shards with their ledger, or the complete set once it is built."""
+        """The finished shards with their records, or the complete set once it is built."""
         built = sorted(path for path in self.out.rglob("*") if path.is_file())
         return self._named(built or kept_files(self._partial))
 
@@ -71,7 +71,7 @@ class BuildProgress:
         left = ((self.session.progress.images or 0) - ledger.rows) / rate
         self.session.update(images_done=ledger.rows, seconds_left=round(max(left, 0.0), 1))
         shard = ledger.finished[-1].shard
-        files = self._named([self._partial / shard.path, self._partial / LEDGER_NAME])
+        files = self._named([self._partial / shard.path, self._partial / record_of(shard.path)])
         self.session.enqueue(files, f"{shard.rows:,} images of {shard.split}")
 
     def built(self, manifest: Manifest) -> None:

@@ -47,7 +47,7 @@ class SplitInfo:
         open_labels: images with an uncertain or unknown label, of the findings that have any.
         ages: of the images.
         sexes: images by "F", "M" or "unknown".
-        views: images by "PA", "AP" or "unknown".
+        views: images by "PA", "AP", "L" where there are laterals, or "unknown".
     """
 
     images: int
@@ -138,6 +138,7 @@ def describe(place: ShardPlace) -> SetInfo:
 
 def _split_info(space: LabelSpace, tables: list[pa.Table], patients: NDArray[np.int64], size: int) -> SplitInfo:
     names = _column(tables, "filename")
+    views = _column(tables, "view")
     counts = LabelCounts(space)
     for texts, images in Counter(texts for table in tables for texts in label_texts(table)).items():
         counts.add(space.values(*texts), images)
@@ -150,7 +151,7 @@ def _split_info(space: LabelSpace, tables: list[pa.Table], patients: NDArray[np.
         open_labels=counts.open_labels,
         ages=_ages([age for age in _column(tables, "age") if age is not None and math.isfinite(age)]),
         sexes=_counted(_column(tables, "sex"), ("F", "M"), len(names)),
-        views=_counted(_column(tables, "view"), ("PA", "AP"), len(names)),
+        views=_counted(views, ("PA", "AP", *(("L",) if "L" in views else ())), len(names)),
     )
 
 
@@ -190,8 +191,8 @@ def lines(info: SetInfo) -> list[str]:
             rows.append((f"{finding} uncertain or unknown", cells))
     rows.append(("age", [_age_text(split.ages) for split in splits]))
     for field in ("sexes", "views"):
-        for value in getattr(splits[0], field):
-            cells = [_share(getattr(split, field)[value], split.images) for split in splits]
+        for value in max((getattr(split, field) for split in splits), key=len):
+            cells = [_share(getattr(split, field).get(value, 0), split.images) for split in splits]
             rows.append((f"{'sex' if field == 'sexes' else 'view'} {value}", cells))
     return [info.name, *made, "", *aligned(rows), "", *_shared_lines(info)]
 

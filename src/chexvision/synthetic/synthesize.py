@@ -15,7 +15,7 @@ import numpy as np
 from chexvision import __version__
 from chexvision.errors import UsageError
 from chexvision.files.atomic_folder import atomic_folder
-from chexvision.images.radiograph import Encoding, encode_grey, expected_bytes
+from chexvision.images.radiograph import Encoding, Grey, encode_grey, expected_bytes
 from chexvision.labels import NIH
 from chexvision.nih.boxes import HEADS
 from chexvision.parallel import map_in_order
@@ -30,9 +30,12 @@ from chexvision.shards.manifest import (
     check_replaceable,
     write_manifest,
 )
-from chexvision.shards.schema import SPLITS, Row
+from chexvision.shards.planned.counts import SplitCounter
+from chexvision.shards.planned.outputs import LocalOutput
+from chexvision.shards.planned.plan import ShardSize, plan_shards
+from chexvision.shards.planned.writer import ShardWriter
+from chexvision.shards.schema import SPLITS, USUAL_COLUMNS, Row
 from chexvision.shards.split import split_by_patient
-from chexvision.shards.writer import ShardWriter, WriterOptions
 from chexvision.synthetic.anatomy import sample_chest
 from chexvision.synthetic.prevalence import sample_findings
 from chexvision.synthetic.render import Box, render_radiograph
@@ -43,8 +46,17 @@ _SMALLEST = 32
 
 
 @dataclass(frozen=True, slots=True)
-class _Visit:
-    """One image to render."""
+class Visit:
+    """One image to render.
+
+    Args:
+        patient: from 1.
+        follow_up: number of the visit, from 0.
+        age: years.
+        sex: "M" or "F".
+        view: "PA" or "AP".
+        findings: of `NIH.findings`, in their order.
+    """
 
     patient: int
     follow_up: int
@@ -86,19 +98,23 @@ def synthesize(
         boxes = io.StringIO(newline="")
         table = csv.writer(boxes, lineterminator="\n")
         table.writerow(HEADS)
+        planned = plan_shards(visits, lambda visit: visit.filename, ShardSize(shard_bytes, size, encoding))
+        counter, shards = SplitCounter(NIH), {}
         with (
-            ShardWriter(folder, WriterOptions(shard_bytes)) as writer,
+            ShardWriter(LocalOutput(folder), planned, USUAL_COLUMNS) as writer,
             Progress("rendering", images, "images") as progress,
         ):
             render = partial(_render, seed=seed, size=size, encoding=encoding)
             for split, row, found in map_in_order(render, visits, workers):
-                writer.add(split, row)
+                finished = writer.add(split, row)
+                if finished is not None:
+                    shards[finished[0].path] = finished[0]
+                counter.add(split, row.patient_id, NIH.values(row.labels))
                 table.writerows(
                     (row.filename, box.finding, *(f"{v:.2f}" for v in (box.x, box.y, box.width, box.height)))
                     for box in found
                 )
                 progress.advance(1)
-            shards, splits = writer.close()
         text = boxes.getvalue().encode()
         (folder / BOXES_NAME).write_bytes(text)
         manifest = Manifest(
@@ -108,8 +124,8 @@ def synthesize(
             split=SplitRule("patient", seed),
             size=size,
             encoding=encoding,
-            splits=splits,
-            shards=shards,
+            splits=counter.counts,
+            shards=tuple(shards[shard.path] for shard in planned),
             files=(FileEntry(BOXES_NAME, hashlib.sha256(text).hexdigest(), len(text)),),
             bad=(),
         )
@@ -118,14 +134,14 @@ def synthesize(
     return manifest
 
 
-def plan_visits(images: int, seed: int) -> list[tuple[str, _Visit]]:
+def plan_visits(images: int, seed: int) -> list[tuple[str, Visit]]:
     """Sample the split, patient, age, sex, view and findings of each image, sorted by file name.
 
     As in the release, 57 % of the patients have one image; the others have at most nine here.
     Label combinations are sampled per split, so that each split has rare findings.
     """
     rng = np.random.default_rng([seed, _PATIENTS])
-    visits: list[_Visit] = []
+    visits: list[Visit] = []
     patient = 0
     while len(visits) < images:
         patient += 1
@@ -135,7 +151,7 @@ def plan_visits(images: int, seed: int) -> list[tuple[str, _Visit]]:
         # The last patients have one image, so that even very small datasets have enough patients to split.
         for follow_up in range(min(count, max(1, images - len(visits) - 2))):
             view = "PA" if rng.random() < 0.6 else "AP"
-            visits.append(_Visit(patient, follow_up, age + follow_up // 3, sex, view))
+            visits.append(Visit(patient, follow_up, age + follow_up // 3, sex, view))
     table = split_by_patient(range(1, patient + 1), seed)
     splits = [table[visit.patient] for visit in visits]
     findings: dict[str, Iterator[tuple[str, ...]]] = {}
@@ -147,11 +163,16 @@ def plan_visits(images: int, seed: int) -> list[tuple[str, _Visit]]:
     ]
 
 
-def _render(planned: tuple[str, _Visit], seed: int, size: int, encoding: Encoding) -> tuple[str, Row, list[Box]]:
-    split, visit = planned
+def render_visit(visit: Visit, seed: int, size: int) -> tuple[Grey, list[Box]]:
+    """The image of a visit: uint8[size, size], and where its findings are."""
     chest = sample_chest(np.random.default_rng([seed, _PATIENTS, visit.patient]), visit.sex == "F")
     rng = np.random.default_rng([seed, _IMAGES, visit.patient, visit.follow_up])
-    grey, boxes = render_radiograph(rng, chest, visit.findings, visit.view, size)
+    return render_radiograph(rng, chest, visit.findings, visit.view, size)
+
+
+def _render(planned: tuple[str, Visit], seed: int, size: int, encoding: Encoding) -> tuple[str, Row, list[Box]]:
+    split, visit = planned
+    grey, boxes = render_visit(visit, seed, size)
     row = Row(
         image=encode_grey(grey, encoding),
         filename=visit.filename,

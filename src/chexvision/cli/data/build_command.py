@@ -106,13 +106,12 @@ def build(
         raise UsageError("--to and --max-hours need --work; or push a finished folder with: chexvision shards push")
     if labels is not None and metadata is not None:
         raise UsageError("--metadata is the release's and --labels your own: give one of them")
-    dataset = dataset or ("nih" if labels is None else "csv")
-    of_hub = set_of(dataset).takes is not None
-    if (labels is None) != (label_map is None) and not of_hub:
-        raise UsageError("your own labels need --labels CSV and --map MAP; chexvision labels template writes a map")
+    dataset = dataset or ("nih" if labels is None and label_map is None else "csv")
+    chosen = set_of(dataset)
     if labels is not None and dataset != "csv":
         raise UsageError(f"--labels is your own table, --set csv; the tables of --set {dataset} go to --metadata")
-    chosen = set_of(dataset)
+    if label_map is not None and not chosen.takes_map:
+        raise UsageError(f"--set {dataset} has labels of its own; --map is for --set csv and hub:")
     if chosen.needs_images and not images:
         raise UsageError("name the folder with the images with --images")
     if to is not None:

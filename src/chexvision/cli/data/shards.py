@@ -109,10 +109,25 @@ def synthesize(
     shard_size: ShardSize = "256MB",
     workers: Workers = None,
     overwrite: Overwrite = False,
+    release: Annotated[
+        str | None,
+        typer.Option(
+            "--release",
+            metavar="NAME",
+            help="Write the folders and tables of a release instead, for shards build --set: chexpert, mimic, "
+            "mimic-dicom, padchest, vindr, chestmnist.",
+        ),
+    ] = None,
 ) -> None:
     """Render synthetic radiographs that show NIH's 14 findings, to try things out without data."""
     from chexvision.parallel import usable_cores
+    from chexvision.synthetic.layouts.write_release import write_release
     from chexvision.synthetic.synthesize import synthesize as run
+
+    if release is not None:
+        write_release(release, out, images=images, seed=seed, size=size)
+        typer.echo(f"a synthetic release of {images:,} images in {out}")
+        return
 
     manifest = run(
         out,

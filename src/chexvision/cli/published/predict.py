@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from chexvision.cli.clusters.options import Address, On
 from chexvision.cli.models import AnyView, Device, Engine, Precision
 from chexvision.config.test_time import Tta
 
 if TYPE_CHECKING:
+    from chexvision.predict.answer import ModelFacts
     from chexvision.predict.inputs import Source
     from chexvision.predict.journal import Journal
     from chexvision.predict.predictor import Predictor
+    from chexvision.predict.result import Result
     from chexvision.report.prediction_tables import Tally
 
 
@@ -30,7 +34,9 @@ def predict(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="Write all results to this .csv, .jsonl or .parquet file; continues what was cut off."),
+        typer.Option(
+            help="Write all results to this .csv, .jsonl or .parquet file or folder; continues what was cut off."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     explain: Annotated[
@@ -49,42 +55,143 @@ def predict(
     precision: Annotated[
         Precision, typer.Option(help="To compute in; auto is faster, fp32 the same on every machine.")
     ] = "fp32",
+    on: On = "here",
+    address: Address = "",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="(--on ray) Tasks at a time.  [default: one per GPU, else one per node]", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Print normal/abnormal and the findings' probabilities for each image. Research only."""
     import json
-    import sys
 
     from chexvision.errors import ChexError
-    from chexvision.inference.load_predictor import load_predictor
-    from chexvision.predict.inputs import find_sources
-    from chexvision.predict.journal import refuse_unwritable
     from chexvision.report.prediction_tables import Tally
 
-    if out is not None:
-        refuse_unwritable(out)
-    sources = find_sources(images, sys.stdin)
-    if explain is not None:
-        _refuse_archives(sources)
-    predictor = load_predictor(model, engine, device, precision, tta)
-    for notice in predictor.facts.notices:
-        typer.echo(f"warning: {notice}", err=True)
-    if tta != "none" and (predictor.facts.calibrated or predictor.facts.rule):
-        typer.echo(f"note: calibration and thresholds of {model} were chosen without {tta}", err=True)
+    asked = _Asked(model, images, out, explain, any_view, strict, tta, engine, device, precision)
     tally = Tally(keep_all=as_json)
-    with _journal(out, model, predictor, sources, _options(tta, any_view=any_view, strict=strict)) as journal:
-        _compute(predictor, sources, journal, tally, any_view=any_view, strict=strict)
-    if explain is not None:
-        answered = [Path(sources[i].path) for i in tally.answered]
-        _explain(predictor, answered, explain, tta, any_view=any_view)
+    if on == "ray":
+        facts = _on_ray(asked, tally, address, workers)
+    else:
+        _refuse_cluster_options(address, workers)
+        facts = _here(asked, tally)
     if as_json:
         rows = [result.model_dump(mode="json") for result in tally.kept]
         typer.echo(json.dumps(rows, indent=2, allow_nan=False))
     else:
-        _print_tables(tally, predictor)
+        _print_tables(tally, facts)
     if out is not None:
         typer.echo(str(out), err=True)
     if tally.reasons:
         raise ChexError(_no_answers(tally))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What was typed; the options' own help describes each."""
+
+    model: str
+    images: list[str]
+    out: Path | None
+    explain: Path | None
+    any_view: bool
+    strict: bool
+    tta: Tta
+    engine: Literal["auto", "torch", "onnx", "openvino"]
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    precision: Precision
+
+
+def _here(asked: _Asked, tally: Tally) -> ModelFacts:
+    """Predict on this machine."""
+    import sys
+
+    from chexvision.inference.load_predictor import load_predictor
+    from chexvision.predict.inputs import find_sources
+    from chexvision.predict.journal import refuse_unwritable
+
+    if asked.out is not None:
+        refuse_unwritable(asked.out)
+    sources = find_sources(asked.images, sys.stdin)
+    if asked.explain is not None:
+        _refuse_archives(sources)
+    predictor = load_predictor(asked.model, asked.engine, asked.device, asked.precision, asked.tta)
+    _print_notices(predictor.facts, asked)
+    answered: list[Path] | None = None if asked.explain is None else []
+    with _journal(asked, predictor, sources) as journal:
+        _compute(predictor, sources, journal, tally, asked, answered)
+    if asked.explain is not None and answered is not None:
+        _explain(predictor, answered, asked.explain, asked.tta, any_view=asked.any_view)
+    return predictor.facts
+
+
+def _on_ray(asked: _Asked, tally: Tally, address: str, workers: int | None) -> ModelFacts:
+    """Predict on a Ray cluster."""
+    import sys
+
+    from chexvision.cluster.connect import connected
+    from chexvision.cluster.ray_predict import Asked, predict_on_ray
+    from chexvision.errors import UsageError
+    from chexvision.predict.inputs import each_source
+    from chexvision.predict.journal import About, refuse_unwritable
+
+    if asked.out is None:
+        raise UsageError("--on ray needs --out, the file or folder of the results")
+    if asked.explain is not None:
+        raise UsageError("--explain is for --on here; leave it out, and explain the images that matter")
+    refuse_unwritable(asked.out)
+    found: list[ModelFacts] = []
+
+    def announce(about: About, done: int, images: int) -> None:
+        found.append(about.model)
+        _print_notices(about.model, asked)
+        _print_continuation(done, images)
+
+    how = Asked(
+        _as_nodes_find_it(asked.model),
+        str(Path.cwd()),
+        asked.engine,
+        asked.device,
+        asked.precision,
+        asked.tta,
+        any_view=asked.any_view,
+        strict=asked.strict,
+    )
+    with connected(address):
+        tally.rate = predict_on_ray(
+            how, each_source(asked.images, sys.stdin), asked.out, workers=workers, announce=announce, seen=tally.add
+        )
+    return found[0]
+
+
+def _as_nodes_find_it(model: str) -> str:
+    """A folder by its absolute path, since a worker runs in another; a repository at the commit it has now."""
+    from chexvision.hub.reference import parse_reference
+    from chexvision.hub.repository import resolve_revision
+
+    reference = parse_reference(model)
+    return str(reference.resolve() if isinstance(reference, Path) else resolve_revision(reference, "model"))
+
+
+def _refuse_cluster_options(address: str, workers: int | None) -> None:
+    from chexvision.errors import UsageError
+
+    if workers is not None:
+        raise UsageError("--workers is for --on ray; leave it out: all cores of this machine are used")
+
+
+def _print_notices(facts: ModelFacts, asked: _Asked) -> None:
+    for notice in facts.notices:
+        typer.echo(f"warning: {notice}", err=True)
+    if asked.tta != "none" and (facts.calibrated or facts.rule):
+        typer.echo(f"note: calibration and thresholds of {asked.model} were chosen without {asked.tta}", err=True)
+
+
+def _print_continuation(done: int, images: int) -> None:
+    if done:
+        typer.echo(f"note: going on after {done:,} of {images:,} images", err=True)
 
 
 def _compute(
@@ -92,27 +199,30 @@ def _compute(
     sources: Sequence[Source],
     journal: Journal | None,
     tally: Tally,
-    *,
-    any_view: bool,
-    strict: bool,
+    asked: _Asked,
+    answered: list[Path] | None,
 ) -> None:
-    """Predict what an earlier command has not, and count all results."""
+    """Predict what an earlier command has not, and count all results; the images with an answer go to `answered`."""
     from chexvision.predict.predictor import BATCH
     from chexvision.predict.result import results_of
     from chexvision.progress import Progress
 
+    def add(result: Result) -> None:
+        if answered is not None and result.status == "ok":
+            answered.append(Path(sources[tally.images].path))
+        tally.add(result)
+
     done = 0
     if journal is not None:
         for result in journal.results():
-            tally.add(result)
+            add(result)
         done = journal.done
-        if done:
-            typer.echo(f"note: going on after {done:,} of {len(sources):,} images", err=True)
+        _print_continuation(done, len(sources))
     with Progress("predicting", len(sources), "images", done) as progress:
-        for result in results_of(predictor, sources[done:], any_view=any_view, strict=strict):
+        for result in results_of(predictor, sources[done:], any_view=asked.any_view, strict=asked.strict):
             if journal is not None:
                 journal.add(result)
-            tally.add(result)
+            add(result)
             if tally.images % BATCH == 0 or tally.images == len(sources):  # the results of a batch come at once
                 progress.advance(tally.images - progress.done)
         tally.rate = progress.rate
@@ -121,42 +231,27 @@ def _compute(
 
 
 def _journal(
-    out: Path | None, model: str, predictor: Predictor, sources: Sequence[Source], options: tuple[str, ...]
+    asked: _Asked, predictor: Predictor, sources: Sequence[Source]
 ) -> AbstractContextManager[Journal | None]:
-    """The results that are to be written to `out`; None without one."""
+    """The results that are to be written to a file; None without one."""
     from contextlib import nullcontext
 
-    from chexvision.hub.reference import parse_reference
     from chexvision.predict.inputs import sha256_of_sources
-    from chexvision.predict.journal import About, open_journal
-    from chexvision.predict.published import sha256_of_folder
+    from chexvision.predict.journal import about_model, open_journal
 
-    if out is None:
+    if asked.out is None:
         return nullcontext()
-    reference = parse_reference(model)
-    about = About(
-        model=predictor.facts,
-        model_files=sha256_of_folder(reference) if isinstance(reference, Path) else str(predictor.facts),
-        engine=predictor.engine.name,
-        outputs=predictor.engine.label_space.outputs,
-        options=options,
-        images=len(sources),
-        images_sha256=sha256_of_sources(sources),
-    )
-    return open_journal(out, about)
+    about = about_model(asked.model, predictor, asked.tta, any_view=asked.any_view, strict=asked.strict)
+    of = {"images": len(sources), "images_sha256": sha256_of_sources(sources)}
+    return open_journal(asked.out, about.model_copy(update=of))
 
 
-def _options(tta: Tta, *, any_view: bool, strict: bool) -> tuple[str, ...]:
-    """Those that change what is answered."""
-    return (f"--tta {tta}", *(["--any-view"] if any_view else []), *(["--strict"] if strict else []))
-
-
-def _print_tables(tally: Tally, predictor: Predictor) -> None:
+def _print_tables(tally: Tally, facts: ModelFacts) -> None:
     from chexvision.console import LiteralConsole
     from chexvision.report.table import print_table
 
     console = LiteralConsole()
-    for table in tally.tables(predictor.facts, console.width):
+    for table in tally.tables(facts, console.width):
         print_table(console, table)
 
 

@@ -103,12 +103,13 @@ class HubImages:
                 raise ChexError(f"{self}: file {file} of split {split} ends before row {last}; begin again")
 
 
-def open_streams(source: HubSource, columns: Sequence[str] | None = None) -> Streams:
-    """The splits of a dataset, in the dataset's order, as `datasets.IterableDataset` whose images are not decoded.
+def open_streams(source: HubSource, columns: Sequence[str] | None = None, *, decode: bool = False) -> Streams:
+    """The splits of a dataset, in the dataset's order, as `datasets.IterableDataset`.
 
     Args:
         source: the dataset.
         columns: those to read, where its format can leave out the others; None for all.
+        decode: give PIL images, not bytes and paths.
 
     Raises:
         UsageError: `datasets` is missing, or the dataset has no such configuration, or a format that is not read.
@@ -129,7 +130,8 @@ def open_streams(source: HubSource, columns: Sequence[str] | None = None) -> Str
             )
         if kind == "parquet" and columns is not None:
             builder.config.columns = [*columns]
-        return {str(name): stream.decode(False) for name, stream in builder.as_streaming_dataset().items()}
+        streams = builder.as_streaming_dataset()
+        return {str(name): stream if decode else stream.decode(False) for name, stream in streams.items()}
 
 
 def file_rows(source: HubSource, streams: Streams, split: str, file: int) -> Iterator[tuple[int, dict[str, Any]]]:

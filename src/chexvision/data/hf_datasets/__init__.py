@@ -1,0 +1,1 @@
+"""Shards as objects of the `datasets` library, for notebooks."""

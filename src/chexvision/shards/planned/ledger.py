@@ -1,0 +1,105 @@
+"""The finished shards of an unfinished build, so that an interrupted build continues without making them again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pydantic import TypeAdapter, ValidationError
+
+from chexvision.shards.manifest import BadImage, ShardEntry
+from chexvision.shards.planned.outputs import LocalOutput, Output
+
+FINISHED = "finished"  # the folder with a record of each shard
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A finished shard.
+
+    Args:
+        key: SHA-256 of everything that determines its bytes except the pixels.
+        shard: the file.
+        bad: images that would be in it and could not be used.
+    """
+
+    key: str
+    shard: ShardEntry
+    bad: tuple[BadImage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The finished shards of a build, in the order in which they were finished."""
+
+    finished: tuple[Built, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Images in finished shards."""
+        return sum(one.shard.rows for one in self.finished)
+
+    @property
+    def bad(self) -> tuple[BadImage, ...]:
+        """Images that finished shards lack."""
+        return tuple(image for one in self.finished for image in one.bad)
+
+    def plus(self, built: Built) -> Ledger:
+        """With one more."""
+        return Ledger((*self.finished, built))
+
+
+_BUILT = TypeAdapter(Built)
+
+
+def record_of(shard: str) -> str:
+    """The path of the record of the shard with this path."""
+    return f"{FINISHED}/{PurePosixPath(shard).stem}.json"
+
+
+def write_record(output: Output, built: Built) -> None:
+    """Record a shard that is in `output`: from now on it is not made again."""
+    output.write(record_of(built.shard.path), _BUILT.dump_json(built, indent=1).decode() + "\n")
+
+
+def open_ledger(output: Output, keys: Mapping[str, str]) -> Ledger:
+    """The finished shards in `output` that are intact; every other file there is deleted.
+
+    Args:
+        output: of the unfinished build.
+        keys: of each planned shard, by its path: a shard with another key is not one of this build.
+    """
+    finished = []
+    kept = set()
+    for path, key in keys.items():
+        built = _read(output, path)
+        if built is None or (built.key, built.shard.path) != (key, path):
+            continue
+        if output.holds(path, built.shard.bytes, built.shard.sha256):
+            finished.append(built)
+            kept |= {path, record_of(path)}
+    for path in output.listed():
+        if path not in kept:
+            output.remove(path)
+    return Ledger(tuple(finished))
+
+
+def kept_files(folder: Path) -> list[Path]:
+    """The records in the local `folder` and the shards that they name; none without records."""
+    output = LocalOutput(folder)
+    found = []
+    for record in sorted((folder / FINISHED).glob("*.json")):
+        shard = f"data/{record.stem}.parquet"
+        built = _read(output, shard)
+        if built is not None and built.shard.path == shard and (folder / shard).is_file():
+            found += [record, folder / shard]
+    return found
+
+
+def _read(output: Output, shard: str) -> Built | None:
+    text = output.read(record_of(shard))
+    try:
+        return _BUILT.validate_json(text) if text is not None else None
+    except ValidationError:
+        return None

@@ -1,0 +1,83 @@
+"""Where shards are written: a local folder, or a folder that is reached by a URL."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from chexvision.files.atomic import sha256_of, write_text_atomic
+
+
+class Output(Protocol):
+    """A folder of shards that is made by one or many processes; picklable.
+
+    Its files appear complete or not at all.
+    """
+
+    @property
+    def scratch(self) -> Path:
+        """A local folder for files that are not complete."""
+
+    def put(self, file: Path, path: str) -> None:
+        """Move a complete file of `scratch` to `path`, over what is there."""
+
+    def write(self, path: str, text: str) -> None:
+        """Write a small file."""
+
+    def read(self, path: str) -> str | None:
+        """A small file; None if it is not there."""
+
+    def listed(self) -> list[str]:
+        """All files, sorted."""
+
+    def holds(self, path: str, size: int, sha256: str) -> bool:
+        """Whether a file is there as it was written."""
+
+    def remove(self, path: str) -> None:
+        """Delete a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalOutput:
+    """A folder of this machine, or one that several machines share."""
+
+    folder: Path
+
+    @property
+    def scratch(self) -> Path:
+        """See `Output`: the folder itself, so that `put` only renames."""
+        return self.folder
+
+    def put(self, file: Path, path: str) -> None:
+        """See `Output`."""
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
+        file.replace(target)
+
+    def write(self, path: str, text: str) -> None:
+        """See `Output`."""
+        write_text_atomic(self.folder / path, text)
+
+    def read(self, path: str) -> str | None:
+        """See `Output`."""
+        try:
+            return (self.folder / path).read_text(encoding="utf-8")
+        except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError):
+            return None
+
+    def listed(self) -> list[str]:
+        """See `Output`."""
+        return sorted(p.relative_to(self.folder).as_posix() for p in self.folder.rglob("*") if p.is_file())
+
+    def holds(self, path: str, size: int, sha256: str) -> bool:
+        """See `Output`: by its hash."""
+        file = self.folder / path
+        return file.is_file() and file.stat().st_size == size and sha256_of(file) == sha256
+
+    def remove(self, path: str) -> None:
+        """See `Output`."""
+        (self.folder / path).unlink(missing_ok=True)
