@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 _TRIES = 3  # in a row that may fail before a state is saved: more is no lost machine, but a fault
 _POLL_SECONDS = 0.2
 _GROUP_TIMEOUT_SECONDS = 3600  # as that of processes which torchrun starts
-# Ray's own directory and copies of what is printed are of no use here.
+# Ray's own directory, copies of what is printed, and processes that watch are of no use here.
 _ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
 
 
@@ -93,15 +94,15 @@ def _until_done(task: Task, workers: int, gpus: bool, storage: str) -> Any:
             known = next((one for _, one in sorted(failures.items()) if isinstance(one, ChexError)), None)
             if known is not None:
                 raise known from None
-            why = _in_words(next(iter(failures.values()), error))
+            why = _in_words(error, failures)
             saves = ray.get(task.desk.saves.remote())
             failed, saved = (1 if saves > saved else failed + 1), saves
             if failed >= _TRIES:
                 raise ChexError(
-                    f"the workers failed {failed} times in a row without saving a state: {why}; Ray's logs of the "
-                    "workers have the details"
+                    f"the workers failed {failed} times in a row without saving a state, at last because {why}; "
+                    "Ray's logs of the workers have the details"
                 ) from None
-            print(f"a worker was lost ({why}); continuing from the saved state", file=sys.stderr, flush=True)
+            print(f"{why}; continuing from the saved state", file=sys.stderr, flush=True)
 
 
 def _fit(task: Task, workers: int, gpus: bool, storage: str) -> Any:
@@ -216,5 +217,11 @@ def _environment() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _in_words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+def _in_words(error: Exception, failures: dict[int, Exception]) -> str:
+    from ray.exceptions import RayError
+    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+
+    if any(isinstance(one, RayError | WorkerHealthCheckFailedError) for one in failures.values()):
+        return "a worker was lost"
+    found = next(iter(failures.values()), error)
+    return f"a worker failed ({type(found).__name__}: {' '.join(str(found).split())[:200]})"
