@@ -194,8 +194,7 @@ def described_split(data: DataConfig, manifest: Manifest | None) -> str:
     Raises:
         UsageError: see `SplitChoice.parse` and `SplitChoice.fitting`.
     """
-    synthetic = manifest is not None and manifest.synthetic
-    choice = SplitChoice.of(data).fitting(synthetic=synthetic)
+    choice = SplitChoice.of(data).fitting(manifest)
     if choice.table is not None:
         split_of = list(read_split_table(choice.table).values())
         counts, what = {split: split_of.count(split) for split in SPLITS}, "patients"

@@ -108,7 +108,8 @@ def union(spaces: Sequence[LabelSpace]) -> LabelSpace:
     """The findings of several label sets, those of the first one first, each once; with the first one's names.
 
     Raises:
-        ValueError: a finding of one is the normal label of the first, or differs from a finding in its case alone.
+        pydantic.ValidationError: a finding of one is the normal label of the first, or differs from another finding
+            in its case alone.
     """
     findings = tuple(dict.fromkeys(finding for space in spaces for finding in space.findings))
     return LabelSpace(findings=findings, normal=spaces[0].normal)

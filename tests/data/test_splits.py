@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 
 from chexvision.data.rows import Rows, divide, record_split
 from chexvision.errors import ChexError, UsageError
+from chexvision.labels import NIH, LabelSpace
 from chexvision.nih.patients import PATIENTS, release
 from chexvision.recipes import load_recipe
+from chexvision.shards.manifest import Dataset, Manifest, Source, SplitRule
 from chexvision.shards.split import official_split
 from chexvision.shards.split_rule import SHARDS, SplitChoice
 
@@ -68,12 +71,46 @@ def test_images_outside_the_public_lists_get_an_error_naming_the_setting(choice:
     assert "data.split (or --split-rule) shards (as they are), patient or a patient_id,split table" in said
 
 
-def test_synthetic_images_keep_their_split_and_are_not_in_public_lists() -> None:
-    assert OFFICIAL.fitting(synthetic=True) == SHARDS
-    assert OFFICIAL.fitting(synthetic=False) == OFFICIAL
-    assert SplitChoice("patient").fitting(synthetic=True) == SplitChoice("patient")
+def manifest_of(kind: Literal["radiographs", "synthetic"], dataset: str | None, space: LabelSpace = NIH) -> Manifest:
+    return Manifest(
+        format=3,
+        chexvision="0",
+        source=Source(kind),
+        split=SplitRule("patient", 0),
+        size=64,
+        encoding="png",
+        splits={},
+        shards=(),
+        files=(),
+        bad=(),
+        label_space=space,
+        dataset=Dataset(dataset, "frontal", None) if dataset is not None else None,
+    )
+
+
+OTHERS = [
+    manifest_of("synthetic", None),
+    manifest_of("radiographs", "chexpert"),
+    manifest_of("radiographs", "chestmnist"),
+    manifest_of("radiographs", "csv"),
+    manifest_of("radiographs", None, LabelSpace(findings=("Covid",))),  # of a format that names no set
+]
+
+
+@pytest.mark.parametrize("manifest", OTHERS)
+def test_images_outside_the_public_lists_keep_the_split_of_their_shards(manifest: Manifest) -> None:
+    assert OFFICIAL.fitting(manifest) == SHARDS
+    assert SplitChoice("patient").fitting(manifest) == SplitChoice("patient")
+
+
+@pytest.mark.parametrize("manifest", [None, manifest_of("radiographs", "nih"), manifest_of("radiographs", None)])
+def test_radiographs_of_nih_are_divided_by_its_list(manifest: Manifest | None) -> None:
+    assert OFFICIAL.fitting(manifest) == OFFICIAL
+
+
+def test_synthetic_images_are_not_in_the_split_of_chexnet() -> None:
     with pytest.raises(UsageError, match="these images are synthetic"):
-        CHEXNET.fitting(synthetic=True)
+        CHEXNET.fitting(OTHERS[0])
 
 
 def test_recipes_default_to_the_official_split_for_any_seed() -> None:

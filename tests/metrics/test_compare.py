@@ -9,7 +9,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from chexvision.errors import UsageError
-from chexvision.metrics.compare import compare, short_names
+from chexvision.hub.reference import short_names
+from chexvision.metrics.compare import compare
 from chexvision.metrics.measure import measure
 from chexvision.metrics.predictions import Predictions
 from tests.evaluation.conftest import METHOD, random_predictions

@@ -22,6 +22,7 @@ from chexvision.report.mistakes import worst_mistakes
 from chexvision.report.svg import svg_text
 from tests.evaluation.conftest import METHOD, random_predictions
 from tests.evaluation.conftest import tiny_model as tiny_model
+from tests.present import present
 
 MADE = "2026-01-02T03:04:05+00:00"
 SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -113,7 +114,7 @@ def test_maps_are_beside_the_worst_mistakes(outcome: Outcome, page: str) -> None
     names = outcome.main.calibrated.names
     assert names.index("Fibrosis") not in worst and len(worst) == 14
     assert page.count("<figure>") == page.count("alt='map of ") == sum(map(len, worst.values()))
-    maps = explain_mistakes(outcome)
+    maps = present(explain_mistakes(outcome))
     for output, images in worst.items():
         for image in images:
             colored = np.ptp(maps.overlays[output, image].astype(int), axis=2) > 3

@@ -155,7 +155,8 @@ class _Results:
 
     def _rows(self, run: StudyRun) -> dict[str, Rows]:
         """The labels of the run's data, read once for all runs that divide it alike."""
-        from chexvision.data.mixture import check_run_data, sampled_rows
+        from chexvision.data.joined_rows import sampled_rows
+        from chexvision.data.mixture import check_run_data
 
         config = on_datasets(run.recipe, self.scheduler.data.of[run.name]).data
         key = f"{[(one.name, one.split) for one in config.named]} {config.split} {config.validation_share}"

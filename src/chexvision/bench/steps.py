@@ -52,10 +52,10 @@ def bench_step(
         compile: whether ours goes through torch.compile.
     """
     images = _STEPS * batch * accumulate
-    recipe = _recipe(model, size, batch, batch * accumulate, images, compile=compile)
+    recipe = step_recipe(model, size, batch, batch * accumulate, images, compile=compile)
     # PyTorch's defaults first, with the system's allocator settings: those of training cannot be undone.
     accelerator = start_accelerator(recipe.training.precision, keep_freed_memory=False)
-    splits = _splits(data, recipe)
+    splits = opened_splits(data, recipe)
     peak = _Peak(accelerator.device)
     usual = usual_steps(
         build_model(recipe),
@@ -107,11 +107,11 @@ def bench_evaluate(data: Reference, model: str, batch: int, size: int) -> Report
         batch: images per forward pass.
         size: side in pixels.
     """
-    recipe = _recipe(model, size, batch, batch, batch)
+    recipe = step_recipe(model, size, batch, batch, batch)
     rows = []
     for way, precision in (("precision auto", "auto"), ("fp32", "fp32")):
         accelerator = start_accelerator(precision)
-        split = _splits(data, recipe)["validation"]
+        split = opened_splits(data, recipe)["validation"]
         network = build_model(recipe).to(accelerator.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
         def once() -> int:
@@ -140,7 +140,7 @@ def _augmentation(split: Split, recipe: Recipe, device: torch.device) -> float:
     return rate(some).per_second
 
 
-def _recipe(model: str, size: int, micro_batch: int, batch: int, images: int, *, compile: bool = False) -> Recipe:
+def step_recipe(model: str, size: int, micro_batch: int, batch: int, images: int, *, compile: bool = False) -> Recipe:
     phase = "{epochs: 2, lr: 1e-4, min_lr: 0, warmup_epochs: 0, freeze: none}"
     return load_recipe(
         model,
@@ -160,7 +160,7 @@ def _recipe(model: str, size: int, micro_batch: int, batch: int, images: int, *,
     )
 
 
-def _splits(data: Reference, recipe: Recipe) -> dict[str, Split]:
+def opened_splits(data: Reference, recipe: Recipe) -> dict[str, Split]:
     source = find_shards(data)
     rows = splits_of(source, recipe.data, recipe.training.seed)
     return {name: open_split(source, rows, name, recipe.data, quiet=True) for name in ("train", "validation")}

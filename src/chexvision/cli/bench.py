@@ -72,6 +72,25 @@ def step(
     _show(bench_step(parse_reference(data), model, batch, size, accumulate, compile=compile_))
 
 
+@app.command("track")
+def track(
+    data: Data,
+    model: Model = "densenet",
+    batch: Batch = 8,
+    size: Size = 96,
+    rounds: Annotated[int, typer.Option(min=1, help="Trainings with each tracker.")] = 3,
+    workers: Workers = None,
+    device: Device = None,
+) -> None:
+    """Training steps with a tracker that hangs, raises, is killed, fills the disk or floods, compared with none."""
+    _use_cores(workers)
+    _device(device)
+    from chexvision.bench.tracked_steps import bench_track
+    from chexvision.hub.reference import parse_reference
+
+    _show(bench_track(parse_reference(data), model, batch, size, rounds))
+
+
 @app.command("evaluate")
 def evaluate(
     data: Data,
@@ -115,6 +134,52 @@ def processes(
     from chexvision.bench.two_processes import bench_processes
 
     _show(bench_processes(data, address if on == "ray" else None))
+
+
+@app.command("scaling")
+def scaling(
+    data: Data,
+    radiographs: Annotated[Path, typer.Option(help="A folder of radiographs (PNG) as they are released.")],
+    images: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1, help="How many images; repeatable. Default: 112120, 10⁶, 10⁷ and 10⁸.", show_default=False
+        ),
+    ] = None,
+    clusters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cluster",
+            metavar="NAME[,KEY=VALUE,…]",
+            help="2xT4, 8xA100 or 64xH100, also with other values; repeatable. Default: all.",
+            show_default=False,
+        ),
+    ] = None,
+    model: Model = "scratch",
+    batch: Batch = 24,
+    size: Size = 320,
+    device: Device = None,
+) -> None:
+    """Storage, and hours to build, download, decode and train, for any number of images on any cluster.
+
+    What one core and one device of this machine do is measured; clusters are estimated from that by arithmetic.
+    """
+    from chexvision.bench.scaling import SETTINGS, known_clusters, read_cluster
+
+    chosen = dict(map(read_cluster, clusters or known_clusters()))
+    _device(device)
+    from rich.console import Console
+
+    from chexvision.bench.scaling_rates import bench_scaling
+    from chexvision.hub.reference import parse_reference
+
+    counts = images or [112_120, 10**6, 10**7, 10**8]
+    reports = bench_scaling(parse_reference(data), radiographs, counts, chosen, model, batch, size)
+    for report in reports:
+        report.print_table(Console(stderr=True))
+    for limit, setting in SETTINGS.items():
+        typer.echo(f"an epoch limited by {limit}: {setting}", err=True)
+    typer.echo(json.dumps([report.as_dict() for report in reports], indent=2))
 
 
 @app.command("recipes")

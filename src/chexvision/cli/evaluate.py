@@ -99,7 +99,7 @@ def evaluate(
     precision: Annotated[Precision, typer.Option(help="To compute in.")] = "auto",
 ) -> None:
     """Measure models on one dataset or several: tables with intervals, a report, and the predictions themselves."""
-    from chexvision.hub.reference import parse_reference
+    from chexvision.hub.reference import parse_reference, short_names
     from chexvision.label_maps.label_map import read_label_map
     from chexvision.metrics.records import IntervalMethod
     from chexvision.metrics.thresholds import check_rule
@@ -119,7 +119,6 @@ def evaluate(
     from chexvision.evaluation.evaluate import evaluate as run
     from chexvision.evaluation.outcome import FurtherData, Options
     from chexvision.explain.mistake_maps import explain_mistakes
-    from chexvision.metrics.compare import short_names
     from chexvision.provenance import now
     from chexvision.report.evaluation_tables import print_evaluation
     from chexvision.report.html import refuse_other_content, write_report
@@ -177,8 +176,8 @@ def compare(
     from chexvision.evaluation.outcome import Comparisons
     from chexvision.evaluation.protocol import with_tta
     from chexvision.files.atomic import write_text_atomic
+    from chexvision.hub.reference import short_names
     from chexvision.metrics.compare import compare as run
-    from chexvision.metrics.compare import short_names
     from chexvision.metrics.literature import compare_with_literature
     from chexvision.metrics.measure import measure
     from chexvision.metrics.records import IntervalMethod

@@ -17,6 +17,7 @@ from chexvision.cli import (
     train,
 )
 from chexvision.cli.data import label_templates, shards
+from chexvision.cli.many_runs import run_tables
 from chexvision.cli.published import export, pages, predict
 from chexvision.cli.zoo import commands as zoo
 
@@ -41,6 +42,8 @@ def commands(app: typer.Typer) -> None:
     app.command("audit")(explain.audit)
     app.add_typer(pages.app, name="app")
     app.add_typer(bench.app, name="bench")
+    runs.app.command("compare")(run_tables.compare)
+    runs.app.command("dashboard")(run_tables.dashboard)
     app.add_typer(runs.app, name="runs")
     app.add_typer(credentials.app, name="credentials")
     app.add_typer(train.weights, name="weights")

@@ -265,11 +265,14 @@ class _Tasks:
                 yield task, self._get(ready[0], f"the images from {task.sources[0].path}")
 
     def _get(self, answer: Any, what: str) -> Any:
+        errors = self._ray.exceptions
         try:
             found = self._ray.get(answer)
-        except (self._ray.exceptions.RayError, ImportError, AttributeError) as error:
-            reason = [line for line in str(error).splitlines() if line.strip()][-1:] or [type(error).__name__]
-            raise ChexError(f"{what} could not be computed on the cluster: {printable(reason[0].strip())}") from None
+        except (errors.RayError, ImportError, AttributeError) as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+            # An exception of Python comes with its traceback; other texts begin with what happened.
+            reason = printable(lines[-1] if isinstance(error, errors.RayTaskError) else lines[0])[:300]
+            raise ChexError(f"{what} could not be computed on the cluster: {reason}") from None
         if isinstance(found, ChexError):
             raise found
         return found

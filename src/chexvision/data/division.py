@@ -81,7 +81,7 @@ def division_of(source: ShardSource, config: DataConfig) -> Division:
         UsageError: the rule is for other images, or leaves no images to train on or to validate on.
         ChexError: a shard cannot be read, or two splits share a patient.
     """
-    choice = SplitChoice.of(config).fitting(synthetic=source.synthetic)
+    choice = SplitChoice.of(config).fitting(source.manifest)
     return _made(source.name, read_rows(source.shards, choice, source.label_space), choice)
 
 
@@ -116,11 +116,10 @@ def divide_data(reference: Reference, asked: SplitChoice, needed: Collection[int
     check_named(reference)
     if isinstance(reference, Path) or cached_shards(reference):
         source = find_shards(reference, needed)
-        choice = asked.fitting(synthetic=source.synthetic)
+        choice = asked.fitting(source.manifest)
         return _made(source.name, read_rows(source.shards, choice, source.label_space), choice)
     place = hub_place(reference, list_files(reference))
-    synthetic = place.manifest is not None and place.manifest.synthetic
-    choice = asked.fitting(synthetic=synthetic)
+    choice = asked.fitting(place.manifest)
     grouped = group_shards((path for path in place.sizes if path.startswith("data/")), place.name)
     shards = [(split, path) for split, paths in grouped.items() for path in paths]
     with Progress("reading labels", len(shards), "shards") as progress:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from chexvision.artifact.mixture_records import TrainedOn
 from chexvision.config.data_config import DataConfig, DatasetConfig
@@ -20,14 +20,15 @@ from chexvision.data.dataset import Part, Split, open_split
 from chexvision.data.division import Division, UsedImages, check_data, division_of
 from chexvision.data.epoch_order import images_per_part
 from chexvision.data.joined_images import JoinedImages
+from chexvision.data.joined_rows import distinct_names, join_datasets
 from chexvision.data.node_share import Nodes
-from chexvision.data.rows import Rows, join
+from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource, check_image_size, check_named, find_shards, preprocessing_of
 from chexvision.errors import UsageError
-from chexvision.hub.reference import Reference, RepoRef, parse_reference
+from chexvision.files.json_files import first_problem
+from chexvision.hub.reference import Reference, RepoRef, parse_reference, short_names
 from chexvision.images.preprocessing import Preprocessing
 from chexvision.labels import LabelSpace, union
-from chexvision.metrics.compare import short_names
 from chexvision.metrics.predictions import images_sha256
 from chexvision.shards.schema import SPLITS
 from chexvision.shards.split_rule import SplitPart, SplitRecord
@@ -99,7 +100,7 @@ class RunData:
         for split in SPLITS:
             rows = [one.division.rows[split] for one in self.datasets]
             if images := sum(map(len, rows)):
-                names = [_names(one.name, of) for one, of in zip(self.datasets, rows, strict=True)]
+                names = [distinct_names(one.name, of) for one, of in zip(self.datasets, rows, strict=True)]
                 patients = sum(len(np.unique(of.patients)) for of in rows)
                 sha256 = images_sha256(np.concatenate(names).tolist())
                 parts[split] = SplitPart(images=images, patients=patients, images_sha256=sha256)
@@ -206,38 +207,9 @@ def _terms(source: ShardSource) -> dict[str, Any]:
     }
 
 
-def join_datasets(divisions: Mapping[str, Division], rows: Sequence[Rows]) -> Rows:
-    """Rows of each data set, by its short name and in the same order, as those of a mixture.
-
-    `Rows.shard` stays an index into the shards of the row's own data set.
-    """
-    space = union([of.label_space for of in rows])
-    made, patients = list[Rows](), 0
-    for (name, division), of in zip(divisions.items(), rows, strict=True):
-        known = np.unique(np.concatenate([split.patients for split in division.rows.values()]))
-        numbers = patients + np.searchsorted(known, of.patients).astype(np.int64)
-        made.append(replace(of.within(space), filenames=_names(name, of), patients=numbers))
-        patients += len(known)
-    return join(made)
-
-
-def sampled_rows(config: DataConfig, divisions: Mapping[str, Division], seed: int) -> dict[str, Rows]:
-    """The rows of each split, of one data set or of a mixture, as the recipe samples them; see `check_run_data`."""
-    datasets = zip(divisions.values(), config.named, strict=True)
-    sampled = [division.sampled(config.alone(one), seed) for division, one in datasets]
-    if len(sampled) == 1:
-        return sampled[0]
-    return {split: join_datasets(divisions, [of[split] for of in sampled]) for split in SPLITS}
-
-
 def mixture_name(names: Sequence[str]) -> str:
     """What records call a mixture of data sets with these short names."""
     return " + ".join(names)
-
-
-def _names(dataset: str, rows: Rows) -> NDArray[np.str_]:
-    """The file names, distinct from those of another data set."""
-    return np.char.add(f"{dataset}/", rows.filenames)
 
 
 def find_data(config: DataConfig, data: Reference | None = None, used: UsedImages | None = None) -> RunData:
@@ -303,8 +275,8 @@ def _named(config: DataConfig, data: Reference | None) -> list[tuple[str, Refere
 def _check_union(spaces: Mapping[str, LabelSpace]) -> None:
     try:
         union(list(spaces.values()))
-    except ValueError as error:
-        problem = str(error).splitlines()[2].strip() if "\n" in str(error) else str(error)
+    except ValidationError as error:
         raise UsageError(
-            f"the label sets of {', '.join(spaces)} cannot be one: {problem}; rename a finding with a label map"
+            f"the label sets of {', '.join(spaces)} cannot be one: {first_problem(error)}; rename a finding with a "
+            "label map"
         ) from None

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from chexvision.artifact.load import Ensemble
 from chexvision.artifact.other_results import DatasetConditions
 from chexvision.artifact.recorded_split import split_for, training_data
-from chexvision.data.rows import Rows, read_rows, record_split
+from chexvision.data.rows import Rows, join, read_rows, record_split
 from chexvision.data.source import ShardSource, find_shards
 from chexvision.errors import UsageError
 from chexvision.evaluation.attributes import conditions_of
-from chexvision.hub.reference import Reference, RepoRef, parse_reference
+from chexvision.hub.reference import Reference, RepoRef, parse_reference, short_names
 from chexvision.labels import ABNORMAL, LabelSpace
-from chexvision.metrics.compare import short_names
 from chexvision.shards.split_rule import SHARDS, SplitChoice, SplitRecord
 
 ALL = "all"  # the images of all splits
@@ -84,7 +82,7 @@ class Models:
             return SHARDS
         chosen = own or list(range(len(self.names)))
         names, references = [self.names[i] for i in chosen], [self.references[i] for i in chosen]
-        return split_for(names, references, asked, source.identity).fitting(synthetic=source.synthetic)
+        return split_for(names, references, asked, source.identity).fitting(source.manifest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,9 +207,5 @@ def dataset_names(sources: Sequence[ShardSource]) -> list[str]:
 
 def _joined(parts: Sequence[Rows]) -> Rows:
     """The rows of several splits, in the order of the shards."""
-    arrays: dict[str, Any] = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("filenames", "findings", "patients", "shard", "row")
-    }
-    together = replace(parts[0], **arrays)
+    together = join(parts)
     return together.take(np.lexsort((together.row, together.shard)))

@@ -75,7 +75,7 @@ def run_audit(
         subjects, images = subjects_of_files(loaded, folders, read), ", ".join(map(str, folders))
     else:
         asked = "shards" if split == "all" else split_rule
-        choice = split_for([str(model)], [model], asked).fitting(synthetic=source.synthetic)
+        choice = split_for([str(model)], [model], asked, source.identity).fitting(source.manifest)
         subjects, division = subjects_of_shards(loaded, source, split, choice, read)
         images = f"{source.name}, {split}" + ("" if split == "all" else f" by {choice}")
     loaded = loaded.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))

@@ -93,7 +93,7 @@ def calibrating_on(model: Reference, data: Reference, side: int) -> Calibrating:
         ChexError: they cannot be read.
     """
     source = find_shards(data)
-    choice = split_for([str(model)], [model], None).fitting(synthetic=source.synthetic)
+    choice = split_for([str(model)], [model], None, source.identity).fitting(source.manifest)
     rows = read_rows(source.shards, choice, source.label_space)
     measured = "test" if len(rows.get("test", ())) else "validation"
     spread = _spread(rows["validation"], _CALIBRATION_IMAGES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -74,3 +75,13 @@ def parse_reference(text: str) -> Reference:
             raise UsageError(f"{revision!r} cannot be a revision: name a tag, a branch or a commit")
         return RepoRef(repo_id, revision or None)
     return path
+
+
+def short_names(texts: Sequence[str]) -> list[str]:
+    """The shortest ends of paths and references that still differ."""
+    parts = [[part for part in text.split("/") if part] or [text] for text in texts]
+    for length in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return list(texts)

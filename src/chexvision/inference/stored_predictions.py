@@ -106,6 +106,9 @@ def _probabilities(name: str, reference: Reference) -> Probabilities:
 
 def _data(name: str, run: RunInfo, stored: Probabilities, asked: Reference | None) -> Reference:
     """The data set that was predicted: where it is asked for, or else where the run had it."""
+    if asked is None and run.datasets:
+        known = ", ".join(of.dataset for of in run.datasets)
+        raise UsageError(f"{name} was trained on a mixture; name one of its data sets with --data: {known}")
     where = parse_reference(run.dataset) if asked is None else asked
     if isinstance(where, RepoRef):
         if str(where) != run.dataset:

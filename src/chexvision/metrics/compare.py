@@ -85,16 +85,6 @@ def mean_shares(model: Predictions, columns: list[int]) -> Floats:
     return np.asarray(np.mean(parts, axis=0), np.float64)
 
 
-def short_names(texts: Sequence[str]) -> list[str]:
-    """The shortest ends of paths and references that still differ."""
-    parts = [[part for part in text.split("/") if part] or [text] for text in texts]
-    for length in range(1, max(len(part) for part in parts) + 1):
-        names = ["/".join(part[-length:]) for part in parts]
-        if len(set(names)) == len(names):
-            return names
-    return list(texts)
-
-
 def aligned(first: Predictions, second: Predictions, names: tuple[str, str]) -> tuple[Predictions, Predictions]:
     """Both with the same outputs; the second in the first's order of images, with the first's patient numbers."""
     ours, theirs = set(first.filenames.tolist()), set(second.filenames.tolist())

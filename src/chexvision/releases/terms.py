@@ -1,9 +1,11 @@
-"""Under which terms a dataset is used, as manifests record it; needs the standard library only."""
+"""Under which terms a dataset is used, as manifests record it, and what they forbid. Needs no numpy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from chexvision.errors import UsageError
 
 Views: TypeAlias = Literal["frontal", "all"]
 
@@ -30,3 +32,21 @@ class Terms:
     license_link: str
     credentialed: bool
     citation: str
+
+
+def check_private(terms: Terms | None, option: str, *, private: bool) -> None:
+    """Refuse to publish what only people who signed an agreement may have.
+
+    Args:
+        terms: of the set; None for one's own images.
+        option: that names the dataset to push to, for the message.
+        private: whether only its owner may see it.
+
+    Raises:
+        UsageError: the set is credentialed, and the dataset would be public.
+    """
+    if terms is not None and terms.credentialed and not private:
+        raise UsageError(
+            f"{option}: the terms of {terms.title} do not allow to publish its images ({terms.license_link}); add "
+            "--private to push them to a dataset that only you can see"
+        )

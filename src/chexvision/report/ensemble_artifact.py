@@ -32,12 +32,11 @@ from chexvision.evaluation.overlap import TrainingImages
 from chexvision.evaluation.protocol import System, combined, evaluate_systems
 from chexvision.files.atomic import sha256_of, write_text_atomic
 from chexvision.files.atomic_folder import atomic_folder
-from chexvision.hub.reference import Reference, RepoRef
+from chexvision.hub.reference import Reference, RepoRef, short_names
 from chexvision.hub.repo_files import CONFIG, ENSEMBLE, WEIGHTS, at_commit, model_file
 from chexvision.inference.stored_predictions import NotStored, StoredPredictions, stored_predictions
 from chexvision.layout import cache_dir
 from chexvision.metrics.calibration import FILE as CALIBRATION
-from chexvision.metrics.compare import short_names
 from chexvision.metrics.measure import measure
 from chexvision.metrics.thresholds import FILE as THRESHOLDS
 from chexvision.models.model_config import CheXVisionConfig, read_config
@@ -272,7 +271,10 @@ def _write(
         write_text_atomic(partial / ENSEMBLE, info.model_dump_json(indent=2) + "\n")
         write_text_atomic(partial / METRICS, evaluation.model_dump_json(indent=2) + "\n")
         save_operating_points(system.points, partial)
-        label_space = sources[0].config.label_space
+        of_members = sources[0].config.label_space
+        # Of the findings that the data label, where the members predict others as well.
+        findings = tuple(name for name in system.predictions.names if name in of_members.findings)
+        label_space = of_members.model_copy(update={"findings": findings})
         Probabilities.of(measured.dataset_identity, label_space, predictions).write(partial / PROBABILITIES)
         for name, text in figures.items():
             write_text_atomic(partial / FIGURES / name, text)

@@ -15,6 +15,7 @@ from chexvision.files.atomic_folder import atomic_folder
 from chexvision.images.radiograph import Encoding, expected_bytes
 from chexvision.progress import Progress
 from chexvision.releases.release import Reading, Views
+from chexvision.releases.terms import check_private
 from chexvision.shards.build_labels import BuildLabels, read_build_labels
 from chexvision.shards.dataset_card import write_card
 from chexvision.shards.manifest import (
@@ -42,13 +43,14 @@ class BuildOptions:
     size: int  # side in pixels
     encoding: Encoding
     shard_bytes: int  # the most that a shard takes
-    workers: int
+    workers: int  # threads; on a cluster tasks at once, 0 for all CPUs
     seed: int
     max_bad: float  # share of the images, 0 to 1
     overwrite: bool
     dataset: str = "nih"  # of `chexvision.releases.sets.SETS`
     label_map: str | None = None  # of sets without one of their own, see `read_label_map`
     views: Views = "frontal"  # "all": laterals too
+    public: bool = False  # whether the shards are pushed to where everybody sees them
 
 
 class Stopped(ChexError):
@@ -98,7 +100,7 @@ def build_shards(
         kept: keep finished shards without a session too.
 
     Raises:
-        UsageError: an input is missing or not valid, or `out` may not be replaced.
+        UsageError: an input is missing or not valid, `out` may not be replaced, or the set may not be public.
         ChexError: too many images are bad, an archive is damaged, or the disk is full. Unless shards are kept, no
             files are left.
         Stopped: the session asked for it.
@@ -181,6 +183,8 @@ class _Plan:
 def _plan(images: list[Path], metadata: Path | None, options: BuildOptions) -> _Plan:
     reading = Reading(options.dataset, tuple(images), metadata, options.label_map, options.views, options.size)
     labels = read_build_labels(reading, options.split, options.seed)
+    if options.public:
+        check_private(labels.dataset.terms, "--to", private=False)
     usable, bad = _sort_out(labels)
     _check_bad(bad, len(usable) + len(bad), options.max_bad)
     if not usable:
@@ -192,8 +196,9 @@ def _plan(images: list[Path], metadata: Path | None, options: BuildOptions) -> _
 
 def _check_same(built: Manifest, planned: _Plan, out: Path) -> None:
     labels, options = planned.labels, planned.options
-    made = (built.source, built.dataset, built.split, built.size, built.encoding, built.images + len(built.bad))
-    if made != (labels.source, labels.dataset, labels.rule, options.size, options.encoding, planned.total):
+    made = (built.source, built.split, built.size, built.encoding, built.images + len(built.bad))
+    same = built.dataset in (None, labels.dataset)  # formats before 3 do not name it
+    if not same or made != (labels.source, labels.rule, options.size, options.encoding, planned.total):
         raise UsageError(f"{out} contains shards of other images or options; name another folder to work in")
 
 

@@ -8,13 +8,14 @@ from typing import Any
 import yaml
 
 from chexvision.labels import NIH
+from chexvision.releases.nih14 import NIH_TERMS
+from chexvision.releases.terms import Terms
 from chexvision.shards.manifest import Manifest
 from chexvision.shards.schema import Columns, features
 from chexvision.templating import render
 
-_NIH_TERMS = "https://nihcc.app.box.com/v/ChestXray-NIHCC"
 _SPLIT_RULES = {
-    "official": "the release's own lists, 5 % of the training list's patients held out as validation",
+    "official": "the release's own; where it has no validation, that is 5 % of the training patients",
     "patient": "70 % / 10 % / 20 % of the patients by a seeded hash",
 }
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -39,7 +40,7 @@ def render_card(manifest: Manifest) -> str:
         header=yaml.safe_dump(_metadata(manifest), sort_keys=False, allow_unicode=True, width=110),
         set=manifest,
         synthetic=manifest.synthetic,
-        release=manifest.label_space == NIH,
+        terms=terms_of(manifest),
         open_labels=any(counts.open_labels for counts in splits),
         stored="lossless PNG" if manifest.encoding == "png" else "JPEG of quality 95",
         split_rule=_SPLIT_RULES.get(manifest.split.name, f"the table {manifest.split.name}"),
@@ -47,9 +48,28 @@ def render_card(manifest: Manifest) -> str:
     )
 
 
+def terms_of(manifest: Manifest) -> Terms | None:
+    """The terms of the dataset; None of synthetic images and of one's own.
+
+    Manifests of formats before 3 do not name the dataset: radiographs with NIH's labels are of its release.
+    """
+    if manifest.dataset is not None:
+        return manifest.dataset.terms
+    return NIH_TERMS if manifest.label_space == NIH and not manifest.synthetic else None
+
+
+def _license(manifest: Manifest) -> dict[str, str]:
+    terms = terms_of(manifest)
+    if terms is None:
+        return {"license": "cc0-1.0" if manifest.synthetic else "other"}
+    if terms.license_name is None:
+        return {"license": terms.license}
+    return {"license": terms.license, "license_name": terms.license_name, "license_link": terms.license_link}
+
+
 def _metadata(manifest: Manifest) -> dict[str, Any]:
-    synthetic, release = manifest.synthetic, manifest.label_space == NIH
-    name = f"NIH ChestX-ray14 {manifest.size}²" if release else f"Chest radiographs {manifest.size}²"
+    synthetic, terms = manifest.synthetic, terms_of(manifest)
+    name = f"{terms.title if terms else 'Chest radiographs'} {manifest.size}²"
     data_files = [{"split": name, "path": f"data/{name}-*"} for name in manifest.splits]
     columns = Columns(
         any(counts.open_labels for counts in manifest.splits.values()),
@@ -70,8 +90,7 @@ def _metadata(manifest: Manifest) -> dict[str, Any]:
     size = sum(shard.bytes for shard in manifest.shards)
     return {
         "pretty_name": "Synthetic chest radiographs" if synthetic else name,
-        "license": "cc0-1.0" if synthetic else "other",
-        **({} if synthetic or not release else {"license_name": "nih-clinical-center", "license_link": _NIH_TERMS}),
+        **_license(manifest),
         "task_categories": ["image-classification"],
         "task_ids": ["multi-label-image-classification"],
         "tags": ["chest-x-ray", "synthetic"] if synthetic else ["chest-x-ray", "medical", "radiology"],

@@ -147,6 +147,13 @@ class Manifest:
         return self.source.kind == "synthetic"
 
     @property
+    def of_nih(self) -> bool:
+        """Whether the images are radiographs of NIH ChestX-ray14; formats before 3 name no set, but its labels."""
+        if self.synthetic:
+            return False
+        return self.label_space == NIH if self.dataset is None else self.dataset.name == "nih"
+
+    @property
     def images(self) -> int:
         """Images in all splits."""
         return sum(counts.images for counts in self.splits.values())

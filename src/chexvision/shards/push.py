@@ -12,7 +12,7 @@ from chexvision.hub.repository import create_repository
 from chexvision.hub.retry import retried, status_of
 from chexvision.parallel import map_as_completed, usable_cores
 from chexvision.progress import Progress
-from chexvision.releases.terms import Terms
+from chexvision.releases.terms import check_private
 from chexvision.shards.dataset_card import render_card
 from chexvision.shards.manifest import MANIFEST_NAME, Manifest, RemoteFile, ShardEntry, read_manifest
 from chexvision.shards.remote import list_files, without_client_bars
@@ -27,22 +27,17 @@ _SAMPLE = 200  # images to decode before anything is sent
 _COMMITS_BY_OTHERS = 20
 
 
-def check_private(terms: Terms | None, option: str, *, private: bool) -> None:
-    """Refuse to publish what only people who signed an agreement may have.
-
-    Args:
-        terms: of the set; None for one's own images.
-        option: that names the dataset to push to, for the message.
-        private: whether only its owner may see it.
+def create_private(repo_id: str) -> None:
+    """Create a private dataset unless it exists.
 
     Raises:
-        UsageError: the set is credentialed, and the dataset would be public.
+        UsageError: it exists and is public.
+        ChexError: the Hub does not answer, or the token may not create it.
     """
-    if terms is not None and terms.credentialed and not private:
-        raise UsageError(
-            f"{option}: the terms of {terms.title} do not allow to publish its images ({terms.license_link}); add "
-            "--private to push them to a dataset that only you can see"
-        )
+    try:
+        create_repository(repo_id, "dataset", private=True)
+    except NotPrivate as error:
+        raise UsageError(str(error)) from error
 
 
 def push_shards(folder: Path, repo_id: str, *, private: bool) -> RepoRef:

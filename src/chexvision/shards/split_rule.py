@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from chexvision.config.data_config import SPLIT_RULES, DataConfig, check_split_name
 from chexvision.errors import UsageError
+from chexvision.shards.manifest import Manifest
 from chexvision.shards.split import VALIDATION_SHARE
 
 # "mixture" is of records alone: each data set of a mixture has a rule of its own.
@@ -62,21 +63,23 @@ class SplitChoice:
         """The rule of a recipe; see `parse`."""
         return cls.parse(config.split, config.validation_share)
 
-    def fitting(self, *, synthetic: bool) -> SplitChoice:
-        """The rule for shards of radiographs or of synthetic images.
+    def fitting(self, manifest: Manifest | None) -> SplitChoice:
+        """The rule for the shards of a manifest; without one they are of NIH ChestX-ray14.
 
-        Synthetic images are not in the release's lists, whose patient numbers they share: with "official", the
-        default, they keep the split that they were made with.
+        The lists of "official", the default, are the NIH release's. Other images, synthetic ones among them, keep the
+        split that their shards have: `shards build` takes a release's own where there is one.
 
         Raises:
             UsageError: "chexnet", for synthetic images.
         """
-        if synthetic and self.rule == "chexnet":
+        if manifest is None:
+            return self
+        if manifest.synthetic and self.rule == "chexnet":
             raise UsageError(
                 "split chexnet is of NIH ChestX-ray14; these images are synthetic: divide them by data.split "
                 "(or --split-rule) shards or patient"
             )
-        return SHARDS if synthetic and self.rule == "official" else self
+        return SHARDS if self.rule == "official" and not manifest.of_nih else self
 
     def __str__(self) -> str:
         if self.table is not None:

@@ -121,8 +121,7 @@ def run_training(
             if model.initialized is not None:
                 reporter.initialized(model.initialized)
         splits["train"], teacher = with_teacher(recipe, splits, accelerator, work)
-        stop = progress.session.should_stop
-        used = (splits["train"], splits["validation"])
+        used, stop = (splits["train"], splits["validation"]), progress.session.should_stop
         training = Training(recipe, model, *used, accelerator, work, reporter, stop, saving)
         finished = training.run()
     if not finished:

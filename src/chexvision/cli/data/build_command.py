@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from chexvision.cli.clusters.options import Address, On
 from chexvision.cli.data.shard_options import (
     Encoding,
     MaxBad,
@@ -90,13 +91,16 @@ def build(
     max_hours: Annotated[
         float | None, typer.Option("--max-hours", help="(--work) Stop after so many hours and keep finished shards.")
     ] = None,
+    on: On = "here",
+    address: Address = "",
     provenance: Annotated[Path | None, typer.Option(help="Written by dispatch.", hidden=True)] = None,
 ) -> None:
     """Turn radiographs, of a release or with your own labels, into Parquet shards, split by patient."""
     from chexvision.parallel import usable_cores
     from chexvision.releases.sets import set_of
-    from chexvision.shards.build import BuildOptions, build_shards
-    from chexvision.shards.push import check_private
+    from chexvision.releases.terms import check_private
+    from chexvision.shards.build import BuildOptions
+    from chexvision.shards.push import create_private
 
     if (out is None) == (work is None):
         raise UsageError("name a folder to make with --out, or one to work in, and to continue in, with --work")
@@ -104,6 +108,8 @@ def build(
         raise UsageError("--overwrite is for --out; with --work name another folder, or delete the files in this one")
     if work is None and (to is not None or max_hours is not None):
         raise UsageError("--to and --max-hours need --work; or push a finished folder with: chexvision shards push")
+    if work is not None and on == "ray":
+        raise UsageError("--work is for one machine; with --on ray name --out: it continues after finished shards")
     if labels is not None and metadata is not None:
         raise UsageError("--metadata is the release's and --labels your own: give one of them")
     dataset = dataset or ("nih" if labels is None and label_map is None else "csv")
@@ -116,15 +122,18 @@ def build(
         raise UsageError("name the folder with the images with --images")
     if to is not None:
         check_private(chosen.terms, "--to", private=private)
+        if chosen.terms is not None and chosen.terms.credentialed:
+            create_private(dataset_name("--to", to).repo_id)
     options = BuildOptions(
         split=split,
         dataset=dataset,
         label_map=label_map,
         views=views,
+        public=to is not None and not private,
         size=size,
         encoding=encoding,
         shard_bytes=parse_bytes(shard_size),
-        workers=workers or usable_cores(),
+        workers=workers or (usable_cores() if on == "here" else 0),
         seed=seed,
         max_bad=max_bad,
         overwrite=overwrite,
@@ -132,7 +141,27 @@ def build(
     if work is not None:
         _build_in(work, images or [], labels or metadata, options, to, private, max_hours, provenance)
     elif out is not None:
-        _show_built(build_shards(images or [], labels or metadata, out, options), out)
+        _build_out(out, images or [], labels or metadata, options, address if on == "ray" else None)
+
+
+def _build_out(
+    out: Path, images: list[Path], metadata: Path | None, options: BuildOptions, address: str | None
+) -> None:
+    """Build on this machine, or, if there is an address, on the cluster there."""
+    from chexvision.shards.build import build_shards
+
+    if address is None:
+        _show_built(build_shards(images, metadata, out, options), out)
+        return
+    from chexvision.cluster.connect import connected
+    from chexvision.cluster.ray_build import shards_on
+
+    with connected(address) as cluster:
+        # Tasks run in other folders than this process.
+        places = [place.absolute() for place in images]
+        table = metadata.absolute() if metadata is not None else None
+        manifest = build_shards(places, table, out, options, make=shards_on(cluster), kept=True)
+    _show_built(manifest, out)
 
 
 def _build_in(

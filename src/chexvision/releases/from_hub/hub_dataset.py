@@ -38,7 +38,7 @@ def read_hub(reading: Reading) -> Release:
         ChexError: the Hub does not have it, or does not answer, or a file is damaged.
     """
     source = HubSource.parse(reading.dataset.partition(":")[2])
-    streams = open_streams(source)
+    streams = open_streams(source, sparse=True)
     features = next(iter(streams.values())).features or {}
     label_map = None if reading.label_map is None else read_label_map(reading.label_map)
     images = HubImages(source, image_column(features, label_map, source))
@@ -136,7 +136,7 @@ def _of_map(
 
 
 def _rows(source: HubSource, columns: Sequence[str]) -> Iterator[_Row]:
-    streams = open_streams(source, columns)
+    streams = open_streams(source, columns, sparse=True)
     for split, stream in streams.items():
         for file in range(stream.num_shards):
             for row, values in file_rows(source, streams, split, file):

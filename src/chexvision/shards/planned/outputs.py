@@ -20,6 +20,10 @@ class Output(Protocol):
     def scratch(self) -> Path:
         """A local folder for files that are not complete."""
 
+    @property
+    def reachable(self) -> bool:
+        """Whether this process finds the folder."""
+
     def put(self, file: Path, path: str) -> None:
         """Move a complete file of `scratch` to `path`, over what is there."""
 
@@ -32,8 +36,8 @@ class Output(Protocol):
     def listed(self) -> list[str]:
         """All files, sorted."""
 
-    def holds(self, path: str, size: int, sha256: str) -> bool:
-        """Whether a file is there as it was written."""
+    def holds(self, path: str, size: int, sha256: str | None = None) -> bool:
+        """Whether a file is there as it was written: by its size, or by its hash too."""
 
     def remove(self, path: str) -> None:
         """Delete a file."""
@@ -44,6 +48,14 @@ class LocalOutput:
     """A folder of this machine, or one that several machines share."""
 
     folder: Path
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    @property
+    def reachable(self) -> bool:
+        """See `Output`."""
+        return self.folder.is_dir()
 
     @property
     def scratch(self) -> Path:
@@ -73,10 +85,11 @@ class LocalOutput:
         """See `Output`."""
         return sorted(p.relative_to(self.folder).as_posix() for p in self.folder.rglob("*") if p.is_file())
 
-    def holds(self, path: str, size: int, sha256: str) -> bool:
-        """See `Output`: by its hash."""
+    def holds(self, path: str, size: int, sha256: str | None = None) -> bool:
+        """See `Output`."""
         file = self.folder / path
-        return file.is_file() and file.stat().st_size == size and sha256_of(file) == sha256
+        same_size = file.is_file() and file.stat().st_size == size
+        return same_size and (sha256 is None or sha256_of(file) == sha256)
 
     def remove(self, path: str) -> None:
         """See `Output`."""

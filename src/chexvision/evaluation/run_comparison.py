@@ -1,0 +1,245 @@
+"""Published runs side by side: recipes, conditions and results from their records. Needs no numpy to import."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from typing import Any, Literal
+
+from chexvision.artifact.published_run import PublishedRun
+from chexvision.errors import ChexError
+from chexvision.hub.reference import Reference
+from chexvision.metrics.records import UNDEFINED, Comparison, Estimate, IntervalMethod, Record
+
+Value = str | int | float | bool | None
+
+_METHOD = IntervalMethod(resamples=1000, seed=0)
+_NEEDED = ("numpy", "pyarrow", "scipy")  # to pair predictions
+
+
+class ComparedRun(Record):
+    """One run. Null or empty where its records do not say.
+
+    Args:
+        name: what to call it.
+        reference: the folder, or ``USER/REPO@sha``.
+        run_id: of the run.
+        finished_at: ISO 8601 in UTC.
+        source: commit or version that it computed with.
+        dataset: what was measured.
+        dataset_identity: equal for shards of equal names and content.
+        synthetic: whether the images are synthetic.
+        split: which part was measured.
+        split_rule: how the patients were divided.
+        images: how many were measured.
+        images_sha256: of their names.
+        epochs: that were trained.
+        epoch: the one whose weights were measured.
+        train_seconds: spent in optimization steps.
+        parameters: of its weights.
+        macro_auroc: mean over `macro_findings` findings.
+        macro_findings: how many.
+        binary_auroc: of normal/abnormal.
+        findings: AUROC by finding.
+        datasets: macro AUROC by dataset, of a mixture.
+        curve: macro AUROC of validation by epoch.
+        dataset_curves: the same by dataset, of a mixture.
+        problems: why something is missing.
+    """
+
+    name: str
+    reference: str
+    run_id: str | None = None
+    finished_at: str = ""
+    source: str | None = None
+    dataset: str | None = None
+    dataset_identity: str | None = None
+    synthetic: bool = False
+    split: str | None = None
+    split_rule: str | None = None
+    images: int | None = None
+    images_sha256: str | None = None
+    epochs: int | None = None
+    epoch: int | None = None
+    train_seconds: float | None = None
+    parameters: int | None = None
+    macro_auroc: Estimate = UNDEFINED
+    macro_findings: int | None = None
+    binary_auroc: Estimate = UNDEFINED
+    findings: dict[str, Estimate]
+    datasets: dict[str, Estimate]
+    curve: tuple[float | None, ...]
+    dataset_curves: dict[str, tuple[float | None, ...]]
+    problems: tuple[str, ...] = ()
+
+
+class RunComparison(Record):
+    """``chexvision runs compare --json``.
+
+    Args:
+        format: of the output.
+        runs: in the order of the command.
+        recipe: keys of the recipes whose values differ, with the value of each run; null also where a run has no
+            such key or no recipe.
+        valid: whether all were measured on the same images with the same labels.
+        why_not: why they were not, each in a sentence.
+        comparisons: each further run with the first, paired by image.
+        untested: by run, why there is no paired comparison.
+    """
+
+    format: Literal[1] = 1
+    runs: tuple[ComparedRun, ...]
+    recipe: dict[str, tuple[Value, ...]]
+    valid: bool
+    why_not: tuple[str, ...]
+    comparisons: tuple[Comparison, ...]
+    untested: dict[str, str]
+
+
+def compare_runs(
+    runs: Sequence[PublishedRun], *, paired: bool, data: Reference | None = None, method: IntervalMethod = _METHOD
+) -> RunComparison:
+    """Compare published runs.
+
+    Args:
+        runs: at least two; differences are from the first.
+        paired: whether to test differences, which reads the labels of the data.
+        data: where the data are; by default where the first run had them.
+        method: how to make intervals.
+    """
+    compared = tuple(map(_compared, runs))
+    why_not = tuple(_differences(compared))
+    comparisons, untested = [], {}
+    for run, of in zip(runs[1:], compared[1:], strict=True):
+        try:
+            if not paired:
+                raise ChexError("not asked for")
+            if why_not and (reasons := list(_differences((compared[0], of)))):
+                raise ChexError(reasons[0])
+            comparisons.append(_paired(runs[0], run, data, method))
+        except ChexError as error:
+            untested[of.name] = str(error)
+    return RunComparison(
+        runs=compared,
+        recipe=_recipes(runs),
+        valid=not why_not,
+        why_not=why_not,
+        comparisons=tuple(comparisons),
+        untested=untested,
+    )
+
+
+def _compared(run: PublishedRun) -> ComparedRun:
+    of, info = run.metrics, run.info
+    parts: dict[str, Any] = {}
+    if info is not None:
+        source = info.provenance
+        parts = {
+            "source": source.source_revision + (" with changes" if source.source_dirty else ""),
+            "train_seconds": info.train_seconds,
+            "dataset": info.dataset,
+        }
+    if of is not None:
+        metrics = of.metrics
+        parts |= {
+            "dataset": of.dataset,
+            "dataset_identity": of.dataset_identity,
+            "synthetic": of.synthetic,
+            "split": of.split,
+            "split_rule": of.split_rule,
+            "images": metrics.images,
+            "images_sha256": metrics.images_sha256,
+            "epoch": of.epoch,
+            "macro_auroc": metrics.macro["auroc"],
+            "macro_findings": metrics.macro.findings,
+            "binary_auroc": metrics.binary["auroc"] if metrics.binary is not None else UNDEFINED,
+        }
+    names = dict.fromkeys(name for point in run.curve if point.mixture for name in point.mixture.datasets)
+    return ComparedRun(
+        name=run.name,
+        reference=str(run.reference),
+        run_id=run.run_id,
+        finished_at=run.finished_at,
+        epochs=run.curve[-1].epoch if run.curve else None,
+        parameters=run.parameters,
+        findings={name: one["auroc"] for name, one in of.metrics.findings.items()} if of is not None else {},
+        datasets={part.name: part.metrics.macro["auroc"] for part in of.mixture} if of is not None else {},
+        curve=tuple(point.macro_auroc for point in run.curve),
+        dataset_curves={
+            name: tuple(
+                point.mixture.datasets[name].macro_auroc if point.mixture and name in point.mixture.datasets else None
+                for point in run.curve
+            )
+            for name in names
+        },
+        problems=run.problems,
+        **parts,
+    )
+
+
+def _differences(runs: Sequence[ComparedRun]) -> Iterator[str]:
+    """Why the results of runs do not compare."""
+    first = runs[0]
+    unmeasured = [run.name for run in runs if run.images_sha256 is None]
+    if unmeasured:
+        yield f"there are no metrics of {', '.join(unmeasured)}"
+    for run in runs[1:]:
+        if None in (run.images_sha256, first.images_sha256):
+            continue
+        if run.images_sha256 != first.images_sha256:
+            yield (
+                f"{run.name} was measured on other images ({run.images:,} {run.split} images of {run.dataset}) than "
+                f"{first.name} ({first.images:,} {first.split} images of {first.dataset})"
+            )
+        elif (run.synthetic or first.synthetic) and run.dataset_identity != first.dataset_identity:
+            yield f"{run.name} was measured on other synthetic images than {first.name}, of the same names"
+        elif run.findings.keys() != first.findings.keys():
+            odd = sorted(run.findings.keys() ^ first.findings.keys())
+            yield f"{run.name} and {first.name} were not measured on the same findings: {', '.join(odd[:5])}"
+        elif run.macro_findings != first.macro_findings:
+            yield (
+                f"the mean of {run.name} is over {run.macro_findings} findings, that of {first.name} over "
+                f"{first.macro_findings}: their labels differ"
+            )
+
+
+def _paired(first: PublishedRun, second: PublishedRun, data: Reference | None, method: IntervalMethod) -> Comparison:
+    """Paired by image, of the probabilities that both published.
+
+    Raises:
+        ChexError: there are none, or the labels cannot be read.
+    """
+    lacking = [name for name in _NEEDED if find_spec(name) is None]
+    if lacking:
+        raise ChexError(f"it needs {', '.join(lacking)}: pip install 'chexvision[train]'")
+    from chexvision.inference.stored_predictions import stored_predictions
+    from chexvision.metrics.compare import compare
+
+    names = (first.name, second.name)
+    stored = stored_predictions(names, (first.reference, second.reference), data)
+    split = first.metrics.split if first.metrics is not None else "test"
+    found = [of.get(split) for of in stored.predictions]
+    if found[0] is None or found[1] is None:
+        raise ChexError(f"they have no probabilities of {split}")
+    measured = first.metrics.metrics.images_sha256 if first.metrics is not None else None
+    if found[0].images_sha256 != measured:
+        raise ChexError(f"their probabilities are of other {split} images than their metrics")
+    return compare(found[0], found[1], method, names)
+
+
+def _recipes(runs: Sequence[PublishedRun]) -> dict[str, tuple[Value, ...]]:
+    """The keys whose values differ."""
+    flat = [dict(_flat(run.info.recipe.model_dump(mode="json"))) if run.info is not None else {} for run in runs]
+    keys = list(dict.fromkeys(key for of in flat for key in of))
+    values = {key: tuple(of.get(key) for of in flat) for key in keys}
+    return {key: of for key, of in values.items() if any(one != of[0] for one in of)}
+
+
+def _flat(value: Any, at: str = "") -> Iterator[tuple[str, Value]]:
+    """The values in nested tables and lists by their path, such as ``training.phases.0.lr``."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, of in items:
+            yield from _flat(of, f"{at}.{key}" if at else str(key))
+    else:
+        yield at, value

@@ -1,0 +1,205 @@
+"""The page of many runs: complete, the same for the same runs, and safe whatever the runs published."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chexvision.artifact.find_published import find_published, read_all_published
+from chexvision.artifact.published_run import PublishedRun, read_curve, read_published
+from chexvision.errors import ChexError, UsageError
+from chexvision.report.many_runs.curves import Series, overlay
+from chexvision.report.many_runs.dashboard import PAGE, render_dashboard, write_dashboard
+from chexvision.report.svg import svg_text
+from tests.present import present
+from tests.published_runs import change, epoch_entry, write_run
+from tests.report.test_rendering import HOSTILE
+
+
+class Page(HTMLParser):
+    """The rows of the first table, all tags, and the attributes that could run or load something."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.risky: list[tuple[str, str | None]] = []
+        self.rows: dict[str, list[str]] = {}
+        self._row: list[str] | None = None
+        self.tables = 0
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.risky += [(name, value) for name, value in attrs if name in ("src", "href") or name.startswith("on")]
+        self.tables += tag == "table"
+        if tag == "tr" and self.tables == 1:
+            self._row = []
+        elif tag == "td" and self._row is not None:
+            self._row.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "tr" and self._row:
+            self.rows[self._row[0]] = self._row
+            self._row = None
+
+    def handle_data(self, data: str) -> None:
+        if self._row:
+            self._row[-1] += data.strip()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three runs: two of the same images, and one whose records are damaged."""
+    out = tmp_path_factory.mktemp("runs")
+    write_run(out / "one", noise=0.1, curve=(0.6, 0.75, 0.7), finished_at="2026-01-02T03:04:05+00:00")
+    write_run(out / "two", recipe="swin-t", noise=0.3, seed=1, finished_at="2026-03-02T03:04:05+00:00")
+    write_run(out / "odd", noise=0.2)
+    (out / "odd" / "history.json").write_text('[{"epoch": "<b>1</b>"}]')
+    (out / "odd" / "metrics.json").unlink()
+    return out
+
+
+def runs_of(*folders: Path) -> list[PublishedRun]:
+    return [read_published(path.name, path) for path in folders]
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> str:
+    return render_dashboard(runs_of(*sorted(folder.iterdir())), "Runs of chex")
+
+
+def test_each_run_is_a_row_with_what_its_records_say_the_newest_first(page: str) -> None:
+    rows = Page(page).rows
+    assert list(rows)[:2] == ["two", next(name for name in rows if name.startswith("odd"))]
+    one = rows["one"]
+    assert one[1:7] == ["2026-01-02", "densenet", one[3], "chex/xrays", "shards", "A"]
+    assert one[7] == "3 of 3"
+    assert re.fullmatch(r"0\.\d{3} \(0\.\d{3}–[01]\.\d{3}\)", one[8])
+    assert one[-1] == "1.50"
+
+
+def test_a_damaged_record_costs_its_own_row_and_names_the_reason(page: str) -> None:
+    odd = next(cells for name, cells in Page(page).rows.items() if name.startswith("odd"))
+    assert "history.json is not a history of epochs: 0.epoch" in odd[0] and "it has no metrics.json" in odd[0]
+    assert odd[2] == "densenet" and odd[7:10] == ["", "", ""]
+
+
+def test_runs_of_other_images_have_another_test_set(folder: Path, tmp_path: Path) -> None:
+    other = write_run(tmp_path / "other")
+    change(other / "metrics.json", lambda of: of["systems"][0]["metrics"].update(images_sha256="c" * 64))
+    same = write_run(tmp_path / "synthetic")
+    change(same / "metrics.json", lambda of: of.update(synthetic=True, dataset_identity="d" * 64))
+    rows = Page(render_dashboard(runs_of(folder / "one", folder / "two", other, same), "t")).rows
+    letters = {name: cells[6] for name, cells in rows.items()}
+    assert letters["one"] == letters["two"]
+    assert len({letters["one"], letters["other"], letters["synthetic"]}) == 3
+
+
+def test_equal_runs_give_equal_bytes_in_any_order(folder: Path, tmp_path: Path, page: str) -> None:
+    runs = runs_of(*sorted(folder.iterdir()))
+    path = write_dashboard(runs[::-1], tmp_path, "Runs of chex")
+    assert path.read_text(encoding="utf-8") == page
+    write_dashboard(runs, tmp_path, "Runs of chex")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / PAGE).write_text("<p>mine")
+    with pytest.raises(UsageError, match="is another page"):
+        write_dashboard(runs, tmp_path / "mine", "t")
+
+
+def test_nothing_outside_the_page_is_needed(page: str) -> None:
+    found = Page(page)
+    assert found.tags.isdisjoint({"link", "img", "iframe", "object", "base"})
+    assert found.risky == []
+    assert set(re.findall(r"https?://[^'\"\s<]+", page)) <= {"http://www.w3.org/2000/svg"}
+    assert not re.search(r"url\(|@import", page)
+
+
+def test_texts_of_runs_are_not_interpreted(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+
+    def hostile(of: Any) -> None:
+        of["dataset"] = of["split_rule"] = HOSTILE
+        metrics = of["systems"][0]["metrics"]
+        metrics["findings"][HOSTILE] = metrics["findings"].pop("Edema")
+
+    change(run / "metrics.json", hostile)
+    change(run / "run.json", lambda of: of["recipe"].update(name="a"))
+    change(run / "history.json", lambda of: of.append(epoch_entry(4, 2.0)))
+    plain = Page(render_dashboard(runs_of(write_run(tmp_path / "b")), "t"))
+    found = render_dashboard([read_published(HOSTILE, run)], HOSTILE)
+    page = Page(found)
+    assert page.tags <= plain.tags | {"p"} and page.risky == []
+    assert "\x1b" not in found and "<img" not in found
+    assert "7 * 7" in found and "49" not in "".join(page.rows)
+
+
+def test_large_numbers_of_findings_and_long_texts_are_cut(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+
+    def many(of: Any) -> None:
+        metrics = of["systems"][0]["metrics"]
+        one = metrics["findings"]["Edema"]
+        metrics["findings"] |= {f"{i}{'x' * 5_000}": one for i in range(300)}
+
+    change(run / "metrics.json", many)
+    page = render_dashboard(runs_of(run), "t")
+    assert page.count("<th scope='col'>") < 70 and "more findings are not shown" in page
+    assert "x" * 201 not in page
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[]", "has no epoch"),
+        ("{", "is not a history"),
+        ("[" * 100_000, "is not a history"),
+        ('[{"epoch": 1, "macro_auroc": 1.5, "train_loss": 1, "validation_loss": 1}]', "less than or equal to 1"),
+        ('[{"epoch": 1, "train_loss": 1, "validation_loss": 1e999}]', "finite"),
+        ('[{"epoch": 99999999999, "train_loss": 1, "validation_loss": 1}]', "less than or equal to 1000000"),
+        (json.dumps([epoch_entry(i, 0.5) for i in range(1, 10_002)]), "at most 10000 items"),
+    ],
+)
+def test_a_history_that_cannot_be_shown_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "history.json").write_text(text)
+    with pytest.raises(ChexError, match=reason):
+        read_curve(tmp_path / "history.json")
+
+
+def test_a_history_of_a_later_version_is_read_for_what_is_known(tmp_path: Path) -> None:
+    mixture = {"datasets": {"nih": {"macro_auroc": 0.8, "more": 1}}, "more": {}}
+    entries = [epoch_entry(2, None, more=3, mixture=mixture), epoch_entry(1, 0.7)]
+    (tmp_path / "history.json").write_text(json.dumps(entries))
+    first, second = read_curve(tmp_path / "history.json")
+    assert (first.epoch, first.macro_auroc, second.macro_auroc) == (1, 0.7, None)
+    assert second.mixture is not None and second.mixture.datasets["nih"].macro_auroc == 0.8
+
+
+def test_a_chart_has_a_curve_for_each_run_within_its_axes() -> None:
+    series = [Series(0, "a", [(1, 0.5), (2, 0.8)]), Series(9, "b", [(1, 0.7)])]
+    svg = svg_text(present(overlay("Macro AUROC", "macro AUROC", series)))
+    assert re.findall(r'<(\w+)[^>]*class="curve" data-run="(\d)"', svg) == [("circle", "9"), ("polyline", "0")]
+    (points,) = re.findall(r'points="([^"]+)"', svg)
+    (x1, y1), (x2, y2) = ([float(at) for at in point.split(",")] for point in points.split())
+    assert x1 < x2 and y1 > y2 > 0
+    assert overlay("t", "y", []) is None
+    flat = present(overlay("t", "y", [Series(0, "a", [(1, 0.5), (2, 0.5)])]))
+    assert "nan" not in svg_text(flat)
+
+
+def test_folders_are_found_once_and_in_order(folder: Path, tmp_path: Path) -> None:
+    found = find_published([str(folder), str(folder / "one")], private=False)
+    assert [path.name for path in map(Path, map(str, found))] == ["odd", "one", "two"]
+    assert [run.name for run in read_all_published(found)] == ["odd", "one", "two"]
+    with pytest.raises(UsageError, match="holds no published model"):
+        find_published([str(tmp_path)], private=False)
+    with pytest.raises(UsageError, match="is neither a folder here nor"):
+        find_published([str(tmp_path / "gone")], private=False)
+
+
+def test_no_run_is_a_page_as_well() -> None:
+    assert "There is no published run." in render_dashboard([], "t")
