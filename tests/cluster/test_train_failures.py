@@ -55,7 +55,7 @@ def until_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Wor
     def run(workers: Workers) -> Any:
         monkeypatch.setattr(ray_train, "_attended", workers)
         task = Task(run_tiny_job, job, workers, tmp_path, stored=False, run_name="tiny", terminal=None)
-        return ray_train._until_done(task, 2, gpus=False, storage="")
+        return ray_train._until_done(task, 2, {"CPU": 1}, storage="")
 
     return run
 
