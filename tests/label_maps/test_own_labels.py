@@ -356,13 +356,13 @@ def test_a_target_is_predicted_by_the_finding_of_its_name_or_else_by_those_it_na
 def test_rest_stands_for_the_labels_that_are_in_no_target(own: Set, tmp_path: Path) -> None:
     own.table.write_text("file,labels\na/1.png,Effusion;Other\na/2.png,Other\nb/2.png,Normal\nb/3.png,Effusion\n")
     own.map.write_text(
-        "name: Ours\nimage: [file]\nform: list\nlabels: labels\nseparator: ';'\nnormal: Normal\nrest: Something else\n"
+        "name: Ours\nimage: [file]\nform: list\nlabels: labels\nseparator: ';'\nnormal: Normal\nrest: Others\n"
         "targets:\n  Effusion: {any_of: [Effusion]}\n"
     )
     own.build(tmp_path / "out")
     assert {name: row["labels"] for name, row in rows_of(tmp_path / "out").items()} == {
-        "a__1.png": "Effusion|Something else",
-        "a__2.png": "Something else",
+        "a__1.png": "Effusion|Others",
+        "a__2.png": "Others",
         "b__2.png": "Normal",
         "b__3.png": "Effusion",
     }
