@@ -42,7 +42,7 @@ class TwoNodes:
         self.worker = self.join()
 
     def join(self) -> Any:
-        """Add a node, which becomes `worker`."""
+        """Add a node, which becomes `worker`; call it in the main thread."""
         self.worker = self._cluster.add_node(
             node_ip_address="127.0.0.1", num_cpus=1, object_store_memory=_STORE, include_log_monitor=False
         )

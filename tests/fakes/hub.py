@@ -16,6 +16,7 @@ repository carries `X-Error-Code`, because clients recognise the bare one by `ht
 from __future__ import annotations
 
 import hashlib
+import sys
 import uuid
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from .wire import route
 if TYPE_CHECKING:
     import pytest
 
+_DATA_FILE = "/datasets/{repo_id}/resolve/{revision}/{path}"  # datasets/config.py
 _PLAIN = r"/((?P<kind>dataset|space)s/)?(?P<repo_id>[^/]+/[^/]+)"
 
 
@@ -96,7 +98,7 @@ class FakeHub(HubApi, HubJobs):
 
     def environment(self, monkeypatch: pytest.MonkeyPatch, token: str | None = None) -> None:
         """Connect the `huggingface_hub` of this process to this Hub until the test ends."""
-        from huggingface_hub import constants
+        from huggingface_hub import HfFileSystem, constants
 
         for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE"):
             monkeypatch.delenv(name, raising=False)
@@ -111,6 +113,10 @@ class FakeHub(HubApi, HubJobs):
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+        if (datasets := sys.modules.get("datasets")) is not None:  # it reads the variables when it is imported
+            monkeypatch.setattr(datasets.config, "HF_ENDPOINT", self.url)
+            monkeypatch.setattr(datasets.config, "HUB_DATASETS_URL", f"{self.url}{_DATA_FILE}")
+        HfFileSystem.clear_instance_cache()  # its objects keep the address
 
     def commits(self, repo: str, revision: str = "main", repo_type: str = "model") -> list[CommitRecord]:
         """The commits that lead to a revision, newest first."""

@@ -7,6 +7,8 @@ import json
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlencode
 
+import yaml
+
 from .hub_access import API, HubAccess
 from .hub_store import REGULAR_LIMIT, Commit, Entry, Repo, not_found
 from .messages import HttpError, Request, Response, json_response
@@ -75,13 +77,22 @@ class HubApi(HubAccess):
         info: dict[str, Any] = {
             "_id": repo.id, "id": repo.id, "author": repo.id.split("/")[0], "sha": commit.sha,
             "lastModified": commit.date, "createdAt": repo.history("main")[-1].date,
-            "private": repo.private, "gated": False, "disabled": False, "downloads": 0, "likes": 0,
+            "private": repo.private, "gated": repo.gated, "disabled": False, "downloads": 0, "likes": 0,
             "tags": [], "usedStorage": sum(one.size for one in repo.lfs.values()),
             "siblings": [_sibling_json(entry, blobs) for _, entry in sorted(commit.entries.items())],
         }  # fmt: skip
+        if (card := self._card_data(commit)) is not None:
+            info["cardData"] = card
         if expand := request.query.get("expand") or request.query.get("expand[]"):
             info = {key: value for key, value in info.items() if key in ("_id", "id", *expand)}
         return json_response(info, headers={"X-Repo-Commit": commit.sha})
+
+    def _card_data(self, commit: Commit) -> Any:
+        """The YAML head of the card, as `DatasetInfo` and `ModelInfo` of huggingface_hub read it from `cardData`."""
+        readme = commit.entries.get("README.md")
+        text = self.blobs.path(readme.sha256).read_text(errors="replace") if readme is not None else ""
+        parts = text.split("---\n", 2)
+        return yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0] else None
 
     @route("GET", f"{API}/refs")
     def list_refs(self, request: Request, kind: str, repo_id: str) -> Response:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from .messages import HttpError
 
@@ -141,6 +142,7 @@ class Repo:
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     lfs: dict[str, LfsObject] = field(default_factory=dict)
+    gated: Literal["auto", "manual", False] = False  # as `DatasetInfo.gated` of huggingface_hub
 
     def initialize(self, sdk: str | None = None) -> None:
         """The Hub's initial commit, whose `.gitattributes` selects LFS files by extension.

@@ -78,17 +78,7 @@ def test_it_is_pushed_to_a_private_one(shards: Path, hub: FakeHub) -> None:
 def test_a_build_is_refused_before_it_begins(
     exists: bool, originals: Callable[[str], Path], hub: FakeHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = (
-        "build",
-        "--set",
-        "padchest",
-        "--images",
-        originals("padchest"),
-        "--work",
-        tmp_path / "work",
-        "--to",
-        REPO,
-    )
+    words = ("--set", "padchest", "--images", originals("padchest"), "--work", tmp_path / "work", "--to", REPO)
     if exists:
         HfApi().create_repo(REPO, repo_type="dataset")
     assert run("build", *words, *(["--private"] if exists else [])) == 2

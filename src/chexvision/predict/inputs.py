@@ -59,7 +59,7 @@ def each_source(words: Sequence[str], lines: Iterable[str]) -> Iterator[Source]:
     Raises:
         UsageError: there is no such file, or no image in what is named.
     """
-    seen = _Seen()
+    seen, listed, real = _Seen(), "", ""
     for word in words:
         if not word:  # as of a variable of the shell that is not set; as a path it is the current folder
             raise UsageError("an empty name; name images, folders or .zip archives of them")
@@ -67,7 +67,9 @@ def each_source(words: Sequence[str], lines: Iterable[str]) -> Iterator[Source]:
             is_empty = True
             for source in _of(path):
                 is_empty = False
-                if seen.is_new(os.path.realpath(str(source.found.container)), source.found.member):
+                if listed != (container := str(source.found.container)):
+                    listed, real = container, os.path.realpath(container)
+                if seen.is_new(real, source.found.member):
                     yield source
             if is_empty:
                 raise UsageError(f"{path} contains no PNG, JPEG or DICOM file")

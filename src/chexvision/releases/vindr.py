@@ -85,7 +85,7 @@ def read_vindr(reading: Reading) -> Release:
     if both:
         raise UsageError(f"image {both[0]} is in {tables['train']} and in {tables['test']}; fetch them again")
     patients = {image: number for number, image in enumerate(sorted({*read["train"], *read["test"]}), 1)}
-    index = _by_image_id(find_images(images), patients)
+    index = _by_image_id(find_images(reading.sources), patients)
     found = {_image_id(one) for one in index.images}
     if not found & patients.keys():
         raise UsageError(

@@ -221,12 +221,14 @@ def eval_results(metrics: Evaluation) -> list[EvalResult]:
         splits = {part.split: part.metrics}
         if part.validation is not None:
             splits = {"validation": part.validation, **splits}
-        results += _eval_results(parse_reference(part.dataset), splits, metrics.image_size)
+        reference = parse_reference(part.dataset)
+        prefix = "" if isinstance(reference, RepoRef) else f"{part.name}, "
+        results += _eval_results(reference, splits, metrics.image_size, prefix)
     return results
 
 
 def _eval_results(
-    reference: Reference, splits: Mapping[str, SplitMetrics], image_size: int | None
+    reference: Reference, splits: Mapping[str, SplitMetrics], image_size: int | None, prefix: str = ""
 ) -> Iterator[EvalResult]:
     for split, of in splits.items():
         macro = [(m.hub, f"Macro {m.title}", of.macro[m.name].value) for m in METRICS.values() if m.hub]
@@ -236,8 +238,8 @@ def _eval_results(
                     task_type="image-classification",
                     dataset_type=reference.repo_id if isinstance(reference, RepoRef) else "local",
                     dataset_name=reference.repo_id if isinstance(reference, RepoRef) else reference.name,
-                    # The Hub merges results that differ in nothing but their split's name.
-                    dataset_config=f"{split}, {image_size} px" if image_size else split,
+                    # The Hub merges results that differ in nothing but the names of split and data set.
+                    dataset_config=prefix + (f"{split}, {image_size} px" if image_size else split),
                     dataset_split=split,
                     dataset_revision=reference.revision if isinstance(reference, RepoRef) else None,
                     metric_type=kind,

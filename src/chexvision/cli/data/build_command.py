@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from chexvision.cli.clusters.options import Address, On
+from chexvision.cli.data.input_places import InputPlaces, input_places
 from chexvision.cli.data.shard_options import (
     Encoding,
     MaxBad,
@@ -29,10 +31,10 @@ if TYPE_CHECKING:
 
 def build(
     images: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             "--images",
-            help="Folder of PNG, JPEG or DICOM files, .tar.gz or .zip; repeatable.",
+            help="Folder of PNG, JPEG or DICOM files, .tar.gz or .zip, or s3://bucket/folder; repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -46,11 +48,11 @@ def build(
         ),
     ] = None,
     metadata: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--metadata", help="The release's table, or the folder with them.  [default: near --images]"),
     ] = None,
     labels: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--labels", help="Your own table, instead of --metadata; needs --map."),
     ] = None,
     views: Annotated[
@@ -61,7 +63,8 @@ def build(
         typer.Option("--map", help="What its columns mean: a YAML file (chexvision labels template), or chexpert, …"),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder to make; it is complete or not made at all.")
+        str | None,
+        typer.Option("--out", help="Folder to make, or s3://bucket/folder; it is complete or not made at all."),
     ] = None,
     work: Annotated[
         Path | None,
@@ -90,13 +93,15 @@ def build(
     max_hours: Annotated[
         float | None, typer.Option("--max-hours", help="(--work) Stop after so many hours and keep finished shards.")
     ] = None,
+    on: On = "here",
+    address: Address = "",
     provenance: Annotated[Path | None, typer.Option(help="Written by dispatch.", hidden=True)] = None,
 ) -> None:
     """Turn radiographs, of a release or with your own labels, into Parquet shards, split by patient."""
     from chexvision.parallel import usable_cores
-    from chexvision.releases.sets import set_of
+    from chexvision.releases.sets import set_of, terms_of_set
     from chexvision.releases.terms import check_private
-    from chexvision.shards.build import BuildOptions, build_shards
+    from chexvision.shards.build import BuildOptions
     from chexvision.shards.push import create_private
 
     if (out is None) == (work is None):
@@ -105,6 +110,8 @@ def build(
         raise UsageError("--overwrite is for --out; with --work name another folder, or delete the files in this one")
     if work is None and (to is not None or max_hours is not None):
         raise UsageError("--to and --max-hours need --work; or push a finished folder with: chexvision shards push")
+    if work is not None and on == "ray":
+        raise UsageError("--work is for one machine; with --on ray name --out: it continues after finished shards")
     if labels is not None and metadata is not None:
         raise UsageError("--metadata is the release's and --labels your own: give one of them")
     dataset = dataset or ("nih" if labels is None and label_map is None else "csv")
@@ -115,8 +122,10 @@ def build(
         raise UsageError(f"--set {dataset} has labels of its own; --map is for --set csv and hub:")
     if chosen.needs_images and not images:
         raise UsageError("name the folder with the images with --images")
+    if out is not None and out.startswith("hf://"):
+        check_private(chosen.terms, "--out", private=False)
     if to is not None:
-        check_private(chosen.terms, "--to", private=private)
+        check_private(terms_of_set(dataset), "--to", private=private)
         if chosen.terms is not None and chosen.terms.credentialed:
             create_private(dataset_name("--to", to).repo_id)
     options = BuildOptions(
@@ -124,19 +133,44 @@ def build(
         dataset=dataset,
         label_map=label_map,
         views=views,
-        public=to is not None and not private,
+        public=(to is not None and not private) or (out or "").startswith("hf://"),
         size=size,
         encoding=encoding,
         shard_bytes=parse_bytes(shard_size),
-        workers=workers or usable_cores(),
+        workers=workers or (usable_cores() if on == "here" else 0),
         seed=seed,
         max_bad=max_bad,
         overwrite=overwrite,
     )
-    if work is not None:
-        _build_in(work, images or [], labels or metadata, options, to, private, max_hours, provenance)
-    elif out is not None:
-        _show_built(build_shards(images or [], labels or metadata, out, options), out)
+    with input_places(images or [], "--metadata" if labels is None else "--labels", labels or metadata) as places:
+        if work is not None:
+            if places.remote:
+                raise UsageError("--work needs --images on this machine; with a URL use --out")
+            _build_in(work, places.images, places.table, options, to, private, max_hours, provenance)
+        elif out is not None:
+            _build_out(out, places, options, address if on == "ray" else None)
+
+
+def _build_out(out: str, places: InputPlaces, options: BuildOptions, address: str | None) -> None:
+    """Build on this machine, or, if there is an address, on the cluster there."""
+    from chexvision.files.remote_folder import is_url, remote_folder
+    from chexvision.shards.build import build_shards
+
+    where = remote_folder("--out", out) if is_url(out) else Path(out)
+    images, table, remote = places.images, places.table, places.remote
+    if address is None:
+        manifest = build_shards(images, table, where, options, remote=remote)
+    else:
+        from chexvision.cluster.connect import connected
+        from chexvision.cluster.ray_build import shards_on
+
+        # Tasks run in other folders than this process.
+        images = [place.absolute() for place in images]
+        table = table.absolute() if table is not None else None
+        with connected(address) as cluster:
+            on_cluster = shards_on(cluster)
+            manifest = build_shards(images, table, where, options, make=on_cluster, kept=True, remote=remote)
+    _show_built(manifest, out)
 
 
 def _build_in(
@@ -173,11 +207,13 @@ def _build_in(
         typer.echo(f"published: {pushed}")
 
 
-def _show_built(manifest: Manifest, out: Path) -> None:
+def _show_built(manifest: Manifest, out: Path | str) -> None:
     for image in manifest.bad:
         typer.echo(f"left out {image.name}: {image.reason}", err=True)
     for left_out in manifest.left_out:
         typer.echo(f"left out on purpose: {left_out.images:,} images: {left_out.reason}")
     print_summary(manifest, out)
+    if manifest.dataset is not None and not manifest.dataset.knows_patients:
+        typer.echo("the release does not say which images are of one person: every image counts as a patient")
     if ages := manifest.impossible_ages:
         typer.echo(f"impossible ages: {len(ages):,}, stored as null; the first is {ages[0].age} of {ages[0].name}")

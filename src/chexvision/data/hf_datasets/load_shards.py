@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -32,7 +33,8 @@ def load_shards(reference: str | Path | RepoRef, *, streaming: bool = False) -> 
     A row has ``image``, a gray PIL image of the shards' size, decoded when it is looked at; ``labels``, ``uncertain``
     and ``unknown``, lists of classes whose names are the findings: those that are present, those that may be, and
     those that nobody labeled (all three are empty for a normal image); and the shards' other columns, such as
-    ``filename`` and ``patient_id``. Nothing is copied: images stay in the Parquet files, which are memory-mapped.
+    ``filename`` and ``patient_id``. Nothing is copied: rows refer to their images in the Parquet files, which are
+    memory-mapped, and copies of them do too (`save_to_disk`, `to_parquet`); `push_to_hub` sends the images.
 
     Args:
         reference: a shard folder, or ``USER/NAME@SHA`` on the Hub, which is downloaded once.
@@ -114,7 +116,7 @@ def _label_features(space: LabelSpace) -> dict[str, Any]:
 def _streamed(shards: Mapping[str, Sequence[Path]], space: LabelSpace) -> IterableDatasetDict:
     from datasets import load_dataset
 
-    files = {split: [str(path) for path in paths] for split, paths in shards.items()}
+    files = {split: [glob.escape(str(path)) for path in paths] for split, paths in shards.items()}
     return _with_lists(load_dataset("parquet", data_files=files, streaming=True), space)
 
 

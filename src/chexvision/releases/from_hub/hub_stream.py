@@ -24,6 +24,7 @@ from chexvision.hub.repository import resolve_revision
 from chexvision.images.sources import LARGEST, Found, Read
 
 _BUILDERS = ("parquet", "arrow", "imagefolder")
+_SPARSE_BLOCK = 2**15  # bytes; the labels of a row group of a hundred images take a few kilobytes
 _CONFIG = re.compile(r"[\w.-]+", re.ASCII)
 Streams: TypeAlias = Mapping[str, Any]  # datasets.IterableDataset by split
 
@@ -103,13 +104,16 @@ class HubImages:
                 raise ChexError(f"{self}: file {file} of split {split} ends before row {last}; begin again")
 
 
-def open_streams(source: HubSource, columns: Sequence[str] | None = None, *, decode: bool = False) -> Streams:
+def open_streams(
+    source: HubSource, columns: Sequence[str] | None = None, *, decode: bool = False, sparse: bool = False
+) -> Streams:
     """The splits of a dataset, in the dataset's order, as `datasets.IterableDataset`.
 
     Args:
         source: the dataset.
         columns: those to read, where its format can leave out the others; None for all.
         decode: give PIL images, not bytes and paths.
+        sparse: columns that take a small part of a file are read: the client reads ahead little, not 5 MB.
 
     Raises:
         UsageError: `datasets` is missing, or the dataset has no such configuration, or a format that is not read.
@@ -121,7 +125,13 @@ def open_streams(source: HubSource, columns: Sequence[str] | None = None, *, dec
         raise UsageError(f"hub: sets need the package {error.name}: pip install 'chexvision[train]'") from None
     # An empty cache: where the Hub fails, `datasets` takes whatever commit of the dataset its cache has.
     with _told(source, "opening"), tempfile.TemporaryDirectory() as empty:
-        builder = load_dataset_builder(source.repo_id, source.config, revision=source.sha, cache_dir=empty)
+        builder = load_dataset_builder(
+            source.repo_id,
+            source.config,
+            revision=source.sha,
+            cache_dir=empty,
+            storage_options={"hf": {"block_size": _SPARSE_BLOCK}} if sparse else None,
+        )
         kind = type(builder).__module__.rpartition(".")[2]
         if kind not in _BUILDERS:
             raise UsageError(
@@ -181,7 +191,8 @@ def _told(source: HubSource, what: str) -> Iterator[None]:
 
 def _error(error: Exception, source: HubSource, what: str) -> ChexError:
     import pyarrow as pa
-    from datasets.exceptions import DataFilesNotFoundError, DatasetGenerationError, EmptyDatasetError
+    from datasets.data_files import EmptyDatasetError
+    from datasets.exceptions import DataFilesNotFoundError, DatasetGenerationError
 
     if isinstance(error, ChexError):
         return error
@@ -190,6 +201,8 @@ def _error(error: Exception, source: HubSource, what: str) -> ChexError:
         return UsageError(f"{source} has no data files: neither Parquet nor images")
     if isinstance(error, ValueError) and ("BuilderConfig" in text or "Config name is missing" in text):
         return UsageError(f"--set hub:{source}: name one of its configurations after a colon: {text}")
+    if isinstance(error, RuntimeError) and "scripts are no longer supported" in text:
+        return UsageError(f"{source} consists of a script, which is not run; it needs data files in Parquet")
     if isinstance(error, pa.ArrowException | ValueError | KeyError | TypeError | DatasetGenerationError):
         return ChexError(f"{source} cannot be read ({what}): {text}")
     return hub_error(error, f"{what} the dataset", source.reference, "dataset")

@@ -73,16 +73,22 @@ def open_ledger(output: Output, keys: Mapping[str, str]) -> Ledger:
     finished = []
     kept = set()
     for path, key in keys.items():
-        built = _read(output, path)
-        if built is None or (built.key, built.shard.path) != (key, path):
-            continue
-        if output.holds(path, built.shard.bytes, built.shard.sha256):
+        built = finished_shard(output, path, key)
+        if built is not None:
             finished.append(built)
             kept |= {path, record_of(path)}
     for path in output.listed():
         if path not in kept:
             output.remove(path)
     return Ledger(tuple(finished))
+
+
+def finished_shard(output: Output, path: str, key: str) -> Built | None:
+    """The shard that is to be at `path`, if it is there, intact, and has this key."""
+    built = _read(output, path)
+    if built is None or (built.key, built.shard.path) != (key, path):
+        return None
+    return built if output.holds(path, built.shard.bytes, built.shard.sha256) else None
 
 
 def kept_files(folder: Path) -> list[Path]:
