@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Sequence
+from pathlib import PurePath
 
 from chexvision.images.sources import Index
 from chexvision.labels import UNCERTAIN, LabelSpace
@@ -57,3 +58,8 @@ def only(index: Index, names: Container[str]) -> Index:
         tuple(found for found in index.images if found.name in names),
         tuple(found for found in index.duplicates if found.name in names),
     )
+
+
+def without_folder(where: str) -> str:
+    """A table and line without the table's folder, which manifests do not name."""
+    return PurePath(where).name

@@ -12,6 +12,7 @@ from pathlib import Path
 from chexvision.errors import UsageError
 from chexvision.images.sources import Found, Index, find_images
 from chexvision.nih.metadata import Entry
+from chexvision.releases.image_entry import without_folder
 from chexvision.releases.release import Reading, Views
 
 LATERAL = "L"
@@ -169,16 +170,16 @@ def locate(
     if unlisted:
         left_out["in none of the tables"] = unlisted
     missing = {key: row for key, row in listed.items() if row.left_out is None and key not in images}
-    check_some(missing, [row for row in listed.values() if row.left_out is None], reading.images)
+    check_some(missing, [row for row in listed.values() if row.left_out is None], reading.remote or reading.images)
     return Located(
         index=Index(tuple(images.values()), (*duplicates, *found.duplicates)),
         entries={image.name: listed[key].entry for key, image in images.items()},
-        missing=tuple((row.image, f"not found ({row.where})") for row in missing.values()),
+        missing=tuple((row.image, f"not found ({without_folder(row.where)})") for row in missing.values()),
         left_out=tuple(sorted((reason, images) for reason, images in left_out.items() if reason is not None)),
     )
 
 
-def check_some(missing: Mapping[str, Listed], wanted: Sequence[Listed], places: Sequence[Path]) -> None:
+def check_some(missing: Mapping[str, Listed], wanted: Sequence[Listed], places: Sequence[object]) -> None:
     """Raise UsageError where the tables list no image, or where all are missing that one of them lists."""
     if not wanted:
         raise UsageError("the tables list no frontal image")

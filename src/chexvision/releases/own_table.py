@@ -6,7 +6,7 @@ from chexvision.errors import UsageError
 from chexvision.images.sources import find_images, flat_name
 from chexvision.label_maps.label_map import label_map_path, read_label_map
 from chexvision.label_maps.labeled_images import read_labeled_images
-from chexvision.releases.image_entry import entry_of, only
+from chexvision.releases.image_entry import entry_of, only, without_folder
 from chexvision.releases.release import Reading, Release
 
 
@@ -27,7 +27,9 @@ def read_own_table(reading: Reading) -> Release:
         raise UsageError(f"{labels} names two images whose paths differ only in / and __; rename one")
     index = find_images(reading.sources, by_path=by_path)
     names = {found.name for found in index.images}
-    missing = tuple((name, f"not found ({one.where})") for name, one in named.items() if name not in names)
+    missing = tuple(
+        (name, f"not found ({without_folder(one.where)})") for name, one in named.items() if name not in names
+    )
     if len(missing) == len(named):
         raise UsageError(
             f"none of the {len(named):,} images of {labels} is in {', '.join(map(str, reading.images))}, first "
