@@ -61,9 +61,9 @@ def image(number: int, side: int = 40) -> dict[str, Any]:
 
 
 def push(repo_id: str, files: Mapping[str, bytes], *, private: bool = False) -> str:
-    """Create a dataset of files; returns its commit."""
+    """Create a dataset of files, or add them to it; returns the commit."""
     api = HfApi()
-    api.create_repo(repo_id, repo_type="dataset", private=private)
+    api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
     operations = [CommitOperationAdd(path, data) for path, data in files.items()]
     commit = api.create_commit(repo_id, operations, commit_message="files", repo_type="dataset")
     return commit.oid

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,9 @@ from chexvision.images.sources import Found, read_images
 from chexvision.labels import UNCERTAIN
 from chexvision.releases.from_hub.hub_dataset import read_hub
 from chexvision.releases.release import Reading, Release
-from chexvision.shards.build import build_shards
+from chexvision.shards.build import Stopped, build_shards
 from chexvision.shards.columns import folder_place
+from chexvision.shards.planned.ledger import Ledger
 from chexvision.shards.push import push_shards
 from chexvision.shards.verify import verify_shards
 from tests.fakes.fixtures import FAULTS, hub_here
@@ -249,7 +252,49 @@ def test_shards_of_a_private_dataset_are_not_sent_to_a_public_one(
     with pytest.raises(SystemExit) as ended:
         main(["shards", "build", *words, "--to", "chex/public", "--size", "32"])
     assert ended.value.code == 2 and "add --private" in capsys.readouterr().err
-    assert ("dataset", "chex/public") not in hub.repos
+    for branch in hub.branches("chex/public", "dataset"):
+        assert not any(".parquet" in path for path in hub.commits("chex/public", branch, "dataset")[0].files)
+
+
+class _Stopping:
+    """A build that stops at an image."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+        self.begun_with = -1
+
+    def should_stop(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+    def begins(self, images: int, ledger: Ledger) -> None:
+        self.begun_with = ledger.rows
+
+    def finished(self, ledger: Ledger) -> None:
+        pass
+
+
+def test_an_interrupted_build_continues_with_the_same_commit_only(hub: CountingHub, tmp_path: Path) -> None:
+    columns = {"image": data.IMAGE, "labels": data.STRING, "split": data.STRING}
+    rows = [{"image": data.image(i), "labels": "mass", "split": ("train", "test")[i % 2]} for i in range(60)]
+    shas = []
+    for version in range(2):  # the second one has other images with the same labels
+        rows = [row | {"image": data.image(i + 100 * version)} for i, row in enumerate(rows)]
+        shas.append(data.push("chex/versions", {"train.parquet": data.parquet(columns, rows)}))
+    label_map = _map(tmp_path, **LIST | {"split": ["split"]})
+    options = OPTIONS(dataset=f"hub:chex/versions@{shas[0]}", label_map=label_map, shard_bytes=50_000)
+    with pytest.raises(Stopped):
+        build_shards([], None, tmp_path / "out", options, session=_Stopping(50))
+    again = _Stopping(1000)
+    other = replace(options, dataset=f"hub:chex/versions@{shas[1]}")
+    assert build_shards([], None, tmp_path / "copy", other).images == 60
+    for chosen, kept in ((options, True), (other, False)):
+        shutil.copytree(tmp_path / "out.partial", tmp_path / f"{kept}.partial")
+        build_shards([], None, tmp_path / str(kept), chosen, session=again)
+        assert (again.begun_with > 0) == kept
+    made, expected = (sorted((tmp_path / name / "data").iterdir()) for name in ("False", "copy"))
+    for one, two in zip(made, expected, strict=True):
+        assert one.read_bytes() == two.read_bytes()
 
 
 @pytest.mark.parametrize("fault", ["503", "disconnect in the response"])

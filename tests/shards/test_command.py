@@ -170,7 +170,7 @@ def test_a_running_build_is_not_disturbed_by_another(tmp_path: Path, capsys: pyt
             _wait_for_a_shard(tmp_path, process)
             assert run("synthesize", "--out", tmp_path / "out", "--images", 12, "--size", 48) == 1
             assert f"{tmp_path / 'out'} is being made by another command" in capsys.readouterr().err
-            assert any(os.path.getsize(path) for path in tmp_path.glob(".out.partial/data/*"))  # noqa: PTH202
+            assert any(os.path.getsize(path) for path in tmp_path.glob(".out.partial/.*.partial"))  # noqa: PTH202
             assert process.poll() is None
         finally:
             process.kill()
@@ -192,6 +192,6 @@ def test_a_data_set_is_restored_if_the_build_was_killed_while_replacing_it(
 
 def _wait_for_a_shard(folder: Path, process: subprocess.Popen[Any]) -> None:
     deadline = time.monotonic() + 60
-    while not any(os.path.getsize(path) for path in folder.glob(".out.partial/data/*")):  # noqa: PTH202
+    while not any(os.path.getsize(path) for path in folder.glob(".out.partial/.*.partial")):  # noqa: PTH202
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)

@@ -177,7 +177,8 @@ class _Plan:
         """How images become rows."""
         columns = Columns(self.labels.open_labels, self.labels.dataset.studies)
         options = self.options
-        return ShardRecipe(options.size, options.encoding, options.views == "all", self.labels.space, columns)
+        any_view, labels = options.views == "all", self.labels
+        return ShardRecipe(options.size, options.encoding, any_view, labels.space, columns, labels.source)
 
     def manifest(self, ledger: Ledger) -> Manifest:
         """Of the complete set."""

@@ -99,7 +99,7 @@ def build(
 ) -> None:
     """Turn radiographs, of a release or with your own labels, into Parquet shards, split by patient."""
     from chexvision.parallel import usable_cores
-    from chexvision.releases.sets import set_of, terms_of_set
+    from chexvision.releases.sets import set_of
     from chexvision.releases.terms import check_private
     from chexvision.shards.build import BuildOptions
     from chexvision.shards.push import create_private
@@ -125,7 +125,7 @@ def build(
     if out is not None and out.startswith("hf://"):
         check_private(chosen.terms, "--out", private=False)
     if to is not None:
-        check_private(terms_of_set(dataset), "--to", private=private)
+        check_private(chosen.terms, "--to", private=private)
         if chosen.terms is not None and chosen.terms.credentialed:
             create_private(dataset_name("--to", to).repo_id)
     options = BuildOptions(

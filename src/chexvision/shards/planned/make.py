@@ -19,7 +19,7 @@ from chexvision.images.sources import Found, read_images
 from chexvision.labels import LabelSpace
 from chexvision.nih.metadata import Entry
 from chexvision.parallel import in_rank_order, map_in_order
-from chexvision.shards.manifest import FORMAT, BadImage
+from chexvision.shards.manifest import FORMAT, BadImage, Source
 from chexvision.shards.planned.ledger import Built, write_record
 from chexvision.shards.planned.outputs import Output
 from chexvision.shards.planned.plan import PlannedShard
@@ -53,6 +53,7 @@ class ShardRecipe:
     any_view: bool  # laterals too
     space: LabelSpace
     columns: Columns
+    source: Source  # of the labels; of sets that are one file, or at a commit, of the images too
 
     def key(self, shard: PlannedShard[Item]) -> str:
         """SHA-256 of everything that determines the bytes of a shard, except the pixels."""
