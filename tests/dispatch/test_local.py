@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from chexvision.recipes import read_resolved
 from chexvision_dispatch import run_records as records
 from chexvision_dispatch.targets.local import Local, LocalOptions
 from tests.dispatch.standin import RECORD, Cli
@@ -52,6 +54,20 @@ def test_run_ends_with_its_artifact_its_log_and_a_record(cli: Cli, words: list[s
     assert record.sessions[0].exit_code == 0
     assert record.bundle_sha256 == seen()["provenance"]["bundle_sha256"]
     assert Path(record.folder, "script.py").is_file()
+
+
+def test_the_recipe_of_a_mixture_names_its_data_sets(cli: Cli, shards: Path) -> None:
+    twin = Path("twin").resolve()
+    shutil.copytree(shards, twin)
+    mixture = f"data.datasets=[{{name: {shards}}}, {{name: twin, weight: 2}}]"
+    result = cli("dispatch", "--model", "densenet", "--on", "local", "--run-dir", "run", "--set", mixture)
+    assert result.code == 0, result.out + result.err
+    assert f"data   {shards} + {twin}\nsplit  {shards}: " in result.out
+    (bundle,) = Path("run/tmp").resolve().glob("bundle-*")
+    assert seen()["argv"][:4] == ["train", "--recipe", f"{bundle}/recipe.json", "--work"]
+    data = read_resolved(bundle / "recipe.json").data
+    assert [(one.name, one.weight) for one in data.datasets] == [(str(shards), 1), (str(twin), 2)]
+    assert only_record().data == f"{shards} + {twin}"
 
 
 def test_training_output_is_shown_unchanged(cli: Cli, words: list[str]) -> None:

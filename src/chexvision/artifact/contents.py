@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from chexvision.artifact.mixture_records import TrainedOn
 from chexvision.config.recipe import Recipe, upgraded_recipe
@@ -79,7 +79,7 @@ class RunInfo(Record):
     dataset: str
     dataset_identity: str
     split: SplitRecord
-    datasets: tuple[TrainedOn, ...] = ()
+    datasets: Annotated[tuple[TrainedOn, ...], Field(exclude_if=lambda value: not value)] = ()
     weights: WeightsReport | None = None
     hardware: Hardware
     versions: dict[str, str]

@@ -138,7 +138,7 @@ class Evaluation(Conditions):
     expert: OtherSet | None = None
     shared_findings: tuple[str, ...] = ()
     datasets: tuple[DatasetResult, ...] = ()
-    mixture: tuple[PartResult, ...] = ()
+    mixture: Annotated[tuple[PartResult, ...], Field(exclude_if=lambda value: not value)] = ()
     input_check: CheckResult | None = None
     overlaps: tuple[Overlap, ...] = ()
     notes: tuple[str, ...] = ()

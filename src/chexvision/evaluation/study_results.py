@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -123,5 +123,5 @@ class StudyResults(Record):
     patients: int | None = None
     interval: IntervalMethod | None = None
     variants: tuple[StudyVariant, ...] = Field(min_length=1)
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: Annotated[tuple[LeftOut, ...], Field(exclude_if=lambda value: not value)] = ()
     notes: tuple[str, ...] = ()
