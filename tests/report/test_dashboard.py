@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -12,7 +13,10 @@ import pytest
 
 from chexvision.artifact.find_published import find_published, read_all_published
 from chexvision.artifact.published_run import PublishedRun, read_curve, read_published
+from chexvision.console import LiteralConsole
 from chexvision.errors import ChexError, UsageError
+from chexvision.evaluation.many_runs.run_comparison import RunComparison, compare_runs
+from chexvision.report.many_runs.comparison_text import print_run_comparison
 from chexvision.report.many_runs.curves import Series, overlay
 from chexvision.report.many_runs.dashboard import PAGE, render_dashboard, write_dashboard
 from chexvision.report.svg import svg_text
@@ -189,6 +193,32 @@ def test_a_chart_has_a_curve_for_each_run_within_its_axes() -> None:
     assert overlay("t", "y", []) is None
     flat = present(overlay("t", "y", [Series(0, "a", [(1, 0.5), (2, 0.5)])]))
     assert "nan" not in svg_text(flat)
+
+
+def test_datasets_of_a_mixture_have_a_table_of_their_own(folder: Path, tmp_path: Path, page: str) -> None:
+    run = write_run(tmp_path / "mixed")
+
+    def mixed(of: Any) -> None:
+        metrics = of["systems"][0]["metrics"]
+        part = {"dataset": "d", "dataset_identity": "a" * 64, "split": "test", "metrics": metrics}
+        of["mixture"] = [{"name": name, **part} for name in ("nih", "chexpert")]
+
+    change(run / "metrics.json", mixed)
+    runs = [*runs_of(folder / "one"), read_published("mixed", run)]
+    found = render_dashboard(runs, "t")
+    table = found[found.index("<h2>Macro AUROC by dataset</h2>") :]
+    assert re.findall(r"<th scope='col'>([^<]+)</th>", table) == ["run", "nih", "chexpert"]
+    value = present(present(runs[1].metrics).metrics.macro_auroc)
+    assert table.count(f">{value:.3f}</td>") == 2 and "one" not in table[: table.index("</table>")]
+    assert "Macro AUROC by dataset" not in page
+    text = render_comparison(compare_runs(runs, paired=False))
+    assert re.search(rf"^macro, chexpert +– +{value:.3f} ", text, re.MULTILINE)
+
+
+def render_comparison(found: RunComparison) -> str:
+    file = io.StringIO()
+    print_run_comparison(LiteralConsole(file=file, width=100), found)
+    return file.getvalue()
 
 
 def test_folders_are_found_once_and_in_order(folder: Path, tmp_path: Path) -> None:

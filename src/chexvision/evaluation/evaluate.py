@@ -96,6 +96,7 @@ def evaluate(
             *_synthetic_notes(known, sources),
             *lacking,
             *_label_notes(known, [first, *others], names),
+            *_shared_image_notes(first, others, names),
             *_domain_notes(known, first, names[0], several=len(found) > 1),
             *_notes(overlaps, options),
         ),
@@ -181,6 +182,18 @@ def _label_notes(models: Models, datasets: Sequence[MeasuredData], names: Sequen
             yield (
                 f"findings of {name} that the models do not predict: {', '.join(of.unpredicted)}; there, "
                 "normal/abnormal is of all findings that it labels"
+            )
+
+
+def _shared_image_notes(first: MeasuredData, others: Sequence[MeasuredData], names: Sequence[str]) -> Iterator[str]:
+    """Datasets that share some of their images with the first, which have neither paired nor independent draws."""
+    here = set(first.measured.filenames.tolist())
+    for of, name in zip(others, names[1:], strict=True):
+        there = set(of.measured.filenames.tolist())
+        if here & there and here != there and not (of.source.synthetic or first.source.synthetic):
+            yield (
+                f"{len(here & there):,} of the {len(there):,} measured images of {name} have names of images of "
+                f"{names[0]}: the interval of the gap takes them for other images"
             )
 
 

@@ -53,12 +53,12 @@ def _means(found: Evaluation) -> Table:
         Column("images"),
         Column("patients", console="nothing"),
         Column("split", console="nothing"),
-        Column(f"macro AUROC of {shared} shared findings", f"mean of {shared}", bar_from=0.5),
+        Column(f"macro AUROC, {shared} shared", f"mean of {shared}", bar_from=0.5),
         Column(f"minus {first}", "difference"),
-        Column("macro AUROC of its own", "own", console="values"),
+        Column("all of its own", "own", console="values"),
         Column("findings", console="nothing"),
-        Column("AUROC normal/abnormal", "norm./abn.", console="values"),
-        Column("ECE, shared findings", console="nothing"),
+        Column("normal/abnormal", "norm./abn.", console="values"),
+        Column("ECE, shared", console="nothing"),
     )
     return Table(
         f"Macro AUROC by dataset, {found.systems[-1].name}", columns, tuple(_mean_rows(found)), tuple(_notes(found))
