@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,16 @@ from chexvision.bench.alternatives import pillow_encoder
 from chexvision.bench.bench_report import Report, Row
 from chexvision.errors import UsageError
 from chexvision.images.radiograph import decode_grey, encode_grey, resize_area
+from chexvision.images.sources import find_images
+from chexvision.labels import NIH
+from chexvision.nih.metadata import Entry
+from chexvision.shards.build import Make
+from chexvision.shards.planned.make import Item, ShardRecipe, Work
+from chexvision.shards.planned.outputs import LocalOutput
+from chexvision.shards.planned.plan import PlannedShard
+from chexvision.shards.schema import USUAL_COLUMNS, shard_name
+
+_SHARDS = 16  # enough to keep several workers busy to the end
 
 
 def bench_shards(images: Path, size: int) -> Report:
@@ -44,3 +55,37 @@ def bench_shards(images: Path, size: int) -> Report:
         }
         rows.append(Row(way, dict(figures)))
     return Report("shards", {"images": len(files), "size": size}, rows)
+
+
+def bench_cluster(images: Path, size: int, make: Make) -> Report:
+    """Measure building on a cluster by one worker, then by two, in one run.
+
+    Args:
+        images: a folder of radiographs that all nodes reach, as they do the current one, where shards are written.
+        size: side of the stored images in pixels.
+        make: makes shards on the cluster, which has two CPUs or more.
+
+    Raises:
+        UsageError: the folder contains no images.
+    """
+    entry = Entry(NIH.format(()), 1, None, None, None, None, None, None)
+    labels = NIH.values(entry.labels)
+    items = [Item(found, entry, "train", labels) for found in find_images([images.absolute()]).images]
+    count = min(_SHARDS, len(items))
+    shards = tuple(PlannedShard(shard_name("train", i, count), "train", tuple(items[i::count])) for i in range(count))
+    recipe = ShardRecipe(size, "png", True, NIH, USUAL_COLUMNS)
+    rates = {}
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as made:
+        # The first time, the workers' processes are started.
+        for name, workers in (("warm-up", 2), ("1 worker", 1), ("2 workers", 2)):
+            output = LocalOutput(Path(made, name))
+            output.folder.mkdir()
+            began = time.perf_counter()
+            rows = sum(built.shard.rows for built in make(Work(shards, recipe, output, workers)))
+            rates[name] = rows / (time.perf_counter() - began)
+    one, two = rates["1 worker"], rates["2 workers"]
+    return Report(
+        "shards on a cluster",
+        {"images": len(items), "size": size, "shards": count},
+        [Row("1 worker", {"images/s": one}), Row("2 workers", {"images/s": two, "times one worker": two / one})],
+    )

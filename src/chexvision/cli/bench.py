@@ -28,8 +28,21 @@ Device = Annotated[str | None, typer.Option(help="cpu, or cuda. Default: a GPU i
 
 
 @app.command("shards")
-def shards(data: Annotated[Path, typer.Option(help="A folder of radiographs (PNG).")], size: Size = 320) -> None:
-    """Radiographs to stored images, on one core."""
+def shards(
+    data: Annotated[Path, typer.Option(help="A folder of radiographs (PNG).")],
+    size: Size = 320,
+    on: On = "here",
+    address: Address = "local",
+) -> None:
+    """Radiographs to stored images, on one core; with --on ray to shards, by one worker and by two."""
+    if on == "ray":
+        from chexvision.bench.building import bench_cluster
+        from chexvision.cluster.connect import connected
+        from chexvision.cluster.ray_build import shards_on
+
+        with connected(address) as cluster:
+            _show(bench_cluster(data, size, shards_on(cluster)))
+        return
     if hasattr(os, "sched_setaffinity"):  # on other systems it is one thread anyway
         _use_cores(1)
     from chexvision.bench.building import bench_shards
