@@ -99,7 +99,7 @@ def build(
 ) -> None:
     """Turn radiographs, of a release or with your own labels, into Parquet shards, split by patient."""
     from chexvision.parallel import usable_cores
-    from chexvision.releases.sets import set_of
+    from chexvision.releases.sets import set_of, terms_of_set
     from chexvision.releases.terms import check_private
     from chexvision.shards.build import BuildOptions
     from chexvision.shards.push import create_private
@@ -125,7 +125,7 @@ def build(
     if out is not None and out.startswith("hf://"):
         check_private(chosen.terms, "--out", private=False)
     if to is not None:
-        check_private(chosen.terms, "--to", private=private)
+        check_private(terms_of_set(dataset), "--to", private=private)
         if chosen.terms is not None and chosen.terms.credentialed:
             create_private(dataset_name("--to", to).repo_id)
     options = BuildOptions(
@@ -213,5 +213,7 @@ def _show_built(manifest: Manifest, out: Path | str) -> None:
     for left_out in manifest.left_out:
         typer.echo(f"left out on purpose: {left_out.images:,} images: {left_out.reason}")
     print_summary(manifest, out)
+    if manifest.dataset is not None and not manifest.dataset.knows_patients:
+        typer.echo("the release does not say which images are of one person: every image counts as a patient")
     if ages := manifest.impossible_ages:
         typer.echo(f"impossible ages: {len(ages):,}, stored as null; the first is {ages[0].age} of {ages[0].name}")
