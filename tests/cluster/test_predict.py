@@ -16,8 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-from chexvision.cluster import ray_predict
-from chexvision.cluster.ray_predict import TASK_IMAGES, Asked, tasks_of
+from chexvision.cluster.predict_tasks import TASK_IMAGES, Asked, answer, describe, tasks_of
 from chexvision.errors import ChexError
 from chexvision.images.sources import Found
 from chexvision.predict.answer import ModelFacts
@@ -79,7 +78,7 @@ def computing(node: Any) -> list[psutil.Process]:
     found: list[psutil.Process] = []
 
     def look() -> bool:
-        found[:] = [one for one in raylet.children(recursive=True) if one.cmdline()[:1] == ["ray::_answer"]]
+        found[:] = [one for one in raylet.children(recursive=True) if one.cmdline()[:1] == ["ray::answer"]]
         return bool(found)
 
     wait_until(look)
@@ -126,20 +125,20 @@ def test_command_that_was_killed_is_continued(
 def test_images_that_are_not_on_a_node_are_no_rows(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     asked = Asked("model", str(place), engine="onnx")
-    about = ray_predict._describe(asked)
+    about = describe(asked)
     assert isinstance(about, About)
     sources = find_sources(["images/00001.png", "images/00002.png"], [])
     (task,) = tasks_of(about, sources)
-    rows = ray_predict._answer(asked, task.about, sources)
+    rows = answer(asked, task.about, sources)
     assert isinstance(rows, str)
     assert rows.count("\n") == 2
     gone = [sources[0], replace(sources[1], found=replace(sources[1].found, member="of another machine.png"))]
-    answer = ray_predict._answer(asked, task.about, gone)
-    assert isinstance(answer, ChexError)
-    assert "images/of another machine.png is not on node" in str(answer)
-    other = ray_predict._answer(asked, task.about.model_copy(update={"model_files": "1"}), sources)
+    refused = answer(asked, task.about, gone)
+    assert isinstance(refused, ChexError)
+    assert "images/of another machine.png is not on node" in str(refused)
+    other = answer(asked, task.about.model_copy(update={"model_files": "1"}), sources)
     assert isinstance(other, ChexError)
-    assert "has another model, or computes it with onnxruntime" in str(other)
+    assert "has another model, computes it with onnxruntime" in str(other)
 
 
 def in_container(container: Path, count: int) -> list[Source]:

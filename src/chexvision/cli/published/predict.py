@@ -133,7 +133,8 @@ def _on_ray(asked: _Asked, tally: Tally, address: str, workers: int | None) -> M
     import sys
 
     from chexvision.cluster.connect import connected
-    from chexvision.cluster.ray_predict import Asked, predict_on_ray
+    from chexvision.cluster.predict_tasks import Asked
+    from chexvision.cluster.ray_predict import predict_on_ray
     from chexvision.errors import UsageError
     from chexvision.predict.inputs import each_source
     from chexvision.predict.journal import About, refuse_unwritable
