@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,18 @@ from chexvision.labels import NIH
 from chexvision.models.classifier import CheXVision
 from chexvision.provenance import Provenance
 from chexvision.recipes import load_recipe
+from chexvision.report.study_report import write_study
 from chexvision.training.run import run_training
 from chexvision.training.training_session import TrainingProgress
+from chexvision_dispatch.studies.results import results_of
+from chexvision_dispatch.studies.scheduler import Scheduler
+from chexvision_dispatch.studies.sending import Datasets, Destination
+from chexvision_dispatch.studies.study_file import read_study
+from chexvision_dispatch.studies.study_state import StateFile, state_path
+from chexvision_dispatch.view import RunView
 from tests.data.mixtures import OTHER, mixed_data, write_other_shards
+from tests.dispatch.standin import RECORD
+from tests.present import present
 from tests.training.runs import TINY
 
 SPLITS = ("validation", "test")
@@ -44,6 +54,17 @@ def published(synthetic_shards: Path, other: Path, tmp_path_factory: pytest.Temp
     progress = TrainingProgress(folder / "work", provenance.run_id)
     outcome = run_training(recipe, None, folder / "work", provenance, progress, folder / "model")
     assert outcome.finished
+    return folder / "model"
+
+
+@pytest.fixture(scope="module")
+def without(synthetic_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that was trained without the other shards."""
+    folder = tmp_path_factory.mktemp("without")
+    recipe = load_recipe("scratch", overrides=[*TINY, "data.split=shards", *SHORT[:2]])
+    provenance = Provenance(run_id="alone-1", source_revision="0", source_dirty=False)
+    progress = TrainingProgress(folder / "work", provenance.run_id)
+    run_training(recipe, synthetic_shards, folder / "work", provenance, progress, folder / "model")
     return folder / "model"
 
 
@@ -77,7 +98,7 @@ def test_the_card_shows_data_sets_and_results_of_each(published: Path, synthetic
     card = (published / CARD).read_text()
     assert "Trained on a mixture of `shards`, `other`" in card
     assert "| shards (synthetic) | shards |" in card and "### Each data set, test" in card
-    assert "Temperature of the mixture: 2.0" in card
+    assert "Temperature of the mixture: 2. " in card
     assert str(synthetic_shards.parent) not in card and str(other.parent) not in card
     results = [line.strip() for line in card.splitlines() if line.strip().startswith("config: ")]
     assert results == [f"config: other, {split}, 32 px" for split in SPLITS]  # the first one has too few cases
@@ -129,3 +150,39 @@ def test_a_mixture_of_models_is_measured_on_one_data_set(
     assert set(metrics.metrics.findings) == set(OTHER.findings)
     alone = next(part.metrics for part in read_metrics(published / METRICS).mixture if part.name == "other")
     assert np.isclose(metrics.metrics.macro_auroc or 0, alone.macro_auroc or 0)
+
+
+def test_a_data_set_that_was_left_out_is_measured_under_both_models(
+    published: Path,
+    without: Path,
+    synthetic_shards: Path,
+    other: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("{recipe: scratch, leave_one_out: data.datasets}")
+    study = read_study("mine.yaml", overrides=[*TINY, *mixed_data(synthetic_shards, other), *SHORT])
+    assert study.variants == ["base", "without shards", "without other"]
+    of = {run.name: tuple(one.name for one in run.recipe.data.named) for run in study.runs}
+    state = StateFile(state_path(study.name))
+    scheduler = Scheduler(study, Destination("local", {}), Datasets({}, of, ()), state, 1, lambda text: None)
+    models = {"base": published, "without other": without}
+    for standing in scheduler.standings.values():
+        model = models.get(standing.run.name)
+        if model is not None:
+            record = replace(RECORD, run_id=f"run-{standing.run.name.split()[-1]}", published=str(model))
+            standing.view = RunView(record, "complete")
+    found = results_of(scheduler, tmp_path / "out")
+    missing, left_out = found.left_out
+    assert (missing.variant, missing.message) == ("without shards", "a run of the two has no results")
+    macro = present(left_out.macro_auroc)
+    assert (left_out.dataset, left_out.images, left_out.findings) == (str(other), 60, 2)  # Fracture is not predicted
+    assert present(macro.difference.value) == pytest.approx(present(macro.second) - present(macro.first))
+    assert macro.difference.interval is not None and macro.p_patients is not None
+    write_study(found, tmp_path / "out")
+    text = (tmp_path / "out" / "study.md").read_text()
+    assert "## Data sets left out" in text and f"| without other | 60 | 2 | {macro.first:.3f} |" in text
+    assert "without shards: a run of the two has no results" in text
+    monkeypatch.setattr("chexvision.evaluation.evaluate.evaluate", None)
+    assert results_of(scheduler, tmp_path / "out").left_out == found.left_out  # read again

@@ -8,7 +8,14 @@ import pytest
 
 from chexvision.config.recipe import Recipe, known_keys
 from chexvision.errors import UsageError
-from chexvision.recipes import load_about, load_recipe, preset_names, recipe_names, resolve_recipe
+from chexvision.recipes import (
+    load_about,
+    load_recipe,
+    preset_names,
+    recipe_names,
+    resolve_recipe,
+    with_datasets,
+)
 
 NO_WEIGHTS = "model.weights=none"
 
@@ -200,3 +207,46 @@ def test_every_known_key_is_in_the_validated_recipe() -> None:
         for part in key.split("."):
             assert part.isdigit() or part in node, key
             node = node[int(part)] if part.isdigit() else node[part]
+
+
+def test_what_was_written_last_of_a_data_set_and_a_mixture_counts(tmp_path: Path) -> None:
+    mixed = tmp_path / "mixed.yaml"
+    mixed.write_text("extends: scratch\ndata: {datasets: [{name: u/a}, {name: u/b, weight: 2}]}\n")
+    alone = tmp_path / "alone.yaml"
+    alone.write_text("extends: mixed\ndata: {dataset: u/c}\n")
+    data = load_recipe(str(mixed)).data
+    assert (data.dataset, [one.weight for one in data.named]) == (None, [1, 2])
+    assert [one.name for one in load_recipe(str(alone)).data.named] == ["u/c"]
+    changed = load_recipe(str(mixed), overrides=["data.datasets.0.weight=3"]).data
+    assert [one.weight for one in changed.datasets] == [3, 2]
+    assert load_recipe(str(mixed), overrides=["data.dataset=u/d"]).data.datasets == ()
+    assert load_recipe(str(alone), overrides=["data.datasets=[{name: u/e}]"]).data.dataset is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ("dataset: u/a, datasets: [{name: u/b}]", "there is both, name the data set in datasets"),
+        ("dataset: null", "there is neither, name the data"),
+        ("datasets: [{name: u/a}, {name: u/a}]", "u/a is named twice; give it a weight instead"),
+        ("datasets: [{name: u/a, weight: 0}]", "data.datasets.0.weight: Input should be greater than 0"),
+        ("datasets: [{name: u/a, split: offical}]", "did you mean 'official'?"),
+        ("datasets: [{name: u/a, weigth: 2}]", "'data.datasets.0.weigth'; did you mean 'data.datasets.0.weight'?"),
+        ("datasets: u/a", "data.datasets: Input should be"),
+        ("temperature: 0", "data.temperature: Input should be greater than 0"),
+    ],
+)
+def test_a_mixture_that_cannot_be_is_refused_in_one_line(tmp_path: Path, changes: str, message: str) -> None:
+    (tmp_path / "mine.yaml").write_text(f"extends: scratch\ndata: {{{changes}}}\n")
+    with pytest.raises(UsageError) as caught:
+        load_recipe(str(tmp_path / "mine.yaml"))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_data_of_the_command_line_replace_those_of_the_recipe() -> None:
+    recipe = load_recipe("scratch", overrides=["data.datasets=[{name: u/a, weight: 2}, {name: u/b}]"])
+    assert with_datasets(recipe, ["u/c"]).data.dataset == "u/c"
+    several = with_datasets(recipe, ["u/c", "u/a"]).data
+    assert [(one.name, one.weight) for one in several.datasets] == [("u/c", 1), ("u/a", 2)]
+    with pytest.raises(UsageError, match=r"--data: .*u/c is named twice"):
+        with_datasets(recipe, ["u/c", "u/c"])

@@ -33,7 +33,7 @@ def run_on_two_machines(folder: Path, *command: str, processes: int = 1) -> list
     agents = []
     for node in ("0", "1"):
         environment = os.environ | {"CHEXVISION_CACHE": str(folder / f"cache{node}")}
-        words = [sys.executable, *launcher, f"--node-rank={node}", "-m", *_of_node(command, node)]
+        words = [sys.executable, *launcher, "-m", *_of_node(command, node)]
         with (folder / f"errors{node}").open("wb") as errors:
             agents.append(
                 subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)

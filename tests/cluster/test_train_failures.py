@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +21,7 @@ from chexvision.errors import ChexError, UsageError
 from chexvision.provenance import Provenance
 from chexvision.recipes import load_recipe
 from chexvision.training import processes
+from chexvision.training.checkpoint import load_state
 from chexvision.training.training_session import TrainingJob
 from tests.cluster.tiny_job import run_tiny_job
 
@@ -51,7 +55,7 @@ def until_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Wor
     def run(workers: Workers) -> Any:
         monkeypatch.setattr(ray_train, "_attended", workers)
         task = Task(run_tiny_job, job, workers, tmp_path, stored=False, run_name="tiny", terminal=None)
-        return ray_train._until_done(task, 2, gpus=False, storage="")
+        return ray_train._until_done(task, 2, {"CPU": 1}, storage="")
 
     return run
 
@@ -63,13 +67,14 @@ def test_workers_start_again_for_as_long_as_states_are_saved(
     assert until_done(Workers(*lost, ("trained", 3))) == "trained"
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 5
-    assert lines[0] == "a worker was lost (RuntimeError: Connection closed by peer); continuing from the saved state"
+    why = "a worker failed (RuntimeError: Connection closed by peer)"
+    assert lines[0] == f"{why}; continuing from the saved state"
 
 
 def test_workers_that_fail_without_saving_a_state_end_the_run(until_done: Callable[[Workers], Any]) -> None:
     faulty = [(failed(ValueError("a fault")), 1)] * 3
     workers = Workers((failed(ValueError("a fault")), 1), *faulty)
-    with pytest.raises(ChexError, match="failed 3 times in a row without saving a state: ValueError: a fault"):
+    with pytest.raises(ChexError, match=r"failed 3 times in a row without saving a state, .*ValueError: a fault"):
         until_done(workers)
     assert len(workers.tries) == 1
 
@@ -100,3 +105,56 @@ def test_processes_of_different_versions_are_refused(monkeypatch: pytest.MonkeyP
     others[:] = [f"chexvision {__version__} and torch 1.0"]
     with pytest.raises(UsageError, match=r"process 1 has chexvision .* and torch 1.0, the first process .*same ones"):
         processes.check_same_versions(rank)
+
+
+class FakeDesk:
+    """A desk that gets a line from a worker whenever it is looked at."""
+
+    def __init__(self) -> None:
+        self.stopped = threading.Event()
+        self.note = ""
+        self.taken = SimpleNamespace(remote=lambda: [("stdout", "a step\n"), ("stderr", "a warning\n")])
+        self.request_stop = SimpleNamespace(remote=self._stop)
+
+    def _stop(self, note: str) -> None:
+        self.note = note
+        self.stopped.set()
+
+
+def test_ctrl_c_asks_the_workers_to_end_and_the_second_one_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ray.get", lambda value: value)
+    desk, before = FakeDesk(), signal.getsignal(signal.SIGINT)
+
+    def fit() -> str:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert desk.stopped.wait(30)
+        return "paused"
+
+    assert ray_train._attended(fit, desk) == "paused"
+    assert desk.note == "it received SIGINT"
+    printed = capsys.readouterr()
+    assert "a step" in printed.out and "a warning" in printed.err
+    assert printed.err.count("ending at the next step, with the state saved; once more ends at once") == 1
+
+    again = FakeDesk()
+
+    def hang() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        again.stopped.wait(30)
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait(60)
+
+    with pytest.raises(KeyboardInterrupt):
+        ray_train._attended(hang, again)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_state_on_another_machine_than_the_first_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(processes, "gather_object", lambda mine: [False, *mine])
+    (tmp_path / "state.pt").touch()
+    with pytest.raises(UsageError, match=r"state.pt is on the machine of process 1 and not on that of the first"):
+        load_state(tmp_path / "state.pt", rank=Rank(torch.device("cpu"), 1, 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -19,5 +20,10 @@ def run_tiny_job(
     on_session: Callable[[Session], None] = lambda session: None,
     on_saved: Callable[[], None] = lambda: None,
 ) -> TrainingOutcome:
-    """`run_job`, pickled by the name of this module, which workers then import."""
+    """`run_job`, pickled by the name of this module, which workers then import.
+
+    To Ray, nodes of one address are one machine; here each worker has one of its own.
+    """
+    if "NODE_RANK" in os.environ:
+        os.environ["NODE_RANK"] = os.environ["RANK"]
     return run_job(job, on_session, on_saved)

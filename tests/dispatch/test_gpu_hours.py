@@ -127,3 +127,9 @@ def test_damaged_record_does_not_stop_a_dispatch(tmp_path: Path) -> None:
     published_run(measured_artifact(tmp_path / "artifact"))
     (records.runs_dir() / "broken.json").write_text("{")
     assert gpu_hours(load_recipe("densenet"), TARGET).measured
+
+
+def test_the_hours_of_a_mixture_are_those_of_all_its_data_sets() -> None:
+    alone = estimated_hours(load_recipe("densenet"))
+    mixed = estimated_hours(load_recipe("densenet", overrides=["data.datasets=[{name: u/a}, {name: u/b}]"]))
+    assert mixed - OVERHEAD_HOURS == pytest.approx(2 * (alone - OVERHEAD_HOURS))

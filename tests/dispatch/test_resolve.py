@@ -13,9 +13,12 @@ from chexvision.errors import ChexError, UsageError
 from chexvision.recipes import load_recipe, read_resolved
 from chexvision.shards.manifest import read_manifest
 from chexvision_dispatch.resolve import (
+    check_datasets,
     described_split,
     destination,
+    on_datasets,
     pinned_data,
+    pinned_datasets,
     reachable_weights,
     recipe_files,
     with_pinned_teacher,
@@ -248,6 +251,41 @@ def test_invalid_split_table_is_refused(tmp_path: Path) -> None:
     recipe = load_recipe("densenet", overrides=[f"data.split={tmp_path}/t.csv"])
     with pytest.raises(UsageError, match="line 2: unknown split 'trian'"):
         recipe_files(recipe)
+
+
+def test_split_tables_of_a_mixture_are_bundled_even_with_one_name(tmp_path: Path) -> None:
+    for number, folder in enumerate("ab"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.csv").write_text(f"patient_id,split\n{number},train\n")
+    named = ", ".join(f"{{name: u/{of}, split: {tmp_path}/{of}/mine.csv}}" for of in "ab")
+    recipe = load_recipe("scratch", overrides=[f"data.datasets=[{named}, {{name: u/c}}]", "data.split=patient"])
+    there = tmp_path / "bundle"
+    for name, content in recipe_files(recipe).items():
+        (there / name).parent.mkdir(parents=True, exist_ok=True)
+        (there / name).write_bytes(content)
+    data = read_resolved(there / "recipe.json").data
+    tables = [Path(str(one.split)).read_text() for one in data.datasets[:2]]
+    assert tables == ["patient_id,split\n0,train\n", "patient_id,split\n1,train\n"]
+    assert (data.split, data.datasets[2].split, data.dataset) == ("patient", None, None)
+
+
+def test_every_data_set_of_a_mixture_is_pinned(dataset: str, tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "a.parquet").write_bytes(b"")
+    names = ["chex/xrays", str(tmp_path / "shards")]
+    pinned, notes = pinned_datasets(names, folders=True)
+    assert (pinned, notes) == ([f"chex/xrays@{dataset}", str(tmp_path / "shards")], [])
+    datasets = ", ".join(f"{{name: {name}, weight: {weight}}}" for weight, name in enumerate(names, 1))
+    recipe = load_recipe("scratch", overrides=[f"data.datasets=[{datasets}]", "data.split=shards"])
+    assert [(one.name, one.weight) for one in on_datasets(recipe, pinned).data.datasets] == [
+        (pinned[0], 1),
+        (pinned[1], 2),
+    ]
+    assert check_datasets(recipe, pinned) == f"{pinned[0]}: shards: as published; {pinned[1]}: shards: as published"
+    alone = on_datasets(recipe, [pinned[1]]).data
+    assert (alone.dataset, alone.datasets) == (pinned[1], ())
+    with pytest.raises(UsageError, match=r"shards is a folder on this machine, which the target cannot reach"):
+        pinned_datasets(names, folders=False)
 
 
 def test_weights_on_this_machine_are_for_targets_that_reach_them(tmp_path: Path) -> None:

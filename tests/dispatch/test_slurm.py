@@ -116,7 +116,7 @@ def test_job_that_is_cut_off_saves_its_state_and_continues_after_a_requeue(
     monkeypatch.setenv("STANDIN_GATE", str(gate))
     cli(*words)
     wait_for(lambda: "epoch 2\n" in log_of_job())
-    slurm.signal(signal.SIGUSR2)  # the time limit
+    slurm.signal(signal.SIGUSR2, descendants=True)  # the time limit
     wait_for(lambda: log_of_job().count("epoch 2\n") == 2)
     assert slurm.jobs[0]["runs"] == 2
     assert "running" in cli("runs", "status").out

@@ -88,6 +88,27 @@ def test_keys_of_a_grid_that_end_alike_are_told_apart() -> None:
     assert names(study)[1] == "0.lr=0.001 1.lr=0.0001"
 
 
+def test_each_data_set_of_a_mixture_is_left_out_in_turn() -> None:
+    mixture = "[{name: u/nih}, {name: ./a/chexpert, split: patient, weight: 2}, {name: ./b/mimic}]"
+    text = f"{{recipe: densenet, set: {{data.datasets: {mixture}}}, leave_one_out: data.datasets, seeds: [1, 2]}}"
+    study = written(text)
+    assert study.variants == ["base", "without nih", "without chexpert", "without mimic"]
+    without = {run.variant: run for run in study.of("without chexpert") + study.of("without nih")}
+    run = without["without chexpert"]
+    assert (run.left_out, [one.name for one in run.recipe.data.datasets]) == ("./a/chexpert", ["u/nih", "./b/mimic"])
+    (kept,) = [one for one in without["without nih"].recipe.data.datasets if one.name == "./a/chexpert"]
+    assert (kept.weight, kept.split) == (2, "patient")
+    assert [run.left_out for run in study.of("base")] == [None, None]
+
+
+def test_a_changed_mixture_is_left_out_of_too() -> None:
+    Path("mine.yaml").write_text("{recipe: densenet, leave_one_out: data.datasets}")
+    study = read_study("mine.yaml", overrides=["data.datasets=[{name: ./a, split: shards}, {name: ./b}]"])
+    assert study.variants == ["base", "without a", "without b"]
+    trained = [(run.recipe.data.dataset, run.recipe.data.split, run.recipe.data.datasets) for run in study.runs[1:]]
+    assert trained == [("./b", "official", ()), ("./a", "shards", ())]
+
+
 def test_runs_that_train_the_same_have_one_key() -> None:
     study = written(
         "{recipe: densenet, variants: {same: densenet, tta: {evaluate: {tta: flip}}, other: {training.seed: 7}}}"
@@ -125,6 +146,9 @@ def test_runs_that_train_the_same_have_one_key() -> None:
         ),
         ("{recipe: densenet, grid: {loss.name: [!!binary aGk=]}}", "type bytes is not JSON serializable"),
         ("[densenet]", "must hold a mapping"),
+        ("{recipe: densenet, leave_one_out: data.datasets}", "trains on one data set; name several in data.datasets"),
+        ("{recipe: densenet, leave_one_out: data.dataset}", "leave_one_out: Input should be 'data.datasets'"),
+        ("{recipe: densenet, leave_one_out: data.datasets, variants: {a: {}}}", "leave out variants and grid"),
     ],
 )
 def test_a_study_that_cannot_run_is_refused_in_one_line(text: str, message: str) -> None:
@@ -153,7 +177,7 @@ def test_studies_of_the_project_are_valid_and_their_variants_differ_in_what_they
     keys = [run.key("data") for run in study.runs if run.variant != "base" and run.evaluation is None]
     assert len(set(keys)) == len(keys)
     is_of_grid = study.runs[0].key("data") in keys  # the base of a grid is one of its points
-    assert is_of_grid == (name != "ablation")
+    assert is_of_grid == (name not in ("ablation", "leave-one-dataset-out"))
 
 
 def test_seeds_of_a_recipe_count_up_from_its_own_and_equal_requests_have_one_name() -> None:

@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from chexvision.artifact.contents import RUN
 from chexvision.artifact.metrics_file import Conditions, Evaluation, read_metrics
 from chexvision.artifact.other_results import DatasetConditions, DatasetResult, DatasetSystem, LabelGap
+from chexvision.data.source import ShardSource
 from chexvision.errors import UsageError
 from chexvision.evaluation.across import OnDataset, measure_across
+from chexvision.evaluation.measured_data import Models
 from chexvision.evaluation.protocol import System, evaluate_systems
 from chexvision.label_maps.other_labels import OtherLabels
 from chexvision.metrics.bootstrap import resample_patients
@@ -22,6 +25,7 @@ from chexvision.metrics.records import MIN_CASES
 from chexvision.metrics.weighted import Measure
 from chexvision.report.datasets.dataset_tables import dataset_tables
 from tests.evaluation.conftest import METHOD, random_predictions
+from tests.published_runs import change, write_run
 
 NAMES = ("Mass", "Nodule", "Edema", "Abnormal")
 
@@ -189,6 +193,25 @@ def test_models_by_datasets_marks_where_each_was_trained() -> None:
     assert cells[0][0].endswith(" *") and not any(cell.endswith(" *") for cell in (cells[0][1], *cells[1]))
     assert cells[0][0].removesuffix(" *") == cells[1][0]
     assert dataset_tables(evaluation) == []
+
+
+def test_a_dataset_is_divided_as_the_models_trained_on_it_did(tmp_path: Path) -> None:
+    nih, chexpert = (write_run(tmp_path / name) for name in ("nih", "chexpert"))
+    change(nih / RUN, lambda of: of.update(dataset_identity="n" * 64))
+    change(chexpert / RUN, lambda of: of["split"].update(rule="patient"))
+    change(chexpert / RUN, lambda of: of.update(dataset_identity="c" * 64))
+    models = Models.of(["nih", "chexpert"], [nih, chexpert], [])
+    assert models.trained_on == (frozenset({"n" * 64}), frozenset({"c" * 64}))
+    sources = {name: ShardSource(name, {}, name * 64, synthetic=False) for name in ("n", "c", "x")}
+    assert models.split(sources["n"], None, further=False).rule == "shards"
+    assert models.split(sources["c"], None, further=True).rule == "patient"
+    assert models.split(sources["x"], None, further=True).rule == "shards"
+    assert models.split(sources["x"], "official", further=True).rule == "official"
+    with pytest.raises(UsageError, match="different splits"):
+        models.split(sources["x"], None, further=False)
+    assert models.trained_on_any("c" * 64) == (False, True)
+    (nih / RUN).unlink()
+    assert Models.of(["nih"], [nih], []).trained_on_any("c" * 64) == (None,)
 
 
 def test_an_external_set_of_format_4_is_a_further_dataset(tmp_path: Path) -> None:

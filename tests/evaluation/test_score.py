@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ from chexvision.evaluation.score import score
 from chexvision.evaluation.submission import read_submission
 from chexvision.labels import NIH
 from chexvision.nih.metadata import Entry, read_metadata
+from chexvision.predict.answer import Answer, Failure, ModelFacts
+from chexvision.predict.result import result_of
+from chexvision.predict.result_files import write_results
 from tests.evaluation.conftest import METHOD
 
 HEAD = (
@@ -191,3 +195,44 @@ def test_the_command_prints_a_table_and_writes_json_without_torch(tmp_path: Path
     assert bad.returncode == 2
     assert bad.stderr.startswith("error: ")
     assert bad.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["p.parquet", "p.csv", "parts"])
+def test_results_of_predict_are_scored_in_every_format(tmp_path: Path, entries: dict[str, Entry], name: str) -> None:
+    names = list(entries)
+    facts = ModelFacts("m")
+    random = np.random.default_rng(2)
+    results = [
+        result_of(
+            Answer(image, dict(zip(NIH.outputs, random.random(15).tolist(), strict=True)), {"Hernia": 0.2}, facts),
+            f"images/{image}", facts, "torch", strict=False,
+        )
+        for image in names[:100]
+    ]  # fmt: skip
+    results.append(result_of(Failure(names[100], "bad"), f"images/{names[100]}", facts, "torch", strict=False))
+    write_results(tmp_path / name, NIH.outputs, results)
+    found = read_submission(tmp_path / name, entries)
+    assert found.unanswered == 1
+    assert (found.missing, found.ignored) == ((), ())
+    assert found.predictions.filenames.tolist() == names[:100]
+    assert found.predictions.probabilities[7].tolist() == [*results[7].probabilities.values()]
+    scored = score(tmp_path / name, entries, METHOD)
+    assert "images without an answer, left out: 1" in scored.notes
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: path.write_bytes(b"PAR1 and no more"), "p.parquet cannot be read: "),
+        (lambda path: path.mkdir(), "p.parquet holds no Parquet file"),
+        (lambda path: None, "there is no file"),
+    ],
+)
+def test_parquet_that_cannot_be_read_is_refused(
+    tmp_path: Path, entries: dict[str, Entry], write: Callable[[Path], object], message: str
+) -> None:
+    write(tmp_path / "p.parquet")
+    with pytest.raises(UsageError) as refused:
+        read_submission(tmp_path / "p.parquet", entries)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)

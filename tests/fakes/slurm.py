@@ -48,9 +48,13 @@ class FakeSlurm:
     def jobs(self) -> list[dict[str, Any]]:
         return [json.loads(path.read_text()) for path in sorted((self.root / "jobs").glob("*.json"))]
 
-    def signal(self, number: int, job: int = 1) -> None:
-        """What slurmd does with tasks in cgroups: only the process that srun started is signalled."""
-        os.kill(read(self.root, job)["task"], number)
+    def signal(self, number: int, *, descendants: bool = False) -> None:
+        """Signal the task of the first job: with cgroups slurmd signals its process alone, else all `descendants`."""
+        import psutil
+
+        task = psutil.Process(read(self.root, 1)["task"])
+        for process in [*(task.children(recursive=True) if descendants else []), task]:
+            process.send_signal(number)
 
 
 def read(root: Path, job: int) -> dict[str, Any]:

@@ -146,7 +146,8 @@ def test_shards_of_a_dataset(tiny: str, tmp_path: Path) -> None:
         "train": (18, 9), "validation": (2, 1), "test": (10, 5),
     }  # fmt: skip
     assert manifest.source.metadata == f"chex/tiny@{tiny}"
-    terms = manifest.dataset and manifest.dataset.terms
+    assert manifest.dataset is not None and manifest.dataset.knows_patients
+    terms = manifest.dataset.terms
     assert terms and (terms.title, terms.license, terms.credentialed) == ("chex/tiny", "cc-by-4.0", False)
     assert all(check.ok for check in verify_shards(tmp_path / "out", sample=0, seed=0, workers=1))
     place = folder_place(tmp_path / "out")
@@ -236,6 +237,19 @@ def test_private_and_gated_datasets_are_credentialed(hub: CountingHub, private: 
     hub.repos["dataset", repo_id].gated = False if private else "manual"
     terms = _read(repo_id, sha, _map(tmp_path, **LIST)).terms
     assert terms is not None and terms.credentialed
+
+
+def test_shards_of_a_private_dataset_are_not_sent_to_a_public_one(
+    hub: CountingHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"image": data.image(i), "labels": "mass"} for i in range(4)]
+    file = data.parquet({"image": data.IMAGE, "labels": data.STRING}, rows)
+    sha = data.push("chex/secret", {"train.parquet": file}, private=True)
+    words = ["--set", f"hub:chex/secret@{sha}", "--map", _map(tmp_path, **LIST), "--work", str(tmp_path / "work")]
+    with pytest.raises(SystemExit) as ended:
+        main(["shards", "build", *words, "--to", "chex/public", "--size", "32"])
+    assert ended.value.code == 2 and "add --private" in capsys.readouterr().err
+    assert ("dataset", "chex/public") not in hub.repos
 
 
 @pytest.mark.parametrize("fault", ["503", "disconnect in the response"])
@@ -335,11 +349,12 @@ def test_paths_of_this_computer_and_of_other_servers_are_not_followed(hub: Count
     secret.write_bytes(data.png(1))
     paths = [str(secret), f"file://{secret}", "https://localhost/x.png", "hf://datasets/chex/other@main/x.png"]
     values = [*({"bytes": None, "path": path} for path in paths), None, {"bytes": b"", "path": None}]
-    rows = [{"image": value, "labels": "mass", "person": f"{i}"} for i, value in enumerate([data.image(0), *values])]
+    images = [*map(data.image, range(20)), *values]
+    rows = [{"image": value, "labels": "mass", "person": f"{i}"} for i, value in enumerate(images)]
     sha = data.push("chex/paths", {"train.parquet": data.parquet(USUAL, rows)})
     options = OPTIONS(dataset=f"hub:chex/paths@{sha}", label_map=_map(tmp_path, **LIST), max_bad=1.0)
     manifest = build_shards([], None, tmp_path / "out", options)
-    assert manifest.images == 1
+    assert manifest.images == 20
     assert [image.reason for image in manifest.bad] == ["it has no bytes"] * 5 + [
         "not a readable PNG, JPEG or DICOM file"
     ]

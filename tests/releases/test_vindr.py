@@ -16,6 +16,7 @@ from chexvision.releases.release import Reading
 from chexvision.releases.vindr import VINDR, VINDR_TERMS, read_vindr
 from chexvision.shards.build import build_shards
 from chexvision.shards.columns import folder_place
+from chexvision.shards.info import describe, lines
 from chexvision.shards.verify import verify_shards
 from chexvision.synthetic.layouts.films import plan_films
 from chexvision.synthetic.layouts.vindr_layout import LABELS, write_vindr
@@ -36,11 +37,11 @@ def _release(folder: Path, votes: list[set[str]], *, test: bool = False) -> Path
     """One image with what each of its readers saw, and another one in the test set."""
     (folder / "annotations").mkdir(parents=True)
     tables = {TRAIN: [("a", f"R{i}", seen) for i, seen in enumerate(votes)], TEST: [("b", "", {"No finding"})]}
-    for name, lines in tables.items():
+    for name, rows in tables.items():
         with (folder / name).open("w", newline="") as file:
             writer = csv.DictWriter(file, ["image_id", *(["rad_id"] if name == TRAIN else []), *LABELS])
             writer.writeheader()
-            for image, reader, seen in lines:
+            for image, reader, seen in rows:
                 row = {"image_id": image, **({"rad_id": reader} if name == TRAIN else {})}
                 writer.writerow(row | {label: str(int(label in seen)) for label in LABELS})
     for image in ("train/a.dicom", "test/b.dicom"):
@@ -80,6 +81,10 @@ def test_shards_of_a_release(synthetic: Path, tmp_path: Path) -> None:
     assert all(counts.images == counts.patients for counts in manifest.splits.values())
     assert manifest.split.name == "official" and set(manifest.splits) == {"train", "validation", "test"}
     assert manifest.dataset is not None and manifest.dataset.terms == VINDR_TERMS and VINDR_TERMS.credentialed
+    assert "every image counts as a patient of its own" in (tmp_path / "out" / "README.md").read_text()
+    assert (
+        lines(describe(folder_place(tmp_path / "out")))[-1] == "the patients are not known: every image counts as one"
+    )
     assert all(check.ok for check in verify_shards(tmp_path / "out", sample=0, seed=0, workers=1))
     place = folder_place(tmp_path / "out")
     _, table = place.read(manifest.shards[-1].path, ["image", "filename", "view"])
@@ -126,7 +131,8 @@ def _first_row(line: str) -> Callable[[str], str]:
 
 ZEROS = ",".join(["0"] * len(LABELS))
 MALFORMED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no table": (lambda root: (root / TEST).unlink(), "no image_labels_test.csv in annotations below"),
+    "no table": (lambda root: (root / TRAIN).unlink(), "no image_labels_train.csv in or near"),
+    "one table": (lambda root: (root / TEST).unlink(), "VinDr-CXR needs image_labels_test.csv next to"),
     "an empty table": (_text(TRAIN, lambda text: ""), "image_labels_train.csv has no rows"),
     "no rows": (_text(TRAIN, lambda text: text.splitlines()[0]), "image_labels_train.csv has no rows"),
     "a column is missing": (_swap(TEST, "Rib fracture", "Rib"), "no column 'Rib fracture'"),

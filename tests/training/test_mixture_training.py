@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from chexvision.errors import UsageError
 from chexvision.inference.labeled import labeled_parts
 from chexvision.inference.predict_split import predict_split
 from chexvision.labels import OUTSIDE
@@ -19,7 +20,7 @@ from chexvision.training.reporter import ConsoleReporter
 from chexvision.training.training_session import STATE_FILE
 from chexvision.training.validation import Validation, validate
 from tests.data.mixtures import OTHER, mixed_data, write_other_shards
-from tests.training.runs import AUGMENTED, assert_same_when_cut, tiny_training, true_from
+from tests.training.runs import AUGMENTED, assert_same_when_cut, run_teacher, tiny_training, true_from
 
 IN_ORDER = ("Cardiomegaly", "Effusion", "Fracture")  # of the mixture
 FEW = ("data.max_train_images=40", "data.max_validation_images=20", "optim.batch_size=16")
@@ -145,6 +146,27 @@ def test_a_cut_run_on_a_mixture_resumes_to_the_same_bits(mixture: list[str], tmp
     states = [torch.load(tmp_path / of / STATE_FILE, weights_only=True) for of in ("uncut", "cut")]
     assert all(torch.equal(states[0]["model"][key], states[1]["model"][key]) for key in states[0]["model"])
     assert torch.equal(states[0]["best_shares"], states[1]["best_shares"])
+
+
+def test_a_teacher_of_all_findings_teaches_each_image_of_a_mixture(mixture: list[str], tmp_path: Path) -> None:
+    plain = tiny_training(None, tmp_path / "plain", *mixture)
+    teacher = plain.model
+    teacher.preprocessing = teacher.preprocessing.model_copy(update={"shard_size": 32})
+    with torch.no_grad():
+        teacher.multilabel_head.weight *= 30
+    teacher.save_pretrained(tmp_path / "teacher")
+    taught = tiny_training(None, tmp_path / "taught", *mixture, f"loss.teacher={tmp_path / 'teacher'}")
+    split = taught.train_split
+    expected, _ = predict_split(teacher.eval(), plain.train_split, plain.accelerator, 16)
+    assert split.teacher is not None and np.allclose(split.teacher, expected, atol=1e-5)
+    assert len(np.unique(expected[:, 0])) > len(split) / 2  # which differ, so that the order is checked
+    assert split.training_targets.shape == (len(split), 2 * (15 + 1))
+
+
+def test_a_teacher_of_one_data_set_is_refused(mixture: list[str], synthetic_shards: Path, tmp_path: Path) -> None:
+    teacher = run_teacher(synthetic_shards, tmp_path / "teacher")
+    with pytest.raises(UsageError, match=r"the labels of .*shards \+ .*other are .*, Fracture; name a"):
+        tiny_training(None, tmp_path / "work", *mixture, f"loss.teacher={teacher}")
 
 
 def test_weights_temperature_and_folders_of_a_mixture(mixture: list[str], tmp_path: Path) -> None:

@@ -15,12 +15,13 @@ from chexvision.artifact.metrics_file import Evaluation as Measured
 from chexvision.artifact.metrics_file import read_metrics
 from chexvision.config.data_config import SPLIT_RULES
 from chexvision.errors import ChexError
-from chexvision.evaluation.study_results import StudyMember, StudyResults, StudyVariant
+from chexvision.evaluation.study_results import LeftOut, StudyMember, StudyResults, StudyVariant
 from chexvision.hub.reference import Reference, parse_reference
 from chexvision.hub.repo_files import model_file
 from chexvision.metrics.records import UNDEFINED, Difference, Estimate, IntervalMethod
 from chexvision_dispatch.collect import collect
 from chexvision_dispatch.resolve import on_datasets
+from chexvision_dispatch.studies.leave_one_out import Pair
 from chexvision_dispatch.studies.scheduler import Scheduler
 from chexvision_dispatch.studies.study_file import BASE, SEED, Evaluation, StudyRun
 from chexvision_dispatch.view import RunView
@@ -164,6 +165,24 @@ class _Results:
             self._divisions[key] = check_run_data(config)
         return sampled_rows(config, self._divisions[key], run.recipe.training.seed)
 
+    def left_out(self, run: StudyRun) -> LeftOut:
+        """The data set that a run was trained without, under its model and that of the base of the same seed."""
+        seed, variant = run.recipe.training.seed, run.variant
+        base = next(of for of in self.scheduler.study.of(BASE) if of.recipe.training.seed == seed)
+        ((number, one),) = ((i, of) for i, of in enumerate(base.recipe.data.datasets) if of.name == run.left_out)
+        dataset = self.scheduler.data.of[base.name][number]
+        missing = LeftOut(variant=variant, dataset=dataset, seed=seed)
+        if base.name not in self.found or run.name not in self.found:
+            return missing.model_copy(update={"message": "a run of the two has no results"})
+        models = (self.found[base.name].artifact, self.found[run.name].artifact)
+        ids = [self.scheduler.standings[self.scheduler.key(of)].view for of in (base, run)]
+        folder = self.out / "evaluations" / "-".join(view.record.run_id for view in ids if view is not None)
+        split = base.recipe.data.alone(one).split
+        try:
+            return Pair(variant, seed, dataset, split, models, folder).result(_METHOD)
+        except ChexError as error:
+            return missing.model_copy(update={"message": str(error)})
+
 
 def artifact_of(view: RunView) -> Reference:
     """Where the model of a complete run is; downloaded where it was published nowhere.
@@ -200,7 +219,7 @@ def results_of(scheduler: Scheduler, out: Path) -> StudyResults:
             members=members[variant],
             macro_auroc=own.get(variant) or _mean_of(members[variant]),
             difference=differences.get(variant),
-            untested=untested.get(variant, ""),
+            untested="" if study.of(variant)[0].left_out else untested.get(variant, ""),
         )
         for variant in study.variants
     )
@@ -215,7 +234,8 @@ def results_of(scheduler: Scheduler, out: Path) -> StudyResults:
         patients=first.metrics.patients if first is not None else None,
         interval=method,
         variants=variants,
-        notes=tuple(_notes(members)),
+        left_out=tuple(results.left_out(run) for run in study.runs if run.left_out),
+        notes=(*_notes(members), *_mixture_notes(results)),
     )
 
 
@@ -283,6 +303,12 @@ def _changes(run: StudyRun, base: StudyRun) -> tuple[str, ...]:
     changed = [text for text in run.overrides if text not in base.overrides and not text.startswith(f"{SEED}=")]
     evaluation = [f"evaluate.tta={run.evaluation.tta}"] if run.evaluation is not None else []
     return (*another, *changed, *evaluation)
+
+
+def _mixture_notes(results: _Results) -> list[str]:
+    if not any(found.measured.mixture for found in results.found.values()):
+        return []
+    return ["Of a mixture the macro AUROC is of the test images of all its data sets together."]
 
 
 def _notes(members: Mapping[str, tuple[StudyMember, ...]]) -> list[str]:

@@ -78,6 +78,8 @@ def check_data(study: Study, where: Destination, known: Mapping[str, str]) -> Da
         ChexError: see `pinned_data`.
     """
     here = target_class(where.on).is_here
+    if where.data is not None and any(run.left_out for run in study.runs):
+        raise UsageError(f"--data {where.data}: this study leaves out data sets of its recipe; leave --data out")
     pinned, notes = dict(known), list[str]()
     manifests: dict[str, Manifest | None] = {}
     divided: set[tuple[str, str, float]] = set()

@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from chexvision.config.recipe import Recipe
 from chexvision.config.test_time import Tta
@@ -21,6 +21,7 @@ from chexvision.layout import shared_dir
 from chexvision.provenance import slug
 from chexvision.recipe_tree import nearest, read_yaml
 from chexvision.recipes import dump_resolved, load_recipe
+from chexvision_dispatch.studies.leave_one_out import left_out_changes
 
 BASE = "base"  # the name of the recipe as it is, which every variant is compared with
 SEED = "training.seed"
@@ -51,6 +52,7 @@ class StudyRun:
         overrides: ``a.b=value`` texts.
         recipe: the same, read and validated.
         evaluation: None where the metrics of the end of training count.
+        left_out: the data set of the base's mixture that it is trained without, as the recipe names it.
     """
 
     name: str
@@ -60,6 +62,7 @@ class StudyRun:
     overrides: tuple[str, ...]
     recipe: Recipe
     evaluation: Evaluation | None = None
+    left_out: str | None = None
 
     def key(self, data: str) -> str:
         """Equal for runs that train the same, whatever their names; `data` is the dataset at its commit."""
@@ -98,6 +101,7 @@ class _Changes(BaseModel):
     changes: dict[str, Any] = Field(default_factory=dict, alias="set")
     grid: dict[str, list[Any]] | None = None
     evaluate: Evaluation | None = None
+    left_out: str | None = None  # of the study's own making
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -111,6 +115,13 @@ class _File(BaseModel):
     variants: dict[str, Any] = Field(default_factory=dict)
     grid: dict[str, list[Any]] = Field(default_factory=dict)
     seeds: list[int] = Field(default_factory=list)
+    leave_one_out: Literal["data.datasets"] | None = None
+
+    @model_validator(mode="after")
+    def _alone(self) -> _File:
+        if self.leave_one_out is not None and (self.variants or self.grid):
+            raise ValueError("leave_one_out makes the variants; leave out variants and grid")
+        return self
 
 
 def study_names() -> list[str]:
@@ -143,14 +154,18 @@ def read_study(text: str, *, preset: str | None = None, overrides: Sequence[str]
     if BASE in file.variants:
         raise UsageError(f"study {path}: {BASE!r} is the recipe as it is; choose another name for the variant")
     variants = {BASE: _Changes(grid={})} | {name: _variant(path, name, of) for name, of in file.variants.items()}
+    if file.leave_one_out is not None:
+        variants |= _left_out(path, file, preset, overrides)
     if not file.variants and file.grid:
-        variants["grid"] = _Changes()
+        variants[_GRID] = _Changes()
     _check_count(path, file, variants.values())
     runs = list[StudyRun]()
     for name, of in variants.items():
         for point in _grid(path, file.grid if of.grid is None else of.grid):
-            called = " ".join(filter(None, ["" if not file.variants and name != BASE else name, *_labels(point)]))
+            called = " ".join(filter(None, ["" if name == _GRID else name, *_labels(point)]))
             changes = [*_texts(file.changes), *_texts(of.changes), *_texts(point), *overrides]
+            if of.left_out is not None:  # after an override that names the mixture
+                changes += _texts(of.changes)
             runs += _with_seeds(path, called, of, file, preset, changes)
     _check_names(path, runs)
     return Study(slug(path.stem), tuple(runs), path.stem)
@@ -207,6 +222,18 @@ def _variant(path: Path, name: str, written: Any) -> _Changes:
 
 
 _KEYS = ("recipe", "grid", "evaluate")
+_GRID = " "  # the name of the variants of a grid alone, which are called by its values
+
+
+def _left_out(path: Path, file: _File, preset: str | None, overrides: Sequence[str]) -> dict[str, _Changes]:
+    """A variant without each data set of the recipe's mixture."""
+    words = [*_texts(file.changes), *overrides]
+    try:
+        recipe = load_recipe(file.recipe, preset=preset or file.preset, overrides=words)
+        found = left_out_changes(recipe)
+    except UsageError as error:
+        raise UsageError(f"study {path}: {error}") from None
+    return {name: _Changes(set=dict(changes), left_out=of) for name, (of, changes) in found.items()}
 
 
 def _grid(path: Path, grid: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
@@ -248,7 +275,7 @@ def _with_seeds(
             recipe = load_recipe(model, preset=preset, overrides=words)
         except UsageError as error:
             raise UsageError(f"study {path}, variant {called!r}: {error}") from None
-        runs.append(StudyRun(called, name, model, preset, words, recipe, of.evaluate))
+        runs.append(StudyRun(called, name, model, preset, words, recipe, of.evaluate, of.left_out))
     return runs
 
 

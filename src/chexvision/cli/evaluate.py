@@ -214,7 +214,7 @@ def compare(
 
 def score(
     predictions: Annotated[
-        Path, typer.Argument(metavar="PREDICTIONS.csv", help="An image name column and one per finding.")
+        Path, typer.Argument(metavar="PREDICTIONS", help="CSV or Parquet: an image name column and one per finding.")
     ],
     labels: Annotated[Path, typer.Option(help="Data_Entry_2017*.csv, plain or .gz.")],
     split_rule: Annotated[

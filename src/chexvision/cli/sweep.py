@@ -194,7 +194,7 @@ def _check_options(where: Destination) -> None:
 
 def _report(scheduler: Scheduler, out: Path) -> None:
     from chexvision.console import LiteralConsole
-    from chexvision.report.study_report import study_table, write_study
+    from chexvision.report.study_report import left_out_table, study_table, write_study
     from chexvision.report.table import print_table
     from chexvision_dispatch.studies.results import results_of
 
@@ -202,6 +202,8 @@ def _report(scheduler: Scheduler, out: Path) -> None:
     write_study(results, out)
     console = LiteralConsole()
     print_table(console, study_table(results))
+    if results.left_out:
+        print_table(console, left_out_table(results))
     console.print(f"written: {out}/study.html, study.md, study.svg, study.json", soft_wrap=True)
 
 

@@ -29,13 +29,15 @@ if TYPE_CHECKING:
 
 _TRIES = 3  # in a row that may fail before a state is saved: more is no lost machine, but a fault
 _POLL_SECONDS = 0.2
+_NOT_STORED = ".ray"  # a folder that Ray wants, also where the state is not stored by it
 _GROUP_TIMEOUT_SECONDS = 3600  # as that of processes which torchrun starts
-# Ray's own directory and copies of what is printed are of no use here.
+# Ray's own directory, copies of what is printed, and processes that watch are of no use here.
 _ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
 
 
@@ -55,18 +57,20 @@ def train_on_ray(run: RunJob, job: TrainingJob, workers: int, address: str, stor
     """
     job = replace(job, work=job.work.resolve())
     job.work.mkdir(parents=True, exist_ok=True)
-    with _environment(), connected(address):
+    with _environment(), connected(address), _one_line():
         gpus = sum(int(node["Resources"].get("GPU", 0)) for node in _nodes())
         if 0 < gpus < workers:
             raise UsageError(f"--workers {workers}: the cluster has {gpus} GPUs, and each worker takes one")
+        each: dict[str, float] = {"GPU": 1, "CPU": 1} if gpus else {"CPU": _cores(workers)}
         desk = Desk.start()
         terminal = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
         task = Task(run, job, desk, Path.cwd(), bool(storage), job.provenance.run_id, terminal)
         (job.work / MARK).write_text(job.provenance.run_id)
         try:
-            result = _until_done(task, workers, gpus > 0, storage)
+            result = _until_done(task, workers, each, storage)
         finally:
             (job.work / MARK).unlink(missing_ok=True)
+            shutil.rmtree(job.work / _NOT_STORED, ignore_errors=True)
         outcome: TrainingOutcome = result.return_value
         if storage and result.checkpoint is not None:
             result.checkpoint.to_directory(job.work)
@@ -75,8 +79,8 @@ def train_on_ray(run: RunJob, job: TrainingJob, workers: int, address: str, stor
     return outcome
 
 
-def _until_done(task: Task, workers: int, gpus: bool, storage: str) -> Any:
-    """Start workers until they have ended by themselves."""
+def _until_done(task: Task, workers: int, each: dict[str, float], storage: str) -> Any:
+    """Start workers, with what `each` has of a node, until they have ended by themselves."""
     import ray
     from ray.train import TrainingFailedError
 
@@ -87,31 +91,31 @@ def _until_done(task: Task, workers: int, gpus: bool, storage: str) -> Any:
             left = max(1e-9, (ends - time.monotonic()) / 3600)
             task = replace(task, job=replace(task.job, max_hours=left))
         try:
-            return _attended(lambda: _fit(task, workers, gpus, storage), task.desk)  # noqa: B023 - called here
+            return _attended(lambda: _fit(task, workers, each, storage), task.desk)  # noqa: B023 - called here
         except TrainingFailedError as error:
             failures = getattr(error, "worker_failures", {})
             known = next((one for _, one in sorted(failures.items()) if isinstance(one, ChexError)), None)
             if known is not None:
                 raise known from None
-            why = _in_words(next(iter(failures.values()), error))
+            why = _in_words(error, failures)
             saves = ray.get(task.desk.saves.remote())
             failed, saved = (1 if saves > saved else failed + 1), saves
             if failed >= _TRIES:
                 raise ChexError(
-                    f"the workers failed {failed} times in a row without saving a state: {why}; Ray's logs of the "
-                    "workers have the details"
+                    f"the workers failed {failed} times in a row without saving a state, at last because {why}; "
+                    "Ray's logs of the workers have the details"
                 ) from None
-            print(f"a worker was lost ({why}); continuing from the saved state", file=sys.stderr, flush=True)
+            print(f"{why}; continuing from the saved state", file=sys.stderr, flush=True)
 
 
-def _fit(task: Task, workers: int, gpus: bool, storage: str) -> Any:
+def _fit(task: Task, workers: int, each: dict[str, float], storage: str) -> Any:
     """Train once with `workers` workers, waiting until the cluster has room for them."""
     import fsspec
     import pyarrow.fs
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.config import CheckpointConfig, LoggingConfig, RunConfig, ScalingConfig
 
-    filesystem, path = None, str(task.job.work / ".ray")
+    filesystem, path = None, str(task.job.work / _NOT_STORED)
     if storage:
         opened, path = fsspec.core.url_to_fs(storage)
         filesystem = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(opened))
@@ -120,9 +124,7 @@ def _fit(task: Task, workers: int, gpus: bool, storage: str) -> Any:
         train_worker,
         train_loop_config={"task": task},
         torch_config=TorchConfig(timeout_s=_GROUP_TIMEOUT_SECONDS),
-        scaling_config=ScalingConfig(
-            num_workers=workers, use_gpu=gpus, resources_per_worker=None if gpus else {"CPU": _cores(workers)}
-        ),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu="GPU" in each, resources_per_worker=each),
         run_config=RunConfig(
             name="checkpoints",
             storage_path=path,
@@ -135,8 +137,10 @@ def _fit(task: Task, workers: int, gpus: bool, storage: str) -> Any:
 
 
 def _cores(workers: int) -> int:
-    """The most cores that each of `workers` on CPUs can have."""
+    """The most cores that each of `workers` on CPUs can have now; they keep them, which sums depend on."""
     nodes = [int(node["Resources"].get("CPU", 0)) for node in _nodes()]
+    if sum(nodes) < workers:
+        print(f"waiting: {workers} workers need as many CPUs, and the cluster has {sum(nodes)}", file=sys.stderr)
     fitting = (cores for cores in range(max(nodes, default=1), 1, -1) if sum(n // cores for n in nodes) >= workers)
     return next(fitting, 1)
 
@@ -203,6 +207,18 @@ def _signals() -> Iterator[list[int]]:
 
 
 @contextmanager
+def _one_line() -> Iterator[None]:
+    """Have what Ray itself fails with be one line."""
+    from ray.exceptions import RayError
+
+    try:
+        yield
+    except RayError as error:
+        why = " ".join(str(getattr(error, "cause", None) or error).split())[:300]
+        raise ChexError(f"the Ray cluster failed: {why}; the same command continues from the saved state") from None
+
+
+@contextmanager
 def _environment() -> Iterator[None]:
     before = {name: os.environ.get(name) for name in _ENVIRONMENT}
     os.environ.update(_ENVIRONMENT)
@@ -216,5 +232,11 @@ def _environment() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _in_words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+def _in_words(error: Exception, failures: dict[int, Exception]) -> str:
+    from ray.exceptions import RayError
+    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+
+    if any(isinstance(one, RayError | WorkerHealthCheckFailedError) for one in failures.values()):
+        return "a worker was lost"
+    found = next(iter(failures.values()), error)
+    return f"a worker failed ({type(found).__name__}: {' '.join(str(found).split())[:200]})"

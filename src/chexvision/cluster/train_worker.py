@@ -81,6 +81,8 @@ def train_worker(config: dict[str, Task]) -> TrainingOutcome:
         outcome = task.run(job, on_session, on_saved)
         if task.stored:  # with the artifact
             _report(job.work if first else None)
+            if first:
+                shutil.rmtree(job.work)
     return outcome
 
 

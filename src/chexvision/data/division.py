@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from chexvision.config.data_config import SPLIT_RULES, DataConfig
+from chexvision.data.node_share import Nodes
 from chexvision.data.rows import (
     COLUMNS,
     Rows,
@@ -49,6 +51,27 @@ class Division:
             "train": sample_patients(train, config.max_train_images, seed),
             "validation": sample_patients(self.rows["validation"], config.max_validation_images, seed),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class UsedImages:
+    """The images that a machine uses of a run that divides its training images.
+
+    Args:
+        nodes: the machines.
+        divisions: of each data set, by its short name.
+        seed: of the run.
+    """
+
+    nodes: Nodes
+    divisions: Mapping[str, Division]
+    seed: int
+
+    def shards(self, name: str, config: DataConfig) -> set[int]:
+        """The shards of data set `name` that have some: of training this machine's, of the other splits all."""
+        rows = self.divisions[name].sampled(config, self.seed)
+        used = [self.nodes.held(of) if split == "train" else of for split, of in rows.items()]
+        return {int(number) for of in used for number in np.unique(of.shard)}
 
 
 def division_of(source: ShardSource, config: DataConfig) -> Division:

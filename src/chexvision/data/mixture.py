@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from chexvision.artifact.mixture_records import TrainedOn
 from chexvision.config.data_config import DataConfig, DatasetConfig
 from chexvision.data.dataset import Part, Split, open_split
-from chexvision.data.division import Division, check_data, division_of
+from chexvision.data.division import Division, UsedImages, check_data, division_of
 from chexvision.data.epoch_order import images_per_part
 from chexvision.data.joined_images import JoinedImages
 from chexvision.data.joined_rows import distinct_names, join_datasets
@@ -210,27 +210,6 @@ def _terms(source: ShardSource) -> dict[str, Any]:
 def mixture_name(names: Sequence[str]) -> str:
     """What records call a mixture of data sets with these short names."""
     return " + ".join(names)
-
-
-@dataclass(frozen=True, slots=True)
-class UsedImages:
-    """The images that a machine uses of a run that divides its training images.
-
-    Args:
-        nodes: the machines.
-        divisions: of each data set, by its short name.
-        seed: of the run.
-    """
-
-    nodes: Nodes
-    divisions: Mapping[str, Division]
-    seed: int
-
-    def shards(self, name: str, config: DataConfig) -> set[int]:
-        """The shards of data set `name` that have some: of training this machine's, of the other splits all."""
-        rows = self.divisions[name].sampled(config, self.seed)
-        used = [self.nodes.held(of) if split == "train" else of for split, of in rows.items()]
-        return {int(number) for of in used for number in np.unique(of.shard)}
 
 
 def find_data(config: DataConfig, data: Reference | None = None, used: UsedImages | None = None) -> RunData:

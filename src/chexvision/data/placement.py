@@ -13,9 +13,10 @@ import torch
 
 from chexvision.config.recipe import Recipe
 from chexvision.data.dataset import Split
+from chexvision.data.division import UsedImages
 from chexvision.data.loader import Rank
 from chexvision.data.mixing import mixes
-from chexvision.data.mixture import UsedImages, check_run_data
+from chexvision.data.mixture import check_run_data
 from chexvision.data.node_share import Nodes
 from chexvision.errors import ChexError, UsageError
 from chexvision.hub.reference import Reference

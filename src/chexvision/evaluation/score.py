@@ -34,7 +34,7 @@ def score(
     """Measure a file of predictions.
 
     Args:
-        path: CSV, plain or gzip-compressed.
+        path: a table of predictions, see `chexvision.predict.predicted_rows`.
         entries: the release's metadata.
         method: how to make intervals.
         split_rule: restricts to `split` of "official", "chexnet" or a table; all of it must be predicted.
@@ -58,6 +58,8 @@ def score(
         scored = restrict(scored, wanted, f"{split} in {choice}")
         if left > len(scored.predictions):
             notes.append(f"{left - len(scored.predictions):,} predictions of other images were left out")
+    if scored.unanswered:
+        notes.append(f"images without an answer, left out: {scored.unanswered:,}")
     if scored.missing:
         notes.append(f"no column predicts {', '.join(scored.missing)}: left out of the mean")
     if scored.ignored:

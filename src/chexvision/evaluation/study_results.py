@@ -70,6 +70,31 @@ class StudyVariant(Record):
         return [of.macro_auroc.value for of in self.members if of.macro_auroc.value is not None]
 
 
+class LeftOut(Record):
+    """A data set that a run was trained without, and its test images under the models with it and without it.
+
+    Args:
+        variant: the run's.
+        dataset: ``USER/NAME@<sha>`` or a folder.
+        seed: of both models.
+        images: that were measured.
+        patients: of whom.
+        findings: of the mean: that both models predict, with enough cases.
+        macro_auroc: first of the model that was trained with the data set, then of the one without it, and their
+            difference, which is paired.
+        message: why there is none.
+    """
+
+    variant: str
+    dataset: str
+    seed: int
+    images: int | None = None
+    patients: int | None = None
+    findings: int | None = None
+    macro_auroc: Difference | None = None
+    message: str = ""
+
+
 class StudyResults(Record):
     """``study.json``.
 
@@ -84,6 +109,7 @@ class StudyResults(Record):
         patients: of whom.
         interval: how the intervals of differences were made; null where nothing was compared.
         variants: in the order of the study.
+        left_out: of a study that leaves data sets out.
         notes: what a reader must know.
     """
 
@@ -97,4 +123,5 @@ class StudyResults(Record):
     patients: int | None = None
     interval: IntervalMethod | None = None
     variants: tuple[StudyVariant, ...] = Field(min_length=1)
+    left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()

@@ -1,22 +1,22 @@
-"""Predictions of any system: a CSV of image names and one column per finding, matched with the release's labels."""
+"""Predictions of any system: a table of image names and one column per finding, matched with the release's labels."""
 
 from __future__ import annotations
 
 import difflib
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from chexvision.errors import UsageError
-from chexvision.files.tables import csv_rows
 from chexvision.labels import ABNORMAL, NIH
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.ranking import Floats
 from chexvision.metrics.subgroups import Groups, group_images
 from chexvision.nih.metadata import Entry
+from chexvision.predict.predicted_rows import predicted_rows
 
 _IMAGE_HEADS = ("imageindex", "image", "filename", "imagename", "imageid", "imagepath", "file", "path", "name", "id")
 _PREFIXES = ("prob", "probability", "pred", "prediction", "score", "p")
@@ -33,32 +33,38 @@ class Scored:
         groups: of the same images, for subgroups.
         missing: findings that no column predicts.
         ignored: columns that are not findings.
+        unanswered: images for which `chexvision predict` gives a reason in place of an answer.
     """
 
     predictions: Predictions
     groups: Groups
     missing: tuple[str, ...]
     ignored: tuple[str, ...]
+    unanswered: int = 0
 
 
 def read_submission(path: Path, entries: dict[str, Entry]) -> Scored:
     """Read predictions and look their images up in the release's metadata.
 
     Args:
-        path: CSV, plain or gzip-compressed.
+        path: see `predicted_rows`.
         entries: from `read_metadata`.
 
     Raises:
         UsageError: the file cannot be read, predicts no finding, names an image twice or one that has no label,
             misspells a finding, or holds something else than probabilities.
     """
-    rows = csv_rows(path)
+    rows = predicted_rows(path)
     heads = [head.strip() for head in next(rows, ("", []))[1]]
     image, columns, ignored = _columns(heads, path)
     filenames: list[str] = []
     values: list[list[float]] = []
     seen: set[str] = set()
+    unanswered = 0
     for where, cells in rows:
+        if not cells:
+            unanswered += 1
+            continue
         if len(cells) != len(heads):
             raise UsageError(f"{where}: {len(cells)} cells, expected {len(heads)}")
         name = Path(cells[image].strip()).name
@@ -88,7 +94,7 @@ def read_submission(path: Path, entries: dict[str, Entry]) -> Scored:
         [entry.follow_up for entry in found],
     )
     missing = tuple(finding for finding in NIH.findings if finding not in columns)
-    return Scored(predictions, groups, missing, ignored)
+    return Scored(predictions, groups, missing, ignored, unanswered)
 
 
 def restrict(scored: Scored, wanted: set[str], what: str) -> Scored:
@@ -103,7 +109,7 @@ def restrict(scored: Scored, wanted: set[str], what: str) -> Scored:
         raise UsageError(f"{len(missing)} of {len(wanted)} images of {what} are not predicted, first {min(missing)}")
     chosen = np.array([name in wanted for name in scored.predictions.filenames.tolist()])
     groups = {attribute: of[chosen] for attribute, of in scored.groups.items()}
-    return Scored(scored.predictions.take(chosen), groups, scored.missing, scored.ignored)
+    return replace(scored, predictions=scored.predictions.take(chosen), groups=groups)
 
 
 def _columns(heads: list[str], path: Path) -> tuple[int, dict[str, int], tuple[str, ...]]:

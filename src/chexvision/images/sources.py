@@ -9,7 +9,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
@@ -52,6 +52,13 @@ class Container(Protocol):
     def __hash__(self) -> int: ...
 
 
+class ListedContainer(Container, Protocol):
+    """A container that may be named next to local folders and archives."""
+
+    def members(self) -> list[str]:
+        """The paths of the images inside."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """One image in a source, as any process can find it again."""
@@ -87,8 +94,8 @@ class Index:
     duplicates: tuple[Found, ...]  # more files with a name that is in `images`
 
 
-def find_images(sources: list[Path], *, by_path: bool = False) -> Index:
-    """List the images in `sources`: folders (with archives in them) and archives.
+def find_images(sources: Sequence[Path | ListedContainer], *, by_path: bool = False) -> Index:
+    """List the images in `sources`: folders (with archives in them), archives and others.
 
     The order does not depend on the file system. A tar archive is read once to list its members.
 
@@ -101,10 +108,10 @@ def find_images(sources: list[Path], *, by_path: bool = False) -> Index:
         UsageError: a source is missing or is neither a folder nor an archive, or no image is found.
         ChexError: an archive is damaged.
     """
-    containers: dict[Path, list[str]] = {}
+    containers: dict[Path | ListedContainer, list[str]] = {}
     for source in sources:
-        for container, members in _containers(source):
-            containers.setdefault(container, members)
+        for place, members in _containers(source):
+            containers.setdefault(place, members)
     by_first_name = sorted(containers.items(), key=lambda item: (_first_name(item[1]), str(item[0])))
     images: dict[str, Found] = {}
     duplicates: list[Found] = []
@@ -153,8 +160,10 @@ def read_images(images: list[Found]) -> Iterator[tuple[Found, Read]]:
             yield from _read_tar(container, members)
 
 
-def _containers(source: Path) -> Iterator[tuple[Path, list[str]]]:
-    if source.is_dir():
+def _containers(source: Path | ListedContainer) -> Iterator[tuple[Path | ListedContainer, list[str]]]:
+    if not isinstance(source, Path):
+        yield source, sorted(source.members(), key=_by_name)
+    elif source.is_dir():
         loose = []
         for path in walk_files(source):
             if is_archive(path):
@@ -162,7 +171,7 @@ def _containers(source: Path) -> Iterator[tuple[Path, list[str]]]:
             elif is_image_file(path):
                 loose.append(path.relative_to(source).as_posix())
         if loose:
-            yield source, sorted(loose, key=lambda member: (PurePosixPath(member).name, member))
+            yield source, sorted(loose, key=_by_name)
     elif source.is_file() and is_archive(source):
         yield source, members_of(source)
     elif source.exists():
@@ -201,12 +210,8 @@ def members_of(archive: Path) -> list[str]:
     try:
         if archive.name.lower().endswith(_ZIPS):
             with zipfile.ZipFile(archive) as opened:
-                names = [
-                    info.filename
-                    for info in opened.infolist()
-                    if not info.is_dir() and _is_zipped_image(opened, info)
-                ]
-                return sorted(names, key=lambda name: (PurePosixPath(name).name, name))
+                files = [info for info in opened.infolist() if not info.is_dir()]
+                return sorted((file.filename for file in files if _is_zipped_image(opened, file)), key=_by_name)
         with tarfile.open(archive, "r|*") as stream:
             return [
                 member.name
@@ -222,6 +227,8 @@ def _read_tar(archive: Path, members: list[Found]) -> Iterator[tuple[Found, Read
     try:
         with tarfile.open(archive, "r|*") as stream:
             for member in stream:
+                if not wanted:
+                    break
                 found = wanted.pop(member.name, None) if member.isfile() else None
                 if found and (file := stream.extractfile(member)):
                     data = file.read(LARGEST + 1)
@@ -256,7 +263,7 @@ def _is_named(path: PurePath, endings: tuple[str, ...]) -> bool:
     return path.name.lower().endswith(endings) and not path.name.startswith(".")
 
 
-def is_archive(path: Path) -> bool:
+def is_archive(path: PurePath) -> bool:
     """Whether a file is an archive of images, by its ending."""
     return _is_named(path, (*_TARS, *_ZIPS))
 
@@ -300,6 +307,10 @@ def _is_zipped_image(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
         return _is_image(info.filename, partial(archive.open, info))
     except _DAMAGED:
         return True  # reported when it is read: the other members are not damaged by it
+
+
+def _by_name(member: str) -> tuple[str, str]:
+    return PurePosixPath(member).name, member
 
 
 def _first_name(members: list[str]) -> str:

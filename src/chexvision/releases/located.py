@@ -152,7 +152,7 @@ def locate(
         UsageError: no image is there, or none that the tables list.
         ChexError: an archive is damaged.
     """
-    found = find_images(list(reading.images), by_path=True)
+    found = find_images(reading.sources, by_path=True)
     images: dict[str, Found] = {}
     duplicates: list[Found] = []
     left_out = Counter(one.left_out for one in listed.values() if one.left_out is not None)

@@ -34,7 +34,7 @@ def read_nih(reading: Reading) -> Release:
     images = list(reading.images)
     metadata = reading.metadata or find_metadata(images)
     entries = read_metadata(metadata)
-    index = find_images(images)
+    index = find_images(reading.sources)
     lists = find_official_lists(folder for place in (*images, metadata) for folder in (place, place.parent))
     return Release(
         space=NIH,

@@ -25,7 +25,7 @@ def read_own_table(reading: Reading) -> Release:
     named = {flat_name(one.image): one for one in listed}
     if len(named) < len(listed):
         raise UsageError(f"{labels} names two images whose paths differ only in / and __; rename one")
-    index = find_images(list(reading.images), by_path=by_path)
+    index = find_images(reading.sources, by_path=by_path)
     names = {found.name for found in index.images}
     missing = tuple((name, f"not found ({one.where})") for name, one in named.items() if name not in names)
     if len(missing) == len(named):

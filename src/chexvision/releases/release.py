@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from chexvision.images.sources import Index
+from chexvision.images.sources import Index, ListedContainer
 from chexvision.labels import LabelSpace
 from chexvision.nih.metadata import Entry
 from chexvision.releases.terms import Terms as Terms
@@ -24,6 +24,7 @@ class Reading:
             to the images.
         label_map: see `chexvision.label_maps.label_map.read_label_map`; None for sets that come with one.
         views: "frontal" leaves lateral views out.
+        remote: more images; the tables that are next to them are in a folder of `images`.
         size: side in pixels of the shards' images, if any are built; sets with smaller images refuse it.
     """
 
@@ -33,6 +34,12 @@ class Reading:
     label_map: str | None = None
     views: Views = "frontal"
     size: int | None = None
+    remote: tuple[ListedContainer, ...] = ()
+
+    @property
+    def sources(self) -> tuple[Path | ListedContainer, ...]:
+        """All places of images, for `find_images`."""
+        return (*self.images, *self.remote)
 
 
 @dataclass(frozen=True, slots=True)

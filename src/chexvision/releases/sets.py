@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from chexvision.errors import UsageError
 from chexvision.releases.chestmnist import CHESTMNIST_TERMS, read_chestmnist
 from chexvision.releases.chexpert import CHEXPERT_TERMS, read_chexpert
+from chexvision.releases.from_hub.hub_card import terms_of
 from chexvision.releases.from_hub.hub_dataset import read_hub
+from chexvision.releases.from_hub.hub_stream import HubSource
 from chexvision.releases.mimic import MIMIC_TERMS, read_mimic
 from chexvision.releases.nih14 import NIH_TERMS, read_nih
 from chexvision.releases.own_table import read_own_table
@@ -82,6 +84,17 @@ def set_of(dataset: str) -> ReleaseSet:
     if found is None or bool(rest) != (found.takes is not None):
         raise UsageError(f"--set {dataset!r} is none of {', '.join(usage_of(each) for each in SETS)}")
     return found
+
+
+def terms_of_set(dataset: str) -> Terms | None:
+    """The terms of a set before it is read; the Hub is asked for those of a dataset there.
+
+    Raises:
+        UsageError: there is no such set, or a dataset on the Hub is not named with a commit.
+        ChexError: the Hub does not have it, or does not answer.
+    """
+    chosen = set_of(dataset)
+    return chosen.terms if chosen.takes is None else terms_of(HubSource.parse(dataset.partition(":")[2]))
 
 
 def usage_of(name: str) -> str:

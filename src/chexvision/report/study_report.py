@@ -31,13 +31,16 @@ def write_study(results: StudyResults, out: Path) -> None:
     chart, table = study_chart(results), study_table(results)
     write_text_atomic(out / JSON, results.model_dump_json(indent=1) + "\n")
     svg = Markup(svg_text(chart)) if chart is not None else None
-    page = render("chexvision.report", "study.html", found=results, table=table, chart=svg, bar=lambda *_: Markup())
+    left_out = left_out_table(results) if results.left_out else None
+    shown = {"found": results, "table": table, "left_out": left_out}
+    page = render("chexvision.report", "study.html", **shown, chart=svg, bar=lambda *_: Markup())
     write_text_atomic(out / HTML, page)
     if chart is not None:
         write_text_atomic(out / CHART, chart_file(chart))
     picture = CHART if chart is not None else None
     rows = markdown_table(table)
-    text = render("chexvision.report", "study.md", found=results, table=table, rows=rows, picture=picture)
+    more = markdown_table(left_out) if left_out is not None else None
+    text = render("chexvision.report", "study.md", **shown, rows=rows, left_out_rows=more, picture=picture)
     write_text_atomic(out / MARKDOWN, text)
 
 
@@ -67,6 +70,35 @@ def study_table(results: StudyResults) -> Table:
     if results.images is not None:
         title += f", {results.images:,} images of {results.patients:,} patients"
     return Table(title, tuple(columns), rows, tuple(_notes(results)))
+
+
+def left_out_table(results: StudyResults) -> Table:
+    """A row for each data set that was left out: its test images under the models with it and without it."""
+    several = len({of.seed for of in results.left_out}) > 1
+    heads = ("images", "findings", "trained with it", "without it")
+    columns = (Column(""), *map(Column, heads), Column("difference", console="same"), Column("p"))
+    rows, notes = [], []
+    for of in results.left_out:
+        name = f"{of.variant}, seed {of.seed}" if several else of.variant
+        found = of.macro_auroc
+        rows.append(
+            row(
+                name,
+                of.images,
+                of.findings,
+                found.first if found is not None else None,
+                found.second if found is not None else None,
+                Cell(found.difference if found is not None else None, 4, signed=True),
+                p_text(found.p_patients if found is not None else None),
+            )
+        )
+        why = of.message or (found.too_few if found is not None else None)
+        notes += [f"{name}: {why}"] if why else []
+    notes.append(
+        "Macro AUROC on the test images of the data set, of which neither model has seen a patient. Differences are "
+        "paired; p-values are DeLong's with patients as clusters."
+    )
+    return Table("Data sets left out", columns, tuple(rows), tuple(notes))
 
 
 def _row(of: StudyVariant, *, several: bool, base: bool) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,9 @@ from typing import Protocol, TypeAlias
 from chexvision import __version__
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic_folder import atomic_folder
+from chexvision.files.remote_folder import RemoteFolder
 from chexvision.images.radiograph import Encoding, expected_bytes
+from chexvision.images.remote_images import RemoteImages
 from chexvision.progress import Progress
 from chexvision.releases.release import Reading, Views
 from chexvision.releases.terms import check_private
@@ -20,6 +23,7 @@ from chexvision.shards.build_labels import BuildLabels, read_build_labels
 from chexvision.shards.dataset_card import write_card
 from chexvision.shards.manifest import (
     FORMAT,
+    MANIFEST_NAME,
     BadImage,
     ImpossibleAge,
     Manifest,
@@ -30,7 +34,7 @@ from chexvision.shards.manifest import (
 from chexvision.shards.planned.counts import SplitCounter
 from chexvision.shards.planned.ledger import FINISHED, Built, Ledger, open_ledger
 from chexvision.shards.planned.make import Item, ShardRecipe, Work, make_shards
-from chexvision.shards.planned.outputs import LocalOutput
+from chexvision.shards.planned.outputs import LocalOutput, Output, RemoteOutput
 from chexvision.shards.planned.plan import PlannedShard, ShardSize, plan_shards
 from chexvision.shards.schema import Columns
 
@@ -76,12 +80,13 @@ Make: TypeAlias = Callable[[Work], Iterator[Built]]
 def build_shards(
     images: list[Path],
     metadata: Path | None,
-    out: Path,
+    out: Path | RemoteFolder,
     options: BuildOptions,
     session: BuildSession | None = None,
     *,
     make: Make = make_shards,
     kept: bool = False,
+    remote: tuple[RemoteImages, ...] = (),
 ) -> Manifest:
     """Build the shard folder `out`; equal inputs and options give equal bytes for any number of workers.
 
@@ -91,13 +96,14 @@ def build_shards(
         images: folders in the release's layout, or archives.
         metadata: the release's table or the folder with its tables, or one's own table; None: looked for next to the
             images.
-        out: the folder to make.
+        out: the folder to make. In a remote folder finished shards are always kept.
         options: everything else.
         session: with one, finished shards are kept in the folder ``OUT.partial`` if the build is interrupted,
             and another call with the same libraries continues after them; the bytes are the same. A finished `out`
             is returned as it is.
         make: makes the shards: on this machine, or elsewhere.
         kept: keep finished shards without a session too.
+        remote: more images; the tables that are next to them are in a folder of `images`.
 
     Raises:
         UsageError: an input is missing or not valid, `out` may not be replaced, or the set may not be public.
@@ -105,9 +111,18 @@ def build_shards(
             files are left.
         Stopped: the session asked for it.
     """
+    if isinstance(out, RemoteFolder):
+        output = RemoteOutput(out)
+        planned = _plan(images, remote, metadata, options)
+        output.begin(overwrite=options.overwrite)
+        manifest = _make_set(planned, output, make, session)
+        for path in output.listed():
+            if path.startswith(f"{FINISHED}/"):
+                output.remove(path)
+        return manifest
     if session is None:
         check_replaceable(out, overwrite=options.overwrite)
-    planned = _plan(images, metadata, options)
+    planned = _plan(images, remote, metadata, options)
     built = read_manifest(out) if session is not None else None
     if built is not None:
         _check_same(built, planned, out)
@@ -116,11 +131,21 @@ def build_shards(
     check = partial(check_replaceable, out, overwrite=options.overwrite)
     kept = kept or session is not None
     with atomic_folder(out, check=check, needed_bytes=needed, exit_on_sigterm=not kept, kept=kept) as folder:
-        ledger = _make_all(planned, LocalOutput(folder), make, session)
-        manifest = planned.manifest(ledger)
+        manifest = _make_set(planned, LocalOutput(folder), make, session)
+    shutil.rmtree(out / FINISHED, ignore_errors=True)
+    return manifest
+
+
+def _make_set(planned: _Plan, output: Output, make: Make, session: BuildSession | None) -> Manifest:
+    """Make the shards that `output` lacks, then the files that describe them, the manifest last."""
+    manifest = planned.manifest(_make_all(planned, output, make, session))
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
         write_manifest(folder, manifest)
         write_card(folder, manifest)
-    shutil.rmtree(out / FINISHED, ignore_errors=True)
+        names = sorted((path.name for path in folder.iterdir()), key=lambda name: name == MANIFEST_NAME)
+        for name in names:
+            output.write(name, (folder / name).read_text(encoding="utf-8"))
     return manifest
 
 
@@ -180,8 +205,12 @@ class _Plan:
         )
 
 
-def _plan(images: list[Path], metadata: Path | None, options: BuildOptions) -> _Plan:
-    reading = Reading(options.dataset, tuple(images), metadata, options.label_map, options.views, options.size)
+def _plan(
+    images: list[Path], remote: tuple[RemoteImages, ...], metadata: Path | None, options: BuildOptions
+) -> _Plan:
+    reading = Reading(
+        options.dataset, tuple(images), metadata, options.label_map, options.views, options.size, remote
+    )
     labels = read_build_labels(reading, options.split, options.seed)
     if options.public:
         check_private(labels.dataset.terms, "--to", private=False)
@@ -237,7 +266,7 @@ def _text(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _make_all(planned: _Plan, output: LocalOutput, make: Make, session: BuildSession | None) -> Ledger:
+def _make_all(planned: _Plan, output: Output, make: Make, session: BuildSession | None) -> Ledger:
     """Make the shards that `output` lacks."""
     recipe, options = planned.recipe, planned.options
     ledger = open_ledger(output, {shard.path: recipe.key(shard) for shard in planned.shards})

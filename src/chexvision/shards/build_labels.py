@@ -66,7 +66,13 @@ def read_build_labels(reading: Reading, split: str | None, seed: int) -> BuildLa
     studies = any(entry.study_id is not None for entry in release.entries.values())
     return BuildLabels(
         source=Source("radiographs", release.source_name or release.tables[0].name, _hash(release.tables)),
-        dataset=Dataset(reading.dataset, reading.views, release.terms or set_of(reading.dataset).terms, studies),
+        dataset=Dataset(
+            reading.dataset,
+            reading.views,
+            release.terms or set_of(reading.dataset).terms,
+            studies,
+            release.knows_patients,
+        ),
         space=release.space,
         index=release.index,
         entries=release.entries,

@@ -89,6 +89,7 @@ class SetInfo:
     split_rule: str | None
     splits: dict[str, SplitInfo]
     shared: tuple[SharedInfo, ...]
+    knows_patients: bool = True  # if not, every image counts as a patient
 
 
 def describe(place: ShardPlace) -> SetInfo:
@@ -133,6 +134,7 @@ def describe(place: ShardPlace) -> SetInfo:
             SharedInfo((of.first, of.second), len(of.patients), of.images, round(of.images / of.of, 4))
             for of in shared_patients({split: numbers.tolist() for split, numbers in patients.items()})
         ),
+        knows_patients=manifest is None or manifest.dataset is None or manifest.dataset.knows_patients,
     )
 
 
@@ -199,6 +201,8 @@ def lines(info: SetInfo) -> list[str]:
 
 def _shared_lines(info: SetInfo) -> list[str]:
     """Which splits share patients, and how to divide them instead."""
+    if not info.knows_patients:
+        return ["the patients are not known: every image counts as one"]
     if not info.shared:
         return ["no patient is in two splits"]
     lines = [

@@ -81,12 +81,14 @@ class Dataset:
         views: "frontal", or "all" where laterals are in the shards too.
         terms: None of one's own images.
         studies: whether the shards have a column `study_id`.
+        knows_patients: whether it says which images are of one person; if not, every image counts as a patient.
     """
 
     name: str
     views: Views
     terms: Terms | None
     studies: bool = False
+    knows_patients: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ from torch import Tensor
 from chexvision.config.recipe import Recipe
 from chexvision.data.dataset import Split
 from chexvision.data.loader import Rank
-from chexvision.errors import ChexError
+from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import atomic_path
 from chexvision.recipes import with_tables
-from chexvision.training.processes import from_first
+from chexvision.training.processes import from_first, ranks_where
 
 _FORMAT = 2
 
@@ -125,12 +125,19 @@ def load_state(path: Path, *fingerprints: str, rank: Rank | None = None) -> Trai
         rank: of this process, if there are several; all of them call this and get the same.
 
     Raises:
+        UsageError: the first process has no state, but another one has.
         ChexError: the file is damaged or belongs to another run.
     """
 
     def read() -> bytes | None:
         return path.read_bytes() if path.is_file() else None
 
+    having = ranks_where(rank, path.is_file()) if rank is not None else []
+    if having and having[0] != 0:
+        raise UsageError(
+            f"{path} is on the machine of process {having[0]} and not on that of the first process, which continues "
+            "from it; move the folder there"
+        )
     content = read() if rank is None else from_first(rank, read)
     if content is None:
         return None

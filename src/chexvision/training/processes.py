@@ -87,9 +87,10 @@ def nodes_of(rank: Rank) -> Nodes:
     return Nodes(tuple(numbers.index(name) for name in named), rank.rank)
 
 
-def some(rank: Rank, holds: bool) -> bool:
-    """Whether it holds in some process; all of them call this."""
-    return bool(reduce(torch.tensor(float(holds), device=rank.device), "sum") > 0) if rank.world > 1 else holds
+def ranks_where(rank: Rank, holds: bool) -> list[int]:
+    """The processes in which it holds; all of them call this."""
+    found = gather_object([holds]) if rank.world > 1 else [holds]
+    return [number for number, one in enumerate(found) if one]
 
 
 def check_same_versions(rank: Rank) -> None:

@@ -54,7 +54,7 @@ from chexvision.training.distillation import with_teacher
 from chexvision.training.hardware import describe, package_versions, rank_of, start_accelerator
 from chexvision.training.history import dump_history, kept_epoch
 from chexvision.training.loop import Training
-from chexvision.training.processes import check_same_versions, from_first, nodes_of, some
+from chexvision.training.processes import check_same_versions, from_first, nodes_of, ranks_where
 from chexvision.training.reporter import RunReporter
 from chexvision.training.training_session import BEST_FILE, TrainingProgress
 
@@ -179,7 +179,7 @@ def _prepare(
     rank = rank_of(accelerator)
     with accelerator.local_main_process_first():
         weights = fetch_weights(recipe.model)  # before the data: a failed download should not cost an hour
-    used = used_here(recipe, data, nodes_of(rank), rank, lambda short: some(rank, short))
+    used = used_here(recipe, data, nodes_of(rank), rank, lambda short: bool(ranks_where(rank, short)))
     with accelerator.local_main_process_first():
         found = find_data(recipe.data, data, used)
         model = build_model(recipe, found.label_space, weights)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from chexvision.cli.clusters.options import Address, On
+from chexvision.cli.data.input_places import InputPlaces, input_places
 from chexvision.cli.data.shard_options import (
     Encoding,
     MaxBad,
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
 
 def build(
     images: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             "--images",
-            help="Folder of PNG, JPEG or DICOM files, .tar.gz or .zip; repeatable.",
+            help="Folder of PNG, JPEG or DICOM files, .tar.gz or .zip, or s3://bucket/folder; repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -47,11 +48,11 @@ def build(
         ),
     ] = None,
     metadata: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--metadata", help="The release's table, or the folder with them.  [default: near --images]"),
     ] = None,
     labels: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--labels", help="Your own table, instead of --metadata; needs --map."),
     ] = None,
     views: Annotated[
@@ -62,7 +63,8 @@ def build(
         typer.Option("--map", help="What its columns mean: a YAML file (chexvision labels template), or chexpert, …"),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder to make; it is complete or not made at all.")
+        str | None,
+        typer.Option("--out", help="Folder to make, or s3://bucket/folder; it is complete or not made at all."),
     ] = None,
     work: Annotated[
         Path | None,
@@ -97,7 +99,7 @@ def build(
 ) -> None:
     """Turn radiographs, of a release or with your own labels, into Parquet shards, split by patient."""
     from chexvision.parallel import usable_cores
-    from chexvision.releases.sets import set_of
+    from chexvision.releases.sets import set_of, terms_of_set
     from chexvision.releases.terms import check_private
     from chexvision.shards.build import BuildOptions
     from chexvision.shards.push import create_private
@@ -120,8 +122,10 @@ def build(
         raise UsageError(f"--set {dataset} has labels of its own; --map is for --set csv and hub:")
     if chosen.needs_images and not images:
         raise UsageError("name the folder with the images with --images")
+    if out is not None and out.startswith("hf://"):
+        check_private(chosen.terms, "--out", private=False)
     if to is not None:
-        check_private(chosen.terms, "--to", private=private)
+        check_private(terms_of_set(dataset), "--to", private=private)
         if chosen.terms is not None and chosen.terms.credentialed:
             create_private(dataset_name("--to", to).repo_id)
     options = BuildOptions(
@@ -129,7 +133,7 @@ def build(
         dataset=dataset,
         label_map=label_map,
         views=views,
-        public=to is not None and not private,
+        public=(to is not None and not private) or (out or "").startswith("hf://"),
         size=size,
         encoding=encoding,
         shard_bytes=parse_bytes(shard_size),
@@ -138,29 +142,34 @@ def build(
         max_bad=max_bad,
         overwrite=overwrite,
     )
-    if work is not None:
-        _build_in(work, images or [], labels or metadata, options, to, private, max_hours, provenance)
-    elif out is not None:
-        _build_out(out, images or [], labels or metadata, options, address if on == "ray" else None)
+    with input_places(images or [], "--metadata" if labels is None else "--labels", labels or metadata) as places:
+        if work is not None:
+            if places.remote:
+                raise UsageError("--work needs --images on this machine; with a URL use --out")
+            _build_in(work, places.images, places.table, options, to, private, max_hours, provenance)
+        elif out is not None:
+            _build_out(out, places, options, address if on == "ray" else None)
 
 
-def _build_out(
-    out: Path, images: list[Path], metadata: Path | None, options: BuildOptions, address: str | None
-) -> None:
+def _build_out(out: str, places: InputPlaces, options: BuildOptions, address: str | None) -> None:
     """Build on this machine, or, if there is an address, on the cluster there."""
+    from chexvision.files.remote_folder import is_url, remote_folder
     from chexvision.shards.build import build_shards
 
+    where = remote_folder("--out", out) if is_url(out) else Path(out)
+    images, table, remote = places.images, places.table, places.remote
     if address is None:
-        _show_built(build_shards(images, metadata, out, options), out)
-        return
-    from chexvision.cluster.connect import connected
-    from chexvision.cluster.ray_build import shards_on
+        manifest = build_shards(images, table, where, options, remote=remote)
+    else:
+        from chexvision.cluster.connect import connected
+        from chexvision.cluster.ray_build import shards_on
 
-    with connected(address) as cluster:
         # Tasks run in other folders than this process.
-        places = [place.absolute() for place in images]
-        table = metadata.absolute() if metadata is not None else None
-        manifest = build_shards(places, table, out, options, make=shards_on(cluster), kept=True)
+        images = [place.absolute() for place in images]
+        table = table.absolute() if table is not None else None
+        with connected(address) as cluster:
+            on_cluster = shards_on(cluster)
+            manifest = build_shards(images, table, where, options, make=on_cluster, kept=True, remote=remote)
     _show_built(manifest, out)
 
 
@@ -198,11 +207,13 @@ def _build_in(
         typer.echo(f"published: {pushed}")
 
 
-def _show_built(manifest: Manifest, out: Path) -> None:
+def _show_built(manifest: Manifest, out: Path | str) -> None:
     for image in manifest.bad:
         typer.echo(f"left out {image.name}: {image.reason}", err=True)
     for left_out in manifest.left_out:
         typer.echo(f"left out on purpose: {left_out.images:,} images: {left_out.reason}")
     print_summary(manifest, out)
+    if manifest.dataset is not None and not manifest.dataset.knows_patients:
+        typer.echo("the release does not say which images are of one person: every image counts as a patient")
     if ages := manifest.impossible_ages:
         typer.echo(f"impossible ages: {len(ages):,}, stored as null; the first is {ages[0].age} of {ages[0].name}")

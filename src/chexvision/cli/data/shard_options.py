@@ -60,7 +60,7 @@ def parse_bytes(text: str) -> int:
     return size
 
 
-def print_summary(manifest: Manifest, out: Path) -> None:
+def print_summary(manifest: Manifest, out: Path | str) -> None:
     from chexvision.shards.info import aligned
 
     rows = [("split", ["images", "patients", "shards", "bytes/image", "bad images"])]

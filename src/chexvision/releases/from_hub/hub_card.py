@@ -19,27 +19,20 @@ _LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]{0,60}", re.ASCII)
 _LINK = re.compile(r"https://[\x21-\x7e]{1,300}")
 
 
-class _Dataset(BaseModel):
+class ShardsDataset(BaseModel):
+    """Which dataset the images of shards are of; see `chexvision.shards.manifest`."""
+
     terms: Terms | None = None
+    knows_patients: bool = True
 
 
-class _Manifest(BaseModel):
-    """What is read of ``manifest.json``; see `chexvision.shards.manifest`."""
+class ShardsManifest(BaseModel):
+    """What is read of the ``manifest.json`` of shards."""
 
     format: int
     chexvision: str
     label_space: LabelSpace = NIH
-    dataset: _Dataset | None = None
-
-
-def label_space_of_shards(source: HubSource) -> LabelSpace | None:
-    """The label set of shards of this project; None where the dataset is another.
-
-    Raises:
-        ChexError: the Hub does not answer.
-    """
-    manifest = _manifest(source)
-    return None if manifest is None else manifest.label_space
+    dataset: ShardsDataset | None = None
 
 
 def terms_of(source: HubSource) -> Terms:
@@ -57,9 +50,9 @@ def terms_of(source: HubSource) -> Terms:
 
     info = call_hub(asked, "reading the card", source.reference, "dataset")
     restricted = bool(info.private or info.gated)
-    manifest = _manifest(source)
-    if manifest is not None and manifest.dataset is not None and manifest.dataset.terms is not None:
-        terms = manifest.dataset.terms
+    manifest = manifest_of(source)
+    terms = manifest.dataset.terms if manifest is not None and manifest.dataset is not None else None
+    if terms is not None:
         return terms if terms.credentialed or not restricted else replace(terms, credentialed=True)
     page = f"https://huggingface.co/datasets/{source.repo_id}"
     card: Any = info.card_data or {}
@@ -75,7 +68,12 @@ def terms_of(source: HubSource) -> Terms:
     )
 
 
-def _manifest(source: HubSource) -> _Manifest | None:
+def manifest_of(source: HubSource) -> ShardsManifest | None:
+    """The manifest of shards of this project; None where the dataset is another.
+
+    Raises:
+        ChexError: the Hub does not answer.
+    """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
@@ -87,6 +85,6 @@ def _manifest(source: HubSource) -> _Manifest | None:
 
     path = call_hub(fetched, "fetching manifest.json", source.reference, "dataset")
     try:
-        return None if path is None else _Manifest.model_validate_json(read_file(Path(path)))
+        return None if path is None else ShardsManifest.model_validate_json(read_file(Path(path)))
     except ValidationError:
         return None  # another project's

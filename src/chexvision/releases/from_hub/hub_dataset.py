@@ -15,9 +15,8 @@ from chexvision.images.sources import Found, Index, flat_name
 from chexvision.label_maps.label_map import LabelMap, label_map_path, read_label_map
 from chexvision.label_maps.labeled_images import SPLITS, labeled_images
 from chexvision.label_maps.table_rows import TableRow
-from chexvision.labels import LabelSpace
 from chexvision.nih.metadata import Entry
-from chexvision.releases.from_hub.hub_card import label_space_of_shards, terms_of
+from chexvision.releases.from_hub.hub_card import ShardsManifest, manifest_of, terms_of
 from chexvision.releases.from_hub.hub_cells import Features, cell_text, image_column, listed, needed_columns
 from chexvision.releases.from_hub.hub_stream import HubImages, HubSource, file_rows, open_streams
 from chexvision.releases.image_entry import entry_of
@@ -44,15 +43,15 @@ def read_hub(reading: Reading) -> Release:
     images = HubImages(source, image_column(features, label_map, source))
     if label_map is not None and reading.label_map is not None:
         return _of_map(images, features, [*streams], label_map, label_map_path(reading.label_map))
-    space = label_space_of_shards(source)
-    if space is None or not {"filename", "labels", "patient_id"} <= features.keys():
+    manifest = manifest_of(source)
+    if manifest is None or not {"filename", "labels", "patient_id"} <= features.keys():
         raise UsageError(
             f"{source} needs --map FILE.yaml, a label map that says what its columns mean: {listed(features)}"
         )
-    return _of_shards(images, features, space)
+    return _of_shards(images, features, manifest)
 
 
-def _of_shards(images: HubImages, features: Features, space: LabelSpace) -> Release:
+def _of_shards(images: HubImages, features: Features, manifest: ShardsManifest) -> Release:
     """Shards of this project, whose columns are those of `Entry`."""
     source, known = images.source, [field.name for field in fields(Entry)]
     found: dict[str, Found] = {}
@@ -72,12 +71,12 @@ def _of_shards(images: HubImages, features: Features, space: LabelSpace) -> Rele
         if splits.setdefault(entry.patient_id, split) != split:
             raise UsageError(f"{source}, {member}: its patient is also in split {splits[entry.patient_id]}")
     return Release(
-        space=space,
+        space=manifest.label_space,
         index=Index(tuple(found.values()), tuple(duplicates)),
         entries=entries,
         tables=(),
         splits=splits,
-        split_name=str(source),
+        knows_patients=manifest.dataset is None or manifest.dataset.knows_patients,
         source_name=str(source),
         terms=terms_of(source),
     )
@@ -127,9 +126,9 @@ def _of_map(
         entries=entries,
         tables=(map_path,),
         splits=splits or None,
-        split_name=str(source),
         without_validation={*splits.values()} == {"train", "test"},
         numbered=True,
+        knows_patients=bool(label_map.patient or label_map.patient_pattern),
         source_name=str(source),
         terms=terms_of(source),
     )

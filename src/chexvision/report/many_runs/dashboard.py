@@ -72,10 +72,10 @@ class Row:
 
 
 COLUMNS = (
-    "date", "recipe", "backbone", "dataset", "split", "test set", "epochs", "macro AUROC", "AUROC normal/abnormal",
-    "parameters", "training hours",
+    "date", "recipe", "backbone", "dataset", "split", "test set", "epochs", "macro AUROC", "normal/abnormal",
+    "parameters", "hours",
 )  # fmt: skip
-NUMERIC = ("epochs", "macro AUROC", "AUROC normal/abnormal", "parameters", "training hours")
+NUMERIC = ("epochs", "macro AUROC", "normal/abnormal", "parameters", "hours")
 FILTERS = ("recipe", "backbone", "dataset", "test set")
 
 

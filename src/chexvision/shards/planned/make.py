@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import cv2
 import pyarrow as pa
@@ -24,6 +25,8 @@ from chexvision.shards.planned.outputs import Output
 from chexvision.shards.planned.plan import PlannedShard
 from chexvision.shards.planned.writer import ShardWriter
 from chexvision.shards.schema import Columns, Row
+
+_FETCHING = 8  # images that are fetched at once besides those that are encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +137,11 @@ def _encoded(items: list[Item], work: Work) -> Iterator[tuple[Item, Row | BadIma
     by_name = sorted(items, key=lambda item: item.name)
     ranked = {item.found: (rank, item) for rank, item in enumerate(by_name)}
     sources = ((*ranked[found], load) for found, load in read_images([item.found for item in by_name]))
+    # Who waits for a network needs no core.
+    local = all(isinstance(item.found.container, Path) for item in items)
+    threads = work.workers if local else work.workers + _FETCHING
     with tempfile.TemporaryFile(dir=work.output.scratch) as spill:
-        results = map_in_order(partial(_encode, recipe), sources, work.workers)
+        results = map_in_order(partial(_encode, recipe), sources, threads)
         for (item, problem), data in in_rank_order(results, spill):
             yield item, recipe.row(item, data) if problem is None else BadImage(item.name, problem)
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from chexvision.errors import UsageError
 from chexvision.files.atomic import sha256_of, write_text_atomic
+from chexvision.files.remote_folder import RemoteFolder
+from chexvision.shards.manifest import MANIFEST_NAME
 
 
 class Output(Protocol):
@@ -94,3 +99,72 @@ class LocalOutput:
     def remove(self, path: str) -> None:
         """See `Output`."""
         (self.folder / path).unlink(missing_ok=True)
+
+
+# What a set of shards consists of; other files of a remote folder are not ours to delete.
+_OURS = re.compile(r"(data|finished)/[^/]+\.(parquet|json)|manifest\.json|README\.md|boxes\.csv")
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteOutput:
+    """A folder that is reached by a URL. Object stores show a file when it is complete.
+
+    The manifest is written last: a folder without one is not complete.
+    """
+
+    folder: RemoteFolder
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    @property
+    def reachable(self) -> bool:
+        """See `Output`: it is found out by writing."""
+        return True
+
+    @property
+    def scratch(self) -> Path:
+        """See `Output`."""
+        return Path(tempfile.gettempdir())
+
+    def begin(self, *, overwrite: bool) -> None:
+        """Check that shards may be written here; those of a complete set are not complete any more.
+
+        Raises:
+            UsageError: it contains other files, or a complete set that is not to be overwritten.
+        """
+        files = self.folder.listed()
+        others = [path for path in files if not _OURS.fullmatch(path)]
+        if others:
+            raise UsageError(f"--out {self} holds other files, such as {others[0]}; name another folder")
+        if MANIFEST_NAME in files:
+            if not overwrite:
+                raise UsageError(f"--out {self} already holds shards; add --overwrite to replace them")
+            self.remove(MANIFEST_NAME)
+
+    def put(self, file: Path, path: str) -> None:
+        """See `Output`."""
+        self.folder.put(file, path)
+        file.unlink()
+
+    def write(self, path: str, text: str) -> None:
+        """See `Output`."""
+        self.folder.write(path, text)
+
+    def read(self, path: str) -> str | None:
+        """See `Output`."""
+        if self.folder.size(path) is None:
+            return None
+        return self.folder.read(path).decode(errors="replace")
+
+    def listed(self) -> list[str]:
+        """See `Output`: those that a set of shards consists of."""
+        return [path for path in self.folder.listed() if _OURS.fullmatch(path)]
+
+    def holds(self, path: str, size: int, sha256: str | None = None) -> bool:
+        """See `Output`: by its size, for it would have to be fetched to be hashed."""
+        return self.folder.size(path) == size
+
+    def remove(self, path: str) -> None:
+        """See `Output`."""
+        self.folder.remove(path)
