@@ -9,13 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from chexvision.bench import two_processes
+from chexvision.bench import tracked_steps, two_processes
 from chexvision.bench.alternatives import PngFiles, usual_steps, write_png_files
+from chexvision.bench.failing_sinks import FAILING
 from chexvision.cli import main
 from chexvision.data.dataset import open_split, splits_of
 from chexvision.data.source import find_shards
 from chexvision.models.classifier import CheXVision
 from chexvision.recipes import load_recipe
+from chexvision.tracking.tracker import SINKS
 from chexvision.training.hardware import start_accelerator
 from tests.training import runs
 
@@ -146,6 +148,23 @@ def test_two_processes_are_compared_with_one(
     one, two = figures["one process"]["images/s"], figures["two processes"]["images/s"]
     assert one > 0 and two > 0
     assert figures["ratio"]["images/s"] == pytest.approx(two / one)
+
+
+def test_steps_with_a_failing_tracker_are_compared_with_none(
+    synthetic_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert runs  # registers the tiny backbone
+    known = dict(SINKS)
+    monkeypatch.setattr(tracked_steps, "FAILING", {"hangs": FAILING["hangs"]})
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text("extends: scratch\nmodel: {backbone: tiny}\n")
+    words = ["--size", 32, "--batch", 4, "--rounds", 1, "--model", recipe]
+    figures = bench(capsys, "track", "--data", synthetic_shards, *words)
+    assert list(figures) == ["no tracker", "tensorboard", "hangs"]
+    hangs, without = figures["hangs"], figures["no tracker"]
+    assert hangs["ratio"] == pytest.approx(hangs["ms/step"] / without["ms/step"]) and without["ratio"] == 1
+    assert 0 < hangs["µs/record"] <= hangs["slowest record, µs"]
+    assert known == SINKS
 
 
 @pytest.mark.parametrize(
