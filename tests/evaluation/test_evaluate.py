@@ -307,12 +307,15 @@ def test_expert_labels_and_an_external_set_are_reported(
     here, there = found["datasets"]
     assert here["dataset"] == found["dataset"] and here["systems"][0]["metrics"] is None
     assert (there["name"], there["split"], there["same_images"]) == ("PadChest", "all", False)
-    assert there["systems"][0]["metrics"]["findings"]["Cardiomegaly"]["unknown"] == 4
-    assert found["external"]["metrics"]["findings"]["Cardiomegaly"]["positives"] == 4
-    assert found["external"]["gaps"]["Mass"]["difference"]["value"] is None
-    assert found["external"]["gaps"]["Mass"]["too_few"].endswith("at least 10 of each are needed")
+    of = there["systems"][0]
+    assert of["metrics"]["findings"]["Cardiomegaly"]["unknown"] == 4
+    assert of["metrics"]["findings"]["Cardiomegaly"]["positives"] == 4
+    assert of["gaps"]["Mass"]["difference"]["value"] is None
+    assert of["gaps"]["Mass"]["too_few"].endswith("at least 10 of each are needed")
+    elsewhere = read_predictions(tmp_path / "o" / "datasets" / "2" / "predictions.parquet")
+    assert elsewhere.filenames.tolist() == [f"x{i}.png" for i in range(16)]
     assert "expert labels (Majkowska et al. 2019)" in said
-    assert "PadChest: 16 images of 8 patients" in said
+    assert re.search(r"^PadChest +16 ", said, re.MULTILINE)
     assert "PadChest" in (tmp_path / "o" / "report.html").read_text()
     (images / "x3.png").unlink()
     code, _, error = _run(capsys, "evaluate", tiny_model(0), *words)

@@ -12,7 +12,7 @@ from chexvision.artifact.contents import HISTORY, METRICS, PROBABILITIES, RUN
 from chexvision.artifact.published_run import PublishedRun, read_published
 from chexvision.console import LiteralConsole
 from chexvision.data.source import find_shards
-from chexvision.evaluation.run_comparison import RunComparison, compare_runs
+from chexvision.evaluation.many_runs.run_comparison import RunComparison, compare_runs
 from chexvision.inference.stored_predictions import stored_predictions
 from chexvision.metrics.compare import compare
 from chexvision.metrics.records import IntervalMethod

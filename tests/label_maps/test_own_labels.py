@@ -18,6 +18,7 @@ from chexvision.label_maps.label_map import read_label_map
 from chexvision.label_maps.labeled_images import read_labeled_images
 from chexvision.label_maps.other_labels import read_other_labels
 from chexvision.label_maps.template import template_of
+from chexvision.labels import NIH
 from chexvision.shards.build import build_shards
 from chexvision.shards.manifest import Manifest, read_manifest
 from chexvision.shards.verify import verify_shards
@@ -340,3 +341,31 @@ def test_the_guide_says_what_the_commands_print(
         assert re.sub(r"[\d,]{5,}", "-", found).split() == re.sub(r"[\d,]{5,}", "-", expected).split()
         if not by_hand:
             assert yaml.safe_load(Path("map.yaml").read_text()) == yaml.safe_load(blocks["yaml"][0])
+
+
+def test_a_target_is_predicted_by_the_finding_of_its_name_or_else_by_those_it_names() -> None:
+    label_map = read_label_map("chexpert")
+    of_nih, lacking = label_map.for_model(NIH)
+    assert of_nih.findings_of("Lung Lesion") == ("Nodule", "Mass")
+    assert set(lacking) == {"Enlarged Cardiomediastinum", "Lung Opacity", "Pleural Other", "Fracture"}
+    assert set(of_nih.also_abnormal) == set(lacking)  # an image with a fracture alone is still abnormal
+    of_its_own, lacking = label_map.for_model(label_map.label_space)
+    assert of_its_own.findings_of("Lung Lesion") == ("Lung Lesion",) and lacking == ()
+
+
+def test_rest_stands_for_the_labels_that_are_in_no_target(own: Set, tmp_path: Path) -> None:
+    own.table.write_text("file,labels\na/1.png,Effusion;Other\na/2.png,Other\nb/2.png,Normal\nb/3.png,Effusion\n")
+    own.map.write_text(
+        "name: Ours\nimage: [file]\nform: list\nlabels: labels\nseparator: ';'\nnormal: Normal\nrest: Others\n"
+        "targets:\n  Effusion: {any_of: [Effusion]}\n"
+    )
+    own.build(tmp_path / "out")
+    assert {name: row["labels"] for name, row in rows_of(tmp_path / "out").items()} == {
+        "a__1.png": "Effusion|Others",
+        "a__2.png": "Others",
+        "b__2.png": "Normal",
+        "b__3.png": "Effusion",
+    }
+    own.map.write_text(own.map.read_text().replace("form: list\nlabels: labels", "form: columns"))
+    with pytest.raises(UsageError, match="rest: is of the labels of form: list"):
+        read_label_map(str(own.map))

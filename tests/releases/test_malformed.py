@@ -118,8 +118,8 @@ MIMIC: list[tuple[str, Damage, int, str]] = [
     ("an image twice", repeated_row("metadata"), 2, r"metadata\.csv\.gz, line \d+ names .* again, first in .*line 2"),
     ("a study twice", repeated_row("chexpert"), 2, r"chexpert\.csv\.gz, line \d+ labels study 5\d+ again"),
     ("no images", without_images, 2, r"no PNG, JPEG or DICOM file in "),
-    ("no labels", without_table("chexpert"), 2, r"no mimic-cxr-2\.\*-chexpert\.csv in or near .*--metadata"),
-    ("no metadata", without_table("metadata"), 2, r"no mimic-cxr-2\.\*-metadata\.csv next to .*names the images"),
+    ("no labels", without_table("chexpert"), 2, r"no mimic-cxr-2\.0\.0-chexpert\.csv in or near .*--metadata"),
+    ("no metadata", without_table("metadata"), 2, r"no mimic-cxr-2\.0\.0-metadata\.csv next to .*names the images"),
 ]  # fmt: skip
 PADCHEST: list[tuple[str, Damage, int, str]] = [
     ("a column lacks", table("PADCHEST", "Projection", "View"), 2, r"\.csv has no column 'Projection'"),

@@ -131,7 +131,8 @@ def _first_row(line: str) -> Callable[[str], str]:
 
 ZEROS = ",".join(["0"] * len(LABELS))
 MALFORMED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no table": (lambda root: (root / TEST).unlink(), "no image_labels_test.csv in annotations below"),
+    "no table": (lambda root: (root / TRAIN).unlink(), "no image_labels_train.csv in or near"),
+    "one table": (lambda root: (root / TEST).unlink(), "VinDr-CXR needs image_labels_test.csv next to"),
     "an empty table": (_text(TRAIN, lambda text: ""), "image_labels_train.csv has no rows"),
     "no rows": (_text(TRAIN, lambda text: text.splitlines()[0]), "image_labels_train.csv has no rows"),
     "a column is missing": (_swap(TEST, "Rib fracture", "Rib"), "no column 'Rib fracture'"),

@@ -89,7 +89,6 @@ def train(
     from chexvision.hub.reference import RepoRef, parse_reference, pinned_reference
     from chexvision.provenance import Provenance
     from chexvision.recipes import with_datasets
-    from chexvision.training.training_session import TrainingJob
 
     if max_hours is not None and not max_hours > 0:
         raise UsageError(f"--max-hours {max_hours:g} must be above 0")
@@ -110,6 +109,8 @@ def train(
         raise UsageError("several processes train one run: name its folder, --work DIR")
     made = Provenance.read(provenance) if provenance else Provenance.here(recipe.name)
     folder = work if work is not None else Path("runs") / made.run_id
+    from chexvision.training.training_session import TrainingJob
+
     job = TrainingJob(
         recipe,
         source,

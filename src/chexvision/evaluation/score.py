@@ -34,7 +34,7 @@ def score(
     """Measure a file of predictions.
 
     Args:
-        path: a table of predictions, see `chexvision.evaluation.predicted_rows`.
+        path: a table of predictions, see `chexvision.predict.predicted_rows`.
         entries: the release's metadata.
         method: how to make intervals.
         split_rule: restricts to `split` of "official", "chexnet" or a table; all of it must be predicted.

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from chexvision.errors import UsageError
-from chexvision.evaluation.predicted_rows import predicted_rows
 from chexvision.labels import ABNORMAL, NIH
 from chexvision.metrics.predictions import Predictions
 from chexvision.metrics.ranking import Floats
 from chexvision.metrics.subgroups import Groups, group_images
 from chexvision.nih.metadata import Entry
+from chexvision.predict.predicted_rows import predicted_rows
 
 _IMAGE_HEADS = ("imageindex", "image", "filename", "imagename", "imageid", "imagepath", "file", "path", "name", "id")
 _PREFIXES = ("prob", "probability", "pred", "prediction", "score", "p")

@@ -22,7 +22,11 @@ class RemoteImages:
         return str(self.folder)
 
     def members(self) -> list[str]:
-        """The paths of the images.
+        """The paths of the images, see `sizes`."""
+        return list(self.sizes())
+
+    def sizes(self) -> dict[str, int]:
+        """The bytes of each image, by its path, sorted.
 
         Raises:
             UsageError: there is an archive, or an image that is too large.
@@ -34,7 +38,7 @@ class RemoteImages:
                 raise UsageError(f"{self.folder}/{path} is an archive; unpack it there, or copy it to a local disk")
             if is_image_name(path) and size > LARGEST:
                 raise UsageError(f"{self.folder}/{path} has {size:,} bytes, more than {LARGEST >> 20} MiB; remove it")
-        return [path for path in files if is_image_name(path)]
+        return {path: size for path, size in files.items() if is_image_name(path)}
 
     def read(self, images: list[Found]) -> Iterator[tuple[Found, Read]]:
         """See `read_images`; reading raises RemoteError."""

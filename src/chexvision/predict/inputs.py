@@ -13,6 +13,8 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 from chexvision.errors import ChexError, UsageError
+from chexvision.files.remote_folder import is_url, remote_folder
+from chexvision.images.remote_images import RemoteImages
 from chexvision.images.sources import Found, is_archive, is_image_file, members_of, read_images, walk_files
 
 
@@ -53,26 +55,27 @@ def each_source(words: Sequence[str], lines: Iterable[str]) -> Iterator[Source]:
 
     Args:
         words: files; folders, with all folders and archives in them; archives; patterns with ``*``, ``?`` or ``[``;
-            or ``-`` for `lines`.
-        lines: one file, folder or archive each, as of standard input; read where a word asks for them.
+            URLs of folders in an object store, such as ``s3://bucket/folder``; or ``-`` for `lines`.
+        lines: one file, folder, archive or URL each, as of standard input; read where a word asks for them.
 
     Raises:
         UsageError: there is no such file, or no image in what is named.
+        RemoteError: an object store does not answer.
     """
     seen, listed, real = _Seen(), "", ""
     for word in words:
         if not word:  # as of a variable of the shell that is not set; as a path it is the current folder
             raise UsageError("an empty name; name images, folders or .zip archives of them")
-        for path in _paths(word, lines):
+        for place in _places(word, lines):
             is_empty = True
-            for source in _of(path):
+            for source in _of(place):
                 is_empty = False
                 if listed != (container := str(source.found.container)):
                     listed, real = container, os.path.realpath(container)
                 if seen.is_new(real, source.found.member):
                     yield source
             if is_empty:
-                raise UsageError(f"{path} contains no PNG, JPEG or DICOM file")
+                raise UsageError(f"{place} contains no PNG, JPEG or DICOM file")
     if not seen.count:
         raise UsageError("no image is named")
 
@@ -112,11 +115,13 @@ def sha256_of_sources(sources: Sequence[Source]) -> str:
     return digest.hexdigest()
 
 
-def _paths(word: str, lines: Iterable[str]) -> Iterator[Path]:
+def _places(word: str, lines: Iterable[str]) -> Iterator[Path | RemoteImages]:
     if word == "-":
         for line in lines:
             if name := line.rstrip("\r\n"):
-                yield _existing(Path(name))
+                yield RemoteImages(remote_folder("line", name)) if is_url(name) else _existing(Path(name))
+    elif is_url(word):
+        yield RemoteImages(remote_folder("INPUT", word))
     elif not os.path.lexists(word) and glob.has_magic(word):
         matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 - that of Path takes hidden files for matches
         if not matches:
@@ -144,8 +149,11 @@ def changed_since_listed(sources: Sequence[Source]) -> Source | None:
     return None
 
 
-def _of(path: Path) -> Iterator[Source]:
-    if path.is_dir():
+def _of(path: Path | RemoteImages) -> Iterator[Source]:
+    if isinstance(path, RemoteImages):
+        for member, size in path.sizes().items():
+            yield Source(Found(PurePosixPath(member).name, path, member), str(size))
+    elif path.is_dir():
         for file in walk_files(path):
             if is_archive(file):
                 yield from _in_archive(file)

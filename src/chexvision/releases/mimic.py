@@ -40,9 +40,9 @@ MIMIC_TERMS = Terms(
 )
 # Version 2.1.0 of the project has the tables of 2.0.0. `negbio` has labels of another program: it is used where it is
 # named.
-_LABELS = ("mimic-cxr-2.*-chexpert.csv",)
-_METADATA = ("mimic-cxr-2.*-metadata.csv",)
-_SPLIT = ("mimic-cxr-2.*-split.csv",)
+_LABELS = ("mimic-cxr-2.0.0-chexpert.csv", "mimic-cxr-2.*-chexpert.csv")
+_METADATA = ("mimic-cxr-2.0.0-metadata.csv", "mimic-cxr-2.*-metadata.csv")
+_SPLIT = ("mimic-cxr-2.0.0-split.csv", "mimic-cxr-2.*-split.csv")
 _SPLITS = {"train": "train", "validate": "validation", "test": "test"}
 # ViewPosition: 99.99 % of those that are not blank are one of these.
 _VIEWS = {"PA": "PA", "AP": "AP", "LATERAL": LATERAL, "LL": LATERAL}

@@ -12,6 +12,7 @@ from chexvision.images.sources import Found, Index, find_images
 from chexvision.label_maps.table_rows import TableRow, need_columns, plain_rows
 from chexvision.labels import LabelSpace
 from chexvision.nih.metadata import Entry
+from chexvision.releases.located import table_beside, table_of
 from chexvision.releases.release import Reading, Release
 from chexvision.releases.terms import Terms
 
@@ -62,7 +63,7 @@ _FINDINGS = {
 _ALSO = {"Other diseases": "Other disease", "No finding": "No Finding"}  # other spellings, of columns
 _NORMAL = "No finding"
 _CELLS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
-_TABLES = {"train": "image_labels_train.csv", "test": "image_labels_test.csv"}
+_TRAIN, _TEST = "image_labels_train.csv", "image_labels_test.csv"
 
 VINDR = LabelSpace(findings=tuple(_FINDINGS.values()))
 
@@ -78,8 +79,11 @@ def read_vindr(reading: Reading) -> Release:
         UsageError: a table is missing or not valid, or none of its images is there.
         ChexError: an archive is damaged.
     """
-    images = list(reading.images)
-    tables = {split: _find_table(name, images, reading.metadata) for split, name in _TABLES.items()}
+    first = table_of(reading, [_TRAIN])
+    second = table_beside(first, [_TEST])
+    if second is None:
+        raise UsageError(f"VinDr-CXR needs {_TEST} next to {first}; fetch it")
+    tables = {"train": first, "test": second}
     read = {split: _read_table(path) for split, path in tables.items()}
     both = sorted(read["train"].keys() & read["test"].keys())
     if both:
@@ -88,10 +92,10 @@ def read_vindr(reading: Reading) -> Release:
     index = _by_image_id(find_images(reading.sources), patients)
     found = {_image_id(one) for one in index.images}
     if not found & patients.keys():
+        places = ", ".join(map(str, reading.sources))
         raise UsageError(
-            f"none of the {len(patients):,} images of VinDr-CXR is in {', '.join(map(str, images))}; name the folder "
-            "that has train and test, with files such as "
-            f"{min(patients)}.dicom"
+            f"none of the {len(patients):,} images of VinDr-CXR is in {places}; name the folder that has train and "
+            f"test, with files such as {min(patients)}.dicom"
         )
     labels = read["train"] | read["test"]
     return Release(
@@ -123,22 +127,6 @@ class _Labels:
     present: tuple[str, ...]
     uncertain: tuple[str, ...]
     unknown: bool = False
-
-
-def _find_table(name: str, images: Sequence[Path], metadata: Path | None) -> Path:
-    """The table in the folder that was named, or in `annotations` in or next to the places of images."""
-    if metadata is not None:
-        places: Iterable[Path] = (metadata, metadata / "annotations")
-    else:
-        places = (folder / "annotations" for place in images for folder in (place, place.parent))
-    for place in places:
-        for candidate in (place / name, place / f"{name}.gz"):
-            if candidate.is_file():
-                return candidate
-    raise UsageError(
-        f"no {name} in {metadata or f'annotations below {images[0]}'}; name the folder with VinDr-CXR's tables with "
-        "--metadata"
-    )
 
 
 def _read_table(path: Path) -> dict[str, _Labels]:

@@ -137,7 +137,7 @@ def parts_table(parts: Sequence[PartResult]) -> Table:
         for of in parts
     ]
     known = [of.metrics.macro_auroc for of in parts if of.metrics.macro_auroc is not None]
-    rows.append(row("mean", None, None, sum(known) / len(known) if known else None, None, None, emphasis=True))
+    rows.append(row("mean", "", "", sum(known) / len(known) if known else None, "", "", emphasis=True))
     heads = ("data set", "images", "findings", "macro AUROC", "normal/abnormal AUROC", "macro F1")
     return Table("", tuple(Column(head, prose=head == "data set") for head in heads), tuple(rows))
 

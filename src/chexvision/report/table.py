@@ -103,7 +103,7 @@ def print_table(console: Console, table: Table) -> None:
     from rich.table import Table as RichTable
 
     shown = [(i, of) for i, of in enumerate(table.columns) if of.console != "nothing" and not of.prose]
-    if len(shown) < 2 and len(shown) < len(table.columns):
+    if len(table.columns) > 1 and all(of.console == "nothing" for of in table.columns[1:]):
         return
     grid = RichTable(title=table.title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
     for i, column in shown:

@@ -83,7 +83,7 @@ def compare(
     """Compare published runs: what differs in their recipes, their curves and results, and whether that is chance."""
     from chexvision.artifact.find_published import read_all_published
     from chexvision.console import LiteralConsole
-    from chexvision.evaluation.run_comparison import compare_runs
+    from chexvision.evaluation.many_runs.run_comparison import compare_runs
     from chexvision.hub.reference import parse_reference
     from chexvision.report.many_runs.comparison_text import print_run_comparison
 

@@ -29,7 +29,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="PNG, JPEG or DICOM files, folders, archives, patterns in quotes; - reads their names from stdin.",
+            help="PNG, JPEG or DICOM files, folders, archives, patterns in quotes, URLs of folders such as s3://…; - "
+            "reads their names from stdin.",
         ),
     ],
     out: Annotated[
@@ -260,7 +261,7 @@ def _refuse_archives(sources: Sequence[Source]) -> None:
 
     for source in sources:
         if source.found.file is None:
-            raise UsageError(f"--explain takes files, and {source.path} is in an archive; unpack it first")
+            raise UsageError(f"--explain takes files, and {source.path} is not in a folder; copy it to a disk first")
 
 
 def _no_answers(tally: Tally) -> str:

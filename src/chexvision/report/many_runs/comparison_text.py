@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from chexvision.evaluation.run_comparison import ComparedRun, RunComparison
+from chexvision.evaluation.many_runs.run_comparison import ComparedRun, RunComparison
 from chexvision.labels import ABNORMAL
 from chexvision.metrics.records import Difference
 from chexvision.progress import duration

@@ -72,8 +72,8 @@ class Row:
 
 
 COLUMNS = (
-    "date", "recipe", "backbone", "dataset", "split", "test set", "epochs", "macro AUROC", "normal/abnormal", "parameters",
-    "hours",
+    "date", "recipe", "backbone", "dataset", "split", "test set", "epochs", "macro AUROC", "normal/abnormal",
+    "parameters", "hours",
 )  # fmt: skip
 NUMERIC = ("epochs", "macro AUROC", "normal/abnormal", "parameters", "hours")
 FILTERS = ("recipe", "backbone", "dataset", "test set")

@@ -1,0 +1,1 @@
+"""Many published runs side by side."""
