@@ -158,3 +158,18 @@ def test_a_state_on_another_machine_than_the_first_is_refused(
     (tmp_path / "state.pt").touch()
     with pytest.raises(UsageError, match=r"state.pt is on the machine of process 1 and not on that of the first"):
         load_state(tmp_path / "state.pt", rank=Rank(torch.device("cpu"), 1, 2))
+
+
+def test_a_storage_without_the_state_that_the_folder_has_is_refused(tmp_path: Path) -> None:
+    work, storage = tmp_path / "work", str(tmp_path / "storage")
+    job = TrainingJob(load_recipe("scratch"), tmp_path, work, Provenance.here("tiny"))
+    work.mkdir()
+    (work / "state.pt").touch()
+    with pytest.raises(UsageError, match=r"--work .*work has a state to continue from, and --storage .*has none"):
+        ray_train.train_on_ray(run_tiny_job, job, 2, "", storage)
+    with pytest.raises(ChexError, match=r"--storage strange://x cannot be read"):
+        ray_train.train_on_ray(run_tiny_job, job, 2, "", "strange://x")
+    snapshot = tmp_path / "storage" / "checkpoints" / "checkpoint_manager_snapshot.json"
+    snapshot.parent.mkdir(parents=True)
+    snapshot.touch()
+    ray_train._check_continues(work, storage)

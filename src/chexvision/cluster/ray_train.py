@@ -22,6 +22,7 @@ from chexvision.cluster.connect import connected
 from chexvision.cluster.desk import Desk
 from chexvision.cluster.train_worker import MARK, RunJob, Task, train_worker
 from chexvision.errors import ChexError, UsageError
+from chexvision.training.training_session import STATE_FILE
 
 if TYPE_CHECKING:
     from chexvision.training.run import TrainingOutcome
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _TRIES = 3  # in a row that may fail before a state is saved: more is no lost machine, but a fault
 _POLL_SECONDS = 0.2
+_CHECKPOINTS = "checkpoints"  # the folder in the storage
 _NOT_STORED = ".ray"  # a folder that Ray wants, also where the state is not stored by it
 _GROUP_TIMEOUT_SECONDS = 3600  # as that of processes which torchrun starts
 # Ray's own directory, copies of what is printed, and processes that watch are of no use here.
@@ -56,6 +58,8 @@ def train_on_ray(run: RunJob, job: TrainingJob, workers: int, address: str, stor
         ChexError: data, destination or too many workers failed.
     """
     job = replace(job, work=job.work.resolve())
+    if storage:
+        _check_continues(job.work, storage)
     job.work.mkdir(parents=True, exist_ok=True)
     with _environment(), connected(address), _one_line():
         gpus = sum(int(node["Resources"].get("GPU", 0)) for node in _nodes())
@@ -77,6 +81,24 @@ def train_on_ray(run: RunJob, job: TrainingJob, workers: int, address: str, stor
             if outcome.artifact is not None:
                 outcome = replace(outcome, artifact=job.work / outcome.artifact.name)
     return outcome
+
+
+def _check_continues(work: Path, storage: str) -> None:
+    """Refuse to start again where a run that has a state is given a storage without one."""
+    import fsspec
+
+    if not (work / STATE_FILE).is_file():
+        return
+    try:
+        filesystem, path = fsspec.core.url_to_fs(storage)
+        stored = filesystem.exists(f"{path}/{_CHECKPOINTS}/checkpoint_manager_snapshot.json")
+    except (OSError, ValueError, ImportError) as error:
+        raise ChexError(f"--storage {storage} cannot be read: {' '.join(str(error).split())[:300]}") from None
+    if not stored:
+        raise UsageError(
+            f"--work {work} has a state to continue from, and --storage {storage} has none; leave out --storage if "
+            "all nodes share the folder of --work, or name another --work to start again"
+        )
 
 
 def _until_done(task: Task, workers: int, each: dict[str, float], storage: str) -> Any:
@@ -126,7 +148,7 @@ def _fit(task: Task, workers: int, each: dict[str, float], storage: str) -> Any:
         torch_config=TorchConfig(timeout_s=_GROUP_TIMEOUT_SECONDS),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu="GPU" in each, resources_per_worker=each),
         run_config=RunConfig(
-            name="checkpoints",
+            name=_CHECKPOINTS,
             storage_path=path,
             storage_filesystem=filesystem,
             checkpoint_config=CheckpointConfig(num_to_keep=1),
