@@ -15,6 +15,7 @@ from chexvision.images.sources import find_images
 from chexvision.labels import NIH
 from chexvision.nih.metadata import Entry
 from chexvision.shards.build import Make
+from chexvision.shards.manifest import Source
 from chexvision.shards.planned.make import Item, ShardRecipe, Work
 from chexvision.shards.planned.outputs import LocalOutput
 from chexvision.shards.planned.plan import PlannedShard
@@ -73,7 +74,7 @@ def bench_cluster(images: Path, size: int, make: Make) -> Report:
     items = [Item(found, entry, "train", labels) for found in find_images([images.absolute()]).images]
     count = min(_SHARDS, len(items))
     shards = tuple(PlannedShard(shard_name("train", i, count), "train", tuple(items[i::count])) for i in range(count))
-    recipe = ShardRecipe(size, "png", True, NIH, USUAL_COLUMNS)
+    recipe = ShardRecipe(size, "png", True, NIH, USUAL_COLUMNS, Source("radiographs"))
     rates = {}
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as made:
         # The first time, the workers' processes are started.

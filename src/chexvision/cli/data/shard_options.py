@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "B": 1, "": 1}
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to make.", show_default=False)]
-Size = Annotated[int, typer.Option("--size", min=32, max=4096, help="Side of the stored images in pixels.")]
+Size = Annotated[int, typer.Option("--size", min=28, max=4096, help="Side of the stored images in pixels.")]
 Encoding = Annotated[Literal["png", "jpeg"], typer.Option("--encoding", help="png is lossless.")]
 ShardSize = Annotated[str, typer.Option("--shard-size", help="The largest size of a shard: 256MB, 1GiB, …")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Threads.  [default: all cores]")]
