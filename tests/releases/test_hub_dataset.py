@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Iterator
@@ -228,6 +229,7 @@ def test_shards_of_this_project_need_no_map(hub: CountingHub, tmp_path: Path) ->
         of_both.append([row for path in sorted(place.sizes) for row in place.read(path, columns)[1].to_pylist()])
     assert of_both[0] == of_both[1] and len(of_both[0]) == 12
     assert manifest.source.metadata == str(pushed)
+    assert manifest.synthetic
 
 
 @pytest.mark.parametrize("private", [True, False])
@@ -403,3 +405,37 @@ def test_paths_of_this_computer_and_of_other_servers_are_not_followed(hub: Count
     assert [image.reason for image in manifest.bad] == ["it has no bytes"] * 5 + [
         "not a readable PNG, JPEG or DICOM file"
     ]
+
+
+def _pushed_shards(repo_id: str, rows: list[data.Row], split: str = "train", **keys: Any) -> str:
+    """Shards of this project: NIH's labels, and of the columns those that are needed."""
+    columns = {
+        "image": data.IMAGE, "filename": data.STRING, "labels": data.STRING, "patient_id": data.INT,
+        "view": data.STRING,
+    }  # fmt: skip
+    manifest = json.dumps({"format": 3, "chexvision": "1", **keys}).encode()
+    file = data.parquet(columns, rows)
+    return data.push(repo_id, {f"data/{split}-00000-of-00001.parquet": file, "manifest.json": manifest})
+
+
+def _shard_row(number: int, view: str) -> data.Row:
+    known = {"image": data.image(number), "filename": f"{number}.png", "labels": "Mass"}
+    return known | {"patient_id": number, "view": view}
+
+
+def test_laterals_of_shards_are_left_out_unless_all_views_are_kept(hub: CountingHub) -> None:
+    rows = [_shard_row(1, "PA"), _shard_row(2, "L"), _shard_row(3, "AP")]
+    name = f"hub:chex/views@{_pushed_shards('chex/views', rows)}"
+    frontal = read_hub(Reading(name))
+    assert [found.name for found in frontal.index.images] == ["1.png", "3.png"]
+    assert frontal.left_out == (("lateral view; --views all keeps them", 1),)
+    assert len(read_hub(Reading(name, views="all")).index.images) == 3
+    laterals = _pushed_shards("chex/laterals", [_shard_row(1, "L")])
+    with pytest.raises(UsageError, match="has no frontal images; add --views all"):
+        _read("chex/laterals", laterals)
+
+
+def test_shards_with_another_split_are_refused(hub: CountingHub) -> None:
+    sha = _pushed_shards("chex/extra", [_shard_row(1, "PA")], split="extra")
+    with pytest.raises(UsageError, match="has the split 'extra'"):
+        _read("chex/extra", sha)

@@ -356,3 +356,11 @@ def test_no_path_of_this_machine_is_in_the_shards(release: Get) -> None:
     assert bad.reason == "not found (train.csv, line 2)"
     folder = str(on_disk.root).encode()
     assert not any(folder in path.read_bytes() for path in (on_disk.root / "out").rglob("*") if path.is_file())
+
+
+def test_only_images_that_are_used_count_as_duplicates(release: Get) -> None:
+    on_disk = release("chexpert")
+    shutil.copytree(on_disk.images, on_disk.root / "again", ignore=shutil.ignore_patterns("*.csv"))
+    assert on_disk.build("--images", str(on_disk.root / "again"), "--max-bad", "1") == 0
+    bad = manifest_of(on_disk).bad
+    assert len(bad) == IMAGES - IMAGES // 4 and not any("lateral" in image.name for image in bad)

@@ -12,6 +12,7 @@ import yaml
 from huggingface_hub import HfApi
 
 from chexvision.errors import UsageError
+from chexvision.label_maps.label_map import label_map_path
 from chexvision.releases.sets import SETS
 from chexvision.releases.terms import check_private
 from chexvision.shards.build import build_shards
@@ -102,6 +103,18 @@ def test_terms_found_while_the_release_is_read_are_checked_too(
         build_shards(
             [originals("padchest")], None, tmp_path / "out", replace(OPTIONS(dataset="padchest"), public=True)
         )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_credentialed_set_is_not_read_as_ones_own(
+    copied: bool, originals: Callable[[str], Path], tmp_path: Path
+) -> None:
+    root = originals("padchest")
+    label_map = str(label_map_path("padchest")) if copied else "padchest"
+    chosen = replace(OPTIONS(dataset="csv", label_map=label_map), public=True)
+    with pytest.raises(UsageError, match="the terms of PadChest do not allow"):
+        build_shards([root], next(root.glob("*.csv")), tmp_path / "out", chosen)
     assert not (tmp_path / "out").exists()
 
 

@@ -22,6 +22,7 @@ from chexvision.images.remote_images import RemoteImages
 from chexvision.shards.build import build_shards
 from chexvision.shards.planned.ledger import FINISHED, Built
 from chexvision.shards.planned.make import Work
+from chexvision.shards.planned.outputs import RemoteOutput
 from tests.shards.conftest import Release, options, tree
 
 KEY, SECRET = "AKIAEXAMPLE", "wJalrXUtnFEMI-secret"
@@ -147,6 +148,22 @@ def test_other_files_in_the_output_are_not_touched(release: Release, bucket: str
     with pytest.raises(UsageError, match=r"holds other files, such as thesis\.docx"):
         build_shards([release.root], release.metadata, RemoteFolder(f"{bucket}/out"), options(overwrite=True))
     assert list(download(f"{bucket}/out")) == ["thesis.docx"]
+
+
+def test_shards_of_others_in_the_output_are_not_deleted(release: Release, bucket: str) -> None:
+    files = {f"{bucket}/out/README.md", f"{bucket}/out/data/train-00000-of-00001.parquet"}
+    for path in files:
+        fsspec.filesystem("s3").pipe_file(path, b"x")
+    out = RemoteFolder(f"{bucket}/out")
+    with pytest.raises(UsageError, match=r"holds README\.md, and neither manifest\.json nor records"):
+        build_shards([release.root], release.metadata, out, options())
+    assert {f"{out.url}/{path}" for path in download(out.url)} == files
+    RemoteOutput(out).begin(overwrite=True)
+
+
+def test_the_file_that_each_repository_has_is_no_obstacle(bucket: str) -> None:
+    fsspec.filesystem("s3").pipe_file(f"{bucket}/out/.gitattributes", b"x")
+    RemoteOutput(RemoteFolder(f"{bucket}/out")).begin(overwrite=False)
 
 
 def test_a_missing_folder_and_a_vanished_image_are_one_line(release: Release, bucket: str, tmp_path: Path) -> None:

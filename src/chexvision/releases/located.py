@@ -16,6 +16,7 @@ from chexvision.releases.image_entry import without_folder
 from chexvision.releases.release import Reading, Views
 
 LATERAL = "L"
+LATERAL_LEFT_OUT = "lateral view; --views all keeps them"
 _BELOW, _ABOVE = 4, 3  # levels of folders; physionet.org/files/mimic-cxr-jpg/2.1.0 are four
 _MOST_FOLDERS = 200  # more are patients: tables are not among them
 
@@ -124,7 +125,7 @@ def why_left_out(view: str | None, *, frontal: bool, views: Views) -> str | None
     if frontal or view in ("PA", "AP"):
         return None
     if view == LATERAL:
-        return "lateral view; --views all keeps them" if views == "frontal" else None
+        return LATERAL_LEFT_OUT if views == "frontal" else None
     return "neither a frontal nor a lateral view"
 
 
@@ -167,12 +168,17 @@ def locate(
             named = replace(image, name=name_of(image.member))
             if images.setdefault(key, named) is not named:
                 duplicates.append(replace(named, name=images[key].name))
+    # The same path in two folders or archives: only of images that would be used.
+    for image in found.duplicates:
+        row = listed.get(key_of(image.member))
+        if row is not None and row.left_out is None:
+            duplicates.append(replace(image, name=name_of(image.member)))
     if unlisted:
         left_out["in none of the tables"] = unlisted
     missing = {key: row for key, row in listed.items() if row.left_out is None and key not in images}
     check_some(missing, [row for row in listed.values() if row.left_out is None], reading.remote or reading.images)
     return Located(
-        index=Index(tuple(images.values()), (*duplicates, *found.duplicates)),
+        index=Index(tuple(images.values()), tuple(duplicates)),
         entries={image.name: listed[key].entry for key, image in images.items()},
         missing=tuple((row.image, f"not found ({without_folder(row.where)})") for row in missing.values()),
         left_out=tuple(sorted((reason, images) for reason, images in left_out.items() if reason is not None)),

@@ -7,6 +7,7 @@ from chexvision.images.sources import find_images, flat_name
 from chexvision.label_maps.label_map import label_map_path, read_label_map
 from chexvision.label_maps.labeled_images import read_labeled_images
 from chexvision.releases.image_entry import entry_of, only, without_folder
+from chexvision.releases.map_terms import terms_of_map
 from chexvision.releases.release import Reading, Release
 
 
@@ -20,7 +21,8 @@ def read_own_table(reading: Reading) -> Release:
     labels, label_map = reading.metadata, reading.label_map
     if labels is None or label_map is None:
         raise UsageError("your own labels need --labels CSV and --map MAP; chexvision labels template writes a map")
-    space, listed = read_labeled_images(labels, read_label_map(label_map))
+    read_map = read_label_map(label_map)
+    space, listed = read_labeled_images(labels, read_map)
     by_path = any("/" in one.image for one in listed)
     named = {flat_name(one.image): one for one in listed}
     if len(named) < len(listed):
@@ -31,9 +33,10 @@ def read_own_table(reading: Reading) -> Release:
         (name, f"not found ({without_folder(one.where)})") for name, one in named.items() if name not in names
     )
     if len(missing) == len(named):
+        places = ", ".join(map(str, reading.remote or reading.images))
         raise UsageError(
-            f"none of the {len(named):,} images of {labels} is in {', '.join(map(str, reading.images))}, first "
-            f"{listed[0].image}; name the folder that its paths start from, or their ending with suffix: in the map"
+            f"none of the {len(named):,} images of {labels} is in {places}, first {listed[0].image}; "
+            "name the folder that its paths start from, or their ending with suffix: in the map"
         )
     splits = {one.patient: one.split for one in listed if one.split is not None}
     return Release(
@@ -49,4 +52,5 @@ def read_own_table(reading: Reading) -> Release:
         split_name=labels.name,
         numbered=True,
         missing=missing,
+        terms=terms_of_map(read_map),
     )

@@ -63,6 +63,7 @@ class Release:
             only the release's own split may keep a person out of two splits.
         source_name: what the manifest names as the source, where that is no file.
         terms: where they are not those of the set: of a dataset on the Hub.
+        synthetic: whether the images are synthetic, not taken of patients.
     """
 
     space: LabelSpace
@@ -79,3 +80,4 @@ class Release:
     knows_patients: bool = True
     source_name: str | None = None
     terms: Terms | None = None
+    synthetic: bool = False

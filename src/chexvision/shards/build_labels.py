@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from chexvision.errors import UsageError
 from chexvision.files.atomic import sha256_of
@@ -64,8 +65,9 @@ def read_build_labels(reading: Reading, split: str | None, seed: int) -> BuildLa
     release = read_release(reading)
     rule, table = _divide(release, reading.dataset, split, seed)
     studies = any(entry.study_id is not None for entry in release.entries.values())
+    kind: Literal["radiographs", "synthetic"] = "synthetic" if release.synthetic else "radiographs"
     return BuildLabels(
-        source=Source("radiographs", release.source_name or release.tables[0].name, _hash(release.tables)),
+        source=Source(kind, release.source_name or release.tables[0].name, _hash(release.tables)),
         dataset=Dataset(
             reading.dataset,
             reading.views,

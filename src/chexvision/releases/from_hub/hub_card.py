@@ -26,6 +26,12 @@ class ShardsDataset(BaseModel):
     knows_patients: bool = True
 
 
+class ShardsSource(BaseModel):
+    """What the images of shards are."""
+
+    kind: str = "radiographs"
+
+
 class ShardsManifest(BaseModel):
     """What is read of the ``manifest.json`` of shards."""
 
@@ -33,6 +39,12 @@ class ShardsManifest(BaseModel):
     chexvision: str
     label_space: LabelSpace = NIH
     dataset: ShardsDataset | None = None
+    source: ShardsSource = ShardsSource()
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the images are synthetic; format 1 calls them drawn."""
+        return self.source.kind in ("synthetic", "drawn")
 
 
 def terms_of(source: HubSource) -> Terms:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,11 +17,14 @@ from chexvision.label_maps.label_map import LabelMap, label_map_path, read_label
 from chexvision.label_maps.labeled_images import SPLITS, labeled_images
 from chexvision.label_maps.table_rows import TableRow
 from chexvision.nih.metadata import Entry
+from chexvision.nih.patients import SPLITS as SHARD_SPLITS
 from chexvision.releases.from_hub.hub_card import ShardsManifest, manifest_of, terms_of
 from chexvision.releases.from_hub.hub_cells import Features, cell_text, image_column, listed, needed_columns
 from chexvision.releases.from_hub.hub_stream import HubImages, HubSource, file_rows, open_streams
 from chexvision.releases.image_entry import entry_of
-from chexvision.releases.release import Reading, Release
+from chexvision.releases.located import LATERAL, LATERAL_LEFT_OUT
+from chexvision.releases.map_terms import terms_of_map
+from chexvision.releases.release import Reading, Release, Views
 
 _NAME, _SPLIT = "(name)", "(split)"  # heads of columns that are added to those of the dataset
 _ENTRY = TypeAdapter(Entry)
@@ -48,21 +52,27 @@ def read_hub(reading: Reading) -> Release:
         raise UsageError(
             f"{source} needs --map FILE.yaml, a label map that says what its columns mean: {listed(features)}"
         )
-    return _of_shards(images, features, manifest)
+    return _of_shards(images, features, manifest, reading.views)
 
 
-def _of_shards(images: HubImages, features: Features, manifest: ShardsManifest) -> Release:
+def _of_shards(images: HubImages, features: Features, manifest: ShardsManifest, views: Views) -> Release:
     """Shards of this project, whose columns are those of `Entry`."""
     source, known = images.source, [field.name for field in fields(Entry)]
     found: dict[str, Found] = {}
     duplicates: list[Found] = []
     entries: dict[str, Entry] = {}
     splits: dict[int, str] = {}
+    left_out: Counter[str] = Counter()
     for split, member, row in _rows(source, ["filename", *(name for name in known if name in features)]):
         try:
             entry = _ENTRY.validate_python({name: row.get(name) for name in known})
         except ValidationError as error:
             raise ChexError(f"{source}, {member}: {first_problem(error)}") from None
+        if split not in SHARD_SPLITS:
+            raise UsageError(f"{source} has the split {split!r}, which shards of this project do not have")
+        if views == "frontal" and entry.view == LATERAL:
+            left_out[LATERAL_LEFT_OUT] += 1
+            continue
         image = Found(str(row["filename"]), images, member)
         if found.setdefault(image.name, image) is not image:
             duplicates.append(image)
@@ -70,15 +80,19 @@ def _of_shards(images: HubImages, features: Features, manifest: ShardsManifest) 
         entries[image.name] = entry
         if splits.setdefault(entry.patient_id, split) != split:
             raise UsageError(f"{source}, {member}: its patient is also in split {splits[entry.patient_id]}")
+    if not found:
+        raise UsageError(f"{source} has no {'frontal images; add --views all' if left_out else 'rows'}")
     return Release(
         space=manifest.label_space,
         index=Index(tuple(found.values()), tuple(duplicates)),
         entries=entries,
         tables=(),
         splits=splits,
+        left_out=tuple(left_out.items()),
         knows_patients=manifest.dataset is None or manifest.dataset.knows_patients,
         source_name=str(source),
         terms=terms_of(source),
+        synthetic=manifest.synthetic,
     )
 
 
@@ -120,6 +134,7 @@ def _of_map(
         found[name] = Found(name, images, member)
         entries[name] = entry_of(space, one.values, one.patient, age=one.age, sex=one.sex, view=one.view)
     splits = {one.patient: one.split for one in listed_images if one.split is not None}
+    terms = terms_of(source)
     return Release(
         space=space,
         index=Index(tuple(found.values()), ()),
@@ -130,7 +145,7 @@ def _of_map(
         numbered=True,
         knows_patients=bool(label_map.patient or label_map.patient_pattern),
         source_name=str(source),
-        terms=terms_of(source),
+        terms=replace(terms, credentialed=terms.credentialed or terms_of_map(label_map) is not None),
     )
 
 

@@ -103,6 +103,7 @@ class LocalOutput:
 
 # What a set of shards consists of; other files of a remote folder are not ours to delete.
 _OURS = re.compile(r"(data|finished)/[^/]+\.(parquet|json)|manifest\.json|README\.md|boxes\.csv")
+_OF_THE_HUB = ".gitattributes"  # in each repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +132,10 @@ class RemoteOutput:
         """Check that shards may be written here; those of a complete set are not complete any more.
 
         Raises:
-            UsageError: it contains other files, or a complete set that is not to be overwritten.
+            UsageError: it contains other files, or shards that are not to be overwritten: a complete set, or files
+                without the records that an unfinished build leaves.
         """
-        files = self.folder.listed()
+        files = [path for path in self.folder.listed() if path != _OF_THE_HUB]
         others = [path for path in files if not _OURS.fullmatch(path)]
         if others:
             raise UsageError(f"--out {self} holds other files, such as {others[0]}; name another folder")
@@ -141,6 +143,11 @@ class RemoteOutput:
             if not overwrite:
                 raise UsageError(f"--out {self} already holds shards; add --overwrite to replace them")
             self.remove(MANIFEST_NAME)
+        elif files and not overwrite and not any(path.startswith("finished/") for path in files):
+            raise UsageError(
+                f"--out {self} holds {files[0]}, and neither manifest.json nor records of an unfinished build; name "
+                "another folder, or add --overwrite to replace its shards"
+            )
 
     def put(self, file: Path, path: str) -> None:
         """See `Output`."""
