@@ -439,3 +439,19 @@ def test_shards_with_another_split_are_refused(hub: CountingHub) -> None:
     sha = _pushed_shards("chex/extra", [_shard_row(1, "PA")], split="extra")
     with pytest.raises(UsageError, match="has the split 'extra'"):
         _read("chex/extra", sha)
+
+
+def test_laterals_by_a_column_of_views_are_left_out(hub: CountingHub, tmp_path: Path) -> None:
+    columns = {"image": data.IMAGE, "labels": data.STRING, "view": data.STRING}
+    rows = [
+        {"image": data.image(i), "labels": label, "view": view}
+        for i, (label, view) in enumerate([("mass", "LATERAL"), ("effusion", "pa"), ("mass", ""), ("mass", "LL")])
+    ]
+    sha = data.push("chex/sides", {"train.parquet": data.parquet(columns, rows)})
+    label_map = _map(tmp_path, **LIST, view=["view"])
+    release = _read("chex/sides", sha, label_map)
+    assert [found.member for found in release.index.images] == ["train/0/1", "train/0/2"]
+    assert _values(release) == [(0, 1), (1, 0)]
+    assert release.left_out == (("lateral view; --views all keeps them", 2),)
+    everything = read_hub(Reading(f"hub:chex/sides@{sha}", label_map=label_map, views="all"))
+    assert [everything.entries[found.name].view for found in everything.index.images] == ["L", "PA", None, "L"]

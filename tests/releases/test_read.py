@@ -10,6 +10,7 @@ import math
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -364,3 +365,17 @@ def test_only_images_that_are_used_count_as_duplicates(release: Get) -> None:
     assert on_disk.build("--images", str(on_disk.root / "again"), "--max-bad", "1") == 0
     bad = manifest_of(on_disk).bad
     assert len(bad) == IMAGES - IMAGES // 4 and not any("lateral" in image.name for image in bad)
+
+
+def test_laterals_of_ones_own_table_are_left_out(release: Get, tmp_path: Path) -> None:
+    images = release("chexpert").images
+    first, second = sorted(images.rglob("*frontal.jpg"))[:2]
+    names = [path.relative_to(images).as_posix() for path in (first, second)]
+    (tmp_path / "own.csv").write_text(f"file,side,Mass\n{names[0]},Lateral,1\n{names[1]},AP,0\n")
+    label_map = tmp_path / "map.yaml"
+    label_map.write_text("{name: own, image: [file], view: [side], form: columns, targets: {Mass: {any_of: [Mass]}}}")
+    reading = Reading("csv", (images,), tmp_path / "own.csv", str(label_map))
+    found = read_release(reading)
+    assert [image.member for image in found.index.images] == [names[1]]
+    assert found.left_out == (("lateral view; --views all keeps them", 1),)
+    assert len(read_release(replace(reading, views="all")).index.images) == 2

@@ -87,7 +87,7 @@ class LabelMap(Record):
         split: (shards) heads that a column with train, validation or test may have; none: patients are divided.
         age: (shards) heads of a column with years.
         sex: (shards) heads of a column with M or F.
-        view: (shards) heads of a column with PA or AP.
+        view: (shards) heads of a column with PA, AP or lateral.
         targets: by name.
     """
 

@@ -21,6 +21,8 @@ SPLITS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
+LATERAL = "L"
+_VIEWS = {"pa": "PA", "ap": "AP", **dict.fromkeys(("l", "ll", "rl", "lat", "lateral"), LATERAL)}
 _OLDEST = 120
 
 
@@ -36,7 +38,7 @@ class LabeledImage:
         split: "train", "validation" or "test"; None where the table has no such column.
         age: years.
         sex: "M" or "F".
-        view: "PA" or "AP".
+        view: "PA", "AP", `LATERAL`, or None where it is another or not known.
     """
 
     where: str
@@ -87,7 +89,7 @@ def labeled_images(rows: list[TableRow], label_map: LabelMap, path: Path) -> tup
             splits[i],
             years(ages[i], row.where),
             SEXES.get(sexes[i].casefold()),
-            views[i].upper() if views[i].upper() in ("PA", "AP") else None,
+            _VIEWS.get(views[i].casefold()),
         )
         for i, row in enumerate(rows)
     ]

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from chexvision.errors import UsageError
 from chexvision.images.sources import Found, Index, find_images
+from chexvision.label_maps.labeled_images import LATERAL as LATERAL
+from chexvision.label_maps.labeled_images import LabeledImage
 from chexvision.nih.metadata import Entry
 from chexvision.releases.image_entry import without_folder
 from chexvision.releases.release import Reading, Views
 
-LATERAL = "L"
 LATERAL_LEFT_OUT = "lateral view; --views all keeps them"
 _BELOW, _ABOVE = 4, 3  # levels of folders; physionet.org/files/mimic-cxr-jpg/2.1.0 are four
 _MOST_FOLDERS = 200  # more are patients: tables are not among them
@@ -127,6 +128,20 @@ def why_left_out(view: str | None, *, frontal: bool, views: Views) -> str | None
     if view == LATERAL:
         return LATERAL_LEFT_OUT if views == "frontal" else None
     return "neither a frontal nor a lateral view"
+
+
+def without_laterals(
+    listed: Sequence[LabeledImage], views: Views, table: object
+) -> tuple[list[LabeledImage], tuple[tuple[str, int], ...]]:
+    """The images of a table that are kept, and `Release.left_out`.
+
+    Raises:
+        UsageError: all are lateral views.
+    """
+    kept = [one for one in listed if views == "all" or one.view != LATERAL]
+    if not kept:
+        raise UsageError(f"{table} lists no frontal image; add --views all")
+    return kept, ((LATERAL_LEFT_OUT, len(listed) - len(kept)),) if len(kept) < len(listed) else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from chexvision.images.sources import find_images, flat_name
 from chexvision.label_maps.label_map import label_map_path, read_label_map
 from chexvision.label_maps.labeled_images import read_labeled_images
 from chexvision.releases.image_entry import entry_of, only, without_folder
+from chexvision.releases.located import without_laterals
 from chexvision.releases.map_terms import terms_of_map
 from chexvision.releases.release import Reading, Release
 
@@ -23,6 +24,7 @@ def read_own_table(reading: Reading) -> Release:
         raise UsageError("your own labels need --labels CSV and --map MAP; chexvision labels template writes a map")
     read_map = read_label_map(label_map)
     space, listed = read_labeled_images(labels, read_map)
+    listed, left_out = without_laterals(listed, reading.views, labels)
     by_path = any("/" in one.image for one in listed)
     named = {flat_name(one.image): one for one in listed}
     if len(named) < len(listed):
@@ -52,5 +54,6 @@ def read_own_table(reading: Reading) -> Release:
         split_name=labels.name,
         numbered=True,
         missing=missing,
+        left_out=left_out,
         terms=terms_of_map(read_map),
     )

@@ -22,7 +22,7 @@ from chexvision.releases.from_hub.hub_card import ShardsManifest, manifest_of, t
 from chexvision.releases.from_hub.hub_cells import Features, cell_text, image_column, listed, needed_columns
 from chexvision.releases.from_hub.hub_stream import HubImages, HubSource, file_rows, open_streams
 from chexvision.releases.image_entry import entry_of
-from chexvision.releases.located import LATERAL, LATERAL_LEFT_OUT
+from chexvision.releases.located import LATERAL, LATERAL_LEFT_OUT, without_laterals
 from chexvision.releases.map_terms import terms_of_map
 from chexvision.releases.release import Reading, Release, Views
 
@@ -46,7 +46,7 @@ def read_hub(reading: Reading) -> Release:
     label_map = None if reading.label_map is None else read_label_map(reading.label_map)
     images = HubImages(source, image_column(features, label_map, source))
     if label_map is not None and reading.label_map is not None:
-        return _of_map(images, features, [*streams], label_map, label_map_path(reading.label_map))
+        return _of_map(images, features, [*streams], label_map, reading)
     manifest = manifest_of(source)
     if manifest is None or not {"filename", "labels", "patient_id"} <= features.keys():
         raise UsageError(
@@ -97,7 +97,7 @@ def _of_shards(images: HubImages, features: Features, manifest: ShardsManifest, 
 
 
 def _of_map(
-    images: HubImages, features: Features, names: Sequence[str], label_map: LabelMap, map_path: Path
+    images: HubImages, features: Features, names: Sequence[str], label_map: LabelMap, reading: Reading
 ) -> Release:
     """The rows as those of a table."""
     source = images.source
@@ -127,11 +127,13 @@ def _of_map(
     space, listed_images = labeled_images(rows, label_map.model_copy(update=changed), Path(str(source)))
     found: dict[str, Found] = {}
     entries: dict[str, Entry] = {}
-    for one, member in zip(listed_images, members, strict=True):
+    member_of = {one.image: member for one, member in zip(listed_images, members, strict=True)}
+    listed_images, left_out = without_laterals(listed_images, reading.views, source)
+    for one in listed_images:
         name = flat_name(one.image)
         if name in found:
             raise UsageError(f"{one.where} names an image whose path differs from another's only in / and __")
-        found[name] = Found(name, images, member)
+        found[name] = Found(name, images, member_of[one.image])
         entries[name] = entry_of(space, one.values, one.patient, age=one.age, sex=one.sex, view=one.view)
     splits = {one.patient: one.split for one in listed_images if one.split is not None}
     terms = terms_of(source)
@@ -139,10 +141,11 @@ def _of_map(
         space=space,
         index=Index(tuple(found.values()), ()),
         entries=entries,
-        tables=(map_path,),
+        tables=(label_map_path(reading.label_map or ""),),
         splits=splits or None,
         without_validation={*splits.values()} == {"train", "test"},
         numbered=True,
+        left_out=left_out,
         knows_patients=bool(label_map.patient or label_map.patient_pattern),
         source_name=str(source),
         terms=replace(terms, credentialed=terms.credentialed or terms_of_map(label_map) is not None),
