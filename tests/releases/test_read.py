@@ -379,3 +379,14 @@ def test_laterals_of_ones_own_table_are_left_out(release: Get, tmp_path: Path) -
     assert [image.member for image in found.index.images] == [names[1]]
     assert found.left_out == (("lateral view; --views all keeps them", 1),)
     assert len(read_release(replace(reading, views="all")).index.images) == 2
+
+
+@pytest.mark.parametrize(("name", "table"), [("chexpert", "train"), ("mimic", "-chexpert"), ("padchest", "PADCHEST")])
+def test_a_table_that_was_cut_off_is_refused(
+    name: str, table: str, release: Get, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_disk = release(name)
+    text = on_disk.text(table).rstrip("\n")
+    on_disk.write(table, text[: text.rindex(",")])
+    assert on_disk.build() == 2
+    assert "columns; fetch the file again" in capsys.readouterr().err

@@ -45,16 +45,17 @@ def read_rows(path: Path, label_map: LabelMap) -> list[TableRow]:
     return rows
 
 
-def plain_rows(path: Path, columns: Container[str] | None = None) -> list[TableRow]:
+def plain_rows(path: Path, columns: Container[str] | None = None, *, complete: bool = False) -> list[TableRow]:
     """All rows of a table with heads; missing cells are blank.
 
     Args:
         path: of the table.
         columns: to keep; None for all. A table of a large release has a gigabyte of cells that nobody needs.
+        complete: refuse missing cells: a program wrote all of them, so the file was cut off.
 
     Raises:
         UsageError: it cannot be read, has no rows, is not separated by commas, has a column twice, or a row has more
-            cells than the heads.
+            cells than the heads, or (complete) fewer.
     """
     lines = csv_rows(path)
     heads = [head.strip() for head in next(lines, ("", []))[1]]
@@ -70,6 +71,8 @@ def plain_rows(path: Path, columns: Container[str] | None = None) -> list[TableR
             raise UsageError(
                 f"{where} has {len(cells)} cells for {len(heads)} columns; put texts with commas in quotes"
             )
+        if complete and len(cells) < len(heads):
+            raise UsageError(f"{where} has {len(cells)} cells for {len(heads)} columns; fetch the file again")
         pairs = zip_longest(kept, cells[: len(heads)], fillvalue="")
         rows.append(TableRow(where, {head: cell.strip() for head, cell in pairs if head}))
     if not rows:

@@ -84,7 +84,7 @@ def read_chexpert(reading: Reading) -> Release:
 def _read_table(table: Path, label_map: LabelMap, space: LabelSpace, views: Views) -> Iterator[tuple[str, Listed]]:
     """The images of a table, each with its key."""
     labels = {label for target in label_map.targets.values() for label in target.any_of} | {*label_map.normal}
-    rows = plain_rows(table, {"Path", *_OTHERS, *labels})
+    rows = plain_rows(table, {"Path", *_OTHERS, *labels}, complete=True)
     need_columns(rows[0], ["Path"], table)
     for row, found in zip(rows, label_values(rows, label_map, table, strict=True, contradictions=True), strict=True):
         image = row.cells["Path"]

@@ -65,7 +65,7 @@ def read_mimic(reading: Reading) -> Release:
     of_study = _labels_of_studies(labels, label_map)
     listed: dict[str, Listed] = {}
     needed = ("dicom_id", "subject_id", "study_id", "ViewPosition")
-    rows = plain_rows(metadata, {*needed, "Rows", "Columns"})
+    rows = plain_rows(metadata, {*needed, "Rows", "Columns"}, complete=True)
     need_columns(rows[0], needed, metadata)
     for row in rows:
         image = row.cells["dicom_id"]
@@ -102,7 +102,7 @@ def read_mimic(reading: Reading) -> Release:
 def _labels_of_studies(path: Path, label_map: LabelMap) -> dict[tuple[int, int], tuple[float, ...]]:
     """The labels of each patient's study."""
     labels = {label for target in label_map.targets.values() for label in target.any_of} | {*label_map.normal}
-    rows = plain_rows(path, {"subject_id", "study_id", *labels})
+    rows = plain_rows(path, {"subject_id", "study_id", *labels}, complete=True)
     need_columns(rows[0], ("subject_id", "study_id"), path)
     found: dict[tuple[int, int], tuple[float, ...]] = {}
     for row, values in zip(rows, label_values(rows, label_map, path, strict=True, contradictions=True), strict=True):
@@ -119,7 +119,7 @@ def _numbers(row: TableRow) -> tuple[int, int]:
 
 def _splits(path: Path, listed: dict[str, Listed]) -> dict[int, str]:
     """The split of each patient."""
-    rows = plain_rows(path, {"dicom_id", "subject_id", "split"})
+    rows = plain_rows(path, {"dicom_id", "subject_id", "split"}, complete=True)
     need_columns(rows[0], ("dicom_id", "subject_id", "split"), path)
     splits: dict[int, str] = {}
     for row in rows:

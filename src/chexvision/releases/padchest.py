@@ -51,7 +51,7 @@ def read_padchest(reading: Reading) -> Release:
     label_map = read_label_map("padchest")
     space = LabelSpace(findings=label_map.label_space.findings)  # its "normal" is the "No Finding" of other sets
     table = table_of(reading, _TABLE)
-    rows = plain_rows(table, {*_NEEDED, *_OTHERS})
+    rows = plain_rows(table, {*_NEEDED, *_OTHERS}, complete=True)
     need_columns(rows[0], _NEEDED, table)
     patients, studies = _numbered(rows, "PatientID"), _numbered(rows, "StudyID")
     listed: dict[str, Listed] = {}

@@ -131,7 +131,7 @@ class _Labels:
 
 def _read_table(path: Path) -> dict[str, _Labels]:
     """What the readers of each image saw, by image."""
-    rows = plain_rows(path)
+    rows = plain_rows(path, complete=True)
     need_columns(rows[0], ["image_id"], path)
     columns = {column: _spelled(column, rows[0], path) for column in (*_FINDINGS, _NORMAL)}
     by_image: dict[str, dict[str, TableRow]] = defaultdict(dict)
