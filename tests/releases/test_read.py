@@ -14,8 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pydicom
 import pytest
+import yaml
 
 from chexvision.errors import UsageError
 from chexvision.images.reading import read_radiograph
@@ -23,11 +25,13 @@ from chexvision.images.sources import find_images
 from chexvision.labels import NIH, UNCERTAIN, LabelSpace
 from chexvision.releases.release import Reading
 from chexvision.releases.sets import SETS, read_release, set_of
+from chexvision.shards.build import build_shards
 from chexvision.shards.manifest import Manifest, read_manifest
 from chexvision.shards.verify import verify_shards
 from chexvision.synthetic.layouts.dicom_file import dicom_file
 from chexvision.synthetic.layouts.write_release import LAYOUTS, write_release
 from tests.present import decoded, present
+from tests.releases.built import OPTIONS
 from tests.releases.conftest import IMAGES, OnDisk
 
 Get = Callable[[str], OnDisk]
@@ -390,3 +394,27 @@ def test_a_table_that_was_cut_off_is_refused(
     on_disk.write(table, text[: text.rindex(",")])
     assert on_disk.build() == 2
     assert "columns; fetch the file again" in capsys.readouterr().err
+
+
+def test_the_card_names_the_columns_of_the_shards(release: Get, tmp_path: Path) -> None:
+    """The only image with an uncertain label is missing."""
+    images = release("chexpert").images
+    name = next(images.rglob("*frontal.jpg")).relative_to(images).as_posix()
+    (tmp_path / "own.csv").write_text(f"file,Mass\n{name},1\nsome/gone.jpg,-1\n")
+    label_map = tmp_path / "map.yaml"
+    label_map.write_text("{name: own, image: [file], form: columns, targets: {Mass: {any_of: [Mass]}}}")
+    chosen = OPTIONS(dataset="csv", label_map=str(label_map), max_bad=0.5)
+    build_shards([images], tmp_path / "own.csv", tmp_path / "out", chosen)
+    (shard,) = (tmp_path / "out" / "data").glob("*.parquet")
+    described = yaml.safe_load((tmp_path / "out" / "README.md").read_text().split("---\n")[1])["dataset_info"]
+    assert [column["name"] for column in described["features"]] == pq.read_schema(shard).names
+
+
+def test_a_folder_below_home_is_not_replaced(release: Get, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shells leave the ~ of --out=~/out as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.docx").touch()
+    with pytest.raises(UsageError, match="not empty and holds no shards"):
+        build_shards([release("padchest").images], None, Path("~/out"), OPTIONS(dataset="padchest"))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.docx"]

@@ -120,6 +120,7 @@ def build_shards(
             if path.startswith(f"{FINISHED}/"):
                 output.remove(path)
         return manifest
+    out = out.expanduser()  # as `atomic_folder` does, so that the folder that is checked is the one that is replaced
     if session is None:
         check_replaceable(out, overwrite=options.overwrite)
     planned = _plan(images, remote, metadata, options)
@@ -175,7 +176,9 @@ class _Plan:
     @property
     def recipe(self) -> ShardRecipe:
         """How images become rows."""
-        columns = Columns(self.labels.open_labels, self.labels.dataset.studies)
+        # Of these images alone, as the card has it: with other columns `datasets` would refuse the shards.
+        open_labels = any(item.entry.uncertain or item.entry.unknown for item in self.usable)
+        columns = Columns(open_labels, self.labels.dataset.studies)
         options = self.options
         any_view, labels = options.views == "all", self.labels
         return ShardRecipe(options.size, options.encoding, any_view, labels.space, columns, labels.source)

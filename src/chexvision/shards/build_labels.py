@@ -43,11 +43,6 @@ class BuildLabels:
     missing: tuple[BadImage, ...] = ()
     left_out: tuple[LeftOutCount, ...] = ()
 
-    @property
-    def open_labels(self) -> bool:
-        """Whether some label is uncertain or unknown."""
-        return any(entry.uncertain or entry.unknown for entry in self.entries.values())
-
 
 def read_build_labels(reading: Reading, split: str | None, seed: int) -> BuildLabels:
     """Read the metadata and list the images.
