@@ -410,6 +410,17 @@ def test_the_card_names_the_columns_of_the_shards(release: Get, tmp_path: Path) 
     assert [column["name"] for column in described["features"]] == pq.read_schema(shard).names
 
 
+@pytest.mark.parametrize("rule", ["", ", patient: [person]", ", patient_pattern: '(patient[0-9]+)'"])
+def test_a_table_that_names_no_patients_says_so(rule: str, release: Get, tmp_path: Path) -> None:
+    images = release("chexpert").images
+    names = [path.relative_to(images).as_posix() for path in images.rglob("*frontal.jpg")]
+    (tmp_path / "own.csv").write_text("file,person,Mass\n" + "".join(f"{name},7,1\n" for name in names))
+    label_map = tmp_path / "map.yaml"
+    label_map.write_text(f"{{name: own, image: [file], form: columns, targets: {{Mass: {{any_of: [Mass]}}}}{rule}}}")
+    reading = Reading("csv", (images,), tmp_path / "own.csv", str(label_map))
+    assert read_release(reading).knows_patients == bool(rule)
+
+
 def test_a_folder_below_home_is_not_replaced(release: Get, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shells leave the ~ of --out=~/out as it is."""
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -150,6 +150,11 @@ class LabelMap(Record):
         names = (*self.targets, *((self.rest,) if self.rest else ()))
         return LabelSpace(findings=names, normal=self.normal[0]) if self.normal else LabelSpace(findings=names)
 
+    @property
+    def names_patients(self) -> bool:
+        """Whether it says which images are of one person."""
+        return bool(self.patient or self.patient_pattern)
+
     def below(self, label: str) -> frozenset[str]:
         """`label` and all labels below it in the tree.
 

@@ -53,6 +53,7 @@ def read_own_table(reading: Reading) -> Release:
         split_tables=(labels,) if splits else (),
         split_name=labels.name,
         numbered=True,
+        knows_patients=read_map.names_patients,
         missing=missing,
         left_out=left_out,
         terms=terms_of_map(read_map),

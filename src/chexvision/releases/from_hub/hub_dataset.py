@@ -146,7 +146,7 @@ def _of_map(
         without_validation={*splits.values()} == {"train", "test"},
         numbered=True,
         left_out=left_out,
-        knows_patients=bool(label_map.patient or label_map.patient_pattern),
+        knows_patients=label_map.names_patients,
         source_name=str(source),
         terms=replace(terms, credentialed=terms.credentialed or terms_of_map(label_map) is not None),
     )
