@@ -254,7 +254,7 @@ def check_run_data(
     found = {}
     for name, reference, one in _named(config, data):
         found[name] = check_data(reference, config.alone(one), needed)
-        check_image_size(reference, config)
+        check_image_size(reference, config, needed)
     _check_union({name: of.rows["train"].label_space for name, of in found.items()})
     return found
 
