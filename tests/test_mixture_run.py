@@ -20,6 +20,7 @@ from chexvision.labels import NIH
 from chexvision.models.classifier import CheXVision
 from chexvision.provenance import Provenance
 from chexvision.recipes import load_recipe
+from chexvision.report.model_card import render_card
 from chexvision.report.study_report import write_study
 from chexvision.training.run import run_training
 from chexvision.training.training_session import TrainingProgress
@@ -102,6 +103,13 @@ def test_the_card_shows_data_sets_and_results_of_each(published: Path, synthetic
     assert str(synthetic_shards.parent) not in card and str(other.parent) not in card
     results = [line.strip() for line in card.splitlines() if line.strip().startswith("config: ")]
     assert results == [f"config: other, {split}, 32 px" for split in SPLITS]  # the first one has too few cases
+
+
+def test_the_card_names_data_sets_without_test_images(published: Path) -> None:
+    metrics = read_metrics(published / METRICS)
+    measured = metrics.model_copy(update={"mixture": metrics.mixture[1:]})
+    card = render_card(measured, read_run(published / "run.json"), "mixed")
+    assert "Trained on a mixture of `shards`, `other`" in card
 
 
 def test_each_data_set_is_divided_as_the_run_divided_it(published: Path, synthetic_shards: Path) -> None:

@@ -229,6 +229,7 @@ def test_what_was_written_last_of_a_data_set_and_a_mixture_counts(tmp_path: Path
         ("dataset: u/a, datasets: [{name: u/b}]", "there is both, name the data set in datasets"),
         ("dataset: null", "there is neither, name the data"),
         ("datasets: [{name: u/a}, {name: u/a}]", "u/a is named twice; give it a weight instead"),
+        ("datasets: [{name: u/a, split: patient}]", "u/a is the only one; give its split in data.split"),
         ("datasets: [{name: u/a, weight: 0}]", "data.datasets.0.weight: Input should be greater than 0"),
         ("datasets: [{name: u/a, split: offical}]", "did you mean 'official'?"),
         ("datasets: [{name: u/a, weigth: 2}]", "'data.datasets.0.weigth'; did you mean 'data.datasets.0.weight'?"),
@@ -244,8 +245,11 @@ def test_a_mixture_that_cannot_be_is_refused_in_one_line(tmp_path: Path, changes
 
 
 def test_data_of_the_command_line_replace_those_of_the_recipe() -> None:
-    recipe = load_recipe("scratch", overrides=["data.datasets=[{name: u/a, weight: 2}, {name: u/b}]"])
+    own = "{name: u/a, weight: 2, split: patient}"
+    recipe = load_recipe("scratch", overrides=[f"data.datasets=[{own}, {{name: u/b}}]"])
     assert with_datasets(recipe, ["u/c"]).data.dataset == "u/c"
+    splits = [with_datasets(recipe, [name]).data.split for name in ("u/a", "u/b", "u/c")]
+    assert splits == ["patient", recipe.data.split, recipe.data.split] and recipe.data.split != "patient"
     several = with_datasets(recipe, ["u/c", "u/a"]).data
     assert [(one.name, one.weight) for one in several.datasets] == [("u/c", 1), ("u/a", 2)]
     with pytest.raises(UsageError, match=r"--data: .*u/c is named twice"):

@@ -148,6 +148,7 @@ def with_datasets(recipe: Recipe, names: Sequence[str]) -> Recipe:
     named = {
         "dataset": None if several else names[0],
         "datasets": [one.model_dump() for one in datasets] if several else [],
+        "split": recipe.data.split if several else datasets[0].split or recipe.data.split,
     }
     try:
         data = DataConfig.model_validate_json(json.dumps(recipe.data.model_dump() | named))

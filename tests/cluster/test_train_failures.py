@@ -15,7 +15,7 @@ import torch
 
 from chexvision import __version__
 from chexvision.cluster import ray_train
-from chexvision.cluster.train_worker import MARK, Task, _check_shared
+from chexvision.cluster.train_worker import MARK, Task, _check_shared, train_worker
 from chexvision.data.loader import Rank
 from chexvision.errors import ChexError, UsageError
 from chexvision.provenance import Provenance
@@ -173,3 +173,38 @@ def test_a_storage_without_the_state_that_the_folder_has_is_refused(tmp_path: Pa
     snapshot.parent.mkdir(parents=True)
     snapshot.touch()
     ray_train._check_continues(work, storage)
+
+
+@pytest.mark.parametrize("url", ["s3://me:hunter22@bucket/run", "s3://bucket/run?signature=hunter22"])
+def test_a_storage_with_credentials_is_refused_and_not_shown(tmp_path: Path, url: str) -> None:
+    job = TrainingJob(load_recipe("scratch"), tmp_path, tmp_path / "work", Provenance.here("tiny"))
+    with pytest.raises(UsageError, match=r"^--storage s3://bucket/run: leave out user, password and query") as raised:
+        ray_train.train_on_ray(run_tiny_job, job, 2, "", url)
+    assert "hunter22" not in str(raised.value)
+
+
+def test_a_worker_does_not_find_what_the_first_one_of_an_earlier_try_left_on_its_node(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CHEXVISION_CACHE", str(tmp_path))
+    monkeypatch.setattr("ray.train.get_checkpoint", lambda: None)
+    monkeypatch.setattr("ray.train.report", lambda metrics, checkpoint: None)
+    folders = list[Path]()
+
+    def run(job: TrainingJob, *_: object) -> Any:
+        folders.append(job.work)
+        if not folders[1:]:
+            (job.work / "state.pt").touch()
+            raise RuntimeError("the node was lost")
+
+    job = TrainingJob(load_recipe("scratch"), tmp_path, tmp_path / "work", Provenance.here("tiny"))
+    task = Task(run, job, None, tmp_path, stored=True, run_name="tiny", terminal=None)
+    for rank in (0, 1):
+        monkeypatch.setattr("ray.train.get_context", lambda rank=rank: SimpleNamespace(get_world_rank=lambda: rank))
+        if rank == 0:
+            with pytest.raises(RuntimeError):
+                train_worker({"task": task})
+        else:
+            train_worker({"task": task})
+    assert (folders[0] / "state.pt").is_file()
+    assert not (folders[1] / "state.pt").exists()

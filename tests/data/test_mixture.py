@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from chexvision.data.epoch_order import epoch_order, images_per_part
 from chexvision.data.joined_images import JoinedImages
 from chexvision.data.joined_rows import sampled_rows
 from chexvision.data.loader import Rank, in_order, training_batches
-from chexvision.data.mixture import RunData, check_run_data, find_data
+from chexvision.data.mixture import RunData, check_names, check_run_data, find_data
 from chexvision.data.placement import placed
 from chexvision.errors import UsageError
 from chexvision.labels import NIH, OUTSIDE, LabelSpace, union
@@ -231,6 +233,20 @@ def test_data_sets_of_one_folder_name_have_different_names(synthetic_shards: Pat
     twin = write_other_shards(tmp_path / "twin" / synthetic_shards.name)
     found = check_run_data(load_recipe("scratch", overrides=mixed_data(synthetic_shards, twin, image_size=32)).data)
     assert [name.split("-")[-1] for name in found] == ["shards", "shards"] and "twin-shards" in found
+
+
+@pytest.mark.parametrize("names", [("{a}", "{a}/../shards"), ("user/nih@" + "0" * 40, "user/nih@" + "1" * 40)])
+def test_one_data_set_in_two_words_is_refused(synthetic_shards: Path, names: tuple[str, str]) -> None:
+    """Its images would be trained on under one division, and measured under the other."""
+    datasets = json.dumps([{"name": name.format(a=synthetic_shards)} for name in names])
+    with pytest.raises(UsageError, match=r"data\.datasets: .* is named twice"):
+        check_names(load_recipe("scratch", overrides=[f"data.datasets={datasets}"]).data)
+
+
+def test_a_copy_of_a_data_set_is_refused(other: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(other, tmp_path / "copy")
+    with pytest.raises(UsageError, match=r"data\.datasets: copy has the same shards as other"):
+        find_data(load_recipe("scratch", overrides=mixed_data(other, copy, image_size=32)).data)
 
 
 def test_an_image_size_above_one_of_the_data_sets_is_refused(synthetic_shards: Path, other: Path) -> None:

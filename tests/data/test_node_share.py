@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from chexvision.data.node_share import Nodes
 from chexvision.data.placement import used_here
 from chexvision.data.source import find_shards
 from chexvision.errors import ChexError, UsageError
+from chexvision.files.hashes import Hashes
 from chexvision.recipes import load_recipe
 from chexvision.synthetic.synthesize import synthesize
 from tests.data.test_loader import numbered
@@ -107,6 +109,21 @@ def test_settings_that_need_all_images_are_refused_or_kept_undivided(
     with pytest.raises(UsageError, match=f"data.placement=nodes: {reason}.*set data.placement=auto"):
         used_here(recipe_of(synthetic_shards, "data.placement=nodes", setting), None, nodes, process, bool)
     assert used_here(recipe_of(synthetic_shards, setting), None, nodes, process, lambda short: True) is None
+
+
+def test_nothing_is_hashed_to_find_out_what_a_machine_uses(
+    synthetic_shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = list[Path]()
+
+    def of_all(self: Hashes, paths: Iterable[Path], what: str) -> list[str]:
+        hashed.extend(paths)
+        return []
+
+    monkeypatch.setattr(Hashes, "of_all", of_all)
+    recipe = recipe_of(synthetic_shards, "data.placement=nodes")
+    assert used_here(recipe, None, Nodes((0, 1), 0), Rank(CPU, 0, 2, 1), bool) is not None
+    assert hashed == []
 
 
 def test_shards_of_other_machines_may_be_missing_and_the_identity_stays(tmp_path: Path) -> None:

@@ -307,6 +307,8 @@ def test_expert_labels_and_an_external_set_are_reported(
     here, there = found["datasets"]
     assert here["dataset"] == found["dataset"] and here["systems"][0]["metrics"] is None
     assert (there["name"], there["split"], there["same_images"]) == ("PadChest", "all", False)
+    seen = [(of["dataset"], of["split"], of["images"], of["patients"]) for of in found["overlaps"]]
+    assert seen[-1] == ("PadChest", "all", 16, 8)
     of = there["systems"][0]
     assert of["metrics"]["findings"]["Cardiomegaly"]["unknown"] == 4
     assert of["metrics"]["findings"]["Cardiomegaly"]["positives"] == 4

@@ -23,8 +23,10 @@ from chexvision.cli import main
 from chexvision.data.rows import Rows, read_rows, record_split, sample_patients
 from chexvision.data.source import ShardSource, find_shards
 from chexvision.errors import ChexError, UsageError
+from chexvision.evaluation.evaluate import _table_rows
 from chexvision.evaluation.overlap import TrainingImages, notes_of
 from chexvision.inference.predictions_file import write_predictions
+from chexvision.label_maps.other_labels import OtherLabels
 from chexvision.nih.patients import release
 from chexvision.shards.split_rule import SHARDS, SplitChoice
 from tests.evaluation.conftest import random_predictions
@@ -66,6 +68,14 @@ def test_overlap_counts_images_and_patients_by_name_for_any_encoding() -> None:
     ]
     apart = trained.overlap("m", "test", rows_of(["00000004_000.png"], [4]), other)
     assert notes_of(apart, "measured here") == []
+
+
+def test_images_of_a_table_are_known_by_name_in_any_folder() -> None:
+    source, names = a_source("a", synthetic=False), ["here/00000001_000.png", "00000001_002.png", "x.png"]
+    trained = TrainingImages.of(rows_of(["00000001_000.png", "x.png"], [1, 7]), source)
+    labels = OtherLabels(np.array(names), np.array([0, 0, 7]), np.zeros((3, 1)), ("Mass",), (("Mass",),))
+    found = trained.overlap("m", "all", _table_rows(labels), a_source("", synthetic=False))
+    assert (found.images, found.trained_images, found.patients, found.trained_patients) == (3, 2, 2, 2)
 
 
 def test_patients_of_the_release_are_identified_by_file_name() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,20 @@ def test_why_there_is_no_paired_test_is_said(synthetic_shards: Path, tmp_path: P
     found = compare_runs(runs_of(one, two), paired=True, method=METHOD)
     assert found.valid and "without probabilities.npz" in found.untested["two"]
     assert "no paired test of two" in printed(found)
+
+
+def test_runs_on_mixtures_are_paired_by_another_command(tmp_path: Path) -> None:
+    one, two = (write_run(tmp_path / name) for name in ("one", "two"))
+    for run in (one, two):
+        change(run / RUN, lambda of: of.update(datasets=[_trained_on(of)]))
+    found = compare_runs(runs_of(one, two), paired=True, method=METHOD)
+    assert found.untested["two"].endswith(f"chexvision evaluate {one} {two} --data DATASET")
+
+
+def _trained_on(run: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: run[key] for key in ("dataset", "dataset_identity", "split")}
+    counts = {"weight": 1.0, "train_images": 1, "images_per_epoch": 1}
+    return {"name": "a", "synthetic": False, "findings": ["Mass"], **kept, **counts}
 
 
 def test_runs_of_other_images_findings_or_labels_are_not_comparable(tmp_path: Path) -> None:

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from chexvision.data.loader import Rank
 from chexvision.inference.labeled import labeled
 from chexvision.metrics.measure import measure
 from chexvision.models.normalize import plain
 from chexvision.training.ema import MovingAverage
+from chexvision.training.epoch_sums import EpochSums
 from chexvision.training.history import best_epoch
 from chexvision.training.loop import Training
 from chexvision.training.loss import pos_weight
@@ -150,3 +152,19 @@ def test_every_epoch_starts_in_training_mode(synthetic_shards: Path, tmp_path: P
     assert training.run()
     (norm,) = (one for one in training.model.modules() if isinstance(one, torch.nn.BatchNorm2d))
     assert int(norm.num_batches_tracked) == 2  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("parts", [None, torch.tensor([30.0, 10.0])])
+def test_the_loss_that_is_shown_is_of_the_images_of_all_processes(parts: torch.Tensor | None) -> None:
+    """The first process counts the images of all, and has the loss of its own."""
+    cpu = torch.device("cpu")
+    for rank in range(2):
+        sums = EpochSums(cpu)
+        sums.resume(40.0, parts, 0.0, 0.0, Rank(cpu, rank, 2))
+        assert float(sums.loss_of_all(2)) == 40
+        sums.loss += 5.0
+        assert float(sums.loss_of_all(2)) == 50
+    alone = EpochSums(cpu)
+    alone.resume(40.0, torch.tensor([40.0]), 0.0, 0.0, Rank(cpu))
+    alone.loss += 5.0
+    assert float(alone.loss_of_all(1)) == 45

@@ -22,6 +22,7 @@ from chexvision.cluster.connect import connected
 from chexvision.cluster.desk import Desk
 from chexvision.cluster.train_worker import MARK, RunJob, Task, train_worker
 from chexvision.errors import ChexError, UsageError
+from chexvision.files.remote_folder import check_without_secrets
 from chexvision.training.training_session import STATE_FILE
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def train_on_ray(run: RunJob, job: TrainingJob, workers: int, address: str, stor
     """
     job = replace(job, work=job.work.resolve())
     if storage:
+        check_without_secrets("--storage", storage)
         _check_continues(job.work, storage)
     job.work.mkdir(parents=True, exist_ok=True)
     with _environment(), connected(address), _one_line():

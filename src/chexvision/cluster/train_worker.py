@@ -56,12 +56,14 @@ def train_worker(config: dict[str, Task]) -> TrainingOutcome:
 
     logging.getLogger("ray").setLevel(logging.ERROR)  # else it tells of every checkpoint
     task = config["task"]
-    first = ray.train.get_context().get_world_rank() == 0
+    rank = ray.train.get_context().get_world_rank()
+    first = rank == 0
     if task.directory.is_dir():
         os.chdir(task.directory)
     job = task.job
     if task.stored:
-        job = replace(job, work=cache_dir() / "runs" / task.run_name)
+        # By rank: on a node that had the first worker before, another one must not find that one's state.
+        job = replace(job, work=cache_dir() / "runs" / f"{task.run_name}-{rank}")
         if first:
             _restore(job.work)
     else:

@@ -110,6 +110,8 @@ class DataConfig(Section):
         twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
         if twice is not None:
             raise ValueError(f"datasets: {twice} is named twice; give it a weight instead")
+        if len(names) == 1 and self.datasets[0].split is not None:
+            raise ValueError(f"datasets: {names[0]} is the only one; give its split in data.split")
         return self
 
     @property

@@ -225,11 +225,14 @@ def find_data(config: DataConfig, data: Reference | None = None, used: UsedImage
             on or to validate on; or label sets contradict each other.
         ChexError: a download failed, a shard is not valid, or two splits share a patient.
     """
-    datasets = []
+    datasets = list[Dataset]()
     for name, reference, one in _named(config, data):
         alone = config.alone(one)
         source = find_shards(reference, used.shards(name, alone) if used else None)
         division = used.divisions[name] if used else division_of(source, alone)
+        twice = next((other for other in datasets if other.source.identity == source.identity), None)
+        if twice is not None:
+            raise UsageError(f"data.datasets: {name} has the same shards as {twice.name}; give one of them a weight")
         datasets.append(Dataset(name, one.weight, alone, source, division))
     _check_union({one.name: one.source.label_space for one in datasets})
     return RunData(tuple(datasets), config)
@@ -251,13 +254,17 @@ def check_run_data(
     found = {}
     for name, reference, one in _named(config, data):
         found[name] = check_data(reference, config.alone(one), needed)
-        check_image_size(reference, config)
+        check_image_size(reference, config, needed)
     _check_union({name: of.rows["train"].label_space for name, of in found.items()})
     return found
 
 
 def check_names(config: DataConfig, data: Reference | None = None) -> None:
-    """Check, before anything is loaded or fetched, that the data of a recipe can be shards; see `check_named`."""
+    """Check, before anything is loaded or fetched, that the data of a recipe can be shards; see `check_named`.
+
+    Raises:
+        UsageError: a data set can be none, or is named twice.
+    """
     for _, reference, _ in _named(config, data):
         check_named(reference)
 
@@ -268,6 +275,9 @@ def _named(config: DataConfig, data: Reference | None) -> list[tuple[str, Refere
         return [(str(data), data, DatasetConfig(name=str(data)))]
     references = [parse_reference(one.name) for one in config.named]
     texts = [of.repo_id if isinstance(of, RepoRef) else of.resolve().as_posix() for of in references]
+    twice = next((text for number, text in enumerate(texts) if text in texts[:number]), None)
+    if twice is not None:
+        raise UsageError(f"data.datasets: {twice} is named twice, in other words; name it once, with a weight")
     short = [name.replace("/", "-") for name in short_names(texts)]
     return list(zip(short, references, config.named, strict=True))
 

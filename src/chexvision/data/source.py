@@ -170,17 +170,22 @@ def preprocessing_of(source: ShardSource, config: DataConfig, like: Preprocessin
     return steps if like is None else steps.model_copy(update={"mean": like.mean, "std": like.std})
 
 
-def check_image_size(data: Reference, config: DataConfig) -> None:
+def check_image_size(data: Reference, config: DataConfig, needed: Collection[int] | None = None) -> None:
     """Refuse an `image_size` above the size of the images of `data`, before its shards are fetched.
 
     Of a dataset on the Hub the manifest is read or, where it has none, the first image alone.
+
+    Args:
+        data: a folder, or a dataset.
+        config: of the recipe.
+        needed: of `find_shards`.
 
     Raises:
         UsageError: it is above, or there are no shards.
         ChexError: the data cannot be had, or not be read.
     """
     if isinstance(data, Path) or cached_shards(data):
-        preprocessing_of(find_shards(data), config)
+        preprocessing_of(find_shards(data, needed), config)
     else:
         config.check_fits(min(_shape_on_hub(data)), str(data))
 

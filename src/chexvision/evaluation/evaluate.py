@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from accelerate import Accelerator
@@ -17,13 +17,14 @@ from chexvision.data.source import ShardSource
 from chexvision.errors import ChexError, UsageError
 from chexvision.evaluation.across import OnDataset, measure_across
 from chexvision.evaluation.attributes import conditions_of, read_groups
-from chexvision.evaluation.measured_data import MeasuredData, Models, dataset_names, open_data
+from chexvision.evaluation.measured_data import ALL, MeasuredData, Models, dataset_names, open_data
 from chexvision.evaluation.outcome import Options, Outcome
 from chexvision.evaluation.overlap import TrainingImages, notes_of
 from chexvision.evaluation.protocol import System, evaluate_systems
 from chexvision.evaluation.systems import EvaluationRun, on_table
 from chexvision.hub.reference import Reference
 from chexvision.hub.repo_files import at_commit, model_file
+from chexvision.label_maps.other_labels import OtherLabels
 from chexvision.metrics.predictions import Predictions
 from chexvision.predict.published import trained_on_synthetic
 
@@ -86,6 +87,9 @@ def evaluate(
         calibration=options.calibration,
     )
     found = _on_datasets(run, others, systems, names)
+    if (labels := found[-1].labels) is not None:
+        there = _table_rows(labels), ShardSource(found[-1].conditions.name, {}, "", synthetic=False)
+        overlaps += [_overlap(known, i, ALL, *there, found[-1].conditions.name) for i in every]
     shared, results = measure_across(systems, found, options.method) if len(found) > 1 else ((), ())
     parts = {
         "expert": run.expert(systems[-1]),
@@ -159,6 +163,15 @@ def _overlap(
         trained_images=None,
         trained_patients=None,
         dataset=dataset,
+    )
+
+
+def _table_rows(labels: OtherLabels) -> Rows:
+    """The images of a table as `_overlap` takes them: names and patients."""
+    names = [PurePath(name).name for name in labels.filenames.tolist()]
+    numbers = np.arange(len(names))
+    return Rows(
+        np.array(names), np.empty((len(names), 0), np.float32), labels.patients, numbers.astype(np.int32), numbers
     )
 
 

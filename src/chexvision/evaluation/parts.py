@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from chexvision.artifact.metrics_file import Evaluation
 from chexvision.artifact.mixture_records import PartResult
 from chexvision.data.dataset import Split
+from chexvision.evaluation.overlap import TrainingImages, notes_of
 from chexvision.inference.labeled import labeled_parts
 from chexvision.metrics.measure import measure
 from chexvision.metrics.operating_points import OperatingPoints
@@ -30,7 +31,7 @@ def with_parts(
         predictions: of the same splits, raw.
     """
     measured = splits[evaluation.split]
-    if not measured.is_mixture:
+    if not splits["validation"].is_mixture:  # which all data sets have; of those with test images there may be one
         return evaluation
     method, name = evaluation.metrics.interval, evaluation.split
     validation = labeled_parts(splits["validation"], predictions["validation"].probabilities)
@@ -51,4 +52,24 @@ def with_parts(
         )
         for part in measured.parts
     )
-    return evaluation.model_copy(update={"mixture": results, "published": ()})
+    notes = (*evaluation.notes, *shared_image_notes(evaluation.systems[-1].name, splits))
+    return evaluation.model_copy(update={"mixture": results, "published": (), "notes": notes})
+
+
+def shared_image_notes(model: str, splits: Mapping[str, Split]) -> list[str]:
+    """What a mixture trains on of the images that it is measured on: data sets may have images of one release.
+
+    Args:
+        model: what to call it.
+        splits: "train", "validation" and, where there is one, "test".
+    """
+    if not splits["validation"].is_mixture:
+        return []
+    seen = TrainingImages.union([TrainingImages.of(part.rows, part.source) for part in splits["train"].parts])
+    return [
+        note
+        for split in ("validation", "test")
+        if split in splits
+        for part in splits[split].parts
+        for note in notes_of(seen.overlap(model, split, part.rows, part.source), f"of {part.name}")
+    ]

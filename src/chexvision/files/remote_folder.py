@@ -130,18 +130,29 @@ class RemoteFolder:
         return system, str(root).rstrip("/")
 
 
+def check_without_secrets(option: str, text: str) -> None:
+    """Check that the URL that an option names has no credentials: URLs are shown, and sent to other machines.
+
+    Raises:
+        UsageError: it has.
+    """
+    protocol, _, rest = text.partition("://")
+    user, at, _ = rest.partition("/")[0].partition("@")
+    # abfs://container@account names no user.
+    if (at and (":" in user or protocol not in ("abfs", "abfss"))) or "?" in rest:
+        place = printable(_SECRET.sub("", text))
+        raise UsageError(f"{option} {place}: leave out user, password and query; put credentials in the environment")
+
+
 def remote_folder(option: str, text: str) -> RemoteFolder:
     """The folder that an option names by a URL.
 
     Raises:
         UsageError: the URL holds a password, is of an unknown kind, or its package is missing.
     """
+    check_without_secrets(option, text)
     protocol, _, rest = text.partition("://")
     place = printable(_SECRET.sub("", text))
-    user, at, _ = rest.partition("/")[0].partition("@")
-    # abfs://container@account names no user.
-    if (at and (":" in user or protocol not in ("abfs", "abfss"))) or "?" in rest:
-        raise UsageError(f"{option} {place}: leave out user, password and query; put credentials in the environment")
     if protocol not in _PACKAGES:
         raise UsageError(f"{option} {place} is none of {', '.join(f'{known}://' for known in _PACKAGES)}")
     if not rest.strip("/"):

@@ -68,7 +68,10 @@ def render_card(
         kept=_kept(run.recipe.training),
         limits=list(_limits(run)),
         trained_on=trained_on_table(run.datasets) if run.datasets else None,
-        **_shared(metrics, model_name, [backbone], run.dataset_identity, run.split, figures, [_license(run)]),
+        **_shared(
+            *(metrics, model_name, [backbone], run.dataset_identity, run.split, figures, [_license(run)]),
+            mixture=[of.dataset for of in run.datasets],
+        ),
         **_use(to, run.provenance.run_id),
         **export_values(exported),
         check=check_line(metrics.input_check),
@@ -120,9 +123,13 @@ def _shared(
     split: SplitRecord,
     figures: Sequence[str],
     licenses: Sequence[str | None],
+    mixture: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What cards of models and of ensembles show; `licenses` are those of the weights that training started from."""
-    references = [parse_reference(name) for name in _datasets(metrics)]
+    """What cards of models and of ensembles show; `licenses` are those of the weights that training started from.
+
+    `mixture` names the data sets of one: also those without images in the measured split.
+    """
+    references = [parse_reference(name) for name in mixture or [metrics.dataset]]
     header = ModelCardData(
         library_name="chexvision",
         pipeline_tag="image-classification",
@@ -141,7 +148,7 @@ def _shared(
         "metrics": metrics,
         "findings": tuple(metrics.metrics.findings),
         "nih": tuple(metrics.metrics.findings) == NIH.findings,
-        "data": _data(metrics, identity),
+        "data": _data(metrics, identity, mixture),
         "division": _division(split),
         "parts": parts_table(metrics.mixture) if metrics.mixture else None,
         "splits": [(name, of, *split_tables(of, name)) for name, of in reversed(metrics.splits.items())],
@@ -248,15 +255,10 @@ def _eval_results(
                 )
 
 
-def _datasets(metrics: Evaluation) -> list[str]:
-    """Each data set of a mixture, or the one."""
-    return [part.dataset for part in metrics.mixture] or [metrics.dataset]
-
-
-def _data(metrics: Evaluation, identity: str) -> Markup:
+def _data(metrics: Evaluation, identity: str, mixture: Sequence[str]) -> Markup:
     """The training data: a repository at its commit, or a folder by its name and identity alone."""
-    if metrics.mixture:
-        return _joined("a mixture of ", [code(public_name(of)) for of in _datasets(metrics)])
+    if mixture:
+        return _joined("a mixture of ", [code(public_name(of)) for of in mixture])
     reference = parse_reference(metrics.dataset)
     if isinstance(reference, RepoRef):
         return code(str(reference))

@@ -30,6 +30,7 @@ class EpochSums:
         self.seconds = 0.0
         self.waited = 0.0
         self._began = time.monotonic()
+        self._saved = (0.0, 0.0)  # what the loss began with: of all processes, and of this one
 
     def resume(
         self, loss_sum: float, loss_sums: Tensor | None, grad_norm_sum: float, seconds: float, rank: Rank
@@ -37,10 +38,19 @@ class EpochSums:
         """Continue from the sums of a saved state, whose parts are of as many processes or of others."""
         self.seconds = seconds
         if loss_sums is not None and len(loss_sums) == rank.world:
-            self.loss += loss_sums[rank.rank].to(self.loss.device)
-        elif rank.rank == 0:
-            self.loss += loss_sum
+            own = float(loss_sums[rank.rank])
+        else:
+            own = loss_sum if rank.rank == 0 else 0.0
+        self.loss += own
         self.grad_norm += grad_norm_sum
+        self._saved = (loss_sum, own)
+
+    def loss_of_all(self, world: int) -> Tensor:
+        """An estimate of the loss over the images of all processes, from those of this one: float[]."""
+        if world == 1:
+            return self.loss
+        of_all, own = self._saved
+        return of_all + (self.loss - own) * world
 
     def begin(self) -> None:
         """Count the time from now on."""

@@ -220,7 +220,7 @@ class Training:
                     if self.ema is not None:
                         self.ema.update()
                     if self.reporter:
-                        self.reporter.step_done(batch.step_size, self._sums.loss)
+                        self.reporter.step_done(batch.step_size, self._sums.loss_of_all(self.process.world))
                     if batch.step + 1 < self.steps:
                         stop, save = agreed(self.process, batch.step, self.should_stop, self.saving.due)
                         if stop or save:

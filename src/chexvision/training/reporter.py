@@ -41,7 +41,7 @@ class ConsoleReporter:
         self._progress.__enter__()
 
     def step_done(self, images: int, loss_sum: Tensor) -> None:
-        """Count a step of `images`; `loss_sum`, on the device, is the epoch's so far."""
+        """Count a step of `images`; `loss_sum`, on the device, is the epoch's so far, over all processes."""
         progress = self._progress
         if progress is None:
             return

@@ -23,7 +23,7 @@ from chexvision.data.mixture import RunData, find_data
 from chexvision.data.placement import placed, used_here
 from chexvision.evaluation.attributes import conditions_of, groups_of
 from chexvision.evaluation.overlap import TrainingImages
-from chexvision.evaluation.parts import with_parts
+from chexvision.evaluation.parts import shared_image_notes, with_parts
 from chexvision.evaluation.protocol import evaluate_trained
 from chexvision.evaluation.split_check import check_of
 from chexvision.explain.card_example import example_overlay
@@ -120,6 +120,8 @@ def run_training(
             reporter = RunReporter(progress, recipe, tracker, splits["train"].images_per_epoch)
             if model.initialized is not None:
                 reporter.initialized(model.initialized)
+            for note in shared_image_notes(recipe.name, splits):
+                print(f"note: {note}", flush=True)
         splits["train"], teacher = with_teacher(recipe, splits, accelerator, work)
         used, stop = (splits["train"], splits["validation"]), progress.session.should_stop
         training = Training(recipe, model, *used, accelerator, work, reporter, stop, saving)

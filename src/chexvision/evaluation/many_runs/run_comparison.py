@@ -207,8 +207,13 @@ def _paired(first: PublishedRun, second: PublishedRun, data: Reference | None, m
     """Paired by image, of the probabilities that both published.
 
     Raises:
-        ChexError: there are none, or the labels cannot be read.
+        ChexError: there are none, the labels cannot be read, or a run is on a mixture.
     """
+    if any(run.info is not None and run.info.datasets for run in (first, second)):
+        raise ChexError(
+            "runs on mixtures are paired on one data set: chexvision evaluate "
+            f"{first.reference} {second.reference} --data DATASET"
+        )
     lacking = [name for name in _NEEDED if find_spec(name) is None]
     if lacking:
         raise ChexError(f"it needs {', '.join(lacking)}: pip install 'chexvision[train]'")
