@@ -84,11 +84,12 @@ def in_a_thread(act: Callable[[], object]) -> Callable[[], None]:
         except BaseException as error:  # noqa: BLE001  # raised in the test's own thread
             raised.append(error)
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
 
     def end() -> None:
-        thread.join()
+        thread.join(240)
+        assert not thread.is_alive()
         if raised:
             raise raised[0]
 
@@ -120,11 +121,14 @@ def test_an_interrupted_build_continues_after_its_finished_shards(
     words = ["shards", "build", "--images", str(release.root), "--metadata", str(release.metadata), "--size", "32"]
     words += ["--out", str(out), "--shard-size", "50kB", "--max-bad", "0.1", "--on", "ray"]
     command = [sys.executable, "-m", "chexvision", *words, "--address", two_nodes.address]
-    build = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     records = tmp_path / "out.partial" / FINISHED
-    wait_until(lambda: len(list(records.glob("*.json"))) >= 2 or build.poll() is not None)
-    build.send_signal(signal.SIGINT)
-    _, err = build.communicate(timeout=60)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as build:
+        try:
+            wait_until(lambda: len(list(records.glob("*.json"))) >= 2 or build.poll() is not None)
+            build.send_signal(signal.SIGINT)
+            _, err = build.communicate(timeout=240)
+        finally:
+            build.kill()
     assert build.returncode not in (0, None), err
     assert "Traceback" not in err
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "out.partial" / "data").glob("*.parquet")}

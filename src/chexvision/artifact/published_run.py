@@ -25,8 +25,10 @@ from chexvision.hub.repo_files import ENSEMBLE, WEIGHTS, model_file
 
 _MOST_EPOCHS = 10_000
 _LONGEST_HEADER = 16 * 2**20  # bytes of the header of a safetensors file
+_MOST_AXES = 8  # of a tensor
 
 Auroc = Annotated[float, Field(ge=0, le=1)] | None
+Loss = Annotated[float, Field(ge=-1e9, le=1e9)]  # what a chart's axis can be computed of
 T = TypeVar("T")
 
 
@@ -61,8 +63,8 @@ class CurvePoint(_Part):
     epoch: Annotated[int, Field(ge=1, le=10**6)]
     macro_auroc: Auroc = None
     binary_auroc: Auroc = None
-    train_loss: float
-    validation_loss: float
+    train_loss: Loss
+    validation_loss: Loss
     mixture: _Mixture | None = None
 
 
@@ -207,6 +209,8 @@ def _parameters(path: Path) -> int | None:
 
 
 def _product(shape: list[int]) -> int:
+    if len(shape) > _MOST_AXES:
+        raise ValueError(f"{len(shape)} axes")
     found = 1
     for size in shape:
         if not isinstance(size, int) or not 0 <= size < 2**32:
