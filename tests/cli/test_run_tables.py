@@ -65,7 +65,7 @@ def test_a_page_of_the_models_of_a_user(
     publish(folders[1], "chex/secret", private=True)
     publish(folders[1], "chex/foreign", "---\nlibrary_name: timm\n---\n")
     code, said, _ = run(capsys, "dashboard", "chex", "--out", tmp_path / "out")
-    assert (code, said) == (0, f"written: {tmp_path}/out/index.html, 1 runs\n")
+    assert (code, said) == (0, f"written: {tmp_path}/out/index.html, 1 run\n")
     page = (tmp_path / "out" / "index.html").read_text()
     assert f"href='https://huggingface.co/chex/one/tree/{sha}'" in page
     assert "secret" not in page and "foreign" not in page

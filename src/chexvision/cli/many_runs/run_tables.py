@@ -52,9 +52,8 @@ def dashboard(
     title = title or f"Runs of {', '.join(sources)}"
     page = write_dashboard(runs, out, title)
     unread = sum(bool(run.problems) for run in runs)
-    typer.echo(
-        f"written: {page}, {len(runs)} runs" + (f"; of {unread} not everything can be shown" if unread else "")
-    )
+    count = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
+    typer.echo(f"written: {page}, {count}" + (f"; of {unread} not everything can be shown" if unread else ""))
     if isinstance(target, RepoRef):
         from chexvision.app.deploy import deploy
 
