@@ -76,6 +76,17 @@ def test_a_page_of_the_models_of_a_user(
     assert b'"sdk": "static"' in fake_hub.read("chex/runs", "README.md", repo_type="space")
 
 
+def test_a_private_model_is_not_shown_on_a_public_space(
+    fake_hub: FakeHub, folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(folders[0], "chex/hidden", private=True)
+    words = ["dashboard", "chex/hidden", "--out", tmp_path / "out", "--space", "chex/page"]
+    code, _, error = run(capsys, *words)
+    assert (code, error.count("\n")) == (2, 1) and "hidden is private" in error and "add --private" in error
+    assert run(capsys, *words, "--private")[0] == 0
+    assert fake_hub.is_private("chex/page", "space")
+
+
 def test_a_file_that_is_too_large_is_not_fetched(
     fake_hub: FakeHub, folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -85,6 +85,7 @@ class PublishedRun:
         curve: ``history.json``; empty where there is none.
         parameters: of its weights, where known.
         problems: why a file is missing, or cannot be used.
+        private: whether it is a repository that its owner alone sees.
     """
 
     name: str
@@ -95,6 +96,7 @@ class PublishedRun:
     curve: Curve = ()
     parameters: int | None = None
     problems: tuple[str, ...] = ()
+    private: bool = False
 
     @property
     def run_id(self) -> str | None:
@@ -156,7 +158,8 @@ def read_published(name: str, reference: Reference) -> PublishedRun:
             problems.append(f"it has no {kind}")
     parameters = where.parameters if isinstance(where, HubModel) else _parameters(where / WEIGHTS)
     at = where.reference if isinstance(where, HubModel) else where
-    return PublishedRun(name, at, info, ensemble, metrics, curve, parameters, tuple(problems))
+    private = isinstance(where, HubModel) and where.private
+    return PublishedRun(name, at, info, ensemble, metrics, curve, parameters, tuple(problems), private)
 
 
 def read_curve(path: Path) -> Curve:

@@ -49,6 +49,9 @@ def dashboard(
     references = find_published(sources, private=private)
     with Progress("reading", len(references), "runs") as progress:
         runs = read_all_published(references, progress.advance)
+    hidden = [run.name for run in runs if run.private]
+    if target is not None and hidden and not private:
+        raise UsageError(f"{hidden[0]} is private, and anybody could see it at --space {space}; add --private")
     title = title or f"Runs of {', '.join(sources)}"
     page = write_dashboard(runs, out, title)
     unread = sum(bool(run.problems) for run in runs)
