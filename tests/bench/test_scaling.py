@@ -101,6 +101,7 @@ def test_a_cluster_is_named_and_changed() -> None:
         ("2xT4,nodes=0", "nodes: Input should be greater than or equal to 1"),
         ("2xT4,nodes", "nodes: Input should be a valid integer"),
         ("2xT4,gpus=3", "gpus: Extra inputs are not permitted"),
+        ("2xT4,memory_gb=inf", "memory_gb: Input should be a finite number"),
         ("2xT4,memory_gb=-1", "memory_gb: Input should be greater than 0"),
     ],
 )

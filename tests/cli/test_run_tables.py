@@ -65,7 +65,7 @@ def test_a_page_of_the_models_of_a_user(
     publish(folders[1], "chex/secret", private=True)
     publish(folders[1], "chex/foreign", "---\nlibrary_name: timm\n---\n")
     code, said, _ = run(capsys, "dashboard", "chex", "--out", tmp_path / "out")
-    assert (code, said) == (0, f"written: {tmp_path}/out/index.html, 1 runs\n")
+    assert (code, said) == (0, f"written: {tmp_path}/out/index.html, 1 run\n")
     page = (tmp_path / "out" / "index.html").read_text()
     assert f"href='https://huggingface.co/chex/one/tree/{sha}'" in page
     assert "secret" not in page and "foreign" not in page
@@ -74,6 +74,17 @@ def test_a_page_of_the_models_of_a_user(
     assert fake_hub.is_private("chex/runs", "space")
     assert fake_hub.read("chex/runs", "index.html", repo_type="space") == (tmp_path / "out/index.html").read_bytes()
     assert b'"sdk": "static"' in fake_hub.read("chex/runs", "README.md", repo_type="space")
+
+
+def test_a_private_model_is_not_shown_on_a_public_space(
+    fake_hub: FakeHub, folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(folders[0], "chex/hidden", private=True)
+    words = ["dashboard", "chex/hidden", "--out", tmp_path / "out", "--space", "chex/page"]
+    code, _, error = run(capsys, *words)
+    assert (code, error.count("\n")) == (2, 1) and "hidden is private" in error and "add --private" in error
+    assert run(capsys, *words, "--private")[0] == 0
+    assert fake_hub.is_private("chex/page", "space")
 
 
 def test_a_file_that_is_too_large_is_not_fetched(

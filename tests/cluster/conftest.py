@@ -39,7 +39,11 @@ class TwoNodes:
         )
         self.address: str = self._cluster.address
         self.head: Any = self._cluster.head_node
-        self.worker = self.join()
+        try:
+            self.worker = self.join()
+        except BaseException:
+            self.stop()
+            raise
 
     def join(self) -> Any:
         """Add a node, which becomes `worker`; call it in the main thread."""
@@ -60,7 +64,7 @@ class TwoNodes:
         self._cluster.shutdown()
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
+def wait_until(holds: Callable[[], bool], seconds: float = 240) -> None:
     """Return as soon as `holds` returns True."""
     end = time.monotonic() + seconds
     while not holds():

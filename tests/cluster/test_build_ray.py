@@ -12,11 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from chexvision.cluster.connect import Cluster, connected
 from chexvision.cluster.ray_build import make_shard, shards_on
 from chexvision.errors import ChexError
+from chexvision.images.radiograph import encode_grey
 from chexvision.images.sources import Index, find_images
 from chexvision.releases import nih14
 from chexvision.shards.build import build_shards
@@ -39,8 +41,12 @@ def release(tmp_path: Path) -> Release:
 @pytest.fixture
 def expected(release: Release, tmp_path: Path) -> dict[str, bytes]:
     """What one core builds."""
-    build_shards([release.root], release.metadata, tmp_path / "one_core", CHOSEN)
-    return tree(tmp_path / "one_core")
+    return built_on_one_core(release, tmp_path / "one_core")
+
+
+def built_on_one_core(release: Release, out: Path) -> dict[str, bytes]:
+    build_shards([release.root], release.metadata, out, CHOSEN)
+    return tree(out)
 
 
 def build_on(cluster: Cluster, release: Release, out: Path) -> Manifest:
@@ -84,11 +90,12 @@ def in_a_thread(act: Callable[[], object]) -> Callable[[], None]:
         except BaseException as error:  # noqa: BLE001  # raised in the test's own thread
             raised.append(error)
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
 
     def end() -> None:
-        thread.join()
+        thread.join(240)
+        assert not thread.is_alive()
         if raised:
             raise raised[0]
 
@@ -114,17 +121,25 @@ def test_a_node_killed_while_it_works_changes_no_byte(
 
 
 def test_an_interrupted_build_continues_after_its_finished_shards(
-    two_nodes: TwoNodes, release: Release, expected: dict[str, bytes], tmp_path: Path
+    two_nodes: TwoNodes, release: Release, tmp_path: Path
 ) -> None:
+    # Large images: each of the ten shards takes so long that the build is not over when it is interrupted.
+    noise = np.random.default_rng(0).integers(0, 255, (1200, 1200), dtype=np.uint8)
+    for name in release.names[6:]:
+        release.put(name, encode_grey(noise, "png"))
+    expected = built_on_one_core(release, tmp_path / "one_core")
     out = tmp_path / "out"
     words = ["shards", "build", "--images", str(release.root), "--metadata", str(release.metadata), "--size", "32"]
     words += ["--out", str(out), "--shard-size", "50kB", "--max-bad", "0.1", "--on", "ray"]
     command = [sys.executable, "-m", "chexvision", *words, "--address", two_nodes.address]
-    build = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     records = tmp_path / "out.partial" / FINISHED
-    wait_until(lambda: len(list(records.glob("*.json"))) >= 2 or build.poll() is not None)
-    build.send_signal(signal.SIGINT)
-    _, err = build.communicate(timeout=60)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as build:
+        try:
+            wait_until(lambda: len(list(records.glob("*.json"))) >= 2 or build.poll() is not None)
+            build.send_signal(signal.SIGINT)
+            _, err = build.communicate(timeout=240)
+        finally:
+            build.kill()
     assert build.returncode not in (0, None), err
     assert "Traceback" not in err
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "out.partial" / "data").glob("*.parquet")}

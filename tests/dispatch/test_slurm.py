@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,10 +25,11 @@ pytestmark = pytest.mark.usefixtures("packs_stand_in")
 
 
 @pytest.fixture
-def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSlurm]:
     fake = FakeSlurm(tmp_path / "slurm")
     monkeypatch.setenv("PATH", f"{fake.bin}{os.pathsep}{os.environ['PATH']}")
-    return fake
+    yield fake
+    fake.stop()
 
 
 @pytest.fixture
@@ -43,7 +44,8 @@ def target(tmp_path: Path) -> Slurm:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(3000):
+    end = time.monotonic() + 180
+    while time.monotonic() < end:
         if condition():
             return
         time.sleep(0.01)

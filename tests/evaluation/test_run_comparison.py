@@ -45,6 +45,8 @@ def test_only_the_keys_of_recipes_that_differ_are_listed(tmp_path: Path) -> None
     assert added and all(found.recipe[key][0] is None for key in added)
     assert set(found.recipe) == {"optim.weight_decay", *added}
     assert compare_runs(runs_of(one, one), paired=False).recipe == {}
+    (one / RUN).unlink()
+    assert compare_runs(runs_of(one, two), paired=False).recipe == {}  # nothing to compare with
 
 
 def test_runs_of_the_same_images_are_tested_by_image(tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ def test_the_command_prints_a_table_and_writes_json_without_torch(tmp_path: Path
     assert bad.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["p.parquet", "p.csv", "parts"])
+@pytest.mark.parametrize("name", ["p.parquet", "p.csv", "p.jsonl", "parts"])
 def test_results_of_predict_are_scored_in_every_format(tmp_path: Path, entries: dict[str, Entry], name: str) -> None:
     names = list(entries)
     facts = ModelFacts("m")
@@ -218,6 +218,14 @@ def test_results_of_predict_are_scored_in_every_format(tmp_path: Path, entries: 
     assert found.predictions.probabilities[7].tolist() == [*results[7].probabilities.values()]
     scored = score(tmp_path / name, entries, METHOD)
     assert "images without an answer, left out: 1" in scored.notes
+
+
+def test_json_lines_of_something_else_are_refused(tmp_path: Path, entries: dict[str, Entry]) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"image": "a.png"}\n')
+    with pytest.raises(UsageError, match=r"p\.jsonl is not a file of chexvision predict: .*required") as refused:
+        read_submission(path, entries)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

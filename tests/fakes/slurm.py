@@ -13,6 +13,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,19 @@ class FakeSlurm:
         task = psutil.Process(read(self.root, 1)["task"])
         for process in [*(task.children(recursive=True) if descendants else []), task]:
             process.send_signal(number)
+
+    def stop(self) -> None:
+        """Kill what still runs, as after a test that failed."""
+        import psutil
+
+        for job in self.jobs:
+            if job["task"] is None or job["state"] in ENDED:
+                continue
+            with suppress(psutil.NoSuchProcess):
+                task = psutil.Process(job["task"])
+                for process in [*task.children(recursive=True), task]:
+                    with suppress(psutil.NoSuchProcess):
+                        process.kill()
 
 
 def read(root: Path, job: int) -> dict[str, Any]:

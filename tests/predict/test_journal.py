@@ -23,7 +23,7 @@ from chexvision.predict.answer import Failure, ModelFacts
 from chexvision.predict.journal import About, Journal, open_journal
 from chexvision.predict.predictor import BATCH
 from chexvision.predict.result import Result, result_of
-from chexvision.predict.result_files import ROWS_OF_A_GROUP
+from chexvision.predict.result_files import ROWS_OF_A_GROUP, remove_leftovers, write_results
 from tests.predict.conftest import Run
 from tests.predict.tiny_model import publish
 
@@ -212,3 +212,22 @@ def test_a_parquet_file_has_groups_of_rows(tmp_path: Path) -> None:
     sizes = [opened.metadata.row_group(i).num_rows for i in range(opened.metadata.num_row_groups)]
     assert sizes == [ROWS_OF_A_GROUP, ROWS_OF_A_GROUP, 1]
     assert opened.read(["image"])["image"].to_pylist() == [f"{i}.png" for i in range(2 * ROWS_OF_A_GROUP + 1)]
+
+
+def test_what_another_command_is_writing_is_no_leftover(tmp_path: Path) -> None:
+    other, own = tmp_path / ".results.csv.12.partial", tmp_path / ".results.13.partial"
+    other.touch()
+    own.mkdir()
+    remove_leftovers(tmp_path / "results")
+    assert other.exists() and not own.exists()
+
+
+def test_a_folder_of_results_is_replaced_and_one_of_other_files_is_not(tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    for numbers in (range(1), range(2)):
+        write_results(out, ("Mass",), map(result, numbers))
+    assert [path.name for path in out.iterdir()] == ["part-00000.parquet"]
+    (out / "mine.txt").touch()
+    with pytest.raises(OSError, match="not empty"):
+        write_results(out, ("Mass",), map(result, range(1)))
+    assert (out / "mine.txt").exists()

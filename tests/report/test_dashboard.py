@@ -164,6 +164,7 @@ def test_large_numbers_of_findings_and_long_texts_are_cut(tmp_path: Path) -> Non
         ("[" * 100_000, "is not a history"),
         ('[{"epoch": 1, "macro_auroc": 1.5, "train_loss": 1, "validation_loss": 1}]', "less than or equal to 1"),
         ('[{"epoch": 1, "train_loss": 1, "validation_loss": 1e999}]', "finite"),
+        ('[{"epoch": 1, "train_loss": 1, "validation_loss": -1e308}]', "greater than or equal to -1000000000"),
         ('[{"epoch": 99999999999, "train_loss": 1, "validation_loss": 1}]', "less than or equal to 1000000"),
         (json.dumps([epoch_entry(i, 0.5) for i in range(1, 10_002)]), "at most 10000 items"),
     ],

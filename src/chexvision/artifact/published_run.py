@@ -25,8 +25,10 @@ from chexvision.hub.repo_files import ENSEMBLE, WEIGHTS, model_file
 
 _MOST_EPOCHS = 10_000
 _LONGEST_HEADER = 16 * 2**20  # bytes of the header of a safetensors file
+_MOST_AXES = 8  # of a tensor
 
 Auroc = Annotated[float, Field(ge=0, le=1)] | None
+Loss = Annotated[float, Field(ge=-1e9, le=1e9)]  # what a chart's axis can be computed of
 T = TypeVar("T")
 
 
@@ -61,8 +63,8 @@ class CurvePoint(_Part):
     epoch: Annotated[int, Field(ge=1, le=10**6)]
     macro_auroc: Auroc = None
     binary_auroc: Auroc = None
-    train_loss: float
-    validation_loss: float
+    train_loss: Loss
+    validation_loss: Loss
     mixture: _Mixture | None = None
 
 
@@ -83,6 +85,7 @@ class PublishedRun:
         curve: ``history.json``; empty where there is none.
         parameters: of its weights, where known.
         problems: why a file is missing, or cannot be used.
+        private: whether it is a repository that its owner alone sees.
     """
 
     name: str
@@ -93,6 +96,7 @@ class PublishedRun:
     curve: Curve = ()
     parameters: int | None = None
     problems: tuple[str, ...] = ()
+    private: bool = False
 
     @property
     def run_id(self) -> str | None:
@@ -154,7 +158,8 @@ def read_published(name: str, reference: Reference) -> PublishedRun:
             problems.append(f"it has no {kind}")
     parameters = where.parameters if isinstance(where, HubModel) else _parameters(where / WEIGHTS)
     at = where.reference if isinstance(where, HubModel) else where
-    return PublishedRun(name, at, info, ensemble, metrics, curve, parameters, tuple(problems))
+    private = isinstance(where, HubModel) and where.private
+    return PublishedRun(name, at, info, ensemble, metrics, curve, parameters, tuple(problems), private)
 
 
 def read_curve(path: Path) -> Curve:
@@ -207,6 +212,8 @@ def _parameters(path: Path) -> int | None:
 
 
 def _product(shape: list[int]) -> int:
+    if len(shape) > _MOST_AXES:
+        raise ValueError(f"{len(shape)} axes")
     found = 1
     for size in shape:
         if not isinstance(size, int) or not 0 <= size < 2**32:

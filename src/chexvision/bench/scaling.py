@@ -47,7 +47,7 @@ class Cluster(BaseModel):
         basis: where the figures come from.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     nodes: _Count
     gpus_per_node: _Count

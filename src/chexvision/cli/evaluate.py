@@ -214,7 +214,11 @@ def compare(
 
 def score(
     predictions: Annotated[
-        Path, typer.Argument(metavar="PREDICTIONS", help="CSV or Parquet: an image name column and one per finding.")
+        Path,
+        typer.Argument(
+            metavar="PREDICTIONS",
+            help="CSV or Parquet with names of images and a column per finding, or results of predict.",
+        ),
     ],
     labels: Annotated[Path, typer.Option(help="Data_Entry_2017*.csv, plain or .gz.")],
     split_rule: Annotated[

@@ -17,7 +17,9 @@ _SECONDS = 10.0  # until something answers at an address; Ray itself would try f
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # without it each task warns of a change to come
+    # Ray prints messages about nodes, such as one that died, to stdout, where results and JSON are.
     "RAY_DEDUP_LOGS": "1",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
 }
 # Ray replaces 127.0.0.1 by the machine's own address, and would listen there, unless told to run on one machine.
 _ONE_MACHINE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"

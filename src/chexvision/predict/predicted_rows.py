@@ -6,11 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from chexvision.errors import UsageError
+from chexvision.files.json_files import first_problem
 from chexvision.files.tables import csv_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from chexvision.predict.result import Result
 
 _STATUS, _IMAGE, _PROBABILITY = "status", "image", "probability_"
 _ROWS = 10_000  # read at a time
@@ -22,11 +27,15 @@ def predicted_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
     Of a file that `chexvision predict` wrote only the image and the probabilities are given.
 
     Args:
-        path: a CSV file, plain or gzip-compressed, a Parquet file, or a folder of Parquet files.
+        path: a CSV file, plain or gzip-compressed, a Parquet file, a folder of Parquet files, or JSON lines of
+            ``chexvision predict``.
 
     Raises:
         UsageError: it cannot be read.
     """
+    if path.suffix.lower() == ".jsonl":
+        yield from _json_rows(path)
+        return
     is_parquet = path.is_dir() or path.suffix.lower() == ".parquet"
     rows = _parquet_rows(path) if is_parquet else csv_rows(path)
     where, heads = next(rows, ("", []))
@@ -72,6 +81,28 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
         except (OSError, pa.ArrowException) as error:
             reason = " ".join(str(error).split())[:200]
             raise UsageError(f"{file} cannot be read: {reason}") from None
+
+
+def _json_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+    outputs = next((tuple(one.probabilities) for _, one in _results(path) if one.status == "ok"), ())
+    yield f"{path}", [_IMAGE, *(f"{_PROBABILITY}{name}" for name in outputs)]
+    for where, one in _results(path):
+        if one.status == "ok" and tuple(one.probabilities) != outputs:
+            raise UsageError(f"{where}: other findings than in the first row")
+        yield where, [one.image, *map(repr, one.probabilities.values())] if one.status == "ok" else []
+
+
+def _results(path: Path) -> Iterator[tuple[str, Result]]:
+    from chexvision.predict.result import Result
+
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                yield f"{path}, line {number}", Result.model_validate_json(line)
+    except ValidationError as error:
+        raise UsageError(f"{path} is not a file of chexvision predict: {first_problem(error)}") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def _is_cell(kind: pa.DataType) -> bool:

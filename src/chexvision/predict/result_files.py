@@ -32,10 +32,12 @@ def writer_for(out: Path) -> Writer:
     """The function that writes the format of a file's ending: from a path, the outputs' names, and the results.
 
     Raises:
-        UsageError: there is none for it.
+        UsageError: there is none for it, or it is a folder's own path without a name.
         ModuleNotFoundError: for Parquet, pyarrow is not installed.
     """
     writer = _WRITERS.get(out.suffix.lower())
+    if not out.name:
+        raise UsageError(f"--out {out} names no file; write its name, such as results.parquet")
     if writer is None:
         raise UsageError(
             f"--out {out}: the name must end in one of {', '.join(filter(None, _WRITERS))}; a name without an ending "
@@ -65,8 +67,10 @@ def write_results(out: Path, outputs: tuple[str, ...], results: Iterable[Result]
         for number, first in enumerate(remaining):
             rows = chain([first], islice(remaining, ROWS_OF_A_PART - 1))
             _write_parquet(partial / f"part-{number:05}.parquet", outputs, rows)
-        if out.exists():
-            shutil.rmtree(out)  # of a process that was killed before it removed what it had computed
+        if out.exists():  # of a process that was killed before it removed what it had computed
+            for part in out.glob("part-*.parquet"):
+                part.unlink()
+            out.rmdir()  # fails where there is anything else
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -75,6 +79,9 @@ def write_results(out: Path, outputs: tuple[str, ...], results: Iterable[Result]
 def remove_leftovers(out: Path) -> None:
     """Remove what a process left that was killed while it wrote `out`."""
     for left in out.parent.glob(f".{glob_escape(out.name)}.*.partial"):
+        # That of another file may begin with the same name: of `results`, .results.csv.12.partial is not.
+        if not left.name.removeprefix(f".{out.name}.").removesuffix(".partial").isdigit():
+            continue
         if left.is_dir():
             shutil.rmtree(left)
         else:

@@ -49,12 +49,14 @@ def dashboard(
     references = find_published(sources, private=private)
     with Progress("reading", len(references), "runs") as progress:
         runs = read_all_published(references, progress.advance)
+    hidden = [run.name for run in runs if run.private]
+    if target is not None and hidden and not private:
+        raise UsageError(f"{hidden[0]} is private, and anybody could see it at --space {space}; add --private")
     title = title or f"Runs of {', '.join(sources)}"
     page = write_dashboard(runs, out, title)
     unread = sum(bool(run.problems) for run in runs)
-    typer.echo(
-        f"written: {page}, {len(runs)} runs" + (f"; of {unread} not everything can be shown" if unread else "")
-    )
+    count = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
+    typer.echo(f"written: {page}, {count}" + (f"; of {unread} not everything can be shown" if unread else ""))
     if isinstance(target, RepoRef):
         from chexvision.app.deploy import deploy
 

@@ -76,7 +76,7 @@ def predict(
     if on == "ray":
         facts = _on_ray(asked, tally, address, workers)
     else:
-        _refuse_cluster_options(address, workers)
+        _refuse_workers(workers)
         facts = _here(asked, tally)
     if as_json:
         rows = [result.model_dump(mode="json") for result in tally.kept]
@@ -177,7 +177,7 @@ def _as_nodes_find_it(model: str) -> str:
     return str(reference.resolve() if isinstance(reference, Path) else resolve_revision(reference, "model"))
 
 
-def _refuse_cluster_options(address: str, workers: int | None) -> None:
+def _refuse_workers(workers: int | None) -> None:
     from chexvision.errors import UsageError
 
     if workers is not None:

@@ -79,8 +79,8 @@ class RunComparison(Record):
     Args:
         format: of the output.
         runs: in the order of the command.
-        recipe: keys of the recipes whose values differ, with the value of each run; null also where a run has no
-            such key or no recipe.
+        recipe: keys of the known recipes whose values differ, with the value of each run; null also where a run has
+            no such key or no recipe.
         valid: whether all were measured on the same images with the same labels.
         why_not: why they were not, each in a sentence.
         comparisons: each further run with the first, paired by image.
@@ -233,11 +233,12 @@ def _paired(first: PublishedRun, second: PublishedRun, data: Reference | None, m
 
 
 def _recipes(runs: Sequence[PublishedRun]) -> dict[str, tuple[Value, ...]]:
-    """The keys whose values differ."""
+    """The keys whose values differ among the runs whose recipe is known."""
     flat = [dict(_flat(run.info.recipe.model_dump(mode="json"))) if run.info is not None else {} for run in runs]
     keys = list(dict.fromkeys(key for of in flat for key in of))
     values = {key: tuple(of.get(key) for of in flat) for key in keys}
-    return {key: of for key, of in values.items() if any(one != of[0] for one in of)}
+    known = [i for i, of in enumerate(flat) if of]
+    return {key: of for key, of in values.items() if any(of[i] != of[known[0]] for i in known)}
 
 
 def _flat(value: Any, at: str = "") -> Iterator[tuple[str, Value]]:

@@ -192,7 +192,7 @@ def _row(i: int, run: PublishedRun, sets: dict[str, tuple[str, str]]) -> Row:
     test_set = sets[_measured_images(of)][0] if of is not None else ""
     hours = info.train_seconds / 3600 if info is not None else None
     cells = (
-        Shown(run.finished_at[:10], run.finished_at),
+        Shown(_short(run.finished_at[:10]), _short(run.finished_at)),
         *(Shown(text, text) for text in (recipe, backbone, dataset, split, test_set)),
         _epochs(run),
         _estimate(metrics.macro["auroc"] if metrics is not None else UNDEFINED),
