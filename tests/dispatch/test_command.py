@@ -77,7 +77,7 @@ def written() -> dict[str, Any]:
         ),
         (
             ["--model", "densenet", "--on", "local", "--timeout-hours", "1"],
-            "--timeout-hours is for --on kaggle and hf-jobs; with --on local take --max-hours",
+            "--timeout-hours is for --on kaggle, hf-jobs and slurm; with --on local take --max-hours",
         ),
     ],
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,6 +74,19 @@ def progress() -> dict[str, Any]:
 
 def learned() -> list[int]:
     return list(json.loads(Path("run/working/artifact/config.json").read_text())["learned"])
+
+
+def test_submitit_does_not_close_the_log_of_the_program() -> None:
+    script = (
+        "import logging, sys, chexvision_dispatch.targets.slurm\n"
+        "class Log(logging.Handler):\n"
+        "    def close(self): sys.exit('closed')\n"
+        "log = Log()\n"
+        "import submitit\n"
+        "log.close = lambda: None\n"  # at the end of the program it may
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_job_asks_for_its_resources_and_leaves_artifact_log_and_record(

@@ -54,7 +54,8 @@ def new_target(name: str, given: Mapping[str, object], run_id: str, *, dry_run: 
         if option not in target.Options.model_fields:
             owners = [one for one in TARGETS if option in target_class(one).Options.model_fields]
             instead = target.Options.instead.get(option, "leave it out")
-            raise UsageError(f"{flag(option)} is for --on {' and '.join(owners)}; with --on {name} {instead}")
+            listed = " and ".join(filter(None, (", ".join(owners[:-1]), owners[-1])))
+            raise UsageError(f"{flag(option)} is for --on {listed}; with --on {name} {instead}")
     try:
         options = target.Options.model_validate(given)
     except ValidationError as error:
