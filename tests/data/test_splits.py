@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -106,6 +107,14 @@ def test_images_outside_the_public_lists_keep_the_split_of_their_shards(manifest
 @pytest.mark.parametrize("manifest", [None, manifest_of("radiographs", "nih"), manifest_of("radiographs", None)])
 def test_radiographs_of_nih_are_divided_by_its_list(manifest: Manifest | None) -> None:
     assert OFFICIAL.fitting(manifest) == OFFICIAL
+
+
+def test_images_with_a_split_and_no_known_patients_are_not_divided_by_patient() -> None:
+    unknown = Dataset("vindr", "frontal", None, knows_patients=False)
+    divided = replace(OTHERS[1], dataset=unknown)
+    assert SplitChoice("patient").fitting(divided) == SplitChoice("patient")  # as it was built
+    with pytest.raises(UsageError, match=r"does not say which images are of one person.*shards"):
+        SplitChoice("patient").fitting(replace(divided, split=SplitRule("official", 0)))
 
 
 def test_synthetic_images_are_not_in_the_split_of_chexnet() -> None:

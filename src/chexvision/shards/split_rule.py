@@ -70,10 +70,16 @@ class SplitChoice:
         split that their shards have: `shards build` takes a release's own where there is one.
 
         Raises:
-            UsageError: "chexnet", for synthetic images.
+            UsageError: "chexnet", for synthetic images; or "patient", for images that have a split and no patients.
         """
         if manifest is None:
             return self
+        unknown = manifest.dataset is not None and not manifest.dataset.knows_patients
+        if self.rule == "patient" and unknown and manifest.split.name != "patient":
+            raise UsageError(
+                "split patient needs patients, and the release does not say which images are of one person; keep its "
+                "own split: data.split (or --split-rule) shards"
+            )
         if manifest.synthetic and self.rule == "chexnet":
             raise UsageError(
                 "split chexnet is of NIH ChestX-ray14; these images are synthetic: divide them by data.split "
