@@ -181,7 +181,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "manifest: null": (written("null"), "is not a manifest"),
     "manifest: empty": (written(""), "is not a manifest"),
     "manifest: deep": (written("[" * 100_000), "is not a manifest"),
-    "manifest: later format": (written('{"format": 3, "chunks": []}'), "has format 3, this version reads up to 2"),
+    "manifest: later format": (written('{"format": 4, "chunks": []}'), "has format 4, this version reads up to 3"),
     "manifest: huge format": (written('{"format": 1e400}'), "is not a manifest"),
     "manifest: outside": (shard_entry(path="../../etc/passwd"), "is outside its folder"),
     "manifest: absolute": (shard_entry(path="/etc/passwd"), "is outside its folder"),

@@ -30,6 +30,7 @@ def records(scores: list[float | None], error: float | None = 0.02) -> list[Epoc
         "weights": "trained",
         "difference_error": error,
         "phase": 1,
+        "mixture": None,
         "micro_batch_size": 1,
     }
     return [

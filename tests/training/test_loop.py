@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from chexvision.config.recipe import PhaseConfig, Recipe
 from chexvision.errors import ChexError
-from chexvision.training.checkpoint import fingerprint
+from chexvision.training.checkpoint import fingerprint, fingerprints
 from chexvision.training.history import read_history
 from chexvision.training.loop import Training
 from chexvision.training.training_session import STATE_FILE
@@ -110,6 +110,7 @@ def test_state_with_a_fingerprint_of_the_split_tables_path_resumes(synthetic_sha
         training = tiny_training(synthetic_shards, tmp_path, should_stop=true_from(1) if stop else lambda: False)
         data = training.recipe.data.model_copy(update={"split": "./tables/mine.csv"})
         training.recipe = training.recipe.model_copy(update={"data": data})
+        training._fingerprints = fingerprints(training.recipe, training.train_split, training.validation_split)
         return training
 
     training = with_table(stop=True)
