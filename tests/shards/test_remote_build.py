@@ -164,6 +164,7 @@ def test_shards_of_others_in_the_output_are_not_deleted(release: Release, bucket
 def test_the_file_that_each_repository_has_is_no_obstacle(bucket: str) -> None:
     fsspec.filesystem("s3").pipe_file(f"{bucket}/out/.gitattributes", b"x")
     RemoteOutput(RemoteFolder(f"{bucket}/out")).begin(overwrite=False)
+    assert list(download(f"{bucket}/out")) == [".gitattributes"]
 
 
 def test_a_missing_folder_and_a_vanished_image_are_one_line(release: Release, bucket: str, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ _COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "srun")
 # What slurmctld and slurmdbd are reported with when they do not answer (slurm_errno.c).
 _OUTAGE = re.compile(r"unable to (contact|connect)|timed out|connection refused|zero bytes|communication", re.I)
 _COMMAND_S = 60.0  # the longest that squeue and the like take; slurmctld's own MessageTimeout is 10 s
-# Else submitit, when it is imported, configures logging anew, which closes the handlers that the program has.
+# Importing submitit reconfigures logging, which closes the program's handlers, unless this is set.
 os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")
 
 

@@ -56,7 +56,7 @@ class Part:
         source: the shards.
         rows: the images as the shards have them, in the data set's own label set.
         begin: the first one's position in the split.
-        per_epoch: how many images an epoch takes of them, without mirrored ones; of training.
+        per_epoch: images of this data set per training epoch, not counting mirrored copies.
     """
 
     name: str

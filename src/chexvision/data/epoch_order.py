@@ -11,7 +11,7 @@ from chexvision.data.dataset import Part, Split
 
 
 def images_per_part(images: Sequence[int], weights: Sequence[float], temperature: float) -> list[int]:
-    """How many images an epoch takes from each data set of a mixture, as many as there are in all of them together.
+    """Images per epoch of each data set of a mixture; their sum is the number of images in all of them.
 
     They are proportional to weight · images ** (1 / temperature), see `DataConfig`. With equal weights and a
     temperature of 1 an epoch takes each image once.
