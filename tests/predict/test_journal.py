@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from chexvision.errors import ChexError, UsageError
@@ -70,26 +66,14 @@ def full_disk(size: int) -> Iterator[None]:
 
 
 def test_a_killed_command_goes_on_and_its_file_is_that_of_one_that_was_not(
-    model: Path, tmp_path: Path, run: Run
+    model: Path, images: Path, tmp_path: Path, run: Run
 ) -> None:
-    folder = tmp_path / "in"
-    folder.mkdir()
-    # Large, so that the process is killed before it has read all.
-    cv2.imwrite(str(folder / "000.png"), np.random.default_rng(0).integers(0, 255, (900, 900), dtype=np.uint8))
-    for number in range(1, 160):
-        os.link(folder / "000.png", folder / f"{number:03}.png")
-    (folder / "090.png").unlink()
-    (folder / "090.png").write_text("not an image")
     out, partial = tmp_path / "r.csv", tmp_path / "r.csv.partial"
-    words = ["predict", str(model), str(folder), "--out", str(out)]
-    process = subprocess.Popen([sys.executable, "-m", "tests.predict.tiny_model", *words], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + DEADLINE_S
-    while not partial.exists() or partial.read_bytes().count(b"\n") < 2 * BATCH:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)  # leaves the core to it
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not out.exists()
+    words = ["predict", str(model), str(images), "--out", str(out)]
+    command = [sys.executable, "-m", "tests.predict.killed_command", str(2 * BATCH + 3), *words]
+    process = subprocess.run(command, stderr=subprocess.DEVNULL, timeout=DEADLINE_S, check=False)
+    assert process.returncode == -signal.SIGKILL
+    assert partial.exists() and not out.exists()
     with partial.open("ab") as file:
         file.write(b'{"image": "cut')  # as if it had been killed while writing
 

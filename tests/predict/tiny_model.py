@@ -1,9 +1,8 @@
-"""A published model that answers in a millisecond; in this process and in others."""
+"""A published model that answers in a millisecond."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 
 from chexvision.backbones import BACKBONES, BackboneFacts
-from chexvision.cli import main
 from chexvision.images.preprocessing import Preprocessing
 from chexvision.metrics.calibration import Calibration, Curve
 from chexvision.metrics.operating_points import OperatingPoints
@@ -61,7 +59,3 @@ def with_input_check(folder: Path) -> Path:
     prepared = [model.preprocessing.apply(image) for image in images]
     present(fit_input_check(features, thumbnails(prepared), np.arange(60))).write(folder / FILE)
     return folder
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -1,6 +1,6 @@
 // A radiograph with a map over it, which can be enlarged and moved.
 
-import { useEffect, useRef } from 'preact/hooks'
+import { useEffect, useLayoutEffect, useRef } from 'preact/hooks'
 import type { Radiograph } from '../types'
 import { type Overlay, paintOverlay, paintRadiograph } from './paint'
 import { afterKey, moved, type View, zoomed } from './zoom'
@@ -57,14 +57,15 @@ export function RadiographCanvas({
   side?: number
 }) {
   const canvas = useRef<HTMLCanvasElement>(null)
-  useEffect(() => paintRadiograph(canvas.current!, image, side), [image, side])
+  useLayoutEffect(() => paintRadiograph(canvas.current!, image, side), [image, side])
   return <canvas class="radiograph" ref={canvas} role="img" aria-label={description} />
 }
 
 export function OverlayCanvas({ image, overlay, opacity }: { image: Radiograph; overlay: Overlay; opacity: number }) {
   const canvas = useRef<HTMLCanvasElement>(null)
   const { field, scale, style, signed } = overlay
-  useEffect(() => paintOverlay(canvas.current!, overlay, image), [field.values, scale, style, signed, image])
+  // Before the browser shows the canvas, so that no frame has an empty one.
+  useLayoutEffect(() => paintOverlay(canvas.current!, overlay, image), [field.values, scale, style, signed, image])
   // The radiograph's description tells what the map shows.
   return <canvas class="overlay" ref={canvas} aria-hidden="true" style={{ opacity: String(opacity) }} />
 }
