@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import PurePosixPath
 
 from chexvision.errors import UsageError
+from chexvision.files.archives import Read, is_archive
 from chexvision.files.remote_folder import RemoteFolder
-from chexvision.images.sources import LARGEST, Found, Read, is_archive, is_image_name
+from chexvision.images.sources import LARGEST, Found, is_image_name
 
 
 @dataclass(frozen=True, slots=True)
