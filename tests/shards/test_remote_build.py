@@ -281,6 +281,16 @@ def test_urls_that_are_not_understood(url: str, said: str) -> None:
     assert SECRET not in str(raised.value)
 
 
+def test_a_listing_has_the_stamp_of_each_content(bucket: str) -> None:
+    folder = RemoteFolder(f"{bucket}/in")
+    stored = {}
+    for text in ("first", "other"):
+        folder.write("a.png", text)
+        stored[text] = RemoteImages(folder).stored()["a.png"]
+    assert stored["first"].size == stored["other"].size == 5
+    assert stored["first"].stamp and stored["first"].stamp != stored["other"].stamp
+
+
 def test_a_listing_that_leaves_its_folder_is_refused(monkeypatch: pytest.MonkeyPatch, bucket: str) -> None:
     folder = RemoteFolder(bucket)
     system, root = folder._opened()

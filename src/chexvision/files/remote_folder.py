@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,6 +22,9 @@ _PACKAGES = {
     "abfss": "adlfs",
     "hf": "huggingface_hub",
 }
+# What the listings of these packages say of the content, hashes first: s3fs ETag; gcsfs md5Hash, of composed objects
+# crc32c; adlfs etag; huggingface_hub blob_id, in buckets xet_hash. A time says less.
+_STAMPS = ("blob_id", "xet_hash", "md5Hash", "crc32c", "etag", "ETag", "LastModified", "last_modified", "mtime")
 _SECRET = re.compile(r"(?<=://)[^/@\s]+@|\?[^\s\"']+")  # user:password@, and queries, which may be signed
 
 
@@ -32,6 +35,20 @@ class RemoteError(ChexError):
 def is_url(text: str) -> bool:
     """Whether a text names a remote folder or file."""
     return "://" in text
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """What a listing says of a file.
+
+    Args:
+        size: bytes.
+        stamp: the store's own note of the content, such as a hash or an ETag: another content has another one, the
+            same content written again may have another one too. Empty where the store has none.
+    """
+
+    size: int
+    stamp: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +67,8 @@ class RemoteFolder:
     def __str__(self) -> str:
         return self.url
 
-    def listed(self) -> dict[str, int]:
-        """The bytes of all files below, by their path in the folder, sorted; empty where there is no such folder.
+    def listed(self) -> dict[str, StoredFile]:
+        """All files below, by their path in the folder, sorted; empty where there is no such folder.
 
         Raises:
             RemoteError: it cannot be listed, or a path leaves the folder.
@@ -66,7 +83,7 @@ class RemoteFolder:
         files = {}
         for path, info in sorted(found.items()):
             if path != root:
-                files[_inside(path, root)] = int(info.get("size") or 0)
+                files[_inside(path, root)] = StoredFile(int(info.get("size") or 0), _stamp(info))
         return files
 
     def read(self, path: str) -> bytes:
@@ -85,13 +102,23 @@ class RemoteFolder:
         Raises:
             RemoteError: nobody knows.
         """
+        found = self.stored(path)
+        return None if found is None else found.size
+
+    def stored(self, path: str) -> StoredFile | None:
+        """What the store says of a file now; None if it is not there.
+
+        Raises:
+            RemoteError: nobody knows.
+        """
         with _one_line(f"{self.url}/{path}"):
             system, root = self._opened()
             system.invalidate_cache()
             try:
-                return int(system.info(f"{root}/{path}")["size"])
+                info = system.info(f"{root}/{path}")
             except FileNotFoundError:
                 return None
+        return StoredFile(int(info.get("size") or 0), _stamp(info))
 
     def put(self, file: Path, path: str) -> None:
         """Copy a local file to `path`, where it appears complete or not at all.
@@ -163,6 +190,10 @@ def remote_folder(option: str, text: str) -> RemoteFolder:
     if find_spec(package) is None:
         raise UsageError(f"{option} {place} needs {package}, which is not installed: pip install {package}")
     return RemoteFolder(text.rstrip("/"))
+
+
+def _stamp(info: Mapping[str, Any]) -> str:
+    return next((f"{key} {info[key]}" for key in _STAMPS if info.get(key)), "")
 
 
 def _inside(path: str, root: str) -> str:

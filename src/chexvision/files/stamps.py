@@ -5,7 +5,9 @@ Another content has another stamp. The same content may have one too: a local fi
 
 from __future__ import annotations
 
+import base64
 import errno
+import hashlib
 import os
 import zipfile
 from pathlib import Path
@@ -30,6 +32,40 @@ def stamp_at(path: str | Path) -> str:
 def zip_stamp(member: zipfile.ZipInfo) -> str:
     """Of a member of a zip archive: its size and CRC-32, which reading it to its end checks."""
     return f"{member.file_size} {member.CRC:08x}"
+
+
+def is_stamp_of(data: bytes, stamp: str) -> bool:
+    """Whether the stamp of a stored object, ``SIZE KIND HASH``, is by itself known to be that of these bytes.
+
+    False may also mean that nobody can tell: an ETag is an MD5 only of objects of S3 that were uploaded in one part,
+    and not encrypted by a key of KMS.
+
+    Args:
+        data: all bytes.
+        stamp: see `chexvision.files.remote_folder.StoredFile`, after the size.
+    """
+    size, kind, value = (*stamp.split(" ", 2), "", "")[:3]
+    if size != str(len(data)):
+        return False
+    if kind == "ETag":
+        return value.strip('"') == _md5(data).hex()
+    if kind == "md5Hash":  # of Google's store
+        return value == base64.b64encode(_md5(data)).decode()
+    # Of the Hub: what git hashes, the file itself or the text that stands for it in LFS.
+    return kind == "blob_id" and value in (_blob_id(data), _blob_id(_lfs_pointer(data)))
+
+
+def _md5(data: bytes) -> bytes:
+    return hashlib.md5(data, usedforsecurity=False).digest()
+
+
+def _blob_id(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0%b" % (len(data), data), usedforsecurity=False).hexdigest()
+
+
+def _lfs_pointer(data: bytes) -> bytes:
+    oid = hashlib.sha256(data).hexdigest()
+    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(data)}\n".encode()
 
 
 def read_as_listed(path: Path, at_most: int, stamp: str) -> bytes:
