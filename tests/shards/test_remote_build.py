@@ -146,8 +146,7 @@ def test_a_build_into_a_bucket_continues(
 
 def some(work: Work) -> Iterator[Built]:
     """Make all shards but two, then fail."""
-    for built in make_shards(replace(work, shards=work.shards[:-2])):
-        yield built
+    yield from make_shards(replace(work, shards=work.shards[:-2]))
     raise ChexError("enough")
 
 
