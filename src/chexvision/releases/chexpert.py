@@ -38,6 +38,8 @@ _PATH = re.compile(
     r"(?:.*/)?(patient(\d{1,9})/study(\d{1,6})/view\d{1,3}_(frontal|lateral))\.[a-z]{3,4}", re.A | re.I
 )
 _OTHERS = ("Sex", "Age", "AP/PA")  # the test table has none of them
+# AP/PA is blank for laterals. 17 images of train.csv that are named frontal have LL or RL there: left out, as
+# TorchXRayVision does.
 _VIEWS = {"AP": "AP", "PA": "PA"}
 
 
@@ -94,17 +96,18 @@ def _read_table(table: Path, label_map: LabelMap, space: LabelSpace, views: View
                 f"{row.where}: {printable(image)!r} is not a path such as train/patient00001/study1/view1_frontal.jpg"
             )
         frontal = match[4] == "frontal"
-        view = _VIEWS.get(row.cells.get("AP/PA", "")) if frontal else LATERAL
+        seen = row.cells.get("AP/PA", "")
+        view = _VIEWS.get(seen) if frontal else LATERAL
         entry = entry_of(
             space,
             [found[name] for name in space.findings],
             int(match[2]),
             study_id=int(match[3]),
-            age=years(row.cells.get("Age", ""), row.where),
+            age=years(row.cells.get("Age", ""), row.where) or None,  # 0 of 3 rows; everybody else is 18 or older
             sex=SEXES.get(row.cells.get("Sex", "").casefold()),
             view=view,
         )
-        yield match[1], Listed(row.where, image, entry, why_left_out(view, frontal=frontal, views=views))
+        yield match[1], Listed(row.where, image, entry, why_left_out(view, frontal=frontal and not seen, views=views))
 
 
 def _key(member: str) -> str:
