@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from chexvision.cli import main
+from chexvision.shards.manifest import Manifest, read_manifest
 from chexvision.synthetic.layouts.write_release import write_release
 from tests.fakes.fixtures import hub_here
+from tests.present import present
 from tests.releases import hub_data as data
 from tests.shards.pushed import CountingHub
 
@@ -27,6 +29,9 @@ TABLES = {
     "padchest": "",
 }
 IMAGE_FOLDERS = {**TABLES, "mimic-dicom": "mimic-cxr/2.1.0"}
+
+
+Get = Callable[[str], "OnDisk"]  # a copy of a synthetic release, by name
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,11 @@ class OnDisk:
         for path in (self.root / "out" / "data").glob("*.parquet"):
             found.setdefault(path.name.split("-")[0], set()).update(pq.read_table(path)["patient_id"].to_pylist())
         return found
+
+
+def manifest_of(release: OnDisk) -> Manifest:
+    """The manifest of the shards that were built."""
+    return present(read_manifest(release.root / "out"))
 
 
 def run(*words: object) -> int:
