@@ -141,7 +141,7 @@ def one_line(place: str, missing: str = "does not exist") -> Iterator[None]:
     except ChexError:
         raise
     except Exception as error:  # noqa: BLE001  # each package has errors of its own
-        if isinstance(error, FileNotFoundError) or type(error).__name__ == "ResourceNotFoundError":  # adlfs: both
+        if is_missing(error):
             raise RemoteError(f"{place} {missing}") from None
         told = _told(error)
         if _no_access(error):
@@ -150,6 +150,12 @@ def one_line(place: str, missing: str = "does not exist") -> Iterator[None]:
                 f"{place}: access denied{told}; check the credentials of this machine, such as {known}"
             ) from None
         raise RemoteError(f"{place} cannot be reached: {type(error).__name__}{told}") from None
+
+
+def is_missing(error: Exception) -> bool:
+    """Whether a file, or its bucket or repository, is not there."""
+    names = {base.__name__ for base in type(error).__mro__}
+    return bool(names & {"FileNotFoundError", "ResourceNotFoundError", "EntryNotFoundError"})
 
 
 def _no_access(error: Exception) -> bool:

@@ -11,6 +11,7 @@ from chexvision.files.object_stores import (
     STORES,
     RemoteError,
     found,
+    is_missing,
     no_holder,
     one_line,
     opened,
@@ -82,6 +83,21 @@ class RemoteFolder:
         with one_line(f"{self.url}/{path}"):
             system, root = opened(self.url)
             return bytes(system.cat_file(f"{root}/{path}", **dict(store_of(self.url).read)))
+
+    def read_small(self, path: str) -> bytes | None:
+        """The content of a file as it is now; None if it is not there.
+
+        Raises:
+            RemoteError: nobody knows.
+        """
+        with one_line(f"{self.url}/{path}"):
+            system, root = opened(self.url)
+            try:
+                return bytes(system.cat_file(f"{root}/{path}", **dict(store_of(self.url).read)))
+            except Exception as error:
+                if is_missing(error):
+                    return None
+                raise
 
     def size(self, path: str) -> int | None:
         """Bytes of a file; None if it is not there.
