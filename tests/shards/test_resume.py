@@ -21,7 +21,7 @@ from chexvision.shards import build
 from chexvision.shards.build import BuildOptions, Stopped, build_shards
 from chexvision.shards.planned import make
 from chexvision.shards.planned.ledger import FINISHED, Ledger
-from tests.shards.conftest import Release, options, tree
+from tests.shards.conftest import Release, options, png, tree
 
 SMALL = 45_000  # bytes of a shard: two images plus the overhead of a Parquet file
 
@@ -223,6 +223,9 @@ def test_finished_data_set_is_not_rebuilt_or_mistaken_for_another(release: Relea
     chosen = options(shard_bytes=SMALL)
     sessions = [built(release, tmp_path, chosen) for _ in range(2)]
     assert sessions[1].progress.session == 2
+    release.put(release.names[0], png(1000))
+    with pytest.raises(UsageError, match="contains shards of images that have changed since"):
+        built(release, tmp_path, chosen)
     release.metadata.write_text(release.metadata.read_text().replace("Hernia", "Mass"))
     for other in (options(size=40), chosen):  # another size, other labels
         with pytest.raises(UsageError, match="contains shards of other images or options"):
