@@ -112,9 +112,7 @@ class _Results:
         """Evaluate a model on this machine, as `chexvision evaluate` does."""
         data, *others = self.scheduler.data.of[run.name]
         if others:
-            raise ChexError(
-                f"evaluate a model of a mixture yourself: chexvision evaluate {artifact} --data … --data …"
-            )
+            raise ChexError(f"evaluate a model of a mixture with: chexvision evaluate {artifact} --data … --data …")
         if find_spec("torch") is None:
             raise ChexError(
                 f"{_NEEDS_TRAIN}; or evaluate it on another machine: chexvision evaluate {artifact} --data {data} "
