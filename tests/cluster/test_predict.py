@@ -16,7 +16,8 @@ import numpy as np
 import psutil
 import pytest
 
-from chexvision.cluster.predict_tasks import TASK_IMAGES, Asked, answer, describe, tasks_of
+from chexvision.cluster.predict_tasks import Asked, answer, describe, tasks_of
+from chexvision.cluster.task_pool import TASK_IMAGES
 from chexvision.errors import ChexError
 from chexvision.images.sources import Found
 from chexvision.predict.answer import ModelFacts
