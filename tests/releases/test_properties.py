@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chexvision.data.dataset import targets_of
 from chexvision.errors import UsageError
 from chexvision.images.sources import flat_name
 from chexvision.label_maps.label_map import read_label_map
@@ -97,3 +99,23 @@ def test_a_blank_cell_of_chexpert_is_no_only_with_no_finding(cells: dict[str, st
             assert value == {"1.0": 1, "0.0": 0, "-1.0": UNCERTAIN}[cell]
         else:
             assert value == 0 if normal == "1.0" else value != value
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.dictionaries(st.sampled_from(sorted(CHEXPERT.targets)), CELLS))
+def test_uncertain_cells_are_trained_as_blank_ones_unless_a_policy_says_more(cells: dict[str, str]) -> None:
+    """U-Ignore: which labels are uncertain and which are not mentioned changes no target."""
+    heads = {name: target.any_of[0] for name, target in CHEXPERT.targets.items()}
+    row = {**dict.fromkeys(heads.values(), ""), "No Finding": ""} | {
+        heads[name]: cell for name, cell in cells.items()
+    }
+    rows = [row, {head: "" if cell == "-1.0" else cell for head, cell in row.items()}]
+    read = label_values(
+        [TableRow("x", one) for one in rows], CHEXPERT, Path("t.csv"), strict=True, contradictions=True
+    )
+    findings = np.array([[found[name] for name in heads] for found in read], np.float32)
+    targets = targets_of(findings, "ignore")
+    np.testing.assert_array_equal(targets[0], targets[1])
+    assert np.array_equal(np.isnan(targets[0, :-1]), [row[head] in ("", "-1.0") for head in heads.values()])
+    ones = targets_of(findings, "ones")[0, :-1]
+    assert np.array_equal(ones == 1, [row[head] in ("1.0", "-1.0") for head in heads.values()])
