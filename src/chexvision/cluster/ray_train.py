@@ -258,9 +258,11 @@ def _environment() -> Iterator[None]:
 
 def _in_words(error: Exception, failures: dict[int, Exception]) -> str:
     from ray.exceptions import RayError
-    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 
     if any(isinstance(one, RayError | WorkerHealthCheckFailedError) for one in failures.values()):
         return "a worker was lost"
+    if any(isinstance(one, WorkerHealthCheckTimeoutError) for one in failures.values()):
+        return "a worker hangs: it did not answer"
     found = next(iter(failures.values()), error)
     return f"a worker failed ({type(found).__name__}: {' '.join(str(found).split())[:200]})"
