@@ -76,7 +76,7 @@ def test_a_worker_that_hangs_is_replaced(
 ) -> None:
     from ray.train.v2._internal.exceptions import WorkerHealthCheckTimeoutError
 
-    hangs = WorkerHealthCheckTimeoutError("A worker health check has been hanging for 600.1 seconds.")
+    hangs = WorkerHealthCheckTimeoutError("A worker health check has been hanging for 600.1 seconds.")  # type: ignore[no-untyped-call]
     assert until_done(Workers((failed(hangs), 0), ("trained", 1))) == "trained"
     assert capsys.readouterr().err == "a worker hangs: it did not answer; continuing from the saved state\n"
 
