@@ -46,6 +46,7 @@ from chexvision.report.card_parts import OVERLAY, with_exported
 from chexvision.report.charts import curve_sheets
 from chexvision.report.model_card import render_card
 from chexvision.runtime.export_info import MODEL, ExportInfo
+from chexvision.tracking.event_files import copy_event_files
 from chexvision.tracking.figures import without_paths
 from chexvision.tracking.tracker import FOLDER as TRACKING
 from chexvision.tracking.tracker import Tracker
@@ -113,7 +114,7 @@ def run_training(
     started_at = now()
     accelerator = start_accelerator(recipe.training.precision)
     check_same_versions(rank_of(accelerator))
-    with _tracker(recipe, work, provenance, accelerator) as tracker:
+    with _tracker(recipe, data, work, provenance, accelerator) as tracker:
         found, splits, model = _prepare(recipe, data, accelerator)
         reporter = None
         if accelerator.is_main_process:
@@ -193,11 +194,15 @@ def _prepare(
     return found, splits, model
 
 
-def _tracker(recipe: Recipe, work: Path, provenance: Provenance, accelerator: Accelerator) -> Tracker:
+def _tracker(
+    recipe: Recipe, data: Reference | None, work: Path, provenance: Provenance, accelerator: Accelerator
+) -> Tracker:
     """What the first of several processes sends its figures to."""
     sink = recipe.training.track if accelerator.is_main_process else "none"
-    config = without_paths(recipe.model_dump(mode="json"))
-    run = {"run_id": provenance.run_id, "group": recipe.name, "config": config}
+    config = recipe.model_dump(mode="json")
+    if data is not None:  # in place of what the recipe names
+        config["data"]["dataset"] = str(data)
+    run = {"run_id": provenance.run_id, "group": recipe.name, "config": without_paths(config)}
     return Tracker(sink, work / TRACKING, run)
 
 
@@ -267,6 +272,8 @@ def _assemble(
         Probabilities.of(info.dataset_identity, model.label_space, predictions).write(
             partial / artifact.PROBABILITIES
         )
+        if info.recipe.training.track == "tensorboard":
+            copy_event_files(training.work / TRACKING, partial)
         model.to("cpu").save_pretrained(partial)  # the card is there already, so the mixin writes none of its own
         # safetensors makes its file readable by its owner alone.
         (partial / WEIGHTS).chmod((partial / CONFIG).stat().st_mode)
