@@ -34,7 +34,7 @@ function sort(header) {
   })
   body.append(...rows)
   const visible = rows.filter((row) => !row.classList.contains('out'))
-  const sets = new Set(visible.map((row) => row.dataset.filter3).filter(Boolean)).size
+  const sets = new Set(visible.map((row) => row.dataset.set).filter(Boolean)).size
   const mixed = 'measured' in header.dataset && sets > 1
   announce(`sorted by ${header.textContent.trim()}, ${order}${mixed ? `; ${sets} test sets, which do not compare` : ''}`)
 }
