@@ -78,8 +78,14 @@ def computing(node: Any) -> list[psutil.Process]:
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
     found: list[psutil.Process] = []
 
+    def predicts(process: psutil.Process) -> bool:
+        try:
+            return process.cmdline()[:1] == ["ray::answer"]
+        except psutil.Error:  # it has ended since it was listed
+            return False
+
     def look() -> bool:
-        found[:] = [one for one in raylet.children(recursive=True) if one.cmdline()[:1] == ["ray::answer"]]
+        found[:] = filter(predicts, raylet.children(recursive=True))
         return bool(found)
 
     wait_until(look)
