@@ -24,7 +24,7 @@ from chexvision.evaluation.protocol import System, evaluate_systems
 from chexvision.evaluation.systems import EvaluationRun, on_table
 from chexvision.hub.reference import Reference
 from chexvision.hub.repo_files import at_commit, model_file
-from chexvision.label_maps.other_labels import OtherLabels
+from chexvision.label_maps.other_labels import OtherLabels, read_other_labels
 from chexvision.metrics.predictions import Predictions
 from chexvision.predict.published import trained_on_synthetic
 
@@ -69,7 +69,7 @@ def evaluate(
         "shared_findings": shared,
         "datasets": results,
         "overlaps": tuple(overlaps),
-        "notes": tuple(of.notes(overlaps, several=len(found) > 1)),
+        "notes": tuple(of.notes(overlaps, found)),
     }
     together = run.ensemble(systems[-1])
     return Outcome(
@@ -131,7 +131,20 @@ class _Inputs:
             first.wanted(split)
         for of in others:
             of.wanted(of.split)
+        opened.refuse_own_images()
         return opened
+
+    def refuse_own_images(self) -> None:
+        """Raise UsageError where the table of other images has the measured ones, which would not be paired."""
+        if self.options.external is None or self.first.source.synthetic:  # whose names are those of radiographs
+            return
+        path, _, name, label_map = self.options.external
+        images = {PurePath(image).name for image in read_other_labels(path, label_map).filenames.tolist()}
+        if images <= set(self.first.measured.filenames.tolist()):
+            raise UsageError(
+                f"--external {path} is of {self.options.split} images of {self.names[0]} itself; other labels of the "
+                f"same images are compared by --expert {path} --expert-map {name}"
+            )
 
     @property
     def splits(self) -> list[str]:
@@ -149,14 +162,14 @@ class _Inputs:
             measured.append((ALL, _table_rows(last.labels), ShardSource(name, {}, "", synthetic=False), name))
         return [_overlap(self.models, i, *of) for of in measured for i in range(len(self.models.names))]
 
-    def notes(self, overlaps: Sequence[Overlap], *, several: bool) -> Iterator[str]:
-        """What a reader must know; `several` is whether there are several datasets, of shards or of a table."""
+    def notes(self, overlaps: Sequence[Overlap], found: Sequence[OnDataset]) -> Iterator[str]:
+        """What a reader must know; `found` is of all datasets, the last of which may be a table of other images."""
         datasets = [self.first, *self.others]
         yield from _synthetic_notes(self.models, [of.source for of in datasets])
         yield from self.lacking
         yield from _label_notes(self.models, datasets, self.names)
-        yield from _shared_image_notes(self.first, self.others, self.names)
-        yield from _domain_notes(self.models, self.first, self.names[0], several=several)
+        yield from _shared_image_notes(found)
+        yield from _domain_notes(self.models, self.first, self.names[0], several=len(found) > 1)
         yield from _notes(overlaps, self.options)
 
 
@@ -244,15 +257,19 @@ def _label_notes(models: Models, datasets: Sequence[MeasuredData], names: Sequen
             )
 
 
-def _shared_image_notes(first: MeasuredData, others: Sequence[MeasuredData], names: Sequence[str]) -> Iterator[str]:
+def _shared_image_notes(found: Sequence[OnDataset]) -> Iterator[str]:
     """Datasets that share some of their images with the first, which have neither paired nor independent draws."""
-    here = set(first.measured.filenames.tolist())
-    for of, name in zip(others, names[1:], strict=True):
-        there = set(of.measured.filenames.tolist())
-        if here & there and here != there and not (of.source.synthetic or first.source.synthetic):
+
+    def images(of: OnDataset) -> set[str]:
+        return {PurePath(name).name for name in of.predictions[0].filenames.tolist()}
+
+    first = found[0].conditions
+    for of in found[1:]:
+        here, there = images(found[0]), images(of)
+        if here & there and here != there and not (of.conditions.synthetic or first.synthetic):
             yield (
-                f"{len(here & there):,} of the {len(there):,} measured images of {name} have names of images of "
-                f"{names[0]}: the interval of the gap takes them for other images"
+                f"{len(here & there):,} of the {len(there):,} measured images of {of.conditions.name} have names of "
+                f"images of {first.name}: the interval of the gap takes them for other images"
             )
 
 
