@@ -17,7 +17,8 @@ import numpy as np
 import psutil
 import pytest
 
-from chexvision.cluster.predict_tasks import TASK_IMAGES, Asked, answer, describe, tasks_of
+from chexvision.cluster.predict_tasks import Asked, answer, describe, tasks_of
+from chexvision.cluster.task_pool import TASK_IMAGES
 from chexvision.errors import ChexError
 from chexvision.images.sources import Found
 from chexvision.predict.answer import ModelFacts
@@ -79,8 +80,14 @@ def computing(node: Any) -> list[psutil.Process]:
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
     found: list[psutil.Process] = []
 
+    def predicts(process: psutil.Process) -> bool:
+        try:
+            return process.cmdline()[:1] == ["ray::answer"]
+        except psutil.Error:  # it has ended since it was listed
+            return False
+
     def look() -> bool:
-        found[:] = [one for one in raylet.children(recursive=True) if one.cmdline()[:1] == ["ray::answer"]]
+        found[:] = filter(predicts, raylet.children(recursive=True))
         return bool(found)
 
     wait_until(look)

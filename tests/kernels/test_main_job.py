@@ -25,6 +25,7 @@ from chexvision.nih.patients import patient_of
 from chexvision.recipes import load_recipe
 from chexvision_dispatch.gpu_hours import gpu_hours
 from tests.conftest import REAL_DATA
+from tests.data.mixtures import write_other_shards
 from tests.dispatch.measured import TARGET, published_run
 from tests.fakes.fixtures import HUB_TOKEN
 from tests.fakes.hub import FakeHub
@@ -194,6 +195,35 @@ def check_no_token(run: Published, kaggle: FakeKaggle, folder: Path) -> None:
             if path.is_file() and not path.is_relative_to(session.folder / "site"):
                 assert secret not in path.read_bytes(), path
     assert not any(record.leaked for record in kaggle.requests)
+
+
+def test_a_dispatched_mixture_is_trained_on_both_datasets_at_their_commits(
+    fake_hub: FakeHub, kaggle: FakeKaggle, synthetic_shards: Path, tmp_path: Path
+) -> None:
+    folders = {"chex/synthetic": synthetic_shards, "chex/other": write_other_shards(tmp_path / "other")}
+    pinned = []
+    for name, folder in folders.items():
+        HfApi().create_repo(name, repo_type="dataset")
+        pinned.append(f"{name}@{HfApi().upload_folder(repo_id=name, repo_type='dataset', folder_path=folder).oid}")
+    datasets = json.dumps([{"name": f"{name}@main"} for name in folders])
+    recipe = [*QUICK, "--set", f"data.datasets={datasets}", "--set", "data.split=shards"]
+    with kaggle:
+        env = kaggle.subprocess_env(token=KAGGLE_TOKEN, base={**os.environ, **fake_hub.env, "HF_TOKEN": HUB_TOKEN})
+        command = ["dispatch", "--model", "scratch", "--preset", "smoke", *recipe, "--to", "chex/mixed"]
+        chexvision(*command, env=env, cwd=tmp_path)
+        (session,) = kaggle.sessions
+        session.wait()
+        assert session.status == "COMPLETE", session.text[-3000:]
+    files = fake_hub.commits("chex/mixed")[0].files
+    run, metrics = json.loads(files["run.json"]), json.loads(files["metrics.json"])
+    assert [of["dataset"] for of in run["datasets"]] == pinned
+    assert [of["name"] for of in run["recipe"]["data"]["datasets"]] == pinned
+    assert [of["dataset_identity"] for of in run["datasets"]] == [find_shards(of).identity for of in folders.values()]
+    assert [of["dataset"] for of in metrics["mixture"]] == pinned
+    assert {"Fracture", "Hernia"} <= set(json.loads(files["config.json"])["label_space"]["findings"])
+    card = files["README.md"].decode()
+    assert "Trained on a mixture of `synthetic`, `other`" in card
+    assert card[: card.index("# CheXVision")].count("chex/") >= 2
 
 
 @pytest.fixture(scope="module")

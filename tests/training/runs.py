@@ -19,10 +19,10 @@ from chexvision.data.mixture import find_data
 from chexvision.data.source import find_shards, preprocessing_of
 from chexvision.models.untrained import build_model
 from chexvision.recipes import load_recipe
-from chexvision.training.distillation import with_teacher
 from chexvision.training.hardware import start_accelerator
 from chexvision.training.history import History
 from chexvision.training.loop import Training
+from chexvision.training.start.distillation import with_teacher
 from chexvision.training.training_session import BEST_FILE
 
 # An additional backbone is one entry of the registry. This one is small enough to train in milliseconds.
@@ -127,10 +127,10 @@ def assert_same_when_cut(session: Callable[[], Training], uninterrupted: Trainin
 
 
 if __name__ == "__main__":
-    # SHARDS and, as JSON, lists of a folder and overrides: trainings one after another, since a start takes seconds.
+    # JSON: lists of shards or null, a folder and overrides. Trainings one after another, since a start takes seconds.
     torch.set_num_threads(1)
     stops = killed_at(int(os.environ["KILLED_AT"])) if "KILLED_AT" in os.environ else lambda: False
-    for folder, *changes in json.loads(sys.argv[2]):
-        training = tiny_training(Path(sys.argv[1]), Path(folder), *changes, should_stop=stops)
+    for given, folder, *changes in json.loads(sys.argv[1]):
+        training = tiny_training(Path(given) if given else None, Path(folder), *changes, should_stop=stops)
         training.run()
     training.accelerator.end_training()

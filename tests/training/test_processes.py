@@ -18,12 +18,13 @@ from chexvision.training.checkpoint import fingerprint, load_state
 from chexvision.training.history import read_history
 from chexvision.training.training_session import STATE_FILE, TEACHER_FILE
 from chexvision.training.validation import validate
-from tests.training.runs import AUGMENTED, TINY, figures, run_teacher, tiny_training, weights
+from tests.data.mixtures import mixed_data, write_other_shards
+from tests.training.runs import AUGMENTED, TINY, figures, run_teacher, tiny_training, true_from, weights
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
     """As in the processes: floating-point sums depend on it."""
     threads = torch.get_num_threads()
@@ -40,20 +41,30 @@ STEADY = [
     "model.dropout=0",
     "loss.binary_weight=0",
 ]
+MIXTURE = [
+    *("data.temperature=3", "data.datasets.1.weight=2", "data.mirror=true", "model.dropout=0"),
+    *("data.max_train_images=40", "data.max_validation_images=20", "optim.batch_size=12"),
+    f"training.phases=[{{{PHASE}, freeze: all}}, {{{PHASE}, freeze: partial}}]",
+]
 
 
 @pytest.fixture(scope="module")
 def pair(synthetic_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with what two processes trained, one training after another; and a teacher. Read only."""
+    """The folder with what two processes trained, one training after another, and what they had. Read only."""
     folder = tmp_path_factory.mktemp("pair")
     teacher = run_teacher(synthetic_shards, folder / "teacher")
     one = "training.phases=[{epochs: 1, lr: 1e-3, min_lr: 1e-5, warmup_epochs: 0, freeze: none}]"
+    mixed = [*mixed_data(synthetic_shards, write_other_shards(folder / "other")), *MIXTURE]
+    assert not tiny_training(None, folder / "mixture", *mixed, should_stop=true_from(3)).run()
+    assert saved(folder / "mixture")["step"] == 3
+    shards = str(synthetic_shards)
     runs = [
-        [str(folder / "steady"), *STEADY, f"loss.teacher={teacher}"],
-        [str(folder / "norms")],
-        [str(folder / "attention"), "model.backbone=dsan_cnn", "model.pooling=attention", one],
+        [shards, str(folder / "steady"), *STEADY, f"loss.teacher={teacher}"],
+        [shards, str(folder / "norms")],
+        [shards, str(folder / "attention"), "model.backbone=dsan_cnn", "model.pooling=attention", one],
+        [None, str(folder / "mixture"), *mixed],
     ]
-    launch("tests.training.runs", str(synthetic_shards), json.dumps(runs))
+    launch("tests.training.runs", json.dumps(runs))
     return folder
 
 
@@ -106,11 +117,29 @@ def test_two_processes_train_with_norms_and_dropout(synthetic_shards: Path, pair
         assert again.metrics.macro_auroc == pytest.approx(auroc, abs=1e-3)
 
 
+def test_a_run_on_a_mixture_that_one_process_began_is_continued_by_two(
+    synthetic_shards: Path, pair: Path, tmp_path: Path
+) -> None:
+    """The second phase and most of the first are of two processes; steps and figures are those of one."""
+    one = tiny_training(None, tmp_path, *mixed_data(synthetic_shards, pair / "other"), *MIXTURE)
+    assert one.run()
+    two = read_history(str(saved(pair / "mixture")["history"]))
+    assert len(one.history) == len(two) == 2
+    for alone, together in zip(one.history, two, strict=True):
+        assert together.train_loss == pytest.approx(alone.train_loss, abs=1e-5)
+        assert together.grad_norm == pytest.approx(alone.grad_norm, rel=1e-4)
+        assert alone.mixture is not None and together.mixture is not None
+        for name, of in together.mixture.datasets.items():
+            assert of.auroc == pytest.approx(alone.mixture.datasets[name].auroc, abs=1e-6)
+    for name, value in weights(tmp_path).items():
+        assert torch.allclose(value, weights(pair / "mixture")[name], atol=1e-5), name
+
+
 def test_a_process_killed_mid_epoch_loses_only_that_epoch(synthetic_shards: Path, tmp_path: Path) -> None:
     uninterrupted = tiny_training(synthetic_shards, tmp_path / "uninterrupted")
     assert uninterrupted.run()
     work = tmp_path / "killed"
-    command = [sys.executable, "-m", "tests.training.runs", str(synthetic_shards), json.dumps([[str(work)]])]
+    command = [sys.executable, "-m", "tests.training.runs", json.dumps([[str(synthetic_shards), str(work)]])]
     in_the_second_epoch = {"KILLED_AT": "7"}  # it has five steps an epoch
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, **in_the_second_epoch}, check=False, timeout=300)
     assert done.returncode == -signal.SIGKILL

@@ -59,7 +59,8 @@ def test_a_heading_sorts_both_ways_with_blanks_at_the_end(browser: Browser, url:
         auroc.click()
         assert names(page) == ["alpha", "gamma", "beta"]
         expect(page.locator("th[aria-sort]")).to_have_attribute("aria-sort", "descending")
-        expect(page.get_by_role("status")).to_have_text("sorted by macro AUROC, descending")
+        mixed = "sorted by macro AUROC, descending; 2 test sets, which do not compare"
+        expect(page.get_by_role("status")).to_have_text(mixed)
         auroc.click()
         assert names(page) == ["beta", "gamma", "alpha"]
         epochs = page.get_by_role("button", name="epochs")
@@ -83,6 +84,10 @@ def test_filters_hide_runs_everywhere_and_are_cleared(browser: Browser, url: str
         page.get_by_label("Search").fill("2026-01")
         assert names(page) == ["alpha"]
         page.get_by_label("Search").fill("")
+        page.get_by_label("Test set").select_option("B")
+        expect(page.get_by_role("status")).to_have_text("2 of 3 runs")
+        page.get_by_role("button", name="macro AUROC", exact=True).click()
+        expect(page.get_by_role("status")).to_have_text("sorted by macro AUROC, descending")
         page.get_by_label("Test set").select_option("A")
         assert names(page) == ["gamma"]
 
