@@ -279,6 +279,7 @@ def test_options_that_cannot_be_are_refused_in_one_line(
     ("queue", "accounting", "phase", "message"),
     [
         ("PENDING|QOSMaxJobsPerUserLimit\n", "", "queued", "pending: QOSMaxJobsPerUserLimit"),
+        ("PENDING|PartitionTimeLimit\n", "", "queued", "will not start: cancel it, and dispatch within the limits"),
         ("REQUEUED|None\n", "", "queued", "requeued"),
         ("COMPLETING|None\n", "", "running", ""),
         ("OUT_OF_MEMORY|None\n", "", "error", "dispatch again with more --memory-gb"),

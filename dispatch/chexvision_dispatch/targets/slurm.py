@@ -64,6 +64,9 @@ _ENDED: dict[str, tuple[Phase, str]] = {
     "REVOKED": ("error", "the job runs on another cluster of the federation"),
     "LAUNCH_FAILED": ("error", "the job could not be started; see the log"),
 }
+# Reasons of a job that asks for more than there is: it waits until somebody changes the partition or the limit.
+# https://slurm.schedmd.com/job_reason_codes.html; 22.05 says PartitionConfig where 24.05 refuses the job.
+_BEYOND = re.compile(r"Partition(TimeLimit|NodeLimit|Config)|BadConstraints|(Assoc|QOS)Max\w+PerJob\w*")
 # slurmdbd gets the end of a job seconds later, or after an outage of its own.
 _ACCOUNTING_LAG_S = 3600.0
 # Names of partitions, accounts: what can stand in a line of a batch file.
@@ -207,7 +210,7 @@ class Slurm(Target):
         if state is None:
             return self._left_state(session)
         if state in _WAITING:
-            return SessionState("queued", f"{state.lower()}{f': {reason}' if reason not in ('', 'None') else ''}")
+            return SessionState("queued", _why_it_waits(state, reason))
         phase, message = _ENDED.get(state, ("running", ""))
         return SessionState(phase, message, None if phase in ("running", "cancelled") else self._exit_code())
 
@@ -262,6 +265,13 @@ class Slurm(Target):
             return int((self._run_dir / "exit-code").read_text())
         except (OSError, ValueError):
             return None
+
+
+def _why_it_waits(state: str, reason: str) -> str:
+    if reason in ("", "None"):
+        return state.lower()
+    never = "; it asks for more than it may get and will not start: cancel it, and dispatch within the limits (sinfo)"
+    return f"{state.lower()}: {reason}{never if _BEYOND.fullmatch(reason) else ''}"
 
 
 def _setup(commands: str | None) -> list[str]:
