@@ -137,16 +137,18 @@ def test_two_processes_are_compared_with_one(
     small = [
         "data.image_size=32",
         "data.split=patient",
-        "data.max_train_images=16",
+        "data.max_train_images=24",
         "data.max_validation_images=8",
         "optim.batch_size=8",
         "optim.micro_batch_size=4",
-        "model.weights=none",
     ]
     monkeypatch.setattr(two_processes, "_SETTINGS", [*small, two_processes._SETTINGS[-1]])
+    for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "HF_TOKEN"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))  # restored afterwards
     figures = bench(capsys, "processes", "--data", synthetic_shards)
     one, two = figures["one process"]["images/s"], figures["two processes"]["images/s"]
     assert one > 0 and two > 0
+    assert figures["one process"]["threads per process"] == figures["two processes"]["threads per process"] == 1
     assert figures["ratio"]["images/s"] == pytest.approx(two / one)
 
 

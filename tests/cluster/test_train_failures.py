@@ -129,7 +129,7 @@ def test_ctrl_c_asks_the_workers_to_end_and_the_second_one_ends_at_once(
 
     def fit() -> str:
         os.kill(os.getpid(), signal.SIGINT)
-        assert desk.stopped.wait(30)
+        assert desk.stopped.wait(300)
         return "paused"
 
     assert ray_train._attended(fit, desk) == "paused"
@@ -142,9 +142,9 @@ def test_ctrl_c_asks_the_workers_to_end_and_the_second_one_ends_at_once(
 
     def hang() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        again.stopped.wait(30)
+        again.stopped.wait(300)
         os.kill(os.getpid(), signal.SIGTERM)
-        threading.Event().wait(60)
+        threading.Event().wait(300)
 
     with pytest.raises(KeyboardInterrupt):
         ray_train._attended(hang, again)

@@ -65,8 +65,8 @@ sys.exit(0 if seed == 42 else seed)  # 42 is the recipe's own
 """
 
 # `chexvision.standin` in the copy: epochs that compute nothing, inside a real session.
-# Epoch N waits for the file N in the folder STANDIN_GATE, where that is set. With STANDIN_SIGNALLED the session's
-# script gets SIGTERM when the run is complete.
+# Epoch N waits for the file N in the folder STANDIN_GATE, where that is set. With STANDIN_SIGNALLED the script of the
+# session gets SIGTERM when the run is complete.
 STAND_IN_EPOCHS = """
 import json, os, signal, sys, time
 from pathlib import Path

@@ -58,7 +58,7 @@ class Kernel:
 
     def run(self, **environment: str) -> tuple[int, str]:
         process = self.start(**environment)
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=300)
         return process.returncode, out
 
     @property
@@ -262,7 +262,7 @@ def test_sigterm_is_forwarded_to_training_which_exits_by_itself(kernel: Place) -
         seen += process.stdout.readline()
         assert process.poll() is None, seen
     process.terminate()
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=300)
     assert "stopping on SIGTERM" in out
     assert process.returncode == 3
 
@@ -297,7 +297,7 @@ def test_sigterm_is_forwarded_to_each_gpu_process_but_not_to_the_launcher(tmp_pa
             seen += process.stdout.readline()
             assert process.poll() is None, seen
         process.terminate()
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=300)
     assert "saved by 0" in out and "saved by 1" in out
     assert process.returncode == 0  # torchrun exits with 1 if it received the signal itself
 

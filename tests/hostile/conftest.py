@@ -16,7 +16,7 @@ import pytest
 from chexvision.cli import main
 from tests.shards.conftest import Release
 
-_HANGS_S = 60  # generous: a command that reads a FIFO waits forever
+_HANGS_S = 300  # generous: a command that reads a FIFO waits forever
 Refuses = Callable[..., str]
 
 

@@ -71,7 +71,7 @@ def test_a_dispatched_run_appears_on_the_hub_in_one_tagged_commit(
         printed = chexvision(*command, "--to", "chex/model", env=env, cwd=tmp_path)
         assert "split  official: train 82,346, validation 4,178, test 25,596 images" in printed
         (session,) = kaggle.sessions
-        session.wait(240)
+        session.wait()
         assert session.status == "COMPLETE", session.text[-3000:]
 
         # One commit besides the initial one, tagged with the run's id.
@@ -162,7 +162,7 @@ def test_without_a_token_the_session_output_holds_the_complete_artifact(
         command = ["dispatch", "--model", "densenet", "--preset", "smoke", "--data", f"chex/synthetic@{pushed.oid}"]
         chexvision(*command, *QUICK, "--to", "chex/model", env=env, cwd=tmp_path)
         (session,) = kaggle.sessions
-        session.wait(240)
+        session.wait()
         assert session.status == "COMPLETE", session.text[-3000:]
         assert "no Hub token in this session" in session.text
         assert {path.name for path in (session.working / "artifact").iterdir()} >= ARTIFACT

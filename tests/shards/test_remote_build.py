@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from chexvision.cli.data.shards import app
 from chexvision.cluster.ray_build import make_shard
 from chexvision.errors import ChexError, UsageError
-from chexvision.files.remote_folder import RemoteError, RemoteFolder, remote_folder
+from chexvision.files.object_stores import RemoteError, opened
+from chexvision.files.remote_folder import RemoteFolder, remote_folder
 from chexvision.images.remote_images import RemoteImages
 from chexvision.shards.build import build_shards
 from chexvision.shards.planned.ledger import FINISHED, Built
@@ -130,7 +131,7 @@ def test_a_build_into_a_bucket_continues(
             build_shards([release.root], release.metadata, out, chosen)
     held = download(out.url)
     assert "manifest.json" not in held
-    assert len([path for path in held if path.startswith(FINISHED)]) == 3
+    assert len([path for path in held if path.startswith(f"{FINISHED}/t")]) == 3
     first, sent = sent, []
 
     def counted(self: RemoteFolder, file: Path, path: str) -> None:
@@ -201,7 +202,7 @@ def test_what_a_package_says_is_one_line_without_a_secret(bucket: str, monkeypat
         raise PermissionError(f"signed https://user:{SECRET}@s3/x?X-Amz-Signature={SECRET} refused\nsecond line")
 
     folder = RemoteFolder(bucket)
-    system, _ = folder._opened()
+    system, _ = opened(folder.url)
     monkeypatch.setattr(system, "cat_file", denied)
     with pytest.raises(RemoteError, match=r"access denied.*check the credentials") as raised:
         folder.read("a.png")
@@ -281,9 +282,19 @@ def test_urls_that_are_not_understood(url: str, said: str) -> None:
     assert SECRET not in str(raised.value)
 
 
+def test_a_listing_has_the_stamp_of_each_content(bucket: str) -> None:
+    folder = RemoteFolder(f"{bucket}/in")
+    stored = {}
+    for text in ("first", "other"):
+        folder.write("a.png", text)
+        stored[text] = RemoteImages(folder).stored()["a.png"]
+    assert stored["first"].size == stored["other"].size == 5
+    assert stored["first"].stamp and stored["first"].stamp != stored["other"].stamp
+
+
 def test_a_listing_that_leaves_its_folder_is_refused(monkeypatch: pytest.MonkeyPatch, bucket: str) -> None:
     folder = RemoteFolder(bucket)
-    system, root = folder._opened()
+    system, root = opened(folder.url)
     for path in (f"{root}/../x.png", "elsewhere/x.png", f"{root}/a\\b.png"):
         monkeypatch.setattr(type(system), "find", lambda *_, path=path, **__: {path: {"size": 1}})
         with pytest.raises(RemoteError, match="is listed, which is outside"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +90,18 @@ def true_from(call: int) -> Callable[[], bool]:
     return lambda: next(calls) >= call
 
 
+def killed_at(call: int) -> Callable[[], bool]:
+    """A function that answers False, and kills its process when it is called for the `call`-th time."""
+    due = true_from(call)
+
+    def killed() -> bool:
+        if due():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
+    return killed
+
+
 def figures(history: History) -> list[dict[str, object]]:
     """The values of each epoch without its times."""
     clocked = {"train_seconds", "validation_seconds", "train_images_per_second", "waited_seconds"}
@@ -101,7 +115,8 @@ def weights(work: Path) -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    training = tiny_training(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
+    stops = killed_at(int(os.environ["KILLED_AT"])) if "KILLED_AT" in os.environ else lambda: False
+    training = tiny_training(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:], should_stop=stops)
     training.run()
     training.accelerator.end_training()
 

@@ -13,7 +13,7 @@ from chexvision.data.augment import augment
 from chexvision.errors import ChexError
 from chexvision.training import loop
 from chexvision.training.loop import Training
-from chexvision.training.micro_batch_probe import TrialPass, compiled, fit_micro_batch
+from chexvision.training.micro_batch_probe import TrialPass, compiled, fit_micro_batch, note_of_room
 from tests.training.runs import tiny_training
 
 
@@ -33,6 +33,20 @@ def test_running_out_of_memory_halves_the_micro_batch_until_it_fits(caplog: pyte
     assert fit_micro_batch(attempt, 24, Accelerator(cpu=True)) == 6  # type: ignore[arg-type]
     assert tried == [24, 12, 6]
     assert "out of memory with micro-batches of 24: now 12" in caplog.text
+
+
+GB = 10**9
+
+
+def test_a_gpu_that_would_take_a_step_in_one_pass_is_told_of() -> None:
+    note = note_of_room(4 * GB, 24, 96, 80 * GB)
+    assert note is not None
+    assert "passes of 24 images take 4.0 of 80 GB" in note and "optim.micro_batch_size=96" in note
+
+
+@pytest.mark.parametrize(("used", "images", "share"), [(4, 96, 96), (4, 96, 48), (17, 24, 96), (3, 24, 1024)])
+def test_nothing_is_told_where_a_pass_is_a_step_or_a_step_would_not_fit(used: int, images: int, share: int) -> None:
+    assert note_of_room(used * GB, images, share, 80 * GB) is None
 
 
 def test_a_model_that_never_fits_is_an_error() -> None:

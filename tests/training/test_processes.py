@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ def _one_thread() -> Iterator[None]:
 def run_processes(count: int, shards: Path, work: Path, *overrides: str) -> None:
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
     command = [sys.executable, *launcher, "-m", "tests.training.runs", str(shards), str(work), *overrides]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -92,16 +91,14 @@ def test_a_process_killed_mid_epoch_loses_only_that_epoch(synthetic_shards: Path
     assert uninterrupted.run()
     work = tmp_path / "killed"
     command = [sys.executable, "-m", "tests.training.runs", str(synthetic_shards), str(work)]
-    process = subprocess.Popen(command, cwd=ROOT, env=dict(os.environ), stderr=subprocess.DEVNULL)
-    state = work / STATE_FILE
-    while not state.is_file():  # until the first epoch has ended and the second is under way
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    in_the_second_epoch = {"KILLED_AT": "7"}  # it has five steps an epoch
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **in_the_second_epoch}, check=False, timeout=300)
+    assert done.returncode == -signal.SIGKILL
     resumed = tiny_training(synthetic_shards, work)
-    saved_state = load_state(state, fingerprint(resumed.recipe, resumed.train_split, resumed.validation_split))
-    assert saved_state is not None and saved_state.epoch in (1, 2)
+    saved_state = load_state(
+        work / STATE_FILE, fingerprint(resumed.recipe, resumed.train_split, resumed.validation_split)
+    )
+    assert saved_state is not None and saved_state.epoch == 1
     assert resumed.run()
     assert figures(resumed.history) == figures(uninterrupted.history)
     first, second = weights(work), weights(tmp_path / "uninterrupted")
@@ -115,7 +112,7 @@ def test_train_in_two_processes_writes_one_complete_artifact(synthetic_shards: P
     settings = [word for setting in quick for word in ("--set", setting)]
     command = [*launcher, "-m", "chexvision", "train", "--model", "densenet", "--preset", "smoke", *settings]
     command += ["--data", str(synthetic_shards), "--work", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     run = json.loads((tmp_path / "artifact" / "run.json").read_text())
     assert run["hardware"]["processes"] == 2

@@ -14,13 +14,16 @@ from typing import TypeAlias
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.web.echo_model import write_echo_model
 
 COMMAND = Path(sys.executable).with_name("chexvision")
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _LOCAL = ("127.0.0.1", "localhost")
+# Only a page that hangs takes so long; Playwright's own 5 and 30 s are passed on a busy machine.
+HANGS_MS = 300_000
+expect.set_options(timeout=HANGS_MS)
 
 ServeApp: TypeAlias = Callable[..., str]
 
@@ -53,6 +56,7 @@ def page(browser: Browser) -> Iterator[Page]:
 def watched_page(browser: Browser) -> Iterator[Page]:
     """See `page`."""
     context = browser.new_context()
+    context.set_default_timeout(HANGS_MS)
     asked: list[str] = []
     errors: list[str] = []
     context.on("request", lambda request: asked.append(request.url))
@@ -82,7 +86,7 @@ def serve_app() -> Iterator[ServeApp]:
     yield serve
     for process in started:
         process.send_signal(signal.SIGINT)
-    assert [process.wait(timeout=20) for process in started] == [0] * len(started)
+    assert [process.wait(timeout=300) for process in started] == [0] * len(started)
 
 
 @pytest.fixture(scope="session")

@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from chexvision.errors import ChexError, UsageError
+from chexvision.errors import UsageError
+from chexvision.files.object_stores import (
+    STORES,
+    RemoteError,
+    found,
+    is_missing,
+    no_holder,
+    one_line,
+    opened,
+    stamp,
+    store_of,
+    without_secrets,
+)
 from chexvision.foreign import printable
 
-# The package that reads each kind of URL.
-_PACKAGES = {
-    "s3": "s3fs",
-    "gs": "gcsfs",
-    "gcs": "gcsfs",
-    "az": "adlfs",
-    "abfs": "adlfs",
-    "abfss": "adlfs",
-    "hf": "huggingface_hub",
-}
-_SECRET = re.compile(r"(?<=://)[^/@\s]+@|\?[^\s\"']+")  # user:password@, and queries, which may be signed
-
-
-class RemoteError(ChexError):
-    """A remote folder cannot be read or written."""
+_ON_THE_HUB = re.compile(r"(datasets|buckets)/[^/@]+/[^/@]+(@[^/]+)?(/.*)?")
 
 
 def is_url(text: str) -> bool:
     """Whether a text names a remote folder or file."""
     return "://" in text
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """What a listing says of a file.
+
+    Args:
+        size: bytes.
+        stamp: the store's own note of the content, such as a hash or an ETag: another content has another one, the
+            same content written again may have another one too. Empty where the store has none.
+    """
+
+    size: int
+    stamp: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +59,20 @@ class RemoteFolder:
     def __str__(self) -> str:
         return self.url
 
-    def listed(self) -> dict[str, int]:
-        """The bytes of all files below, by their path in the folder, sorted; empty where there is no such folder.
+    def listed(self) -> dict[str, StoredFile]:
+        """All files below, by their path in the folder, sorted; empty where there is no such folder.
 
         Raises:
             RemoteError: it cannot be listed, or a path leaves the folder.
         """
-        with _one_line(self.url):
-            system, root = self._opened()
-            system.invalidate_cache()
-            try:
-                found = system.find(root, detail=True)
-            except FileNotFoundError:
-                return {}
-        files = {}
-        for path, info in sorted(found.items()):
-            if path != root:
-                files[_inside(path, root)] = int(info.get("size") or 0)
-        return files
+        with one_line(self.url, no_holder(self.url)):
+            system, root = opened(self.url)
+            files = {}
+            for path, info in sorted(found(system, root, store_of(self.url)).items()):
+                # A name with a slash at its end stands for a folder: some tools make such files.
+                if path != root and not path.endswith("/"):
+                    files[_inside(path, root)] = StoredFile(int(info.get("size") or 0), stamp(info))
+            return files
 
     def read(self, path: str) -> bytes:
         """The content of a file, all of it in memory: look at its size first.
@@ -75,9 +80,24 @@ class RemoteFolder:
         Raises:
             RemoteError: it cannot be read.
         """
-        with _one_line(f"{self.url}/{path}"):
-            system, root = self._opened()
-            return bytes(system.cat_file(f"{root}/{path}"))
+        with one_line(f"{self.url}/{path}"):
+            system, root = opened(self.url)
+            return bytes(system.cat_file(f"{root}/{path}", **dict(store_of(self.url).read)))
+
+    def read_small(self, path: str) -> bytes | None:
+        """The content of a file as it is now; None if it is not there.
+
+        Raises:
+            RemoteError: nobody knows.
+        """
+        with one_line(f"{self.url}/{path}"):
+            system, root = opened(self.url)
+            try:
+                return bytes(system.cat_file(f"{root}/{path}", **dict(store_of(self.url).read)))
+            except Exception as error:
+                if is_missing(error):
+                    return None
+                raise
 
     def size(self, path: str) -> int | None:
         """Bytes of a file; None if it is not there.
@@ -85,8 +105,8 @@ class RemoteFolder:
         Raises:
             RemoteError: nobody knows.
         """
-        with _one_line(f"{self.url}/{path}"):
-            system, root = self._opened()
+        with one_line(f"{self.url}/{path}"):
+            system, root = opened(self.url)
             system.invalidate_cache()
             try:
                 return int(system.info(f"{root}/{path}")["size"])
@@ -99,8 +119,8 @@ class RemoteFolder:
         Raises:
             RemoteError: it cannot be written.
         """
-        with _one_line(f"{self.url}/{path}"):
-            system, root = self._opened()
+        with one_line(f"{self.url}/{path}", no_holder(self.url)):
+            system, root = opened(self.url)
             system.put_file(str(file), f"{root}/{path}")
 
     def write(self, path: str, text: str) -> None:
@@ -109,8 +129,8 @@ class RemoteFolder:
         Raises:
             RemoteError: it cannot be written.
         """
-        with _one_line(f"{self.url}/{path}"):
-            system, root = self._opened()
+        with one_line(f"{self.url}/{path}", no_holder(self.url)):
+            system, root = opened(self.url)
             system.pipe_file(f"{root}/{path}", text.encode())
 
     def remove(self, path: str) -> None:
@@ -119,15 +139,9 @@ class RemoteFolder:
         Raises:
             RemoteError: it cannot be deleted.
         """
-        with _one_line(f"{self.url}/{path}"):
-            system, root = self._opened()
+        with one_line(f"{self.url}/{path}"):
+            system, root = opened(self.url)
             system.rm_file(f"{root}/{path}")
-
-    def _opened(self) -> tuple[Any, str]:
-        from fsspec.core import url_to_fs
-
-        system, root = url_to_fs(self.url)
-        return system, str(root).rstrip("/")
 
 
 def check_without_secrets(option: str, text: str) -> None:
@@ -140,7 +154,7 @@ def check_without_secrets(option: str, text: str) -> None:
     user, at, _ = rest.partition("/")[0].partition("@")
     # abfs://container@account names no user.
     if (at and (":" in user or protocol not in ("abfs", "abfss"))) or "?" in rest:
-        place = printable(_SECRET.sub("", text))
+        place = printable(without_secrets(text))
         raise UsageError(f"{option} {place}: leave out user, password and query; put credentials in the environment")
 
 
@@ -152,12 +166,14 @@ def remote_folder(option: str, text: str) -> RemoteFolder:
     """
     check_without_secrets(option, text)
     protocol, _, rest = text.partition("://")
-    place = printable(_SECRET.sub("", text))
-    if protocol not in _PACKAGES:
-        raise UsageError(f"{option} {place} is none of {', '.join(f'{known}://' for known in _PACKAGES)}")
+    place = printable(without_secrets(text))
+    if protocol not in STORES:
+        raise UsageError(f"{option} {place} is none of {', '.join(f'{known}://' for known in STORES)}")
     if not rest.strip("/"):
         raise UsageError(f"{option} {place} names no folder")
-    package = _PACKAGES[protocol]
+    if protocol == "hf" and not _ON_THE_HUB.fullmatch(rest.rstrip("/")):
+        raise UsageError(f"{option} {place} is neither hf://datasets/USER/NAME nor hf://buckets/USER/NAME")
+    package = STORES[protocol].package
     from importlib.util import find_spec
 
     if find_spec(package) is None:
@@ -171,23 +187,3 @@ def _inside(path: str, root: str) -> str:
     if relative == path or ".." in PurePosixPath(relative).parts or relative.startswith("/") or "\\" in relative:
         raise RemoteError(f"{printable(path)} is listed, which is outside {root}")
     return relative
-
-
-@contextmanager
-def _one_line(place: str) -> Iterator[None]:
-    """Whatever a protocol's package raises, as one line without secrets. The packages retry lost connections."""
-    try:
-        yield
-    except ChexError:
-        raise
-    except FileNotFoundError:
-        raise RemoteError(f"{place} does not exist") from None
-    except PermissionError as error:
-        raise RemoteError(f"{place}: access denied{_told(error)}; check the credentials of this machine") from None
-    except Exception as error:  # noqa: BLE001  # each package has errors of its own
-        raise RemoteError(f"{place} cannot be reached: {type(error).__name__}{_told(error)}") from None
-
-
-def _told(error: Exception) -> str:
-    text = " ".join(_SECRET.sub("", str(error)).split())
-    return f" ({printable(text[:200])})" if text else ""

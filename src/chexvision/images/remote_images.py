@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import PurePosixPath
 
 from chexvision.errors import UsageError
-from chexvision.files.remote_folder import RemoteFolder
+from chexvision.files.remote_folder import RemoteFolder, StoredFile
 from chexvision.images.sources import LARGEST, Found, Read, is_archive, is_image_name
 
 
@@ -22,23 +22,25 @@ class RemoteImages:
         return str(self.folder)
 
     def members(self) -> list[str]:
-        """The paths of the images, see `sizes`."""
-        return list(self.sizes())
+        """The paths of the images, see `stored`."""
+        return list(self.stored())
 
-    def sizes(self) -> dict[str, int]:
-        """The bytes of each image, by its path, sorted.
+    def stored(self) -> dict[str, StoredFile]:
+        """What the store says of each image, by its path, sorted.
 
         Raises:
             UsageError: there is an archive, or an image that is too large.
             RemoteError: it cannot be listed.
         """
         files = self.folder.listed()
-        for path, size in files.items():
+        for path, file in files.items():
             if is_archive(PurePosixPath(path)):
                 raise UsageError(f"{self.folder}/{path} is an archive; unpack it there, or copy it to a local disk")
-            if is_image_name(path) and size > LARGEST:
-                raise UsageError(f"{self.folder}/{path} has {size:,} bytes, more than {LARGEST >> 20} MiB; remove it")
-        return {path: size for path, size in files.items() if is_image_name(path)}
+            if is_image_name(path) and file.size > LARGEST:
+                raise UsageError(
+                    f"{self.folder}/{path} has {file.size:,} bytes, more than {LARGEST >> 20} MiB; remove it"
+                )
+        return {path: file for path, file in files.items() if is_image_name(path)}
 
     def read(self, images: list[Found]) -> Iterator[tuple[Found, Read]]:
         """See `read_images`; reading raises RemoteError."""

@@ -151,8 +151,8 @@ def changed_since_listed(sources: Sequence[Source]) -> Source | None:
 
 def _of(path: Path | RemoteImages) -> Iterator[Source]:
     if isinstance(path, RemoteImages):
-        for member, size in path.sizes().items():
-            yield Source(Found(PurePosixPath(member).name, path, member), str(size))
+        for member, stored in path.stored().items():
+            yield Source(Found(PurePosixPath(member).name, path, member), f"{stored.size} {stored.stamp}")
     elif path.is_dir():
         for file in walk_files(path):
             if is_archive(file):

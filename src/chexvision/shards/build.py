@@ -116,9 +116,7 @@ def build_shards(
         planned = _plan(images, remote, metadata, options)
         output.begin(overwrite=options.overwrite)
         manifest = _make_set(planned, output, make, session)
-        for path in output.listed():
-            if path.startswith(f"{FINISHED}/"):
-                output.remove(path)
+        output.end()
         return manifest
     out = out.expanduser()  # as `atomic_folder` does, so that the folder that is checked is the one that is replaced
     if session is None:

@@ -157,13 +157,13 @@ class Training:
         if state is not None and state.scaler is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state.scaler)
         trial = TrialPass(self.model, self.accumulate, self.recipe, self.process.device)
-        batch_size = self.recipe.optim.batch_size
-        most = largest_pass(self.train_split, batch_size, self.micro_batch_size, self.process)
-        self.micro_batch_size = fitting_micro_batch(trial, most, self.micro_batch_size, self.accelerator)
+        optim, images, process = self.recipe.optim, self.train_split.images_per_epoch, self.process
+        most = largest_pass(self.train_split, optim.batch_size, self.micro_batch_size, process)
+        share = None if self.history else -(-min(optim.batch_size, images) // process.world)  # told once
+        self.micro_batch_size = fitting_micro_batch(trial, most, self.micro_batch_size, self.accelerator, share)
         network: nn.Module = self.model
         if self.recipe.training.compile:
-            images, world = self.train_split.images_per_epoch, self.process.world
-            usual, _ = images_per_pass(images, batch_size, self.micro_batch_size, world)
+            usual, _ = images_per_pass(images, optim.batch_size, self.micro_batch_size, process.world)
             network = compiled(self.model, trial, usual)
         # Wrapped again in each phase: DDP reads once which parameters require gradients.
         # A pooling other than the network's own passes by the layers that follow that, such as AlexNet's last two.

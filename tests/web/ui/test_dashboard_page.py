@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 from chexvision.artifact.published_run import read_published
 from chexvision.report.many_runs.dashboard import write_dashboard
 from tests.published_runs import change, write_run
+from tests.web.conftest import HANGS_MS
 from tests.web.ui.reader import DESKTOP, PHONE
 from tests.web.ui.test_page_access import AXE
 
@@ -33,6 +34,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 def opened(browser: Browser, url: str, size: tuple[int, int] = DESKTOP, **more: Any) -> Iterator[Page]:
     """The page, which asks for nothing else and leaves no error."""
     context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **more)
+    context.set_default_timeout(HANGS_MS)
     asked: list[str] = []
     errors: list[str] = []
     context.on("request", lambda request: asked.append(request.url))
@@ -88,10 +90,10 @@ def test_filters_hide_runs_everywhere_and_are_cleared(browser: Browser, url: str
 def test_pointing_at_a_run_highlights_its_curves(browser: Browser, url: str) -> None:
     with opened(browser, url) as page:
         page.locator("#runs tbody tr").nth(1).hover()
-        assert page.locator(".curve.active").count() == 2
-        assert page.locator("#runs tr.active").inner_text().startswith("beta")
+        expect(page.locator(".curve.active")).to_have_count(2)
+        expect(page.locator("#runs tr.active")).to_contain_text("beta")
         page.locator("h1").hover()
-        assert page.locator(".active").count() == 0
+        expect(page.locator(".active")).to_have_count(0)
 
 
 def test_without_scripts_the_page_is_complete_and_shows_no_controls(browser: Browser, url: str) -> None:

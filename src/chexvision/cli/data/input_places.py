@@ -80,11 +80,11 @@ def _fetch_table(place: RemoteFolder, into: Path) -> Path:
 
 def _fetch_tables(folder: RemoteFolder, into: Path) -> Path:
     into.mkdir(parents=True)
-    for path, size in folder.listed().items():
+    for path, file in folder.listed().items():
         if path.endswith(_TABLES):
             target = into / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(_read_table(folder, path, size))
+            target.write_bytes(_read_table(folder, path, file.size))
     return into
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from dataclasses import dataclass
+import uuid
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from chexvision.errors import UsageError
+from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import sha256_of, write_text_atomic
 from chexvision.files.remote_folder import RemoteFolder
 from chexvision.shards.manifest import MANIFEST_NAME
@@ -104,16 +105,23 @@ class LocalOutput:
 # What a set of shards consists of; other files of a remote folder are not ours to delete.
 _OURS = re.compile(r"(data|finished)/[^/]+\.(parquet|json)|manifest\.json|README\.md|boxes\.csv")
 _OF_THE_HUB = ".gitattributes"  # in each repository
+_WRITER = "finished/writer.json"  # which command writes here
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteOutput:
     """A folder that is reached by a URL. Object stores show a file when it is complete.
 
-    The manifest is written last: a folder without one is not complete.
+    The manifest is written last: a folder without one is not complete. Of several commands that write to one folder
+    the last that began goes on, and the others end at their next file.
+
+    Args:
+        folder: the place.
+        writer: this command; the copies of other processes belong to it.
     """
 
     folder: RemoteFolder
+    writer: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -129,11 +137,12 @@ class RemoteOutput:
         return Path(tempfile.gettempdir())
 
     def begin(self, *, overwrite: bool) -> None:
-        """Check that shards may be written here; those of a complete set are not complete any more.
+        """Check that shards can and may be written here; those of a complete set are not complete any more.
 
         Raises:
             UsageError: it contains other files, or shards that are not to be overwritten: a complete set, or files
                 without the records that an unfinished build leaves.
+            RemoteError: it cannot be listed or written.
         """
         files = [path for path in self.folder.listed() if path != _OF_THE_HUB]
         others = [path for path in files if not _OURS.fullmatch(path)]
@@ -142,31 +151,46 @@ class RemoteOutput:
         if MANIFEST_NAME in files:
             if not overwrite:
                 raise UsageError(f"--out {self} already holds shards; add --overwrite to replace them")
-            self.remove(MANIFEST_NAME)
         elif files and not overwrite and not any(path.startswith("finished/") for path in files):
             raise UsageError(
                 f"--out {self} holds {files[0]}, and neither manifest.json nor records of an unfinished build; name "
                 "another folder, or add --overwrite to replace its shards"
             )
+        self.folder.write(_WRITER, self.writer)
+        if MANIFEST_NAME in files:
+            self.remove(MANIFEST_NAME)
+
+    def end(self) -> None:
+        """Delete what an unfinished build leaves; the set is complete.
+
+        Raises:
+            RemoteError: it cannot be deleted.
+        """
+        self._check_writer()
+        for path in self.listed():
+            if path.startswith("finished/"):
+                self.remove(path)
+        self.remove(_WRITER)
 
     def put(self, file: Path, path: str) -> None:
         """See `Output`."""
+        self._check_writer()
         self.folder.put(file, path)
         file.unlink()
 
     def write(self, path: str, text: str) -> None:
         """See `Output`."""
+        self._check_writer()
         self.folder.write(path, text)
 
     def read(self, path: str) -> str | None:
         """See `Output`."""
-        if self.folder.size(path) is None:
-            return None
-        return self.folder.read(path).decode(errors="replace")
+        data = self.folder.read_small(path)
+        return None if data is None else data.decode(errors="replace")
 
     def listed(self) -> list[str]:
-        """See `Output`: those that a set of shards consists of."""
-        return [path for path in self.folder.listed() if _OURS.fullmatch(path)]
+        """See `Output`: those that a set of shards consists of, and the records of an unfinished build."""
+        return [path for path in self.folder.listed() if _OURS.fullmatch(path) and path != _WRITER]
 
     def holds(self, path: str, size: int, sha256: str | None = None) -> bool:
         """See `Output`: by its size, for it would have to be fetched to be hashed."""
@@ -175,3 +199,7 @@ class RemoteOutput:
     def remove(self, path: str) -> None:
         """See `Output`."""
         self.folder.remove(path)
+
+    def _check_writer(self) -> None:
+        if self.read(_WRITER) != self.writer:
+            raise ChexError(f"another command writes to {self} since this one began; this one ends")
