@@ -99,7 +99,7 @@ def _join(ray: Any, address: str) -> Any:
 
 
 def _protect_token() -> None:
-    """Ray writes its token with the usual mode: readable for all users of the machine, who could then run programs."""
+    """Ray writes its token readable for all users of the machine, who could then run programs on the cluster."""
     token = Path.home() / ".ray" / "auth_token"
     with suppress(OSError):  # there is none, or a folder that cannot be written
         token.chmod(0o600)
