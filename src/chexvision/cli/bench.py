@@ -89,10 +89,10 @@ def step(
 @app.command("track")
 def track(
     data: Data,
-    model: Model = "densenet",
+    model: Model = "scratch",
     batch: Batch = 8,
-    size: Size = 96,
-    rounds: Annotated[int, typer.Option(min=1, help="Trainings with each tracker.")] = 3,
+    size: Size = 64,
+    seconds: Annotated[float, typer.Option(min=0, help="No further round begins that would take longer.")] = 75,
     workers: Workers = None,
     device: Device = None,
 ) -> None:
@@ -102,7 +102,7 @@ def track(
     from chexvision.bench.tracked_steps import bench_track
     from chexvision.hub.reference import parse_reference
 
-    _show(bench_track(parse_reference(data), model, batch, size, rounds))
+    _show(bench_track(parse_reference(data), model, batch, size, seconds))
 
 
 @app.command("evaluate")

@@ -81,7 +81,7 @@ def run_training(
     started_at = now()
     accelerator = start_accelerator(recipe.training.precision)
     check_same_versions(rank_of(accelerator))
-    with _tracker(recipe, work, provenance, accelerator) as tracker:
+    with _tracker(recipe, data, work, provenance, accelerator) as tracker:
         prepared = prepare(recipe, data, accelerator)
         reporter = _reporter(recipe, prepared, progress, tracker) if accelerator.is_main_process else None
         prepared.splits["train"], teacher = with_teacher(recipe, prepared.splits, accelerator, work)
@@ -102,7 +102,10 @@ def run_training(
     info = _run_info(training, prepared, provenance, teacher, started_at)
     folder = work / "artifact"
     train = prepared.splits["train"]
-    write_artifact(folder, training.model, training.history, train, predicted, measured, info, to, export=export)
+    events = work / TRACKING
+    write_artifact(
+        folder, training.model, training.history, train, predicted, measured, info, to, events, export=export
+    )
     progress.trained(folder)
     published = open_store(to, private=private).publish(folder, provenance.run_id) if to is not None else None
     progress.session.published(published.reference if published is not None else None)
@@ -141,9 +144,13 @@ def _run_info(
     )
 
 
-def _tracker(recipe: Recipe, work: Path, provenance: Provenance, accelerator: Accelerator) -> Tracker:
+def _tracker(
+    recipe: Recipe, data: Reference | None, work: Path, provenance: Provenance, accelerator: Accelerator
+) -> Tracker:
     """What the first of several processes sends its figures to."""
     sink = recipe.training.track if accelerator.is_main_process else "none"
-    config = without_paths(recipe.model_dump(mode="json"))
-    run = {"run_id": provenance.run_id, "group": recipe.name, "config": config}
+    config = recipe.model_dump(mode="json")
+    if data is not None:  # in place of what the recipe names
+        config["data"]["dataset"] = str(data)
+    run = {"run_id": provenance.run_id, "group": recipe.name, "config": without_paths(config)}
     return Tracker(sink, work / TRACKING, run)
