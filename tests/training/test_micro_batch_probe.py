@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from chexvision.data.augment import augment
 from chexvision.errors import ChexError
-from chexvision.training import loop
+from chexvision.training import optimization_steps
 from chexvision.training.loop import Training
 from chexvision.training.micro_batch_probe import TrialPass, compiled, fit_micro_batch, note_of_room
 from tests.training.runs import tiny_training
@@ -56,7 +56,7 @@ def test_a_model_that_never_fits_is_an_error() -> None:
 
 
 def probe_of(training: Training) -> TrialPass:
-    return TrialPass(training.model, training.accumulate, training.recipe, training.process.device)
+    return TrialPass(training.model, training.optimization.accumulate, training.recipe, training.process.device)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_augmentation_runs_in_fp32_in_the_probe_and_in_training(
         seen.append(torch.is_autocast_enabled("cpu"))
         return augment(*arguments)
 
-    monkeypatch.setattr(loop, "augment", watched)
+    monkeypatch.setattr(optimization_steps, "augment", watched)
     probe_of(training)(4)
     assert seen == [False]
     training.run()

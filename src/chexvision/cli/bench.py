@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -144,12 +145,15 @@ def processes(
     data: Annotated[Path, typer.Option(help="A folder of shards.")], on: On = "here", address: Address = "local"
 ) -> None:
     """Training steps on the CPU in two processes of one thread each, compared with one: a minute on two cores."""
+    _device("cpu")
     from chexvision.bench.two_processes import bench_processes, time_steps
 
     if on == "ray":
-        from chexvision.cluster.ray_train import train_on_ray
+        from chexvision.cluster.connect import connected
+        from chexvision.cluster.ray_train import train_connected
 
-        _show(bench_processes(data, lambda job, workers: train_on_ray(time_steps, job, workers, address)))
+        with connected(address):
+            _show(bench_processes(data, partial(train_connected, time_steps)))
         return
     _show(bench_processes(data))
 

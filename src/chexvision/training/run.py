@@ -18,13 +18,13 @@ from chexvision.tracking.figures import without_paths
 from chexvision.tracking.tracker import FOLDER as TRACKING
 from chexvision.tracking.tracker import Tracker
 from chexvision.training.checkpoint import Saving
-from chexvision.training.distillation import with_teacher
 from chexvision.training.hardware import describe, package_versions, rank_of, start_accelerator
 from chexvision.training.loop import Training
 from chexvision.training.processes import check_same_versions
 from chexvision.training.reporter import RunReporter
 from chexvision.training.result.artifact_folder import write_artifact
 from chexvision.training.result.measured_run import measure_best, predict_best
+from chexvision.training.start.distillation import with_teacher
 from chexvision.training.start.prepared import Prepared, prepare
 from chexvision.training.training_session import TrainingProgress
 
