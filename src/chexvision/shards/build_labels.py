@@ -18,30 +18,41 @@ from chexvision.shards.split import VALIDATION_SHARE, read_split_table, split_by
 
 
 @dataclass(frozen=True, slots=True)
-class BuildLabels:
-    """What is known of the images before they are read.
+class SetFacts:
+    """What the manifest says of a set, whatever its images show.
 
     Args:
-        source: for the manifest.
-        dataset: for the manifest.
+        source: of the labels.
+        dataset: which one it is.
         space: the label set.
-        index: the image files.
-        entries: by the names of `index`.
         rule: how patients were divided.
-        table: the split of each patient.
-        missing: images that the tables name and that are not there.
         left_out: images that are left out on purpose.
     """
 
     source: Source
     dataset: Dataset
     space: LabelSpace
+    rule: SplitRule
+    left_out: tuple[LeftOutCount, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BuildLabels:
+    """What is known of the images before they are read.
+
+    Args:
+        facts: of the set.
+        index: the image files.
+        entries: by the names of `index`.
+        table: the split of each patient.
+        missing: images that the tables name and that are not there.
+    """
+
+    facts: SetFacts
     index: Index
     entries: dict[str, Entry]
-    rule: SplitRule
     table: dict[int, str]
     missing: tuple[BadImage, ...] = ()
-    left_out: tuple[LeftOutCount, ...] = ()
 
 
 def read_build_labels(reading: Reading, split: str | None, seed: int) -> BuildLabels:
@@ -61,23 +72,16 @@ def read_build_labels(reading: Reading, split: str | None, seed: int) -> BuildLa
     rule, table = _divide(release, reading.dataset, split, seed)
     studies = any(entry.study_id is not None for entry in release.entries.values())
     kind: Literal["radiographs", "synthetic"] = "synthetic" if release.synthetic else "radiographs"
-    return BuildLabels(
+    terms = release.terms or set_of(reading.dataset).terms
+    facts = SetFacts(
         source=Source(kind, release.source_name or release.tables[0].name, _hash(release.tables)),
-        dataset=Dataset(
-            reading.dataset,
-            reading.views,
-            release.terms or set_of(reading.dataset).terms,
-            studies,
-            release.knows_patients,
-        ),
+        dataset=Dataset(reading.dataset, reading.views, terms, studies, release.knows_patients),
         space=release.space,
-        index=release.index,
-        entries=release.entries,
         rule=rule,
-        table=table,
-        missing=tuple(BadImage(name, reason) for name, reason in release.missing),
         left_out=tuple(LeftOutCount(reason, images) for reason, images in release.left_out),
     )
+    missing = tuple(BadImage(name, reason) for name, reason in release.missing)
+    return BuildLabels(facts, release.index, release.entries, table, missing)
 
 
 def _hash(tables: tuple[Path, ...]) -> str | None:

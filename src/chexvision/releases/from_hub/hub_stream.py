@@ -17,11 +17,12 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from chexvision.errors import ChexError, UsageError
+from chexvision.files.archives import Read
 from chexvision.foreign import printable
 from chexvision.hub.hub_errors import call_hub, hub_error
 from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision.hub.repository import resolve_revision
-from chexvision.images.sources import LARGEST, Found, Read
+from chexvision.images.sources import LARGEST, Found
 
 _BUILDERS = ("parquet", "arrow", "imagefolder")
 _SPARSE_BLOCK = 2**15  # bytes; the labels of a row group of a hundred images take a few kilobytes
