@@ -33,8 +33,8 @@ class Store:
         holder: what its folders are in.
         credentials: where the package looks for them first.
         read: options of its `cat_file`.
-        attempts: how often to try what fails in a way that may pass. The packages try lost connections again
-            themselves; s3fs and gcsfs also busy stores, adlfs not after HTTP 429, huggingface_hub some requests only.
+        attempts: how often to try what fails in a way that may pass. The packages try lost connections and busy
+            stores again themselves, except that huggingface_hub does so for some requests only.
         hides_missing: whether `find` says of a holder that is not there that it is empty.
     """
 
@@ -57,7 +57,6 @@ _AZ = Store(
     "container",
     "AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, or "
     "AZURE_STORAGE_CONNECTION_STRING",
-    attempts=3,
     hides_missing=True,
 )
 # Without blocks a file is one request; with them its folder is listed first, and that listing is kept.
