@@ -111,10 +111,14 @@ def main(run: dict[str, Any], payload: str) -> int:
     arguments += ["--to", destination] if destination is not None else []
     python = launcher() if run["process_per_gpu"] else [sys.executable]
     before = read_progress(working, run["run_id"])
-    code = launch([*python, "-m", "chexvision", *arguments], environment, token.value if token else None)
-    # torchrun exits with 1 if the machine sent it a signal, too, even if all of its processes then paused.
+    code, signalled = launch([*python, "-m", "chexvision", *arguments], environment, token.value if token else None)
     now = read_progress(working, run["run_id"])
-    return 0 if now is not None and now != before and now.status == "paused" else code
+    if now is None or now == before:
+        return code
+    # A signal that comes once all is done ends the processes as it does any other.
+    done = signalled and now.status == "complete" and (destination is None or now.published is not None)
+    # torchrun exits with 1 if the machine sent it a signal, too, even if all of its processes then paused.
+    return 0 if now.status == "paused" or done else code
 
 
 def fail(message: str) -> NoReturn:
@@ -285,21 +289,31 @@ def launcher() -> list[str]:
     return [sys.executable, "-m", TORCHRUN, *meeting, "--nproc_per_node", str(max(gpus, 1))]
 
 
-def launch(command: list[str], environment: dict[str, str], secret: str | None) -> int:
-    """Run `command` to its end, let it stop on a signal, and print what it writes without the secret."""
+def launch(command: list[str], environment: dict[str, str], secret: str | None) -> tuple[int, bool]:
+    """Run `command` to its end, let it stop on a signal, and print what it writes without the secret.
+
+    Returns:
+        Its exit code, as a shell reports it, and whether a signal came.
+    """
     # Descriptors are passed on: whoever waits for one of them to be closed waits for the command, too.
     child = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, close_fds=False
     )
+    signalled = threading.Event()
+
+    def on_signal(*_: object) -> None:
+        signalled.set()
+        ask_to_stop(child.pid, through=TORCHRUN in command)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ask_to_stop(child.pid, through=TORCHRUN in command))
+        signal.signal(number, on_signal)
     assert child.stdout is not None  # noqa: S101
     reader = threading.Thread(target=relay, args=(child.stdout, secret), daemon=True)
     reader.start()
     code = child.wait()
     # A stray grandchild that holds the pipe must not hold the session, and with it the GPU, too.
     reader.join(timeout=10)
-    return code if code >= 0 else 128 - code
+    return code if code >= 0 else 128 - code, signalled.is_set()
 
 
 def ask_to_stop(pid: int, through: bool) -> None:

@@ -88,6 +88,6 @@ def test_a_lock_without_a_message_blocks_until_released(tmp_path: Path) -> None:
         waiting = threading.Thread(target=second)
         waiting.start()
         order.append("first")
-    waiting.join(timeout=30)
+    waiting.join(timeout=300)
     assert order == ["first", "second"]
     assert names(tmp_path) == []

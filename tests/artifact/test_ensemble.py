@@ -28,6 +28,7 @@ from chexvision.data.division import check_data
 from chexvision.data.rows import Rows
 from chexvision.data.source import find_shards
 from chexvision.errors import ChexError, PublishError, UsageError
+from chexvision.evaluation.computing import OnThisMachine
 from chexvision.evaluation.evaluate import evaluate
 from chexvision.evaluation.outcome import Options
 from chexvision.hub.reference import RepoRef, parse_reference
@@ -441,6 +442,6 @@ def test_an_ensemble_with_a_member_of_synthetic_images_says_so(
 def test_an_evaluation_notes_a_model_of_synthetic_images(members: list[Path], synthetic: Path, shards: Path) -> None:
     options = Options(method=IntervalMethod(resamples=100, seed=0))
     names = ["own", "synthetic"]
-    found = evaluate(names, [members[0], synthetic], shards, options, Accelerator(cpu=True)).evaluation
+    found = evaluate(names, [members[0], synthetic], shards, options, OnThisMachine(Accelerator(cpu=True))).evaluation
     note = "synthetic was trained on synthetic images, but measured on radiographs"
     assert [text for text in found.notes if "synthetic images" in text] == [note]

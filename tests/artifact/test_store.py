@@ -255,7 +255,7 @@ def _publish_at_once(destination: str, models: list[tuple[str, Path]], env: dict
             assert process.stdin is not None
             process.stdin.write("\n")
             process.stdin.flush()
-        said = [process.communicate(timeout=60) for process in processes]
+        said = [process.communicate(timeout=300) for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -1,13 +1,14 @@
-"""A folder of images in which one waits until a file is there; imported by the workers of a cluster too."""
+"""Work that waits until a file is there; imported by the workers of a cluster too."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from chexvision.files.archives import Read
 from chexvision.images.sources import Found, read_images
@@ -27,10 +28,24 @@ class GatedFolder:
             yield by_name[found.name], partial(self._load, load)
 
     def _load(self, load: Read) -> bytes:
-        (self.gate / f"waiting-{os.getpid()}").touch()
-        while not (self.gate / "go").exists():
-            time.sleep(0.01)
+        _wait(self.gate)
         return load()
+
+
+def at_gate(work: Callable[..., Any], gate: Path) -> Callable[..., Any]:
+    """`work` that begins once `gate`/go exists; who waits says so with a file named by its process."""
+
+    def waits(*arguments: object) -> Any:
+        _wait(gate)
+        return work(*arguments)
+
+    return waits
+
+
+def _wait(gate: Path) -> None:
+    (gate / f"waiting-{os.getpid()}").touch()
+    while not (gate / "go").exists():
+        time.sleep(0.01)
 
 
 def waiting(gate: Path) -> set[int]:

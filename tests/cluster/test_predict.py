@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,13 +17,15 @@ import numpy as np
 import psutil
 import pytest
 
-from chexvision.cluster.predict_tasks import TASK_IMAGES, Asked, answer, describe, tasks_of
+from chexvision.cluster.predict_tasks import Asked, answer, describe, tasks_of
+from chexvision.cluster.task_pool import TASK_IMAGES
 from chexvision.errors import ChexError
 from chexvision.images.sources import Found
 from chexvision.predict.answer import ModelFacts
 from chexvision.predict.inputs import Source, find_sources
 from chexvision.predict.journal import About
 from chexvision.predict.predictor import BATCH
+from tests.cluster.agents import ROOT
 from tests.cluster.conftest import TwoNodes, wait_until
 from tests.predict.conftest import Run, run
 from tests.runtime.small_export import publish
@@ -77,8 +80,14 @@ def computing(node: Any) -> list[psutil.Process]:
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
     found: list[psutil.Process] = []
 
+    def predicts(process: psutil.Process) -> bool:
+        try:
+            return process.cmdline()[:1] == ["ray::answer"]
+        except psutil.Error:  # it has ended since it was listed
+            return False
+
     def look() -> bool:
-        found[:] = [one for one in raylet.children(recursive=True) if one.cmdline()[:1] == ["ray::answer"]]
+        found[:] = filter(predicts, raylet.children(recursive=True))
         return bool(found)
 
     wait_until(look)
@@ -109,13 +118,19 @@ def test_file_is_that_of_one_machine_though_a_node_is_killed(place: Path, two_no
 def test_command_that_was_killed_is_continued(
     place: Path, two_nodes: TwoNodes, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with started(place, "killed.csv", two_nodes) as command:
-        wait_until(lambda: finished_tasks(place, "killed.csv") > 1 or command.poll() is not None)
-        command.kill()
-    done = finished_tasks(place, "killed.csv")
-    assert 1 < done < TASKS
-    monkeypatch.chdir(place)
     options = ["--out", "killed.csv", "--on", "ray", "--address", two_nodes.address, "--workers", "2"]
+    command = [sys.executable, "-m", "tests.cluster.cut_command", "SIGKILL", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    killed = subprocess.run(
+        [*command, "predict", "model", "images", *options],
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert finished_tasks(place, "killed.csv") == 2
+    monkeypatch.chdir(place)
     code, said, error = run("predict", "model", "images", *options)
     assert code == 1
     assert "note: going on after" in error

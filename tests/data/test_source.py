@@ -265,7 +265,7 @@ def run(
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     return subprocess.run(
-        [sys.executable, "-c", FIND, sha], env=env, capture_output=True, text=True, timeout=60,
+        [sys.executable, "-c", FIND, sha], env=env, capture_output=True, text=True, timeout=300,
         preexec_fn=no_large_files, check=False,
     )  # fmt: skip
 

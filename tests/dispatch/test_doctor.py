@@ -41,7 +41,7 @@ def test_doctor_finishes_with_a_read_only_home(kind: str, tmp_path: Path) -> Non
         capture_output=True,
         text=True,
         env=env,
-        timeout=120,
+        timeout=300,
         check=False,
         preexec_fn=_obey_permissions,
     )

@@ -58,7 +58,7 @@ class Kernel:
 
     def run(self, **environment: str) -> tuple[int, str]:
         process = self.start(**environment)
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=300)
         return process.returncode, out
 
     @property
@@ -262,9 +262,16 @@ def test_sigterm_is_forwarded_to_training_which_exits_by_itself(kernel: Place) -
         seen += process.stdout.readline()
         assert process.poll() is None, seen
     process.terminate()
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=300)
     assert "stopping on SIGTERM" in out
     assert process.returncode == 3
+
+
+def test_signal_that_comes_when_all_is_done_does_not_make_the_session_fail(kernel: Place) -> None:
+    placed = kernel()
+    code, out = placed.run(STANDIN_EPOCHS="1", STANDIN_SIGNALLED="1")
+    assert code == 0, out
+    assert json.loads((placed.root / "working" / "progress.json").read_text())["status"] == "complete"
 
 
 def test_sigterm_is_forwarded_to_each_gpu_process_but_not_to_the_launcher(tmp_path: Path) -> None:
@@ -280,7 +287,7 @@ def test_sigterm_is_forwarded_to_each_gpu_process_but_not_to_the_launcher(tmp_pa
         "import os, runpy, sys\n"
         f"entry = runpy.run_path({str(shared_dir('kernels') / 'entry.py')!r})\n"
         "command = [sys.executable, '-m', entry['TORCHRUN'], '--standalone', '--nproc_per_node', '2', sys.argv[1]]\n"
-        "sys.exit(entry['launch'](command, dict(os.environ), None))\n"
+        "sys.exit(entry['launch'](command, dict(os.environ), None)[0])\n"
     )
     words = [sys.executable, str(driver), str(worker)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
@@ -290,14 +297,14 @@ def test_sigterm_is_forwarded_to_each_gpu_process_but_not_to_the_launcher(tmp_pa
             seen += process.stdout.readline()
             assert process.poll() is None, seen
         process.terminate()
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=300)
     assert "saved by 0" in out and "saved by 1" in out
     assert process.returncode == 0  # torchrun exits with 1 if it received the signal itself
 
 
 def test_training_killed_by_a_signal_ends_with_128_and_its_number(entry: ModuleType) -> None:
     command = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
-    assert entry.launch(command, dict(os.environ), None) == 128 + signal.SIGKILL
+    assert entry.launch(command, dict(os.environ), None) == (128 + signal.SIGKILL, False)
 
 
 def test_progress_bars_keep_their_carriage_returns(entry: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:

@@ -170,7 +170,7 @@ def test_ctrl_c_detaches_and_the_run_continues_until_it_is_cancelled(
     while (line := process.stdout.readline()) != "epoch 1\n":
         assert line, process.communicate()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=300)
     run_id = only_record().run_id
     assert f"detached; the run continues. Come back with: chexvision runs logs -f {run_id}" in err
     assert process.returncode == 130

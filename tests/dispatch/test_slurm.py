@@ -46,7 +46,7 @@ def target(tmp_path: Path) -> Slurm:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 180
+    end = time.monotonic() + 300
     while time.monotonic() < end:
         if condition():
             return

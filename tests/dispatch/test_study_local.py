@@ -77,7 +77,7 @@ def test_killed_command_leaves_its_run_alone_and_continues_with_it(
     while "base: session 1 of" not in (line := process.stderr.readline()):
         assert line, process.communicate()
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)
+    process.communicate(timeout=300)
     assert sessions() == {"": 1}
     (tmp_path / "1").touch()
     (tmp_path / "2").touch()

@@ -7,18 +7,25 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from accelerate import Accelerator
 
 from chexvision.cli import main
+from chexvision.data.source import find_shards
 from chexvision.errors import UsageError
+from chexvision.evaluation.computing import OnThisMachine
+from chexvision.evaluation.evaluate import evaluate
+from chexvision.evaluation.outcome import Options
 from chexvision.inference.ensemble import average, fit_weights
 from chexvision.inference.load_predictor import load_predictor
 from chexvision.inference.predictions_file import read_predictions, write_predictions
+from chexvision.label_maps.label_map import read_label_map
 from chexvision.labels import NIH
 from chexvision.metrics.operating_points import OperatingPoints, choose_operating_points
 from chexvision.metrics.predictions import Predictions
@@ -323,6 +330,23 @@ def test_expert_labels_and_an_external_set_are_reported(
     code, _, error = _run(capsys, "evaluate", tiny_model(0), *words)
     assert code == 2
     assert "1 of the 16 images" in error
+
+
+@pytest.mark.parametrize("synthetic", [False, True])
+def test_an_external_table_of_the_measured_images_is_refused(
+    synthetic_shards: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synthetic: bool
+) -> None:
+    """Its gap would take the same images for independent ones; of synthetic images only the names are the same."""
+    names = pq.read_table(synthetic_shards / "data" / "test-00000-of-00001.parquet").column("filename").to_pylist()
+    table = tmp_path / "own.csv"
+    table.write_text("ImageID,PatientID,Projection,Labels\n" + "".join(f"{of},1,PA,['mass']\n" for of in names))
+    options = Options(external=(table, tmp_path, "padchest", read_label_map("padchest")))
+    known = replace(find_shards(synthetic_shards), synthetic=synthetic)
+    monkeypatch.setattr(OnThisMachine, "shards", lambda self, reference: known)
+    monkeypatch.setattr(OnThisMachine, "rows", lambda *_: pytest.fail("predicted"))
+    refused = "own.csv is of test images of .* itself; .* --expert .*own.csv --expert-map padchest"
+    with pytest.raises(BaseException, match="predicted" if synthetic else refused):
+        evaluate(["m"], [tiny_model(0)], synthetic_shards, options, OnThisMachine(Accelerator(cpu=True)))
 
 
 def test_the_real_sample_is_evaluated(

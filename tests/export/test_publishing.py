@@ -15,7 +15,7 @@ from chexvision.files.json_files import read_record
 from chexvision.hub.reference import RepoRef
 from chexvision.report.card_parts import with_exported
 from chexvision.runtime.export_info import INFO, MODEL, QUANTIZED, ExportInfo
-from chexvision.training import run
+from chexvision.training.result.artifact_folder import exported
 from tests.fakes.hub import FakeHub
 
 REPO = "chex/model"
@@ -67,7 +67,7 @@ def test_a_run_whose_export_fails_keeps_its_artifact_and_says_why(
         raise RuntimeError("no such\noperator")
 
     monkeypatch.setattr("chexvision.export.export_model.export_model", fail)
-    made = run._export(tmp_path, "chex/model")
+    made = exported(tmp_path, "chex/model")
     assert made == "no such operator"
     assert "published without onnx/model.onnx: no such operator" in caplog.text
     assert "**the export failed** (no such operator)" in with_exported(_CARD, made)

@@ -209,7 +209,7 @@ class Session:
             self.status = "CANCEL_REQUESTED"
         self.kill(signal.SIGKILL)
 
-    def wait(self, timeout: float = 60) -> Session:
+    def wait(self, timeout: float = 300) -> Session:
         """Wait for the end.
 
         Raises:
@@ -220,7 +220,7 @@ class Session:
                 raise TimeoutError(f"session {self.number} of {self.ref} is still {self.status}: {self.text}")
         return self
 
-    def wait_for_text(self, text: str, timeout: float = 60) -> None:
+    def wait_for_text(self, text: str, timeout: float = 300) -> None:
         """Wait until the script has written `text`.
 
         Raises:

@@ -23,7 +23,7 @@ from chexvision.predict.result_files import ROWS_OF_A_GROUP, remove_leftovers, w
 from tests.predict.conftest import Run
 from tests.predict.tiny_model import publish
 
-DEADLINE_S = 120
+DEADLINE_S = 300
 FACTS = ModelFacts("m")
 
 

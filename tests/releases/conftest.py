@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from chexvision.cli import main
+from chexvision.shards.manifest import Manifest, read_manifest
 from chexvision.synthetic.layouts.write_release import write_release
+from tests.fakes.fixtures import hub_here
+from tests.present import present
+from tests.releases import hub_data as data
+from tests.shards.pushed import CountingHub
 
 IMAGES, SIZE = 32, 32
 # Where the tables are, and what is named with --images, in a synthetic release.
@@ -24,6 +29,9 @@ TABLES = {
     "padchest": "",
 }
 IMAGE_FOLDERS = {**TABLES, "mimic-dicom": "mimic-cxr/2.1.0"}
+
+
+Get = Callable[[str], "OnDisk"]  # a copy of a synthetic release, by name
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,11 @@ class OnDisk:
         return found
 
 
+def manifest_of(release: OnDisk) -> Manifest:
+    """The manifest of the shards that were built."""
+    return present(read_manifest(release.root / "out"))
+
+
 def run(*words: object) -> int:
     """A command of `chexvision shards`; its exit code."""
     with pytest.raises(SystemExit) as ended:
@@ -114,3 +127,30 @@ def release(originals: Callable[[str], Path], tmp_path: Path) -> Callable[[str],
         return OnDisk(name, tmp_path / name)
 
     return of
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CountingHub]:
+    with hub_here(tmp_path_factory.mktemp("hub"), CountingHub) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def tiny(hub: CountingHub) -> str:
+    """Two splits of several files and row groups; two images of each patient."""
+    columns = {"image": data.IMAGE, "labels": data.lists_of(data.classes(*data.NAMES)), "person": data.STRING}
+    files = {}
+    for split, names, start in (("train", ("a", "b"), 0), ("test", ("c",), 20)):
+        for file, name in enumerate(names):
+            numbers = range(start + 10 * file, start + 10 * file + 10)
+            rows = [
+                {
+                    "image": data.image(i, 120),
+                    "labels": [data.NAMES.index(n) for n in data.SETS[i % 4] or ("none",)],
+                    "person": f"P{i // 2}",
+                }
+                for i in numbers
+            ]
+            files[f"data/{split}-{name}.parquet"] = data.parquet(columns, rows)
+    files["README.md"] = b"---\nlicense: cc-by-4.0\n---\n"
+    return data.push("chex/tiny", files)

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from chexvision.images.radiograph import Grey
+from chexvision.releases.from_hub.hub_dataset import read_hub
+from chexvision.releases.release import Reading, Release
+
+TARGETS = {"Mass": {"any_of": ["mass"]}, "Effusion": {"any_of": ["effusion"]}}
+LIST = {"form": "list", "labels": "labels", "normal": "none", "targets": TARGETS}
+PERSON = LIST | {"patient": ["person"]}
+SETS = ((), ("mass",), ("mass", "effusion"), ("effusion",))  # of the images 0, 1, 2, 3, 0, …
+NAMES = ("none", "mass", "effusion")
 
 IMAGE = ({"_type": "Image"}, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
 STRING = ({"dtype": "string", "_type": "Value"}, pa.string())
@@ -67,3 +78,30 @@ def push(repo_id: str, files: Mapping[str, bytes], *, private: bool = False) -> 
     operations = [CommitOperationAdd(path, data) for path, data in files.items()]
     commit = api.create_commit(repo_id, operations, commit_message="files", repo_type="dataset")
     return commit.oid
+
+
+def label_map(folder: Path, **keys: Any) -> str:
+    """A file with a label map."""
+    path = folder / "map.yaml"
+    path.write_text(yaml.safe_dump({"name": "test", "image": ["image"], **keys}, sort_keys=False))
+    return str(path)
+
+
+def read(repo_id: str, sha: str, label_map: str | None = None) -> Release:
+    """The labels of a dataset at a commit, or at a commit and a configuration."""
+    return read_hub(Reading(f"hub:{repo_id}@{sha}", label_map=label_map))
+
+
+def values(release: Release) -> list[tuple[float, ...]]:
+    """The labels of each image."""
+    entries = [release.entries[found.name] for found in release.index.images]
+    return [release.space.values(entry.labels, entry.uncertain, entry.unknown) for entry in entries]
+
+
+def archive(files: Mapping[str, bytes]) -> bytes:
+    """A .zip file."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as opened:
+        for name, content in files.items():
+            opened.writestr(name, content)
+    return made.getvalue()

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.releases.conftest import OnDisk, run
+from tests.releases.conftest import Get, OnDisk, run
 from tests.shards.conftest import Release
 
-Get = Callable[[str], OnDisk]
 Damage = Callable[[OnDisk], object]
 
 

@@ -149,7 +149,7 @@ def test_session_token_is_typed_without_echo(checkout: Path, kaggle: FakeKaggle)
             if "token: " in seen and "created" not in seen and SCOPED not in seen and not seen.endswith("\n"):
                 os.write(ours, f"{SCOPED}\n".encode())
     os.close(ours)
-    assert process.wait(60) == 0, seen
+    assert process.wait(300) == 0, seen
     assert NEW_TOKEN_PAGE in seen
     assert SCOPED not in seen
     assert (kaggle.datasets.known[REF].folder / "hf_token.txt").read_text() == f"{SCOPED}\n"

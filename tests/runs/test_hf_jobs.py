@@ -30,7 +30,7 @@ def run_job_command(job: Job, root: Path) -> subprocess.CompletedProcess[str]:
     program, *words = job.spec["command"]
     assert program == "python"
     job.stage = "RUNNING"
-    done = subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, check=False, timeout=300)
     job.lines = done.stdout.splitlines()
     job.stage = "ERROR" if done.returncode else "COMPLETED"
     return done

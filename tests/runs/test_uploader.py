@@ -27,7 +27,7 @@ class Branch(RunBranch):
 
     def send(self, files: Mapping[str, Path | bytes], message: str, without: object = ()) -> str:
         self.asked.release()
-        assert self.gate.acquire(timeout=30)
+        assert self.gate.acquire(timeout=300)
         if self.failures:
             self.failures -= 1
             raise ChexError("the Hub failed")
@@ -56,7 +56,7 @@ def test_superseded_uploads_are_skipped_and_each_upload_is_a_snapshot(tmp_path: 
     branch = Branch()
     uploader = Uploader(branch, tmp_path)
     put(uploader, tmp_path, state=b"1")
-    assert branch.asked.acquire(timeout=30)  # the first one is being sent
+    assert branch.asked.acquire(timeout=300)  # the first one is being sent
     put(uploader, tmp_path, state=b"2", best=b"2")
     put(uploader, tmp_path, state=b"3")
     branch.gate.release(9)
@@ -70,10 +70,10 @@ def test_failed_upload_is_retried_with_the_next_one_without_old_copies(tmp_path:
     uploader = Uploader(branch, tmp_path)
     put(uploader, tmp_path, shard=b"one", ledger=b"1")
     for number in (2, 3, 4):
-        assert branch.asked.acquire(timeout=30)
+        assert branch.asked.acquire(timeout=300)
         put(uploader, tmp_path, ledger=b"%d" % number)
         branch.gate.release()
-    assert branch.asked.acquire(timeout=30)
+    assert branch.asked.acquire(timeout=300)
     assert len(links(tmp_path)) == 2  # one of each name
     branch.gate.release()
     uploader.close()

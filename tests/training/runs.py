@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +18,10 @@ from chexvision.data.mixture import find_data
 from chexvision.data.source import find_shards, preprocessing_of
 from chexvision.models.untrained import build_model
 from chexvision.recipes import load_recipe
-from chexvision.training.distillation import with_teacher
 from chexvision.training.hardware import start_accelerator
 from chexvision.training.history import History
 from chexvision.training.loop import Training
+from chexvision.training.start.distillation import with_teacher
 from chexvision.training.training_session import BEST_FILE
 
 # An additional backbone is one entry of the registry. This one is small enough to train in milliseconds.
@@ -88,6 +90,18 @@ def true_from(call: int) -> Callable[[], bool]:
     return lambda: next(calls) >= call
 
 
+def killed_at(call: int) -> Callable[[], bool]:
+    """A function that answers False, and kills its process when it is called for the `call`-th time."""
+    due = true_from(call)
+
+    def killed() -> bool:
+        if due():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
+    return killed
+
+
 def figures(history: History) -> list[dict[str, object]]:
     """The values of each epoch without its times."""
     clocked = {"train_seconds", "validation_seconds", "train_images_per_second", "waited_seconds"}
@@ -101,7 +115,9 @@ def weights(work: Path) -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    training = tiny_training(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
+    given = None if sys.argv[1] == "-" else Path(sys.argv[1])
+    stops = killed_at(int(os.environ["KILLED_AT"])) if "KILLED_AT" in os.environ else lambda: False
+    training = tiny_training(given, Path(sys.argv[2]), *sys.argv[3:], should_stop=stops)
     training.run()
     training.accelerator.end_training()
 

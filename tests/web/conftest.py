@@ -10,19 +10,29 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.web.echo_model import write_echo_model
 
 COMMAND = Path(sys.executable).with_name("chexvision")
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _LOCAL = ("127.0.0.1", "localhost")
+# Only a page that hangs takes so long; Playwright's own 5 and 30 s are passed on a busy machine.
+HANGS_MS = 300_000
+expect.set_options(timeout=HANGS_MS)
 
 ServeApp: TypeAlias = Callable[..., str]
+
+
+def lacking(reason: str) -> NoReturn:
+    """Skip the test, or fail it where everything has to be there."""
+    if os.environ.get("CHEXVISION_NEEDS_BROWSER"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
@@ -30,10 +40,7 @@ def browser() -> Iterator[Browser]:
     """The system's Chromium. Tests are skipped without one, unless ``CHEXVISION_NEEDS_BROWSER`` is set."""
     found = next(filter(None, map(shutil.which, _BROWSERS)), None)
     if found is None:
-        reason = f"no browser ({', '.join(_BROWSERS)}); install it with: apt-get install chromium"
-        if os.environ.get("CHEXVISION_NEEDS_BROWSER"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        lacking(f"no browser ({', '.join(_BROWSERS)}); install it with: apt-get install chromium")
     root = hasattr(os, "geteuid") and os.geteuid() == 0
     with sync_playwright() as playwright:
         # Chromium's sandbox cannot be used by root, as which containers run.
@@ -53,6 +60,7 @@ def page(browser: Browser) -> Iterator[Page]:
 def watched_page(browser: Browser) -> Iterator[Page]:
     """See `page`."""
     context = browser.new_context()
+    context.set_default_timeout(HANGS_MS)
     asked: list[str] = []
     errors: list[str] = []
     context.on("request", lambda request: asked.append(request.url))
@@ -82,7 +90,7 @@ def serve_app() -> Iterator[ServeApp]:
     yield serve
     for process in started:
         process.send_signal(signal.SIGINT)
-    assert [process.wait(timeout=20) for process in started] == [0] * len(started)
+    assert [process.wait(timeout=300) for process in started] == [0] * len(started)
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(write_model(folder / "small"), folder / "temporary")
     yield running
     running.process.send_signal(signal.SIGINT)
-    assert running.process.wait(timeout=30) == 0
+    assert running.process.wait(timeout=300) == 0
     assert running.process.stdout and running.process.stdout.read() == ""
     assert not [path for path in running.folder.rglob("*") if path != running.log]  # nothing is left
 
@@ -181,7 +181,7 @@ def test_a_reader_gets_an_answer_with_a_map(
         page.set_viewport_size({"width": size[0], "height": size[1]})
         _open(page, server)
         page.set_input_files("input[type=file] >> nth=0", dicom)
-        expect(page.get_by_text("Without a threshold")).to_be_visible(timeout=30_000)
+        expect(page.get_by_text("Without a threshold")).to_be_visible()
         expect(page.get_by_text("sensitivity 0.80, specificity 0.90")).to_be_visible()
         expect(page.get_by_text(SYNTHETIC).first).to_be_visible()
         expect(page.get_by_text("logit units")).to_be_visible()
@@ -199,7 +199,7 @@ def test_a_reader_is_told_what_is_wrong_with_a_file(server: Server, browser: Bro
     with watched_page(browser) as page:
         _open(page, server)
         page.set_input_files("input[type=file] >> nth=0", bad)
-        expect(page.get_by_text("Not a readable PNG, JPEG or DICOM file.")).to_be_visible(timeout=30_000)
+        expect(page.get_by_text("Not a readable PNG, JPEG or DICOM file.")).to_be_visible()
 
 
 def test_a_batch_is_read_once(server: Server, browser: Browser, dicom: Path, tmp_path: Path) -> None:
@@ -212,10 +212,10 @@ def test_a_batch_is_read_once(server: Server, browser: Browser, dicom: Path, tmp
         page.set_input_files("input[type=file] >> nth=1", path)
         expect(page.get_by_role("cell", name=path.name)).to_be_visible()
         page.get_by_role("button", name="Predict").click()
-        expect(page.get_by_text("1 of 1 images have an answer.")).to_be_visible(timeout=30_000)
+        expect(page.get_by_text("1 of 1 images have an answer.")).to_be_visible()
         expect(page.get_by_role("cell", name="results.csv")).to_be_visible()
         page.get_by_role("button", name="Predict").click()
-        expect(page.get_by_text("it was read before; send it again.")).to_be_visible(timeout=30_000)
+        expect(page.get_by_text("it was read before; send it again.")).to_be_visible()
     assert server.log.read_text() == ""
 
 
@@ -230,7 +230,7 @@ def test_a_file_above_the_limit_is_not_taken(server: Server, client: Client, tmp
 
 def _open(page: Page, server: Server) -> None:
     page.goto(server.url)
-    page.get_by_text("Choose an image.").wait_for(timeout=30_000)
+    page.get_by_text("Choose an image.").wait_for()
 
 
 def test_several_models_are_for_the_static_page(tmp_path: Path) -> None:

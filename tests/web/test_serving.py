@@ -26,7 +26,7 @@ def get(url: str, path: str, method: str = "GET", **headers: str) -> http.client
     """One request with exactly this path, which clients would tidy up."""
     address = urlsplit(url)
     assert address.hostname
-    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=20)
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=300)
     connection.request(method, path, headers=headers)
     return connection.getresponse()
 
@@ -148,5 +148,5 @@ def test_ctrl_c_ends_it_with_exit_code_0(echo_model: Path) -> None:
         assert process.stdout and process.stderr
         assert get(process.stdout.readline().split()[0], "/").status == 200
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=300) == 0
         assert process.stderr.read() == ""

@@ -89,6 +89,7 @@ class Pair:
                 "it needs torch on this machine: pip install 'chexvision[train]'; or on another one: chexvision "
                 f"evaluate {self.models[0]} {self.models[1]} --data {self.dataset}"
             )
+        from chexvision.evaluation.computing import OnThisMachine
         from chexvision.evaluation.evaluate import evaluate
         from chexvision.evaluation.outcome import Options
         from chexvision.training.hardware import start_accelerator
@@ -96,6 +97,6 @@ class Pair:
         table = self.split if self.split not in SPLIT_RULES else None  # rules are recorded by the models
         options = Options(split_rule=table, choose_on=None, method=method)
         names = ["with it", "without it"]
-        data, accelerator = parse_reference(self.dataset), start_accelerator("auto")
-        outcome = evaluate(names, list(self.models), data, options, accelerator)
+        data, here = parse_reference(self.dataset), OnThisMachine(start_accelerator("auto"))
+        outcome = evaluate(names, list(self.models), data, options, here)
         write_text_atomic(self.folder / METRICS, outcome.evaluation.model_dump_json(indent=2) + "\n")

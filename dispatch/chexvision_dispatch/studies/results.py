@@ -112,14 +112,13 @@ class _Results:
         """Evaluate a model on this machine, as `chexvision evaluate` does."""
         data, *others = self.scheduler.data.of[run.name]
         if others:
-            raise ChexError(
-                f"a model of a mixture is evaluated on one data set: chexvision evaluate {artifact} --data …"
-            )
+            raise ChexError(f"evaluate a model of a mixture with: chexvision evaluate {artifact} --data … --data …")
         if find_spec("torch") is None:
             raise ChexError(
                 f"{_NEEDS_TRAIN}; or evaluate it on another machine: chexvision evaluate {artifact} --data {data} "
                 f"--tta {how.tta}"
             )
+        from chexvision.evaluation.computing import OnThisMachine
         from chexvision.evaluation.evaluate import evaluate
         from chexvision.evaluation.outcome import Options
         from chexvision.explain.mistake_maps import explain_mistakes
@@ -129,7 +128,8 @@ class _Results:
 
         table = None if run.recipe.data.split in SPLIT_RULES else run.recipe.data.split
         options = Options(split=split, split_rule=table, tta=how.tta)
-        outcome = evaluate([run.name], [artifact], parse_reference(data), options, start_accelerator("auto"))
+        here = OnThisMachine(start_accelerator("auto"))
+        outcome = evaluate([run.name], [artifact], parse_reference(data), options, here)
         write_report(outcome, folder, now(), explain_mistakes(outcome))
 
     def predictions(self, run: StudyRun) -> Predictions:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
+from chexvision.cli.clusters.options import Address, On, Workers, refuse_workers
 from chexvision.cli.models import Precision
 from chexvision.config.test_time import Tta
 from chexvision.errors import ChexError, UsageError
@@ -97,6 +98,9 @@ def evaluate(
     resamples: Resamples = 1000,
     seed: Seed = 0,
     precision: Annotated[Precision, typer.Option(help="To compute in.")] = "auto",
+    on: On = "here",
+    address: Address = "",
+    workers: Workers = None,
 ) -> None:
     """Measure models on one dataset or several: tables with intervals, a report, and the predictions themselves."""
     from chexvision.hub.reference import parse_reference, short_names
@@ -105,6 +109,9 @@ def evaluate(
     from chexvision.metrics.thresholds import check_rule
 
     check_rule(rule)
+    refuse_workers(on, workers)
+    if external is not None and on == "ray":
+        raise UsageError("--external is for --on here; build shards of its images, and name them with another --data")
     if len({external is None, images is None, label_map is None}) > 1:
         raise UsageError("another set needs all of --external CSV, --images DIR and --label-map MAP")
     if len(set(models)) < len(models):
@@ -115,6 +122,7 @@ def evaluate(
     other = (external, images, label_map, read_label_map(label_map)) if external and images and label_map else None
     against = (expert, expert_map, read_label_map(expert_map)) if expert else None
 
+    from chexvision.cli.clusters.compute import computing
     from chexvision.console import LiteralConsole
     from chexvision.evaluation.evaluate import evaluate as run
     from chexvision.evaluation.outcome import FurtherData, Options
@@ -122,7 +130,6 @@ def evaluate(
     from chexvision.provenance import now
     from chexvision.report.evaluation_tables import print_evaluation
     from chexvision.report.html import refuse_other_content, write_report
-    from chexvision.training.hardware import start_accelerator
 
     refuse_other_content(out)
     options = Options(
@@ -138,10 +145,11 @@ def evaluate(
         external=other,
         further=tuple(FurtherData(*of) for of in list(zip(sources, splits, rules, strict=True))[1:]),
     )
-    outcome = run(short_names(models), references, sources[0], options, start_accelerator(precision))
-    console = LiteralConsole()
-    print_evaluation(console, outcome.evaluation)
-    write_report(outcome, out, now(), explain_mistakes(outcome))
+    with computing(on, out, address, workers, precision) as compute:
+        outcome = run(short_names(models), references, sources[0], options, compute)
+        console = LiteralConsole()
+        print_evaluation(console, outcome.evaluation)
+        write_report(outcome, out, now(), explain_mistakes(outcome))
     console.print(f"written: {out}/report.html, metrics.json, predictions.parquet", soft_wrap=True)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
+_DELIVERY_SECONDS = 30.0  # at most that the end of a worker waits for its last lines to arrive
+
 
 class Desk:
     """An actor on the machine of the command. Its methods are called by ``desk.METHOD.remote(…)``."""
@@ -53,13 +55,18 @@ class Desk:
 
 
 class _Stream(io.TextIOBase):
-    """Passes lines, and what is flushed, on to a desk."""
+    """Passes lines, and what is flushed, on to a desk.
+
+    Attributes:
+        last: what the desk answers the last of them with; it has received all of them then.
+    """
 
     def __init__(self, desk: Any, name: str, *, terminal: bool) -> None:
         self._desk = desk
         self._name = name
         self._terminal = terminal
         self._waiting = ""
+        self.last: Any = None
 
     def writable(self) -> bool:
         return True
@@ -76,7 +83,7 @@ class _Stream(io.TextIOBase):
     def flush(self) -> None:
         if self._waiting:
             text, self._waiting = self._waiting, ""
-            self._desk.write.remote(self._name, text)
+            self.last = self._desk.write.remote(self._name, text)
 
 
 @contextmanager
@@ -96,6 +103,19 @@ def show_on(desk: Any | None, terminal: int | None) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(redirect_stdout(streams[0]))
         stack.enter_context(redirect_stderr(streams[1]))
-        for stream in streams:
-            stack.callback(stream.flush)
-        yield
+        try:
+            yield
+        finally:
+            _deliver(streams)
+
+
+def _deliver(streams: list[_Stream]) -> None:
+    """Return when the desk has what was written: Ray ends a worker that has returned, whatever it has yet to send."""
+    import ray
+
+    for stream in streams:
+        stream.flush()
+    try:
+        ray.get([stream.last for stream in streams if stream.last is not None], timeout=_DELIVERY_SECONDS)
+    except ray.exceptions.RayError:
+        return  # a desk that is gone is that of a command that has ended: there is nobody to show it to

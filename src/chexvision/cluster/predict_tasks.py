@@ -6,17 +6,12 @@ import hashlib
 import os
 import socket
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
-
-from chexvision import __version__
+from chexvision.cluster.task_pool import TASK_IMAGES, versions
 from chexvision.config.test_time import Tta
 from chexvision.errors import ChexError
 from chexvision.files.archives import is_archive
@@ -29,9 +24,6 @@ from chexvision.predict.result import results_of
 
 if TYPE_CHECKING:
     from chexvision.inference.device import DeviceName, Precision
-
-# A multiple of BATCH. Of these, 1 s of a GPU and 30 s of a CPU core are lost when a worker is.
-TASK_IMAGES = 32 * BATCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +112,7 @@ def answer(asked: Asked, about: About, sources: list[Source]) -> str | ChexError
         if here.model_copy(update=of) != about:
             raise ChexError(
                 f"node {node} has another model, computes it with {here.engine} (name --engine and --device), or has "
-                f"other versions: {', '.join(here.options[-len(_versions()) :])}"
+                f"other versions: {', '.join(here.options[-len(versions()) :])}"
             )
         if Path(asked.folder).is_dir():
             os.chdir(asked.folder)
@@ -141,13 +133,4 @@ def _loaded(asked: Asked) -> tuple[Predictor, About]:
     """Once for each process."""
     predictor = load_predictor(asked.model, asked.engine, asked.device, asked.precision, asked.tta)
     about = about_model(asked.model, predictor, asked.tta, any_view=asked.any_view, strict=asked.strict)
-    return predictor, about.model_copy(update={"options": (*about.options, *_versions())})
-
-
-def _versions() -> tuple[str, ...]:
-    """Of what probabilities depend on, as this node has them."""
-    found = [f"chexvision {__version__}", f"opencv {cv2.__version__}", f"numpy {np.__version__}"]
-    for name in ("torch", "onnxruntime", "openvino"):
-        with suppress(metadata.PackageNotFoundError):
-            found.append(f"{name} {metadata.version(name)}")
-    return tuple(found)
+    return predictor, about.model_copy(update={"options": (*about.options, *versions())})

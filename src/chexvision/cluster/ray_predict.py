@@ -14,23 +14,18 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from chexvision.cluster.connect import ray_module
 from chexvision.cluster.predict_tasks import Asked, Task, answer, describe, tasks_of
-from chexvision.errors import ChexError, UsageError
+from chexvision.cluster.task_pool import TaskPool
+from chexvision.errors import ChexError
 from chexvision.files.atomic import write_text_atomic
 from chexvision.files.atomic_folder import locked
-from chexvision.foreign import printable
 from chexvision.predict.inputs import Source
 from chexvision.predict.journal import About, read_results, refuse_unwritable, tasks_folder
 from chexvision.predict.result import Result
 from chexvision.predict.result_files import remove_leftovers, write_results
 from chexvision.progress import Progress
-
-# A task that ends its worker each time is given up; nodes that are taken away for others come on top of that.
-RETRIES = 10
-_AHEAD = 2  # tasks for each worker that wait or run: it has its next one at once
 
 
 def predict_on_ray(
@@ -69,8 +64,10 @@ def predict_on_ray(
         tempfile.TemporaryFile() as listing,
     ):
         remove_leftovers(out)
-        cluster = _Tasks(asked, workers)
-        about = cluster.about()
+        pool = TaskPool(workers, gpus=asked.device in ("auto", "cuda") and asked.engine in ("auto", "torch"))
+        if asked.device == "cuda":
+            pool.require_gpu()
+        about: About = pool.run(describe, asked, what="the model")
         folder.mkdir(exist_ok=True)
         images = done = 0
         for task in tasks_of(about, sources):
@@ -79,7 +76,13 @@ def predict_on_ray(
             done += len(task.sources) if task.is_done(folder) else 0
         announce(about, done, images)
         with Progress("predicting", images, "images", done) as progress:
-            for task, rows in cluster.computed(task for task in _read(listing) if not task.is_done(folder)):
+            left = (task for task in _read(listing) if not task.is_done(folder))
+            for task, rows in pool.computed(
+                answer,
+                left,
+                lambda task: (asked, task.about, task.sources),
+                lambda task: f"the images from {task.sources[0].path}",
+            ):
                 _keep(folder / task.file_name, task.about, rows)
                 progress.advance(len(task.sources))
             rate = progress.rate
@@ -119,84 +122,3 @@ def _each(results: Iterable[Result], seen: Callable[[Result], None]) -> Iterator
     for result in results:
         seen(result)
         yield result
-
-
-class _Tasks:
-    """Functions that run on the cluster.
-
-    Args:
-        asked: what to answer with.
-        workers: see `predict_on_ray`.
-    """
-
-    def __init__(self, asked: Asked, workers: int | None) -> None:
-        self._ray = ray = ray_module()
-        self._asked = asked
-        self._workers = workers
-        nodes = self._nodes()
-        gpus = [int(node.get("GPU", 0)) for node in nodes if node.get("GPU", 0)]
-        self._on_gpus = asked.device in ("auto", "cuda") and asked.engine in ("auto", "torch") and bool(gpus)
-        if asked.device == "cuda" and not gpus:
-            raise UsageError("--device cuda: no node of the cluster has a GPU")
-        used = [node for node in nodes if node.get("GPU", 0) or not self._on_gpus]
-        cores = int(min(node["CPU"] for node in used))
-        each = max(gpus) if self._on_gpus else 1
-        if workers is not None:
-            each = max(each, -(-workers // len(used)))
-        # Each takes its share of a node's cores, as its threads do.
-        resources = {"num_cpus": max(1, cores // each), "num_gpus": 1 if self._on_gpus else 0}
-        options = {**resources, "max_retries": RETRIES}
-        self._describe = ray.remote(**options)(describe)
-        self._answer = ray.remote(**options)(answer)
-
-    def _nodes(self) -> list[dict[str, float]]:
-        """What each node has that computes."""
-        alive = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        computing: list[dict[str, float]] = [node for node in alive if node.get("CPU", 0)]
-        if not computing:
-            raise ChexError(
-                "no node of the cluster has a CPU for tasks; start one with: ray start --address HOST:PORT"
-            )
-        return computing
-
-    @property
-    def _at_once(self) -> int:
-        """Tasks that run, or wait for a worker that will be free; nodes may have joined."""
-        if self._workers is not None:
-            return self._workers
-        return _AHEAD * sum(int(node.get("GPU", 0)) if self._on_gpus else 1 for node in self._nodes())
-
-    def about(self) -> About:
-        """What answers, as a worker finds it."""
-        about: About = self._get(self._describe.remote(self._asked), "the model")
-        return about
-
-    def computed(self, tasks: Iterator[Task]) -> Iterator[tuple[Task, str]]:
-        """Each task with its rows, in the order in which they are done."""
-        running: dict[Any, Task] = {}
-        remaining = True
-        while remaining or running:
-            at_once = self._at_once
-            while remaining and len(running) < max(1, at_once):
-                task = next(tasks, None)
-                if task is None:
-                    remaining = False
-                else:
-                    running[self._answer.remote(self._asked, task.about, task.sources)] = task
-            if running:
-                ready, _ = self._ray.wait([*running])
-                task = running.pop(ready[0])
-                yield task, self._get(ready[0], f"the images from {task.sources[0].path}")
-
-    def _get(self, reference: Any, what: str) -> Any:
-        errors = self._ray.exceptions
-        try:
-            found = self._ray.get(reference)
-        except (errors.RayError, ImportError, AttributeError) as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-            # An exception of Python comes with its traceback; other texts begin with what happened.
-            reason = printable(lines[-1] if isinstance(error, errors.RayTaskError) else lines[0])[:300]
-            raise ChexError(f"{what} could not be computed on the cluster: {reason}") from None
-        if isinstance(found, ChexError):
-            raise found
-        return found

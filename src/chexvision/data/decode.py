@@ -11,6 +11,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,19 @@ _CHUNK = 32  # images a worker decodes before it reports
 _CHECKED_ROWS = 256
 
 OnDecoded = Callable[[int], None]
+
+
+class Images(Protocol):
+    """Images of one size, by their positions."""
+
+    def __getitem__(self, at: int, /) -> NDArray[np.uint8]:
+        """uint8[S, S]."""
+
+
+class Decode(Protocol):
+    """`decoded_images`, or `decoded_in_memory`."""
+
+    def __call__(self, source: ShardSource, rows: Rows, preprocessing: Preprocessing, /) -> NDArray[np.uint8]: ...
 
 
 def decoded_dir() -> Path:
@@ -70,6 +84,33 @@ def decoded_images(
             _decode_into(partial, source, rows, shape, preprocessing, on_decoded)
     array: NDArray[np.uint8] = np.load(folder / "images.npy", mmap_mode="r")
     return array
+
+
+def decoded_in_memory(source: ShardSource, rows: Rows, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """As `decoded_images`, for images that are needed once: in memory, not in the cache."""
+    images = np.empty((len(rows), preprocessing.image_size, preprocessing.image_size), np.uint8)
+
+    def decode(chunk: tuple[int, list[str], list[bytes]]) -> None:
+        for at, (name, data) in enumerate(zip(*chunk[1:], strict=True), chunk[0]):
+            images[at] = _prepared(source, name, data, preprocessing)
+
+    for _ in map_in_order(decode, _encoded_chunks(source, rows), usable_cores()):
+        pass
+    return images
+
+
+def _prepared(source: ShardSource, name: str, data: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """An encoded image uint8[S, S]."""
+    try:
+        grey = decode_grey(data)
+    except ValueError as error:
+        raise ChexError(f"{name} in {source.name}: {error}; run `chexvision shards verify` on it") from None
+    if preprocessing.shard_size is not None and min(grey.shape) < preprocessing.image_size:
+        raise ChexError(
+            f"{name} in {source.name} has {grey.shape[1]}x{grey.shape[0]} pixels, fewer than the model's "
+            f"{preprocessing.image_size}x{preprocessing.image_size}; name shards of larger images"
+        )
+    return preprocessing.apply(grey)
 
 
 def _key(source: ShardSource, rows: Rows, preprocessing: Preprocessing) -> str:
@@ -124,16 +165,7 @@ def _decode_into(
             scratch.images = np.empty((_CHUNK, *shape[1:]), np.uint8)
         images = scratch.images[: len(names)]
         for i, (name, data) in enumerate(zip(names, encoded, strict=True)):
-            try:
-                grey = decode_grey(data)
-            except ValueError as error:
-                raise ChexError(f"{name} in {source.name}: {error}; run `chexvision shards verify` on it") from None
-            if preprocessing.shard_size is not None and min(grey.shape) < preprocessing.image_size:
-                raise ChexError(
-                    f"{name} in {source.name} has {grey.shape[1]}x{grey.shape[0]} pixels, fewer than the model's "
-                    f"{preprocessing.image_size}x{preprocessing.image_size}; name shards of larger images"
-                )
-            images[i] = preprocessing.apply(grey)
+            images[i] = _prepared(source, name, data, preprocessing)
             checksums[start + i] = zlib.crc32(images[i])
         # Not through the map: its pages would fault one by one, and a full disk would be a bus error.
         written = os.pwrite(file.fileno(), images, header + start * images[0].nbytes)

@@ -20,7 +20,7 @@ from chexvision.labels import NIH, OUTSIDE, LabelSpace
 from chexvision.metrics.predictions import images_sha256
 from chexvision.nih.patients import patient_of, release
 from chexvision.parallel import map_in_order
-from chexvision.shards.columns import label_texts, patients_of, read_columns
+from chexvision.shards.columns import ReadColumns, columns_of_file, label_texts, patients_of
 from chexvision.shards.schema import LABEL_COLUMNS, SPLITS
 from chexvision.shards.split import (
     VALIDATION_SHARE,
@@ -82,7 +82,10 @@ _ARRAYS = ("filenames", "findings", "patients", "shard", "row")
 
 
 def read_rows(
-    shards: Mapping[str, Sequence[Path]], choice: SplitChoice | None = None, label_space: LabelSpace = NIH
+    shards: Mapping[str, Sequence[Path]],
+    choice: SplitChoice | None = None,
+    label_space: LabelSpace = NIH,
+    read: ReadColumns = columns_of_file,
 ) -> dict[str, Rows]:
     """Read every row's labels and patient, and divide the rows into splits.
 
@@ -90,19 +93,22 @@ def read_rows(
         shards: the Parquet files of each split.
         choice: how to divide; None for the split that each shard is named for.
         label_space: of the shards.
+        read: reads columns of one.
 
     Raises:
         ChexError: a shard lacks a column, contains a label that is not in the label set, or two splits share a
             patient.
         UsageError: the rule is for other images than these.
     """
-    return divide(*read_shards(shards, label_space), choice or SHARDS)
+    return divide(*read_shards(shards, label_space, read), choice or SHARDS)
 
 
-def read_shards(shards: Mapping[str, Sequence[Path]], label_space: LabelSpace = NIH) -> tuple[Rows, NDArray[np.str_]]:
-    """`read_all` of files on this machine, by the split that each is named for."""
+def read_shards(
+    shards: Mapping[str, Sequence[Path]], label_space: LabelSpace = NIH, read: ReadColumns = columns_of_file
+) -> tuple[Rows, NDArray[np.str_]]:
+    """`read_all` of the shards of each split that they are named for."""
     named = [(split, path) for split, paths in shards.items() for path in paths]
-    return read_all(named, label_space, lambda path: read_columns(path, COLUMNS, str(path))[1])
+    return read_all(named, label_space, lambda path: read(path, COLUMNS))
 
 
 def read_all(

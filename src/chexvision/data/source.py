@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -15,10 +15,17 @@ from chexvision.hub.reference import Reference, RepoRef
 from chexvision.images.preprocessing import LARGEST_SHARD_SIZE, Preprocessing
 from chexvision.images.radiograph import decode_grey
 from chexvision.labels import NIH, LabelSpace
-from chexvision.shards.columns import BadShard, check_types, encoded_images, opened_shard
+from chexvision.shards.columns import (
+    BadShard,
+    ReadColumns,
+    check_types,
+    columns_of_file,
+    encoded_images,
+    opened_shard,
+)
 from chexvision.shards.download import cached_shards, download_shards
 from chexvision.shards.manifest import Manifest, ShardEntry, difference, label_space_of, read_manifest
-from chexvision.shards.remote import fetch_manifest, first_shard
+from chexvision.shards.remote import fetch_manifest, first_shard, hub_place, list_files
 from chexvision.shards.schema import group_shards, list_shards
 
 Shape = tuple[int, int]  # height and width in pixels
@@ -36,6 +43,7 @@ class ShardSource:
         synthetic: whether the images are synthetic, not taken of patients.
         label_space: of the labels.
         manifest: theirs, if they have one.
+        columns: reads columns of one, without images.
     """
 
     name: str
@@ -44,6 +52,7 @@ class ShardSource:
     synthetic: bool
     label_space: LabelSpace = NIH
     manifest: Manifest | None = None
+    columns: ReadColumns = columns_of_file
 
 
 def find_shards(reference: Reference, needed: Collection[int] | None = None) -> ShardSource:
@@ -62,6 +71,25 @@ def find_shards(reference: Reference, needed: Collection[int] | None = None) -> 
         return _source(str(reference.resolve()), reference, needed)
     check_named(reference)
     return _source(str(reference), download_shards(reference, needed), needed)
+
+
+def find_labels(reference: Reference) -> ShardSource:
+    """Locate the shards of `reference` for their labels: of those on the Hub no image is fetched.
+
+    Files of its `shards` that the Hub's cache lacks are not there; a dataset without a manifest is fetched.
+
+    Raises:
+        UsageError: a Hub dataset is not pinned to a sha, or a folder has no shards.
+        ChexError: it cannot be read, or a shard is not valid.
+    """
+    if isinstance(reference, Path):
+        return find_shards(reference)
+    check_named(reference)
+    source = find_shards(reference, needed=()) if not cached_shards(reference) else find_shards(reference)
+    if all(path.is_file() for paths in source.shards.values() for path in paths):
+        return source
+    place = hub_place(reference, list_files(reference))
+    return replace(source, columns=lambda path, names: place.read(f"data/{path.name}", names)[1])
 
 
 def _source(name: str, folder: Path, needed: Collection[int] | None) -> ShardSource:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from chexvision import __version__
@@ -23,9 +22,8 @@ def read_groups(source: ShardSource, rows: Rows) -> Groups:
     values: dict[str, NDArray[np.object_]] = {name: np.full(len(rows), None, object) for name in _COLUMNS}
     for number in np.unique(rows.shard).tolist():
         at = np.flatnonzero(rows.shard == number)
-        present = [name for name in _COLUMNS if name in pq.read_schema(paths[number]).names]
-        table = pq.read_table(paths[number], columns=present)
-        for name in present:
+        table = source.columns(paths[number], _COLUMNS)
+        for name in table.column_names:
             column = np.array(table.column(name).to_pylist(), object)
             values[name][at] = column[rows.row[at]]
     return group_images(*(values[name].tolist() for name in _COLUMNS))

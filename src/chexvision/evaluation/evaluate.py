@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 import numpy as np
-from accelerate import Accelerator
 
 from chexvision.artifact.contents import RUN, TRAINING_IMAGES, read_run
 from chexvision.artifact.load import load_ensemble
@@ -17,6 +16,7 @@ from chexvision.data.source import ShardSource
 from chexvision.errors import ChexError, UsageError
 from chexvision.evaluation.across import OnDataset, measure_across
 from chexvision.evaluation.attributes import conditions_of, read_groups
+from chexvision.evaluation.computing import Compute
 from chexvision.evaluation.measured_data import ALL, MeasuredData, Models, dataset_names, open_data
 from chexvision.evaluation.outcome import Options, Outcome
 from chexvision.evaluation.overlap import TrainingImages, notes_of
@@ -24,7 +24,7 @@ from chexvision.evaluation.protocol import System, evaluate_systems
 from chexvision.evaluation.systems import EvaluationRun, on_table
 from chexvision.hub.reference import Reference
 from chexvision.hub.repo_files import at_commit, model_file
-from chexvision.label_maps.other_labels import OtherLabels
+from chexvision.label_maps.other_labels import OtherLabels, read_other_labels
 from chexvision.metrics.predictions import Predictions
 from chexvision.predict.published import trained_on_synthetic
 
@@ -34,7 +34,7 @@ def evaluate(
     references: Sequence[Reference],
     data: Reference,
     options: Options,
-    accelerator: Accelerator,
+    compute: Compute,
 ) -> Outcome:
     """Evaluate models on a split, and on further datasets with what is chosen for it.
 
@@ -43,73 +43,134 @@ def evaluate(
         references: where each is, in the same order.
         data: a folder of shards, or a Hub dataset pinned to a sha.
         options: what to do.
-        accelerator: of one process.
+        compute: where the networks are computed.
 
     Raises:
         UsageError: a model or split is missing, thresholds would be chosen on the split they are applied to, or a
             dataset labels no finding of the models.
         ChexError: data or a model cannot be fetched or read.
     """
-    if options.choose_on == options.split:
-        raise UsageError(
-            f"thresholds are chosen on {options.choose_on} and cannot be applied to {options.split} as well; "
-            "choose them on another split (--choose-on train), or make none (--choose-on none)"
-        )
-    sources = open_data([data, *(of.reference for of in options.further)])
-    references = [at_commit(reference) for reference in references]  # files of one commit belong together
-    known = Models.of(models, references, [load_ensemble(of).to(accelerator.device) for of in references])
-    first = MeasuredData.of(sources[0], known, options.split, options.split_rule)
-    others = [
-        MeasuredData.of(source, known, of.split, of.split_rule, further=True)
-        for source, of in zip(sources[1:], options.further, strict=True)
-    ]
-    options, lacking = options.for_label_space(known.label_space, first.label_space)
-    splits = [options.split, *([] if options.choose_on in (None, "model") else [str(options.choose_on)])]
-    rows = [first.wanted(split) for split in splits]
-    names, every = dataset_names(sources), range(len(known.names))
-    overlaps = [
-        *(_overlap(known, i, split, of, first.source) for split, of in zip(splits, rows, strict=True) for i in every),
-        *(
-            _overlap(known, i, of.split, of.measured, of.source, name)
-            for of, name in zip(others, names[1:], strict=True)
-            for i in every
-        ),
-    ]
-    run = EvaluationRun(first, options, accelerator, known)
-    conditions = conditions_of(first.source, options.split, first.division, accelerator.mixed_precision)
+    of = _Inputs.open(models, references, data, options, compute)
+    run = EvaluationRun(of.first, of.options, compute, of.models)
     evaluation, systems = evaluate_systems(
-        run.systems(splits),
-        conditions,
-        read_groups(first.source, first.measured),
-        options.method,
-        choose_on=str(options.choose_on),
-        rule=options.rule,
-        calibration=options.calibration,
+        run.systems(of.splits),
+        conditions_of(of.first.source, of.options.split, of.first.division, compute.precision),
+        read_groups(of.first.source, of.first.measured),
+        of.options.method,
+        choose_on=str(of.options.choose_on),
+        rule=of.options.rule,
+        calibration=of.options.calibration,
     )
-    found = _on_datasets(run, others, systems, names)
-    if (labels := found[-1].labels) is not None:
-        there = _table_rows(labels), ShardSource(found[-1].conditions.name, {}, "", synthetic=False)
-        overlaps += [_overlap(known, i, ALL, *there, found[-1].conditions.name) for i in every]
-    shared, results = measure_across(systems, found, options.method) if len(found) > 1 else ((), ())
+    found = _on_datasets(run, of.others, systems, of.names)
+    shared, results = measure_across(systems, found, of.options.method) if len(found) > 1 else ((), ())
+    overlaps = of.overlaps(found[-1])
     parts = {
         "expert": run.expert(systems[-1]),
         "shared_findings": shared,
         "datasets": results,
         "overlaps": tuple(overlaps),
-        "notes": (
-            *_synthetic_notes(known, sources),
-            *lacking,
-            *_label_notes(known, [first, *others], names),
-            *_shared_image_notes(first, others, names),
-            *_domain_notes(known, first, names[0], several=len(found) > 1),
-            *_notes(overlaps, options),
-        ),
+        "notes": tuple(of.notes(overlaps, found)),
     }
     together = run.ensemble(systems[-1])
-    described = tuple(map(_described, references))
-    images = run.images(together, options.split)
-    elsewhere = tuple(of.predictions for of in found[1:])
-    return Outcome(evaluation.model_copy(update=parts), systems, described, together, images, elsewhere)
+    return Outcome(
+        evaluation.model_copy(update=parts),
+        systems,
+        models=tuple(map(_described, of.models.references)),
+        ensemble=together,
+        images=run.images(together, of.options.split),
+        elsewhere=tuple(each.predictions for each in found[1:]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """What an evaluation works on.
+
+    Args:
+        models: which.
+        first: the dataset that thresholds and calibration are chosen on.
+        others: further ones.
+        names: of all datasets, for tables.
+        options: with the targets that the models predict.
+        lacking: notes on the other targets.
+    """
+
+    models: Models
+    first: MeasuredData
+    others: tuple[MeasuredData, ...]
+    names: tuple[str, ...]
+    options: Options
+    lacking: tuple[str, ...]
+
+    @classmethod
+    def open(
+        cls,
+        models: Sequence[str],
+        references: Sequence[Reference],
+        data: Reference,
+        options: Options,
+        compute: Compute,
+    ) -> _Inputs:
+        """Open data and models, and refuse what cannot be measured before anything is predicted; see `evaluate`."""
+        if options.choose_on == options.split:
+            raise UsageError(
+                f"thresholds are chosen on {options.choose_on} and cannot be applied to {options.split} as well; "
+                "choose them on another split (--choose-on train), or make none (--choose-on none)"
+            )
+        sources = open_data([data, *(of.reference for of in options.further)], compute)
+        references = [at_commit(reference) for reference in references]  # files of one commit belong together
+        known = Models.of(models, references, [load_ensemble(of).to(compute.device) for of in references])
+        first = MeasuredData.of(sources[0], known, options.split, options.split_rule)
+        others = tuple(
+            MeasuredData.of(source, known, of.split, of.split_rule, further=True)
+            for source, of in zip(sources[1:], options.further, strict=True)
+        )
+        options, lacking = options.for_label_space(known.label_space, first.label_space)
+        opened = cls(known, first, others, tuple(dataset_names(sources)), options, tuple(lacking))
+        for split in opened.splits:
+            first.wanted(split)
+        for of in others:
+            of.wanted(of.split)
+        opened.refuse_own_images()
+        return opened
+
+    def refuse_own_images(self) -> None:
+        """Raise UsageError where the table of other images has the measured ones, which would not be paired."""
+        if self.options.external is None or self.first.source.synthetic:  # whose names are those of radiographs
+            return
+        path, _, name, label_map = self.options.external
+        images = {PurePath(image).name for image in read_other_labels(path, label_map).filenames.tolist()}
+        if images <= set(self.first.measured.filenames.tolist()):
+            raise UsageError(
+                f"--external {path} is of {self.options.split} images of {self.names[0]} itself; other labels of the "
+                f"same images are compared by --expert {path} --expert-map {name}"
+            )
+
+    @property
+    def splits(self) -> list[str]:
+        """Of the first dataset, the one to measure, then the one to choose operating points on, if any."""
+        chosen_on = self.options.choose_on
+        return [self.options.split, *([] if chosen_on in (None, "model") else [str(chosen_on)])]
+
+    def overlaps(self, last: OnDataset) -> list[Overlap]:
+        """Which images each model was trained on; `last` may be a table of other images."""
+        parts = [(split, self.first.wanted(split), self.first.source, None) for split in self.splits]
+        further = zip(self.others, self.names[1:], strict=True)
+        measured = [*parts, *((of.split, of.measured, of.source, name) for of, name in further)]
+        if last.labels is not None:
+            name = last.conditions.name
+            measured.append((ALL, _table_rows(last.labels), ShardSource(name, {}, "", synthetic=False), name))
+        return [_overlap(self.models, i, *of) for of in measured for i in range(len(self.models.names))]
+
+    def notes(self, overlaps: Sequence[Overlap], found: Sequence[OnDataset]) -> Iterator[str]:
+        """What a reader must know; `found` is of all datasets, the last of which may be a table of other images."""
+        datasets = [self.first, *self.others]
+        yield from _synthetic_notes(self.models, [of.source for of in datasets])
+        yield from self.lacking
+        yield from _label_notes(self.models, datasets, self.names)
+        yield from _shared_image_notes(found)
+        yield from _domain_notes(self.models, self.first, self.names[0], several=len(found) > 1)
+        yield from _notes(overlaps, self.options)
 
 
 def _on_datasets(
@@ -146,9 +207,7 @@ def _described(reference: Reference) -> str:
         return name
 
 
-def _overlap(
-    models: Models, i: int, split: str, rows: Rows, source: ShardSource, dataset: str | None = None
-) -> Overlap:
+def _overlap(models: Models, i: int, split: str, rows: Rows, source: ShardSource, dataset: str | None) -> Overlap:
     """Which of the rows of a split model `i` was trained on; `dataset` names a further one."""
     path = model_file(models.references[i], TRAINING_IMAGES)
     name = models.names[i]
@@ -198,15 +257,19 @@ def _label_notes(models: Models, datasets: Sequence[MeasuredData], names: Sequen
             )
 
 
-def _shared_image_notes(first: MeasuredData, others: Sequence[MeasuredData], names: Sequence[str]) -> Iterator[str]:
+def _shared_image_notes(found: Sequence[OnDataset]) -> Iterator[str]:
     """Datasets that share some of their images with the first, which have neither paired nor independent draws."""
-    here = set(first.measured.filenames.tolist())
-    for of, name in zip(others, names[1:], strict=True):
-        there = set(of.measured.filenames.tolist())
-        if here & there and here != there and not (of.source.synthetic or first.source.synthetic):
+
+    def images(of: OnDataset) -> set[str]:
+        return {PurePath(name).name for name in of.predictions[0].filenames.tolist()}
+
+    first = found[0].conditions
+    for of in found[1:]:
+        here, there = images(found[0]), images(of)
+        if here & there and here != there and not (of.conditions.synthetic or first.synthetic):
             yield (
-                f"{len(here & there):,} of the {len(there):,} measured images of {name} have names of images of "
-                f"{names[0]}: the interval of the gap takes them for other images"
+                f"{len(here & there):,} of the {len(there):,} measured images of {of.conditions.name} have names of "
+                f"images of {first.name}: the interval of the gap takes them for other images"
             )
 
 

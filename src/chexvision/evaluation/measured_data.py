@@ -11,9 +11,10 @@ from chexvision.artifact.load import Ensemble
 from chexvision.artifact.other_results import DatasetConditions
 from chexvision.artifact.recorded_split import split_for, training_data
 from chexvision.data.rows import Rows, join, read_rows, record_split
-from chexvision.data.source import ShardSource, find_shards
+from chexvision.data.source import ShardSource
 from chexvision.errors import UsageError
 from chexvision.evaluation.attributes import conditions_of
+from chexvision.evaluation.computing import Compute, NamedModel
 from chexvision.hub.reference import Reference, RepoRef, parse_reference, short_names
 from chexvision.labels import ABNORMAL, LabelSpace
 from chexvision.shards.split_rule import SHARDS, SplitChoice, SplitRecord
@@ -45,6 +46,9 @@ class Models:
             ChexError: a record cannot be fetched.
         """
         return cls(tuple(names), tuple(references), tuple(loaded), tuple(map(training_data, references)))
+
+    def __getitem__(self, i: int) -> NamedModel:
+        return NamedModel(self.names[i], self.references[i], self.loaded[i])
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -131,7 +135,7 @@ class MeasuredData:
                 f"are {', '.join(known.findings)}; evaluate on data that share a finding"
             )
         choice = models.split(source, asked, further=further)
-        rows = read_rows(source.shards, choice, known)
+        rows = read_rows(source.shards, choice, known, source.columns)
         if split == ALL:
             rows = {**rows, ALL: _joined([of for of in rows.values() if len(of)])}
         unlabeled = tuple(name for name in predicted.findings if name not in findings)
@@ -180,14 +184,14 @@ class MeasuredData:
         return tuple(of for of in self.source.label_space.findings if of not in self.label_space.findings)
 
 
-def open_data(references: Sequence[Reference]) -> list[ShardSource]:
+def open_data(references: Sequence[Reference], compute: Compute) -> list[ShardSource]:
     """The shards of all datasets.
 
     Raises:
         UsageError: one is named twice, is not pinned, or has no shards.
         ChexError: a download failed, or a shard is not valid.
     """
-    sources = [find_shards(reference) for reference in references]
+    sources = [compute.shards(reference) for reference in references]
     for i, source in enumerate(sources):
         twice = next((other for other in sources[:i] if other.identity == source.identity), None)
         if twice is not None:

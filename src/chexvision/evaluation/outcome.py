@@ -6,12 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from chexvision.artifact.load import Ensemble
 from chexvision.artifact.metrics_file import Evaluation, Overlap
 from chexvision.config.test_time import Tta
+from chexvision.data.decode import Images
 from chexvision.evaluation.protocol import System
 from chexvision.hub.reference import Reference
 from chexvision.label_maps.label_map import LabelMap
@@ -130,7 +128,7 @@ class Outcome:
         systems: what they were measured of, in the same order.
         models: each model with its revision, in words.
         ensemble: the models of the last system as one, with their weights in it; without views.
-        images: for each member of `ensemble`, as it takes them: uint8[N, S, S], in the order of the predictions.
+        images: for each member of `ensemble`, as it takes them, in the order of the predictions.
         elsewhere: of each further dataset of the evaluation, what each system predicted, in the systems' order.
     """
 
@@ -138,7 +136,7 @@ class Outcome:
     systems: tuple[System, ...]
     models: tuple[str, ...]
     ensemble: Ensemble
-    images: tuple[NDArray[np.uint8], ...]
+    images: tuple[Images, ...]
     elsewhere: tuple[tuple[Predictions, ...], ...] = ()
 
     @property

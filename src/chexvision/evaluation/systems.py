@@ -7,31 +7,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from accelerate import Accelerator
-from numpy.typing import NDArray
 
 from chexvision.artifact.load import Ensemble
 from chexvision.artifact.other_results import DatasetConditions, OtherSet
 from chexvision.config.test_time import Tta
-from chexvision.data.decode import decoded_images
+from chexvision.data.decode import Images
 from chexvision.errors import UsageError
 from chexvision.evaluation.across import OnDataset
+from chexvision.evaluation.computing import Compute
 from chexvision.evaluation.external import for_other_labels, measure_other, own_labels
 from chexvision.evaluation.measured_data import MeasuredData, Models
 from chexvision.evaluation.outcome import Options
 from chexvision.evaluation.protocol import System, combined, with_tta
 from chexvision.inference.ensemble import average
 from chexvision.inference.labeled import labeled
-from chexvision.inference.predict_members import predict_images, predict_members
 from chexvision.inference.tta import views_of
 from chexvision.label_maps.other_labels import OtherLabels, read_other_labels
 from chexvision.metrics.operating_points import OperatingPoints
 from chexvision.metrics.predictions import Predictions
 from chexvision.models.classifier import CheXVision
 from chexvision.predict.operating_files import load_operating_points
-from chexvision.progress import Progress
-
-_BATCH = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +36,13 @@ class EvaluationRun:
     Args:
         data: the dataset.
         options: what to do.
-        accelerator: of one process.
+        compute: where the networks are computed.
         models: which models; one may be an ensemble, which is measured as a whole.
     """
 
     data: MeasuredData
     options: Options
-    accelerator: Accelerator
+    compute: Compute
     models: Models
 
     def systems(self, splits: list[str]) -> tuple[System, ...]:
@@ -94,13 +89,12 @@ class EvaluationRun:
             weights += [weight * share for share in model.weights]
         return Ensemble(tuple(members), tuple(weights))
 
-    def images(self, ensemble: Ensemble, name: str) -> tuple[NDArray[np.uint8], ...]:
-        """The images of split `name` as each member takes them: uint8[N, S, S], memory-mapped."""
-        return tuple(self._decoded(member, name) for member in ensemble.members)
-
-    def _decoded(self, member: CheXVision, name: str) -> NDArray[np.uint8]:
-        with Progress(f"decoding {name}", len(self.data.rows[name]), "images") as progress:
-            return decoded_images(self.data.source, self.data.rows[name], member.preprocessing, progress.advance)
+    def images(self, ensemble: Ensemble, name: str) -> tuple[Images, ...]:
+        """The images of split `name` as each member takes them."""
+        return tuple(
+            self.compute.images(self.data.source, self.data.rows[name], member.preprocessing, name)
+            for member in ensemble.members
+        )
 
     def expert(self, system: System) -> OtherSet | None:
         """The system against other labels of the split's own images; None where none were given.
@@ -166,27 +160,14 @@ class EvaluationRun:
             splits: their names.
             alone: the same without test-time augmentation, which is used then.
         """
-        model, found = self.models.loaded[i], []
+        model, found = self.models[i], []
         for number, name in enumerate(splits):
-            rows = self.data.rows[name]
-            for member in model.members:
-                self._decoded(member, name)  # with progress; from here on it is in the cache
+            rows, space = self.data.rows[name], model.loaded.label_space
             tta = "none" if alone is None else self.options.tta
-            complete = alone is not None and alone[number].names == model.label_space.outputs
+            complete = alone is not None and alone[number].names == space.outputs
             known = alone[number].probabilities if alone is not None and complete else None
-            label = with_tta(f"predicting {name} with {self.models.names[i]}", tta)
-            with Progress(label, len(rows) * len(model.members), "images") as progress:
-                probabilities = predict_members(
-                    model,
-                    self.data.source,
-                    rows,
-                    self.accelerator,
-                    _BATCH,
-                    tta=tta,
-                    known=known,
-                    on_batch=progress.advance,
-                )
-            predictions = labeled(rows, probabilities, model.label_space)
+            probabilities = self.compute.rows(model, self.data.source, rows, name, tta, known)
+            predictions = labeled(rows, probabilities, space)
             found.append(predictions.select(tuple(of for of in self.models.outputs if of in predictions.names)))
         return found
 
@@ -207,12 +188,11 @@ def on_table(run: EvaluationRun, systems: Sequence[System]) -> OnDataset:
         raise UsageError(f"{len(missing)} of the {len(files)} images of {path} are missing, first {missing[0]}")
 
     def predictions(i: int, tta: Tta) -> Predictions:
-        model, called = run.models.loaded[i], run.models.names[i]
-        total = len(files) * len(model.members)
-        with Progress(f"predicting {label_map.name} with {called}", total, "images") as progress:
-            probabilities = predict_images(model, files, run.accelerator, _BATCH, tta=tta, on_batch=progress.advance)
+        model = run.models[i]
+        probabilities = run.compute.files(model, files, label_map.name, tta)
         targets = np.full(probabilities.shape, np.nan)
-        of = Predictions(model.label_space.outputs, labels.filenames, labels.patients, probabilities, targets)
+        space = model.loaded.label_space
+        of = Predictions(space.outputs, labels.filenames, labels.patients, probabilities, targets)
         return of.select(run.models.outputs)
 
     alone = {

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from chexvision.artifact.load import Ensemble
 from chexvision.config.test_time import Tta
 from chexvision.data.dataset import Split
-from chexvision.data.decode import decoded_images
+from chexvision.data.decode import Decode, decoded_images
 from chexvision.data.rows import Rows
 from chexvision.data.source import ShardSource
 from chexvision.inference.predict_split import predict_paths, predict_split
@@ -34,10 +34,12 @@ def predict_members(
     tta: Tta = "none",
     known: Floats | None = None,
     on_batch: OnBatch | None = None,
+    decode: Decode = decoded_images,
 ) -> Floats:
     """Predict rows of shards, each member on images that are decoded by its own preprocessing.
 
-    The images are divided among the processes of `accelerator`; each of them gets all probabilities.
+    The images are divided among the processes of `accelerator`; each of them gets all probabilities. A batch has
+    images of one shard, so that shards can be computed apart with the same result.
 
     Args:
         ensemble: on the accelerator's device, in evaluation mode.
@@ -48,6 +50,7 @@ def predict_members(
         tta: the test-time augmentation.
         known: the result without one; where the unchanged image is one of the views, it is not predicted again.
         on_batch: called with how many more images a member is done with; there are ``len(members) * len(rows)``.
+        decode: reads the images.
 
     Returns:
         float64[N, K + 1] in the order of `rows`: the weighted mean of the members' raw probabilities.
@@ -57,9 +60,12 @@ def predict_members(
     """
 
     def predict(member: CheXVision, views: Sequence[View]) -> Floats:
-        split = Split("predicted", decoded_images(source, rows, member.preprocessing), rows)
-        found, _ = predict_split(member, split, accelerator, batch_size, views=views, on_batch=on_batch)
-        return finite(found)
+        images, parts = decode(source, rows, member.preprocessing), []
+        for at in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows.shard)) + 1):
+            split = Split("predicted", images[at[0] : at[-1] + 1], rows.take(at))
+            found, _ = predict_split(member, split, accelerator, batch_size, views=views, on_batch=on_batch)
+            parts.append(found)
+        return finite(np.concatenate(parts))
 
     return _mean(ensemble, tta, known, predict)
 

@@ -75,7 +75,7 @@ class LabelMap(Record):
         normal: the label of images without any finding; there, blanks mean no. One or several spellings.
         also_abnormal: labels that make an image abnormal without being a target. Shards cannot store this: there such
             an image without any target is unknown.
-        unknown_if: labels of a list that leave everything unknown.
+        unknown_if: labels of a list that leave everything unknown; cells of columns that are as good as blank.
         rest: (shards, lists) name of a finding that stands for all labels that are in no target, so that images which
             show nothing else are neither normal nor unknown.
         tree: labels of a list directly below others; a label may be below several. Whoever names a label implies
@@ -134,7 +134,7 @@ class LabelMap(Record):
         for label in self.tree:
             self.below(label)
         meanings: dict[str, str] = {}
-        for meaning in ("positive", "negative", "uncertain"):
+        for meaning in ("positive", "negative", "uncertain", *(("unknown_if",) if self.form == "columns" else ())):
             for cell in getattr(self, meaning):
                 if meanings.setdefault(cell.casefold(), meaning) != meaning:
                     raise ValueError(f"{cell!r} is both {meanings[cell.casefold()]} and {meaning}")

@@ -41,10 +41,11 @@ def _of_columns(
     needed = [label for target in label_map.targets.values() for label in target.any_of]
     needed += label_map.also_abnormal
     need_columns(rows[0], [*needed, *(label_map.normal[:1] if normal is None else ())], path)
-    meaning = _meanings(label_map)
+    meaning, blank_cells = _meanings(label_map), {cell.casefold() for cell in label_map.unknown_if}
     all_found = []
     for row in rows:
         cells = {label: row.cells[label].casefold() for label in {*needed, *([normal] if normal else [])}}
+        cells = {label: "" if cell in blank_cells else cell for label, cell in cells.items()}
         if strict:
             _check_cells(row, cells, meaning, label_map)
         is_normal = normal is not None and meaning.get(cells[normal]) == 1
@@ -79,7 +80,7 @@ def _check_cells(row: TableRow, cells: dict[str, str], meaning: dict[str, float]
             known = (*label_map.positive, *label_map.negative, *label_map.uncertain)
             raise UsageError(
                 f"{row.where}: {row.cells[label]!r} in column {label!r} is none of {', '.join(known)} or blank; "
-                "add it to positive:, negative: or uncertain: of the label map"
+                "add it to positive:, negative:, uncertain: or unknown_if: of the label map"
             )
 
 
@@ -94,10 +95,13 @@ def _of_lists(
     )
     all_unknown, normal = _lower(label_map.unknown_if), _lower(label_map.normal[:1])
     covered = all_unknown | normal | _lower(label_map.also_abnormal) | set().union(*own.values(), *above.values())
+    blank = {*_BLANKS} - covered  # pandas writes a missing list as nan
     all_found = []
     for row in rows:
         cell = row.cells[column].strip("[] ")
         labels = {part.strip().strip("'\"").strip().lower() for part in cell.split(label_map.separator)} - {""}
+        if labels <= blank:
+            labels = set()
         if strict:
             _check_list(row, labels, labels if label_map.rest else covered, set() if contradictions else normal)
         unknown = not labels or bool(labels & all_unknown)

@@ -9,13 +9,12 @@ from pathlib import Path, PurePosixPath
 from chexvision.errors import UsageError
 from chexvision.foreign import printable
 from chexvision.label_maps.label_map import LabelMap, label_map_path, read_label_map
-from chexvision.label_maps.label_values import label_values
 from chexvision.label_maps.labeled_images import SEXES, years
-from chexvision.label_maps.table_rows import need_columns, plain_rows
 from chexvision.labels import LabelSpace
 from chexvision.releases.image_entry import entry_of
 from chexvision.releases.located import LATERAL, Listed, assign, locate, table_beside, table_of, why_left_out
 from chexvision.releases.release import Reading, Release, Views
+from chexvision.releases.report_labels import labeled_rows
 from chexvision.releases.terms import Terms
 
 CHEXPERT_TERMS = Terms(
@@ -38,6 +37,8 @@ _PATH = re.compile(
     r"(?:.*/)?(patient(\d{1,9})/study(\d{1,6})/view\d{1,3}_(frontal|lateral))\.[a-z]{3,4}", re.A | re.I
 )
 _OTHERS = ("Sex", "Age", "AP/PA")  # the test table has none of them
+# AP/PA is blank for laterals. 17 images of train.csv that are named frontal have LL or RL there: left out, as
+# TorchXRayVision does.
 _VIEWS = {"AP": "AP", "PA": "PA"}
 
 
@@ -83,10 +84,7 @@ def read_chexpert(reading: Reading) -> Release:
 
 def _read_table(table: Path, label_map: LabelMap, space: LabelSpace, views: Views) -> Iterator[tuple[str, Listed]]:
     """The images of a table, each with its key."""
-    labels = {label for target in label_map.targets.values() for label in target.any_of} | {*label_map.normal}
-    rows = plain_rows(table, {"Path", *_OTHERS, *labels}, complete=True)
-    need_columns(rows[0], ["Path"], table)
-    for row, found in zip(rows, label_values(rows, label_map, table, strict=True, contradictions=True), strict=True):
+    for row, values in labeled_rows(table, label_map, ["Path"], _OTHERS):
         image = row.cells["Path"]
         match = _PATH.fullmatch(image)
         if match is None or ".." in PurePosixPath(image).parts:
@@ -94,17 +92,18 @@ def _read_table(table: Path, label_map: LabelMap, space: LabelSpace, views: View
                 f"{row.where}: {printable(image)!r} is not a path such as train/patient00001/study1/view1_frontal.jpg"
             )
         frontal = match[4] == "frontal"
-        view = _VIEWS.get(row.cells.get("AP/PA", "")) if frontal else LATERAL
+        seen = row.cells.get("AP/PA", "")
+        view = _VIEWS.get(seen) if frontal else LATERAL
         entry = entry_of(
             space,
-            [found[name] for name in space.findings],
+            values,
             int(match[2]),
             study_id=int(match[3]),
-            age=years(row.cells.get("Age", ""), row.where),
+            age=years(row.cells.get("Age", ""), row.where) or None,  # 0 of 3 rows; everybody else is 18 or older
             sex=SEXES.get(row.cells.get("Sex", "").casefold()),
             view=view,
         )
-        yield match[1], Listed(row.where, image, entry, why_left_out(view, frontal=frontal, views=views))
+        yield match[1], Listed(row.where, image, entry, why_left_out(view, frontal=frontal and not seen, views=views))
 
 
 def _key(member: str) -> str:

@@ -32,7 +32,8 @@ PADCHEST_TERMS = Terms(
 _TABLE = ("PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv", "PADCHEST_chest_x_ray_images_labels*.csv")
 _NEEDED = ("ImageID", "PatientID", "Projection", "Labels")
 _OTHERS = ("StudyID", "StudyDate_DICOM", "PatientBirth", "PatientSex_DICOM", "Rows_DICOM", "Columns_DICOM")
-# Others are of ribs (COSTAL) and of no chest (EXCLUDE).
+# Projection of the 160,861 images: PA 91,728, L 49,579, AP_horizontal 14,346, AP 4,559; others are of ribs (COSTAL,
+# 630), of no chest (EXCLUDE, 11) and not known (UNK, 8). TorchXRayVision lists 21 files that are missing or broken.
 _VIEWS = {"PA": "PA", "AP": "AP", "AP_horizontal": "AP", "L": LATERAL}
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_. -]{0,119}\.png", re.ASCII | re.IGNORECASE)
 _OLDEST = 120

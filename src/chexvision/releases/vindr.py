@@ -20,7 +20,7 @@ VINDR_TERMS = Terms(
     title="VinDr-CXR",
     homepage="https://physionet.org/content/vindr-cxr/",
     license="other",
-    license_name="physionet-credentialed-health-data-1.5.0",
+    license_name="physionet-credentialed-health-data-license-1.5.0",
     license_link="https://physionet.org/content/vindr-cxr/view-license/1.0.0/",
     credentialed=True,
     citation=(
@@ -60,7 +60,8 @@ _FINDINGS = {
     "Tuberculosis": "Tuberculosis",
     "Other diseases": "Other disease",
 }
-_ALSO = {"Other diseases": "Other disease", "No finding": "No Finding"}  # other spellings, of columns
+# Other spellings of columns: the test table of version 1.0.0 has "Other disease".
+_ALSO = {"Other diseases": "Other disease", "No finding": "No Finding"}
 _NORMAL = "No finding"
 _CELLS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
 _TRAIN, _TEST = "image_labels_train.csv", "image_labels_test.csv"

@@ -231,11 +231,12 @@ def _of_images(
     """The images of `data`, predicted and measured."""
     from accelerate import Accelerator
 
+    from chexvision.evaluation.computing import OnThisMachine
     from chexvision.evaluation.evaluate import evaluate
     from chexvision.evaluation.outcome import Options
 
     options = Options(weights=weights, split_rule=split_rule)
-    outcome = evaluate(names, references, data, options, Accelerator())
+    outcome = evaluate(names, references, data, options, OnThisMachine(Accelerator()))
     return outcome.evaluation, outcome.main
 
 

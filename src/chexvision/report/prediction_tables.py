@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
+from chexvision.hub.reference import short_names
 from chexvision.labels import ABNORMAL
 from chexvision.predict.answer import ModelFacts
 from chexvision.predict.result import Result
@@ -72,7 +73,10 @@ class Tally:
         if self.images > FEW:
             yield self._summary(facts)
             return
-        groups = list(_fitting([one for one in self.kept if one.status == "ok"], width))
+        shown = [one for one in self.kept if one.status == "ok"]
+        names = short_names([one.path for one in shown])  # CheXpert's images of all patients have the same few
+        named = [one.model_copy(update={"image": name}) for one, name in zip(shown, names, strict=True)]
+        groups = list(_fitting(named, width))
         for i, group in enumerate(groups):
             yield _probabilities(group, facts, remarks=i + 1 == len(groups))
 

@@ -59,6 +59,14 @@ def read_columns(source: Path | IO[bytes], columns: Sequence[str], name: str) ->
     return schema, table
 
 
+def columns_of_file(path: Path, columns: Sequence[str]) -> pa.Table:
+    """Those of the named columns that a file of this machine has; see `read_columns`."""
+    return read_columns(path, columns, str(path))[1]
+
+
+ReadColumns = Callable[[Path, Sequence[str]], pa.Table]  # `columns_of_file`, or the same over a network
+
+
 def label_texts(table: pa.Table) -> Iterator[tuple[Any, ...]]:
     """The texts of each row's labels as arguments of `LabelSpace.values`."""
     columns = [table.column(name).to_pylist() if name in table.column_names else None for name in LABEL_COLUMNS]

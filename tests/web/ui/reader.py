@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, ConsoleMessage, FilePayload, Page, Request
 
+from tests.web.conftest import HANGS_MS
+
 PHONE, DESKTOP = (360, 740), (1280, 800)
 
 
@@ -164,6 +166,7 @@ class Reader:
 def reader_of(browser: Browser, url: str, size: Sequence[int] = DESKTOP, **options: Any) -> Iterator[Reader]:
     """Open the page; fails after the test where it asked another machine or reported an error."""
     context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
+    context.set_default_timeout(HANGS_MS)
     reader = Reader(context.new_page())
 
     def asked(request: Request) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,8 @@ from playwright.sync_api import Browser, Page, expect
 from chexvision.artifact.published_run import read_published
 from chexvision.report.many_runs.dashboard import write_dashboard
 from tests.published_runs import change, write_run
+from tests.web.conftest import HANGS_MS
 from tests.web.ui.reader import DESKTOP, PHONE
-from tests.web.ui.test_page_access import AXE
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 def opened(browser: Browser, url: str, size: tuple[int, int] = DESKTOP, **more: Any) -> Iterator[Page]:
     """The page, which asks for nothing else and leaves no error."""
     context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **more)
+    context.set_default_timeout(HANGS_MS)
     asked: list[str] = []
     errors: list[str] = []
     context.on("request", lambda request: asked.append(request.url))
@@ -57,7 +59,8 @@ def test_a_heading_sorts_both_ways_with_blanks_at_the_end(browser: Browser, url:
         auroc.click()
         assert names(page) == ["alpha", "gamma", "beta"]
         expect(page.locator("th[aria-sort]")).to_have_attribute("aria-sort", "descending")
-        expect(page.get_by_role("status")).to_have_text("sorted by macro AUROC, descending")
+        mixed = "sorted by macro AUROC, descending; 2 test sets, which do not compare"
+        expect(page.get_by_role("status")).to_have_text(mixed)
         auroc.click()
         assert names(page) == ["beta", "gamma", "alpha"]
         epochs = page.get_by_role("button", name="epochs")
@@ -81,6 +84,10 @@ def test_filters_hide_runs_everywhere_and_are_cleared(browser: Browser, url: str
         page.get_by_label("Search").fill("2026-01")
         assert names(page) == ["alpha"]
         page.get_by_label("Search").fill("")
+        page.get_by_label("Test set").select_option("B")
+        expect(page.get_by_role("status")).to_have_text("2 of 3 runs")
+        page.get_by_role("button", name="macro AUROC", exact=True).click()
+        expect(page.get_by_role("status")).to_have_text("sorted by macro AUROC, descending")
         page.get_by_label("Test set").select_option("A")
         assert names(page) == ["gamma"]
 
@@ -88,10 +95,10 @@ def test_filters_hide_runs_everywhere_and_are_cleared(browser: Browser, url: str
 def test_pointing_at_a_run_highlights_its_curves(browser: Browser, url: str) -> None:
     with opened(browser, url) as page:
         page.locator("#runs tbody tr").nth(1).hover()
-        assert page.locator(".curve.active").count() == 2
-        assert page.locator("#runs tr.active").inner_text().startswith("beta")
+        expect(page.locator(".curve.active")).to_have_count(2)
+        expect(page.locator("#runs tr.active")).to_contain_text("beta")
         page.locator("h1").hover()
-        assert page.locator(".active").count() == 0
+        expect(page.locator(".active")).to_have_count(0)
 
 
 def test_without_scripts_the_page_is_complete_and_shows_no_controls(browser: Browser, url: str) -> None:
@@ -103,13 +110,11 @@ def test_without_scripts_the_page_is_complete_and_shows_no_controls(browser: Bro
 
 @pytest.mark.parametrize(("size", "scheme"), [(PHONE, "dark"), (DESKTOP, "light")], ids=["phone", "desktop"])
 def test_it_fits_the_screen_and_axe_finds_nothing(
-    browser: Browser, url: str, size: tuple[int, int], scheme: str
+    browser: Browser, url: str, axe: Path, size: tuple[int, int], scheme: str
 ) -> None:
     with opened(browser, url, size, color_scheme=scheme, bypass_csp=True) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
-        if not AXE.is_file():
-            pytest.skip(f"no {AXE.name}; install it with: make app")
-        page.add_script_tag(path=AXE)
+        page.add_script_tag(path=axe)
         found = page.evaluate(
             "axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] })"
         )

@@ -1,4 +1,4 @@
-"""Options by which `shards build`, `train` and `predict` run on a cluster instead of on this machine."""
+"""Options by which `shards build`, `train`, `predict` and `evaluate` run on a cluster instead of on this machine."""
 
 from __future__ import annotations
 
@@ -34,3 +34,16 @@ Address = Annotated[
         show_default=False,
     ),
 ]
+
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="(--on ray) Tasks at a time.  [default: one per GPU, else one per node]", show_default=False
+    ),
+]
+
+
+def refuse_workers(on: str, workers: int | None) -> None:
+    """Raise UsageError where a number of tasks is given for this machine."""
+    if on != "ray" and workers is not None:
+        raise UsageError("--workers is for --on ray; leave it out: all cores of this machine are used")

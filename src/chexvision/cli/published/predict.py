@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from chexvision.cli.clusters.options import Address, On
+from chexvision.cli.clusters.options import Address, On, Workers, refuse_workers
 from chexvision.cli.models import AnyView, Device, Engine, Precision
 from chexvision.config.test_time import Tta
 
@@ -58,12 +58,7 @@ def predict(
     ] = "fp32",
     on: On = "here",
     address: Address = "",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="(--on ray) Tasks at a time.  [default: one per GPU, else one per node]", show_default=False
-        ),
-    ] = None,
+    workers: Workers = None,
 ) -> None:
     """Print normal/abnormal and the findings' probabilities for each image. Research only."""
     import json
@@ -71,13 +66,10 @@ def predict(
     from chexvision.errors import ChexError
     from chexvision.report.prediction_tables import Tally
 
+    refuse_workers(on, workers)
     asked = _Asked(model, images, out, explain, any_view, strict, tta, engine, device, precision)
     tally = Tally(keep_all=as_json)
-    if on == "ray":
-        facts = _on_ray(asked, tally, address, workers)
-    else:
-        _refuse_workers(workers)
-        facts = _here(asked, tally)
+    facts = _on_ray(asked, tally, address, workers) if on == "ray" else _here(asked, tally)
     if as_json:
         rows = [result.model_dump(mode="json") for result in tally.kept]
         typer.echo(json.dumps(rows, indent=2, allow_nan=False))
@@ -175,13 +167,6 @@ def _as_nodes_find_it(model: str) -> str:
 
     reference = parse_reference(model)
     return str(reference.resolve() if isinstance(reference, Path) else resolve_revision(reference, "model"))
-
-
-def _refuse_workers(workers: int | None) -> None:
-    from chexvision.errors import UsageError
-
-    if workers is not None:
-        raise UsageError("--workers is for --on ray; leave it out: all cores of this machine are used")
 
 
 def _print_notices(facts: ModelFacts, asked: _Asked) -> None:

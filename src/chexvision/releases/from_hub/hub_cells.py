@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from string import Formatter
 from typing import Any, TypeAlias
@@ -12,23 +13,34 @@ from chexvision.foreign import printable
 from chexvision.label_maps.label_map import LabelMap
 
 Features: TypeAlias = Mapping[str, Any]  # of `datasets`, by column
+_ELEMENT = re.compile(r"(.+)\[(\d{1,4})\]")
 
 
 def image_column(features: Features, label_map: LabelMap | None, source: object) -> str:
     """The column of images: the one that `image:` of the map names, or the only one.
+
+    Images may also be bytes, or a struct with `bytes`, as other programs write them to Parquet; the map has to name
+    such a column.
 
     Raises:
         UsageError: there is none, or several and the map names none of them.
     """
     from datasets import Image
 
+    heads = () if label_map is None else label_map.image
     found = [name for name, feature in features.items() if isinstance(feature, Image)]
-    chosen = [name for name in found if label_map is None or name in label_map.image] or found
+    encoded = [name for name, feature in features.items() if name in heads and _is_encoded(feature)]
+    chosen = [name for name in found if label_map is None or name in heads] or encoded or found
     if len(chosen) != 1:
         several = f"several columns of images: {', '.join(found)}" if found else "no column of images"
         which = "; name one with image: in the label map" if found else f": {listed(features)}"
         raise UsageError(f"{source} has {several}{which}")
     return chosen[0]
+
+
+def _is_encoded(feature: Any) -> bool:
+    content = feature.get("bytes") if isinstance(feature, dict) else feature
+    return getattr(content, "dtype", None) in ("binary", "large_binary")
 
 
 def needed_columns(label_map: LabelMap, features: Features, image: str, source: object) -> list[str]:
@@ -46,12 +58,62 @@ def needed_columns(label_map: LabelMap, features: Features, image: str, source: 
     one_of += [[column] for column in label_map.keep]
     pattern = Formatter().parse(label_map.image_path or "")
     one_of += [[field] for _, field, _, _ in pattern if field]
-    found = [next((head for head in heads if head in features), None) for heads in one_of if heads]
+    found = [next((head for head in heads if column_part(head, features)), None) for heads in one_of if heads]
     if None in found:
         missing = [heads for heads in one_of if heads][found.index(None)]
         raise UsageError(f"{source} has no column {missing[0]!r}, which the label map names: {listed(features)}")
     names = [head for head in label_map.image if head in features and head != image][:1]
     return [*dict.fromkeys([*names, *(head for head in found if head is not None)])]
+
+
+def column_part(head: str, features: Features) -> tuple[str, int | None] | None:
+    """The column that a map names, and which element of its lists; None where there is no such column.
+
+    ``labels[3]`` is the fourth element of each list in column ``labels``.
+    """
+    if head in features:
+        return head, None
+    match = _ELEMENT.fullmatch(head)
+    if match is None or getattr(features.get(match[1]), "feature", None) is None:
+        return None
+    return match[1], int(match[2])
+
+
+def row_cells(
+    row: Mapping[str, Any], heads: Sequence[str], features: Features, label_map: LabelMap, where: str
+) -> dict[str, str]:
+    """The cells of a row, by head; see `cell_text`.
+
+    Raises:
+        UsageError: see `cell_text`; or a list is shorter than the map needs.
+    """
+    cells = {}
+    for head in heads:
+        column, element = column_part(head, features) or (head, None)
+        value, feature = row[column], features[column]
+        if element is not None:
+            if value is None or element >= len(value):
+                raise UsageError(f"{where}: {printable(column)} has no element {element}")
+            value, feature = value[element], feature.feature
+        cells[head] = cell_text(value, feature, label_map, where)
+    return cells
+
+
+def check_not_vectors(column: str, values: Sequence[Any], feature: Any, source: object) -> None:
+    """Refuse a column with a 0 or 1 for each class, described as lists of classes: each image would have both.
+
+    Raises:
+        UsageError: it is one.
+    """
+    inner = getattr(feature, "feature", None)
+    if inner is None or isinstance(inner, dict) or getattr(inner, "names", None):
+        return
+    lengths = {len(value) for value in values if value is not None}
+    if len(lengths) == 1 and min(lengths) > 1 and {one for value in values if value for one in value} <= {0, 1}:
+        raise UsageError(
+            f"{source}: {printable(column)} has {min(lengths)} numbers 0 or 1 an image, one for each class; in the "
+            f"label map write form: columns, no labels:, and as a target's label '{printable(column)}[0]' and so on"
+        )
 
 
 def listed(features: Features) -> str:
@@ -104,4 +166,6 @@ def _type_name(feature: Any) -> str:
     if inner is not None and not isinstance(inner, dict):
         return f"lists of {_type_name(inner)}"
     known = str(getattr(feature, "dtype", None) or "PIL.")
+    if isinstance(feature, dict):
+        return f"struct of {', '.join(map(printable, [*feature][:10]))}"
     return type(feature).__name__ if known.startswith("PIL.") else known

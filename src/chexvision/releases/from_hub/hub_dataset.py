@@ -19,7 +19,15 @@ from chexvision.label_maps.table_rows import TableRow
 from chexvision.nih.metadata import Entry
 from chexvision.nih.patients import SPLITS as SHARD_SPLITS
 from chexvision.releases.from_hub.hub_card import ShardsManifest, manifest_of, terms_of
-from chexvision.releases.from_hub.hub_cells import Features, cell_text, image_column, listed, needed_columns
+from chexvision.releases.from_hub.hub_cells import (
+    Features,
+    check_not_vectors,
+    column_part,
+    image_column,
+    listed,
+    needed_columns,
+    row_cells,
+)
 from chexvision.releases.from_hub.hub_stream import HubImages, HubSource, file_rows, open_streams
 from chexvision.releases.image_entry import entry_of
 from chexvision.releases.located import LATERAL, LATERAL_LEFT_OUT, without_laterals
@@ -103,7 +111,7 @@ def _of_map(
     source = images.source
     if label_map.join is not None:
         raise UsageError(f"label map {label_map.name} joins a second table, which a dataset on the Hub does not have")
-    columns = needed_columns(label_map, features, images.column, source)
+    heads = needed_columns(label_map, features, images.column, source)
     own_splits = not label_map.split and len(names) > 1
     odd = next((name for name in names if name.casefold() not in SPLITS), None)
     if own_splits and odd is not None:
@@ -111,17 +119,8 @@ def _of_map(
             f"{source} has the split {odd!r}, which is not train, validation or test; name a column with split: in "
             "the label map"
         )
-    rows: list[TableRow] = []
-    members: list[str] = []
-    for split, member, row in _rows(source, columns):
-        where = f"{source}, {member}"
-        cells = {name: cell_text(row[name], features[name], label_map, where) for name in columns}
-        if all(cells[column] in kept for column, kept in label_map.keep.items()):
-            rows.append(TableRow(where, cells | {_NAME: f"{member.replace('/', '-')}.png", _SPLIT: split}))
-            members.append(member)
-    if not rows:
-        raise UsageError(f"{source} has no rows{' that the label map keeps' if label_map.keep else ''}")
-    is_named = label_map.image_path is not None or any(head in columns for head in label_map.image)
+    rows, members = _table_rows(source, heads, features, label_map)
+    is_named = label_map.image_path is not None or any(head in heads for head in label_map.image)
     changed = {"split": (_SPLIT,)} if own_splits else {}
     changed |= {} if is_named else {"image": (_NAME,)}
     space, listed_images = labeled_images(rows, label_map.model_copy(update=changed), Path(str(source)))
@@ -150,6 +149,28 @@ def _of_map(
         source_name=str(source),
         terms=replace(terms, credentialed=terms.credentialed or terms_of_map(label_map) is not None),
     )
+
+
+def _table_rows(
+    source: HubSource, heads: Sequence[str], features: Features, label_map: LabelMap
+) -> tuple[list[TableRow], list[str]]:
+    """The rows that the map keeps, and where their images are: members of `HubImages`."""
+    columns = [*dict.fromkeys(part[0] for head in heads if (part := column_part(head, features)) is not None)]
+    rows: list[TableRow] = []
+    members: list[str] = []
+    lists: list[Any] = []
+    for split, member, row in _rows(source, columns):
+        cells = row_cells(row, heads, features, label_map, where := f"{source}, {member}")
+        if label_map.labels is not None:
+            lists.append(row[label_map.labels])
+        if all(cells[column] in kept for column, kept in label_map.keep.items()):
+            rows.append(TableRow(where, cells | {_NAME: f"{member.replace('/', '-')}.png", _SPLIT: split}))
+            members.append(member)
+    if label_map.labels is not None:
+        check_not_vectors(label_map.labels, lists, features[label_map.labels], source)
+    if not rows:
+        raise UsageError(f"{source} has no rows{' that the label map keeps' if label_map.keep else ''}")
+    return rows, members
 
 
 def _rows(source: HubSource, columns: Sequence[str]) -> Iterator[_Row]:

@@ -23,16 +23,17 @@ from chexvision.hub.hub_errors import call_hub, hub_error
 from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision.hub.repository import resolve_revision
 from chexvision.images.sources import LARGEST, Found
+from chexvision.releases.from_hub.hub_copies import check_files, download, instead_of_script
 
 _BUILDERS = ("parquet", "arrow", "imagefolder")
 _SPARSE_BLOCK = 2**15  # bytes; the labels of a row group of a hundred images take a few kilobytes
-_CONFIG = re.compile(r"[\w.-]+", re.ASCII)
+_CONFIG = re.compile(r"\w[\w.-]*", re.ASCII)
 Streams: TypeAlias = Mapping[str, Any]  # datasets.IterableDataset by split
 
 
 @dataclass(frozen=True, slots=True)
 class HubSource:
-    """A configuration of a dataset at a commit."""
+    """A dataset at a commit; of several configurations one, or a folder in its place."""
 
     repo_id: str
     sha: str
@@ -120,29 +121,44 @@ def open_streams(
         UsageError: `datasets` is missing, or the dataset has no such configuration, or a format that is not read.
         ChexError: the Hub does not have it, or does not answer, or a file is damaged.
     """
-    try:
-        from datasets import load_dataset_builder
-    except ModuleNotFoundError as error:
-        raise UsageError(f"hub: sets need the package {error.name}: pip install 'chexvision[train]'") from None
     # An empty cache: where the Hub fails, `datasets` takes whatever commit of the dataset its cache has.
     with _told(source, "opening"), tempfile.TemporaryDirectory() as empty:
-        builder = load_dataset_builder(
-            source.repo_id,
-            source.config,
-            revision=source.sha,
-            cache_dir=empty,
-            storage_options={"hf": {"block_size": _SPARSE_BLOCK}} if sparse else None,
-        )
+        builder = _builder(source, empty, {"hf": {"block_size": _SPARSE_BLOCK}} if sparse else None)
         kind = type(builder).__module__.rpartition(".")[2]
         if kind not in _BUILDERS:
             raise UsageError(
-                f"{source} is in the format {kind}; hub: reads Parquet and image folders. Download it, and name your "
-                "copy with --set csv --images DIR --labels CSV --map MAP"
+                f"{source} is in the format {kind}, not Parquet or a folder of images; {download(source.reference)}"
             )
+        files = [str(file) for of_split in builder.config.data_files.values() for file in of_split]
+        check_files(source.reference, source.config, files)
         if kind == "parquet" and columns is not None:
             builder.config.columns = [*columns]
         streams = builder.as_streaming_dataset()
         return {str(name): stream if decode else stream.decode(False) for name, stream in streams.items()}
+
+
+def _builder(source: HubSource, cache: str, storage_options: dict[str, Any] | None) -> Any:
+    """The `datasets.DatasetBuilder` of a configuration, or of a folder of that name, as copies in Parquet have."""
+    try:
+        from datasets import load_dataset_builder
+    except ModuleNotFoundError as error:
+        raise UsageError(f"hub: sets need the package {error.name}: pip install 'chexvision[train]'") from None
+    load = partial(
+        load_dataset_builder,
+        source.repo_id,
+        revision=source.sha,
+        cache_dir=cache,
+        storage_options=storage_options,
+    )
+    try:
+        return load(source.config)
+    except ValueError as no_config:
+        if source.config is None or "BuilderConfig" not in str(no_config):
+            raise
+        try:
+            return load(data_dir=source.config)
+        except FileNotFoundError:
+            raise no_config from None
 
 
 def file_rows(source: HubSource, streams: Streams, split: str, file: int) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -157,7 +173,7 @@ def file_rows(source: HubSource, streams: Streams, split: str, file: int) -> Ite
 
 
 def _image_bytes(value: object, prefix: str, source: HubSource) -> bytes:
-    data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (None, None)
+    data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
     if not isinstance(data, bytes):
         # A path of an image folder. Others, of this computer or another server, are not followed.
         if not isinstance(path, str) or not path.startswith(prefix):
@@ -203,7 +219,7 @@ def _error(error: Exception, source: HubSource, what: str) -> ChexError:
     if isinstance(error, ValueError) and ("BuilderConfig" in text or "Config name is missing" in text):
         return UsageError(f"--set hub:{source}: name one of its configurations after a colon: {text}")
     if isinstance(error, RuntimeError) and "scripts are no longer supported" in text:
-        return UsageError(f"{source} consists of a script, which is not run; it needs data files in Parquet")
+        return UsageError(f"{source} consists of a script, which is not run; {instead_of_script(source.reference)}")
     if isinstance(error, pa.ArrowException | ValueError | KeyError | TypeError | DatasetGenerationError):
         return ChexError(f"{source} cannot be read ({what}): {text}")
     return hub_error(error, f"{what} the dataset", source.reference, "dataset")

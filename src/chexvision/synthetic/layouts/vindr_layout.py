@@ -1,4 +1,7 @@
-"""A synthetic release in the layout of VinDr-CXR on PhysioNet: DICOM files, three readers of each training image."""
+"""A synthetic release in the layout of VinDr-CXR on PhysioNet: DICOM files, three readers of each training image.
+
+The test table calls the last finding "Other disease", and has a row of each image without a reader.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ NAMES = {
     "Pneumothorax": "Pneumothorax", "Consolidation": "Consolidation", "Edema": "Edema", "Emphysema": "Emphysema",
     "Fibrosis": "Pulmonary fibrosis", "Pleural_Thickening": "Pleural thickening", "Hernia": "Other diseases",
 }  # fmt: skip
+_IN_TEST = {"Other diseases": "Other disease"}
 _READERS, _READERS_OF_AN_IMAGE = 17, 3
 _MISSED, _ADDED = 0.2, 0.02  # of the findings by each reader, so that readers differ
 
@@ -47,7 +51,8 @@ def write_vindr(out: Path, films: Sequence[Film], size: int) -> None:
             rows[folder].append((name, f"R{reader + 1}", *_cells(seen)))
     (out / "annotations").mkdir()
     for folder, lines in rows.items():
-        heads = ("image_id", *(("rad_id",) if folder == "train" else ()), *LABELS)
+        labels = LABELS if folder == "train" else [_IN_TEST.get(label, label) for label in LABELS]
+        heads = ("image_id", *(("rad_id",) if folder == "train" else ()), *labels)
         path = out / "annotations" / f"image_labels_{folder}.csv"
         with path.open("w", encoding="utf-8", newline="") as table:
             csv.writer(table, lineterminator="\n").writerows([heads, *lines])
