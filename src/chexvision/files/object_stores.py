@@ -192,10 +192,9 @@ def one_line(place: str, missing: str = "does not exist") -> Iterator[None]:
             raise RemoteError(f"{place} {missing}") from None
         told = _told(error)
         if _no_access(error):
-            known = store_of(place).credentials
-            raise RemoteError(
-                f"{place}: access denied{told}; check the credentials of this machine, such as {known}"
-            ) from None
+            store = STORES.get(place.partition("://")[0])
+            known = f", such as {store.credentials}" if store is not None else ""
+            raise RemoteError(f"{place}: access denied{told}; check the credentials of this machine{known}") from None
         raise RemoteError(f"{place} cannot be reached: {type(error).__name__}{told}") from None
 
 
