@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
+from typer.testing import CliRunner
 
+from chexvision.cli.data.shards import app
 from chexvision.errors import UsageError
 from chexvision.files.object_stores import RemoteError, one_line
 from chexvision.files.remote_folder import RemoteFolder, remote_folder
@@ -50,9 +52,9 @@ def test_built_from_a_commit_and_into_a_dataset_of_the_hub(
 
 def test_names_are_kept(repository: str) -> None:
     folder = RemoteFolder(f"{repository}/a b#c")
-    for name in ODD[:-1]:
+    for name in ODD:
         folder.write(name, name)
-    assert {path: folder.read(path).decode() for path in folder.listed()} == {name: name for name in ODD[:-1]}
+    assert {path: folder.read(path).decode() for path in folder.listed()} == {name: name for name in ODD}
 
 
 @pytest.mark.parametrize("fault", ["429", "503", "disconnect in the request", "disconnect in the response"])
@@ -89,6 +91,14 @@ def test_what_the_hub_does_not_show_is_one_line(repository: str, hub: FakeHub, t
 def test_places_of_the_hub_without_shards(url: str) -> None:
     with pytest.raises(UsageError, match="is neither hf://datasets/USER/NAME nor hf://buckets/USER/NAME"):
         remote_folder("--out", url)
+
+
+@pytest.mark.parametrize("command", ["verify", "info"])
+def test_shards_in_an_object_store_are_copied_first(command: str) -> None:
+    ended = CliRunner().invoke(app, [command, f"s3://key:{SECRET}@films/out"])
+    assert isinstance(ended.exception, UsageError)
+    assert str(ended.exception).startswith("shards cannot be read from s3:// by this command: copy the folder")
+    assert SECRET not in str(ended.exception)
 
 
 class HttpResponseError(Exception):
