@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from chexvision import __version__
 from chexvision.errors import ChexError, UsageError
+from chexvision.files.atomic import write_text_atomic
 from chexvision.files.atomic_folder import atomic_folder
 from chexvision.files.remote_folder import RemoteFolder
 from chexvision.images.radiograph import Encoding, expected_bytes
@@ -20,7 +22,7 @@ from chexvision.images.remote_images import RemoteImages
 from chexvision.progress import Progress
 from chexvision.releases.release import Reading, Views
 from chexvision.releases.terms import check_private
-from chexvision.shards.build_labels import BuildLabels, SetFacts, read_build_labels
+from chexvision.shards.build_labels import SetFacts, read_build_labels, sort_out
 from chexvision.shards.dataset_card import write_card
 from chexvision.shards.manifest import (
     FORMAT,
@@ -133,7 +135,14 @@ def build_shards(
     with atomic_folder(out, check=check, needed_bytes=needed, exit_on_sigterm=not kept, kept=kept) as folder:
         manifest = _make_set(planned, LocalOutput(folder), make, session)
     shutil.rmtree(out / FINISHED, ignore_errors=True)
+    if session is not None:
+        write_text_atomic(_images_of(out), planned.images_sha256)
     return manifest
+
+
+def _images_of(out: Path) -> Path:
+    """The file next to a finished set that tells whether another call names the same images."""
+    return out.with_name(f"{out.name}.images")
 
 
 def _make_set(planned: _Plan, output: Output, make: Make, session: BuildSession | None) -> Manifest:
@@ -174,6 +183,14 @@ class _Plan:
     def total(self) -> int:
         """All images that were named or found."""
         return self.usable + len(self.bad)
+
+    @property
+    def images_sha256(self) -> str:
+        """Of names and stamps."""
+        digest = hashlib.sha256()
+        for item in self._items():
+            digest.update(f"{item.name}\0{item.found.stamp}\0".encode(errors="surrogatepass"))
+        return digest.hexdigest()
 
     @property
     def recipe(self) -> ShardRecipe:
@@ -225,7 +242,7 @@ def _plan(
     labels = read_build_labels(reading, options.split, options.seed)
     if options.public:
         check_private(labels.facts.dataset.terms, "--to", private=False)
-    usable, bad = _sort_out(labels)
+    usable, bad = sort_out(labels)
     _check_bad(bad, len(usable) + len(bad), options.max_bad)
     if not usable:
         raise ChexError(f"none of {len(bad)} images is usable; the first: {bad[0].name}: {bad[0].reason}")
@@ -240,37 +257,9 @@ def _check_same(built: Manifest, planned: _Plan, out: Path) -> None:
     same = built.dataset in (None, facts.dataset)  # formats before 3 do not name it
     if not same or made != (facts.source, facts.rule, options.size, options.encoding, planned.total):
         raise UsageError(f"{out} contains shards of other images or options; name another folder to work in")
-
-
-def _sort_out(known: BuildLabels) -> tuple[list[Item], list[BadImage]]:
-    """The images with labels and a split, in reading order, and the others."""
-    bad = [
-        BadImage(_text(found.name), f"a second file of this name: {_text(found.member)}")
-        for found in known.index.duplicates
-    ]
-    bad += known.missing
-    usable: list[Item] = []
-    values = cache(known.facts.space.values)  # of millions of images there are some hundred
-    for found in known.index.images:
-        entry = known.entries.get(found.name)
-        if entry is None:
-            bad.append(BadImage(_text(found.name), "unlabelled: not in the metadata"))
-            continue
-        try:
-            labels = values(entry.labels, entry.uncertain, entry.unknown)
-        except ValueError as error:
-            bad.append(BadImage(found.name, str(error) if entry.labels else "unlabelled: its labels are empty"))
-            continue
-        if entry.patient_id not in known.table:
-            bad.append(BadImage(found.name, f"patient {entry.patient_id} is in no split"))
-        else:
-            usable.append(Item(found, entry, known.table[entry.patient_id], labels))
-    return usable, bad
-
-
-def _text(name: str) -> str:
-    """A file name as UTF-8; Python reads bytes that are not UTF-8 as surrogates."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    known = _images_of(out)
+    if known.exists() and known.read_text(encoding="utf-8") != planned.images_sha256:
+        raise UsageError(f"{out} contains shards of images that have changed since; name another folder to work in")
 
 
 def _make_all(planned: _Plan, output: Output, make: Make, session: BuildSession | None) -> Ledger:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ from chexvision.nih.metadata import Entry
 from chexvision.releases.release import Reading, Release
 from chexvision.releases.sets import read_release, set_of
 from chexvision.shards.manifest import BadImage, Dataset, LeftOutCount, Source, SplitRule
+from chexvision.shards.planned.make import Item
 from chexvision.shards.split import VALIDATION_SHARE, read_split_table, split_by_patient, with_validation
 
 
@@ -82,6 +84,37 @@ def read_build_labels(reading: Reading, split: str | None, seed: int) -> BuildLa
     )
     missing = tuple(BadImage(name, reason) for name, reason in release.missing)
     return BuildLabels(facts, release.index, release.entries, table, missing)
+
+
+def sort_out(known: BuildLabels) -> tuple[list[Item], list[BadImage]]:
+    """The images with labels and a split, in reading order, and the others."""
+    bad = [
+        BadImage(_text(found.name), f"a second file of this name: {_text(found.member)}")
+        for found in known.index.duplicates
+    ]
+    bad += known.missing
+    usable: list[Item] = []
+    values = cache(known.facts.space.values)  # of millions of images there are some hundred
+    for found in known.index.images:
+        entry = known.entries.get(found.name)
+        if entry is None:
+            bad.append(BadImage(_text(found.name), "unlabelled: not in the metadata"))
+            continue
+        try:
+            labels = values(entry.labels, entry.uncertain, entry.unknown)
+        except ValueError as error:
+            bad.append(BadImage(found.name, str(error) if entry.labels else "unlabelled: its labels are empty"))
+            continue
+        if entry.patient_id not in known.table:
+            bad.append(BadImage(found.name, f"patient {entry.patient_id} is in no split"))
+        else:
+            usable.append(Item(found, entry, known.table[entry.patient_id], labels))
+    return usable, bad
+
+
+def _text(name: str) -> str:
+    """A file name as UTF-8; Python reads bytes that are not UTF-8 as surrogates."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _hash(tables: tuple[Path, ...]) -> str | None:
