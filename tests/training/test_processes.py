@@ -12,10 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
 
 from chexvision.artifact.metrics_file import read_metrics
+from chexvision.data.loader import Rank
 from chexvision.training.checkpoint import fingerprint, load_state
 from chexvision.training.history import read_history
+from chexvision.training.processes import wrap_in_ddp
 from chexvision.training.training_session import STATE_FILE, TEACHER_FILE
 from chexvision.training.validation import validate
 from tests.data.mixtures import mixed_data, write_other_shards
@@ -152,6 +156,23 @@ def test_a_process_killed_mid_epoch_loses_only_that_epoch(synthetic_shards: Path
     assert figures(resumed.history) == figures(uninterrupted.history)
     first, second = weights(work), weights(tmp_path / "uninterrupted")
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_gradients_are_in_their_final_order_from_the_first_step_on(tmp_path: Path) -> None:
+    """In another order, sums over three processes or more are rounded differently."""
+    network, passed = torch.nn.Linear(4, 2), torch.zeros((2, 4))
+
+    def first_pass(wrapped: torch.nn.Module) -> None:
+        wrapped(passed).sum().backward()
+
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1)
+    try:
+        wrapped = wrap_in_ddp(network, Rank(torch.device("cpu"), 0, 2), unused=False, first_pass=first_pass)
+        assert isinstance(wrapped, DistributedDataParallel)
+        assert wrapped.reducer._rebuild_buckets()  # as the next pass does: True once, after the first one
+        assert not wrapped.reducer._rebuild_buckets()
+    finally:
+        distributed.destroy_process_group()
 
 
 def test_train_in_two_processes_writes_one_complete_artifact(synthetic_shards: Path, tmp_path: Path) -> None:
