@@ -55,12 +55,12 @@ check-app: app  ## fail unless the committed build of the page is the one of its
 		|| { git status --short -- $(PAGE)/dist; echo "error: $(PAGE)/dist is not the build of its source; commit it"; exit 1; }
 
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-kaggle: $(IMAGES:%=test-%-image)  ## run the kernel's tests with the versions of Kaggle's current and next image
 
 $(IMAGES:%=test-%-image): test-%-image: .venv-%/.ready
-	.venv-$*/bin/python -m pytest -n 2 $(KERNEL_TESTS)
+	.venv-$*/bin/python -m pytest -n 2 --dist worksteal $(KERNEL_TESTS)
 
 lint: $(READY)  ## ruff, mypy --strict, the layers of the packages, the size of the modules
 	$(BIN)/ruff check

@@ -199,6 +199,7 @@ def test_a_published_model_contains_its_label_set(published: Path) -> None:
         assert list(record.get("values") or record["curves"]) == [*NAMES, "Abnormal"]
     card = (published / "README.md").read_text()
     assert "3 findings (Opacity, Fracture, Support Devices)" in card
+    assert "Uncertain labels, if any, had the target 0.7 in training; all figures leave them out." in card
     assert not any(name in card for name in NIH.findings)
 
 

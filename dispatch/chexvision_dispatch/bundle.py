@@ -22,6 +22,7 @@ _SECRETS = {
     "a Kaggle key": re.compile(rb"""["']?key["']?\s*[:=]\s*["'][0-9a-f]{32}["']"""),
 }
 _SECRET_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "KAGGLE_API_TOKEN", "KAGGLE_KEY")
+_PRESET = 6  # of xz
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def _archive(files: Mapping[str, bytes]) -> bytes:
             member = tarfile.TarInfo(name)  # of mode 0644, owned by 0, from 1970
             member.size = len(files[name])
             tar.addfile(member, io.BytesIO(files[name]))
-    return lzma.compress(packed.getvalue(), preset=6)
+    return lzma.compress(packed.getvalue(), preset=_PRESET)
 
 
 def refuse_secrets(content: bytes, name: str) -> None:

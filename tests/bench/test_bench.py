@@ -11,7 +11,6 @@ from torch import nn
 
 from chexvision.bench import tracked_steps, two_processes
 from chexvision.bench.alternatives import PngFiles, usual_steps, write_png_files
-from chexvision.bench.failing_sinks import FAILING
 from chexvision.cli import main
 from chexvision.data.dataset import open_split, splits_of
 from chexvision.data.source import find_shards
@@ -143,8 +142,7 @@ def test_two_processes_are_compared_with_one(
         "optim.micro_batch_size=4",
     ]
     monkeypatch.setattr(two_processes, "_SETTINGS", [*small, two_processes._SETTINGS[-1]])
-    for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "HF_TOKEN"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))  # restored afterwards
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as the command does; restored afterwards
     figures = bench(capsys, "processes", "--data", synthetic_shards)
     one, two = figures["one process"]["images/s"], figures["two processes"]["images/s"]
     assert one > 0 and two > 0
@@ -157,16 +155,26 @@ def test_steps_with_a_failing_tracker_are_compared_with_none(
 ) -> None:
     assert runs  # registers the tiny backbone
     known = dict(SINKS)
-    monkeypatch.setattr(tracked_steps, "FAILING", {"hangs": FAILING["hangs"]})
+    monkeypatch.setattr(tracked_steps, "_WAYS", ("no tracker", "hangs", "no tracker, again"))
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text("extends: scratch\nmodel: {backbone: tiny}\n")
-    words = ["--size", 32, "--batch", 4, "--rounds", 1, "--model", recipe]
+    words = ["--size", 32, "--batch", 4, "--seconds", 0, "--model", recipe]
     figures = bench(capsys, "track", "--data", synthetic_shards, *words)
-    assert list(figures) == ["no tracker", "tensorboard", "hangs"]
+    assert list(figures) == ["no tracker", "hangs", "no tracker, again"]
     hangs, without = figures["hangs"], figures["no tracker"]
     assert hangs["ratio"] == pytest.approx(hangs["ms/step"] / without["ms/step"]) and without["ratio"] == 1
+    assert hangs["lowest ratio"] == hangs["ratio"] == hangs["highest ratio"]  # of one round
+    assert hangs["start, CPU seconds"] > 0
     assert 0 < hangs["µs/record"] <= hangs["slowest record, µs"]
     assert known == SINKS
+
+
+def test_the_ratio_of_a_tracker_is_the_median_of_those_within_a_round() -> None:
+    without = tracked_steps._Measured(steps=[[1.0, 1.0, 9.0], [2.0], [4.0]])
+    slower = tracked_steps._Measured(steps=[[1.1, 1.1], [2.4], [12.0, 1.0, 5.2]], sends=[1e-6, 3e-6], start=[0.5])
+    figures = tracked_steps._row("hangs", slower, without).figures
+    assert figures["ratio"] == pytest.approx(1.2)
+    assert figures["lowest ratio"] == pytest.approx(1.1) and figures["highest ratio"] == pytest.approx(1.3)
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,13 @@ RATES = Rates(
     image_size=320,
     build_per_core=100.0,
     decode_per_core=1000.0,
-    micro_batch=25,
     parameters=10_000_000,
 )
 CLUSTER = Cluster(
     nodes=2,
     gpus_per_node=4,
     images_per_second=100,
+    micro_batch=25,
     cores_per_node=10,
     memory_gb=100,
     disk_gb=1000,

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
+from chexvision.artifact import find_published
 from chexvision.cli import main
+from chexvision.hub import published_models
 from chexvision_dispatch import run_records as records
 from chexvision_dispatch.run_records import RunRecord
 from tests.fakes.hub import FakeHub
@@ -100,6 +102,22 @@ def test_a_file_that_is_too_large_is_not_fetched(
     assert not any("resolve" in str(path) and "history.json" in str(path) for path in fake_hub.requests)
 
 
+def test_more_models_than_a_page_shows_are_refused_instead_of_cut(
+    fake_hub: FakeHub,
+    folders: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for module in (published_models, find_published):
+        monkeypatch.setattr(module, "MOST_MODELS", 1)
+    publish(folders[0], "chex/one")
+    assert run(capsys, "dashboard", "chex", "--out", tmp_path / "out")[0] == 0
+    publish(folders[0], "chex/two")
+    code, _, error = run(capsys, "dashboard", "chex", "--out", tmp_path / "out")
+    assert code == 2 and error.count("\n") == 1 and "more than 1 runs are named" in error
+
+
 def test_a_user_without_models_and_a_repository_that_is_gone_are_pages_too(
     fake_hub: FakeHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,6 +139,8 @@ def test_runs_are_compared_by_id_folder_and_repository(
     assert [of["reference"] for of in found["runs"]] == [f"chex/one@{sha}", str(folders[1])]
     assert found["recipe"]["model.backbone"][0] != found["recipe"]["model.backbone"][1]
     assert found["valid"] and list(found["untested"]) == ["two"]
+    code, said, _ = run(capsys, "compare", "densenet", folders[1], "--csv")
+    assert code == 0 and said.startswith("run,reference,") and said.count("\n") == 1 + 2 * 16
     code, _, error = run(capsys, "compare", "densenet", "swin")
     assert code == 2 and "swin-1 is not known to be published" in error and error.count("\n") == 1
 
@@ -129,6 +149,7 @@ def test_runs_are_compared_by_id_folder_and_repository(
     ("words", "message"),
     [
         (["compare", "a"], "name two or more runs"),
+        (["compare", "./a", "./b", "--json", "--csv"], "choose one of --json and --csv"),
         (["compare", "./a", "./a"], "a run is named twice"),
         (["compare", "nothing", "./b"], "no run begins with 'nothing'"),
         (["dashboard", "./nowhere", "--out", "out"], "./nowhere is neither a folder here nor USER/REPO[@REVISION]"),

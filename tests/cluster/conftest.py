@@ -28,15 +28,13 @@ class TwoNodes:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
-        self._cluster: Any = Cluster(
-            initialize_head=True,
-            head_node_args={
-                "node_ip_address": "127.0.0.1",
-                "num_cpus": 1,
-                "object_store_memory": _STORE,
-                "include_dashboard": False,
-            },
-        )
+        arguments = {
+            "node_ip_address": "127.0.0.1",
+            "num_cpus": 1,
+            "object_store_memory": _STORE,
+            "include_dashboard": False,
+        }
+        self._cluster: Any = _started(lambda: Cluster(initialize_head=True, head_node_args=arguments))
         self.address: str = self._cluster.address
         self.head: Any = self._cluster.head_node
         try:
@@ -47,8 +45,10 @@ class TwoNodes:
 
     def join(self) -> Any:
         """Add a node, which becomes `worker`; call it in the main thread."""
-        self.worker = self._cluster.add_node(
-            node_ip_address="127.0.0.1", num_cpus=1, object_store_memory=_STORE, include_log_monitor=False
+        self.worker = _started(
+            lambda: self._cluster.add_node(
+                node_ip_address="127.0.0.1", num_cpus=1, object_store_memory=_STORE, include_log_monitor=False
+            )
         )
         return self.worker
 
@@ -64,7 +64,22 @@ class TwoNodes:
         self._cluster.shutdown()
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 240) -> None:
+def _started(start: Callable[[], Any]) -> Any:
+    """What `start` returns, begun again where Ray did not wait: a node has 30 s, which a busy machine may exceed."""
+    this = psutil.Process()
+    for tries_left in (3, 2, 1, 0):
+        before = this.children(recursive=True)
+        try:
+            return start()
+        except Exception as error:
+            for process in set(this.children(recursive=True)) - set(before):
+                process.kill()
+            if not tries_left or "timed out during startup" not in str(error):
+                raise
+    return None
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 300) -> None:
     """Return as soon as `holds` returns True."""
     end = time.monotonic() + seconds
     while not holds():
@@ -87,9 +102,9 @@ def ray_environment() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def two_nodes(ray_environment: Path) -> Iterator[TwoNodes]:
-    """A cluster of two nodes for the tests of a module; who kills `worker` lets another join."""
+    """A cluster of two nodes for all tests; who kills `worker` lets another join."""
     nodes = TwoNodes()
     try:
         yield nodes

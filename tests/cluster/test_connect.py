@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from chexvision.errors import ChexError, UsageError
 from tests.cluster.conftest import TwoNodes, wait_until
 
 
-def test_work_of_a_killed_node_is_done_by_another(two_nodes: TwoNodes) -> None:
+def test_work_of_a_killed_node_is_done_by_another(two_nodes: TwoNodes, tmp_path: Path) -> None:
     import ray
 
     with connected(two_nodes.address) as cluster:
@@ -21,15 +22,20 @@ def test_work_of_a_killed_node_is_done_by_another(two_nodes: TwoNodes) -> None:
         head = ray.get_runtime_context().get_node_id()
 
         @ray.remote(max_retries=2, num_cpus=1)
-        def node(_: int) -> str:
+        def node(folder: Path) -> str:
+            """Its node, once the test lets it end."""
             import time
 
-            time.sleep(0.3)
-            return str(ray.get_runtime_context().get_node_id())
+            here = str(ray.get_runtime_context().get_node_id())
+            (folder / here).touch()
+            while not (folder / "go").exists():
+                time.sleep(0.01)
+            return here
 
-        assert len(set(ray.get([node.remote(i) for i in range(6)]))) == 2
-        waiting = [node.remote(i) for i in range(6)]
+        waiting = [node.remote(tmp_path) for _ in range(6)]
+        wait_until(lambda: len(list(tmp_path.iterdir())) == 2)  # each node has begun one
         two_nodes.kill()
+        (tmp_path / "go").touch()
         assert set(ray.get(waiting)) == {head}
         two_nodes.join()
         wait_until(lambda: cluster.cpus == 2)

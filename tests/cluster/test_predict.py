@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from chexvision.predict.answer import ModelFacts
 from chexvision.predict.inputs import Source, find_sources
 from chexvision.predict.journal import About
 from chexvision.predict.predictor import BATCH
+from tests.cluster.agents import ROOT
 from tests.cluster.conftest import TwoNodes, wait_until
 from tests.predict.conftest import Run, run
 from tests.runtime.small_export import publish
@@ -116,13 +118,19 @@ def test_file_is_that_of_one_machine_though_a_node_is_killed(place: Path, two_no
 def test_command_that_was_killed_is_continued(
     place: Path, two_nodes: TwoNodes, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with started(place, "killed.csv", two_nodes) as command:
-        wait_until(lambda: finished_tasks(place, "killed.csv") > 1 or command.poll() is not None)
-        command.kill()
-    done = finished_tasks(place, "killed.csv")
-    assert 1 < done < TASKS
-    monkeypatch.chdir(place)
     options = ["--out", "killed.csv", "--on", "ray", "--address", two_nodes.address, "--workers", "2"]
+    command = [sys.executable, "-m", "tests.cluster.cut_command", "SIGKILL", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    killed = subprocess.run(
+        [*command, "predict", "model", "images", *options],
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert finished_tasks(place, "killed.csv") == 2
+    monkeypatch.chdir(place)
     code, said, error = run("predict", "model", "images", *options)
     assert code == 1
     assert "note: going on after" in error

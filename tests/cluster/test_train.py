@@ -1,4 +1,4 @@
-"""Training on two machines, each of which has half of the training images: by torchrun, and by Ray."""
+"""Training a mixture on two machines, each of which has half of the training images: by torchrun, and by Ray."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from chexvision.artifact.contents import read_run
 from chexvision.artifact.metrics_file import read_metrics
 from chexvision.provenance import Provenance
 from chexvision.recipes import load_recipe
@@ -21,6 +22,7 @@ from chexvision.training.training_session import TrainingJob
 from tests.cluster.agents import ROOT, run_on_two_machines
 from tests.cluster.conftest import TwoNodes, wait_until
 from tests.cluster.tiny_job import run_tiny_job
+from tests.data.mixtures import mixed_data, write_other_shards
 from tests.training.runs import TINY, figures
 
 # One process and several agree to rounding errors where no norm depends on the micro-batch and nothing is dropped.
@@ -29,6 +31,9 @@ _SETTINGS = [
     *TINY,
     "data.placement=nodes",
     "data.mirror=true",
+    "data.temperature=3",
+    "data.split=shards",
+    "data.max_train_images=60",
     "model.dropout=0",
     "optim.batch_size=12",
     "training.patience=6",
@@ -36,26 +41,32 @@ _SETTINGS = [
 ]
 
 
-def command(shards: Path, work: Path | str, *words: str) -> list[str]:
+def command(mixture: list[Path], work: Path | str, *words: str) -> list[str]:
     changes = [word for setting in _SETTINGS for word in ("--set", setting)]
-    given = ["--data", str(shards), "--work", str(work), *words]
+    given = [*(word for folder in mixture for word in ("--data", str(folder))), "--work", str(work), *words]
     return ["tests.cluster.ray_command", "train", "--model", "scratch", *changes, *given]
 
 
 @pytest.fixture(scope="module")
-def together(synthetic_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mixture(synthetic_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two data sets that label other findings."""
+    return [synthetic_shards, write_other_shards(tmp_path_factory.mktemp("other") / "other")]
+
+
+@pytest.fixture(scope="module")
+def together(mixture: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of two machines that torchrun trained on."""
     folder = tmp_path_factory.mktemp("together")
-    printed = run_on_two_machines(folder, *command(synthetic_shards, folder / "node{node}"))
+    printed = run_on_two_machines(folder, *command(mixture, folder / "node{node}"))
     assert "artifact: " in printed[0] and not printed[1]
     return folder
 
 
 def test_two_machines_train_as_one_process_does_and_share_no_folder(
-    synthetic_shards: Path, together: Path, tmp_path: Path
+    mixture: list[Path], together: Path, tmp_path: Path
 ) -> None:
-    recipe = load_recipe("scratch", overrides=_SETTINGS)
-    alone = run_tiny_job(TrainingJob(recipe, synthetic_shards, tmp_path, Provenance.here("tiny")))
+    recipe = load_recipe("scratch", overrides=[*_SETTINGS, *mixed_data(*mixture)])
+    alone = run_tiny_job(TrainingJob(recipe, None, tmp_path, Provenance.here("tiny")))
     assert not (together / "node1").exists()
     assert alone.artifact is not None and alone.metrics is not None
     artifact = together / "node0" / "artifact"
@@ -66,6 +77,12 @@ def test_two_machines_train_as_one_process_does_and_share_no_folder(
         assert second.validation_loss == pytest.approx(first.validation_loss, abs=1e-5)
         assert second.train_loss == pytest.approx(first.train_loss, abs=1e-5)
         assert second.grad_norm == pytest.approx(first.grad_norm, rel=1e-4)  # Adam would hide a wrong scale
+        assert first.mixture is not None and second.mixture is not None
+        assert list(second.mixture.datasets) == ["shards", "other"]
+        for name, of in second.mixture.datasets.items():
+            assert of.macro_auroc == pytest.approx(first.mixture.datasets[name].macro_auroc, abs=1e-6)
+            assert of.auroc == pytest.approx(first.mixture.datasets[name].auroc, abs=1e-6)
+            assert of.images == first.mixture.datasets[name].images
     found, expected = (load_file(folder / "model.safetensors") for folder in (artifact, alone.artifact))
     assert all(torch.allclose(found[name], expected[name], atol=1e-5) for name in expected)
     measured = read_metrics(artifact / "metrics.json")
@@ -73,11 +90,11 @@ def test_two_machines_train_as_one_process_does_and_share_no_folder(
     assert measured.dataset_identity == alone.metrics.dataset_identity
 
 
-def test_each_machine_decodes_half_of_the_training_images(together: Path) -> None:
-    division = read_metrics(together / "node0" / "artifact" / "metrics.json").division
-    assert division is not None
-    images = {split: part.images for split, part in division.parts.items()}
-    expected = sorted([images["train"] // 2, images["validation"], images["test"]])
+def test_each_machine_decodes_half_of_the_training_images_of_each_data_set(together: Path) -> None:
+    run = read_run(together / "node0" / "artifact" / "run.json")
+    images = [{split: part.images for split, part in one.split.parts.items()} for one in run.datasets]
+    assert [one.train_images for one in run.datasets] == [60, 60]
+    expected = sorted(number for of in images for number in (30, of["validation"], of["test"]))
     for node in (0, 1):
         arrays = (together / f"cache{node}" / "decoded").glob("*/images.npy")
         assert sorted(len(np.load(path, mmap_mode="r")) for path in arrays) == pytest.approx(expected, abs=1)
@@ -97,11 +114,11 @@ def started(nodes: TwoNodes, words: list[str], folder: Path) -> Iterator[subproc
 
 
 def test_a_killed_node_changes_neither_history_nor_weights(
-    two_nodes: TwoNodes, synthetic_shards: Path, together: Path, tmp_path: Path
+    two_nodes: TwoNodes, mixture: list[Path], together: Path, tmp_path: Path
 ) -> None:
     """Bit for bit those of torchrun's processes. The state reaches the new node through the checkpoint storage."""
     work, out = tmp_path / "work", tmp_path / "out"
-    words = command(synthetic_shards, work, "--storage", str(tmp_path / "storage"), "--save-minutes", "0")
+    words = command(mixture, work, "--storage", str(tmp_path / "storage"), "--save-minutes", "0")
     with started(two_nodes, words, tmp_path) as driver:
         wait_until(lambda: "epoch 2/6" in out.read_text() or driver.poll() is not None, 300)
         assert not any(work.glob("*.pt"))  # nothing is here until the end

@@ -71,6 +71,16 @@ def test_workers_start_again_for_as_long_as_states_are_saved(
     assert lines[0] == f"{why}; continuing from the saved state"
 
 
+def test_a_worker_that_hangs_is_replaced(
+    until_done: Callable[[Workers], Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ray.train.v2._internal.exceptions import WorkerHealthCheckTimeoutError
+
+    hangs = WorkerHealthCheckTimeoutError("A worker health check has been hanging for 600.1 seconds.")  # type: ignore[no-untyped-call]
+    assert until_done(Workers((failed(hangs), 0), ("trained", 1))) == "trained"
+    assert capsys.readouterr().err == "a worker hangs: it did not answer; continuing from the saved state\n"
+
+
 def test_workers_that_fail_without_saving_a_state_end_the_run(until_done: Callable[[Workers], Any]) -> None:
     faulty = [(failed(ValueError("a fault")), 1)] * 3
     workers = Workers((failed(ValueError("a fault")), 1), *faulty)

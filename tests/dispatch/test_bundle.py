@@ -16,8 +16,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from chexvision.errors import ChexError
+from chexvision_dispatch import bundle as bundles
 from chexvision_dispatch.bundle import Bundle, pack
 from chexvision_dispatch.script import SIZE_LIMIT, render, requirements
+from tests.dispatch.conftest import PRESET
 from tests.dispatch.standin import RECORD
 
 
@@ -126,7 +128,8 @@ def test_script_above_the_limit_is_refused_with_its_largest_files() -> None:
         render(RECORD, ["train"], bundle)
 
 
-def test_script_of_this_project_is_well_below_the_limit() -> None:
+def test_script_of_this_project_is_well_below_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundles, "_PRESET", PRESET)
     script = render(RECORD, ["train"], pack())
     assert len(script.encode()) < 0.7 * SIZE_LIMIT
     compile(script, "script.py", "exec")

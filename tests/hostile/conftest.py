@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from chexvision.cli import main
+from chexvision.labels import NIH
 from tests.shards.conftest import Release
 
 _HANGS_S = 300  # generous: a command that reads a FIFO waits forever
@@ -66,6 +70,40 @@ def refuses(tmp_path: Path, here: Path, capfd: pytest.CaptureFixture[str]) -> Re
         return errors[0]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def complete_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model as it is published: weights, calibration and thresholds."""
+    import torch
+
+    import tests.training.runs  # noqa: F401 - registers the backbone "tiny"
+    from chexvision.images.preprocessing import Preprocessing
+    from chexvision.metrics.calibration import Calibration, Curve
+    from chexvision.metrics.thresholds import ChosenOn, Thresholds
+    from chexvision.models.classifier import CheXVision
+
+    folder = tmp_path_factory.mktemp("complete_model") / "model"
+    torch.manual_seed(0)
+    CheXVision(backbone="tiny", hidden_features=0, preprocessing=Preprocessing(image_size=32)).save_pretrained(folder)
+    where = ChosenOn(dataset="d", split="validation", images=3, images_sha256="0" * 64)
+    curves: dict[str, Curve | None] = {name: Curve(slope=1.0, intercept=-1.0) for name in NIH.outputs}
+    calibration = Calibration(method="platt", chosen_on=where, curves=curves)
+    thresholds = Thresholds(
+        rule="f1", scale="calibrated", chosen_on=where, values=dict.fromkeys(NIH.outputs, 0.5), positives={}
+    )
+    (folder / "calibration.json").write_text(calibration.model_dump_json())
+    (folder / "thresholds.json").write_text(thresholds.model_dump_json())
+    return folder
+
+
+@pytest.fixture
+def workspace(complete_model: Path, here: Path) -> Path:
+    """The working directory of a user: a model and an image; a file above it."""
+    shutil.copytree(complete_model, here / "model")
+    cv2.imwrite(str(here / "chest.png"), np.random.default_rng(0).integers(0, 255, (40, 40), dtype=np.uint8))
+    (here.parent / "diary.png").write_bytes(b"precious")
+    return here
 
 
 def _listed(folder: Path) -> list[tuple[str, int]]:

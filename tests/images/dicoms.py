@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 from pydicom import Dataset, FileMetaDataset, Sequence
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
+from chexvision.images.reading import Radiograph
+
 DX = UID("1.2.840.10008.5.1.4.1.1.1.1")  # Digital X-Ray Image Storage - For Presentation
+GREY = np.random.default_rng(3).integers(0, 256, (70, 82), dtype=np.uint8)
+GREY[0] = np.arange(82) * 3
+FULL: dict[str, Any] = {"WindowCenter": 2048, "WindowWidth": 4096}
 
 
 def dataset(pixels: NDArray[Any], *, bits: int = 12, signed: Any = False, **changed: Any) -> Dataset:
@@ -66,3 +71,8 @@ def lut(first: int, bits: int, entries: NDArray[Any]) -> Sequence:
     item.add_new("LUTDescriptor", "US", [len(entries) % 65536, first, bits])
     item.add_new("LUTData", "OW", entries.astype("<u2").tobytes())
     return Sequence([item])
+
+
+def same(found: Radiograph, grey: NDArray[np.uint8] = GREY) -> bool:
+    """Whether a file was read as these pixels, without a warning."""
+    return bool(np.array_equal(found.pixels, grey)) and not found.warnings

@@ -6,7 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -27,6 +30,7 @@ from tests.dispatch.measured import TARGET, published_run
 from tests.fakes.fixtures import HUB_TOKEN
 from tests.fakes.hub import FakeHub
 from tests.fakes.kaggle import FakeKaggle
+from tests.fakes.kaggle_session import Session
 from tests.shards.published import generated_images, real_images, split_as_published, write_published
 
 KAGGLE_TOKEN = "KGAT_right"
@@ -57,6 +61,32 @@ def kaggle(tmp_path: Path, fake_hub: FakeHub) -> FakeKaggle:
     )
 
 
+@dataclass(frozen=True)
+class Published:
+    """A run that a session published.
+
+    Args:
+        run_id: its id.
+        printed: by `dispatch`.
+        session: that trained it.
+        files: of the commit.
+        shards: that it was trained on.
+        images: of these, by name.
+    """
+
+    run_id: str
+    printed: str
+    session: Session
+    files: Mapping[str, bytes]
+    shards: Path
+    images: Mapping[str, bytes]
+
+    def record(self, name: str) -> dict[str, Any]:
+        """A JSON file of the commit."""
+        read: dict[str, Any] = json.loads(self.files[name])
+        return read
+
+
 def test_a_dispatched_run_appears_on_the_hub_in_one_tagged_commit(
     fake_hub: FakeHub, kaggle: FakeKaggle, tmp_path: Path
 ) -> None:
@@ -81,93 +111,90 @@ def test_a_dispatched_run_appears_on_the_hub_in_one_tagged_commit(
         assert commits[0].title == f"Publish run {run_id}"
         assert len(commits) == 2
         assert fake_hub.tags("chex/model") == {run_id: commits[0].sha}
-        files = commits[0].files
-        assert set(files) - {".gitattributes"} >= ARTIFACT
+        assert set(commits[0].files) - {".gitattributes"} >= ARTIFACT
 
-        # The session reads the labels and makes the split before it creates the run's branch and downloads a shard.
-        asked = [(record.method, unquote(record.path), record.status) for record in fake_hub.requests[before:]]
-        first_of = {
-            "labels": min(i for i, (_, path, status) in enumerate(asked) if status == 206 and "/cdn/" in path),
-            "branch": min(i for i, (method, path, _) in enumerate(asked) if method == "POST" and "/branch/" in path),
-            "shard": min(i for i, (_, path, status) in enumerate(asked) if status == 200 and "/cdn/" in path),
-        }
-        assert sorted(first_of, key=first_of.__getitem__) == ["labels", "branch", "shard"], first_of
-
-        # Validation patients are not in training, unlike in the split of the shards; all records agree.
-        run, metrics = json.loads(files["run.json"]), json.loads(files["metrics.json"])
-        expected = check_data(shards, load_recipe("densenet").data)
-        split = json.loads(expected.record.model_dump_json())
-        assert run["split"] == metrics["division"] == split
-        assert (split["rule"], split["validation_share"]) == ("official", 0.05)
-        patients = {name: set(rows.patients.tolist()) for name, rows in expected.rows.items()}
-        assert not patients["train"] & patients["validation"] | patients["train"] & patients["test"]
-        lying: dict[str, set[int]] = {}
-        for name in images:
-            lying.setdefault(split_as_published(name), set()).add(patient_of(name))
-        assert lying["train"] & lying["validation"]
-        assert metrics["systems"][0]["metrics"]["images_sha256"] == split["parts"]["test"]["images_sha256"]
-        card = files["README.md"].decode()
-        assert "Split: the release's official test list" in card and " 5 % of the other patients." in card
-        assert f"| validation | {len(expected.rows['validation'])} | {len(patients['validation'])} |" in card
-        (tmp_path / "training_images.npz").write_bytes(files["training_images.npz"])
-        seen = TrainingImages.read(tmp_path / "training_images.npz")
-        source = find_shards(shards)
-        of = {name: seen.overlap("model", name, rows, source) for name, rows in expected.rows.items()}
-        assert 0 < (of["train"].trained_images or 0) <= 40
-        assert [of[name].trained_patients for name in ("validation", "test")] == [0, 0]
-        assert f"chexvision predict chex/model@{run_id} chest.png" in card
-        assert "USER" not in card
-
-        # All inputs are recorded with pinned versions.
-        assert run["dataset"] == f"chex/published@{pushed.oid}"
-        assert run["provenance"]["run_id"] == run_id
-        assert run["provenance"]["target"] == "kaggle"
-        assert len(run["provenance"]["bundle_sha256"]) == 64
-        assert len(json.loads(files["history.json"])) == 1
-
-        # The next dispatch of the recipe uses the measured duration.
-        published_run(session.working / "artifact")
-        recipe = load_recipe("densenet", preset="smoke", overrides=QUICK[1::2])
-        assert gpu_hours(recipe, TARGET).measured
-
-        # The pulled model equals the trained one bit for bit.
-        trained = CheXVision.from_pretrained(session.working / "artifact")
-        pulled = CheXVision.from_pretrained("chex/model", revision=run_id)
-        batch = torch.rand(2, 3, 32, 32)
-        with torch.no_grad():
-            for head, output in trained(batch).items():
-                assert torch.equal(output, pulled(batch)[head])
-        out = tmp_path / "pulled"
-        chexvision("pull", f"chex/model@{run_id}", "--out", out, env=env)
-        assert {path.name for path in out.iterdir()} >= ARTIFACT
-
-        # No token was sent in clear, printed or left behind.
-        for secret in (HUB_TOKEN.encode(), KAGGLE_TOKEN.encode()):
-            assert not any(secret in body.data for body in kaggle.bodies)
-            assert secret not in printed.encode() + session.text.encode()
-            for path in [*tmp_path.rglob("*.json"), *session.folder.rglob("*")]:
-                if path.is_file() and not path.is_relative_to(session.folder / "site"):
-                    assert secret not in path.read_bytes(), path
-        assert not any(record.leaked for record in kaggle.requests)
+        run = Published(run_id, printed, session, commits[0].files, shards, images)
+        assert run.record("run.json")["dataset"] == f"chex/published@{pushed.oid}"
+        check_labels_are_read_before_shards(fake_hub, before)
+        check_split(run, tmp_path)
+        check_records(run)
+        check_pulled(run, tmp_path / "pulled", env)
+        check_no_token(run, kaggle, tmp_path)
 
 
-def test_without_a_token_the_session_output_holds_the_complete_artifact(
-    fake_hub: FakeHub, kaggle: FakeKaggle, synthetic_shards: Path, tmp_path: Path
-) -> None:
-    api = HfApi()
-    api.create_repo("chex/synthetic", repo_type="dataset")
-    pushed = api.upload_folder(repo_id="chex/synthetic", repo_type="dataset", folder_path=synthetic_shards)
-    kaggle.session_secrets.clear()
-    with kaggle:
-        env = kaggle.subprocess_env(token=KAGGLE_TOKEN, base={**os.environ, **fake_hub.env, "HF_TOKEN": HUB_TOKEN})
-        command = ["dispatch", "--model", "densenet", "--preset", "smoke", "--data", f"chex/synthetic@{pushed.oid}"]
-        chexvision(*command, *QUICK, "--to", "chex/model", env=env, cwd=tmp_path)
-        (session,) = kaggle.sessions
-        session.wait()
-        assert session.status == "COMPLETE", session.text[-3000:]
-        assert "no Hub token in this session" in session.text
-        assert {path.name for path in (session.working / "artifact").iterdir()} >= ARTIFACT
-        assert [commit.title for commit in fake_hub.commits("chex/model")] == ["initial commit"]
+def check_labels_are_read_before_shards(hub: FakeHub, before: int) -> None:
+    """The session reads the labels and makes the split before it creates the run's branch and downloads a shard."""
+    asked = [(record.method, unquote(record.path), record.status) for record in hub.requests[before:]]
+    first_of = {
+        "labels": min(i for i, (_, path, status) in enumerate(asked) if status == 206 and "/cdn/" in path),
+        "branch": min(i for i, (method, path, _) in enumerate(asked) if method == "POST" and "/branch/" in path),
+        "shard": min(i for i, (_, path, status) in enumerate(asked) if status == 200 and "/cdn/" in path),
+    }
+    assert sorted(first_of, key=first_of.__getitem__) == ["labels", "branch", "shard"], first_of
+
+
+def check_split(run: Published, folder: Path) -> None:
+    """Validation patients are not in training, unlike in the split of the shards; all records agree."""
+    metrics = run.record("metrics.json")
+    expected = check_data(run.shards, load_recipe("densenet").data)
+    split = json.loads(expected.record.model_dump_json())
+    assert run.record("run.json")["split"] == metrics["division"] == split
+    assert (split["rule"], split["validation_share"]) == ("official", 0.05)
+    patients = {name: set(rows.patients.tolist()) for name, rows in expected.rows.items()}
+    assert not patients["train"] & patients["validation"] | patients["train"] & patients["test"]
+    lying: dict[str, set[int]] = {}
+    for name in run.images:
+        lying.setdefault(split_as_published(name), set()).add(patient_of(name))
+    assert lying["train"] & lying["validation"]
+    assert metrics["systems"][0]["metrics"]["images_sha256"] == split["parts"]["test"]["images_sha256"]
+    card = run.files["README.md"].decode()
+    assert "Split: the release's official test list" in card and " 5 % of the other patients." in card
+    assert f"| validation | {len(expected.rows['validation'])} | {len(patients['validation'])} |" in card
+    (folder / "training_images.npz").write_bytes(run.files["training_images.npz"])
+    seen = TrainingImages.read(folder / "training_images.npz")
+    source = find_shards(run.shards)
+    of = {name: seen.overlap("model", name, rows, source) for name, rows in expected.rows.items()}
+    assert 0 < (of["train"].trained_images or 0) <= 40
+    assert [of[name].trained_patients for name in ("validation", "test")] == [0, 0]
+
+
+def check_records(run: Published) -> None:
+    """The origin of the run, its card, and the duration that the next dispatch of the recipe uses."""
+    provenance = run.record("run.json")["provenance"]
+    assert provenance["run_id"] == run.run_id
+    assert provenance["target"] == "kaggle"
+    assert len(provenance["bundle_sha256"]) == 64
+    assert len(json.loads(run.files["history.json"])) == 1
+    card = run.files["README.md"].decode()
+    assert f"chexvision predict chex/model@{run.run_id} chest.png" in card
+    assert "USER" not in card
+    published_run(run.session.working / "artifact")
+    recipe = load_recipe("densenet", preset="smoke", overrides=QUICK[1::2])
+    assert gpu_hours(recipe, TARGET).measured
+
+
+def check_pulled(run: Published, out: Path, env: dict[str, str]) -> None:
+    """The pulled model equals the trained one bit for bit."""
+    trained = CheXVision.from_pretrained(run.session.working / "artifact")
+    pulled = CheXVision.from_pretrained("chex/model", revision=run.run_id)
+    batch = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        for head, output in trained(batch).items():
+            assert torch.equal(output, pulled(batch)[head])
+    chexvision("pull", f"chex/model@{run.run_id}", "--out", out, env=env)
+    assert {path.name for path in out.iterdir()} >= ARTIFACT
+
+
+def check_no_token(run: Published, kaggle: FakeKaggle, folder: Path) -> None:
+    """No token was sent in clear, printed or left behind."""
+    session = run.session
+    for secret in (HUB_TOKEN.encode(), KAGGLE_TOKEN.encode()):
+        assert not any(secret in body.data for body in kaggle.bodies)
+        assert secret not in run.printed.encode() + session.text.encode()
+        for path in [*folder.rglob("*.json"), *session.folder.rglob("*")]:
+            if path.is_file() and not path.is_relative_to(session.folder / "site"):
+                assert secret not in path.read_bytes(), path
+    assert not any(record.leaked for record in kaggle.requests)
 
 
 def test_a_dispatched_mixture_is_trained_on_both_datasets_at_their_commits(

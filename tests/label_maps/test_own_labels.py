@@ -1,85 +1,23 @@
-"""Shards of one's own labels: the table, the map, the template that starts it, and what is refused."""
+"""Shards of one's own labels: the table, the map, and what is refused."""
 
 from __future__ import annotations
 
-import re
+import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
 from chexvision.cli import main
 from chexvision.errors import ChexError, UsageError
-from chexvision.images.radiograph import decode_grey
 from chexvision.label_maps.label_map import read_label_map
 from chexvision.label_maps.labeled_images import read_labeled_images
 from chexvision.label_maps.other_labels import read_other_labels
-from chexvision.label_maps.template import template_of
 from chexvision.labels import NIH
-from chexvision.shards.build import build_shards
-from chexvision.shards.manifest import Manifest, read_manifest
 from chexvision.shards.verify import verify_shards
-from tests.images.dicoms import windowed
-from tests.shards.conftest import options, png, tree
-
-TABLE = """file,patient,fold,years,sex,Effusion,Opacity
-a/1.png,DOE-1,train,61,F,yes,no
-a/2.png,DOE-1,train,61,F,no,no
-b/1,DOE-2,train,47,male,maybe,yes
-b/2.png,DOE-3,val,33,M,,no
-b/3.png,DOE-4,test,,f,no,
-"""
-MAP = """name: Ours
-image: [file]
-patient: [patient]
-split: [fold]
-age: [years]
-sex: [sex]
-form: columns
-positive: ["yes"]
-negative: ["no"]
-uncertain: [maybe]
-targets:
-  Effusion: {any_of: [Effusion]}
-  Lung opacity: {any_of: [Opacity]}
-"""
-
-
-class Set:
-    """A folder of images with a table and its map."""
-
-    def __init__(self, root: Path) -> None:
-        self.images, self.table, self.map = root / "images", root / "my.csv", root / "map.yaml"
-        for number, name in enumerate(("a/1.png", "a/2.png", "b/1", "b/2.png", "b/3.png", "b/more.png")):
-            path = self.images / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(png(number) if path.suffix else windowed(decode_grey(png(number))))
-        self.table.write_text(TABLE)
-        self.map.write_text(MAP)
-
-    def write(self, *, table: tuple[str, str] = ("", ""), label_map: tuple[str, str] = ("", "")) -> None:
-        """Replace a text in the table or the map."""
-        assert table[0] in TABLE and label_map[0] in MAP
-        self.table.write_text(TABLE.replace(*table, 1))
-        self.map.write_text(MAP.replace(*label_map, 1))
-
-    def build(self, out: Path, **changed: Any) -> Manifest:
-        return build_shards(
-            [self.images], self.table, out, options(dataset="csv", label_map=str(self.map), **changed)
-        )
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Set:
-    return Set(tmp_path)
-
-
-def rows_of(folder: Path) -> dict[str, dict[str, Any]]:
-    tables = [pq.read_table(path) for path in sorted((folder / "data").glob("*.parquet"))]
-    return {row["filename"]: row for table in tables for row in table.to_pylist()}
+from tests.label_maps.own_set import Set, rows_of
+from tests.shards.conftest import tree
 
 
 def test_shards_have_the_labels_patients_and_splits_of_the_table(own: Set, tmp_path: Path) -> None:
@@ -239,108 +177,11 @@ def test_options(words: list[str], message: str, own: Set, tmp_path: Path, capsy
     assert message in capsys.readouterr().err
 
 
-def test_a_template_of_the_table_builds_shards(
-    own: Set, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    own.map.unlink()
-    own.table.write_text(TABLE.replace("fold", "split").replace("years", "age"))
-    for words in (
-        ["labels", "template", "my.csv", "--out", "map.yaml"],
-        ["shards", "build", "--images", "images", "--labels", "my.csv", "--map", "map.yaml", "--out", "out"],
-    ):
-        with pytest.raises(SystemExit) as ended:
-            main(words)
-        assert ended.value.code == 0
-    said = capsys.readouterr()
-    assert "guess: patient: column 'patient'" in said.err and "DOE" not in said.err + own.map.read_text()
-    manifest = read_manifest(tmp_path / "out")
-    assert manifest is not None and manifest.images == 5
-    assert manifest.label_space.findings == ("Effusion", "Opacity")
-    rows = rows_of(tmp_path / "out")
-    assert (rows["b__1"]["labels"], rows["b__1"]["uncertain"], rows["b__1"]["age"]) == ("Opacity", "Effusion", 47)
-
-
-def guessed(tmp_path: Path, text: str) -> dict[str, Any]:
-    (tmp_path / "t.csv").write_text(text)
-    found: dict[str, Any] = yaml.safe_load(template_of(tmp_path / "t.csv").text)
-    return found
-
-
-def test_a_template_of_the_release(tmp_path: Path) -> None:
-    rows = "\n".join(f"{i:08d}_000.png,{('Mass|Nodule', 'No Finding', 'Mass')[i % 3]},{i}" for i in range(9))
-    found = guessed(tmp_path, f"Image Index,Finding Labels,Patient ID\n{rows}\n")
-    assert (found["image"], found["patient"], found["labels"], found["separator"]) == (
-        ["Image Index"], ["Patient ID"], "Finding Labels", "|",
-    )  # fmt: skip
-    assert found["normal"] == ["No Finding"] and list(found["targets"]) == ["Mass", "Nodule"]
-
-
-def test_a_template_of_numbers(tmp_path: Path) -> None:
-    found = guessed(
-        tmp_path, "Path,No Finding,Nodule/Mass,Edema,Notes\na.jpg,1.0,,,x\nb.jpg,,1.0,-1.0,y\nc.jpg,,0.0,,z\n"
-    )
-    assert found["image"] == ["Path"] and found["normal"] == ["No Finding"]
-    assert (found["positive"], found["negative"], found["uncertain"]) == (["1.0"], ["0.0"], ["-1.0"])
-    assert found["targets"] == {"Nodule Mass": {"any_of": ["Nodule/Mass"]}, "Edema": {"any_of": ["Edema"]}}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("x,y\n1,2\n", "no column of image files is recognized"),
-        ("image,y\na.png,some text\nb.png,other text\n", "no column of labels is recognized"),
-        ("image,y\n", "has no rows"),
-        ("image;y\na.png;1\n", "separated by ';'; save it with commas"),
-        ("image,y\na.png,|\nb.png,\n", "no column of labels is recognized"),
-        ("image,y\na.png,normal|No Finding\nb.png,normal\n", "no column of labels is recognized"),
-    ],
-)
-def test_tables_that_no_template_fits(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "t.csv").write_text(text)
-    with pytest.raises(UsageError, match=message):
-        template_of(tmp_path / "t.csv")
-
-
-def test_names_of_people_are_not_taken_for_a_list_of_labels(tmp_path: Path) -> None:
-    people = "\n".join(f'{i}.png,"{("Doe, Jane", "Roe, Jane")[i % 2]}"' for i in range(8))
-    (tmp_path / "t.csv").write_text(f"image,name\n{people}\n")
-    with pytest.raises(UsageError, match="no column of labels is recognized") as refused:
-        template_of(tmp_path / "t.csv")
-    assert "Jane" not in str(refused.value)
-
-
 def test_the_tables_own_split_is_the_official_one(own: Set, tmp_path: Path) -> None:
     assert own.build(tmp_path / "one") == own.build(tmp_path / "two", split="official")
     own.write(label_map=("split: [fold]\n", ""))
     with pytest.raises(UsageError, match="--split official needs a column with train, validation and test: name it"):
         own.build(tmp_path / "out", split="official")
-
-
-def test_the_guide_says_what_the_commands_print(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of docs/own-data.md: its table and map, and the output of its commands but for the bytes of the images."""
-    guide = (Path(__file__).parents[2] / "docs" / "own-data.md").read_text()
-    blocks = {kind: re.findall(rf"^```{kind}\n(.*?)^```", guide, re.M | re.S) for kind in ("csv", "yaml", "console")}
-    monkeypatch.chdir(tmp_path)
-    Path("my.csv").write_text(blocks["csv"][0])
-    for number, line in enumerate(blocks["csv"][0].splitlines()[1:]):
-        path = Path("images", line.split(",")[0])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(windowed(decode_grey(png(number))))
-    for block, by_hand in ((blocks["console"][0], False), (blocks["console"][1], True)):
-        command, _, expected = block.partition("\n")
-        with pytest.raises(SystemExit) as ended:
-            main(command.removeprefix("$ chexvision ").split())
-        assert ended.value.code == 0
-        said = capsys.readouterr()
-        found = "".join(
-            line + "\n" for line in (said.out or said.err).splitlines() if not line.startswith("building")
-        )
-        assert re.sub(r"[\d,]{5,}", "-", found).split() == re.sub(r"[\d,]{5,}", "-", expected).split()
-        if not by_hand:
-            assert yaml.safe_load(Path("map.yaml").read_text()) == yaml.safe_load(blocks["yaml"][0])
 
 
 def test_a_target_is_predicted_by_the_finding_of_its_name_or_else_by_those_it_names() -> None:
@@ -368,4 +209,13 @@ def test_rest_stands_for_the_labels_that_are_in_no_target(own: Set, tmp_path: Pa
     }
     own.map.write_text(own.map.read_text().replace("form: list\nlabels: labels", "form: columns"))
     with pytest.raises(UsageError, match="rest: is of the labels of form: list"):
+        read_label_map(str(own.map))
+
+
+def test_cells_may_count_as_blank(own: Set) -> None:
+    own.write(label_map=("uncertain: [maybe]", "unknown_if: [maybe]"))
+    _, images = read_labeled_images(own.table, read_label_map(str(own.map)))
+    assert math.isnan(images[2].values[0]) and images[2].values[1] == 1
+    own.write(label_map=("uncertain: [maybe]", "unknown_if: ['no']"))
+    with pytest.raises(UsageError, match="'no' is both negative and unknown_if"):
         read_label_map(str(own.map))

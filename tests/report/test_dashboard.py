@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import struct
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from chexvision.artifact.published_run import PublishedRun, read_curve, read_pub
 from chexvision.console import LiteralConsole
 from chexvision.errors import ChexError, UsageError
 from chexvision.evaluation.many_runs.run_comparison import RunComparison, compare_runs
+from chexvision.report.many_runs import dashboard
 from chexvision.report.many_runs.comparison_text import print_run_comparison
 from chexvision.report.many_runs.curves import Series, overlay
 from chexvision.report.many_runs.dashboard import PAGE, render_dashboard, write_dashboard
 from chexvision.report.svg import svg_text
+from chexvision.report.wording import number
 from tests.present import present
 from tests.published_runs import change, epoch_entry, write_run
 from tests.report.test_rendering import HOSTILE
@@ -81,16 +84,60 @@ def test_each_run_is_a_row_with_what_its_records_say_the_newest_first(page: str)
     rows = Page(page).rows
     assert list(rows)[:2] == ["two", next(name for name in rows if name.startswith("odd"))]
     one = rows["one"]
-    assert one[1:7] == ["2026-01-02", "densenet", one[3], "chex/xrays", "shards", "A"]
-    assert one[7] == "3 of 3"
-    assert re.fullmatch(r"0\.\d{3} \(0\.\d{3}–[01]\.\d{3}\)", one[8])
-    assert one[-1] == "1.50"
+    assert one[1] == "A" and one[4:9] == ["2026-01-02", "densenet", one[6], "chex/xrays", "shards"]
+    assert one[9:] == ["3 of 3", "", "1.50"]
+
+
+def test_each_run_has_its_own_figures_with_the_letter_of_their_test_set(folder: Path, page: str) -> None:
+    rows = Page(page).rows
+    runs = runs_of(folder / "one", folder / "two")
+    for run in runs:
+        metrics = present(run.metrics).metrics
+        binary = present(metrics.binary)["auroc"]
+        assert rows[run.name][2:4] == [f"{number(metrics.macro['auroc'])}A", f"{number(binary)}A"]
+        heat = page[page.index("<h2>AUROC by finding</h2>") :]
+        heat = heat[heat.index(f"<td>{run.name}</td>") :]
+        shown = re.findall(r"<td[^>]*>([^<]*)</td>", heat[: heat.index("</tr>")])
+        assert shown == [run.name, "A", *(f"{of['auroc'].value:.3f}" for of in metrics.findings.values())]
+    assert rows["one"][2:4] != rows["two"][2:4]
+
+
+def test_charts_have_the_curves_of_each_run_under_its_number(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = write_run(tmp_path / "other", finished_at="2026-02-02T00:00:00+00:00")
+    entries = [
+        epoch_entry(i, auroc) | {"train_loss": 9, "validation_loss": i / 10} for i, auroc in ((1, 0.5), (2, None))
+    ]
+    (other / "history.json").write_text(json.dumps(entries))
+    made: dict[str, dict[str, tuple[int, list[tuple[int, float]]]]] = {}
+
+    def kept(heading: str, label: str, series: list[Series]) -> None:
+        made[label] = {of.name: (of.number, list(of.points)) for of in series}
+
+    monkeypatch.setattr(dashboard, "overlay", kept)
+    page = render_dashboard([*runs_of(folder / "one", folder / "two"), read_published("other", other)], "t")
+    numbers = dict(re.findall(r"<tr data-run='(\d)'[^>]*><td data-key='(\w+)'", page))
+    assert numbers == {"0": "two", "1": "other", "2": "one"}
+    assert made["macro AUROC"]["other"] == (1, [(1, 0.5)])
+    assert made["loss"]["other"] == (1, [(1, 0.1), (2, 0.2)])
+    assert made["macro AUROC"]["one"] == (2, [(1, 0.6), (2, 0.75), (3, 0.7)])
+
+
+def test_the_kept_epoch_and_the_parameters_are_those_of_the_records(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    change(run / "metrics.json", lambda of: of.update(epoch=2))
+    shapes = {"a": {"dtype": "F32", "shape": [30, 40, 1000]}, "b": {"dtype": "F32", "shape": [300_000]}}
+    header = json.dumps({"__metadata__": {}, **shapes}).encode()
+    (run / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    row = Page(render_dashboard(runs_of(run), "t")).rows["run"]
+    assert row[9:11] == ["2 of 3", "1.5 M"]
 
 
 def test_a_damaged_record_costs_its_own_row_and_names_the_reason(page: str) -> None:
     odd = next(cells for name, cells in Page(page).rows.items() if name.startswith("odd"))
     assert "history.json is not a history of epochs: 0.epoch" in odd[0] and "it has no metrics.json" in odd[0]
-    assert odd[2] == "densenet" and odd[7:10] == ["", "", ""]
+    assert odd[5] == "densenet" and odd[1:4] == ["", "", ""] and odd[9] == ""
 
 
 def test_runs_of_other_images_have_another_test_set(folder: Path, tmp_path: Path) -> None:
@@ -98,10 +145,14 @@ def test_runs_of_other_images_have_another_test_set(folder: Path, tmp_path: Path
     change(other / "metrics.json", lambda of: of["systems"][0]["metrics"].update(images_sha256="c" * 64))
     same = write_run(tmp_path / "synthetic")
     change(same / "metrics.json", lambda of: of.update(synthetic=True, dataset_identity="d" * 64))
-    rows = Page(render_dashboard(runs_of(folder / "one", folder / "two", other, same), "t")).rows
-    letters = {name: cells[6] for name, cells in rows.items()}
+    labels = write_run(tmp_path / "labels")
+    change(labels / "metrics.json", lambda of: of["systems"][0]["metrics"]["findings"]["Mass"].update(unknown=7))
+    page = render_dashboard(runs_of(folder / "one", folder / "two", other, same, labels), "t")
+    rows = Page(page).rows
+    letters = {name: cells[1] for name, cells in rows.items()}
     assert letters["one"] == letters["two"]
-    assert len({letters["one"], letters["other"], letters["synthetic"]}) == 3
+    assert len({letters["one"], letters["other"], letters["synthetic"], letters["labels"]}) == 4
+    assert letters["synthetic"].endswith(" synthetic") and "synthetic, or partly, which say nothing" in page
 
 
 def test_equal_runs_give_equal_bytes_in_any_order(folder: Path, tmp_path: Path, page: str) -> None:
@@ -175,6 +226,31 @@ def test_a_history_that_cannot_be_shown_is_refused(tmp_path: Path, text: str, re
         read_curve(tmp_path / "history.json")
 
 
+@pytest.mark.parametrize(
+    ("file", "key", "value", "reason"),
+    [
+        ("metrics.json", "value", 1e308, "AUROC of 1e+308 for the mean; it is in [0, 1]"),
+        ("metrics.json", "interval", [-0.5, 0.9], "AUROC of -0.5 for the mean"),
+        ("run.json", "train_seconds", 1e308, "train_seconds 1e+308"),
+        ("run.json", "train_seconds", -1, "train_seconds -1"),
+        ("run.json", "finished_at", "zzz", "finished_at 'zzz', which is not in ISO 8601"),
+    ],
+)
+def test_a_record_with_an_impossible_value_is_not_shown(
+    tmp_path: Path, file: str, key: str, value: object, reason: str
+) -> None:
+    run = write_run(tmp_path / "run")
+
+    def impossible(of: Any) -> None:
+        where = of if file == "run.json" else of["systems"][0]["metrics"]["macro"]["estimates"]["auroc"]
+        where[key] = value
+
+    change(run / file, impossible)
+    found = read_published("run", run)
+    assert len(found.problems) == 1 and found.problems[0].startswith(file) and reason in found.problems[0]
+    assert (found.info if file == "run.json" else found.metrics) is None
+
+
 def test_a_history_of_a_later_version_is_read_for_what_is_known(tmp_path: Path) -> None:
     mixture = {"datasets": {"nih": {"macro_auroc": 0.8, "more": 1}}, "more": {}}
     entries = [epoch_entry(2, None, more=3, mixture=mixture), epoch_entry(1, 0.7)]
@@ -200,7 +276,8 @@ def test_datasets_of_a_mixture_have_a_table_of_their_own(folder: Path, tmp_path:
     run = write_run(tmp_path / "mixed")
 
     def mixed(of: Any) -> None:
-        metrics = of["systems"][0]["metrics"]
+        metrics = json.loads(json.dumps(of["systems"][0]["metrics"]))
+        metrics["macro"]["estimates"]["auroc"] = {"value": 0.123}
         part = {"dataset": "d", "dataset_identity": "a" * 64, "split": "test", "metrics": metrics}
         of["mixture"] = [{"name": name, **part} for name in ("nih", "chexpert")]
 
@@ -208,8 +285,8 @@ def test_datasets_of_a_mixture_have_a_table_of_their_own(folder: Path, tmp_path:
     runs = [*runs_of(folder / "one"), read_published("mixed", run)]
     found = render_dashboard(runs, "t")
     table = found[found.index("<h2>Macro AUROC by dataset</h2>") :]
-    assert re.findall(r"<th scope='col'>([^<]+)</th>", table) == ["run", "nih", "chexpert"]
-    value = present(present(runs[1].metrics).metrics.macro_auroc)
+    assert re.findall(r"<th scope='col'>([^<]+)</th>", table) == ["run", "test set", "nih", "chexpert"]
+    value = present(present(runs[1].metrics).mixture[0].metrics.macro_auroc)
     assert table.count(f">{value:.3f}</td>") == 2 and "one" not in table[: table.index("</table>")]
     assert "Macro AUROC by dataset" not in page
     text = render_comparison(compare_runs(runs, paired=False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -75,6 +76,7 @@ def test_session_that_reaches_its_limit_is_resumed_at_once(
     end_epochs(gate, 1, 2, 3)
 
     def reach_the_limit(seconds: float) -> None:
+        time.sleep(seconds)
         first = kaggle.sessions[0]
         if first.status == "QUEUED":
             run_id = records.find(None).run_id

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from chexvision.tracking.event_files import copy_event_files
 from chexvision.tracking.tracker import Tracker
 
 RUN = {"run_id": "scratch-1", "group": "scratch", "config": {"optim": {"lr": 1e-3}}}
@@ -81,6 +84,23 @@ def test_tensorboard_writes_event_files_in_the_runs_folder(tmp_path: Path, capfd
     assert b'"lr": 0.001' in events.Tensors("recipe")[0].tensor_proto.string_val[0]
 
 
+def test_event_files_are_published_in_the_folder_that_the_hub_shows_without_the_name_of_the_host(
+    tmp_path: Path,
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    track_twice("tensorboard", tmp_path / "tracking")
+    (tmp_path / "model").mkdir()
+    copy_event_files(tmp_path / "tracking", tmp_path / "model")
+    files = sorted((tmp_path / "model").rglob("*.*"))
+    assert len(files) == 2 and {file.parent for file in files} == {tmp_path / "model" / "runs"}
+    assert all(re.fullmatch(r"events\.out\.tfevents\.\d+\.chexvision\.[01]", file.name) for file in files)
+    assert not any(socket.gethostname().encode() in file.read_bytes() for file in files)
+    events = EventAccumulator(str(tmp_path / "model" / "runs"))
+    events.Reload()
+    assert [one.step for one in events.Scalars("step_loss")] == list(range(1, 9))
+
+
 def test_tensorboard_resumes_after_an_event_file_that_was_cut(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -122,19 +142,26 @@ def test_wandb_online_without_a_key_asks_for_no_login(
 def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """The address, with its write token, and the folder of a trackio server on loopback."""
     code = "import trackio; trackio.show(open_browser=False, block_thread=True, host='127.0.0.1')"
-    environment = {**os.environ, "TRACKIO_DIR": str(tmp_path / "server"), "HF_HUB_OFFLINE": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        assert process.stdout is not None
+    more = {"TRACKIO_DIR": str(tmp_path / "server"), "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    log = tmp_path / "server.log"
+    command = [sys.executable, "-c", code]
+    with (
+        log.open("w") as out,
+        subprocess.Popen(command, env=os.environ | more, stdout=out, stderr=subprocess.STDOUT) as process,
+    ):
         try:
-            for line in process.stdout:
-                found = re.search(r"http://127\.0\.0\.1:\d+/?\?write_token=\S+", line)
-                if found:
-                    yield found[0], tmp_path / "server"
-                    break
+            yield _address(process, log), tmp_path / "server"
         finally:
             process.kill()
+
+
+def _address(process: subprocess.Popen[bytes], log: Path) -> str:
+    """What the server prints of itself, in limited time."""
+    end = time.monotonic() + SECONDS
+    while (found := re.search(r"http://127\.0\.0\.1:\d+/?\?write_token=\S+(?=\s)", log.read_text())) is None:
+        assert process.poll() is None and time.monotonic() < end, log.read_text()
+        time.sleep(0.05)
+    return found[0]
 
 
 def test_trackio_sends_to_a_server_and_resumes_from_its_last_step(

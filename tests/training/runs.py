@@ -18,10 +18,10 @@ from chexvision.data.mixture import find_data
 from chexvision.data.source import find_shards, preprocessing_of
 from chexvision.models.untrained import build_model
 from chexvision.recipes import load_recipe
-from chexvision.training.distillation import with_teacher
 from chexvision.training.hardware import start_accelerator
 from chexvision.training.history import History
 from chexvision.training.loop import Training
+from chexvision.training.start.distillation import with_teacher
 from chexvision.training.training_session import BEST_FILE
 
 # An additional backbone is one entry of the registry. This one is small enough to train in milliseconds.
@@ -115,8 +115,9 @@ def weights(work: Path) -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    given = None if sys.argv[1] == "-" else Path(sys.argv[1])
     stops = killed_at(int(os.environ["KILLED_AT"])) if "KILLED_AT" in os.environ else lambda: False
-    training = tiny_training(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:], should_stop=stops)
+    training = tiny_training(given, Path(sys.argv[2]), *sys.argv[3:], should_stop=stops)
     training.run()
     training.accelerator.end_training()
 

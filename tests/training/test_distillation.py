@@ -17,8 +17,8 @@ from chexvision.labels import LabelSpace
 from chexvision.models.classifier import CheXVision
 from chexvision.provenance import Provenance
 from chexvision.recipes import load_recipe
-from chexvision.training import distillation
 from chexvision.training.run import run_training
+from chexvision.training.start import distillation
 from chexvision.training.training_session import TEACHER_FILE, TrainingProgress
 from tests.present import present
 from tests.training.runs import TINY, figures, run_teacher, tiny_training, true_from, weights

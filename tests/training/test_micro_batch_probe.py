@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from chexvision.data.augment import augment
 from chexvision.errors import ChexError
-from chexvision.training import loop
+from chexvision.training import optimization_steps
 from chexvision.training.loop import Training
-from chexvision.training.micro_batch_probe import TrialPass, compiled, fit_micro_batch
+from chexvision.training.micro_batch_probe import TrialPass, compiled, fit_micro_batch, note_of_room
 from tests.training.runs import tiny_training
 
 
@@ -35,6 +35,20 @@ def test_running_out_of_memory_halves_the_micro_batch_until_it_fits(caplog: pyte
     assert "out of memory with micro-batches of 24: now 12" in caplog.text
 
 
+GB = 10**9
+
+
+def test_a_gpu_that_would_take_a_step_in_one_pass_is_told_of() -> None:
+    note = note_of_room(4 * GB, 24, 96, 80 * GB)
+    assert note is not None
+    assert "passes of 24 images take 4.0 of 80 GB" in note and "optim.micro_batch_size=96" in note
+
+
+@pytest.mark.parametrize(("used", "images", "share"), [(4, 96, 96), (4, 96, 48), (17, 24, 96), (3, 24, 1024)])
+def test_nothing_is_told_where_a_pass_is_a_step_or_a_step_would_not_fit(used: int, images: int, share: int) -> None:
+    assert note_of_room(used * GB, images, share, 80 * GB) is None
+
+
 def test_a_model_that_never_fits_is_an_error() -> None:
     _, attempt = memory_for(0)
     with pytest.raises(ChexError, match="not one image fits"):
@@ -42,7 +56,7 @@ def test_a_model_that_never_fits_is_an_error() -> None:
 
 
 def probe_of(training: Training) -> TrialPass:
-    return TrialPass(training.model, training.accumulate, training.recipe, training.process.device)
+    return TrialPass(training.model, training.optimization.accumulate, training.recipe, training.process.device)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +90,7 @@ def test_augmentation_runs_in_fp32_in_the_probe_and_in_training(
         seen.append(torch.is_autocast_enabled("cpu"))
         return augment(*arguments)
 
-    monkeypatch.setattr(loop, "augment", watched)
+    monkeypatch.setattr(optimization_steps, "augment", watched)
     probe_of(training)(4)
     assert seen == [False]
     training.run()

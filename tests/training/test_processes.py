@@ -18,7 +18,8 @@ from chexvision.training.checkpoint import fingerprint, load_state
 from chexvision.training.history import read_history
 from chexvision.training.training_session import STATE_FILE, TEACHER_FILE
 from chexvision.training.validation import validate
-from tests.training.runs import AUGMENTED, figures, run_teacher, tiny_training, weights
+from tests.data.mixtures import mixed_data, write_other_shards
+from tests.training.runs import AUGMENTED, figures, run_teacher, tiny_training, true_from, weights
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,9 +33,9 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def run_processes(count: int, shards: Path, work: Path, *overrides: str) -> None:
+def run_processes(count: int, shards: Path | None, work: Path, *overrides: str) -> None:
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
-    command = [sys.executable, *launcher, "-m", "tests.training.runs", str(shards), str(work), *overrides]
+    command = [sys.executable, *launcher, "-m", "tests.training.runs", str(shards or "-"), str(work), *overrides]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -84,6 +85,35 @@ def test_two_processes_train_with_norms_and_dropout(synthetic_shards: Path, tmp_
     ):
         again = validate(network, alone.validation_split, alone.accelerator, 8, alone.loss)
         assert again.metrics.macro_auroc == pytest.approx(auroc, abs=1e-3)
+
+
+def test_a_run_on_a_mixture_that_one_process_began_is_continued_by_two(
+    synthetic_shards: Path, tmp_path: Path
+) -> None:
+    """The second phase and most of the first are of two processes; steps and figures are those of one."""
+    other = write_other_shards(tmp_path / "other")
+    phase = "epochs: 1, lr: 1e-2, min_lr: 1e-5, warmup_epochs: 0"
+    settings = [
+        *mixed_data(synthetic_shards, other),
+        *("data.temperature=3", "data.datasets.1.weight=2", "data.mirror=true", "model.dropout=0"),
+        *("data.max_train_images=40", "data.max_validation_images=20", "optim.batch_size=12"),
+        f"training.phases=[{{{phase}, freeze: all}}, {{{phase}, freeze: partial}}]",
+    ]
+    one = tiny_training(None, tmp_path / "1", *settings)
+    assert one.run()
+    assert not tiny_training(None, tmp_path / "2", *settings, should_stop=true_from(3)).run()
+    assert saved(tmp_path / "2")["step"] == 3
+    run_processes(2, None, tmp_path / "2", *settings)
+    two = read_history(str(saved(tmp_path / "2")["history"]))
+    assert len(one.history) == len(two) == 2
+    for alone, together in zip(one.history, two, strict=True):
+        assert together.train_loss == pytest.approx(alone.train_loss, abs=1e-5)
+        assert together.grad_norm == pytest.approx(alone.grad_norm, rel=1e-4)
+        assert alone.mixture is not None and together.mixture is not None
+        for name, of in together.mixture.datasets.items():
+            assert of.auroc == pytest.approx(alone.mixture.datasets[name].auroc, abs=1e-6)
+    for name, value in weights(tmp_path / "1").items():
+        assert torch.allclose(value, weights(tmp_path / "2")[name], atol=1e-5), name
 
 
 def test_a_process_killed_mid_epoch_loses_only_that_epoch(synthetic_shards: Path, tmp_path: Path) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from chexvision.bench.failing_sinks import FAILING
+from chexvision.hub.reference import RepoRef
 from chexvision.progress import Progress
 from chexvision.provenance import Provenance
+from chexvision.recipes import load_recipe
 from chexvision.tracking import tracker
 from chexvision.tracking.tracker import SINKS, SinkKind
 from chexvision.training import run
@@ -30,7 +34,7 @@ def _every_step_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 def tracked(training: Training, run_id: str = "tiny-1") -> bool:
     """Train as a run does, with its reporter and tracker."""
     provenance = Provenance(run_id=run_id, source_revision="0", source_dirty=False)
-    with run._tracker(training.recipe, training.work, provenance, training.accelerator) as sink:
+    with run._tracker(training.recipe, None, training.work, provenance, training.accelerator) as sink:
         progress = TrainingProgress(training.work, run_id)
         training.reporter = RunReporter(progress, training.recipe, sink, training.train_split.images_per_epoch)
         with progress.session:
@@ -95,3 +99,17 @@ def test_where_figures_are_sent_makes_no_other_run(synthetic_shards: Path, tmp_p
         for sink in ("none", *SINKS)
     }
     assert seen == {tiny_training(synthetic_shards, tmp_path, *FEW[:2])._fingerprints}
+
+
+def test_the_tracked_configuration_names_the_data_that_the_run_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[str, Any]] = []
+    monkeypatch.setattr(run, "Tracker", lambda sink, folder, of: made.append((sink, of["config"]["data"]["dataset"])))
+    first, second = (RepoRef(f"chex/{name}", sha * 40) for name, sha in (("recipe", "0"), ("given", "1")))
+    recipe = load_recipe("scratch", overrides=[f"data.dataset={first}", "training.track=wandb"])
+    provenance = Provenance(run_id="a", source_revision="0", source_dirty=False)
+    for is_main, data in ((True, None), (True, second), (True, tmp_path), (False, second)):
+        process: Any = SimpleNamespace(is_main_process=is_main)
+        run._tracker(recipe, data, tmp_path, provenance, process)
+    assert made == [("wandb", str(first)), ("wandb", str(second)), ("wandb", "a local file"), ("none", str(second))]

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 from urllib.parse import urlsplit
 
 import pytest
@@ -28,15 +28,19 @@ expect.set_options(timeout=HANGS_MS)
 ServeApp: TypeAlias = Callable[..., str]
 
 
+def lacking(reason: str) -> NoReturn:
+    """Skip the test, or fail it where everything has to be there."""
+    if os.environ.get("CHEXVISION_NEEDS_BROWSER"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """The system's Chromium. Tests are skipped without one, unless ``CHEXVISION_NEEDS_BROWSER`` is set."""
     found = next(filter(None, map(shutil.which, _BROWSERS)), None)
     if found is None:
-        reason = f"no browser ({', '.join(_BROWSERS)}); install it with: apt-get install chromium"
-        if os.environ.get("CHEXVISION_NEEDS_BROWSER"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        lacking(f"no browser ({', '.join(_BROWSERS)}); install it with: apt-get install chromium")
     root = hasattr(os, "geteuid") and os.geteuid() == 0
     with sync_playwright() as playwright:
         # Chromium's sandbox cannot be used by root, as which containers run.

@@ -40,7 +40,7 @@ def find_published(sources: Sequence[str], *, private: bool) -> list[Reference]:
         else:
             found += models_of(source, private=private)
     if len(found) > MOST_MODELS:
-        raise UsageError(f"{len(found):,} runs are named; a page shows at most {MOST_MODELS}")
+        raise UsageError(f"more than {MOST_MODELS} runs are named, which a page does not show; name fewer")
     return list(dict.fromkeys(found))
 
 

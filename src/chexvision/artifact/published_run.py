@@ -9,6 +9,7 @@ import json
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -19,13 +20,16 @@ from chexvision.artifact.ensemble_file import EnsembleInfo, read_ensemble
 from chexvision.artifact.metrics_file import Evaluation, read_metrics
 from chexvision.errors import ChexError
 from chexvision.files.json_files import first_problem, read_file
+from chexvision.foreign import printable
 from chexvision.hub.published_models import HubModel, hub_model
 from chexvision.hub.reference import Reference, RepoRef
 from chexvision.hub.repo_files import ENSEMBLE, WEIGHTS, model_file
+from chexvision.metrics.records import UNDEFINED
 
 _MOST_EPOCHS = 10_000
 _LONGEST_HEADER = 16 * 2**20  # bytes of the header of a safetensors file
 _MOST_AXES = 8  # of a tensor
+_MOST_SECONDS = 1e9  # of training: 32 years
 
 Auroc = Annotated[float, Field(ge=0, le=1)] | None
 Loss = Annotated[float, Field(ge=-1e9, le=1e9)]  # what a chart's axis can be computed of
@@ -149,8 +153,8 @@ def read_published(name: str, reference: Reference) -> PublishedRun:
         return None if path is None else attempt(lambda: _named(read, path, kind))
 
     ensemble = file(ENSEMBLE, read_ensemble)
-    metrics = file(METRICS, read_metrics)
-    info = None if ensemble is not None else file(RUN, read_run)
+    metrics = file(METRICS, _plausible_metrics)
+    info = None if ensemble is not None else file(RUN, _plausible_run)
     curve = () if ensemble is not None else file(HISTORY, read_curve) or ()
     found = {METRICS: metrics} if ensemble is not None else {METRICS: metrics, RUN: info, HISTORY: curve or None}
     for kind, content in found.items():
@@ -175,6 +179,32 @@ def read_curve(path: Path) -> Curve:
     if not curve:
         raise ChexError(f"{path} has no epoch")
     return tuple(sorted(curve, key=lambda of: of.epoch))
+
+
+def _plausible_metrics(path: Path) -> Evaluation:
+    """What was measured; a table that shows AUROCs beyond [0, 1] would rank them first."""
+    found = read_metrics(path)
+    parts = [*(of.metrics for of in found.systems), *(of.metrics for of in found.mixture)]
+    for metrics in parts:
+        shown = {"the mean": metrics.macro, "normal/abnormal": metrics.binary, **metrics.findings}
+        for name, one in shown.items():
+            of = one["auroc"] if one is not None else UNDEFINED
+            for value in (of.value, *(of.interval or ())):
+                if value is not None and not 0 <= value <= 1:
+                    raise ChexError(f"{path} has an AUROC of {value:g} for {printable(name)[:80]}; it is in [0, 1]")
+    return found
+
+
+def _plausible_run(path: Path) -> RunInfo:
+    """The run's record; times are sorted and added, so that they have to be some."""
+    found = read_run(path)
+    if not 0 <= found.train_seconds <= _MOST_SECONDS:
+        raise ChexError(f"{path} has train_seconds {found.train_seconds:g}; they are in [0, {_MOST_SECONDS:g}]")
+    try:
+        datetime.fromisoformat(found.finished_at)
+    except ValueError:
+        raise ChexError(f"{path} has finished_at {found.finished_at[:40]!r}, which is not in ISO 8601") from None
+    return found
 
 
 def _at_commit(reference: Reference) -> HubModel | Path:

@@ -38,6 +38,7 @@ class Cluster(BaseModel):
         nodes: how many machines.
         gpus_per_node: GPUs of each.
         images_per_second: of 320 x 320 pixels, that one GPU trains on; other sizes in proportion to their pixels.
+        micro_batch: images of a forward pass, at which it does.
         cores_per_node: CPU cores of each.
         memory_gb: of each, in 10⁹ bytes, as all sizes here.
         disk_gb: local, of each.
@@ -52,6 +53,7 @@ class Cluster(BaseModel):
     nodes: _Count
     gpus_per_node: _Count
     images_per_second: _Positive
+    micro_batch: _Count
     cores_per_node: _Count
     memory_gb: _Positive
     disk_gb: _Positive
@@ -81,7 +83,6 @@ class Rates:
         image_size: side in pixels.
         build_per_core: radiographs that a core turns into stored images, per second.
         decode_per_core: stored images that a core decodes, per second.
-        micro_batch: images of a forward pass, at which the GPUs' rates hold.
         parameters: of the network.
     """
 
@@ -90,7 +91,6 @@ class Rates:
     image_size: int
     build_per_core: float
     decode_per_core: float
-    micro_batch: int
     parameters: int
 
 
@@ -147,7 +147,7 @@ def estimate(images: int, rates: Rates, cluster: Cluster) -> Estimate:
     rate = cluster.images_per_second * (_RATE_SIZE / rates.image_size) ** 2
     gpus = images / (rate * cluster.gpus * (_EFFICIENCY if cluster.gpus > 1 else 1.0)) / _HOUR
     disk = max(0.0, per_node - memory) / (cluster.disk_mb_per_second * 1e6) / _HOUR
-    batch_size = cluster.gpus * rates.micro_batch
+    batch_size = cluster.gpus * cluster.micro_batch
     # A ring sends each node's gradients twice, but for its own part.
     averaged = 2 * (cluster.nodes - 1) / cluster.nodes * rates.parameters * _GRADIENT_BYTES
     fabric = images / batch_size * averaged / (cluster.fabric_mb_per_second * 1e6) / _HOUR

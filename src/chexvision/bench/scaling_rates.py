@@ -63,7 +63,6 @@ def bench_scaling(
         image_size=size,
         build_per_core=float(built["images/s of CPU time"]),
         decode_per_core=_decoded_per_core_second(source, model, size),
-        micro_batch=batch,
         parameters=sum(one.numel() for one in build_model(load_recipe(model)).parameters()),
     )
     measured: dict[str, Figure] = {**asdict(rates), "disk_mb_per_second": _read_mb_per_second(shards)}

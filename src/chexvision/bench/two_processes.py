@@ -7,7 +7,6 @@ What a process does is `time_steps`: Ray calls it, and torchrun starts this modu
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
 import sys
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from chexvision.training.history import History
 
 _MODEL, _SIZE, _BATCH = "densenet", 96, 48
-_STEPS = 7
+_STEPS = 6
 _NOT_COUNTED = 2  # of these: the first steps allocate memory, and DDP orders its buckets after the first
 _SETTINGS = [
     f"data.image_size={_SIZE}",
@@ -89,7 +88,7 @@ class StepTimes(BaseModel):
 
 
 def bench_processes(shards: Path, start: Start | None = None) -> Report:
-    """Measure training steps of DenseNet-121 by one and by two processes, with one thread each on the CPU.
+    """Measure training steps of DenseNet-121 by one and by two processes, with one thread each on a CPU.
 
     A step has the same images in either case. Two equal devices that share nothing have a ratio near 2. What the
     processes do is shown on stderr.
@@ -106,8 +105,6 @@ def bench_processes(shards: Path, start: Start | None = None) -> Report:
         raise UsageError(f"--data {shards} is not a folder")
     recipe = load_recipe(_MODEL, preset="smoke", overrides=_SETTINGS)
     job = TrainingJob(recipe, shards.resolve(), Path(), Provenance.here("bench"))
-    # Of this machine alone, and inherited by what is started on it.
-    os.environ.update(OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="", HF_TOKEN="")
     one, two = (_times(job, processes, start or _by_torchrun) for processes in (1, 2))
     settings: dict[str, Figure] = {"model": _MODEL, "size": recipe.data.image_size, "batch": recipe.optim.batch_size}
     settings |= {"steps": len(one.seconds) - _NOT_COUNTED, "device": one.device}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -88,10 +89,10 @@ def step(
 @app.command("track")
 def track(
     data: Data,
-    model: Model = "densenet",
+    model: Model = "scratch",
     batch: Batch = 8,
-    size: Size = 96,
-    rounds: Annotated[int, typer.Option(min=1, help="Trainings with each tracker.")] = 3,
+    size: Size = 64,
+    seconds: Annotated[float, typer.Option(min=0, help="No further round begins that would take longer.")] = 75,
     workers: Workers = None,
     device: Device = None,
 ) -> None:
@@ -101,7 +102,7 @@ def track(
     from chexvision.bench.tracked_steps import bench_track
     from chexvision.hub.reference import parse_reference
 
-    _show(bench_track(parse_reference(data), model, batch, size, rounds))
+    _show(bench_track(parse_reference(data), model, batch, size, seconds))
 
 
 @app.command("evaluate")
@@ -144,12 +145,15 @@ def processes(
     data: Annotated[Path, typer.Option(help="A folder of shards.")], on: On = "here", address: Address = "local"
 ) -> None:
     """Training steps on the CPU in two processes of one thread each, compared with one: a minute on two cores."""
+    _device("cpu")
     from chexvision.bench.two_processes import bench_processes, time_steps
 
     if on == "ray":
-        from chexvision.cluster.ray_train import train_on_ray
+        from chexvision.cluster.connect import connected
+        from chexvision.cluster.ray_train import train_connected
 
-        _show(bench_processes(data, lambda job, workers: train_on_ray(time_steps, job, workers, address)))
+        with connected(address):
+            _show(bench_processes(data, partial(train_connected, time_steps)))
         return
     _show(bench_processes(data))
 

@@ -85,36 +85,21 @@ def train(
 
     Ctrl-C and SIGTERM save the state at the next step and end; the same command with the same --work continues.
     """
-    from chexvision.data.mixture import check_names
-    from chexvision.hub.reference import RepoRef, parse_reference, pinned_reference
+    from chexvision.hub.reference import RepoRef, parse_reference
     from chexvision.provenance import Provenance
-    from chexvision.recipes import with_datasets
 
-    if max_hours is not None and not max_hours > 0:
-        raise UsageError(f"--max-hours {max_hours:g} must be above 0")
-    if on == "here" and (workers != 1 or storage):
-        option = f"--storage {storage}" if storage else f"--workers {workers}"
-        raise UsageError(f"{option} is for --on ray; several processes on this machine are started by torchrun")
-    recipe = _recipe(model, preset, overrides or [], resolved)
-    if data and (len(data) > 1 or recipe.data.datasets):
-        recipe = with_datasets(recipe, data)
-    source = parse_reference(data[0]) if data and len(data) == 1 else None
-    check_names(recipe.data, source)
-    if recipe.loss.taught_by is not None:
-        pinned_reference(recipe.loss.taught_by, "loss.teacher")
+    _check_options(on, workers, storage, max_hours, work)
+    recipe, source = _recipe_and_data(_recipe(model, preset, overrides or [], resolved), data or [])
     destination = parse_reference(to) if to else None
     if private and not isinstance(destination, RepoRef):
         raise UsageError("--private is for a repository on the Hub: name one with --to USER/REPO, or leave it out")
-    if work is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("several processes train one run: name its folder, --work DIR")
     made = Provenance.read(provenance) if provenance else Provenance.here(recipe.name)
-    folder = work if work is not None else Path("runs") / made.run_id
     from chexvision.training.training_session import TrainingJob
 
     job = TrainingJob(
         recipe,
         source,
-        folder,
+        work if work is not None else Path("runs") / made.run_id,
         made,
         dispatched=provenance is not None,
         to=destination,
@@ -130,6 +115,32 @@ def train(
     else:
         outcome = run_job(job)
     _print(outcome)
+
+
+def _check_options(on: str, workers: int, storage: str, max_hours: float | None, work: Path | None) -> None:
+    """Refuse values that no recipe would make right."""
+    if max_hours is not None and not max_hours > 0:
+        raise UsageError(f"--max-hours {max_hours:g} must be above 0")
+    if on == "here" and (workers != 1 or storage):
+        option = f"--storage {storage}" if storage else f"--workers {workers}"
+        raise UsageError(f"{option} is for --on ray; several processes on this machine are started by torchrun")
+    if work is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("several processes train one run: name its folder, --work DIR")
+
+
+def _recipe_and_data(recipe: Recipe, data: list[str]) -> tuple[Recipe, Reference | None]:
+    """The recipe with the data sets of a mixture that `data` names; or the one data set in place of its own."""
+    from chexvision.data.mixture import check_names
+    from chexvision.hub.reference import parse_reference, pinned_reference
+    from chexvision.recipes import with_datasets
+
+    if len(data) > 1 or (data and recipe.data.datasets):
+        recipe = with_datasets(recipe, data)
+    source = parse_reference(data[0]) if len(data) == 1 else None
+    check_names(recipe.data, source)
+    if recipe.loss.taught_by is not None:
+        pinned_reference(recipe.loss.taught_by, "loss.teacher")
+    return recipe, source
 
 
 def run_job(

@@ -58,12 +58,18 @@ def train_on_ray(run: RunJob, job: TrainingJob, workers: int, address: str, stor
         UsageError: what was asked for cannot be trained.
         ChexError: data, destination or too many workers failed.
     """
-    job = replace(job, work=job.work.resolve())
     if storage:
         check_without_secrets("--storage", storage)
-        _check_continues(job.work, storage)
+        _check_continues(job.work.resolve(), storage)
+    with connected(address):
+        return train_connected(run, job, workers, storage)
+
+
+def train_connected(run: RunJob, job: TrainingJob, workers: int, storage: str = "") -> TrainingOutcome:
+    """Train on the cluster that this process is connected to; see `train_on_ray`."""
+    job = replace(job, work=job.work.resolve())
     job.work.mkdir(parents=True, exist_ok=True)
-    with _environment(), connected(address), _one_line():
+    with _environment(), _one_line():
         gpus = sum(int(node["Resources"].get("GPU", 0)) for node in _nodes())
         if 0 < gpus < workers:
             raise UsageError(f"--workers {workers}: the cluster has {gpus} GPUs, and each worker takes one")
@@ -258,9 +264,11 @@ def _environment() -> Iterator[None]:
 
 def _in_words(error: Exception, failures: dict[int, Exception]) -> str:
     from ray.exceptions import RayError
-    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 
     if any(isinstance(one, RayError | WorkerHealthCheckFailedError) for one in failures.values()):
         return "a worker was lost"
+    if any(isinstance(one, WorkerHealthCheckTimeoutError) for one in failures.values()):
+        return "a worker hangs: it did not answer"
     found = next(iter(failures.values()), error)
     return f"a worker failed ({type(found).__name__}: {' '.join(str(found).split())[:200]})"

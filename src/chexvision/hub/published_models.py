@@ -41,7 +41,9 @@ class HubModel:
 
 
 def models_of(user: str, *, private: bool) -> list[RepoRef]:
-    """The repositories of a user or organization with a model of this library, by name; at most `MOST_MODELS`.
+    """The repositories of a user or organization with a model of this library, by name.
+
+    More than `MOST_MODELS` are listed up to one more.
 
     Args:
         user: whose.
@@ -53,7 +55,8 @@ def models_of(user: str, *, private: bool) -> list[RepoRef]:
     from huggingface_hub import HfApi
 
     found = call_hub(
-        lambda: list(HfApi().list_models(author=user, filter=LIBRARY, limit=MOST_MODELS)), f"listing models of {user}"
+        lambda: list(HfApi().list_models(author=user, filter=LIBRARY, limit=MOST_MODELS + 1)),
+        f"listing models of {user}",
     )
     return [RepoRef(of.id) for of in sorted(found, key=lambda of: of.id) if private or not of.private]
 

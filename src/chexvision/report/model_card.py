@@ -13,6 +13,7 @@ from chexvision.artifact.contents import RunInfo
 from chexvision.artifact.ensemble_file import EnsembleInfo
 from chexvision.artifact.metrics_file import Evaluation
 from chexvision.backbones import LICENSES, license_note
+from chexvision.config.data_config import Uncertain
 from chexvision.config.recipe import ModelConfig, TrainingConfig
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.labels import NIH
@@ -37,6 +38,15 @@ from chexvision.templating import code, render
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+
+
+# What training does with them; see `chexvision.config.data_config.DataConfig`.
+_UNCERTAIN: dict[Uncertain, str] = {
+    "ignore": "were left out",
+    "zeros": "counted as absent",
+    "ones": "counted as present",
+    "smooth": "had the target 0.7",
+}
 
 
 def render_card(
@@ -65,6 +75,7 @@ def render_card(
         "model_card.md",
         run=run,
         recipe=run.recipe,
+        uncertain=_UNCERTAIN[run.recipe.data.uncertain],
         initial=_initial(run.recipe.model),
         license_note=license_note("that it started from", _license(run)),
         kept=_kept(run.recipe.training),

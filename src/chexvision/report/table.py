@@ -50,6 +50,7 @@ class Column:
         intervals: whether to show intervals.
         console: whether consoles show intervals as well, values alone, or nothing.
         prose: whether it holds sentences; they wrap, and consoles show them below the row.
+        wraps: whether its texts wrap on a console, instead of those of the first column.
         bar_from: HTML adds a bar of value and interval on a scale from here to 1.
     """
 
@@ -58,6 +59,7 @@ class Column:
     intervals: bool = True
     console: Literal["same", "values", "nothing"] = "same"
     prose: bool = False
+    wraps: bool = False
     bar_from: float | None = None
 
 
@@ -106,9 +108,10 @@ def print_table(console: Console, table: Table) -> None:
     if len(table.columns) > 1 and all(of.console == "nothing" for of in table.columns[1:]):
         return
     grid = RichTable(title=table.title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
+    first_wraps = not any(column.wraps for column in table.columns)
     for i, column in shown:
         head = column.head if column.short is None else column.short
-        wraps = not i or len(head) > _LONGEST_HEAD
+        wraps = (first_wraps and not i) or column.wraps or len(head) > _LONGEST_HEAD
         grid.add_column(head, justify="right" if i else "left", no_wrap=not wraps, overflow="fold")
     for one in table.rows:
         cells = [one.cells[i].text(interval=column.intervals and column.console == "same") for i, column in shown]

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from chexvision.config.data_config import SPLIT_RULES
 from chexvision.tracking.tracker import Tracker
+
+# Keys of a recipe whose values are files, folders or repositories at a commit, and their other values.
+REFERENCES: Mapping[str, Sequence[str]] = {
+    "model.weights": ("imagenet", "none"),
+    "loss.teacher": (),
+    "data.dataset": (),
+    "data.split": SPLIT_RULES,
+    "data.datasets.name": (),
+    "data.datasets.split": SPLIT_RULES,
+}
+_PINNED = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}(:[^/\\]+)?", re.ASCII)
 
 
 class RunFigures:
@@ -58,12 +70,23 @@ def numbers(record: Mapping[str, object], prefix: str = "") -> dict[str, float]:
     return found
 
 
-def without_paths(tree: Any) -> Any:
-    """A recipe in JSON's types, with every text that names a file or folder of this machine replaced."""
+def without_paths(tree: Any, at: str = "") -> Any:
+    """A recipe in JSON's types, with every text that names a file or folder of a machine replaced.
+
+    Whether there is such a file does not count: a run may be resumed where it is not.
+
+    Args:
+        tree: the recipe, or its value at `at`.
+        at: keys, joined by dots.
+    """
     if isinstance(tree, Mapping):
-        return {key: without_paths(value) for key, value in tree.items()}
+        return {key: without_paths(value, f"{at}.{key}" if at else key) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):
-        return [without_paths(value) for value in tree]
-    if isinstance(tree, str) and (tree[:1] in ("/", ".", "~") or "\\" in tree or os.path.exists(tree)):  # noqa: PTH110 - takes any text
-        return "a local file"
-    return tree
+        return [without_paths(value, at) for value in tree]
+    return "a local file" if isinstance(tree, str) and _names_file(tree, at) else tree
+
+
+def _names_file(text: str, at: str) -> bool:
+    if _PINNED.fullmatch(text):
+        return False
+    return text not in REFERENCES[at] if at in REFERENCES else text[:1] in ("/", ".", "~") or "\\" in text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import closing, nullcontext
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -15,15 +15,13 @@ from safetensors.torch import save_model
 from torch import Tensor, nn
 
 from chexvision.config.recipe import PhaseConfig, Recipe
-from chexvision.data.augment import AugmentParameters, augment, sample
 from chexvision.data.dataset import Split
-from chexvision.data.loader import MicroBatch, images_per_pass, largest_pass, steps_per_epoch, training_batches
-from chexvision.data.mixing import Mix, mixed, mixes, sample_mix
+from chexvision.data.loader import images_per_pass, largest_pass, steps_per_epoch, training_batches
+from chexvision.data.mixing import mixes
 from chexvision.errors import ChexError
 from chexvision.files.atomic import atomic_path
 from chexvision.metrics.ranking import Floats
 from chexvision.models.classifier import CheXVision
-from chexvision.seeds import mix_seed
 from chexvision.training.checkpoint import (
     Saving,
     TrainingState,
@@ -45,7 +43,8 @@ from chexvision.training.history import (
 )
 from chexvision.training.loss import DualHeadLoss, detach_unweighted_heads, pos_weight
 from chexvision.training.micro_batch_probe import TrialPass, check_image_sizes, compiled, fitting_micro_batch
-from chexvision.training.optimizer import learning_rate, make_optimizer, set_learning_rate
+from chexvision.training.optimization_steps import OptimizationSteps
+from chexvision.training.optimizer import learning_rate, make_optimizer
 from chexvision.training.processes import agreed, broadcast_buffers, wrap_in_ddp
 from chexvision.training.reporter import ConsoleReporter
 from chexvision.training.training_session import BEST_FILE, STATE_FILE
@@ -104,7 +103,7 @@ class Training:
         self.history: History = []
         self.ema = MovingAverage(self.model, recipe.training.ema_decay) if recipe.training.ema_decay else None
         self.micro_batch_size = recipe.optim.micro_batch_size
-        self.image_size = recipe.data.image_size
+        self.optimization = OptimizationSteps(recipe, self.model, self.loss, accelerator, self.ema)
         self._fingerprints = fingerprints(recipe, train, validation)
         self._sums = EpochSums(accelerator.device)
         self._best_shares: Floats | None = None  # of the best epoch's validation
@@ -118,18 +117,8 @@ class Training:
         Raises:
             ChexError: the loss is not finite, or the saved state is another run's.
         """
-        state = load_state(self.work / STATE_FILE, *self._fingerprints, rank=self.process)
-        epoch = 0
-        if state is not None:
-            epoch = state.epoch
-            self.history = read_history(state.history)
-            self.model.load_state_dict(state.model)
-            self.micro_batch_size = state.micro_batch_size
-            self._best_shares = state.best_shares.numpy() if state.best_shares is not None else None
-            if self.ema is not None and state.ema is not None:
-                self.ema.load_state_dict(state.ema)
-            if self.reporter:
-                self.reporter.resumed(self.history)
+        state = self._restored()
+        epoch = 0 if state is None else state.epoch
         current: int | None = None
         settings = self.recipe.training
         while epoch < settings.epochs and epochs_without_gain(self.history, settings) < settings.patience:
@@ -147,8 +136,23 @@ class Training:
             epoch += 1
         return True
 
+    def _restored(self) -> TrainingState | None:
+        """The saved state, after what it has of all phases was taken from it."""
+        state = load_state(self.work / STATE_FILE, *self._fingerprints, rank=self.process)
+        if state is None:
+            return None
+        self.history = read_history(state.history)
+        self.model.load_state_dict(state.model)
+        self.micro_batch_size = state.micro_batch_size
+        self._best_shares = state.best_shares.numpy() if state.best_shares is not None else None
+        if self.ema is not None and state.ema is not None:
+            self.ema.load_state_dict(state.ema)
+        if self.reporter:
+            self.reporter.resumed(self.history)
+        return state
+
     def _begin_phase(self, phase: PhaseConfig, state: TrainingState | None) -> tuple[nn.Module, AcceleratedOptimizer]:
-        self.image_size = phase.image_size or self.recipe.data.image_size
+        self.optimization.image_size = phase.image_size or self.recipe.data.image_size
         self.model.freeze(phase.freeze)
         self.accelerator.free_memory()  # else it would unscale the last phase's gradients as well
         optimizer: AcceleratedOptimizer = self.accelerator.prepare(make_optimizer(self.model, self.recipe.optim))
@@ -156,14 +160,14 @@ class Training:
             optimizer.load_state_dict(state.optimizer)
         if state is not None and state.scaler is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state.scaler)
-        trial = TrialPass(self.model, self.accumulate, self.recipe, self.process.device)
-        batch_size = self.recipe.optim.batch_size
-        most = largest_pass(self.train_split, batch_size, self.micro_batch_size, self.process)
-        self.micro_batch_size = fitting_micro_batch(trial, most, self.micro_batch_size, self.accelerator)
+        trial = TrialPass(self.model, self.optimization.accumulate, self.recipe, self.process.device)
+        optim, images, process = self.recipe.optim, self.train_split.images_per_epoch, self.process
+        most = largest_pass(self.train_split, optim.batch_size, self.micro_batch_size, process)
+        share = None if self.history else -(-min(optim.batch_size, images) // process.world)  # told once
+        self.micro_batch_size = fitting_micro_batch(trial, most, self.micro_batch_size, self.accelerator, share)
         network: nn.Module = self.model
         if self.recipe.training.compile:
-            images, world = self.train_split.images_per_epoch, self.process.world
-            usual, _ = images_per_pass(images, batch_size, self.micro_batch_size, world)
+            usual, _ = images_per_pass(images, optim.batch_size, self.micro_batch_size, process.world)
             network = compiled(self.model, trial, usual)
         # Wrapped again in each phase: DDP reads once which parameters require gradients.
         # A pooling other than the network's own passes by the layers that follow that, such as AlexNet's last two.
@@ -178,11 +182,7 @@ class Training:
         rates: list[float],
         state: TrainingState | None,
     ) -> bool:
-        """Take the epoch's optimization steps; False if stopped before the last.
-
-        A step whose fp16 gradients overflow changes no weights. The schedule and the average count it nevertheless:
-        to leave it out, every step would have to wait for the device.
-        """
+        """Take the epoch's optimization steps; False if stopped before the last."""
         optim, seed = self.recipe.optim, self.recipe.training.seed
         first_step = 0 if state is None else state.step
         self._sums = EpochSums(self.process.device)
@@ -199,56 +199,18 @@ class Training:
         batches = training_batches(
             self.train_split, optim.batch_size, self.micro_batch_size, *where, predecessors=mixing
         )
-        sampled_for = -1
         with closing(batches):
-            for batch in self._sums.timed(batches):
-                if batch.step != sampled_for:
-                    sampled_for = batch.step
-                    step_seed = mix_seed(seed, epoch, batch.step)
-                    parameters = sample(self.recipe.augment, batch.step_size, step_seed)
-                    mix = sample_mix(self.recipe.augment, step_seed)
-                    # Dropout follows from the position too: a resumed run needs no generator's state.
-                    torch.manual_seed(mix_seed(seed, epoch, batch.step, self.process.rank))
-                    set_learning_rate(optimizer, rates[batch.step])
-                with nullcontext() if batch.last else self.accelerator.no_sync(network):
-                    part = parameters[batch.positions].mirrored(batch.mirrored)
-                    self._sums.loss += self.accumulate(network, batch, part, mix)
-                if batch.last:
-                    self._sums.add_norm(self.accelerator.clip_grad_norm_(network.parameters(), optim.clip_norm))
-                    optimizer.step()
-                    optimizer.zero_grad(set_to_none=True)
-                    if self.ema is not None:
-                        self.ema.update()
-                    if self.reporter:
-                        self.reporter.step_done(batch.step_size, self._sums.loss_of_all(self.process.world))
-                    if batch.step + 1 < self.steps:
-                        stop, save = agreed(self.process, batch.step, self.should_stop, self.saving.due)
-                        if stop or save:
-                            self._save(optimizer, epoch, batch.step + 1)
-                        if stop:
-                            return False
+            for batch in self.optimization.taken(network, optimizer, batches, epoch, rates, self._sums):
+                if self.reporter:
+                    self.reporter.step_done(batch.step_size, self._sums.loss_of_all(self.process.world))
+                if batch.step + 1 < self.steps:
+                    stop, save = agreed(self.process, batch.step, self.should_stop, self.saving.due)
+                    if stop or save:
+                        self._save(optimizer, epoch, batch.step + 1)
+                    if stop:
+                        return False
         self._sums.end()
         return True
-
-    def accumulate(
-        self, network: nn.Module, batch: MicroBatch, parameters: AugmentParameters, mix: Mix | None = None
-    ) -> Tensor:
-        """Add the micro-batch's share of the effective batch's mean loss to the gradients.
-
-        Returns:
-            the loss summed over its images.
-        """
-        # In fp32: half precision moves pixels, and not all operations take it.
-        preprocessing, targets = self.model.preprocessing, batch.targets
-        images = augment(batch.images, parameters, preprocessing.mean, preprocessing.std, self.image_size)
-        if batch.has_predecessor:
-            images, targets = mixed(images, targets, mix)
-        with self.accelerator.autocast():
-            logits = network(images)
-        loss: Tensor = (self.loss(logits, targets) * batch.weights).sum()
-        # Processes average their gradients; each image must count once in the batch of all of them.
-        self.accelerator.backward(loss * (self.process.world / batch.step_size))
-        return loss.detach()
 
     def _end_epoch(self, optimizer: AcceleratedOptimizer, epoch: int, phase: int, rates: list[float]) -> None:
         """Validate, record, keep the weights if they are the best, and save the state."""

@@ -21,6 +21,8 @@ Accumulate = Callable[[nn.Module, MicroBatch, AugmentParameters], Tensor]
 # How libraries other than torch's allocator report that memory is out: CUDA itself, cuBLAS and cuDNN.
 _OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED")
 
+_FILLED = 0.8  # of a GPU's memory: what a longer pass may take for it to be worth a note
+
 _log = logging.getLogger(__name__)
 
 
@@ -124,7 +126,11 @@ def compiled(model: CheXVision, trial: Callable[[int, nn.Module], None], images:
 
 
 def fitting_micro_batch(
-    attempt: Callable[[int], None], most: int, micro_batch_size: int, accelerator: Accelerator
+    attempt: Callable[[int], None],
+    most: int,
+    micro_batch_size: int,
+    accelerator: Accelerator,
+    share: int | None = None,
 ) -> int:
     """`micro_batch_size`, or less where passes of an epoch do not fit a GPU; see `fit_micro_batch`.
 
@@ -133,11 +139,40 @@ def fitting_micro_batch(
         most: images of an epoch's largest pass.
         micro_batch_size: the most images per pass that the recipe asks for.
         accelerator: of this process.
+        share: images of a step that one process computes, to tell where they would fit into one pass.
     """
-    if accelerator.device.type != "cuda":
+    device = accelerator.device
+    if device.type != "cuda":
         return micro_batch_size
+    torch.cuda.reset_peak_memory_stats(device)
     fitting = fit_micro_batch(attempt, most, accelerator)
-    return fitting if fitting < most else micro_batch_size
+    if fitting < most:
+        return fitting
+    if share is not None and accelerator.is_main_process:
+        used, total = torch.cuda.max_memory_allocated(device), torch.cuda.get_device_properties(device).total_memory
+        note = note_of_room(used, most, share, total)
+        if note:
+            _log.warning("%s", note)
+    return micro_batch_size
+
+
+def note_of_room(used: int, images: int, share: int, total: int) -> str | None:
+    """What to tell about a GPU that would take a step in one pass; None where it would not.
+
+    Args:
+        used: the most bytes that were in use during a pass.
+        images: of that pass.
+        share: images of a step that this GPU computes.
+        total: bytes of the GPU's memory.
+    """
+    # Weights and moments are in `used` too, so that this overestimates.
+    if share <= images or used * share > _FILLED * total * images:
+        return None
+    return (
+        f"note: passes of {images} images take {used / 1e9:.1f} of {total / 1e9:.0f} GB of the GPU. "
+        f"optim.micro_batch_size={share} would compute a step in one pass, which may be several times as fast; norms "
+        f"that learn would take their statistics from {share} images"
+    )
 
 
 def fit_micro_batch(attempt: Callable[[int], None], size: int, accelerator: Accelerator) -> int:

@@ -18,13 +18,13 @@ from chexvision.tracking.figures import without_paths
 from chexvision.tracking.tracker import FOLDER as TRACKING
 from chexvision.tracking.tracker import Tracker
 from chexvision.training.checkpoint import Saving
-from chexvision.training.distillation import with_teacher
 from chexvision.training.hardware import describe, package_versions, rank_of, start_accelerator
 from chexvision.training.loop import Training
 from chexvision.training.processes import check_same_versions
 from chexvision.training.reporter import RunReporter
 from chexvision.training.result.artifact_folder import write_artifact
 from chexvision.training.result.measured_run import measure_best, predict_best
+from chexvision.training.start.distillation import with_teacher
 from chexvision.training.start.prepared import Prepared, prepare
 from chexvision.training.training_session import TrainingProgress
 
@@ -81,7 +81,7 @@ def run_training(
     started_at = now()
     accelerator = start_accelerator(recipe.training.precision)
     check_same_versions(rank_of(accelerator))
-    with _tracker(recipe, work, provenance, accelerator) as tracker:
+    with _tracker(recipe, data, work, provenance, accelerator) as tracker:
         prepared = prepare(recipe, data, accelerator)
         reporter = _reporter(recipe, prepared, progress, tracker) if accelerator.is_main_process else None
         prepared.splits["train"], teacher = with_teacher(recipe, prepared.splits, accelerator, work)
@@ -102,7 +102,10 @@ def run_training(
     info = _run_info(training, prepared, provenance, teacher, started_at)
     folder = work / "artifact"
     train = prepared.splits["train"]
-    write_artifact(folder, training.model, training.history, train, predicted, measured, info, to, export=export)
+    events = work / TRACKING
+    write_artifact(
+        folder, training.model, training.history, train, predicted, measured, info, to, events, export=export
+    )
     progress.trained(folder)
     published = open_store(to, private=private).publish(folder, provenance.run_id) if to is not None else None
     progress.session.published(published.reference if published is not None else None)
@@ -142,9 +145,13 @@ def _run_info(
     )
 
 
-def _tracker(recipe: Recipe, work: Path, provenance: Provenance, accelerator: Accelerator) -> Tracker:
+def _tracker(
+    recipe: Recipe, data: Reference | None, work: Path, provenance: Provenance, accelerator: Accelerator
+) -> Tracker:
     """What the first of several processes sends its figures to."""
     sink = recipe.training.track if accelerator.is_main_process else "none"
-    config = without_paths(recipe.model_dump(mode="json"))
-    run = {"run_id": provenance.run_id, "group": recipe.name, "config": config}
+    config = recipe.model_dump(mode="json")
+    if data is not None:  # in place of what the recipe names
+        config["data"]["dataset"] = str(data)
+    run = {"run_id": provenance.run_id, "group": recipe.name, "config": without_paths(config)}
     return Tracker(sink, work / TRACKING, run)

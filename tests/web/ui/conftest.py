@@ -6,8 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.web.conftest import ServeApp
+from chexvision.layout import PACKAGE_DIR
+from tests.web.conftest import ServeApp, lacking
 from tests.web.ui.finding_model import write_finding_model
+
+AXE = PACKAGE_DIR.parent.parent / "app" / "web" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+@pytest.fixture(scope="session")
+def axe() -> Path:
+    """The script of axe-core, which finds what keeps people from using a page."""
+    if not AXE.is_file():
+        lacking(f"no {AXE.name}; install it with: make app")
+    return AXE
 
 
 @pytest.fixture(scope="session")

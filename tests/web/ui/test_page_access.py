@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, FilePayload, expect
 
-from chexvision.layout import PACKAGE_DIR
 from tests.web.image_files import png
 from tests.web.ui.reader import DESKTOP, PHONE, Reader, reader_of, some_image
-
-AXE = PACKAGE_DIR.parent.parent / "app" / "web" / "node_modules" / "axe-core" / "axe.min.js"
 
 
 def violations(reader: Reader) -> list[str]:
@@ -28,12 +26,12 @@ def violations(reader: Reader) -> list[str]:
 
 
 @pytest.mark.parametrize(("size", "scheme"), [(PHONE, "dark"), (DESKTOP, "light")], ids=["phone", "desktop"])
-def test_axe_finds_nothing_serious(browser: Browser, url_of_two: str, size: tuple[int, int], scheme: str) -> None:
-    if not AXE.is_file():
-        pytest.skip(f"no {AXE.name}; install it with: make app")
+def test_axe_finds_nothing_serious(
+    browser: Browser, url_of_two: str, axe: Path, size: tuple[int, int], scheme: str
+) -> None:
     # The test's own script is no part of the page, whose policy forbids it.
     with reader_of(browser, url_of_two, size, color_scheme=scheme, bypass_csp=True) as reader:
-        reader.page.add_script_tag(path=AXE)
+        reader.page.add_script_tag(path=axe)
         assert violations(reader) == []
         reader.drop(("bright.png", png(some_image() // 8 + 220)), ("cut.png", b"\x89PNG"))
         reader.wait_for_answer("bright.png")

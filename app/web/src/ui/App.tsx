@@ -1,6 +1,6 @@
 // The page.
 
-import { useEffect, useReducer, useState } from 'preact/hooks'
+import { useEffect, useLayoutEffect, useReducer, useState } from 'preact/hooks'
 import { Header } from './Header'
 import { FileButton, ImageList, useDroppedFiles } from './Images'
 import { More } from './More'
@@ -19,7 +19,8 @@ export function App() {
   useEffect(() => void session.start(), [])
   useEscape(display, setDisplay)
   const item = session.active
-  useEffect(() => setDisplay((before) => ({ ...before, view: WHOLE })), [item])
+  // Before the browser shows the image: what the reader does next is not undone.
+  useLayoutEffect(() => setDisplay((before) => ({ ...before, view: WHOLE })), [item])
   return (
     <>
       <Header session={session} />
@@ -58,7 +59,8 @@ export function App() {
 /** Escape shows the whole image again; with the whole image on the screen it hides or shows the map. */
 function useEscape(display: Display, setDisplay: (display: Display) => void) {
   const [before, setBefore] = useState(display.style)
-  useEffect(() => {
+  // With what is on the screen: an effect would run later than a key that follows at once.
+  useLayoutEffect(() => {
     const onKeyDown = (event: KeyboardEvent) => {
       if (event.key !== 'Escape' || event.target instanceof HTMLSelectElement) return
       if (display.view.scale > 1) return setDisplay({ ...display, view: WHOLE })

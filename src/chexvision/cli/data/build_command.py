@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
 import typer
 
 from chexvision.cli.clusters.options import Address, On
+from chexvision.cli.data import build_options as option
+from chexvision.cli.data import shard_options as shard_option
 from chexvision.cli.data.input_places import InputPlaces, input_places
-from chexvision.cli.data.shard_options import (
-    Encoding,
-    MaxBad,
-    Overwrite,
-    Private,
-    Seed,
-    ShardSize,
-    Size,
-    Workers,
-    dataset_name,
-    parse_bytes,
-    print_summary,
-)
 from chexvision.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,79 +19,32 @@ if TYPE_CHECKING:
 
 
 def build(
-    images: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--images",
-            help="Folder of PNG, JPEG or DICOM files, .tar.gz or .zip, or s3://bucket/folder; repeatable.",
-            show_default=False,
-        ),
-    ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            "--set",
-            metavar="SET",
-            help="nih, chexpert, mimic, padchest, vindr, chestmnist, hub:USER/NAME@SHA; or csv, your own --labels."
-            "  [default: nih]",
-        ),
-    ] = None,
-    metadata: Annotated[
-        str | None,
-        typer.Option("--metadata", help="The release's table, or the folder with them.  [default: near --images]"),
-    ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option("--labels", help="Your own table, instead of --metadata; needs --map."),
-    ] = None,
-    views: Annotated[
-        Literal["frontal", "all"], typer.Option("--views", help="all: keep lateral views too.")
-    ] = "frontal",
-    label_map: Annotated[
-        str | None,
-        typer.Option("--map", help="What its columns mean: a YAML file (chexvision labels template), or chexpert, …"),
-    ] = None,
-    out: Annotated[
-        str | None,
-        typer.Option("--out", help="Folder to make, or s3://bucket/folder; it is complete or not made at all."),
-    ] = None,
-    work: Annotated[
-        Path | None,
-        typer.Option(
-            "--work", help="Make WORK/shards; if interrupted, the same command continues after finished shards."
-        ),
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            "--split",
-            help="official, patient, or a patient_id,split table.  [default: official if the release has one]",
-        ),
-    ] = None,
-    size: Size = 320,
-    encoding: Encoding = "png",
-    shard_size: ShardSize = "256MB",
-    workers: Workers = None,
-    seed: Seed = 0,
-    max_bad: MaxBad = 0.001,
-    overwrite: Overwrite = False,
-    to: Annotated[
-        str | None, typer.Option("--to", metavar="USER/NAME", help="(--work) Push the shards to this dataset.")
-    ] = None,
-    private: Private = False,
-    max_hours: Annotated[
-        float | None, typer.Option("--max-hours", help="(--work) Stop after so many hours and keep finished shards.")
-    ] = None,
+    images: option.Images = None,
+    dataset: option.Dataset = None,
+    metadata: option.Metadata = None,
+    labels: option.Labels = None,
+    views: option.WhichViews = "frontal",
+    label_map: option.Map = None,
+    out: option.OutOrUrl = None,
+    work: option.Work = None,
+    split: option.Split = None,
+    size: shard_option.Size = 320,
+    encoding: shard_option.Encoding = "png",
+    shard_size: shard_option.ShardSize = "256MB",
+    workers: shard_option.Workers = None,
+    seed: shard_option.Seed = 0,
+    max_bad: shard_option.MaxBad = 0.001,
+    overwrite: shard_option.Overwrite = False,
+    to: option.To = None,
+    private: shard_option.Private = False,
+    max_hours: option.MaxHours = None,
     on: On = "here",
     address: Address = "",
-    provenance: Annotated[Path | None, typer.Option(help="Written by dispatch.", hidden=True)] = None,
+    provenance: option.WrittenByDispatch = None,
 ) -> None:
     """Turn radiographs, of a release or with your own labels, into Parquet shards, split by patient."""
     from chexvision.parallel import usable_cores
-    from chexvision.releases.sets import set_of
-    from chexvision.releases.terms import check_private
     from chexvision.shards.build import BuildOptions
-    from chexvision.shards.push import create_private
 
     if (out is None) == (work is None):
         raise UsageError("name a folder to make with --out, or one to work in, and to continue in, with --work")
@@ -112,22 +54,8 @@ def build(
         raise UsageError("--to and --max-hours need --work; or push a finished folder with: chexvision shards push")
     if work is not None and on == "ray":
         raise UsageError("--work is for one machine; with --on ray name --out: it continues after finished shards")
-    if labels is not None and metadata is not None:
-        raise UsageError("--metadata is the release's and --labels your own: give one of them")
-    dataset = dataset or ("nih" if labels is None and label_map is None else "csv")
-    chosen = set_of(dataset)
-    if labels is not None and dataset != "csv":
-        raise UsageError(f"--labels is your own table, --set csv; the tables of --set {dataset} go to --metadata")
-    if label_map is not None and not chosen.takes_map:
-        raise UsageError(f"--set {dataset} has labels of its own; --map is for --set csv and hub:")
-    if chosen.needs_images and not images:
-        raise UsageError("name the folder with the images with --images")
-    if out is not None and out.startswith("hf://"):
-        check_private(chosen.terms, "--out", private=False)
-    if to is not None:
-        check_private(chosen.terms, "--to", private=private)
-        if chosen.terms is not None and chosen.terms.credentialed:
-            create_private(dataset_name("--to", to).repo_id)
+    dataset = _checked_set(dataset, images, metadata, labels, label_map)
+    _check_terms(dataset, out or "", to, private)
     options = BuildOptions(
         split=split,
         dataset=dataset,
@@ -136,7 +64,7 @@ def build(
         public=(to is not None and not private) or (out or "").startswith("hf://"),
         size=size,
         encoding=encoding,
-        shard_bytes=parse_bytes(shard_size),
+        shard_bytes=shard_option.parse_bytes(shard_size),
         workers=workers or (usable_cores() if on == "here" else 0),
         seed=seed,
         max_bad=max_bad,
@@ -149,6 +77,40 @@ def build(
             _build_in(work, places.images, places.table, options, to, private, max_hours, provenance)
         elif out is not None:
             _build_out(out, places, options, address if on == "ray" else None)
+
+
+def _checked_set(
+    dataset: str | None, images: list[str] | None, metadata: str | None, labels: str | None, label_map: str | None
+) -> str:
+    """The set that is meant; its other inputs fit it."""
+    from chexvision.releases.sets import set_of
+
+    if labels is not None and metadata is not None:
+        raise UsageError("--metadata is the release's and --labels your own: give one of them")
+    dataset = dataset or ("nih" if labels is None and label_map is None else "csv")
+    chosen = set_of(dataset)
+    if labels is not None and dataset != "csv":
+        raise UsageError(f"--labels is your own table, --set csv; the tables of --set {dataset} go to --metadata")
+    if label_map is not None and not chosen.takes_map:
+        raise UsageError(f"--set {dataset} has labels of its own; --map is for --set csv and hub:")
+    if chosen.needs_images and not images:
+        raise UsageError("name the folder with the images with --images")
+    return dataset
+
+
+def _check_terms(dataset: str, out: str, to: str | None, private: bool) -> None:
+    """Nothing is built that its terms do not allow to publish, where it would be published."""
+    from chexvision.releases.sets import set_of
+    from chexvision.releases.terms import check_private
+    from chexvision.shards.push import create_private
+
+    terms = set_of(dataset).terms
+    if out.startswith("hf://"):
+        check_private(terms, "--out", private=False)
+    if to is not None:
+        check_private(terms, "--to", private=private)
+        if terms is not None and terms.credentialed:
+            create_private(shard_option.dataset_name("--to", to).repo_id)
 
 
 def _build_out(out: str, places: InputPlaces, options: BuildOptions, address: str | None) -> None:
@@ -196,7 +158,7 @@ def _build_in(
         run_id = Provenance.read(provenance).run_id
     else:
         run_id = begun.run_id if begun is not None else new_run_id("shards")
-    dataset = dataset_name("--to", to) if to is not None else None
+    dataset = shard_option.dataset_name("--to", to) if to is not None else None
     branch = RunBranch(dataset.repo_id, run_id, repo_type="dataset", private=private) if dataset else None
     progress = BuildProgress(work, run_id, max_hours=max_hours, branch=branch)
     with progress.session:
@@ -212,7 +174,7 @@ def _show_built(manifest: Manifest, out: Path | str) -> None:
         typer.echo(f"left out {image.name}: {image.reason}", err=True)
     for left_out in manifest.left_out:
         typer.echo(f"left out on purpose: {left_out.images:,} images: {left_out.reason}")
-    print_summary(manifest, out)
+    shard_option.print_summary(manifest, out)
     if manifest.dataset is not None and not manifest.dataset.knows_patients:
         typer.echo("the release does not say which images are of one person: every image counts as a patient")
     if ages := manifest.impossible_ages:

@@ -81,14 +81,18 @@ def compare(
         bool, typer.Option("--paired/--no-paired", help="Test differences by image, which reads the data's labels.")
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a row of each run and output.")] = False,
 ) -> None:
     """Compare published runs: what differs in their recipes, their curves and results, and whether that is chance."""
     from chexvision.artifact.find_published import read_all_published
     from chexvision.console import LiteralConsole
     from chexvision.evaluation.many_runs.run_comparison import compare_runs
     from chexvision.hub.reference import parse_reference
+    from chexvision.report.many_runs.comparison_csv import comparison_csv
     from chexvision.report.many_runs.comparison_text import print_run_comparison
 
+    if as_json and as_csv:
+        raise UsageError("choose one of --json and --csv")
     if len(runs) < 2:
         raise UsageError("name two or more runs to compare")
     references = [_published(run) for run in runs]
@@ -99,6 +103,8 @@ def compare(
     )
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
+    elif as_csv:
+        typer.echo(comparison_csv(found), nl=False)
     else:
         print_run_comparison(LiteralConsole(), found)
 

@@ -8,12 +8,15 @@ from typing import Any, Literal
 
 from chexvision.artifact.published_run import PublishedRun
 from chexvision.errors import ChexError
+from chexvision.evaluation.many_runs.measured_on import measured_on, numbered_sets, synthetic_part, why_not
 from chexvision.hub.reference import Reference
+from chexvision.labels import ABNORMAL
 from chexvision.metrics.records import UNDEFINED, Comparison, Estimate, IntervalMethod, Record
 
 Value = str | int | float | bool | None
 
 _METHOD = IntervalMethod(resamples=1000, seed=0)
+_ROUNDED = 0.0005  # AUROC; probabilities are stored with single precision
 _NEEDED = ("numpy", "pyarrow", "scipy")  # to pair predictions
 
 
@@ -28,11 +31,14 @@ class ComparedRun(Record):
         source: commit or version that it computed with.
         dataset: what was measured.
         dataset_identity: equal for shards of equal names and content.
-        synthetic: whether the images are synthetic.
+        test_set: equal for runs whose figures compare: the same images with the same labels; from 1.
+        synthetic: whether the measured images are "synthetic", or of a mixture "partly synthetic"; null of patients'.
         split: which part was measured.
         split_rule: how the patients were divided.
         images: how many were measured.
-        images_sha256: of their names.
+        patients: theirs.
+        images_sha256: of the images' names.
+        validation_sha256: of the names of the images that the curve is of.
         epochs: that were trained.
         epoch: the one whose weights were measured.
         train_seconds: spent in optimization steps.
@@ -54,11 +60,14 @@ class ComparedRun(Record):
     source: str | None = None
     dataset: str | None = None
     dataset_identity: str | None = None
-    synthetic: bool = False
+    test_set: int | None = None
+    synthetic: str | None = None
     split: str | None = None
     split_rule: str | None = None
     images: int | None = None
+    patients: int | None = None
     images_sha256: str | None = None
+    validation_sha256: str | None = None
     epochs: int | None = None
     epoch: int | None = None
     train_seconds: float | None = None
@@ -107,29 +116,28 @@ def compare_runs(
         data: where the data are; by default where the first run had them.
         method: how to make intervals.
     """
-    compared = tuple(map(_compared, runs))
-    why_not = tuple(_differences(compared))
+    reasons = tuple(_differences([run.name for run in runs], runs))
     comparisons, untested = [], {}
-    for run, of in zip(runs[1:], compared[1:], strict=True):
+    for run in runs[1:]:
         try:
             if not paired:
                 raise ChexError("not asked for")
-            if why_not and (reasons := list(_differences((compared[0], of)))):
-                raise ChexError(reasons[0])
+            if found := list(_differences((runs[0].name, run.name), (runs[0], run))):
+                raise ChexError(found[0])
             comparisons.append(_paired(runs[0], run, data, method))
         except ChexError as error:
-            untested[of.name] = str(error)
+            untested[run.name] = str(error)
     return RunComparison(
-        runs=compared,
+        runs=tuple(_compared(run, number) for run, number in zip(runs, numbered_sets(runs), strict=True)),
         recipe=_recipes(runs),
-        valid=not why_not,
-        why_not=why_not,
+        valid=not reasons,
+        why_not=reasons,
         comparisons=tuple(comparisons),
         untested=untested,
     )
 
 
-def _compared(run: PublishedRun) -> ComparedRun:
+def _compared(run: PublishedRun, test_set: int | None) -> ComparedRun:
     of, info = run.metrics, run.info
     parts: dict[str, Any] = {}
     if info is not None:
@@ -144,11 +152,12 @@ def _compared(run: PublishedRun) -> ComparedRun:
         parts |= {
             "dataset": of.dataset,
             "dataset_identity": of.dataset_identity,
-            "synthetic": of.synthetic,
             "split": of.split,
             "split_rule": of.split_rule,
             "images": metrics.images,
+            "patients": metrics.patients,
             "images_sha256": metrics.images_sha256,
+            "validation_sha256": of.validation.images_sha256 if of.validation is not None else None,
             "epoch": of.epoch,
             "macro_auroc": metrics.macro["auroc"],
             "macro_findings": metrics.macro.findings,
@@ -158,6 +167,8 @@ def _compared(run: PublishedRun) -> ComparedRun:
     return ComparedRun(
         name=run.name,
         reference=str(run.reference),
+        test_set=None if test_set is None else test_set + 1,
+        synthetic=synthetic_part(run),
         run_id=run.run_id,
         finished_at=run.finished_at,
         epochs=run.curve[-1].epoch if run.curve else None,
@@ -177,30 +188,16 @@ def _compared(run: PublishedRun) -> ComparedRun:
     )
 
 
-def _differences(runs: Sequence[ComparedRun]) -> Iterator[str]:
+def _differences(names: Sequence[str], runs: Sequence[PublishedRun]) -> Iterator[str]:
     """Why the results of runs do not compare."""
-    first = runs[0]
-    unmeasured = [run.name for run in runs if run.images_sha256 is None]
+    measured = [measured_on(run) for run in runs]
+    unmeasured = [name for name, of in zip(names, measured, strict=True) if of is None]
     if unmeasured:
         yield f"there are no metrics of {', '.join(unmeasured)}"
-    for run in runs[1:]:
-        if None in (run.images_sha256, first.images_sha256):
-            continue
-        if run.images_sha256 != first.images_sha256:
-            yield (
-                f"{run.name} was measured on other images ({run.images:,} {run.split} images of {run.dataset}) than "
-                f"{first.name} ({first.images:,} {first.split} images of {first.dataset})"
-            )
-        elif (run.synthetic or first.synthetic) and run.dataset_identity != first.dataset_identity:
-            yield f"{run.name} was measured on other synthetic images than {first.name}, of the same names"
-        elif run.findings.keys() != first.findings.keys():
-            odd = sorted(run.findings.keys() ^ first.findings.keys())
-            yield f"{run.name} and {first.name} were not measured on the same findings: {', '.join(odd[:5])}"
-        elif run.macro_findings != first.macro_findings:
-            yield (
-                f"the mean of {run.name} is over {run.macro_findings} findings, that of {first.name} over "
-                f"{first.macro_findings}: their labels differ"
-            )
+    first = measured[0]
+    for name, of in zip(names[1:], measured[1:], strict=True):
+        if of is not None and first is not None and (reason := why_not(name, of, names[0], first)):
+            yield reason
 
 
 def _paired(first: PublishedRun, second: PublishedRun, data: Reference | None, method: IntervalMethod) -> Comparison:
@@ -229,7 +226,25 @@ def _paired(first: PublishedRun, second: PublishedRun, data: Reference | None, m
     measured = first.metrics.metrics.images_sha256 if first.metrics is not None else None
     if found[0].images_sha256 != measured:
         raise ChexError(f"their probabilities are of other {split} images than their metrics")
-    return compare(found[0], found[1], method, names)
+    comparison = compare(found[0], found[1], method, names)
+    for run, side in ((first, 0), (second, 1)):
+        _check_same_model(run, {name: (of.first, of.second)[side] for name, of in comparison.outputs.items()})
+    return comparison
+
+
+def _check_same_model(run: PublishedRun, aurocs: dict[str, float | None]) -> None:
+    """Raise ChexError where the AUROCs of a run's probabilities are not those of its metrics."""
+    if run.metrics is None:
+        return
+    metrics = run.metrics.metrics
+    for name, auroc in aurocs.items():
+        of = metrics.binary if name == ABNORMAL else metrics.findings.get(name)
+        published = of["auroc"].value if of is not None else None
+        if auroc is not None and published is not None and abs(auroc - published) > _ROUNDED:
+            raise ChexError(
+                f"the probabilities of {run.name} have an AUROC of {auroc:.4f} for {name}, its metrics of "
+                f"{published:.4f}: they are of another model"
+            )
 
 
 def _recipes(runs: Sequence[PublishedRun]) -> dict[str, tuple[Value, ...]]:

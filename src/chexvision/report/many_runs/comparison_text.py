@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from chexvision.evaluation.many_runs.run_comparison import ComparedRun, RunComparison
 from chexvision.labels import ABNORMAL
-from chexvision.metrics.records import Difference
+from chexvision.metrics.records import Difference, Estimate
 from chexvision.progress import duration
-from chexvision.report.table import Cell, Column, Table, print_table, row
+from chexvision.report.table import Cell, Column, Row, Table, print_table, row
 from chexvision.report.wording import output_name, p_text
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDEST = 48  # characters of a curve
+# Runs in a table that has a column for each: a console has 80 characters.
+_RECIPES, _RESULTS = 4, 8
 
 
 def print_run_comparison(console: Console, found: RunComparison) -> None:
@@ -27,17 +29,20 @@ def print_run_comparison(console: Console, found: RunComparison) -> None:
         for problem in run.problems:
             console.print(f"   note: {problem}")
     console.print()
-    if found.recipe:
-        print_table(console, recipe_table(found))
-    else:
+    if not found.recipe:
         console.print("The recipes are the same, or unknown.")
-    print_table(console, conditions_table(found))
+    for table in (*recipe_tables(found), conditions_table(found)):
+        print_table(console, table)
     lines = list(curve_lines(found.runs))
     if lines:
         console.print("Macro AUROC of validation by epoch", style="bold")
         for line in lines:
             console.print(line, soft_wrap=True)
-    print_table(console, results_table(found))
+        validated = {run.validation_sha256 for run in found.runs if run.curve}
+        if None in validated or len(validated) > 1:
+            console.print("Not all curves are known to be of the same validation images.")
+    for table in (macro_table(found), *output_tables(found)):
+        print_table(console, table)
     if found.valid:
         console.print("Valid: all were measured on the same images.")
     for reason in found.why_not:
@@ -51,11 +56,14 @@ def _letters(runs: Sequence[ComparedRun]) -> list[str]:
     return [chr(ord("A") + i) if i < 26 else str(i + 1) for i in range(len(runs))]
 
 
-def recipe_table(found: RunComparison) -> Table:
-    """The keys of the recipes that differ."""
-    columns = (Column(""), *map(Column, _letters(found.runs)))
-    rows = (row(key, *(_text(value) for value in values)) for key, values in found.recipe.items())
-    return Table("Recipes differ in", columns, tuple(rows))
+def recipe_tables(found: RunComparison) -> Iterator[Table]:
+    """The keys of the recipes that differ, for a few runs at a time."""
+    letters = _letters(found.runs)
+    for start in range(0, len(letters) if found.recipe else 0, _RECIPES):
+        part = slice(start, start + _RECIPES)
+        columns = (Column(""), *(Column(letter, wraps=True) for letter in letters[part]))
+        rows = (row(key, *map(_text, values[part])) for key, values in found.recipe.items())
+        yield Table("Recipes differ in", columns, tuple(rows))
 
 
 def _text(value: object) -> str:
@@ -64,17 +72,21 @@ def _text(value: object) -> str:
 
 def conditions_table(found: RunComparison) -> Table:
     """Data, split, epochs and time of each run."""
-    columns = (Column(""), *map(Column, _letters(found.runs)))
-    rows = {
-        "data": [_end(run.dataset) for run in found.runs],
-        "measured": [f"{run.images:,} {run.split}" if run.images is not None else "–" for run in found.runs],
-        "split rule": [run.split_rule or "–" for run in found.runs],
-        "epoch": [_epoch(run) for run in found.runs],
-        "training": [duration(run.train_seconds) if run.train_seconds is not None else "–" for run in found.runs],
-        "parameters": [f"{run.parameters / 1e6:.1f} M" if run.parameters is not None else "–" for run in found.runs],
-        "finished": [run.finished_at[:10] or "–" for run in found.runs],
-    }
-    return Table("Conditions", columns, tuple(row(name, *cells) for name, cells in rows.items()))
+    wrapping, others = ("data", "split rule"), ("epoch", "training", "parameters", "finished")
+    columns = (Column(""), *(Column(name, wraps=True) for name in wrapping), *map(Column, others))
+    rows = (
+        row(
+            letter,
+            _end(run.dataset),
+            run.split_rule or "–",
+            _epoch(run),
+            duration(run.train_seconds) if run.train_seconds is not None else "–",
+            f"{run.parameters / 1e6:.1f} M" if run.parameters is not None else "–",
+            run.finished_at[:10] or "–",
+        )
+        for letter, run in zip(_letters(found.runs), found.runs, strict=True)
+    )
+    return Table("Conditions", columns, tuple(rows))
 
 
 def _end(dataset: str | None) -> str:
@@ -88,55 +100,73 @@ def _epoch(run: ComparedRun) -> str:
     return f"{run.epochs}" if run.epoch is None else f"{run.epoch} of {run.epochs}"
 
 
-def results_table(found: RunComparison) -> Table:
-    """AUROC of each run, and the paired difference of two."""
-    letters = _letters(found.runs)
-    tests = {of.second: of for of in found.comparisons}
-    columns, shown = [Column("AUROC")], list(zip(letters, found.runs, strict=True))
-    for letter, run in shown:
-        columns.append(Column(letter, console="same" if len(shown) == 2 and not tests else "values"))
-        if run.name in tests and run is not found.runs[0]:
-            columns += [Column(f"{letter} − A"), Column("p")]
+def macro_table(found: RunComparison) -> Table:
+    """Macro AUROC of each run with what it was measured on, and its paired difference from the first run."""
+    tests = {of.second: of.macro for of in found.comparisons}
+    columns = (Column("run"), Column("test set"), Column("macro AUROC"))
+    rows = []
+    for i, (letter, run) in enumerate(zip(_letters(found.runs), found.runs, strict=True)):
+        tested = _tested(tests.get(run.name) if i else None, "p_patients") if tests else ()
+        rows.append(row(letter, _test_set(run), run.macro_auroc, *tested))
+    more = (Column("− A"), Column("p")) if tests else ()
+    return Table("Results", (*columns, *more), tuple(rows), tuple(_about(found)))
 
-    def cells(name: str) -> Iterator[Cell]:
-        for run in found.runs:
-            yield _value(run, name)
-            if run.name in tests and run is not found.runs[0]:
-                of = tests[run.name]
-                one = of.macro if name == "macro" else of.outputs.get(name, Difference())
-                p = one.p_patients if name == "macro" else one.p_patients_holm
-                yield Cell(one.difference, 4, signed=True, missing=one.too_few)
-                yield Cell(p_text(p))
 
-    names = list(dict.fromkeys(name for run in found.runs for name in run.findings))
-    rows = [row("macro", *cells("macro"), emphasis=True), row(output_name(ABNORMAL), *cells(ABNORMAL))]
-    rows += [row(name, *cells(name)) for name in names]
+def output_tables(found: RunComparison) -> Iterator[Table]:
+    """AUROC by output for a few runs at a time; of two runs with intervals, or with the paired difference."""
+    shown = list(zip(_letters(found.runs), found.runs, strict=True))
+    names = [ABNORMAL, *dict.fromkeys(name for run in found.runs for name in run.findings)]
     of_datasets = list(dict.fromkeys(name for run in found.runs for name in run.datasets))
-    if of_datasets:
-        rows += [row(f"macro, {name}", *_on_dataset(found, name)) for name in of_datasets]
-    notes = []
-    if tests:
+    test = found.comparisons[0] if len(shown) == 2 and found.comparisons else None
+    more = (Column("B − A"), Column("p")) if test is not None else ()
+    for start in range(0, len(shown), _RESULTS):
+        part = shown[start : start + _RESULTS]
+        columns = [Column(of, console="same" if len(shown) == 2 and test is None else "values") for of, _ in part]
+
+        def line(name: str, *cells: Cell | Estimate | str | None, tested: Difference | None = None) -> Row:
+            return row(name, *cells, *(_tested(tested, "p_patients_holm") if test is not None else ()))
+
+        rows = [line("test set", *(f"{run.test_set or '–'}" for _, run in part))]
+        for name in names:
+            tested = test.outputs.get(name) if test is not None else None
+            rows.append(line(output_name(name), *(_value(run, name) for _, run in part), tested=tested))
+        rows += [line(f"macro, {name}", *(run.datasets.get(name) for _, run in part)) for name in of_datasets]
+        yield Table("", (Column("AUROC"), *columns, *more), tuple(rows))
+
+
+def _value(run: ComparedRun, name: str) -> Estimate | None:
+    return run.binary_auroc if name == ABNORMAL else run.findings.get(name)
+
+
+def _tested(of: Difference | None, p: Literal["p_patients", "p_patients_holm"]) -> tuple[Cell, Cell]:
+    """A difference and its p-value; blank without a test."""
+    if of is None:
+        return Cell(""), Cell("")
+    return Cell(of.difference, 4, signed=True, missing=of.too_few), Cell(p_text(getattr(of, p)))
+
+
+def _test_set(run: ComparedRun) -> str:
+    return "–" if run.test_set is None else f"{run.test_set}{'' if run.synthetic is None else f' {run.synthetic}'}"
+
+
+def _about(found: RunComparison) -> Iterator[str]:
+    """What each test set is, and how differences were tested."""
+    sets = {run.test_set: run for run in reversed(found.runs) if run.test_set is not None}
+    for number, run in sorted(sets.items()):
+        said = f"{run.images:,} {run.split} images of {run.patients:,} patients of {run.dataset}"
+        if run.synthetic is not None:
+            said += f", {run.synthetic}, which say nothing about patients"
+        over = f"{run.macro_findings} finding{'' if run.macro_findings == 1 else 's'}"
+        yield f"Test set {number}: {said}; the macro AUROC is over {over}."
+    if len(sets) > 1:
+        yield "Compare only figures of the same test set."
+    if found.comparisons:
         how = found.comparisons[0].interval
-        notes.append(
+        yield (
             f"Differences: paired, {how.level:.0%} intervals of {how.resamples:,} resamples of the patients; p: "
             "DeLong's test with patients as clusters, of single outputs with Holm's adjustment. They are about these "
             "trained models: another seed would train others."
         )
-    return Table("Results", tuple(columns), tuple(rows), tuple(notes))
-
-
-def _on_dataset(found: RunComparison, name: str) -> Iterator[Cell]:
-    tested = {of.second for of in found.comparisons}
-    for i, run in enumerate(found.runs):
-        yield Cell(run.datasets.get(name))
-        if i and run.name in tested:
-            yield from (Cell(""), Cell(""))  # no paired test by dataset
-
-
-def _value(run: ComparedRun, name: str) -> Cell:
-    if name == "macro":
-        return Cell(run.macro_auroc)
-    return Cell(run.binary_auroc if name == ABNORMAL else run.findings.get(name))
 
 
 def curve_lines(runs: Sequence[ComparedRun]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from chexvision.report.svg import INK, drawing, element, line, rotated, text
 COLORS = 8  # of the page's palette, --c0 to --c7
 _DASHES = ("", "6 3", "2 3", "8 3 2 3")  # of the first 8 runs, the next 8, and so on
 _WIDTH, _HEIGHT = 470, 290
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 30, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 18, 30, 40
 _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _TICKS = 6  # at most
 _MOST_POINTS = 300  # of a curve

@@ -18,6 +18,7 @@ from chexvision.artifact.metrics_file import Evaluation
 from chexvision.artifact.published_run import PublishedRun
 from chexvision.backbones import TIMM
 from chexvision.errors import UsageError
+from chexvision.evaluation.many_runs.measured_on import numbered_sets, synthetic_part
 from chexvision.files.atomic import write_text_atomic
 from chexvision.foreign import printable
 from chexvision.hub.reference import RepoRef, parse_reference
@@ -37,11 +38,12 @@ _MOST_CURVES = 200
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A value of a table: its text, what it is sorted by, and the share of a cell's color in [0, 1]."""
+    """A value of a table: its text, what it is sorted by, the share of a cell's color in [0, 1], and its test set."""
 
     text: str
     key: float | str = ""
     share: float | None = None
+    test_set: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Row:
         page: its page on the Hub.
         swatch: a line in its color; empty without a curve.
         cells: of the columns `COLUMNS`, after the name.
+        test_set: its letter, and whether its images are synthetic.
         filters: the values of `FILTERS`.
         findings: AUROC by finding.
         datasets: macro AUROC by dataset, of a mixture or of an evaluation.
@@ -65,6 +68,7 @@ class Row:
     page: str | None
     swatch: Markup
     cells: tuple[Shown, ...]
+    test_set: str
     filters: tuple[str, ...]
     findings: dict[str, Shown]
     datasets: dict[str, Shown]
@@ -72,9 +76,10 @@ class Row:
 
 
 COLUMNS = (
-    "date", "recipe", "backbone", "dataset", "split", "test set", "epochs", "macro AUROC", "normal/abnormal",
+    "test set", "macro AUROC", "normal/abnormal", "date", "recipe", "backbone", "dataset", "split", "epochs",
     "parameters", "hours",
 )  # fmt: skip
+MEASURED = ("macro AUROC", "normal/abnormal")
 NUMERIC = ("epochs", "macro AUROC", "normal/abnormal", "parameters", "hours")
 FILTERS = ("recipe", "backbone", "dataset", "test set")
 
@@ -112,8 +117,8 @@ def render_dashboard(runs: Sequence[PublishedRun], title: str) -> str:
     """The page: the newest run first; those of which nothing is known are at the end."""
     ordered = sorted(runs, key=lambda run: run.name)
     ordered.sort(key=lambda run: run.finished_at, reverse=True)
-    sets = _test_sets(ordered)
-    rows = [_row(i, run, sets) for i, run in enumerate(ordered)]
+    numbers = numbered_sets(ordered)
+    rows = [_row(i, run, of) for i, (run, of) in enumerate(zip(ordered, numbers, strict=True))]
     findings = _first(name for row in rows for name in row.findings)
     script = render("chexvision.report", "dashboard.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -124,13 +129,14 @@ def render_dashboard(runs: Sequence[PublishedRun], title: str) -> str:
         title=_short(title),
         rows=rows,
         columns=[(name, name in NUMERIC) for name in COLUMNS],
+        measured=MEASURED,
         filters=[(FILTERS[i], _first(row.filters[i] for row in rows if row.filters[i])) for i in range(len(FILTERS))],
         charts=list(_charts(ordered[:_MOST_CURVES])),
         findings=findings[:_MOST_FINDINGS],
         hidden_findings=len(findings) - len(findings[:_MOST_FINDINGS]),
         datasets=_first(name for row in rows for name in row.datasets)[:_MOST_DATASETS],
-        synthetic=[row.name for row, run in zip(rows, ordered, strict=True) if run.metrics and run.metrics.synthetic],
-        test_sets=[(letter, text) for letter, text in sets.values()],
+        synthetic=[row.name for row, run in zip(rows, ordered, strict=True) if synthetic_part(run)],
+        test_sets=list(_test_sets(ordered, numbers)),
         script=Markup(script),
         script_sha256=digest,
         output_name=output_name,
@@ -147,23 +153,17 @@ def _short(value: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
-def _test_sets(runs: Sequence[PublishedRun]) -> dict[str, tuple[str, str]]:
-    """A letter and a description of each set of measured images; macro AUROCs of different sets do not compare."""
-    found: dict[str, tuple[str, str]] = {}
-    for run in runs:
-        if run.metrics is None:
+def _test_sets(runs: Sequence[PublishedRun], numbers: Sequence[int | None]) -> Iterator[tuple[str, str]]:
+    """A letter and a description of each set of measured images."""
+    seen: set[int] = set()
+    for run, of in zip(runs, numbers, strict=True):
+        if run.metrics is None or of is None or of in seen:
             continue
-        key, metrics = _measured_images(run.metrics), run.metrics.metrics
-        if key not in found:
-            name = _dataset(run.metrics.dataset)
-            what = f"{name}, {metrics.images:,} {_short(run.metrics.split)} images of {metrics.patients:,} patients"
-            found[key] = (_letters(len(found)), what)
-    return found
-
-
-def _measured_images(of: Evaluation) -> str:
-    """Equal for equal images: by their names, which synthetic images share with each other."""
-    return f"{of.metrics.images_sha256} {of.dataset_identity if of.synthetic else ''}"
+        seen.add(of)
+        metrics, kind, over = run.metrics.metrics, synthetic_part(run), run.metrics.metrics.macro.findings
+        what = f"{_dataset(run.metrics.dataset)}, {metrics.images:,} {_short(run.metrics.split)} images"
+        what += f" of {metrics.patients:,} patients{'' if kind is None else f', {kind}'}"
+        yield _letters(of), f"{what}; macro AUROC over {over} finding{'' if over == 1 else 's'}"
 
 
 def _letters(i: int) -> str:
@@ -179,7 +179,7 @@ def _dataset(text: str) -> str:
     return _short(reference.repo_id if isinstance(reference, RepoRef) else reference.name)
 
 
-def _row(i: int, run: PublishedRun, sets: dict[str, tuple[str, str]]) -> Row:
+def _row(i: int, run: PublishedRun, test_set: int | None) -> Row:
     of, info = run.metrics, run.info
     metrics = of.metrics if of is not None else None
     recipe, backbone = "", ""
@@ -189,14 +189,17 @@ def _row(i: int, run: PublishedRun, sets: dict[str, tuple[str, str]]) -> Row:
         backbone = f"ensemble of {len(run.ensemble.members)}"
     dataset = _dataset(of.dataset) if of is not None else ""
     split = _short(of.split_rule or "") if of is not None else ""
-    test_set = sets[_measured_images(of)][0] if of is not None else ""
+    letter, kind = "" if test_set is None else _letters(test_set), synthetic_part(run)
+    tag = letter if kind is None else f"{letter} {kind}"
     hours = info.train_seconds / 3600 if info is not None else None
+    binary = metrics.binary["auroc"] if metrics is not None and metrics.binary is not None else UNDEFINED
     cells = (
+        Shown(tag, tag),
+        _estimate(metrics.macro["auroc"] if metrics is not None else UNDEFINED, letter),
+        _estimate(binary, letter),
         Shown(_short(run.finished_at[:10]), _short(run.finished_at)),
-        *(Shown(text, text) for text in (recipe, backbone, dataset, split, test_set)),
+        *(Shown(text, text) for text in (recipe, backbone, dataset, split)),
         _epochs(run),
-        _estimate(metrics.macro["auroc"] if metrics is not None else UNDEFINED),
-        _estimate(metrics.binary["auroc"] if metrics is not None and metrics.binary is not None else UNDEFINED),
         _millions(run.parameters),
         Shown("", -1.0) if hours is None else Shown(f"{hours:.2f}", hours),
     )
@@ -206,7 +209,8 @@ def _row(i: int, run: PublishedRun, sets: dict[str, tuple[str, str]]) -> Row:
         run.page,
         Markup(svg_text(swatch(i))) if run.curve and i < _MOST_CURVES else Markup(),
         cells,
-        (recipe, backbone, dataset, test_set),
+        tag,
+        (recipe, backbone, dataset, tag),
         _findings(metrics),
         _datasets(of),
         tuple(map(_short, run.problems)),
@@ -222,8 +226,8 @@ def _epochs(run: PublishedRun) -> Shown:
     return Shown(f"{last}" if kept is None else f"{kept} of {last}", float(last))
 
 
-def _estimate(of: Estimate) -> Shown:
-    return Shown("", -1.0) if of.value is None else Shown(number(of), of.value)
+def _estimate(of: Estimate, letter: str) -> Shown:
+    return Shown("", -1.0) if of.value is None else Shown(number(of), of.value, test_set=letter)
 
 
 def _millions(parameters: int | None) -> Shown:

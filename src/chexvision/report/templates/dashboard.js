@@ -33,7 +33,10 @@ function sort(header) {
     return x < y ? -sign : x > y ? sign : 0
   })
   body.append(...rows)
-  announce(`sorted by ${header.textContent.trim()}, ${order}`)
+  const visible = rows.filter((row) => !row.classList.contains('out'))
+  const sets = new Set(visible.map((row) => row.dataset.set).filter(Boolean)).size
+  const mixed = 'measured' in header.dataset && sets > 1
+  announce(`sorted by ${header.textContent.trim()}, ${order}${mixed ? `; ${sets} test sets, which do not compare` : ''}`)
 }
 
 function filter() {

@@ -20,6 +20,7 @@ from chexvision.predict.operating_files import save_operating_points
 from chexvision.report.card_parts import with_exported
 from chexvision.report.model_card import render_card
 from chexvision.runtime.export_info import MODEL, ExportInfo
+from chexvision.tracking.event_files import copy_event_files
 from chexvision.training.history import History, dump_history
 from chexvision.training.result.measured_run import Measured, Predicted
 
@@ -35,6 +36,7 @@ def write_artifact(
     measured: Measured,
     info: RunInfo,
     to: Reference | None,
+    events: Path,
     *,
     export: bool,
 ) -> None:
@@ -49,6 +51,7 @@ def write_artifact(
         measured: of that.
         info: how it was made.
         to: where it will be published, if anywhere.
+        events: of a tracker, whose TensorBoard files are published, too; there may be none.
         export: whether the model is there as ONNX, too; where that fails it is left out.
     """
     seen = TrainingImages.union([TrainingImages.of(part.rows, part.source) for part in train.parts])
@@ -68,6 +71,7 @@ def write_artifact(
             measured.check.write(partial / CHECK_FILE)
         probabilities = Probabilities.of(info.dataset_identity, model.label_space, predicted.predictions)
         probabilities.write(partial / artifact.PROBABILITIES)
+        copy_event_files(events, partial)
         model.to("cpu").save_pretrained(partial)  # the card is there already, so the mixin writes none of its own
         # safetensors makes its file readable by its owner alone.
         (partial / WEIGHTS).chmod((partial / CONFIG).stat().st_mode)
