@@ -119,12 +119,13 @@ def trained_on_table(datasets: Sequence[TrainedOn]) -> Table:
     return Table("", tuple(Column(head, prose=head in prose) for head in heads), tuple(rows))
 
 
-def citations(run: RunInfo) -> tuple[list[str], bool]:
-    """What the terms of a run's data name to be cited, and whether data of NIH's findings have no such record."""
-    known: list[tuple[DataTerms | None, tuple[str, ...]]] = [(of, of.findings) for of in run.datasets]
-    found = known or [(run.terms, NIH.findings)]
+def citations(run: RunInfo | None) -> dict[str, Any]:
+    """What a card cites: what the terms of the run's data name, and NIH's paper for data of its findings without."""
+    mixed: list[tuple[DataTerms | None, tuple[str, ...]]] = [(of, of.findings) for of in run.datasets] if run else []
+    found = mixed or [(run.terms if run else None, NIH.findings)]
     texts = dict.fromkeys(of.citation for of, _ in found if of is not None and of.citation)
-    return [*texts], any(findings == NIH.findings for of, findings in found if of is None or not of.citation)
+    unnamed = [findings for of, findings in found if of is None or not of.citation]
+    return {"citations": [*texts], "cites_nih": NIH.findings in unnamed}
 
 
 def parts_table(parts: Sequence[PartResult]) -> Table:

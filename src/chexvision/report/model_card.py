@@ -69,7 +69,6 @@ def render_card(
         exported: its ``onnx/model.json``; see `chexvision.report.card_parts.with_exported` for a rendered card.
     """
     backbone = run.recipe.model.backbone
-    cited, cites_nih = citations(run)
     return render(
         "chexvision.report",
         "model_card.md",
@@ -81,8 +80,7 @@ def render_card(
         kept=_kept(run.recipe.training),
         limits=list(_limits(run)),
         trained_on=trained_on_table(run.datasets) if run.datasets else None,
-        citations=cited,
-        cites_nih=cites_nih,
+        **citations(run),
         **_shared(
             *(metrics, model_name, [backbone], run.dataset_identity, run.split, figures, [_license(run)]),
             mixture=[of.dataset for of in run.datasets],
@@ -122,8 +120,7 @@ def render_ensemble_card(
             member.reference if member.run_id is None else f"{member.reference}, run {member.run_id}"
             for member in info.members
         ],
-        citations=[],
-        cites_nih=True,
+        **citations(None),
         license_notes=[license_note("that a member started from", license) for license in _restricting(licenses)],
         **_shared(metrics, name, ["ensemble", *backbones], info.dataset_identity, info.split, figures, licenses),
         **_use(to, info.provenance.run_id, ensemble=True),
