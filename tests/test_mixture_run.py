@@ -115,9 +115,7 @@ def test_the_card_names_data_sets_without_test_images(published: Path) -> None:
 
 def test_the_card_states_terms_and_citations_of_the_data(published: Path) -> None:
     metrics, run = read_metrics(published / METRICS), read_run(published / "run.json")
-    terms = DataTerms(
-        title="CheXpert", license_link="https://terms", credentialed=True, citation="Irvin J. CheXpert."
-    )
+    terms = DataTerms(title="CheXpert", license_link="https://terms", credentialed=True, citation="Irvin J. 2019.")
     first, second = run.datasets
     known = second.model_copy(update=dict(terms))
     card = render_card(metrics, run.model_copy(update={"datasets": (first, known)}), "mixed")

@@ -206,7 +206,8 @@ def test_a_dispatched_mixture_is_trained_on_both_datasets_at_their_commits(
         HfApi().create_repo(name, repo_type="dataset")
         pinned.append(f"{name}@{HfApi().upload_folder(repo_id=name, repo_type='dataset', folder_path=folder).oid}")
     datasets = json.dumps([{"name": f"{name}@main"} for name in folders])
-    recipe = [*QUICK, "--set", f"data.datasets={datasets}", "--set", "data.split=shards"]
+    settings = (f"data.datasets={datasets}", "data.split=shards", "model.backbone=se_resnet18_slim")
+    recipe = [*QUICK, *(word for of in settings for word in ("--set", of))]
     with kaggle:
         env = kaggle.subprocess_env(token=KAGGLE_TOKEN, base={**os.environ, **fake_hub.env, "HF_TOKEN": HUB_TOKEN})
         command = ["dispatch", "--model", "scratch", "--preset", "smoke", *recipe, "--to", "chex/mixed"]
