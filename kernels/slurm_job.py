@@ -2,16 +2,17 @@
 
 srun starts this once on each node:
 
-    python slurm_job.py RUN_FOLDER SCRIPT
+    python slurm_job.py RUN_FOLDER SCRIPT SECONDS
 
 The script runs in RUN_FOLDER/working, as with `--on local`. A signal asks it to save its state and end:
 
-- SIGUSR2 is the one of `sbatch --signal`: the time limit is near.
+- SIGUSR2 is the one of `sbatch --signal`: the time limit is SECONDS away, or up to a minute more.
 - SIGTERM comes before a preemption, and with `scancel`.
 - SIGINT is sent by `chexvision runs cancel`.
 
-After the first two the job goes back to the queue, if the run paused, and continues from the same folder. Where Slurm
-ends the job itself, as with `scancel` or a preemption without a grace time, nothing is requeued here: its state is no
+After the first two the job goes back to the queue, if the run paused, and continues from the same folder. So it does
+shortly before its time limit if the script still runs, as in the evaluation after the last epoch. Where Slurm ends
+the job itself, as with `scancel` or a preemption without a grace time, nothing is requeued here: its state is no
 longer RUNNING then.
 """
 
@@ -22,6 +23,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -29,6 +32,8 @@ from typing import Any
 TIME_LIMIT, CANCEL = signal.SIGUSR2, signal.SIGINT
 # As `runs wait --auto-resume`: sessions that are too short for their work must not follow each other for ever.
 IDLE_SESSIONS = 3
+# Before its time limit a job whose script still runs is requeued: slurmctld may take MessageTimeout (10 s) to answer.
+REQUEUE_S = 60.0
 KAGGLE = ("KAGGLE_API_TOKEN", "KAGGLE_KEY", "KAGGLE_USERNAME")  # a run needs none of them
 
 
@@ -39,10 +44,13 @@ class Script:
         folder: of the run.
         path: of the script.
         environment: that it runs in.
+        notice_s: how long before the time limit its signal comes.
     """
 
-    def __init__(self, folder: Path, path: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, path: Path, environment: dict[str, str], notice_s: float) -> None:
         self.signals: list[int] = []
+        self._pause_s = max(notice_s - REQUEUE_S, notice_s / 2)
+        self._cut_at: float | None = None
         self._process: subprocess.Popen[bytes] | None = None
         for number in (TIME_LIMIT, signal.SIGTERM, CANCEL):
             signal.signal(number, self._on_signal)
@@ -59,9 +67,20 @@ class Script:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.signals.append(number)
+        if number == TIME_LIMIT:
+            self._cut_at = time.monotonic() + self._pause_s
         # Slurm repeats SIGTERM when a grace time is over, and a second one would end training without saving.
         if len(self.signals) == 1 and self._process is not None:
             self._process.send_signal(signal.SIGTERM)
+
+    def ends_in_time(self) -> bool:
+        """Wait until it ends, or the time limit is too near to wait any longer."""
+        assert self._process is not None  # noqa: S101
+        while self._cut_at is None or time.monotonic() < self._cut_at:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=0.5)
+                return True
+        return False
 
     def wait(self) -> int:
         """Its exit code, as a shell reports it."""
@@ -70,27 +89,38 @@ class Script:
         return code if code >= 0 else 128 - code
 
 
-def main(folder: Path, script: Path) -> int:
-    """Run the script on this node, then requeue the job if it was cut off."""
+def main(folder: Path, script: Path, notice_s: float) -> int:
+    """Run the script on this node, and requeue the job if it is cut off."""
     node = int(os.environ.get("SLURM_PROCID", "0"))
     for name in ("working", "input", "tmp"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     environment = environment_of(folder, node)
     if node == 0:
         (folder / "exit-code").unlink(missing_ok=True)
-    running = Script(folder, script, environment)
+    running = Script(folder, script, environment, notice_s)
+    if not running.ends_in_time():
+        if node == 0 and CANCEL not in running.signals:
+            requeue_unless_idle(folder)
+        return running.wait()
     code = running.wait()
-    if node == 0 and code == 0 and running.signals and CANCEL not in running.signals:
-        if progress_of(folder).get("status") != "paused":
-            return code  # it was complete before the signal came
-        if running.signals[0] == TIME_LIMIT and idle_sessions(folder) >= IDLE_SESSIONS:
-            say(
-                f"{IDLE_SESSIONS} sessions in a row ended no epoch and finished no shard; they are too short. Not "
-                "requeued: dispatch with a longer --timeout-hours"
-            )
+    paused = code == 0 and progress_of(folder).get("status") == "paused"  # else complete before the signal came
+    if node == 0 and paused and running.signals and CANCEL not in running.signals:
+        if running.signals[0] == TIME_LIMIT:
+            requeue_unless_idle(folder)
         else:
-            requeue(os.environ["SLURM_JOB_ID"])
+            requeue()
     return code
+
+
+def requeue_unless_idle(folder: Path) -> None:
+    """Put the job back into the queue, unless its time limit is too short for its work."""
+    if idle_sessions(folder) < IDLE_SESSIONS:
+        requeue()
+        return
+    say(
+        f"{IDLE_SESSIONS} sessions in a row ended no epoch and finished no shard; they are too short. Not requeued: "
+        "dispatch with a longer --timeout-hours"
+    )
 
 
 def environment_of(folder: Path, node: int) -> dict[str, str]:
@@ -116,8 +146,9 @@ def environment_of(folder: Path, node: int) -> dict[str, str]:
     return environment
 
 
-def requeue(job: str) -> None:
+def requeue() -> None:
     """Put the job back into the queue, if Slurm does not end it."""
+    job = os.environ["SLURM_JOB_ID"]
     asked = subprocess.run(
         ["squeue", "--noheader", f"--jobs={job}", "--format=%T"], check=False, capture_output=True, text=True
     )
@@ -161,4 +192,4 @@ def say(message: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])))

@@ -8,7 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+# A busy machine is no failure, and each run of the suite tests the same examples.
+settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 # Tests run in parallel, one per core: more threads would only compete.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Every run that a test starts would export its model; tests/export does.

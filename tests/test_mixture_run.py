@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chexvision.artifact.contents import CARD, METRICS, TRAINING_IMAGES, RunInfo, read_run
+from chexvision.artifact.contents import CARD, HISTORY, METRICS, TRAINING_IMAGES, RunInfo, read_run
 from chexvision.artifact.metrics_file import read_metrics
 from chexvision.artifact.mixture_records import DataTerms
+from chexvision.artifact.published_run import read_published
 from chexvision.artifact.recorded_split import split_for, training_data
 from chexvision.cli import main
 from chexvision.data.rows import read_rows
 from chexvision.data.source import find_shards
+from chexvision.evaluation.many_runs.measured_on import synthetic_part
 from chexvision.evaluation.overlap import TrainingImages
 from chexvision.labels import NIH
 from chexvision.models.classifier import CheXVision
@@ -23,6 +26,8 @@ from chexvision.provenance import Provenance
 from chexvision.recipes import load_recipe
 from chexvision.report.model_card import render_card
 from chexvision.report.study_report import write_study
+from chexvision.tracking import tracker
+from chexvision.tracking.figures import numbers
 from chexvision.training.run import run_training
 from chexvision.training.training_session import TrainingProgress
 from chexvision_dispatch.studies.results import results_of
@@ -51,10 +56,13 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def published(synthetic_shards: Path, other: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    recipe = load_recipe("scratch", overrides=[*TINY, *mixed_data(synthetic_shards, other), *SHORT])
+    words = [*TINY, *mixed_data(synthetic_shards, other), *SHORT, "training.track=tensorboard"]
+    recipe = load_recipe("scratch", overrides=words)
     provenance = Provenance(run_id="mixed-1", source_revision="0", source_dirty=False)
     progress = TrainingProgress(folder / "work", provenance.run_id)
-    outcome = run_training(recipe, None, folder / "work", provenance, progress, folder / "model")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tracker, "CLOSE_SECONDS", 120.0)  # every record arrives, however slow the machine is
+        outcome = run_training(recipe, None, folder / "work", provenance, progress, folder / "model")
     assert outcome.finished
     return folder / "model"
 
@@ -94,6 +102,24 @@ def test_the_records_name_every_data_set(published: Path, synthetic_shards: Path
     assert set(tests[1].findings) == set(OTHER.findings) and "Fracture" not in tests[0].findings
     assert metrics.mixture[1].validation is not None and metrics.published == ()
     assert not metrics.synthetic
+
+
+def test_the_published_event_files_have_the_figures_of_each_data_set(published: Path, synthetic_shards: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(published / "runs"))
+    events.Reload()
+    (record,) = json.loads((published / HISTORY).read_text())
+    expected = numbers(record)
+    assert {"mixture/datasets/shards/images", "mixture/datasets/other/images", "train_loss"} <= expected.keys()
+    tracked = {tag: events.Scalars(tag)[-1].value for tag in events.Tags()["scalars"] if tag != "step_loss"}
+    assert tracked == pytest.approx(expected)
+    recipe = events.Tensors("recipe")[0].tensor_proto.string_val[0].decode()
+    assert '"name": "a local file"' in recipe and str(synthetic_shards) not in recipe
+
+
+def test_a_partly_synthetic_mixture_is_known_as_such_among_runs(published: Path) -> None:
+    assert synthetic_part(read_published("mixed", published)) == "partly synthetic"
 
 
 def test_the_card_shows_data_sets_and_results_of_each(published: Path, synthetic_shards: Path, other: Path) -> None:

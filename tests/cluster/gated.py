@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from chexvision.images.sources import Found, Read, read_images
+from chexvision.files.archives import Read
+from chexvision.images.sources import Found, read_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class GatedFolder:
     def read(self, images: list[Found]) -> Iterator[tuple[Found, Read]]:
         """See `read_images`."""
         by_name = {found.name: found for found in images}
-        for found, load in read_images([Found(found.name, self.folder, found.member) for found in images]):
+        for found, load in read_images([replace(found, container=self.folder) for found in images]):
             yield by_name[found.name], partial(self._load, load)
 
     def _load(self, load: Read) -> bytes:

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ from chexvision.images.sources import Index, find_images
 from chexvision.releases import nih14
 from chexvision.shards.build import build_shards
 from chexvision.shards.manifest import Manifest
-from chexvision.shards.planned.ledger import FINISHED
+from chexvision.shards.planned.ledger import FINISHED, Built
+from chexvision.shards.planned.make import Work
 from tests.cluster.agents import ROOT
 from tests.cluster.conftest import TwoNodes, wait_until
 from tests.cluster.gated import GatedFolder, waiting
-from tests.shards.conftest import Release, options, tree
+from tests.shards.conftest import Release, options, png, tree
 
 CHOSEN = options(shard_bytes=50_000, max_bad=0.1, workers=1)
 
@@ -151,6 +152,15 @@ def test_what_a_task_raises_is_one_line(
         with pytest.raises(ChexError, match=r"of 40 images are bad, more than --max-bad 0\.1") as raised:
             build_on(cluster, release, tmp_path / "bad")
         assert "\n" not in str(raised.value)
+
+        def changed(work: Work) -> Iterator[Built]:
+            release.put(release.names[1], png(1000))
+            yield from shards_on(cluster)(work)
+
+        with pytest.raises(ChexError, match=f"{release.names[1]} was changed, moved or removed after it was listed"):
+            build_shards(
+                [release.root], release.metadata, tmp_path / "changed", replace(CHOSEN, max_bad=0.5), make=changed
+            )
         monkeypatch.setattr("chexvision.shards.planned.make.__version__", "another")
         with pytest.raises(ChexError, match="a node has another version of chexvision"):
             build_on(cluster, release, tmp_path / "version")

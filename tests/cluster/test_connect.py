@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -54,6 +55,26 @@ def test_an_address_that_cannot_be_joined_is_one_line() -> None:
         with pytest.raises(ChexError, match="nothing answers at --address") as raised, connected(free):
             pass
     assert "\n" not in str(raised.value)
+
+
+def test_the_token_that_ray_writes_is_readable_for_its_owner_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    token = tmp_path / ".ray" / "auth_token"
+
+    def init(**_: object) -> SimpleNamespace:
+        token.parent.mkdir()
+        token.write_text("0" * 64)
+        token.chmod(0o644)
+        return SimpleNamespace(address_info={"address": "127.0.0.1:6379"})
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    node = SimpleNamespace(is_head=lambda: True)
+    ray = SimpleNamespace(init=init, is_initialized=lambda: False, shutdown=lambda: None)
+    ray._private = SimpleNamespace(worker=SimpleNamespace(_global_node=node))
+    monkeypatch.setattr("chexvision.cluster.connect.ray_module", lambda: ray)
+    with connected("local"):
+        assert token.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_missing_ray_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

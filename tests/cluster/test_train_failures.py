@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -15,7 +16,7 @@ import torch
 
 from chexvision import __version__
 from chexvision.cluster import ray_train
-from chexvision.cluster.train_worker import MARK, Task, _check_shared, train_worker
+from chexvision.cluster.train_worker import MARK, Task, _check_shared, _report, train_worker
 from chexvision.data.loader import Rank
 from chexvision.errors import ChexError, UsageError
 from chexvision.provenance import Provenance
@@ -183,6 +184,21 @@ def test_a_storage_without_the_state_that_the_folder_has_is_refused(tmp_path: Pa
     snapshot.parent.mkdir(parents=True)
     snapshot.touch()
     ray_train._check_continues(work, storage)
+
+
+def test_a_full_storage_ends_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fill(code: int) -> Callable[..., None]:
+        def report(metrics: object, checkpoint: object) -> None:
+            raise OSError(code, "Error writing bytes to file")
+
+        return report
+
+    monkeypatch.setattr("ray.train.report", fill(errno.ENOSPC))
+    with pytest.raises(ChexError, match=r"written to --storage \(No space left on device\); free some"):
+        _report(tmp_path)
+    monkeypatch.setattr("ray.train.report", fill(errno.ECONNRESET))  # may be over when it is tried again
+    with pytest.raises(OSError, match=r"Error writing bytes"):
+        _report(tmp_path)
 
 
 @pytest.mark.parametrize("url", ["s3://me:hunter22@bucket/run", "s3://bucket/run?signature=hunter22"])

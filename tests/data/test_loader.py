@@ -28,7 +28,7 @@ def numbered(count: int, *, mirror: bool = False) -> Split:
 sizes = st.integers(1, 90)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     images=sizes, batch=st.integers(1, 40), micro=st.integers(1, 16), world=st.integers(1, 3), epoch=st.integers(0, 3)
 )
@@ -96,7 +96,7 @@ def test_a_mirrored_split_has_each_image_twice_per_epoch_in_one_order() -> None:
     assert not any(part.mirrored.any() for part in in_order(split, 8, Rank(CPU)))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(images=sizes, batch=st.integers(1, 20), world=st.integers(1, 4))
 def test_validation_covers_each_image_once_in_order(images: int, batch: int, world: int) -> None:
     seen: list[int] = []

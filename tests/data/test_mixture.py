@@ -75,7 +75,7 @@ def test_a_high_temperature_takes_all_data_sets_equally_often() -> None:
     assert images_per_part([500, 500], [3, 1], 1) == [750, 250]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(images=counts, temperature=st.floats(0.5, 20), mirror=st.booleans(), seed=st.integers(0, 5))
 def test_an_epoch_takes_no_image_more_often_than_needed(
     images: list[int], temperature: float, mirror: bool, seed: int

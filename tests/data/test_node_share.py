@@ -32,7 +32,7 @@ def held_by(split: Split, nodes: Nodes) -> Split:
     return replace(split, images=np.asarray(split.images)[share.held], node_share=share)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     images=st.integers(4, 90),
     batch=st.integers(1, 40),

@@ -39,7 +39,7 @@ def as_train(rows: Rows) -> np.ndarray[tuple[int], np.dtype[np.str_]]:
     return np.full(len(rows), "train")
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.sets(st.integers(1, PATIENTS), min_size=1, max_size=200), st.sampled_from([OFFICIAL, CHEXNET]))
 def test_a_public_split_does_not_depend_on_who_built_the_shards(patients: set[int], choice: SplitChoice) -> None:
     rows = rows_of(list(release().filenames(patients)))

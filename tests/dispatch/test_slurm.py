@@ -13,10 +13,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import psutil
 import pytest
 
 from chexvision.errors import ChexError
 from chexvision.hub.retry import is_transient
+from chexvision.layout import shared_dir
 from chexvision_dispatch import run_records as records
 from chexvision_dispatch.run_records import Session
 from chexvision_dispatch.targets.slurm import Slurm, SlurmOptions
@@ -109,6 +111,7 @@ def test_job_asks_for_its_resources_and_leaves_artifact_log_and_record(
     assert "FROM_SETUP" in seen["environment"]
     assert cli("runs", "logs").out == log_of_job()
     assert "trained\n" in log_of_job()
+    assert "--export=ALL" in (slurm.root / "asked.txt").read_text()
     assert cli("runs", "wait").code == 0
     assert only_record().sessions[0].exit_code == 0
 
@@ -165,6 +168,40 @@ def test_cancelled_run_saves_its_state_and_is_not_requeued(
     assert cli("runs", "resume").code == 0
     wait_for(lambda: len(slurm.jobs) == 2 and slurm.jobs[1]["state"] == "COMPLETED")
     assert learned() == [1, 2, 3]
+
+
+def test_job_whose_script_does_not_end_in_time_is_requeued_before_its_limit(slurm: FakeSlurm, tmp_path: Path) -> None:
+    script, asked = tmp_path / "script.py", slurm.root / "asked.txt"
+    script.write_text(  # as the evaluation after the last epoch, which a signal does not end
+        "import signal, time\n"
+        "from pathlib import Path\n"
+        "signal.signal(signal.SIGTERM, lambda *_: None)\n"
+        "print('evaluating', flush=True)\n"
+        f"while 'scontrol requeue 1' not in Path({str(asked)!r}).read_text(): time.sleep(0.01)\n"
+        "while True: signal.pause()\n"
+    )
+    asked.touch()
+    (slurm.root / "jobs" / "1.json").write_text(
+        json.dumps({"id": 1, "name": "run", "state": "RUNNING", "task": None})
+    )
+    command = [sys.executable, str(shared_dir("kernels") / "slurm_job.py"), str(tmp_path / "run"), str(script), "0.1"]
+    with subprocess.Popen(
+        command, env={**os.environ, "SLURM_JOB_ID": "1"}, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "evaluating\n"
+        process.send_signal(signal.SIGUSR2)
+        assert process.stdout.readline() == "requeued job 1: it continues from the saved state\n"
+        assert process.poll() is None  # Slurm ends it
+        psutil.Process(process.pid).children()[0].kill()
+    assert process.returncode == 128 + signal.SIGKILL
+
+
+def test_setup_that_fails_ends_the_job(cli: Cli, words: list[str], slurm: FakeSlurm) -> None:
+    cli(*words, "--setup", "echo loading; false")
+    wait_for(lambda: has_ended(slurm))
+    assert log_of_job() == "loading\nerror: --setup failed with exit code 1\n"
+    assert "failed: the job failed: --setup failed with exit code 1" in cli("runs", "status").out
 
 
 def test_job_that_slurm_ends_itself_is_not_requeued(
@@ -242,6 +279,7 @@ def test_options_that_cannot_be_are_refused_in_one_line(
     ("queue", "accounting", "phase", "message"),
     [
         ("PENDING|QOSMaxJobsPerUserLimit\n", "", "queued", "pending: QOSMaxJobsPerUserLimit"),
+        ("PENDING|PartitionTimeLimit\n", "", "queued", "will not start: cancel it, and dispatch within the limits"),
         ("REQUEUED|None\n", "", "queued", "requeued"),
         ("COMPLETING|None\n", "", "running", ""),
         ("OUT_OF_MEMORY|None\n", "", "error", "dispatch again with more --memory-gb"),
@@ -249,7 +287,7 @@ def test_options_that_cannot_be_are_refused_in_one_line(
         (None, "JobID|State\n7|CANCELLED by 1000\n", "cancelled", ""),
         (None, "JobID|State\n7|PREEMPTED\n7.0|PREEMPTED\n", "error", "preempted and not requeued"),
         (None, "JobID|State\n7|TIMEOUT\n", "error", "raise --timeout-hours"),
-        (None, "JobID|State\n", "error", "does not know job 7 any more"),
+        (None, "JobID|State\n", "cancelled", "left the queue before it started"),
     ],
 )
 def test_states_of_a_job(
@@ -278,6 +316,8 @@ def test_end_of_a_job_that_the_accounting_does_not_know_yet_is_asked_for_again(
     slurm.answer("sacct", 1, err="Slurm accounting storage is disabled\n")
     (tmp_path / "run" / "exit-code").write_text("0")
     assert target.state(session).phase == "complete"
+    # The exit code is that of the job with the log, not of the next one, which was cancelled while it waited.
+    assert target.state(Session("2026-01-02T00:00:00+00:00", "8")).phase == "cancelled"
 
 
 def test_controller_that_does_not_answer_is_an_outage(target: Slurm, slurm: FakeSlurm) -> None:

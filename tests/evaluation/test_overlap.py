@@ -193,7 +193,7 @@ def test_a_zip_bomb_is_refused_before_it_is_decompressed(tmp_path: Path) -> None
         TrainingImages.read(path)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.sampled_from([zipped(GOOD), DEFLATED, GOOD]), st.data())
 def test_damaged_bytes_are_read_or_refused_in_one_line(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, draw: st.DataObject

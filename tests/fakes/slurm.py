@@ -1,6 +1,7 @@
 """Slurm's commands, as far as dispatch uses them: one program under the names sbatch, squeue, scancel and so on.
 
-They answer as the manual pages of Slurm 24.05 say (sbatch(1), srun(1), squeue(1), sacct(1), scancel(1), scontrol(1)).
+They answer as those of Slurm 22.05.8 (Debian's slurm-wlm, without slurmdbd) were seen to. What an accounting answers
+is that of the manual page sacct(1) of 24.05.
 State is kept in files: ``jobs/ID.json``, and ``answers/COMMAND`` with an answer (exit code, stdout, stderr) that a
 test wants instead of the usual one.
 """
@@ -118,8 +119,8 @@ def slurmd(root: Path, words: list[str]) -> int:
             ).returncode
         known = read(root, job)
         if not known["requeued"]:
-            if known["state"] != "CANCELLED":
-                change(root, job, state="FAILED" if code else "COMPLETED")
+            ended = known["state"] if known["state"] == "CANCELLED" else "FAILED" if code else "COMPLETED"
+            change(root, job, state=ended, completing=False)
             return 0
         change(root, job, state="PENDING")
 
@@ -144,7 +145,7 @@ def squeue(root: Path, words: list[str]) -> int:
     if options.get("states") != "all":  # by default pending, running and completing jobs
         jobs = [job for job in jobs if job["state"] not in ENDED or job.get("completing")]
     for job in jobs:
-        state = "COMPLETING" if job.get("completing") and options.get("states") != "all" else job["state"]
+        state = "COMPLETING" if job.get("completing") else job["state"]
         values = {"%i": str(job["id"]), "%T": state, "%r": "Resources" if state == "PENDING" else "None"}
         line = options["format"]
         for name, value in values.items():
@@ -154,16 +155,21 @@ def squeue(root: Path, words: list[str]) -> int:
 
 
 def sacct(root: Path, words: list[str]) -> int:
-    print("JobID|State")
-    return 0
+    print("Slurm accounting storage is disabled", file=sys.stderr)
+    return 1
 
 
 def scancel(root: Path, words: list[str]) -> int:
     job = read(root, int(words[-1]))
-    if job["state"] in ENDED:
-        print(f"scancel: error: Kill job error on job id {job['id']}: Job/step already completed", file=sys.stderr)
-        return 1
     name = next((word.split("=")[1] for word in words if word.startswith("--signal=")), None)
+    if name is not None and job["state"] != "RUNNING":
+        why = "Job can not be altered now, try again later"
+        if job["state"] != "PENDING":
+            why = "Job/step already completing or completed"
+        print(f"scancel: error: Kill job error on job id {job['id']}: {why}", file=sys.stderr)
+        return 228
+    if job["state"] in ENDED:
+        return 0
     if name is None:
         change(root, job["id"], state="CANCELLED", completing=job["state"] == "RUNNING")
         name = "TERM"

@@ -43,7 +43,7 @@ ARTIFACT |= {"training_images.npz", "probabilities.npz"}
 def chexvision(*arguments: object, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
     """The command's stdout; it must succeed."""
     command = [sys.executable, "-m", "chexvision", *map(str, arguments)]
-    done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     return done.stdout
 
@@ -79,7 +79,7 @@ class Published:
     session: Session
     files: Mapping[str, bytes]
     shards: Path
-    images: Mapping[str, bytes]
+    images: Mapping[str, tuple[bytes, str]]
 
     def record(self, name: str) -> dict[str, Any]:
         """A JSON file of the commit."""
@@ -102,7 +102,7 @@ def test_a_dispatched_run_appears_on_the_hub_in_one_tagged_commit(
         printed = chexvision(*command, "--to", "chex/model", env=env, cwd=tmp_path)
         assert "split  official: train 82,346, validation 4,178, test 25,596 images" in printed
         (session,) = kaggle.sessions
-        session.wait()
+        session.wait(900)
         assert session.status == "COMPLETE", session.text[-3000:]
 
         # One commit besides the initial one, tagged with the run's id.

@@ -41,7 +41,7 @@ def test_the_published_example() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 17]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_variance_and_covariance_match_the_definition(seed: int, digits: int) -> None:
     rng = np.random.default_rng(seed)
     targets = np.r_[1, 1, 0, 0, rng.integers(0, 2, 30)].astype(float)

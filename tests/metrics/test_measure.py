@@ -26,7 +26,7 @@ from tests.present import all_present
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 17]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_all_metrics_agree_with_scikit_learn(seed: int, digits: int) -> None:
     predictions = random_predictions(80, 40, seed, names=("Mass", "Nodule"))
     predictions = predictions.with_probabilities(predictions.probabilities.round(digits))

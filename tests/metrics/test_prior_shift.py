@@ -38,7 +38,7 @@ def points() -> OperatingPoints:
 
 
 @given(st.floats(1e-6, 1 - 1e-6), st.floats(0.01, 0.99), st.floats(0.01, 0.99))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_correction_multiplies_the_odds_and_is_invertible(probability: float, before: float, after: float) -> None:
     p = np.array([probability])
     changed = corrected(p, before, after)

@@ -25,7 +25,7 @@ def _problems(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @given(_problems())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_each_resample_agrees_with_scikit_learn(problem: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     scores, targets, patients = problem
     count = int(patients.max()) + 1

@@ -27,7 +27,7 @@ def _at(predictions: Predictions, threshold: float) -> FindingMetrics:
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 17]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_no_other_threshold_is_better(seed: int, digits: int) -> None:
     predictions = random_predictions(40, 20, seed, names=("Mass",))
     predictions = predictions.with_probabilities(predictions.probabilities.round(digits))

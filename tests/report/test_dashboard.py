@@ -97,8 +97,12 @@ def test_each_run_has_its_own_figures_with_the_letter_of_their_test_set(folder: 
         assert rows[run.name][2:4] == [f"{number(metrics.macro['auroc'])}A", f"{number(binary)}A"]
         heat = page[page.index("<h2>AUROC by finding</h2>") :]
         heat = heat[heat.index(f"<td>{run.name}</td>") :]
-        shown = re.findall(r"<td[^>]*>([^<]*)</td>", heat[: heat.index("</tr>")])
-        assert shown == [run.name, "A", *(f"{of['auroc'].value:.3f}" for of in metrics.findings.values())]
+        heat = heat[: heat.index("</tr>")]
+        shown = re.findall(r"<td[^>]*>([^<]*)</td>", heat)
+        values = [present(of["auroc"].value) for of in metrics.findings.values()]
+        assert shown == [run.name, "A", *(f"{value:.3f}" for value in values)]
+        shares = re.findall(r"--share:([^']+)'", heat)  # of the color, from an AUROC of 0.5 to 1
+        assert [*map(float, shares)] == pytest.approx([2 * value - 1 for value in values], abs=1e-3)
     assert rows["one"][2:4] != rows["two"][2:4]
 
 

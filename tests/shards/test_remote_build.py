@@ -7,6 +7,7 @@ import socket
 import threading
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -22,9 +23,9 @@ from chexvision.files.remote_folder import RemoteFolder, remote_folder
 from chexvision.images.remote_images import RemoteImages
 from chexvision.shards.build import build_shards
 from chexvision.shards.planned.ledger import FINISHED, Built
-from chexvision.shards.planned.make import Work
+from chexvision.shards.planned.make import Work, make_shards
 from chexvision.shards.planned.outputs import RemoteOutput
-from tests.shards.conftest import Release, options, tree
+from tests.shards.conftest import Release, options, png, tree
 
 KEY, SECRET = "AKIAEXAMPLE", "wJalrXUtnFEMI-secret"
 
@@ -142,6 +143,68 @@ def test_a_build_into_a_bucket_continues(
     build_shards([release.root], release.metadata, out, chosen)
     assert not set(first) & set(sent)
     assert download(out.url) == tree(tmp_path / "local")
+
+
+def some(work: Work) -> Iterator[Built]:
+    """Make all shards but two, then fail."""
+    yield from make_shards(replace(work, shards=work.shards[:-2]))
+    raise ChexError("enough")
+
+
+@pytest.mark.parametrize("hashes", [True, False], ids=["ETag is MD5", "ETag is no hash"])
+def test_replaced_objects_are_noticed(
+    release: Release, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hashes: bool
+) -> None:
+    if not hashes:
+        monkeypatch.setattr("chexvision.images.remote_images.is_stamp_of", lambda data, stamp: False)
+    for name in release.names[16:]:
+        release.path(name).unlink()
+    upload(release.root, f"{bucket}/nih")
+    out, images = RemoteFolder(f"{bucket}/out"), (RemoteImages(RemoteFolder(f"{bucket}/nih")),)
+    chosen = options(shard_bytes=50_000)
+    first = release.names[0]
+
+    def put(data: bytes) -> None:
+        release.put(first, data)
+        fsspec.filesystem("s3").pipe_file(f"{bucket}/nih/{release.path(first).relative_to(release.root)}", data)
+
+    with pytest.raises(ChexError, match="enough"):
+        build_shards([], release.metadata, out, chosen, make=some, remote=images)
+    put(png(1000))
+
+    def meanwhile(work: Work) -> Iterator[Built]:
+        put(png(2000))
+        yield from make_shards(work)
+
+    with pytest.raises(ChexError, match=f"{first} was changed, moved or removed after it was listed"):
+        build_shards([], release.metadata, out, chosen, make=meanwhile, remote=images)
+    build_shards([], release.metadata, out, chosen, remote=images)
+    build_shards([release.root], release.metadata, tmp_path / "fresh", chosen)
+    assert download(out.url) == tree(tmp_path / "fresh")
+
+
+def test_what_lost_tasks_leave_in_a_bucket_is_made_again(release: Release, bucket: str, tmp_path: Path) -> None:
+    out, chosen = RemoteFolder(f"{bucket}/out"), options(shard_bytes=50_000)
+    with pytest.raises(ChexError, match="enough"):
+        build_shards([release.root], release.metadata, out, chosen, make=some)
+    held = download(out.url)
+    records = sorted(path for path in held if path.startswith(FINISHED))
+    shards = [f"data/{Path(record).stem}.parquet" for record in records]
+    out.write(shards[0], "half of it")
+    out.remove(records[1])
+    out.write(records[2], held[records[2]].decode().replace('"key": "', '"key": "0'))  # of other images
+    out.write(records[3], held[records[4]].decode())  # of another shard
+    made = []
+
+    def counted(work: Work) -> Iterator[Built]:
+        for built in make_shards(work):
+            made.append(built.shard.path)
+            yield built
+
+    build_shards([release.root], release.metadata, out, chosen, make=counted)
+    build_shards([release.root], release.metadata, tmp_path / "fresh", chosen)
+    assert download(out.url) == tree(tmp_path / "fresh")
+    assert {*shards} & {*made} == {*shards[:4]}
 
 
 def test_other_files_in_the_output_are_not_touched(release: Release, bucket: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from chexvision.shards import build
 from chexvision.shards.build import BuildOptions, Stopped, build_shards
 from chexvision.shards.planned import make
 from chexvision.shards.planned.ledger import FINISHED, Ledger
-from tests.shards.conftest import Release, options, tree
+from tests.shards.conftest import Release, options, png, tree
 
 SMALL = 45_000  # bytes of a shard: two images plus the overhead of a Parquet file
 
@@ -183,28 +182,20 @@ def test_records_of_files_outside_the_folder_are_ignored(release: Release, tmp_p
 def test_killed_process_keeps_its_finished_shards(
     release: Release, uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:
-    blocked = release.path(release.names[30])
-    blocked.unlink()
-    os.mkfifo(blocked)  # reading it blocks until something is written
     work = tmp_path / "work"
     words = ["shards", "build", "--images", str(release.root), "--metadata", str(release.metadata)]
     words += ["--work", str(work), "--size", "32", "--shard-size", str(SMALL), "--max-bad", "0.5"]
+    killed = subprocess.run([sys.executable, "-m", "tests.shards.killed_build", "5", *words], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    kept = records(work / "shards.partial")
+    assert len(kept) == 5
+    done = sum(entry["shard"]["rows"] for entry in kept)
     command = [sys.executable, "-m", "chexvision", *words]
-    killed = subprocess.Popen(command)
-    progress = work / "progress.json"
-    while not progress.exists() or json.loads(progress.read_text())["images_done"] < 10:
-        assert killed.poll() is None
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    # There may be one shard more than the progress says, which is written after it.
-    done = sum(entry["shard"]["rows"] for entry in records(work / "shards.partial"))
-    blocked.unlink()
-    blocked.write_bytes(release.files[release.names[30]])
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert f"continuing after {done} of 40 images in finished shards" in again.stdout
     assert tree(work / "shards") == uninterrupted
-    reported = json.loads(progress.read_text())
+    reported = json.loads((work / "progress.json").read_text())
     assert (reported["status"], reported["session"], reported["images_done"]) == ("complete", 2, 39)
 
 
@@ -232,6 +223,9 @@ def test_finished_data_set_is_not_rebuilt_or_mistaken_for_another(release: Relea
     chosen = options(shard_bytes=SMALL)
     sessions = [built(release, tmp_path, chosen) for _ in range(2)]
     assert sessions[1].progress.session == 2
+    release.put(release.names[0], png(1000))
+    with pytest.raises(UsageError, match="contains shards of images that have changed since"):
+        built(release, tmp_path, chosen)
     release.metadata.write_text(release.metadata.read_text().replace("Hernia", "Mass"))
     for other in (options(size=40), chosen):  # another size, other labels
         with pytest.raises(UsageError, match="contains shards of other images or options"):

@@ -17,8 +17,11 @@ from typing import Any
 
 import pytest
 
+from chexvision.errors import ChexError
+from chexvision.files.atomic_folder import locked
 from chexvision.tracking.event_files import copy_event_files
-from chexvision.tracking.tracker import Tracker
+from chexvision.tracking.sink_process import LOCK
+from chexvision.tracking.tracker import SINKS, Tracker
 
 RUN = {"run_id": "scratch-1", "group": "scratch", "config": {"optim": {"lr": 1e-3}}}
 SECONDS = 120.0  # of a machine that does much else
@@ -82,6 +85,33 @@ def test_tensorboard_writes_event_files_in_the_runs_folder(tmp_path: Path, capfd
     assert scalars[3].value == 0.25
     assert events.Scalars("auroc/Hernia")[0].value == 0.5
     assert b'"lr": 0.001' in events.Tensors("recipe")[0].tensor_proto.string_val[0]
+
+
+def test_a_session_waits_for_what_the_one_before_it_is_still_tracking(tmp_path: Path) -> None:
+    """Training was killed, its tracker's process has records left, and the run is resumed at once."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def lines(steps: range) -> bytes:
+        return b"".join(json.dumps({"step": step, "values": {"step_loss": 1.0}}).encode() + b"\n" for step in steps)
+
+    command = ["-P", "-m", "chexvision.tracking.sink_process", SINKS["tensorboard"].target, str(tmp_path)]
+    with subprocess.Popen([sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
+        assert first.stdin is not None and first.stdout is not None
+        first.stdin.write(json.dumps(RUN).encode() + b"\n" + lines(range(1, 6)))
+        first.stdin.flush()
+        assert first.stdout.read(5) == b"+++++"
+        with pytest.raises(ChexError, match="busy"), locked(tmp_path / LOCK, "busy"):
+            pass
+        with Tracker("tensorboard", tmp_path, RUN) as tracker:
+            for step in range(4, 9):
+                tracker.send(step, {"step_loss": 1.0})
+            first.stdin.write(lines(range(6, 8)))
+            first.stdin.close()
+            assert first.wait(SECONDS) == 0
+            tracker.close(SECONDS)
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [one.step for one in events.Scalars("step_loss")] == list(range(1, 9))
 
 
 def test_event_files_are_published_in_the_folder_that_the_hub_shows_without_the_name_of_the_host(

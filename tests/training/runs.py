@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import signal
 import sys
@@ -113,15 +114,6 @@ def weights(work: Path) -> dict[str, torch.Tensor]:
     return load_file(work / BEST_FILE)
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    given = None if sys.argv[1] == "-" else Path(sys.argv[1])
-    stops = killed_at(int(os.environ["KILLED_AT"])) if "KILLED_AT" in os.environ else lambda: False
-    training = tiny_training(given, Path(sys.argv[2]), *sys.argv[3:], should_stop=stops)
-    training.run()
-    training.accelerator.end_training()
-
-
 def assert_same_when_cut(session: Callable[[], Training], uninterrupted: Training) -> None:
     """Check that sessions, each of which is stopped and continued by the next, give what one did without a stop."""
     sessions = [session()]
@@ -132,3 +124,13 @@ def assert_same_when_cut(session: Callable[[], Training], uninterrupted: Trainin
     assert figures(sessions[-1].history) == figures(uninterrupted.history)
     first, second = weights(sessions[-1].work), weights(uninterrupted.work)
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+if __name__ == "__main__":
+    # JSON: lists of shards or null, a folder and overrides. Trainings one after another, since a start takes seconds.
+    torch.set_num_threads(1)
+    stops = killed_at(int(os.environ["KILLED_AT"])) if "KILLED_AT" in os.environ else lambda: False
+    for given, folder, *changes in json.loads(sys.argv[1]):
+        training = tiny_training(Path(given) if given else None, Path(folder), *changes, should_stop=stops)
+        training.run()
+    training.accelerator.end_training()

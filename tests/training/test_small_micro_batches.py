@@ -27,7 +27,7 @@ def small_se_resnet(image_size: int, drop_path: float) -> SEResNet:
     return SEResNet(depths=(1, 1, 1, 1), widths=(16, 32, 48, 64))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(images=st.integers(1, 40), batch=st.integers(1, 20), micro=st.integers(2, 9), world=st.integers(1, 3))
 def test_every_micro_batch_has_at_least_two_images(images: int, batch: int, micro: int, world: int) -> None:
     split = numbered(images)

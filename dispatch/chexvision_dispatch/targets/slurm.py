@@ -64,6 +64,9 @@ _ENDED: dict[str, tuple[Phase, str]] = {
     "REVOKED": ("error", "the job runs on another cluster of the federation"),
     "LAUNCH_FAILED": ("error", "the job could not be started; see the log"),
 }
+# Reasons of a job that asks for more than there is: it waits until somebody changes the partition or the limit.
+# https://slurm.schedmd.com/job_reason_codes.html; 22.05 says PartitionConfig where 24.05 refuses the job.
+_BEYOND = re.compile(r"Partition(TimeLimit|NodeLimit|Config)|BadConstraints|(Assoc|QOS)Max\w+PerJob\w*")
 # slurmdbd gets the end of a job seconds later, or after an outage of its own.
 _ACCOUNTING_LAG_S = 3600.0
 # Names of partitions, accounts: what can stand in a line of a batch file.
@@ -100,6 +103,11 @@ class SlurmOptions(TimeLimit, RunFolder):
         if self.memory_gb is not None and self.memory_gb <= 0:
             raise ValueError(f"--memory-gb {self.memory_gb:g} must be above 0")
         return self
+
+    @property
+    def notice_s(self) -> int:
+        """How long before the time limit a job is signalled; Slurm does it up to a minute earlier (sbatch(1))."""
+        return round((self.timeout_hours - self.max_hours) * 3600)
 
     def for_run(self, run_id: str, *, dry_run: bool) -> Self:
         """See `RunFolder.for_run`. Slurm replaces ``%j`` and the like in names of files."""
@@ -159,10 +167,7 @@ class Slurm(Target):
         options = self.options
         folder = self._run_dir / "slurm"
         folder.mkdir(parents=True, exist_ok=True)
-        setup = [*([options.setup] if options.setup else []), *_exports()]
         executor = SlurmExecutor(folder)
-        # Slurm sends the signal up to a minute earlier than it is asked to (sbatch(1), --signal).
-        before_s = round((options.timeout_hours - options.max_hours) * 3600)
         executor.update_parameters(
             job_name=run_id,
             partition=options.partition,
@@ -173,11 +178,11 @@ class Slurm(Target):
             gpus_per_node=options.gpus or None,
             cpus_per_task=options.cpus,
             mem=None if options.memory_gb is None else f"{math.ceil(options.memory_gb * 1024)}MB",
-            setup=setup,
+            setup=[*_setup(options.setup), *_exports()],
             stderr_to_stdout=True,
             use_srun=False,  # it is in the command, to pass --cpus-per-task
             wckey=None,
-            additional_parameters={"signal": f"USR2@{before_s}", "requeue": True},
+            additional_parameters={"signal": f"USR2@{options.notice_s}", "requeue": True},
         )
         try:
             with redirect_stderr(io.StringIO()):  # it prints what it raises
@@ -189,11 +194,13 @@ class Slurm(Target):
         return str(job.job_id)
 
     def _command(self, folder: Path) -> str:
-        words = ["srun", "--unbuffered", "--kill-on-bad-exit=1"]
+        # SBATCH_EXPORT=NONE of the user would otherwise keep what the batch file exports from the tasks.
+        words = ["srun", "--unbuffered", "--kill-on-bad-exit=1", "--export=ALL"]
         if self.options.cpus is not None:
             words.append(f"--cpus-per-task={self.options.cpus}")  # since Slurm 22.05 srun does not take sbatch's
         words += [sys.executable, "-u", str((folder / JOB_NAME).resolve())]
-        return shlex.join([*words, str(self._run_dir), str((folder / SCRIPT_NAME).resolve())])
+        words += [str(self._run_dir), str((folder / SCRIPT_NAME).resolve()), str(self.options.notice_s)]
+        return shlex.join(words)
 
     def state(self, session: Session) -> SessionState:
         """The job's state: of the queue, of the accounting once that has forgotten it, or of what the script left."""
@@ -203,7 +210,7 @@ class Slurm(Target):
         if state is None:
             return self._left_state(session)
         if state in _WAITING:
-            return SessionState("queued", f"{state.lower()}{f': {reason}' if reason not in ('', 'None') else ''}")
+            return SessionState("queued", _why_it_waits(state, reason))
         phase, message = _ENDED.get(state, ("running", ""))
         return SessionState(phase, message, None if phase in ("running", "cancelled") else self._exit_code())
 
@@ -242,11 +249,13 @@ class Slurm(Target):
         """The end of a job that Slurm does not know any more, from its exit code and log."""
         from submitit.core.utils import JobPaths
 
+        log = JobPaths(self._run_dir / "slurm", job_id=session.handle).stdout
+        if not log.exists():  # an exit code would be an earlier job's
+            return SessionState("cancelled", "the job left the queue before it started")
         code = self._exit_code()
         if code is not None:
             return SessionState("error" if code else "complete", f"exit code {code}" if code else "", code)
-        log = JobPaths(self._run_dir / "slurm", job_id=session.handle).stdout
-        if log.exists() and time.time() - log.stat().st_mtime < _ACCOUNTING_LAG_S:
+        if time.time() - log.stat().st_mtime < _ACCOUNTING_LAG_S:
             raise SlurmError("sacct", f"no record of job {session.handle} yet", is_outage=True)
         return SessionState("error", f"Slurm does not know job {session.handle} any more, and it left no exit code")
 
@@ -256,6 +265,20 @@ class Slurm(Target):
             return int((self._run_dir / "exit-code").read_text())
         except (OSError, ValueError):
             return None
+
+
+def _why_it_waits(state: str, reason: str) -> str:
+    if reason in ("", "None"):
+        return state.lower()
+    never = "; it asks for more than it may get and will not start: cancel it, and dispatch within the limits (sinfo)"
+    return f"{state.lower()}: {reason}{never if _BEYOND.fullmatch(reason) else ''}"
+
+
+def _setup(commands: str | None) -> list[str]:
+    """The user's commands, whose failure ends the job: without its modules a run may compute on the CPU, for days."""
+    if commands is None:
+        return []
+    return ["{", commands, '} || { echo "error: --setup failed with exit code $?" >&2; exit 1; }']
 
 
 def _exports() -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from chexvision.errors import ChexError, UsageError
@@ -68,6 +69,7 @@ def connected(address: str = "") -> Iterator[Cluster]:
         raise UsageError("this process is connected to a Ray cluster already; call ray.shutdown() first")
     try:
         context = _join(ray, address)
+        _protect_token()
         yield Cluster(str(context.address_info["address"]), started=ray._private.worker._global_node.is_head())
     finally:
         ray.shutdown()
@@ -94,6 +96,13 @@ def _join(ray: Any, address: str) -> Any:
     except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ChexError(f"no connection to Ray{f' at {address}' if address else ''}: {reason}") from None
+
+
+def _protect_token() -> None:
+    """Ray writes its token readable for all users of the machine, who could then run programs on the cluster."""
+    token = Path.home() / ".ray" / "auth_token"
+    with suppress(OSError):  # there is none, or a folder that cannot be written
+        token.chmod(0o600)
 
 
 def _check_answers(address: str) -> None:

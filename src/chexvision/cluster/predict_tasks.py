@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from chexvision.cluster.task_pool import TASK_IMAGES, versions
 from chexvision.config.test_time import Tta
 from chexvision.errors import ChexError
+from chexvision.files.archives import is_archive
 from chexvision.foreign import printable
-from chexvision.images.sources import is_archive
 from chexvision.inference.load_predictor import EngineName, load_predictor
 from chexvision.predict.inputs import Source, changed_since_listed, sha256_of_sources
 from chexvision.predict.journal import About, about_model

@@ -10,6 +10,7 @@ from typing import Any
 
 from chexvision import __version__
 from chexvision.cluster.connect import Cluster, ray_module
+from chexvision.cluster.waiting import Room
 from chexvision.errors import ChexError
 from chexvision.foreign import printable
 from chexvision.shards.build import Make
@@ -21,7 +22,6 @@ from chexvision.shards.planned.plan import PlannedShard
 
 _RETRIES = 5  # of a shard whose node was lost; errors of the program are not tried again
 _AHEAD = 2  # tasks per CPU that are submitted: one runs, one is ready
-_SECONDS = 5.0  # after which nodes are counted again
 _CANNOT_READ = "cannot be read"
 
 
@@ -39,6 +39,7 @@ def _make_on(cluster: Cluster, work: Work) -> Iterator[Built]:
     ray = ray_module()
     # No image is sent: a task's argument is some hundred bytes per image.
     task = ray.remote(num_cpus=1, max_retries=_RETRIES)(make_shard)
+    room = Room("a shard", {"CPU": 1})
     waiting: dict[Any, PlannedShard[Item]] = {}
     left = deque(work.shards)
     try:
@@ -47,7 +48,7 @@ def _make_on(cluster: Cluster, work: Work) -> Iterator[Built]:
             while left and len(waiting) < most:
                 shard = left.popleft()
                 waiting[task.remote(shard, work.recipe, work.output, work.recipe.key(shard))] = shard
-            for reference in ray.wait(list(waiting), timeout=_SECONDS)[0]:
+            for reference in room.wait(list(waiting)):
                 shard = waiting.pop(reference)
                 built = _result(ray, reference, shard)
                 _check_shared(built, shard, work.output)

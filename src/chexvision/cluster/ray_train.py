@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from chexvision.cluster.connect import connected
 from chexvision.cluster.desk import Desk
 from chexvision.cluster.train_worker import MARK, RunJob, Task, train_worker
+from chexvision.cluster.waiting import Room, alive_nodes
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.remote_folder import check_without_secrets
 from chexvision.training.training_session import STATE_FILE
@@ -70,7 +71,7 @@ def train_connected(run: RunJob, job: TrainingJob, workers: int, storage: str = 
     job = replace(job, work=job.work.resolve())
     job.work.mkdir(parents=True, exist_ok=True)
     with _environment(), _one_line():
-        gpus = sum(int(node["Resources"].get("GPU", 0)) for node in _nodes())
+        gpus = sum(int(node.get("GPU", 0)) for node in alive_nodes())
         if 0 < gpus < workers:
             raise UsageError(f"--workers {workers}: the cluster has {gpus} GPUs, and each worker takes one")
         each: dict[str, float] = {"GPU": 1, "CPU": 1} if gpus else {"CPU": _cores(workers)}
@@ -115,13 +116,14 @@ def _until_done(task: Task, workers: int, each: dict[str, float], storage: str) 
     from ray.train import TrainingFailedError
 
     ends = None if task.job.max_hours is None else time.monotonic() + task.job.max_hours * 3600
+    room = Room("a worker" if workers == 1 else "workers", each, workers)
     failed, saved = 0, 0
     while True:
         if ends is not None:  # what is left of the time
             left = max(1e-9, (ends - time.monotonic()) / 3600)
             task = replace(task, job=replace(task.job, max_hours=left))
         try:
-            return _attended(lambda: _fit(task, workers, each, storage), task.desk)  # noqa: B023 - called here
+            return _attended(lambda: _fit(task, workers, each, storage), task.desk, room.look)  # noqa: B023 - called here
         except TrainingFailedError as error:
             failures = getattr(error, "worker_failures", {})
             known = next((one for _, one in sorted(failures.items()) if isinstance(one, ChexError)), None)
@@ -168,21 +170,18 @@ def _fit(task: Task, workers: int, each: dict[str, float], storage: str) -> Any:
 
 def _cores(workers: int) -> int:
     """The most cores that each of `workers` on CPUs can have now; they keep them, which sums depend on."""
-    nodes = [int(node["Resources"].get("CPU", 0)) for node in _nodes()]
-    if sum(nodes) < workers:
-        print(f"waiting: {workers} workers need as many CPUs, and the cluster has {sum(nodes)}", file=sys.stderr)
+    nodes = [int(node.get("CPU", 0)) for node in alive_nodes()]
     fitting = (cores for cores in range(max(nodes, default=1), 1, -1) if sum(n // cores for n in nodes) >= workers)
     return next(fitting, 1)
 
 
-def _nodes() -> list[dict[str, Any]]:
-    import ray
-
-    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-
-
-def _attended(fit: Callable[[], Any], desk: Any) -> Any:
+def _attended(fit: Callable[[], Any], desk: Any, look: Callable[[], object] = bool) -> Any:
     """Call `fit` in a thread; meanwhile show what workers print, and pass a request to stop on to them.
+
+    Args:
+        fit: trains.
+        desk: of the command.
+        look: called often meanwhile.
 
     Raises:
         KeyboardInterrupt: it was requested a second time.
@@ -203,6 +202,7 @@ def _attended(fit: Callable[[], Any], desk: Any) -> Any:
         thread.start()
         while True:
             running = thread.is_alive()
+            look()
             for stream, text in ray.get(desk.taken.remote()):
                 target = sys.stdout if stream == "stdout" else sys.stderr
                 target.write(text)

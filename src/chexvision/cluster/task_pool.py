@@ -12,6 +12,7 @@ import numpy as np
 
 from chexvision import __version__
 from chexvision.cluster.connect import ray_module
+from chexvision.cluster.waiting import Room, alive_nodes
 from chexvision.errors import ChexError, UsageError
 from chexvision.foreign import printable
 
@@ -64,6 +65,8 @@ class TaskPool:
             "max_retries": RETRIES,
         }
 
+        self._room = Room("a task", {"CPU": self._options["num_cpus"], "GPU": self._options["num_gpus"]})
+
     def require_gpu(self) -> None:
         """Raise UsageError where the cluster has none."""
         if not self.on_gpus:
@@ -71,7 +74,10 @@ class TaskPool:
 
     def run(self, function: Callable[..., Any], *arguments: object, what: str) -> Any:
         """What a function returns; see `computed`."""
-        return self._get(self._remote(function).remote(*arguments), what)
+        reference = self._remote(function).remote(*arguments)
+        while not self._room.wait([reference]):
+            pass
+        return self._get(reference, what)
 
     def computed(
         self,
@@ -100,18 +106,16 @@ class TaskPool:
                     remaining = False
                 else:
                     running[remote.remote(*arguments(task))] = task
-            if running:
-                ready, _ = self._ray.wait([*running])
-                task = running.pop(ready[0])
-                yield task, self._get(ready[0], what(task))
+            for reference in self._room.wait([*running]) if running else ():
+                task = running.pop(reference)
+                yield task, self._get(reference, what(task))
 
     def _remote(self, function: Callable[..., Any]) -> Any:
         return self._ray.remote(**self._options)(function)
 
     def _nodes(self) -> list[dict[str, float]]:
         """What each node has that computes."""
-        alive = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        computing: list[dict[str, float]] = [node for node in alive if node.get("CPU", 0)]
+        computing = [node for node in alive_nodes() if node.get("CPU", 0)]
         if not computing:
             raise ChexError(
                 "no node of the cluster has a CPU for tasks; start one with: ray start --address HOST:PORT"

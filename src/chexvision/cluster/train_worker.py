@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chexvision.cluster.desk import show_on
-from chexvision.errors import UsageError
+from chexvision.errors import ChexError, UsageError
 from chexvision.layout import cache_dir
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ RunJob = Callable[["TrainingJob", Callable[["Session"], None], Callable[[], None
 
 MARK = ".shared-by-nodes"  # in the folder of --work, to find out whether all nodes see it
 _POLL_SECONDS = 1.0
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +114,22 @@ def _restore(folder: Path) -> None:
 
 
 def _report(folder: Path | None) -> None:
-    """Store what the first worker has in its folder as the newest checkpoint; all workers call this."""
+    """Store what the first worker has in its folder as the newest checkpoint; all workers call this.
+
+    Raises:
+        ChexError: there is no space: to train on, and fail at the next checkpoint, would be in vain.
+    """
     import ray.train
 
-    ray.train.report({}, checkpoint=ray.train.Checkpoint.from_directory(folder) if folder is not None else None)
+    try:
+        ray.train.report({}, checkpoint=ray.train.Checkpoint.from_directory(folder) if folder is not None else None)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise ChexError(
+            f"no checkpoint can be written to --storage ({os.strerror(error.errno)}); free some space, then the "
+            "same command continues from the newest one"
+        ) from error
 
 
 def _pass_stop_on(desk: Any, session: Session) -> None:

@@ -63,8 +63,8 @@ STORES = {"s3": _S3, "gs": _GS, "gcs": _GS, "az": _AZ, "abfs": _AZ, "abfss": _AZ
 _TALKATIVE = ("adlfs", "aiobotocore", "azure", "botocore", "fsspec", "gcsfs", "google", "huggingface_hub", "s3fs")
 
 # What listings say of the content, hashes first: huggingface_hub blob_id, in buckets xet_hash; gcsfs md5Hash, of
-# composed objects crc32c; adlfs etag; s3fs ETag.
-_STAMPS = ("blob_id", "xet_hash", "md5Hash", "crc32c", "etag", "ETag")
+# composed objects crc32c; adlfs etag; s3fs ETag. A time says less.
+_STAMPS = ("blob_id", "xet_hash", "md5Hash", "crc32c", "etag", "ETag", "LastModified", "last_modified", "mtime")
 
 # user:password@ of a URL; queries, which may be signed; fields of connection strings; tokens of the Hub and of OAuth.
 _SECRET = re.compile(

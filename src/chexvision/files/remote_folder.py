@@ -105,13 +105,23 @@ class RemoteFolder:
         Raises:
             RemoteError: nobody knows.
         """
+        found = self.stored(path)
+        return None if found is None else found.size
+
+    def stored(self, path: str) -> StoredFile | None:
+        """What the store says of a file now; None if it is not there.
+
+        Raises:
+            RemoteError: nobody knows.
+        """
         with one_line(f"{self.url}/{path}"):
             system, root = opened(self.url)
             system.invalidate_cache()
             try:
-                return int(system.info(f"{root}/{path}")["size"])
+                info = system.info(f"{root}/{path}")
             except FileNotFoundError:
                 return None
+            return StoredFile(int(info.get("size") or 0), stamp(info))
 
     def put(self, file: Path, path: str) -> None:
         """Copy a local file to `path`, where it appears complete or not at all.

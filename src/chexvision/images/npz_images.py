@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chexvision.errors import ChexError
+from chexvision.files.archives import Read
 from chexvision.files.arrays import DAMAGED
 from chexvision.files.atomic import regular_size
+from chexvision.files.stamps import changed, zip_stamp
 from chexvision.images.radiograph import MOST_PIXELS, encode_grey
-from chexvision.images.sources import Found, Read
+from chexvision.images.sources import Found
 
 _MOST_INFLATED = 1040  # deflate makes at most 1032 bytes of one
 _LARGEST_SMALL = 2**28  # bytes of an array that is read as a whole
@@ -59,6 +61,16 @@ class ImageArray:
                 raise BadArray(f"{self.array} has images of {shape[2]}×{shape[1]} pixels")
             return shape
 
+    @property
+    def stamp(self) -> str:
+        """Of all its images, see `Found`.
+
+        Raises:
+            DAMAGED: the file is damaged, or of another kind.
+        """
+        with zipfile.ZipFile(self.path) as file:
+            return zip_stamp(file.getinfo(f"{self.array}.npy"))
+
     def read(self, images: list[Found]) -> Iterator[tuple[Found, Read]]:
         """Read them as PNG files; earlier rows of the array are decompressed too.
 
@@ -67,6 +79,8 @@ class ImageArray:
         """
         by_row = sorted(images, key=lambda found: int(found.member))
         try:
+            if any(found.stamp not in ("", self.stamp) for found in images[:1]):
+                raise changed(self.path)
             with _opened(self.path, self.array) as (stream, (rows, height, width), _):
                 at = 0
                 for found in by_row:

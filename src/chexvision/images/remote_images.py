@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import PurePosixPath
 
 from chexvision.errors import UsageError
+from chexvision.files.archives import Read, is_archive
 from chexvision.files.remote_folder import RemoteFolder, StoredFile
-from chexvision.images.sources import LARGEST, Found, Read, is_archive, is_image_name
+from chexvision.files.stamps import changed, is_stamp_of
+from chexvision.images.sources import LARGEST, Found, is_image_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +23,9 @@ class RemoteImages:
     def __str__(self) -> str:
         return str(self.folder)
 
-    def members(self) -> list[str]:
-        """The paths of the images, see `stored`."""
-        return list(self.stored())
+    def members(self) -> dict[str, str]:
+        """The paths of the images with their stamps, see `stored`."""
+        return {path: _stamp(file) for path, file in self.stored().items()}
 
     def stored(self) -> dict[str, StoredFile]:
         """What the store says of each image, by its path, sorted.
@@ -44,4 +46,17 @@ class RemoteImages:
 
     def read(self, images: list[Found]) -> Iterator[tuple[Found, Read]]:
         """See `read_images`; reading raises RemoteError."""
-        yield from ((found, partial(self.folder.read, found.member)) for found in images)
+        yield from ((found, partial(self._read, found)) for found in images)
+
+    def _read(self, found: Found) -> bytes:
+        data = self.folder.read(found.member)
+        # Where the stamp is no hash of the bytes, the store is asked once more: a request, not a second download.
+        if found.stamp and not is_stamp_of(data, found.stamp):
+            now = self.folder.stored(found.member)
+            if now is None or now.size != len(data) or _stamp(now) != found.stamp:
+                raise changed(found.path)
+        return data
+
+
+def _stamp(file: StoredFile) -> str:
+    return f"{file.size} {file.stamp}"

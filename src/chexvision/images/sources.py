@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import gzip
-import lzma
 import os
-import struct
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePath, PurePosixPath
-from typing import IO, Protocol, TypeAlias
+from pathlib import Path, PurePosixPath
+from typing import IO, Protocol
 
-from chexvision.errors import ChexError, UsageError
-from chexvision.files.atomic import read_regular, regular_size
+from chexvision.errors import UsageError
+from chexvision.files.archives import TARS, ZIPS, Read, is_archive, list_members, read_members
+from chexvision.files.atomic import regular_size
+from chexvision.files.stamps import read_as_listed, stamp_at
 from chexvision.images.dicom_elements import is_dicom
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 _HEAD = 132  # bytes that tell a DICOM file
-_TARS = (".tar.gz", ".tgz", ".tar")
-_ZIPS = (".zip",)
-# Raised by the archive readers on damaged input.
-_DAMAGED = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    gzip.BadGzipFile,
-    zlib.error,
-    lzma.LZMAError,
-    struct.error,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,  # an encrypted zip
-    OverflowError,
-    ValueError,
-)
 LARGEST = 2**28  # bytes of an image file: 16-bit pixels of 11,000², not compressed
 
 
@@ -55,17 +35,26 @@ class Container(Protocol):
 class ListedContainer(Container, Protocol):
     """A container that may be named next to local folders and archives."""
 
-    def members(self) -> list[str]:
-        """The paths of the images inside."""
+    def members(self) -> Mapping[str, str]:
+        """The paths of the images inside, each with its stamp, see `Found`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One image in a source, as any process can find it again."""
+    """One image in a source, as any process can find it again.
 
-    name: str  # the file's own name, without folders, or all of its path as one name
-    container: Path | Container  # the local folder or archive that holds it, or another place
-    member: str  # its path inside the container
+    Args:
+        name: the file's own name, without folders, or all of its path as one name.
+        container: the local folder or archive that holds it, or another place.
+        member: its path inside the container.
+        stamp: what the listing said of its content, see `chexvision.files.stamps`; empty where nothing was said, or
+            where the container cannot change. What is read is compared with it.
+    """
+
+    name: str
+    container: Path | Container
+    member: str
+    stamp: str = ""
 
     @property
     def file(self) -> Path | None:
@@ -81,9 +70,6 @@ class Found:
         if isinstance(self.container, Path) and not is_archive(self.container):
             return str(self.container / self.member)
         return f"{self.container}/{self.member}"
-
-
-Read: TypeAlias = Callable[[], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +94,7 @@ def find_images(sources: Sequence[Path | ListedContainer], *, by_path: bool = Fa
         UsageError: a source is missing or is neither a folder nor an archive, or no image is found.
         ChexError: an archive is damaged.
     """
-    containers: dict[Path | ListedContainer, list[str]] = {}
+    containers: dict[Path | ListedContainer, Sequence[tuple[str, str]]] = {}
     for source in sources:
         for place, members in _containers(source):
             containers.setdefault(place, members)
@@ -116,12 +102,10 @@ def find_images(sources: Sequence[Path | ListedContainer], *, by_path: bool = Fa
     images: dict[str, Found] = {}
     duplicates: list[Found] = []
     for container, members in by_first_name:
-        for member in members:
-            found = Found(flat_name(member) if by_path else PurePosixPath(member).name, container, member)
-            if found.name in images:
+        for member, stamp in members:
+            found = Found(flat_name(member) if by_path else _own_name(member), container, member, stamp)
+            if images.setdefault(found.name, found) is not found:
                 duplicates.append(found)
-            else:
-                images[found.name] = found
     if not images:
         listed = ", ".join(str(source) for source in sources)
         raise UsageError(f"no PNG, JPEG or DICOM file in {listed}; name the folder that holds images_001 and so on")
@@ -144,7 +128,7 @@ def read_images(images: list[Found]) -> Iterator[tuple[Found, Read]]:
         images: any of those that were found, by this process or another one.
 
     Raises:
-        ChexError: an archive is damaged, or lacks an image that was found in it.
+        ChexError: an archive is damaged; or it, or an image that is read, is not what was found.
     """
     by_container: dict[Path | Container, list[Found]] = {}
     for found in images:
@@ -153,29 +137,32 @@ def read_images(images: list[Found]) -> Iterator[tuple[Found, Read]]:
         if not isinstance(container, Path):
             yield from container.read(members)
         elif container.is_dir():
-            yield from ((found, partial(read_regular, container / found.member, LARGEST)) for found in members)
-        elif container.name.lower().endswith(_ZIPS):
-            yield from _read_zip(container, members)
+            reads = (partial(read_as_listed, container / found.member, LARGEST, found.stamp) for found in members)
+            yield from zip(members, reads, strict=True)
         else:
-            yield from _read_tar(container, members)
+            by_path = {found.member: found for found in members}
+            stamps = {member: found.stamp for member, found in by_path.items()}
+            yield from ((by_path[member], read) for member, read in read_members(container, stamps, LARGEST))
 
 
-def _containers(source: Path | ListedContainer) -> Iterator[tuple[Path | ListedContainer, list[str]]]:
+def _containers(source: Path | ListedContainer) -> Iterator[tuple[Path | ListedContainer, Sequence[tuple[str, str]]]]:
     if not isinstance(source, Path):
-        yield source, sorted(source.members(), key=_by_name)
+        yield source, sorted(source.members().items(), key=_by_name)
     elif source.is_dir():
         loose = []
-        for path in walk_files(source):
-            if is_archive(path):
-                yield path, members_of(path)
-            elif is_image_file(path):
-                loose.append(path.relative_to(source).as_posix())
+        for root, names in _walk(source):
+            inside = "" if root == str(source) else f"{Path(root).relative_to(source).as_posix()}/"
+            for name in names:
+                if is_image_name(name) or (not is_archive(name) and is_image_file(Path(root, name))):
+                    loose.append((inside + name, stamp_at(f"{root}/{name}")))
+                elif is_archive(name):
+                    yield Path(root, name), members_of(Path(root, name))
         if loose:
             yield source, sorted(loose, key=_by_name)
     elif source.is_file() and is_archive(source):
         yield source, members_of(source)
     elif source.exists():
-        raise UsageError(f"--images {source} is neither a folder nor one of {', '.join((*_TARS, *_ZIPS))}")
+        raise UsageError(f"--images {source} is neither a folder nor one of {', '.join((*TARS, *ZIPS))}")
     else:
         raise UsageError(f"--images {source} does not exist")
 
@@ -185,92 +172,42 @@ def walk_files(folder: Path) -> Iterator[Path]:
 
     A folder with the name of an image is listed too.
     """
+    for root, names in _walk(folder):
+        yield from (Path(root, name) for name in names)
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """The folders below with the names of their files, see `walk_files`: no object is made for each of millions."""
 
     def refuse(error: OSError) -> None:
         raise error  # else the images of an unreadable folder would be missing silently
 
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for root, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        here = Path(root).resolve()
+        here = os.path.realpath(root)
         if here in seen:
             folders.clear()
             continue
         seen.add(here)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        images = [name for name in folders if is_image_name(name)]
-        yield from (Path(root, name) for name in sorted((*files, *images)))
+        yield root, sorted((*files, *(name for name in folders if is_image_name(name))))
 
 
-def members_of(archive: Path) -> list[str]:
-    """The images in an archive: by name for a zip, in archive order for a tar."""
-    try:
-        regular_size(archive)
-    except OSError as error:
-        raise UsageError(f"{archive} cannot be read: {error.strerror}; remove it") from None
-    try:
-        if archive.name.lower().endswith(_ZIPS):
-            with zipfile.ZipFile(archive) as opened:
-                files = [info for info in opened.infolist() if not info.is_dir()]
-                return sorted((file.filename for file in files if _is_zipped_image(opened, file)), key=_by_name)
-        with tarfile.open(archive, "r|*") as stream:
-            return [
-                member.name
-                for member in stream
-                if member.isfile() and _is_image(member.name, partial(stream.extractfile, member))
-            ]
-    except (*_DAMAGED, OSError) as error:  # bz2's errors are OSErrors
-        raise ChexError(f"{archive} is damaged ({error}); fetch it again") from error
+def members_of(archive: Path) -> list[tuple[str, str]]:
+    """The paths of the images in an archive, with their stamps: by name for a zip, in archive order for a tar.
 
-
-def _read_tar(archive: Path, members: list[Found]) -> Iterator[tuple[Found, Read]]:
-    wanted = {found.member: found for found in members}
-    try:
-        with tarfile.open(archive, "r|*") as stream:
-            for member in stream:
-                if not wanted:
-                    break
-                found = wanted.pop(member.name, None) if member.isfile() else None
-                if found and (file := stream.extractfile(member)):
-                    data = file.read(LARGEST + 1)
-                    yield found, partial(_not_too_large, data)
-    except (*_DAMAGED, OSError) as error:
-        raise ChexError(f"{archive} is damaged ({error}); fetch it again") from error
-    if wanted:
-        raise ChexError(f"{archive} was changed: it lacks {min(wanted)}; begin again")
-
-
-def _read_zip(archive: Path, members: list[Found]) -> Iterator[tuple[Found, Read]]:
-    opened = zipfile.ZipFile(archive)  # stays open as long as any of the functions below exists
-
-    def read(member: str) -> bytes:
-        try:
-            with opened.open(member) as file:
-                data = file.read(LARGEST + 1)
-        except _DAMAGED as error:
-            raise ValueError(f"cannot be read from {archive.name}: {error}") from error
-        return _not_too_large(data)
-
-    yield from ((found, partial(read, found.member)) for found in members)
-
-
-def _not_too_large(data: bytes) -> bytes:
-    if len(data) > LARGEST:
-        raise ValueError(f"more than {LARGEST >> 20} MiB")
-    return data
-
-
-def _is_named(path: PurePath, endings: tuple[str, ...]) -> bool:
-    return path.name.lower().endswith(endings) and not path.name.startswith(".")
-
-
-def is_archive(path: PurePath) -> bool:
-    """Whether a file is an archive of images, by its ending."""
-    return _is_named(path, (*_TARS, *_ZIPS))
+    Raises:
+        UsageError: it cannot be read.
+        ChexError: it is damaged.
+    """
+    members = list_members(archive, _is_image)
+    return sorted(members, key=_by_name) if archive.name.lower().endswith(ZIPS) else members
 
 
 def is_image_name(name: str) -> bool:
     """Whether a file's name ends as those of images do."""
-    return _is_named(PurePosixPath(name), _IMAGES)
+    own = _own_name(name)
+    return own.lower().endswith(_IMAGES) and not own.startswith(".")
 
 
 def is_image_file(path: Path) -> bool:
@@ -302,16 +239,13 @@ def _is_image(name: str, opened: Callable[[], IO[bytes] | None]) -> bool:
         return False
 
 
-def _is_zipped_image(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
-    try:
-        return _is_image(info.filename, partial(archive.open, info))
-    except _DAMAGED:
-        return True  # reported when it is read: the other members are not damaged by it
+def _own_name(member: str) -> str:
+    return member.rpartition("/")[2]
 
 
-def _by_name(member: str) -> tuple[str, str]:
-    return PurePosixPath(member).name, member
+def _by_name(listed: tuple[str, str]) -> tuple[str, str]:
+    return _own_name(listed[0]), listed[0]
 
 
-def _first_name(members: list[str]) -> str:
-    return min((PurePosixPath(member).name for member in members), default="")
+def _first_name(members: Sequence[tuple[str, str]]) -> str:
+    return min((_own_name(member) for member, _ in members), default="")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,11 +95,11 @@ def read_metadata(path: Path) -> dict[str, Entry]:
         if cell["filename"] in entries:
             raise UsageError(f"{where}: {cell['filename']} is listed twice")
         entries[cell["filename"]] = Entry(
-            labels=cell["labels"],
+            labels=sys.intern(cell["labels"]),  # the same few texts in millions of rows
             patient_id=patient,
             age=_years(cell["age"]),
             sex=cell["sex"] or None,
-            view=cell["view"] or None,
+            view=sys.intern(cell["view"]) or None,
             follow_up=_integer(cell["follow_up"], where),
             original_width=_integer(cell["original_width"], where),
             original_height=_integer(cell["original_height"], where),

@@ -13,9 +13,10 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 from chexvision.errors import ChexError, UsageError
+from chexvision.files.archives import is_archive
 from chexvision.files.remote_folder import is_url, remote_folder
 from chexvision.images.remote_images import RemoteImages
-from chexvision.images.sources import Found, is_archive, is_image_file, members_of, read_images, walk_files
+from chexvision.images.sources import Found, is_image_file, members_of, read_images, walk_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,7 @@ def _in_archive(path: Path) -> Iterator[Source]:
     except ChexError as error:
         yield Source(Found(path.name, path.parent, path.name), stamp, damaged=str(error))
         return
-    yield from (Source(Found(PurePosixPath(member).name, path, member), stamp) for member in members)
+    yield from (Source(Found(PurePosixPath(member).name, path, member), stamp) for member, _ in members)
 
 
 def _stamp(path: Path) -> str:

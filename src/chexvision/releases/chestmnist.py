@@ -50,6 +50,7 @@ def read_chestmnist(reading: Reading) -> Release:
             raise BadArray(f"it has no array {min(missing)!r}")
         labels = {split: _read_labels(path, split) for split in _SPLITS}
         arrays = {split: ImageArray(path, f"{split}_images") for split in _SPLITS}
+        stamps = {split: arrays[split].stamp for split in _SPLITS}
         sides = {_side(arrays[split], len(labels[split])) for split in _SPLITS}
         if len(sides) > 1:
             raise BadArray(f"its splits have images of different sizes: {', '.join(map(str, sorted(sides)))} pixels")
@@ -68,7 +69,7 @@ def read_chestmnist(reading: Reading) -> Release:
     splits: dict[int, str] = {}
     for split, name in sorted(_SPLITS.items()):  # by file name, so that nothing waits for its turn on the disk
         for row, values in enumerate(labels[split]):
-            found = Found(f"chestmnist_{split}_{row:06d}.png", arrays[split], str(row))
+            found = Found(f"chestmnist_{split}_{row:06d}.png", arrays[split], str(row), stamps[split])
             patient = len(images) + 1
             images.append(found)
             entries[found.name] = _entry(values, patient)

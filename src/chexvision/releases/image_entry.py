@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Container, Sequence
 from pathlib import PurePath
 
@@ -37,8 +38,8 @@ def entry_of(
     by_finding = dict(zip(space.findings, values, strict=True))
     uncertain = [name for name, value in by_finding.items() if value == UNCERTAIN]
     unknown = [name for name, value in by_finding.items() if math.isnan(value)]
-    return Entry(
-        labels="|".join(space.named(values)),
+    return Entry(  # the same few texts in millions of images
+        labels=sys.intern("|".join(space.named(values))),
         patient_id=patient_id,
         age=age,
         sex=sex,
@@ -46,8 +47,8 @@ def entry_of(
         follow_up=None,
         original_width=size[0],
         original_height=size[1],
-        uncertain="|".join(uncertain) or None,
-        unknown="|".join(unknown) or None,
+        uncertain=sys.intern("|".join(uncertain)) or None,
+        unknown=sys.intern("|".join(unknown)) or None,
         study_id=study_id,
     )
 

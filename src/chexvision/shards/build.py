@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from chexvision import __version__
 from chexvision.errors import ChexError, UsageError
+from chexvision.files.atomic import write_text_atomic
 from chexvision.files.atomic_folder import atomic_folder
 from chexvision.files.remote_folder import RemoteFolder
 from chexvision.images.radiograph import Encoding, expected_bytes
@@ -19,7 +22,7 @@ from chexvision.images.remote_images import RemoteImages
 from chexvision.progress import Progress
 from chexvision.releases.release import Reading, Views
 from chexvision.releases.terms import check_private
-from chexvision.shards.build_labels import BuildLabels, read_build_labels
+from chexvision.shards.build_labels import SetFacts, read_build_labels, sort_out
 from chexvision.shards.dataset_card import write_card
 from chexvision.shards.manifest import (
     FORMAT,
@@ -126,13 +129,20 @@ def build_shards(
     if built is not None:
         _check_same(built, planned, out)
         return built
-    needed = expected_bytes(len(planned.usable), options.size, options.encoding)
+    needed = expected_bytes(planned.usable, options.size, options.encoding)
     check = partial(check_replaceable, out, overwrite=options.overwrite)
     kept = kept or session is not None
     with atomic_folder(out, check=check, needed_bytes=needed, exit_on_sigterm=not kept, kept=kept) as folder:
         manifest = _make_set(planned, LocalOutput(folder), make, session)
     shutil.rmtree(out / FINISHED, ignore_errors=True)
+    if session is not None:
+        write_text_atomic(_images_of(out), planned.images_sha256)
     return manifest
+
+
+def _images_of(out: Path) -> Path:
+    """The file next to a finished set that tells whether another call names the same images."""
+    return out.with_name(f"{out.name}.images")
 
 
 def _make_set(planned: _Plan, output: Output, make: Make, session: BuildSession | None) -> Manifest:
@@ -153,57 +163,73 @@ class _Plan:
     """A build before any pixel is read.
 
     Args:
-        labels: what is known of the images.
+        facts: what is known of the set.
         options: how to build.
-        usable: the images that have labels and a split.
-        bad: those that have not.
-        shards: of the usable images.
+        bad: the images that have no labels or no split.
+        shards: of the others.
     """
 
-    labels: BuildLabels
+    facts: SetFacts
     options: BuildOptions
-    usable: list[Item]
     bad: tuple[BadImage, ...]
     shards: tuple[PlannedShard[Item], ...]
 
     @property
+    def usable(self) -> int:
+        """The images that have labels and a split."""
+        return sum(len(shard.images) for shard in self.shards)
+
+    @property
     def total(self) -> int:
         """All images that were named or found."""
-        return len(self.usable) + len(self.bad)
+        return self.usable + len(self.bad)
+
+    @property
+    def images_sha256(self) -> str:
+        """Of names and stamps."""
+        digest = hashlib.sha256()
+        for item in self._items():
+            digest.update(f"{item.name}\0{item.found.stamp}\0".encode(errors="surrogatepass"))
+        return digest.hexdigest()
 
     @property
     def recipe(self) -> ShardRecipe:
         """How images become rows."""
         # Of these images alone, as the card has it: with other columns `datasets` would refuse the shards.
-        open_labels = any(item.entry.uncertain or item.entry.unknown for item in self.usable)
-        columns = Columns(open_labels, self.labels.dataset.studies)
-        options = self.options
-        any_view, labels = options.views == "all", self.labels
-        return ShardRecipe(options.size, options.encoding, any_view, labels.space, columns, labels.source)
+        open_labels = any(item.entry.uncertain or item.entry.unknown for item in self._items())
+        columns = Columns(open_labels, self.facts.dataset.studies)
+        options, facts = self.options, self.facts
+        return ShardRecipe(options.size, options.encoding, options.views == "all", facts.space, columns, facts.source)
+
+    def _items(self) -> Iterator[Item]:
+        return chain.from_iterable(shard.images for shard in self.shards)
 
     def manifest(self, ledger: Ledger) -> Manifest:
         """Of the complete set."""
         entries = {one.shard.path: one.shard for one in ledger.finished}
         left_out = {image.name for image in ledger.bad}
-        rows = [item for item in self.usable if item.name not in left_out]
-        counter = SplitCounter(self.labels.space)
-        for item in rows:
-            counter.add(item.split, item.entry.patient_id, item.labels)
+        counter = SplitCounter(self.facts.space)
+        ages: list[ImpossibleAge] = []
+        for item in self._items():
+            if item.name not in left_out:
+                counter.add(item.split, item.entry.patient_id, item.labels)
+                if item.entry.impossible_age is not None:
+                    ages.append(ImpossibleAge(item.name, item.entry.impossible_age))
         return Manifest(
             format=FORMAT,
             chexvision=__version__,
-            source=self.labels.source,
-            split=self.labels.rule,
+            source=self.facts.source,
+            split=self.facts.rule,
             size=self.options.size,
             encoding=self.options.encoding,
             splits=counter.counts,
             shards=tuple(entries[shard.path] for shard in self.shards),
             files=(),
             bad=tuple(sorted((*self.bad, *ledger.bad), key=lambda image: (image.name, image.reason))),
-            impossible_ages=_impossible_ages(rows),
-            label_space=self.labels.space,
-            dataset=self.labels.dataset,
-            left_out=self.labels.left_out,
+            impossible_ages=tuple(sorted(ages)),
+            label_space=self.facts.space,
+            dataset=self.facts.dataset,
+            left_out=self.facts.left_out,
         )
 
 
@@ -215,57 +241,25 @@ def _plan(
     )
     labels = read_build_labels(reading, options.split, options.seed)
     if options.public:
-        check_private(labels.dataset.terms, "--to", private=False)
-    usable, bad = _sort_out(labels)
+        check_private(labels.facts.dataset.terms, "--to", private=False)
+    usable, bad = sort_out(labels)
     _check_bad(bad, len(usable) + len(bad), options.max_bad)
     if not usable:
         raise ChexError(f"none of {len(bad)} images is usable; the first: {bad[0].name}: {bad[0].reason}")
     size = ShardSize(options.shard_bytes, options.size, options.encoding)
     shards = plan_shards(((item.split, item) for item in usable), lambda item: item.name, size)
-    return _Plan(labels, options, usable, tuple(bad), shards)
+    return _Plan(labels.facts, options, tuple(bad), shards)
 
 
 def _check_same(built: Manifest, planned: _Plan, out: Path) -> None:
-    labels, options = planned.labels, planned.options
+    facts, options = planned.facts, planned.options
     made = (built.source, built.split, built.size, built.encoding, built.images + len(built.bad))
-    same = built.dataset in (None, labels.dataset)  # formats before 3 do not name it
-    if not same or made != (labels.source, labels.rule, options.size, options.encoding, planned.total):
+    same = built.dataset in (None, facts.dataset)  # formats before 3 do not name it
+    if not same or made != (facts.source, facts.rule, options.size, options.encoding, planned.total):
         raise UsageError(f"{out} contains shards of other images or options; name another folder to work in")
-
-
-def _sort_out(known: BuildLabels) -> tuple[list[Item], list[BadImage]]:
-    """The images with labels and a split, in reading order, and the others."""
-    bad = [
-        BadImage(_text(found.name), f"a second file of this name: {_text(found.member)}")
-        for found in known.index.duplicates
-    ]
-    bad += known.missing
-    usable: list[Item] = []
-    for found in known.index.images:
-        entry = known.entries.get(found.name)
-        if entry is None:
-            bad.append(BadImage(_text(found.name), "unlabelled: not in the metadata"))
-            continue
-        try:
-            labels = known.space.values(entry.labels, entry.uncertain, entry.unknown)
-        except ValueError as error:
-            bad.append(BadImage(found.name, str(error) if entry.labels else "unlabelled: its labels are empty"))
-            continue
-        if entry.patient_id not in known.table:
-            bad.append(BadImage(found.name, f"patient {entry.patient_id} is in no split"))
-        else:
-            usable.append(Item(found, entry, known.table[entry.patient_id], labels))
-    return usable, bad
-
-
-def _impossible_ages(rows: list[Item]) -> tuple[ImpossibleAge, ...]:
-    ages = ((item.name, item.entry.impossible_age) for item in rows)
-    return tuple(sorted(ImpossibleAge(name, age) for name, age in ages if age is not None))
-
-
-def _text(name: str) -> str:
-    """A file name as UTF-8; Python reads bytes that are not UTF-8 as surrogates."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    known = _images_of(out)
+    if known.exists() and known.read_text(encoding="utf-8") != planned.images_sha256:
+        raise UsageError(f"{out} contains shards of images that have changed since; name another folder to work in")
 
 
 def _make_all(planned: _Plan, output: Output, make: Make, session: BuildSession | None) -> Ledger:
@@ -275,11 +269,11 @@ def _make_all(planned: _Plan, output: Output, make: Make, session: BuildSession 
     bad = [*planned.bad, *ledger.bad]
     _check_bad(bad, planned.total, options.max_bad)
     if session is not None:
-        session.begins(len(planned.usable), ledger)
+        session.begins(planned.usable, ledger)
     there = {one.shard.path for one in ledger.finished}
     missing = tuple(shard for shard in planned.shards if shard.path not in there)
     done = sum(len(shard.images) for shard in planned.shards if shard.path in there)
-    with Progress("building", len(planned.usable), "images", done) as progress:
+    with Progress("building", planned.usable, "images", done) as progress:
 
         def seen(images: int, unusable: Sequence[BadImage]) -> None:
             if session is not None and session.should_stop():

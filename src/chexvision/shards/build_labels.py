@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,27 @@ from chexvision.nih.metadata import Entry
 from chexvision.releases.release import Reading, Release
 from chexvision.releases.sets import read_release, set_of
 from chexvision.shards.manifest import BadImage, Dataset, LeftOutCount, Source, SplitRule
+from chexvision.shards.planned.make import Item
 from chexvision.shards.split import VALIDATION_SHARE, read_split_table, split_by_patient, with_validation
+
+
+@dataclass(frozen=True, slots=True)
+class SetFacts:
+    """What the manifest says of a set, whatever its images show.
+
+    Args:
+        source: of the labels.
+        dataset: which one it is.
+        space: the label set.
+        rule: how patients were divided.
+        left_out: images that are left out on purpose.
+    """
+
+    source: Source
+    dataset: Dataset
+    space: LabelSpace
+    rule: SplitRule
+    left_out: tuple[LeftOutCount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,26 +43,18 @@ class BuildLabels:
     """What is known of the images before they are read.
 
     Args:
-        source: for the manifest.
-        dataset: for the manifest.
-        space: the label set.
+        facts: of the set.
         index: the image files.
         entries: by the names of `index`.
-        rule: how patients were divided.
         table: the split of each patient.
         missing: images that the tables name and that are not there.
-        left_out: images that are left out on purpose.
     """
 
-    source: Source
-    dataset: Dataset
-    space: LabelSpace
+    facts: SetFacts
     index: Index
     entries: dict[str, Entry]
-    rule: SplitRule
     table: dict[int, str]
     missing: tuple[BadImage, ...] = ()
-    left_out: tuple[LeftOutCount, ...] = ()
 
 
 def read_build_labels(reading: Reading, split: str | None, seed: int) -> BuildLabels:
@@ -61,23 +74,47 @@ def read_build_labels(reading: Reading, split: str | None, seed: int) -> BuildLa
     rule, table = _divide(release, reading.dataset, split, seed)
     studies = any(entry.study_id is not None for entry in release.entries.values())
     kind: Literal["radiographs", "synthetic"] = "synthetic" if release.synthetic else "radiographs"
-    return BuildLabels(
+    terms = release.terms or set_of(reading.dataset).terms
+    facts = SetFacts(
         source=Source(kind, release.source_name or release.tables[0].name, _hash(release.tables)),
-        dataset=Dataset(
-            reading.dataset,
-            reading.views,
-            release.terms or set_of(reading.dataset).terms,
-            studies,
-            release.knows_patients,
-        ),
+        dataset=Dataset(reading.dataset, reading.views, terms, studies, release.knows_patients),
         space=release.space,
-        index=release.index,
-        entries=release.entries,
         rule=rule,
-        table=table,
-        missing=tuple(BadImage(name, reason) for name, reason in release.missing),
         left_out=tuple(LeftOutCount(reason, images) for reason, images in release.left_out),
     )
+    missing = tuple(BadImage(name, reason) for name, reason in release.missing)
+    return BuildLabels(facts, release.index, release.entries, table, missing)
+
+
+def sort_out(known: BuildLabels) -> tuple[list[Item], list[BadImage]]:
+    """The images with labels and a split, in reading order, and the others."""
+    bad = [
+        BadImage(_text(found.name), f"a second file of this name: {_text(found.member)}")
+        for found in known.index.duplicates
+    ]
+    bad += known.missing
+    usable: list[Item] = []
+    values = cache(known.facts.space.values)  # of millions of images there are some hundred
+    for found in known.index.images:
+        entry = known.entries.get(found.name)
+        if entry is None:
+            bad.append(BadImage(_text(found.name), "unlabelled: not in the metadata"))
+            continue
+        try:
+            labels = values(entry.labels, entry.uncertain, entry.unknown)
+        except ValueError as error:
+            bad.append(BadImage(found.name, str(error) if entry.labels else "unlabelled: its labels are empty"))
+            continue
+        if entry.patient_id not in known.table:
+            bad.append(BadImage(found.name, f"patient {entry.patient_id} is in no split"))
+        else:
+            usable.append(Item(found, entry, known.table[entry.patient_id], labels))
+    return usable, bad
+
+
+def _text(name: str) -> str:
+    """A file name as UTF-8; Python reads bytes that are not UTF-8 as surrogates."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _hash(tables: tuple[Path, ...]) -> str | None:

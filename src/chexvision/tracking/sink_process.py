@@ -15,14 +15,16 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from chexvision.files.atomic_folder import locked
 from chexvision.tracking.sinks import Sink, TrackedRun
 
 # A call of the library that takes longer hangs. Only this ends the process where training was killed meanwhile.
 CALL_SECONDS = 120.0
+LOCK = ".lock"  # in the folder
 _SECRET = re.compile("TOKEN|KEY|SECRET|PASSWORD")
 
 
@@ -57,18 +59,21 @@ def _track(target: str, folder: Path, lines: BinaryIO, status: int) -> None:
     if not first:
         return
     module, _, name = target.partition(":")
-    with _limited():
-        folder.mkdir(parents=True, exist_ok=True)
-        sink: Sink = getattr(importlib.import_module(module), name)(folder, TrackedRun(**json.loads(first)))
-    for line in lines:
-        record = json.loads(line)
-        # A session that resumes repeats steps that one which was killed had sent.
-        if record["step"] > sink.last_step:
-            with _limited():
-                sink.log(record["step"], record["values"])
-        os.write(status, b"+")
-    with _limited():
-        sink.close()
+    with ExitStack() as held:
+        with _limited():
+            folder.mkdir(parents=True, exist_ok=True)
+            # The process of a session that was killed may still be tracking what that one had sent.
+            held.enter_context(locked(folder / LOCK))
+            sink: Sink = getattr(importlib.import_module(module), name)(folder, TrackedRun(**json.loads(first)))
+        for line in lines:
+            record = json.loads(line)
+            # A session that resumes repeats steps that one which was killed had sent.
+            if record["step"] > sink.last_step:
+                with _limited():
+                    sink.log(record["step"], record["values"])
+            os.write(status, b"+")
+        with _limited():
+            sink.close()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -165,14 +166,12 @@ class Training:
         most = largest_pass(self.train_split, optim.batch_size, self.micro_batch_size, process)
         share = None if self.history else -(-min(optim.batch_size, images) // process.world)  # told once
         self.micro_batch_size = fitting_micro_batch(trial, most, self.micro_batch_size, self.accelerator, share)
-        network: nn.Module = self.model
-        if self.recipe.training.compile:
-            usual, _ = images_per_pass(images, optim.batch_size, self.micro_batch_size, process.world)
-            network = compiled(self.model, trial, usual)
+        usual, _ = images_per_pass(images, optim.batch_size, self.micro_batch_size, process.world)
+        network = compiled(self.model, trial, usual) if self.recipe.training.compile else self.model
         # Wrapped again in each phase: DDP reads once which parameters require gradients.
         # A pooling other than the network's own passes by the layers that follow that, such as AlexNet's last two.
         unused = self.recipe.model.pooling != "network"
-        return wrap_in_ddp(network, self.process, unused=unused), optimizer
+        return wrap_in_ddp(network, process, unused=unused, first_pass=partial(trial, usual)), optimizer
 
     def _train_epoch(
         self,

@@ -20,20 +20,27 @@ _STEPS_BETWEEN_AGREEMENTS = 10  # how often they agree on whether to stop, or to
 _BROADCAST_BYTES = 2**26  # at once: with NCCL they pass through the memory of the GPUs
 
 
-def wrap_in_ddp(network: nn.Module, rank: Rank, *, unused: bool) -> nn.Module:
+def wrap_in_ddp(
+    network: nn.Module, rank: Rank, *, unused: bool, first_pass: Callable[[nn.Module], None]
+) -> nn.Module:
     """`network` with gradients averaged over all processes; itself where there is one.
 
     Args:
         network: what is trained.
         rank: of this process.
         unused: whether parameters that require gradients may get none.
+        first_pass: passes some images through a network and back. DDP arranges gradients in another order after its
+            first pass, and sums over more than two processes depend on it: the first step of a run that is resumed
+            would be rounded differently from the same step of one that was not cut.
     """
     if rank.world == 1:
         return network
     devices = [rank.device] if rank.device.type == "cuda" else None
-    return DistributedDataParallel(
+    wrapped = DistributedDataParallel(
         network, device_ids=devices, gradient_as_bucket_view=True, find_unused_parameters=unused
     )
+    first_pass(wrapped)
+    return wrapped
 
 
 def broadcast_buffers(rank: Rank, *modules: nn.Module) -> None:

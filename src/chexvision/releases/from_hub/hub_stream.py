@@ -17,11 +17,12 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from chexvision.errors import ChexError, UsageError
+from chexvision.files.archives import Read
 from chexvision.foreign import printable
 from chexvision.hub.hub_errors import call_hub, hub_error
 from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision.hub.repository import resolve_revision
-from chexvision.images.sources import LARGEST, Found, Read
+from chexvision.images.sources import LARGEST, Found
 from chexvision.releases.from_hub.hub_copies import check_files, download, instead_of_script
 
 _BUILDERS = ("parquet", "arrow", "imagefolder")

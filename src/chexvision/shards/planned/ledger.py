@@ -19,7 +19,7 @@ class Built:
     """A finished shard.
 
     Args:
-        key: SHA-256 of everything that determines its bytes except the pixels.
+        key: SHA-256 of everything that determines its bytes, see `chexvision.shards.planned.make.ShardRecipe.key`.
         shard: the file.
         bad: images that would be in it and could not be used.
     """
@@ -72,12 +72,14 @@ def open_ledger(output: Output, keys: Mapping[str, str]) -> Ledger:
     """
     finished = []
     kept = set()
+    there = output.listed()
+    recorded = set(there)  # so that nothing is asked for each of thousands of shards that are not there
     for path, key in keys.items():
-        built = finished_shard(output, path, key)
+        built = finished_shard(output, path, key) if record_of(path) in recorded else None
         if built is not None:
             finished.append(built)
             kept |= {path, record_of(path)}
-    for path in output.listed():
+    for path in there:
         if path not in kept:
             output.remove(path)
     return Ledger(tuple(finished))

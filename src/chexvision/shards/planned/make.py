@@ -56,11 +56,11 @@ class ShardRecipe:
     source: Source  # of the labels; of sets that are one file, or at a commit, of the images too
 
     def key(self, shard: PlannedShard[Item]) -> str:
-        """SHA-256 of everything that determines the bytes of a shard, except the pixels."""
+        """SHA-256 of everything that determines the bytes of a shard; of the pixels the stamps of the listing."""
         digest = hashlib.sha256(repr([FORMAT, __version__, pa.__version__, cv2.__version__, self]).encode())
         digest.update(repr((shard.path, shard.split)).encode())
         for item in shard.images:
-            digest.update(repr((item.name, item.entry, item.labels)).encode())
+            digest.update(repr((item.name, item.found.stamp, item.entry, item.labels)).encode())
         return digest.hexdigest()
 
     def row(self, item: Item, image: bytes) -> Row:
@@ -136,8 +136,9 @@ def _encoded(items: list[Item], work: Work) -> Iterator[tuple[Item, Row | BadIma
     """Decode, average and encode on all workers; results are ordered by file name."""
     recipe = work.recipe
     by_name = sorted(items, key=lambda item: item.name)
-    ranked = {item.found: (rank, item) for rank, item in enumerate(by_name)}
-    sources = ((*ranked[found], load) for found, load in read_images([item.found for item in by_name]))
+    ranks = {item.found: rank for rank, item in enumerate(by_name)}
+    read = read_images([item.found for item in by_name])
+    sources = ((rank, by_name[rank], load) for found, load in read for rank in (ranks[found],))
     # Who waits for a network needs no core.
     local = all(isinstance(item.found.container, Path) for item in items)
     threads = work.workers if local else work.workers + _FETCHING
