@@ -71,7 +71,7 @@ class Published:
         session: that trained it.
         files: of the commit.
         shards: that it was trained on.
-        images: of these, by name.
+        images: their names.
     """
 
     run_id: str
@@ -79,7 +79,7 @@ class Published:
     session: Session
     files: Mapping[str, bytes]
     shards: Path
-    images: Mapping[str, tuple[bytes, str]]
+    images: tuple[str, ...]
 
     def record(self, name: str) -> dict[str, Any]:
         """A JSON file of the commit."""
@@ -113,7 +113,7 @@ def test_a_dispatched_run_appears_on_the_hub_in_one_tagged_commit(
         assert fake_hub.tags("chex/model") == {run_id: commits[0].sha}
         assert set(commits[0].files) - {".gitattributes"} >= ARTIFACT
 
-        run = Published(run_id, printed, session, commits[0].files, shards, images)
+        run = Published(run_id, printed, session, commits[0].files, shards, tuple(images))
         assert run.record("run.json")["dataset"] == f"chex/published@{pushed.oid}"
         check_labels_are_read_before_shards(fake_hub, before)
         check_split(run, tmp_path)
