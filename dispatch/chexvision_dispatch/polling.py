@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
+from chexvision import retry
 from chexvision.errors import ChexError
-from chexvision.hub import retry
 
 FIRST_WAIT_S = 5.0  # each further wait is twice as long
 LONGEST_WAIT_S = 120.0

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from chexvision import retry
 from chexvision.errors import ChexError, UsageError
-from chexvision.hub import retry
 from chexvision.provenance import now
 from chexvision_dispatch import run_records as records
 from chexvision_dispatch.polling import until_answered

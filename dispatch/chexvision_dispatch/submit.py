@@ -15,8 +15,8 @@ from chexvision.files.atomic_folder import atomic_folder
 from chexvision.hub.hub_errors import NotAllowed
 from chexvision.hub.reference import RepoRef, parse_reference
 from chexvision.hub.repository import create_repository
-from chexvision.hub.retry import status_of
 from chexvision.provenance import now, source_revision
+from chexvision.retry import status_of
 from chexvision_dispatch import run_records as records
 from chexvision_dispatch.bundle import pack
 from chexvision_dispatch.kernels import TRAIN, Kernel, kernel_named

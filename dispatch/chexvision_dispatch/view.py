@@ -9,7 +9,7 @@ from typing import Any
 from chexvision.errors import ChexError
 from chexvision.files.atomic import write_text_atomic
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
-from chexvision.hub.retry import is_transient
+from chexvision.retry import is_transient
 from chexvision.runs.branch import RunBranch
 from chexvision.runs.run_progress import PROGRESS_FILE, RunProgress, read_progress
 from chexvision_dispatch import run_records as records

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from chexvision.hub import retry
+from chexvision import retry
 from chexvision.layout import PACKAGE_DIR, shared_dir
 from chexvision_dispatch import bundle
 from tests.dispatch.standin import STAND_IN, STAND_IN_EPOCHS, Cli, Result

@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from chexvision.errors import ChexError
-from chexvision.hub.retry import is_transient
 from chexvision.layout import shared_dir
+from chexvision.retry import is_transient
 from chexvision_dispatch import run_records as records
 from chexvision_dispatch.run_records import Session
 from chexvision_dispatch.targets.slurm import Slurm, SlurmOptions

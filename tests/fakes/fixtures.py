@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 
-from chexvision.hub import retry
+from chexvision import retry
 
 from .faults import Fault
 from .hub import FakeHub

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from chexvision.hub import retry
+from chexvision import retry
 from tests.dispatch.standin import Cli
 from tests.fakes.faults import Fault, Rule
 from tests.fakes.kaggle import FakeKaggle

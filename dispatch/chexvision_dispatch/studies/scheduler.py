@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from chexvision.errors import ChexError
-from chexvision.hub.retry import is_transient
+from chexvision.retry import is_transient
 from chexvision_dispatch import run_records as records
 from chexvision_dispatch import runs
 from chexvision_dispatch.collect import collect

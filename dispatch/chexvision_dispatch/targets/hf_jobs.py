@@ -14,8 +14,8 @@ from chexvision.errors import ChexError, UsageError
 from chexvision.hub.account import NEW_TOKEN_PAGE, is_oauth
 from chexvision.hub.hub_errors import call_hub, hub_error
 from chexvision.hub.reference import RepoRef, parse_reference
-from chexvision.hub.retry import is_transient, reason, status_of
 from chexvision.provenance import now
+from chexvision.retry import is_transient, reason, status_of
 from chexvision.runs.run_progress import RunProgress
 from chexvision_dispatch.run_records import RunRecord, Session
 from chexvision_dispatch.script import SCRIPT_NAME

@@ -13,9 +13,9 @@ import typer
 from pydantic import model_validator
 
 from chexvision.errors import ChexError
-from chexvision.hub.retry import retried, status_of
 from chexvision.layout import shared_dir
 from chexvision.provenance import now
+from chexvision.retry import retried, status_of
 from chexvision.runs.run_progress import RunProgress
 from chexvision_dispatch.run_records import RunRecord, Session
 from chexvision_dispatch.targets import kaggle_client as client

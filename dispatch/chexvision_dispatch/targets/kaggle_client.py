@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from chexvision.errors import ChexError
-from chexvision.hub.retry import status_of
+from chexvision.retry import status_of
 from chexvision_dispatch.targets.target import Quota
 
 HOW_TO_LOG_IN = (

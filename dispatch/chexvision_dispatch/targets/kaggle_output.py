@@ -11,7 +11,7 @@ from typing import Any
 
 from chexvision.errors import ChexError
 from chexvision.files.atomic import atomic_path
-from chexvision.hub.retry import retried
+from chexvision.retry import retried
 from chexvision_dispatch.targets import kaggle_client as client
 from chexvision_dispatch.targets.session_log import session_log
 from chexvision_dispatch.targets.target import SessionState

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from chexvision.errors import ChexError
-from chexvision.hub.retry import retried, status_of
 from chexvision.provenance import now
+from chexvision.retry import retried, status_of
 from chexvision_dispatch.run_records import Session
 from chexvision_dispatch.targets import kaggle_client as client
 from chexvision_dispatch.targets.target import Busy, NotAsRequested, Refused

@@ -14,7 +14,7 @@ from chexvision.hub.hub_errors import NotAllowed, call_hub
 from chexvision.hub.one_commit import commit_files, left_over
 from chexvision.hub.reference import RepoRef
 from chexvision.hub.repository import create_repository
-from chexvision.hub.retry import status_of
+from chexvision.retry import status_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

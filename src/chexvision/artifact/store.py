@@ -18,7 +18,7 @@ from chexvision.hub.one_commit import commit_files, left_over
 from chexvision.hub.reference import Reference, RepoRef
 from chexvision.hub.repo_files import CONFIG, ENSEMBLE
 from chexvision.hub.repository import create_repository
-from chexvision.hub.retry import reason, retried
+from chexvision.retry import reason, retried
 
 if TYPE_CHECKING:
     from huggingface_hub import GitCommitInfo, HfApi

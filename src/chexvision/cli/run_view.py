@@ -103,7 +103,7 @@ def _after_failure(view: RunView) -> str:
 
 def _is_out_of_reach(view: RunView) -> bool:
     from chexvision.errors import ChexError
-    from chexvision.hub.retry import single_attempt
+    from chexvision.retry import single_attempt
     from chexvision_dispatch.recover import is_out_of_reach
     from chexvision_dispatch.view import target_of
 

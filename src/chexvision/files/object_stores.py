@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from chexvision.errors import ChexError
 from chexvision.foreign import printable
-from chexvision.hub.retry import retried
+from chexvision.retry import retried
 
 T = TypeVar("T")
 

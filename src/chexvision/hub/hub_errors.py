@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 
 from chexvision.errors import ChexError
 from chexvision.hub.reference import RepoRef
-from chexvision.hub.retry import is_transient, reason, response_of, retried, status_of
+from chexvision.retry import is_transient, reason, response_of, retried, status_of
 
 RepoType = Literal["model", "dataset", "space"]
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chexvision.hub.hub_errors import RepoType
-from chexvision.hub.retry import status_of
+from chexvision.retry import status_of
 
 if TYPE_CHECKING:
     from huggingface_hub import GitCommitInfo, HfApi

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chexvision.hub.hub_errors import NotAllowed, NotPrivate, RepoType, call_hub
 from chexvision.hub.reference import RepoRef
-from chexvision.hub.retry import status_of
+from chexvision.retry import status_of
 
 
 def create_repository(

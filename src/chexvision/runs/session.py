@@ -16,8 +16,8 @@ from typing import Any, Protocol, Self
 from chexvision.errors import ChexError
 from chexvision.files.atomic import write_text_atomic
 from chexvision.hub.hub_errors import NotAllowed
-from chexvision.hub.retry import is_transient
 from chexvision.provenance import now
+from chexvision.retry import is_transient
 from chexvision.runs.branch import RunBranch
 from chexvision.runs.run_progress import PROGRESS_FILE, RunProgress, StopReason, read_progress
 from chexvision.runs.uploader import Uploader

@@ -11,8 +11,8 @@ from chexvision.files.json_files import read_record
 from chexvision.hub.hub_errors import hub_error
 from chexvision.hub.reference import Reference, RepoRef
 from chexvision.hub.repo_files import model_file
-from chexvision.hub.retry import is_transient
 from chexvision.predict.published import Published
+from chexvision.retry import is_transient
 from chexvision.runtime.export_info import INFO, MODEL, QUANTIZED, ExportInfo
 
 _LARGEST = 2**31 - 1  # bytes of an ONNX file; protobuf does not take more

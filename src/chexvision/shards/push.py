@@ -9,10 +9,10 @@ from chexvision.errors import ChexError, PublishError, UsageError
 from chexvision.hub.hub_errors import NotPrivate, hub_error
 from chexvision.hub.reference import RepoRef
 from chexvision.hub.repository import create_repository
-from chexvision.hub.retry import retried, status_of
 from chexvision.parallel import map_as_completed, usable_cores
 from chexvision.progress import Progress
 from chexvision.releases.terms import check_private
+from chexvision.retry import retried, status_of
 from chexvision.shards.dataset_card import render_card
 from chexvision.shards.manifest import MANIFEST_NAME, Manifest, RemoteFile, ShardEntry, read_manifest
 from chexvision.shards.remote import list_files, without_client_bars

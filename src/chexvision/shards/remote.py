@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from chexvision.hub.hub_errors import call_hub, hub_error
 from chexvision.hub.reference import RepoRef
-from chexvision.hub.retry import retried
+from chexvision.retry import retried
 from chexvision.shards.columns import ShardPlace, read_columns
 from chexvision.shards.manifest import MANIFEST_NAME, Manifest, RemoteFile, read_manifest
 from chexvision.shards.schema import group_shards

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chexvision.hub import retry
-from chexvision.hub.retry import is_transient, reason, retried, status_of
+from chexvision import retry
+from chexvision.retry import is_transient, reason, retried, status_of
 
 
 class Answered(Exception):
