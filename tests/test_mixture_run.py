@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chexvision.artifact.contents import CARD, HISTORY, METRICS, TRAINING_IMAGES, read_run
+from chexvision.artifact.contents import CARD, HISTORY, METRICS, TRAINING_IMAGES, RunInfo, read_run
 from chexvision.artifact.metrics_file import read_metrics
+from chexvision.artifact.mixture_records import DataTerms
 from chexvision.artifact.published_run import read_published
 from chexvision.artifact.recorded_split import split_for, training_data
 from chexvision.cli import main
@@ -136,6 +137,22 @@ def test_the_card_names_data_sets_without_test_images(published: Path) -> None:
     measured = metrics.model_copy(update={"mixture": metrics.mixture[1:]})
     card = render_card(measured, read_run(published / "run.json"), "mixed")
     assert "Trained on a mixture of `shards`, `other`" in card
+
+
+def test_the_card_states_terms_and_citations_of_the_data(published: Path) -> None:
+    metrics, run = read_metrics(published / METRICS), read_run(published / "run.json")
+    terms = DataTerms(title="CheXpert", license_link="https://terms", credentialed=True, citation="Irvin J. 2019.")
+    first, second = run.datasets
+    known = second.model_copy(update=dict(terms))
+    card = render_card(metrics, run.model_copy(update={"datasets": (first, known)}), "mixed")
+    assert "CheXpert, https://terms, credentialed |" in card and "Terms of the images" not in card
+    assert card.endswith("Common Thorax Diseases. CVPR 2017.\n\nIrvin J. 2019.\n")
+    alone = run.model_copy(update={"datasets": (), "terms": terms})
+    card = render_card(metrics, alone, "alone")
+    assert "Terms of the images: CheXpert, https://terms, credentialed." in card
+    assert card.endswith("## Citation\n\nIrvin J. 2019.\n")
+    assert RunInfo.model_validate_json(alone.model_dump_json()).terms == terms
+    assert "terms" not in run.model_dump_json(exclude={"datasets"})
 
 
 def test_each_data_set_is_divided_as_the_run_divided_it(published: Path, synthetic_shards: Path) -> None:

@@ -250,7 +250,10 @@ def test_job_whose_submission_was_not_answered_is_found_by_its_name(
     assert len(slurm.jobs) == 1
 
 
-def test_dispatch_without_slurm_names_the_command_that_is_missing(cli: Cli, words: list[str]) -> None:
+def test_dispatch_without_slurm_names_the_command_that_is_missing(
+    cli: Cli, words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # the machine may have Slurm
     result = cli(*words)
     assert result.code == 1
     assert result.err == "error: no sbatch on this machine; dispatch from a login node of the cluster\n"

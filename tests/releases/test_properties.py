@@ -26,7 +26,7 @@ TREE = sorted(
 CELLS = st.sampled_from(["", "1.0", "0.0", "-1.0"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     FOLDERS, FOLDERS, st.integers(0, 10**6), st.integers(1, 99), st.integers(1, 9), st.sampled_from(["jpg", "png"])
 )
@@ -39,13 +39,13 @@ def test_a_chexpert_image_has_the_key_of_its_row_in_any_folder(
     assert chexpert._name("/".join([*found, f"{tail}.jpg"])) == flat_name(f"{tail}.jpg")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(FOLDERS, st.from_regex(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}", fullmatch=True), st.sampled_from(["jpg", "dcm"]))
 def test_a_mimic_image_is_found_by_its_identifier(folders: list[str], image: str, suffix: str) -> None:
     assert mimic._key("/".join([*folders, f"{image}.{suffix}"])) == image
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.text(max_size=30))
 def test_numbers_are_digits_or_refused(cell: str) -> None:
     try:
@@ -58,7 +58,7 @@ def test_numbers_are_digits_or_refused(cell: str) -> None:
     assert side is None or 0 <= side < 10**6
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(1, 5), st.sampled_from(["train", "validation", "test"])), max_size=12))
 def test_no_patient_is_assigned_to_two_splits(rows: list[tuple[int, str]]) -> None:
     splits: dict[int, str] = {}
@@ -71,7 +71,7 @@ def test_no_patient_is_assigned_to_two_splits(rows: list[tuple[int, str]]) -> No
         assert len(set(rows)) == len(splits)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from(TREE), max_size=4), st.sampled_from(["'", '"', ""]), st.booleans())
 def test_a_list_of_padchest_means_its_labels_and_those_above_them(
     labels: list[str], quote: str, padded: bool
@@ -86,7 +86,7 @@ def test_a_list_of_padchest_means_its_labels_and_those_above_them(
     assert (found[ABNORMAL] == 0) == (set(labels) == {"normal"})
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.dictionaries(st.sampled_from(sorted(CHEXPERT.targets)), CELLS), CELLS)
 def test_a_blank_cell_of_chexpert_is_no_only_with_no_finding(cells: dict[str, str], normal: str) -> None:
     heads = {label for target in CHEXPERT.targets.values() for label in target.any_of}
@@ -101,7 +101,7 @@ def test_a_blank_cell_of_chexpert_is_no_only_with_no_finding(cells: dict[str, st
             assert value == 0 if normal == "1.0" else value != value
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.dictionaries(st.sampled_from(sorted(CHEXPERT.targets)), CELLS))
 def test_uncertain_cells_are_trained_as_blank_ones_unless_a_policy_says_more(cells: dict[str, str]) -> None:
     """U-Ignore: which labels are uncertain and which are not mentioned changes no target."""

@@ -207,6 +207,38 @@ def test_what_lost_tasks_leave_in_a_bucket_is_made_again(release: Release, bucke
     assert {*shards} & {*made} == {*shards[:4]}
 
 
+def test_of_two_commands_with_one_output_the_later_finishes(release: Release, bucket: str, tmp_path: Path) -> None:
+    out, later = RemoteFolder(f"{bucket}/out"), options(shard_bytes=50_000, size=40)
+
+    def overtaken(work: Work) -> Iterator[Built]:
+        made = make_shards(work)
+        yield next(made)
+        build_shards([release.root], release.metadata, out, later)
+        yield from made
+
+    with pytest.raises(ChexError, match=f"^another command writes to {out} since this one began; this one ends$"):
+        build_shards([release.root], release.metadata, out, options(shard_bytes=50_000), make=overtaken)
+    build_shards([release.root], release.metadata, tmp_path / "local", later)
+    assert download(out.url) == tree(tmp_path / "local")
+
+
+def test_an_output_that_cannot_be_written_is_told_before_any_image_is_read(release: Release, bucket: str) -> None:
+    def make(work: Work) -> Iterator[Built]:
+        raise AssertionError("begun")
+
+    out = RemoteFolder(f"{bucket}x/out")
+    with pytest.raises(RemoteError, match="is in no bucket that the credentials of this machine show"):
+        build_shards([release.root], release.metadata, out, options(), make=make)
+
+
+def test_objects_that_stand_for_folders_are_no_files(bucket: str) -> None:
+    for name in ("", "data/", "data/x.png/", "finished/"):
+        fsspec.filesystem("s3").pipe_file(f"{bucket}/out/{name}", b"")
+    out = RemoteFolder(f"{bucket}/out")
+    assert out.listed() == {}
+    RemoteOutput(out).begin(overwrite=False)
+
+
 def test_other_files_in_the_output_are_not_touched(release: Release, bucket: str) -> None:
     fsspec.filesystem("s3").pipe_file(f"{bucket}/out/thesis.docx", b"x")
     with pytest.raises(UsageError, match=r"holds other files, such as thesis\.docx"):
@@ -227,7 +259,9 @@ def test_shards_of_others_in_the_output_are_not_deleted(release: Release, bucket
 
 def test_the_file_that_each_repository_has_is_no_obstacle(bucket: str) -> None:
     fsspec.filesystem("s3").pipe_file(f"{bucket}/out/.gitattributes", b"x")
-    RemoteOutput(RemoteFolder(f"{bucket}/out")).begin(overwrite=False)
+    output = RemoteOutput(RemoteFolder(f"{bucket}/out"))
+    output.begin(overwrite=False)
+    output.end()
     assert list(download(f"{bucket}/out")) == [".gitattributes"]
 
 

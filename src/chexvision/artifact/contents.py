@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from chexvision.artifact.mixture_records import TrainedOn
+from chexvision.artifact.mixture_records import DataTerms, TrainedOn
 from chexvision.config.recipe import Recipe, upgraded_recipe
 from chexvision.config.weights_source import WeightsReport
 from chexvision.errors import ChexError
@@ -65,6 +65,7 @@ class RunInfo(Record):
         dataset_identity: equal for shards of equal names and content.
         split: how its images were divided; of a mixture, the images of all data sets together.
         datasets: of a mixture; empty for one data set.
+        terms: of one data set, where its shards record them; a mixture's are in `datasets`.
         weights: what it started from; None for random weights, and for runs before it was recorded.
         hardware: of the last session.
         versions: of the packages a result depends on.
@@ -80,6 +81,7 @@ class RunInfo(Record):
     dataset_identity: str
     split: SplitRecord
     datasets: Annotated[tuple[TrainedOn, ...], Field(exclude_if=lambda value: not value)] = ()
+    terms: Annotated[DataTerms | None, Field(exclude_if=lambda value: value is None)] = None
     weights: WeightsReport | None = None
     hardware: Hardware
     versions: dict[str, str]

@@ -6,7 +6,31 @@ from chexvision.metrics.records import Record, SplitMetrics
 from chexvision.shards.split_rule import SplitRecord
 
 
-class TrainedOn(Record):
+class DataTerms(Record):
+    """Under which terms a data set's images are used, as far as its shards record them.
+
+    Args:
+        title: of the data set.
+        license: an identifier of the Hub or a short name.
+        license_link: the text of the terms.
+        credentialed: whether only people who signed an agreement may have it.
+        citation: authors, title, venue.
+    """
+
+    title: str | None = None
+    license: str | None = None
+    license_link: str | None = None
+    credentialed: bool = False
+    citation: str | None = None
+
+    @property
+    def in_words(self) -> str:
+        """All of it but the citation."""
+        known = [text for text in (self.title, self.license, self.license_link) if text]
+        return ", ".join([*known, *(["credentialed"] if self.credentialed else [])]) or "not recorded"
+
+
+class TrainedOn(DataTerms):
     """A data set of a mixture that a run was trained on.
 
     Args:
@@ -19,10 +43,6 @@ class TrainedOn(Record):
         weight: of the recipe.
         train_images: that were used.
         images_per_epoch: how many an epoch took of them.
-        title: of the dataset, where its shards record it.
-        license: an identifier of the Hub or a short name, likewise.
-        license_link: the text of the terms.
-        credentialed: whether only people who signed an agreement may have it.
     """
 
     name: str
@@ -34,10 +54,6 @@ class TrainedOn(Record):
     weight: float
     train_images: int
     images_per_epoch: int
-    title: str | None = None
-    license: str | None = None
-    license_link: str | None = None
-    credentialed: bool = False
 
 
 class PartResult(Record):

@@ -141,9 +141,7 @@ def probabilities(asked: Asked, rows: Rows, known: Floats | None) -> Floats | Ch
         source = find_shards(data, {int(number) for number in np.unique(rows.shard)})
         if files != asked.model_files or source.identity != asked.identity:
             other = asked.data if files == asked.model_files else asked.model
-            raise ChexError(
-                f"{other} on node {where} has other files than on the command's machine; share one folder"
-            )
+            raise ChexError(f"{other} has other files on node {where} than where the command runs; share one folder")
         return predict_members(
             *(ensemble, source, rows, accelerator, BATCH), tta=asked.tta, known=known, decode=decoded_in_memory
         )

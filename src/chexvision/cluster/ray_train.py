@@ -23,7 +23,8 @@ from chexvision.cluster.desk import Desk
 from chexvision.cluster.train_worker import MARK, RunJob, Task, train_worker
 from chexvision.cluster.waiting import Room, alive_nodes
 from chexvision.errors import ChexError, UsageError
-from chexvision.files.remote_folder import check_without_secrets
+from chexvision.files.object_stores import STORES, one_line, opened
+from chexvision.files.remote_folder import check_without_secrets, remote_folder
 from chexvision.training.training_session import STATE_FILE
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ def train_on_ray(run: RunJob, job: TrainingJob, workers: int, address: str, stor
     """
     if storage:
         check_without_secrets("--storage", storage)
+        if storage.partition("://")[0] in STORES:
+            remote_folder("--storage", storage)  # its package is there
         _check_continues(job.work.resolve(), storage)
     with connected(address):
         return train_connected(run, job, workers, storage)
@@ -94,20 +97,26 @@ def train_connected(run: RunJob, job: TrainingJob, workers: int, storage: str = 
 
 def _check_continues(work: Path, storage: str) -> None:
     """Refuse to start again where a run that has a state is given a storage without one."""
-    import fsspec
-
     if not (work / STATE_FILE).is_file():
         return
-    try:
-        filesystem, path = fsspec.core.url_to_fs(storage)
+    with one_line(storage):
+        filesystem, path = _opened(storage)
         stored = filesystem.exists(f"{path}/{_CHECKPOINTS}/checkpoint_manager_snapshot.json")
-    except (OSError, ValueError, ImportError) as error:
-        raise ChexError(f"--storage {storage} cannot be read: {' '.join(str(error).split())[:300]}") from None
     if not stored:
         raise UsageError(
             f"--work {work} has a state to continue from, and --storage {storage} has none; leave out --storage if "
             "all nodes share the folder of --work, or name another --work to start again"
         )
+
+
+def _opened(storage: str) -> tuple[Any, str]:
+    """The file system of a storage, and the path in it."""
+    if storage.partition("://")[0] in STORES:
+        return opened(storage)
+    import fsspec
+
+    system, path = fsspec.core.url_to_fs(storage)
+    return system, path
 
 
 def _until_done(task: Task, workers: int, each: dict[str, float], storage: str) -> Any:
@@ -142,15 +151,15 @@ def _until_done(task: Task, workers: int, each: dict[str, float], storage: str) 
 
 def _fit(task: Task, workers: int, each: dict[str, float], storage: str) -> Any:
     """Train once with `workers` workers, waiting until the cluster has room for them."""
-    import fsspec
     import pyarrow.fs
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.config import CheckpointConfig, LoggingConfig, RunConfig, ScalingConfig
 
     filesystem, path = None, str(task.job.work / _NOT_STORED)
     if storage:
-        opened, path = fsspec.core.url_to_fs(storage)
-        filesystem = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(opened))
+        with one_line(storage):
+            system, path = _opened(storage)
+        filesystem = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(system))
     make_trainer: Any = TorchTrainer  # whose declared types are those of an earlier version
     trainer = make_trainer(
         train_worker,

@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
-from chexvision.artifact.mixture_records import TrainedOn
+from chexvision.artifact.mixture_records import DataTerms, TrainedOn
 from chexvision.config.data_config import DataConfig, DatasetConfig
 from chexvision.data.dataset import Part, Split, open_split
 from chexvision.data.division import Division, UsedImages, check_data, division_of
@@ -121,10 +120,15 @@ class RunData:
                 weight=one.weight,
                 train_images=len(part.rows),
                 images_per_epoch=part.per_epoch * (2 if train.mirror else 1),
-                **_terms(one.source),
+                **dict(_terms(one.source) or DataTerms()),
             )
             for one, part in zip(self.datasets, train.parts, strict=True)
         )
+
+    @property
+    def terms(self) -> DataTerms | None:
+        """Those of one data set; a mixture's are in `trained_on`."""
+        return None if self.is_mixture else _terms(self.datasets[0].source)
 
     def preprocessing(self, like: Preprocessing | None = None) -> Preprocessing:
         """The steps from an original to the training image; see `preprocessing_of`.
@@ -193,18 +197,19 @@ class RunData:
         return counts
 
 
-def _terms(source: ShardSource) -> dict[str, Any]:
-    """What shards record of the terms of their dataset, for `TrainedOn`."""
+def _terms(source: ShardSource) -> DataTerms | None:
+    """What shards record of the terms of their dataset."""
     dataset = source.manifest.dataset if source.manifest is not None else None
     if dataset is None or dataset.terms is None:
-        return {}
+        return None
     terms = dataset.terms
-    return {
-        "title": terms.title,
-        "license": terms.license_name or terms.license,
-        "license_link": terms.license_link,
-        "credentialed": terms.credentialed,
-    }
+    return DataTerms(
+        title=terms.title,
+        license=terms.license_name or terms.license,
+        license_link=terms.license_link,
+        credentialed=terms.credentialed,
+        citation=terms.citation,
+    )
 
 
 def mixture_name(names: Sequence[str]) -> str:

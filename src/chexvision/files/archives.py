@@ -120,19 +120,19 @@ def _read_tar(archive: Path, stamps: Mapping[str, str], largest: int) -> Iterato
 
 
 def _read_zip(archive: Path, stamps: Mapping[str, str], largest: int) -> Iterator[tuple[str, Read]]:
-    file = archive.open("rb")  # stays open as long as any of the functions below exists
     try:
-        opened = zipfile.ZipFile(file)
+        opened = zipfile.ZipFile(archive)  # stays open as long as any of the functions below exists
     except (*_DAMAGED, OSError) as error:
         raise ChexError(f"{archive} is damaged ({error}); fetch it again") from error
-    at_first = stamp_of(os.fstat(file.fileno()))
+    file = opened.fp.fileno() if opened.fp is not None else -1
+    at_first = stamp_of(os.fstat(file))
 
     def read(member: str) -> bytes:
         try:
             with opened.open(member) as content:
                 data = content.read(largest + 1)
         except _DAMAGED as error:
-            if stamp_of(os.fstat(file.fileno())) != at_first:
+            if stamp_of(os.fstat(file)) != at_first:
                 raise changed(archive) from None
             raise ValueError(f"cannot be read from {archive.name}: {error}") from error
         return _not_larger(data, largest)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Any, TypeVar
 
 from chexvision.errors import ChexError
 from chexvision.foreign import printable
+from chexvision.hub.retry import retried
+
+T = TypeVar("T")
 
 
 class RemoteError(ChexError):
@@ -29,6 +33,8 @@ class Store:
         holder: what its folders are in.
         credentials: where the package looks for them first.
         read: options of its `cat_file`.
+        attempts: how often to try what fails in a way that may pass. The packages try lost connections and busy
+            stores again themselves, except that huggingface_hub does so for some requests only.
         hides_missing: whether `find` says of a holder that is not there that it is empty.
     """
 
@@ -37,6 +43,7 @@ class Store:
     holder: str
     credentials: str
     read: tuple[tuple[str, int], ...] = ()
+    attempts: int = 1
     hides_missing: bool = False
 
 
@@ -54,7 +61,12 @@ _AZ = Store(
 )
 # Without blocks a file is one request; with them its folder is listed first, and that listing is kept.
 _HF = Store(
-    "huggingface_hub", "huggingface_hub:HfFileSystem", "repository or revision", "HF_TOKEN", (("block_size", 0),)
+    "huggingface_hub",
+    "huggingface_hub:HfFileSystem",
+    "repository or revision",
+    "HF_TOKEN",
+    read=(("block_size", 0),),
+    attempts=6,
 )
 
 STORES = {"s3": _S3, "gs": _GS, "gcs": _GS, "az": _AZ, "abfs": _AZ, "abfss": _AZ, "hf": _HF}
@@ -97,20 +109,55 @@ def opened(url: str) -> tuple[Any, str]:
     return kind(**kind._get_kwargs_from_urls(url)), str(kind._strip_protocol(url)).rstrip("/")
 
 
-def found(system: Any, root: str, store: Store) -> dict[str, Mapping[str, Any]]:
-    """What a package lists of all files below a path.
+def repeated(call: Callable[[], T], url: str) -> T:
+    """What `call` returns, tried as often as the store of `url` needs it."""
+    return retried(call, what=without_secrets(url), attempts=store_of(url).attempts)
+
+
+def found(store: Store, system: Any, root: str) -> dict[str, Mapping[str, Any]]:
+    """What a package says of all files below a path, by their paths relative to it.
 
     Raises:
         FileNotFoundError: the bucket or repository is not there.
+        RemoteError: a path leaves the folder.
     """
     system.invalidate_cache()
-    infos: dict[str, Mapping[str, Any]] = system.find(root, detail=True)
+    infos = system.find(root, detail=True)
     if not infos and store.hides_missing:
         with warnings.catch_warnings():  # who may read a folder, but not look at its container, is told so
             warnings.simplefilter("ignore")
             if not system.exists(root.partition("/")[0]):
                 raise FileNotFoundError(root)
-    return infos
+    # A name with a slash at its end stands for a folder: some tools make such files.
+    return {_inside(path, root): info for path, info in infos.items() if path != root and not path.endswith("/")}
+
+
+def info_now(system: Any, path: str) -> Mapping[str, Any]:
+    """What a package says of one file."""
+    system.invalidate_cache()
+    info: Mapping[str, Any] = system.info(path)
+    return info
+
+
+def or_none(act: Callable[[Any, str], T]) -> Callable[[Any, str], T | None]:
+    """`act`, returning None where it finds nothing."""
+
+    def tried(system: Any, path: str) -> T | None:
+        try:
+            return act(system, path)
+        except Exception as error:
+            if is_missing(error):
+                return None
+            raise
+
+    return tried
+
+
+def _inside(path: str, root: str) -> str:
+    relative = path.removeprefix(f"{root}/")
+    if relative == path or ".." in PurePosixPath(relative).parts or relative.startswith("/") or "\\" in relative:
+        raise RemoteError(f"{printable(path)} is listed, which is outside {root}")
+    return relative
 
 
 def no_holder(url: str) -> str:
@@ -130,7 +177,7 @@ def without_secrets(text: str) -> str:
 
 @contextmanager
 def one_line(place: str, missing: str = "does not exist") -> Iterator[None]:
-    """Whatever a package raises, as one line without secrets. The packages retry lost connections.
+    """Whatever a package raises, as one line without secrets.
 
     Args:
         place: the URL.
@@ -145,10 +192,9 @@ def one_line(place: str, missing: str = "does not exist") -> Iterator[None]:
             raise RemoteError(f"{place} {missing}") from None
         told = _told(error)
         if _no_access(error):
-            known = store_of(place).credentials
-            raise RemoteError(
-                f"{place}: access denied{told}; check the credentials of this machine, such as {known}"
-            ) from None
+            store = STORES.get(place.partition("://")[0])
+            known = f", such as {store.credentials}" if store is not None else ""
+            raise RemoteError(f"{place}: access denied{told}; check the credentials of this machine{known}") from None
         raise RemoteError(f"{place} cannot be reached: {type(error).__name__}{told}") from None
 
 

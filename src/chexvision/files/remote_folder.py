@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 from chexvision.errors import UsageError
 from chexvision.files.object_stores import (
     STORES,
-    RemoteError,
     found,
-    is_missing,
+    info_now,
     no_holder,
     one_line,
     opened,
+    or_none,
+    repeated,
     stamp,
     store_of,
     without_secrets,
 )
 from chexvision.foreign import printable
+
+T = TypeVar("T")
 
 _ON_THE_HUB = re.compile(r"(datasets|buckets)/[^/@]+/[^/@]+(@[^/]+)?(/.*)?")
 
@@ -63,16 +69,10 @@ class RemoteFolder:
         """All files below, by their path in the folder, sorted; empty where there is no such folder.
 
         Raises:
-            RemoteError: it cannot be listed, or a path leaves the folder.
+            RemoteError: it cannot be listed, its bucket is not there, or a path leaves the folder.
         """
-        with one_line(self.url, no_holder(self.url)):
-            system, root = opened(self.url)
-            files = {}
-            for path, info in sorted(found(system, root, store_of(self.url)).items()):
-                # A name with a slash at its end stands for a folder: some tools make such files.
-                if path != root and not path.endswith("/"):
-                    files[_inside(path, root)] = StoredFile(int(info.get("size") or 0), stamp(info))
-            return files
+        infos = self._call("", partial(found, store_of(self.url)), missing=no_holder(self.url))
+        return {path: _stored(info) for path, info in sorted(infos.items())}
 
     def read(self, path: str) -> bytes:
         """The content of a file, all of it in memory: look at its size first.
@@ -80,9 +80,7 @@ class RemoteFolder:
         Raises:
             RemoteError: it cannot be read.
         """
-        with one_line(f"{self.url}/{path}"):
-            system, root = opened(self.url)
-            return bytes(system.cat_file(f"{root}/{path}", **dict(store_of(self.url).read)))
+        return self._call(path, self._content)
 
     def read_small(self, path: str) -> bytes | None:
         """The content of a file as it is now; None if it is not there.
@@ -90,14 +88,7 @@ class RemoteFolder:
         Raises:
             RemoteError: nobody knows.
         """
-        with one_line(f"{self.url}/{path}"):
-            system, root = opened(self.url)
-            try:
-                return bytes(system.cat_file(f"{root}/{path}", **dict(store_of(self.url).read)))
-            except Exception as error:
-                if is_missing(error):
-                    return None
-                raise
+        return self._call(path, or_none(self._content))
 
     def size(self, path: str) -> int | None:
         """Bytes of a file; None if it is not there.
@@ -114,14 +105,8 @@ class RemoteFolder:
         Raises:
             RemoteError: nobody knows.
         """
-        with one_line(f"{self.url}/{path}"):
-            system, root = opened(self.url)
-            system.invalidate_cache()
-            try:
-                info = system.info(f"{root}/{path}")
-            except FileNotFoundError:
-                return None
-            return StoredFile(int(info.get("size") or 0), stamp(info))
+        info = self._call(path, or_none(info_now))
+        return None if info is None else _stored(info)
 
     def put(self, file: Path, path: str) -> None:
         """Copy a local file to `path`, where it appears complete or not at all.
@@ -129,9 +114,7 @@ class RemoteFolder:
         Raises:
             RemoteError: it cannot be written.
         """
-        with one_line(f"{self.url}/{path}", no_holder(self.url)):
-            system, root = opened(self.url)
-            system.put_file(str(file), f"{root}/{path}")
+        self._call(path, lambda system, place: system.put_file(str(file), place), missing=no_holder(self.url))
 
     def write(self, path: str, text: str) -> None:
         """Write a small file.
@@ -139,19 +122,26 @@ class RemoteFolder:
         Raises:
             RemoteError: it cannot be written.
         """
-        with one_line(f"{self.url}/{path}", no_holder(self.url)):
-            system, root = opened(self.url)
-            system.pipe_file(f"{root}/{path}", text.encode())
+        data = text.encode()
+        self._call(path, lambda system, place: system.pipe_file(place, data), missing=no_holder(self.url))
 
     def remove(self, path: str) -> None:
-        """Delete a file.
+        """Delete a file, if it is there.
 
         Raises:
             RemoteError: it cannot be deleted.
         """
-        with one_line(f"{self.url}/{path}"):
+        self._call(path, or_none(lambda system, place: system.rm_file(place)))
+
+    def _content(self, system: Any, place: str) -> bytes:
+        return bytes(system.cat_file(place, **dict(store_of(self.url).read)))
+
+    def _call(self, path: str, act: Callable[[Any, str], T], missing: str = "does not exist") -> T:
+        """What `act` returns for the file system and a path in it; it may be called again after it failed."""
+        place = f"{self.url}/{path}" if path else self.url
+        with one_line(place, missing):
             system, root = opened(self.url)
-            system.rm_file(f"{root}/{path}")
+            return repeated(partial(act, system, f"{root}/{path}" if path else root), self.url)
 
 
 def check_without_secrets(option: str, text: str) -> None:
@@ -191,9 +181,5 @@ def remote_folder(option: str, text: str) -> RemoteFolder:
     return RemoteFolder(text.rstrip("/"))
 
 
-def _inside(path: str, root: str) -> str:
-    """A listed path relative to the folder."""
-    relative = path.removeprefix(f"{root}/")
-    if relative == path or ".." in PurePosixPath(relative).parts or relative.startswith("/") or "\\" in relative:
-        raise RemoteError(f"{printable(path)} is listed, which is outside {root}")
-    return relative
+def _stored(info: Mapping[str, Any]) -> StoredFile:
+    return StoredFile(int(info.get("size") or 0), stamp(info))

@@ -37,6 +37,7 @@ _CONNECTION_ERRORS = {
 _XET_FAILED = "Data processing error"  # how hf_xet's own RuntimeError about a transfer begins
 _OWN_FAULT = {"OfflineModeIsEnabled", "LocalProtocolError", "UnsupportedProtocol", "SSLCertVerificationError"}
 _TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524}
+_QUERY = re.compile(r"(?<=\w)\?[\w.~%-]+=[^\s\"']+")  # of a URL: it may be signed
 _RESET = re.compile(r"\bt=(\d+)")
 
 
@@ -106,7 +107,8 @@ def reason(error: BaseException) -> str:
     status = status_of(error)
     said = next(filter(None, (getattr(link, "server_message", None) for link in chain)), None)
     cause = next((link for link in reversed(chain) if str(link)), error)
-    text = " ".join(str(said or (cause if status is None else error)).split())[:300] or type(error).__name__
+    full = _QUERY.sub("", " ".join(str(said or (cause if status is None else error)).split()))
+    text = full[:300] or type(error).__name__
     return text if status is None or str(status) in text else f"HTTP {status}: {text}"
 
 

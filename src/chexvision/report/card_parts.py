@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chexvision.artifact.contents import FIGURES
+from chexvision.artifact.contents import FIGURES, RunInfo
 from chexvision.artifact.metrics_file import CheckResult
-from chexvision.artifact.mixture_records import PartResult, TrainedOn
+from chexvision.artifact.mixture_records import DataTerms, PartResult, TrainedOn
 from chexvision.hub.reference import RepoRef, parse_reference
+from chexvision.labels import NIH
 from chexvision.metrics.catalog import METRICS
 from chexvision.metrics.records import Attribute, SplitMetrics
 from chexvision.report.evaluation_tables import metrics_table, subgroup_table
@@ -109,7 +110,7 @@ def trained_on_table(datasets: Sequence[TrainedOn]) -> Table:
             *(images(of, split) for split in ("train", "validation", "test")),
             of.images_per_epoch,
             len(of.findings),
-            _terms(of),
+            of.in_words,
         )
         for of in datasets
     ]
@@ -118,9 +119,13 @@ def trained_on_table(datasets: Sequence[TrainedOn]) -> Table:
     return Table("", tuple(Column(head, prose=head in prose) for head in heads), tuple(rows))
 
 
-def _terms(of: TrainedOn) -> str:
-    known = [text for text in (of.title, of.license, of.license_link) if text]
-    return ", ".join([*known, *(["credentialed"] if of.credentialed else [])]) or "not recorded"
+def citations(run: RunInfo | None) -> dict[str, Any]:
+    """What a card cites: what the terms of the run's data name, and NIH's paper for data of its findings without."""
+    mixed: list[tuple[DataTerms | None, tuple[str, ...]]] = [(of, of.findings) for of in run.datasets] if run else []
+    found = mixed or [(run.terms if run else None, NIH.findings)]
+    texts = dict.fromkeys(of.citation for of, _ in found if of is not None and of.citation)
+    unnamed = [findings for of, findings in found if of is None or not of.citation]
+    return {"citations": [*texts], "cites_nih": NIH.findings in unnamed}
 
 
 def parts_table(parts: Sequence[PartResult]) -> Table:

@@ -22,6 +22,7 @@ from chexvision.metrics.records import SplitMetrics
 from chexvision.report.card_parts import (
     card_subgroups,
     check_line,
+    citations,
     export_values,
     figures_of,
     parts_table,
@@ -79,6 +80,7 @@ def render_card(
         kept=_kept(run.recipe.training),
         limits=list(_limits(run)),
         trained_on=trained_on_table(run.datasets) if run.datasets else None,
+        **citations(run),
         **_shared(
             *(metrics, model_name, [backbone], run.dataset_identity, run.split, figures, [_license(run)]),
             mixture=[of.dataset for of in run.datasets],
@@ -118,6 +120,7 @@ def render_ensemble_card(
             member.reference if member.run_id is None else f"{member.reference}, run {member.run_id}"
             for member in info.members
         ],
+        **citations(None),
         license_notes=[license_note("that a member started from", license) for license in _restricting(licenses)],
         **_shared(metrics, name, ["ensemble", *backbones], info.dataset_identity, info.split, figures, licenses),
         **_use(to, info.provenance.run_id, ensemble=True),

@@ -134,6 +134,7 @@ def _run_info(
         dataset_identity=found.identity,
         split=found.record,
         datasets=found.trained_on(prepared.splits["train"]),
+        terms=found.terms,
         weights=prepared.model.initialized,
         hardware=describe(training.accelerator),
         versions=package_versions(),

@@ -21,7 +21,7 @@ from chexvision.cli.data.shard_options import (
     parse_bytes,
     print_summary,
 )
-from chexvision.errors import ChexError
+from chexvision.errors import ChexError, UsageError
 
 if TYPE_CHECKING:
     from chexvision.hub.reference import Reference
@@ -146,5 +146,11 @@ def _resolved(where: str) -> Reference:
     from chexvision.hub.reference import parse_reference
     from chexvision.hub.repository import resolve_revision
 
+    if "://" in where:
+        protocol = where.partition("://")[0]
+        raise UsageError(
+            f"shards cannot be read from {protocol}:// by this command: copy the folder to this machine, or name a "
+            "dataset of the Hub as USER/NAME[@SHA]"
+        )
     reference = parse_reference(where)
     return reference if isinstance(reference, Path) else resolve_revision(reference, "dataset")

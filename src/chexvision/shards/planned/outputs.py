@@ -6,6 +6,7 @@ import os
 import re
 import tempfile
 import uuid
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +15,7 @@ from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import sha256_of, write_text_atomic
 from chexvision.files.remote_folder import RemoteFolder
 from chexvision.shards.manifest import MANIFEST_NAME
+from chexvision.shards.remote import without_client_bars
 
 
 class Output(Protocol):
@@ -175,7 +177,8 @@ class RemoteOutput:
     def put(self, file: Path, path: str) -> None:
         """See `Output`."""
         self._check_writer()
-        self.folder.put(file, path)
+        with without_client_bars() if self.folder.url.startswith("hf:") else nullcontext():
+            self.folder.put(file, path)
         file.unlink()
 
     def write(self, path: str, text: str) -> None:
