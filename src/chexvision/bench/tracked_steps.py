@@ -23,7 +23,7 @@ from chexvision.training.hardware import start_accelerator
 from chexvision.training.loop import Training
 from chexvision.training.reporter import ConsoleReporter
 
-_STEPS = 12  # of an epoch; two epochs a training, the first of which warms up
+_STEPS = 8  # of an epoch; two epochs a training, the first of which warms up
 _WITHOUT = "no tracker"
 _AGAIN = "no tracker, again"  # its ratio is what chance makes of this machine
 _WAYS = (_WITHOUT, "tensorboard", *FAILING, _AGAIN)

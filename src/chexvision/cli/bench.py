@@ -89,8 +89,8 @@ def step(
 @app.command("track")
 def track(
     data: Data,
-    model: Model = "scratch",
-    batch: Batch = 8,
+    model: Model = "densenet",
+    batch: Batch = 4,
     size: Size = 64,
     seconds: Annotated[float, typer.Option(min=0, help="No further round begins that would take longer.")] = 75,
     workers: Workers = None,
