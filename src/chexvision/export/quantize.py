@@ -26,6 +26,7 @@ from chexvision.export.onnx_file import EQUALIZED
 from chexvision.hub.reference import Reference
 from chexvision.images.preprocessing import Preprocessing
 from chexvision.inference.labeled import labeled
+from chexvision.labels import LabelSpace
 from chexvision.metrics.measure import measure
 from chexvision.metrics.ranking import Floats
 from chexvision.runtime.export_info import INPUT, ExportedFile
@@ -49,12 +50,14 @@ class Calibrating:
         labeled: uint8[M, side, side], which the loss of AUROC is measured on; None for no labels.
         rows: their labels.
         described: the labeled images, in words.
+        space: what the model predicts; the loss is that of the findings which `rows` label.
     """
 
     images: NDArray[np.uint8]
     labeled: NDArray[np.uint8] | None = None
     rows: Rows | None = None
     described: str | None = None
+    space: LabelSpace | None = None
 
     def accepted(self, path: Path, quantized: Path, file: ExportedFile) -> ExportedFile:
         """The record of the quantized file, with its difference of AUROC from the file at `path`.
@@ -69,7 +72,9 @@ class Calibrating:
                     "name shards with --data to quantize and measure with radiographs of its data set"
                 )
             return file
-        before, after = (measure(labeled(self.rows, _raw(of, self.labeled))).macro_auroc for of in (path, quantized))
+        rows, space = self.rows, self.space
+        raw = [_raw(of, self.labeled) for of in (path, quantized)]
+        before, after = (measure(labeled(rows, probabilities, space)).macro_auroc for probabilities in raw)
         if before is None or after is None:
             raise UsageError(f"{self.described} have too few cases of each finding to measure an AUROC")
         if not before - after <= LARGEST_LOSS:
@@ -80,26 +85,32 @@ class Calibrating:
         return file.model_copy(update={"auroc_difference": after - before, "auroc_on": self.described})
 
 
-def calibrating_on(model: Reference, data: Reference, side: int) -> Calibrating:
+def calibrating_on(model: Reference, data: Reference, side: int, space: LabelSpace) -> Calibrating:
     """Validation images of shards to quantize with, and test images (validation where there are none) to measure on.
 
     Args:
         model: the published model, whose split is used.
         data: shards.
         side: that the model resizes originals to first.
+        space: what the model predicts.
 
     Raises:
-        UsageError: the shards are of another label set, or do not fit the split.
+        UsageError: the shards label none of its findings, or do not fit the split.
         ChexError: they cannot be read.
     """
     source = find_shards(data)
+    if not set(space.findings) & set(source.label_space.findings):
+        raise UsageError(
+            f"{model} predicts {', '.join(space.findings)}, but the labels of {source.name} are "
+            f"{', '.join(source.label_space.findings)}; name shards that share a finding"
+        )
     choice = split_for([str(model)], [model], None, source.identity).fitting(source.manifest)
     rows = read_rows(source.shards, choice, source.label_space)
     measured = "test" if len(rows.get("test", ())) else "validation"
     spread = _spread(rows["validation"], _CALIBRATION_IMAGES)
     chosen = _spread(rows[measured], _MOST_LABELED)
     described = f"{len(chosen):,} images of the {measured} split of {data.name if isinstance(data, Path) else data}"
-    return Calibrating(_images(source, spread, side), _images(source, chosen, side), chosen, described)
+    return Calibrating(_images(source, spread, side), _images(source, chosen, side), chosen, described, space)
 
 
 def _spread(rows: Rows, most: int) -> Rows:

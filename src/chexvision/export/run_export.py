@@ -69,9 +69,10 @@ def run_export(
 
 
 def _calibrating(model: Reference, images: Sequence[Grey], data: Reference | None) -> Calibrating:
-    side = common_side(load_ensemble(model))
+    ensemble = load_ensemble(model)
+    side = common_side(ensemble)
     if data is not None:
-        return calibrating_on(model, data, side)
+        return calibrating_on(model, data, side, ensemble.label_space)
     return Calibrating(np.stack([resize_area(gray, side) for gray in images or rendered_images(side)]))
 
 
