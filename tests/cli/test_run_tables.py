@@ -78,6 +78,15 @@ def test_a_page_of_the_models_of_a_user(
     assert b'"sdk": "static"' in fake_hub.read("chex/runs", "README.md", repo_type="space")
 
 
+def test_the_page_of_a_folder_names_no_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "dr-smith" / "models" / "one")
+    (write_run(tmp_path / "dr-smith" / "models" / "two") / "history.json").write_text("{")
+    code, _, error = run(capsys, "dashboard", tmp_path / "dr-smith" / "models", "--out", tmp_path / "out")
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert code == 0 and "<title>Runs of models</title>" in page, error
+    assert "dr-smith" not in page
+
+
 def test_a_private_model_is_not_shown_on_a_public_space(
     fake_hub: FakeHub, folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

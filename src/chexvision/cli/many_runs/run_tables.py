@@ -52,7 +52,9 @@ def dashboard(
     hidden = [run.name for run in runs if run.private]
     if target is not None and hidden and not private:
         raise UsageError(f"{hidden[0]} is private, and anybody could see it at --space {space}; add --private")
-    title = title or f"Runs of {', '.join(sources)}"
+    # A folder by its name alone: the page may be published, and a path can contain the name of a person.
+    named = [Path(source).resolve().name if Path(source).is_dir() else source for source in sources]
+    title = title or f"Runs of {', '.join(named)}"
     page = write_dashboard(runs, out, title)
     unread = sum(bool(run.problems) for run in runs)
     count = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"

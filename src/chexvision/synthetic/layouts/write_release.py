@@ -47,7 +47,9 @@ def write_release(name: str, out: Path, *, images: int, seed: int, size: int) ->
         ChexError: the disk is full.
     """
     if name not in LAYOUTS:
-        raise UsageError(f"--release {name!r} is none of {', '.join(LAYOUTS)}")
+        raise UsageError(
+            f"--release {name!r} is none of {', '.join(LAYOUTS)}; without it shards of NIH's findings are made"
+        )
     if images < _FEWEST:
         raise UsageError(f"--images {images}: a release needs {_FEWEST} or more, so that no split is empty")
     if size < _SMALLEST:
