@@ -148,6 +148,8 @@ def test_thresholds_are_not_chosen_on_the_evaluated_split(
     assert "chosen on validation and cannot be applied to validation" in error
     code, _, error = _run(capsys, *words, "--choose-on", "test")
     assert code == 2
+    code, _, error = _run(capsys, *words, "--split", "all")
+    assert code == 2 and error.startswith("error: thresholds are chosen on validation, whose images are among all")
     assert not (tmp_path / "o").exists()
     code, _, _ = _run(capsys, *words, "--split", "validation", "--choose-on", "none")
     assert code == 0

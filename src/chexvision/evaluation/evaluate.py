@@ -117,6 +117,12 @@ class _Inputs:
                 f"thresholds are chosen on {options.choose_on} and cannot be applied to {options.split} as well; "
                 "choose them on another split (--choose-on train), or make none (--choose-on none)"
             )
+        if options.split == ALL and options.choose_on not in (None, "model"):
+            raise UsageError(
+                f"thresholds are chosen on {options.choose_on}, whose images are among all of the first dataset; "
+                "take the published ones (--choose-on model) or none (--choose-on none), or measure its test split "
+                "(--split test --split all: all of the second)"
+            )
         sources = open_data([data, *(of.reference for of in options.further)], compute)
         references = [at_commit(reference) for reference in references]  # files of one commit belong together
         known = Models.of(models, references, [load_ensemble(of).to(compute.device) for of in references])
