@@ -225,9 +225,7 @@ def make_tasks_folder(out: Path) -> Path:
     folder.mkdir(exist_ok=True)
     for name in sorted(path.name for path in folder.iterdir()):
         if not _OF_TASK.match(name):
-            raise UsageError(
-                f"{folder} has other files, such as {printable(name)}, than the results of tasks; move it"
-            )
+            raise UsageError(f"{folder} has files that are not results of tasks, such as {printable(name)}; move it")
     return folder
 
 
