@@ -21,7 +21,7 @@ from chexvision.training.history import read_history
 from chexvision.training.training_session import TrainingJob
 from tests.cluster.agents import ROOT, run_on_two_machines
 from tests.cluster.conftest import TwoNodes, wait_until
-from tests.cluster.tiny_job import run_tiny_job
+from tests.cluster.tiny_job import HOLD, run_tiny_job
 from tests.data.mixtures import mixed_data, write_other_shards
 from tests.training.runs import TINY, figures
 
@@ -113,8 +113,17 @@ def started(nodes: TwoNodes, words: list[str], folder: Path) -> Iterator[subproc
         driver.wait()
 
 
+@pytest.fixture
+def hold(ray_environment: Path) -> Iterator[Path]:
+    """While this file is there, a run on the cluster waits in its third epoch."""
+    path = ray_environment / HOLD
+    path.touch()
+    yield path
+    path.unlink(missing_ok=True)
+
+
 def test_a_killed_node_changes_neither_history_nor_weights(
-    two_nodes: TwoNodes, mixture: list[Path], together: Path, tmp_path: Path
+    two_nodes: TwoNodes, hold: Path, mixture: list[Path], together: Path, tmp_path: Path
 ) -> None:
     """Bit for bit those of torchrun's processes. The state reaches the new node through the checkpoint storage."""
     work, out = tmp_path / "work", tmp_path / "out"
@@ -123,6 +132,7 @@ def test_a_killed_node_changes_neither_history_nor_weights(
         wait_until(lambda: "epoch 2/6" in out.read_text() or driver.poll() is not None, 300)
         assert not any(work.glob("*.pt"))  # nothing is here until the end
         two_nodes.kill()
+        hold.unlink()
         two_nodes.join()
         assert driver.wait(timeout=400) == 0, (tmp_path / "errors").read_text()
     # Either is noticed first: the node, or that it no longer answers the other worker.

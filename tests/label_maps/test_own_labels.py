@@ -212,6 +212,30 @@ def test_rest_stands_for_the_labels_that_are_in_no_target(own: Set, tmp_path: Pa
         read_label_map(str(own.map))
 
 
+LISTS = "name: Ours\nimage: [file]\nform: list\nlabels: labels\ntargets:\n  Effusion: {any_of: [Effusion]}\n"
+
+
+def test_a_list_may_write_normal_in_several_ways(own: Set) -> None:
+    own.table.write_text("file,labels\n1.png,No Finding\n2.png,none\n3.png,\n4.png,Effusion\n")
+    own.map.write_text(f"{LISTS}normal: [No Finding, None]\n")
+    space, images = read_labeled_images(own.table, read_label_map(str(own.map)))
+    assert space.normal == "No Finding"
+    np.testing.assert_array_equal([image.values[0] for image in images], [0, 0, np.nan, 1])
+    found = read_other_labels(own.table, read_label_map(str(own.map)))
+    np.testing.assert_array_equal(found.targets, [[0, 0], [0, 0], [np.nan, np.nan], [1, 1]])
+
+
+@pytest.mark.parametrize("rest", ["", "rest: Others\n"])
+def test_none_in_a_list_has_to_be_explained(own: Set, rest: str) -> None:
+    own.table.write_text("file,labels\n1.png,Effusion\n2.png,None\n")
+    own.map.write_text(f"{LISTS}normal: [No Finding]\n{rest}")
+    with pytest.raises(UsageError, match=r"line 3: the label 'none' may mean no finding or no labels; add "):
+        read_labeled_images(own.table, read_label_map(str(own.map)))
+    own.map.write_text(f"{LISTS}unknown_if: [None]\n{rest}")
+    _, images = read_labeled_images(own.table, read_label_map(str(own.map)))
+    assert np.isnan(images[1].values).all()
+
+
 def test_cells_may_count_as_blank(own: Set) -> None:
     own.write(label_map=("uncertain: [maybe]", "unknown_if: [maybe]"))
     _, images = read_labeled_images(own.table, read_label_map(str(own.map)))

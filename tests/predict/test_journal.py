@@ -16,7 +16,7 @@ import pytest
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.predict.answer import Failure, ModelFacts
-from chexvision.predict.journal import About, Journal, open_journal
+from chexvision.predict.journal import About, Journal, make_tasks_folder, open_journal
 from chexvision.predict.predictor import BATCH
 from chexvision.predict.result import Result, result_of
 from chexvision.predict.result_files import ROWS_OF_A_GROUP, remove_leftovers, write_results
@@ -215,3 +215,13 @@ def test_a_folder_of_results_is_replaced_and_one_of_other_files_is_not(tmp_path:
     with pytest.raises(OSError, match="not empty"):
         write_results(out, ("Mass",), map(result, range(1)))
     assert (out / "mine.txt").exists()
+
+
+def test_the_folder_of_tasks_is_not_one_of_somebody_else(tmp_path: Path) -> None:
+    folder = make_tasks_folder(tmp_path / "r.parquet")
+    for name in (f"00000001-{'a' * 32}.jsonl", f"{'b' * 40}.npz", f".{'b' * 40}.npz.7.partial"):
+        (folder / name).touch()
+    assert make_tasks_folder(tmp_path / "r.parquet") == folder
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"tasks has files that are not results of tasks, such as notes\.txt"):
+        make_tasks_folder(tmp_path / "r.parquet")

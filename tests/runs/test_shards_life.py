@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 from urllib.parse import unquote
@@ -159,6 +160,8 @@ def test_killed_session_keeps_finished_shards(
         assert left.name in ("progress.json", "shards.partial", ".shards.lock") or left.name.startswith(".sending-")
     kaggle.sessions[0].working.rename(kaggle.sessions[0].working.with_name("lost"))
     kaggle.sessions[0].working.mkdir()
+    for image in release.root.rglob("*.png"):
+        os.utime(image, (0, 0))  # each session mounts the release anew
     assert cli("runs", "wait").code == 1
     resumed = cli("runs", "resume")
     assert resumed.code == 0, resumed.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,33 @@ def test_a_continued_build_keeps_the_shards_of_the_same_images(release: Release,
     watch = Watch()
     assert build(release, Path(moved), tmp_path / "out", watch) == build(release, Path(moved), tmp_path / "fresh")
     assert watch.made == sum(path.endswith(".parquet") for path in tree(tmp_path / "fresh")) - 4
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar.gz"])
+def test_images_that_are_mounted_anew_keep_their_shards(release: Release, tmp_path: Path, kind: str) -> None:
+    place, chosen = place_of(release, kind), replace(CHOSEN, ignore_times=True)
+    with pytest.raises(Stopped):
+        build_shards([place], release.metadata, tmp_path / "out", chosen, Watch(stop_after=4))
+    for path in (place, *place.rglob("*.png")):
+        os.utime(path, ns=(0, 10**18))
+    watch = Watch()
+    build_shards([place], release.metadata, tmp_path / "out", chosen, watch)
+    assert tree(tmp_path / "out") == build(release, place, tmp_path / "fresh")
+    assert watch.made == sum(path.endswith(".parquet") for path in tree(tmp_path / "fresh")) - 4
+
+
+def test_without_times_an_image_of_another_size_is_noticed(release: Release, tmp_path: Path) -> None:
+    chosen = replace(CHOSEN, ignore_times=True)
+    first = release.path(release.names[0])
+    with pytest.raises(Stopped):
+        build_shards([release.root], release.metadata, tmp_path / "out", chosen, Watch(stop_after=4))
+    first.write_bytes(png(1000) + b"\0")
+
+    def change() -> None:
+        first.write_bytes(png(1000) + b"\0\0")
+
+    with pytest.raises(ChexError, match="was changed, moved or removed after it was listed"):
+        build_shards([release.root], release.metadata, tmp_path / "out", chosen, Watch(change))
 
 
 def test_times_and_places_of_files_change_no_byte(release: Release, tmp_path: Path) -> None:

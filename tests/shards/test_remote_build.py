@@ -366,6 +366,8 @@ def test_a_lost_connection_is_tried_again_and_told_in_one_line(
     ("url", "said"),
     [
         (f"s3://{KEY}:{SECRET}@bucket/x", "--images s3://bucket/x: leave out user, password and query"),
+        (f"s3://{KEY}:a/{SECRET}@bucket/x", "--images s3://bucket/x: leave out user, password and query"),
+        (f"s3://{KEY}:{SECRET}/x", "--images s3://…: leave out user, password and query"),
         (f"s3://bucket/x?sig={SECRET}", "--images s3://bucket/x: leave out user, password and query"),
         ("ftp://host/x", "is none of s3://, gs://"),
         ("s3://", "names no folder"),

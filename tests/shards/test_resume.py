@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from chexvision.errors import ChexError, UsageError
+from chexvision.files.stamps import read_as_listed
+from chexvision.images import sources
 from chexvision.images.reading import Radiograph, read_radiograph
 from chexvision.runs.build_session import BuildProgress, build_and_push
 from chexvision.runs.run_progress import read_progress
@@ -130,6 +132,26 @@ def test_build_that_fails_at_its_end_keeps_all_shards(
         resume_build(release, out, Watch())
     watch = resume_build(release, out, Watch())
     assert watch.before == 39
+    assert tree(out) == uninterrupted
+
+
+def test_image_that_could_not_be_read_is_read_by_the_next_call(
+    release: Release, uninterrupted: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = release.names[0]
+
+    def denied(path: Path, at_most: int, stamp: str) -> bytes:
+        if path.name == hidden:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return read_as_listed(path, at_most, stamp)
+
+    out = tmp_path / "shards"
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(sources, "read_as_listed", denied)
+        resume_build(release, out, Watch(4))
+    bad = [image for one in records(tmp_path / "shards.partial") for image in one["bad"]]
+    assert {"name": hidden, "reason": "cannot be read: Permission denied"} in bad
+    resume_build(release, out, Watch())
     assert tree(out) == uninterrupted
 
 

@@ -142,6 +142,7 @@ def test_denied_access_names_what_to_set(url: str, error: Exception, credentials
         f"DefaultEndpointsProtocol=https;AccountName=a;AccountKey={SECRET};EndpointSuffix=core.windows.net",
         f"BlobEndpoint=https://a/;SharedAccessSignature=sv=1&sig={SECRET}",
         f"GET https://a.blob.core.windows.net/films/x.png?sv=1&sig={SECRET} failed",
+        f"no bucket s3://key:a/{SECRET}@films/in",
         f"refused hf_{SECRET}",
         f"Authorization: Bearer {SECRET}",
         f"the first line\nstring to sign: {SECRET}",

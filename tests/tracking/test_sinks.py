@@ -131,6 +131,15 @@ def test_event_files_are_published_in_the_folder_that_the_hub_shows_without_the_
     assert [one.step for one in events.Scalars("step_loss")] == list(range(1, 9))
 
 
+def test_event_files_that_cannot_be_read_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "events.out.tfevents.1.host").touch()
+    (tmp_path / "events.out.tfevents.2.host").symlink_to("gone")
+    (tmp_path / "model").mkdir()
+    copy_event_files(tmp_path, tmp_path / "model")
+    assert not [*(tmp_path / "model").iterdir()]
+    assert "without TensorBoard's files: No such file or directory" in caplog.text
+
+
 def test_tensorboard_resumes_after_an_event_file_that_was_cut(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ from torch import Tensor, nn
 
 from chexvision.data.augment import augment
 from chexvision.errors import ChexError
-from chexvision.training import optimization_steps
+from chexvision.training import loop, optimization_steps
 from chexvision.training.loop import Training
 from chexvision.training.micro_batch_probe import TrialPass, compiled, fit_micro_batch, note_of_room
-from tests.training.runs import tiny_training
+from tests.training.runs import tiny_training, true_from
 
 
 def memory_for(images: int) -> tuple[list[int], object]:
@@ -47,6 +48,39 @@ def test_a_gpu_that_would_take_a_step_in_one_pass_is_told_of() -> None:
 @pytest.mark.parametrize(("used", "images", "share"), [(4, 96, 96), (4, 96, 48), (17, 24, 96), (3, 24, 1024)])
 def test_nothing_is_told_where_a_pass_is_a_step_or_a_step_would_not_fit(used: int, images: int, share: int) -> None:
     assert note_of_room(used * GB, images, share, 80 * GB) is None
+
+
+def test_room_is_told_once_of_the_last_phase_in_which_all_layers_learn(
+    synthetic_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[int | None] = []
+
+    def fitting(trial: TrialPass, most: int, size: int, accelerator: Accelerator, share: int | None) -> int:
+        shares.append(share)
+        return size
+
+    monkeypatch.setattr(loop, "fitting_micro_batch", fitting)
+    assert not tiny_training(synthetic_shards, tmp_path, should_stop=true_from(10)).run()  # in its third epoch
+    assert shares == [None, 24]
+    assert tiny_training(synthetic_shards, tmp_path).run()
+    assert shares == [None, 24, None]
+
+
+def test_the_first_pass_of_several_processes_reserves_no_memory_that_it_does_not_need(
+    synthetic_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed: list[nn.Module] = []
+
+    def wrap(network: nn.Module, process: object, *, unused: bool, first_pass: Callable[[nn.Module], None]) -> object:
+        first_pass(network)
+        passed.append(network)
+        return network
+
+    monkeypatch.setattr(loop, "wrap_in_ddp", wrap)
+    monkeypatch.setattr(TrialPass, "_beyond_the_pass", lambda self: pytest.fail("reserved"))
+    training = tiny_training(synthetic_shards, tmp_path, should_stop=lambda: True)
+    training.run()
+    assert passed == [training.model]
 
 
 def test_a_model_that_never_fits_is_an_error() -> None:

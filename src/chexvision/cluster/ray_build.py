@@ -15,14 +15,13 @@ from chexvision.errors import ChexError
 from chexvision.foreign import printable
 from chexvision.shards.build import Make
 from chexvision.shards.manifest import ShardEntry
-from chexvision.shards.planned.ledger import Built, finished_shard, record_of
+from chexvision.shards.planned.ledger import CANNOT_READ, Built, finished_shard, record_of
 from chexvision.shards.planned.make import Item, ShardRecipe, Work, make_shards
 from chexvision.shards.planned.outputs import Output
 from chexvision.shards.planned.plan import PlannedShard
 
 _RETRIES = 5  # of a shard whose node was lost; errors of the program are not tried again
 _AHEAD = 2  # tasks per CPU that are submitted: one runs, one is ready
-_CANNOT_READ = "cannot be read"
 
 
 def shards_on(cluster: Cluster) -> Make:
@@ -117,6 +116,6 @@ def _check_shared(built: Built, shard: PlannedShard[Item], output: Output) -> No
     files = {item.name: item.found.file for item in shard.images}
     for image in built.bad:
         file = files[image.name]
-        if image.reason.startswith(_CANNOT_READ) and file is not None and file.exists():
+        if image.reason.startswith(CANNOT_READ) and file is not None and file.exists():
             output.remove(record_of(entry.path))
             raise ChexError(f"{file} is here, but on a node it {image.reason}; all nodes need the same --images")

@@ -30,7 +30,7 @@ from chexvision.files.atomic_folder import locked
 from chexvision.hub.reference import Reference, RepoRef, parse_reference
 from chexvision.images.preprocessing import Preprocessing
 from chexvision.metrics.ranking import Floats
-from chexvision.predict.journal import tasks_folder
+from chexvision.predict.journal import make_tasks_folder, tasks_folder
 from chexvision.progress import Progress
 
 _LARGEST = 1 << 30  # bytes of a file of probabilities; those of a shard of 100,000 images have 12 MB
@@ -49,6 +49,7 @@ def computing_on_ray(out: Path, address: str, workers: int | None, precision: st
     Raises:
         ChexError: Ray is not installed or does not answer, the nodes cannot compute in `precision`, or another
             command writes the evaluation.
+        UsageError: the folder of the tasks has files of somebody else.
     """
     kept = tasks_folder(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +57,7 @@ def computing_on_ray(out: Path, address: str, workers: int | None, precision: st
     with connected(address), locked(lock, f"{out} is being written by another command"):
         pool = TaskPool(workers, gpus=True)
         node: Node = pool.run(describe, precision, what="the nodes' device")
-        kept.mkdir(exist_ok=True)
+        make_tasks_folder(out)
         yield OnRay(pool, node, precision, kept)
         shutil.rmtree(kept)
 

@@ -22,7 +22,7 @@ from chexvision.errors import ChexError
 from chexvision.files.atomic import write_text_atomic
 from chexvision.files.atomic_folder import locked
 from chexvision.predict.inputs import Source
-from chexvision.predict.journal import About, read_results, refuse_unwritable, tasks_folder
+from chexvision.predict.journal import About, make_tasks_folder, read_results, refuse_unwritable
 from chexvision.predict.result import Result
 from chexvision.predict.result_files import remove_leftovers, write_results
 from chexvision.progress import Progress
@@ -58,7 +58,6 @@ def predict_on_ray(
     """
     refuse_unwritable(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    folder = tasks_folder(out)
     with (
         locked(out.with_name(f".{out.name}.lock"), f"{out} is being written by another command"),
         tempfile.TemporaryFile() as listing,
@@ -68,7 +67,7 @@ def predict_on_ray(
         if asked.device == "cuda":
             pool.require_gpu()
         about: About = pool.run(describe, asked, what="the model")
-        folder.mkdir(exist_ok=True)
+        folder = make_tasks_folder(out)
         images = done = 0
         for task in tasks_of(about, sources):
             pickle.dump(task, listing)

@@ -16,7 +16,7 @@ from typing import IO, TypeAlias
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic import regular_size
-from chexvision.files.stamps import changed, stamp_of, zip_stamp
+from chexvision.files.stamps import changed, is_stamp_at, stamp_of, zip_stamp
 
 TARS = (".tar.gz", ".tgz", ".tar")
 ZIPS = (".zip",)
@@ -110,7 +110,7 @@ def _read_tar(archive: Path, stamps: Mapping[str, str], largest: int) -> Iterato
                 stamp = wanted.pop(member.name, None) if member.isfile() else None
                 if stamp is not None and (content := stream.extractfile(member)):
                     data = content.read(largest + 1)
-                    if stamp and stamp != stamp_of(os.fstat(file.fileno())):
+                    if stamp and not is_stamp_at(os.fstat(file.fileno()), stamp):
                         raise changed(archive)
                     yield member.name, partial(_not_larger, data, largest)
     except (*_DAMAGED, OSError) as error:

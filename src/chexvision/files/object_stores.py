@@ -78,10 +78,11 @@ _TALKATIVE = ("adlfs", "aiobotocore", "azure", "botocore", "fsspec", "gcsfs", "g
 # composed objects crc32c; adlfs etag; s3fs ETag. A time says less.
 _STAMPS = ("blob_id", "xet_hash", "md5Hash", "crc32c", "etag", "ETag", "LastModified", "last_modified", "mtime")
 
-# user:password@ of a URL; queries, which may be signed; fields of connection strings; tokens of the Hub and of OAuth.
+# user:password@ of a URL, also of a password with a slash; queries, which may be signed; fields of connection
+# strings; tokens of the Hub and of OAuth.
 _SECRET = re.compile(
-    r"(?<=://)[^/@\s]+@|\?[^\s\"']+|\b(?:AccountKey|SharedAccessSignature|sig|signature)=[^\s;&\"']+"
-    r"|\bhf_\w{8,}|\bBearer\s+\S+|\bya29\.\S+",
+    r"(?<=://)(?:[^/@\s]+@|[^/@:\s]+:\S*@)|\?[^\s\"']+"
+    r"|\b(?:AccountKey|SharedAccessSignature|sig|signature)=[^\s;&\"']+|\bhf_\w{8,}|\bBearer\s+\S+|\bya29\.\S+",
     re.IGNORECASE,
 )
 # Names of errors, or of a base of theirs, that mean that no credentials were found, or not the right ones.

@@ -152,9 +152,11 @@ def check_without_secrets(option: str, text: str) -> None:
     """
     protocol, _, rest = text.partition("://")
     user, at, _ = rest.partition("/")[0].partition("@")
+    # A key of S3 may have slashes; only its access points, arn:…, have colons.
+    has_password = ":" in user and not user.startswith("arn:")
     # abfs://container@account names no user.
-    if (at and (":" in user or protocol not in ("abfs", "abfss"))) or "?" in rest:
-        place = printable(without_secrets(text))
+    if has_password or (at and protocol not in ("abfs", "abfss")) or "?" in rest:
+        place = printable(without_secrets(text)) if "@" in rest or not has_password else f"{printable(protocol)}://…"
         raise UsageError(f"{option} {place}: leave out user, password and query; put credentials in the environment")
 
 

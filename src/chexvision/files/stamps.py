@@ -15,10 +15,22 @@ from pathlib import Path
 from chexvision.errors import ChexError
 from chexvision.files.atomic import regular_size
 
+_TIME = " mtime "
+
 
 def stamp_of(state: os.stat_result) -> str:
     """Of a local file: its size and the time of its last change."""
-    return f"{state.st_size} {state.st_mtime_ns}"
+    return f"{state.st_size}{_TIME}{state.st_mtime_ns}"
+
+
+def without_time(stamp: str) -> str:
+    """The part of a stamp of a local file, or of a tar archive, that stays when the file gets another time."""
+    return stamp.partition(_TIME)[0]
+
+
+def is_stamp_at(state: os.stat_result, stamp: str) -> bool:
+    """Whether a local file has the stamp, which may lack the time."""
+    return stamp in (stamp_of(state), str(state.st_size))
 
 
 def stamp_at(path: str | Path) -> str:
@@ -85,7 +97,7 @@ def read_as_listed(path: Path, at_most: int, stamp: str) -> bytes:
             raise OSError(errno.EINVAL, f"more than {at_most >> 20:,} MiB", str(path))
         with path.open("rb", buffering=0) as file:
             data = file.readall()
-            if stamp and stamp_of(os.fstat(file.fileno())) != stamp:  # of what was read, whatever is there by now
+            if stamp and not is_stamp_at(os.fstat(file.fileno()), stamp):  # of what was read, whatever is there now
                 raise changed(path)
             return data
     except FileNotFoundError:

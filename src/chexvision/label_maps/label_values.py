@@ -93,13 +93,15 @@ def _of_lists(
         {name: _lower(x for label in of.any_of for x in tree(label)) for name, of in label_map.targets.items()}
         for tree in (label_map.below, label_map.above)
     )
-    all_unknown, normal = _lower(label_map.unknown_if), _lower(label_map.normal[:1])
+    all_unknown, normal = _lower(label_map.unknown_if), _lower(label_map.normal)
     covered = all_unknown | normal | _lower(label_map.also_abnormal) | set().union(*own.values(), *above.values())
     blank = {*_BLANKS} - covered  # pandas writes a missing list as nan
     all_found = []
     for row in rows:
         cell = row.cells[column].strip("[] ")
         labels = {part.strip().strip("'\"").strip().lower() for part in cell.split(label_map.separator)} - {""}
+        if strict:
+            _check_none(row, labels - covered)
         if labels <= blank:
             labels = set()
         if strict:
@@ -111,7 +113,8 @@ def _of_lists(
             found[name] = 1.0 if labels & own[name] else UNKNOWN if undecided else 0.0
         if label_map.rest:
             found[label_map.rest] = 1.0 if labels - covered else UNKNOWN if unknown else 0.0
-        found[ABNORMAL] = 0.0 if labels == normal else UNKNOWN if unknown else 1.0
+        is_normal = bool(labels) and labels <= normal
+        found[ABNORMAL] = 0.0 if is_normal else UNKNOWN if unknown else 1.0
         all_found.append(found)
     return all_found
 
@@ -121,10 +124,18 @@ def _check_list(row: TableRow, labels: set[str], known: set[str], normal: set[st
     if strange:
         raise UsageError(
             f"{row.where}: the label {strange[0]!r} is in no target of the label map; add it to one, or to "
-            "also_abnormal:"
+            "normal:, unknown_if: or also_abnormal:"
         )
-    if labels & normal and labels != normal:
-        raise UsageError(f"{row.where} joins {sorted(normal)[0]!r} to {sorted(labels - normal)[0]!r}")
+    if labels & normal and labels - normal:
+        raise UsageError(f"{row.where} joins {min(labels & normal)!r} to {min(labels - normal)!r}")
+
+
+def _check_none(row: TableRow, labels: set[str]) -> None:
+    if "none" in labels:
+        raise UsageError(
+            f"{row.where}: the label 'none' may mean no finding or no labels; add it to normal: or unknown_if: of "
+            "the label map"
+        )
 
 
 def _lower(labels: Iterable[str]) -> set[str]:

@@ -7,6 +7,7 @@ an earlier one left, and goes on behind it. `OUT` itself appears when all are th
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import RawIOBase
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 
 from chexvision.errors import ChexError, UsageError
 from chexvision.files.atomic_folder import locked
+from chexvision.foreign import printable
 from chexvision.hub.reference import parse_reference
 from chexvision.metrics.records import Record
 from chexvision.predict.answer import ModelFacts
@@ -23,6 +25,8 @@ from chexvision.predict.predictor import BATCH, Predictor
 from chexvision.predict.published import sha256_of_folder
 from chexvision.predict.result import FORMAT, Result
 from chexvision.predict.result_files import remove_leftovers, write_results, writer_for
+
+_OF_TASK = re.compile(r"\.?(\d{8,}-)?[0-9a-f]{32,}\.")  # named by its key; with a dot in front while it is written
 
 
 class About(Record):
@@ -209,6 +213,20 @@ def _refuse_other(path: Path, begun: About, about: About) -> None:
 def tasks_folder(out: Path) -> Path:
     """Where the results of tasks are kept that are computed on a cluster."""
     return out.with_name(f"{out.name}.tasks")
+
+
+def make_tasks_folder(out: Path) -> Path:
+    """The folder of `tasks_folder`, which the caller removes as a whole once `out` is there.
+
+    Raises:
+        UsageError: it has files of somebody else.
+    """
+    folder = tasks_folder(out)
+    folder.mkdir(exist_ok=True)
+    for name in sorted(path.name for path in folder.iterdir()):
+        if not _OF_TASK.match(name):
+            raise UsageError(f"{folder} has files that are not results of tasks, such as {printable(name)}; move it")
+    return folder
 
 
 def _partial(out: Path) -> Path:

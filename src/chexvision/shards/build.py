@@ -58,6 +58,7 @@ class BuildOptions:
     label_map: str | None = None  # of sets without one of their own, see `read_label_map`
     views: Views = "frontal"  # "all": laterals too
     public: bool = False  # whether the shards are pushed to where everybody sees them
+    ignore_times: bool = False  # of local files: their size alone tells whether they have changed
 
 
 class Stopped(ChexError):
@@ -243,6 +244,8 @@ def _plan(
     if options.public:
         check_private(labels.facts.dataset.terms, "--to", private=False)
     usable, bad = sort_out(labels)
+    if options.ignore_times:
+        usable = [item.without_time() for item in usable]
     _check_bad(bad, len(usable) + len(bad), options.max_bad)
     if not usable:
         raise ChexError(f"none of {len(bad)} images is usable; the first: {bad[0].name}: {bad[0].reason}")

@@ -164,14 +164,22 @@ class Training:
         trial = TrialPass(self.model, self.optimization.accumulate, self.recipe, self.process.device)
         optim, images, process = self.recipe.optim, self.train_split.images_per_epoch, self.process
         most = largest_pass(self.train_split, optim.batch_size, self.micro_batch_size, process)
-        share = None if self.history else -(-min(optim.batch_size, images) // process.world)  # told once
+        share = -(-min(optim.batch_size, images) // process.world) if self._last_phase_begins else None
         self.micro_batch_size = fitting_micro_batch(trial, most, self.micro_batch_size, self.accelerator, share)
         usual, _ = images_per_pass(images, optim.batch_size, self.micro_batch_size, process.world)
         network = compiled(self.model, trial, usual) if self.recipe.training.compile else self.model
         # Wrapped again in each phase: DDP reads once which parameters require gradients.
         # A pooling other than the network's own passes by the layers that follow that, such as AlexNet's last two.
         unused = self.recipe.model.pooling != "network"
-        return wrap_in_ddp(network, process, unused=unused, first_pass=partial(trial, usual)), optimizer
+        # Nothing is reserved: where it does not fit by a little, the probe before it has no say any more.
+        first_pass = partial(trial, usual, reserve=False)
+        return wrap_in_ddp(network, process, unused=unused, first_pass=first_pass), optimizer
+
+    @property
+    def _last_phase_begins(self) -> bool:
+        """Whether no epoch of the last phase has ended; earlier phases freeze layers, or have smaller images."""
+        number, _, begin = self.recipe.training.phase_of(len(self.history))
+        return number + 1 == len(self.recipe.training.phases) and begin == len(self.history)
 
     def _train_epoch(
         self,

@@ -42,15 +42,20 @@ class TrialPass:
         self.recipe = recipe
         self.device = device
 
-    def __call__(self, images: int, network: nn.Module | None = None) -> None:
+    def __call__(self, images: int, network: nn.Module | None = None, *, reserve: bool = True) -> None:
         """Pass `images` blank images through `network` (default: the model itself) and back.
+
+        Args:
+            images: how many.
+            network: the model, as it is compiled or wrapped.
+            reserve: whether what training holds in addition has to fit, too.
 
         Raises:
             RuntimeError: they do not fit.
         """
         size, device = self.recipe.data.image_size, self.device
         kept = [buffer.clone() for buffer in self.model.buffers()]
-        reserved = torch.empty(self._beyond_the_pass(), dtype=torch.uint8, device=device)
+        reserved = torch.empty(self._beyond_the_pass() if reserve else 0, dtype=torch.uint8, device=device)
         self.model.train()
         try:
             batch = MicroBatch(
@@ -139,7 +144,7 @@ def fitting_micro_batch(
         most: images of an epoch's largest pass.
         micro_batch_size: the most images per pass that the recipe asks for.
         accelerator: of this process.
-        share: images of a step that one process computes, to tell where they would fit into one pass.
+        share: images of a step that one process computes, to tell where they would fit into one pass; None not to.
     """
     device = accelerator.device
     if device.type != "cuda":

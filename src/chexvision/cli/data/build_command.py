@@ -38,6 +38,7 @@ def build(
     to: option.To = None,
     private: shard_option.Private = False,
     max_hours: option.MaxHours = None,
+    ignore_times: option.IgnoreTimes = False,
     on: On = "here",
     address: Address = "",
     provenance: option.WrittenByDispatch = None,
@@ -69,6 +70,7 @@ def build(
         seed=seed,
         max_bad=max_bad,
         overwrite=overwrite,
+        ignore_times=ignore_times,
     )
     with input_places(images or [], "--metadata" if labels is None else "--labels", labels or metadata) as places:
         if work is not None:

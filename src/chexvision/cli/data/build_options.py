@@ -57,4 +57,11 @@ To = Annotated[
 MaxHours = Annotated[
     float | None, typer.Option("--max-hours", help="(--work) Stop after so many hours and keep finished shards.")
 ]
+IgnoreTimes = Annotated[
+    bool,
+    typer.Option(
+        "--ignore-times",
+        help="Continue with files of the same size, whatever their times: images that are mounted anew.",
+    ),
+]
 WrittenByDispatch = Annotated[Path | None, typer.Option(help="Written by dispatch.", hidden=True)]

@@ -85,35 +85,52 @@ def row_cells(
     """The cells of a row, by head; see `cell_text`.
 
     Raises:
-        UsageError: see `cell_text`; or a list is shorter than the map needs.
+        UsageError: see `cell_text`; or a list is shorter than the map needs; null is blank.
     """
     cells = {}
     for head in heads:
         column, element = column_part(head, features) or (head, None)
         value, feature = row[column], features[column]
         if element is not None:
-            if value is None or element >= len(value):
+            if value is not None and element >= len(value):
                 raise UsageError(f"{where}: {printable(column)} has no element {element}")
-            value, feature = value[element], feature.feature
+            value, feature = None if value is None else value[element], feature.feature
         cells[head] = cell_text(value, feature, label_map, where)
     return cells
 
 
-def check_not_vectors(column: str, values: Sequence[Any], feature: Any, source: object) -> None:
-    """Refuse a column with a 0 or 1 for each class, described as lists of classes: each image would have both.
+class VectorCheck:
+    """Refuses a column with a 0 or 1 for each class, described as lists of classes: each image would have both.
 
-    Raises:
-        UsageError: it is one.
+    Args:
+        column: its name.
+        feature: its type.
     """
-    inner = getattr(feature, "feature", None)
-    if inner is None or isinstance(inner, dict) or getattr(inner, "names", None):
-        return
-    lengths = {len(value) for value in values if value is not None}
-    if len(lengths) == 1 and min(lengths) > 1 and {one for value in values if value for one in value} <= {0, 1}:
-        raise UsageError(
-            f"{source}: {printable(column)} has {min(lengths)} numbers 0 or 1 an image, one for each class; in the "
-            f"label map write form: columns, no labels:, and as a target's label '{printable(column)}[0]' and so on"
-        )
+
+    def __init__(self, column: str, feature: Any | None) -> None:
+        inner = getattr(feature, "feature", None)
+        self._column = column
+        self._possible = inner is not None and not isinstance(inner, dict) and not getattr(inner, "names", None)
+        self._length: int | None = None
+
+    def see(self, value: Sequence[Any] | None) -> None:
+        """Called with each row's value."""
+        if self._possible and value is not None:
+            self._length = len(value) if self._length is None else self._length
+            self._possible = len(value) == self._length > 1 and all(one in (0, 1) for one in value)
+
+    def check(self, source: object) -> None:
+        """Called after the last row.
+
+        Raises:
+            UsageError: it is such a column.
+        """
+        if self._possible and self._length is not None:
+            column = printable(self._column)
+            raise UsageError(
+                f"{source}: {column} has {self._length} numbers 0 or 1 an image, one for each class; in the label "
+                f"map write form: columns, no labels:, and as a target's label '{column}[0]' and so on"
+            )
 
 
 def listed(features: Features) -> str:

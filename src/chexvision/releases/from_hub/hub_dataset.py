@@ -21,7 +21,7 @@ from chexvision.nih.patients import SPLITS as SHARD_SPLITS
 from chexvision.releases.from_hub.hub_card import ShardsManifest, manifest_of, terms_of
 from chexvision.releases.from_hub.hub_cells import (
     Features,
-    check_not_vectors,
+    VectorCheck,
     column_part,
     image_column,
     listed,
@@ -158,16 +158,15 @@ def _table_rows(
     columns = [*dict.fromkeys(part[0] for head in heads if (part := column_part(head, features)) is not None)]
     rows: list[TableRow] = []
     members: list[str] = []
-    lists: list[Any] = []
+    labels = label_map.labels or ""
+    vectors = VectorCheck(labels, features.get(labels))
     for split, member, row in _rows(source, columns):
         cells = row_cells(row, heads, features, label_map, where := f"{source}, {member}")
-        if label_map.labels is not None:
-            lists.append(row[label_map.labels])
+        vectors.see(row.get(labels))
         if all(cells[column] in kept for column, kept in label_map.keep.items()):
             rows.append(TableRow(where, cells | {_NAME: f"{member.replace('/', '-')}.png", _SPLIT: split}))
             members.append(member)
-    if label_map.labels is not None:
-        check_not_vectors(label_map.labels, lists, features[label_map.labels], source)
+    vectors.check(source)
     if not rows:
         raise UsageError(f"{source} has no rows{' that the label map keeps' if label_map.keep else ''}")
     return rows, members

@@ -12,6 +12,7 @@ from chexvision.shards.manifest import BadImage, ShardEntry
 from chexvision.shards.planned.outputs import LocalOutput, Output
 
 FINISHED = "finished"  # the folder with a record of each shard
+CANNOT_READ = "cannot be read: "  # what the reason begins with where an image's content is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +87,14 @@ def open_ledger(output: Output, keys: Mapping[str, str]) -> Ledger:
 
 
 def finished_shard(output: Output, path: str, key: str) -> Built | None:
-    """The shard that is to be at `path`, if it is there, intact, and has this key."""
+    """The shard that is to be at `path`, if it is there, intact, and has this key.
+
+    One that lacks an image that could not be read is none: the disk may be mounted, or the permission given, since.
+    """
     built = _read(output, path)
     if built is None or (built.key, built.shard.path) != (key, path):
+        return None
+    if any(image.reason.startswith(CANNOT_READ) for image in built.bad):
         return None
     return built if output.holds(path, built.shard.bytes, built.shard.sha256) else None
 

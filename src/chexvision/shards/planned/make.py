@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import cv2
 import pyarrow as pa
 
 from chexvision import __version__
+from chexvision.files.stamps import without_time
 from chexvision.images.radiograph import Encoding, encode_grey, most_bytes, resize_area
 from chexvision.images.reading import read_radiograph
 from chexvision.images.sources import Found, read_images
@@ -20,7 +21,7 @@ from chexvision.labels import LabelSpace
 from chexvision.nih.metadata import Entry
 from chexvision.parallel import in_rank_order, map_in_order
 from chexvision.shards.manifest import FORMAT, BadImage, Source
-from chexvision.shards.planned.ledger import Built, write_record
+from chexvision.shards.planned.ledger import CANNOT_READ, Built, write_record
 from chexvision.shards.planned.outputs import Output
 from chexvision.shards.planned.plan import PlannedShard
 from chexvision.shards.planned.writer import ShardWriter
@@ -42,6 +43,12 @@ class Item:
     def name(self) -> str:
         """In the shard."""
         return self.found.name
+
+    def without_time(self) -> Item:
+        """The same where the time of a local file does not matter."""
+        if not isinstance(self.found.container, Path):
+            return self
+        return replace(self, found=replace(self.found, stamp=without_time(self.found.stamp)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,4 +164,4 @@ def _encode(
     except ValueError as error:
         return rank, (item, str(error)), b""
     except OSError as error:
-        return rank, (item, f"cannot be read: {error.strerror or error}"), b""
+        return rank, (item, f"{CANNOT_READ}{error.strerror or error}"), b""
