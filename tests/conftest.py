@@ -17,6 +17,14 @@ settings.load_profile("suite")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Every run that a test starts would export its model; tests/export does.
 os.environ["CHEXVISION_NO_EXPORT"] = "1"
+# Ray reads these once in a process, and tests of several folders start clusters in one.
+os.environ |= {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # else 127.0.0.1 becomes the machine's own address
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": "0123456789abcdef0123456789abcdef",
+}
+os.environ.pop("RAY_ADDRESS", None)
 # The processes that tests start compile the source once for all of them.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False

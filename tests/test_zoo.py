@@ -132,11 +132,11 @@ class Kernel:
             self._source = self._unpack(payload, sha256, scratch)
         return self._source
 
-    def _launch(self, command: list[str], environment: Mapping[str, str], secret: str | None) -> int:
+    def _launch(self, command: list[str], environment: Mapping[str, str], secret: str | None) -> tuple[int, bool]:
         words = command[command.index("chexvision") + 1 :]
         with patch.dict(os.environ, environment), pytest.raises(SystemExit) as ended:
             main(words)
-        return int(ended.value.code or 0)
+        return int(ended.value.code or 0), False
 
 
 def history_of(artifact: Path) -> History:

@@ -13,13 +13,6 @@ import psutil
 import pytest
 
 _STORE = 80 << 20  # bytes of the object store of a node; Ray takes 75 MB at least
-# One token for the whole process: Ray reads it once.
-_ENVIRONMENT = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # else 127.0.0.1 becomes the machine's own address
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "token",
-    "RAY_AUTH_TOKEN": "0123456789abcdef0123456789abcdef",
-}
 
 
 class TwoNodes:
@@ -89,15 +82,13 @@ def wait_until(holds: Callable[[], bool], seconds: float = 300) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def ray_environment() -> Iterator[Path]:
-    """Ray's variables for the processes of these tests, and the folder that stands for /tmp/ray.
+    """The folder that stands for /tmp/ray.
 
     Its path is short: that of a socket inside may have 107 characters.
     """
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**_ENVIRONMENT, "RAY_TMPDIR": str(folder)}.items():
-            patch.setenv(name, value)
-        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("RAY_TMPDIR", str(folder))
         yield folder
     shutil.rmtree(folder, ignore_errors=True)
 

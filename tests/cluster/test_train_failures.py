@@ -35,7 +35,7 @@ class Workers:
         self.saved = 0
         self.saves = SimpleNamespace(remote=lambda: self.saved)
 
-    def __call__(self, fit: Callable[[], Any], desk: Any) -> Any:
+    def __call__(self, fit: Callable[[], Any], desk: Any, look: Callable[[], None]) -> Any:
         outcome, self.saved = self.tries.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
