@@ -143,6 +143,7 @@ def test_two_processes_are_compared_with_one(
     ]
     monkeypatch.setattr(two_processes, "_SETTINGS", [*small, two_processes._SETTINGS[-1]])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as the command does; restored afterwards
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     figures = bench(capsys, "processes", "--data", synthetic_shards)
     one, two = figures["one process"]["images/s"], figures["two processes"]["images/s"]
     assert one > 0 and two > 0

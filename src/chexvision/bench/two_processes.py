@@ -156,11 +156,12 @@ def time_steps(
     Raises:
         ChexError: it was stopped.
     """
-    torch.set_num_threads(1)  # what a launcher gives depends on how many processes it starts
     progress = TrainingProgress(job.work, job.provenance.run_id)
     with progress.session:
         on_session(progress.session)
         accelerator = start_accelerator(job.recipe.training.precision)
+        # Afterwards: without OMP_NUM_THREADS accelerate gives a process that torchrun started alone all cores.
+        torch.set_num_threads(1)
         rank = rank_of(accelerator)
         prepared = prepare(job.recipe, job.data, accelerator)
         splits, clock = prepared.splits, _Clock()
