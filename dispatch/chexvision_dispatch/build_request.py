@@ -55,7 +55,7 @@ def building(
     files: dict[str, bytes] = {}
     words = ["--images", data if images is not None else f"{{dataset:{RELEASE}}}"]
     if images is None:
-        words.append("--ignore-times")  # a published version, which each session mounts anew
+        words.append("--ignore-times")  # a fixed version, whose files may have other times in each session
     words += ["--size", str(size), "--shard-size", f"{shard_bytes}B"]
     words += ["--seed", str(seed), "--max-bad", f"{max_bad:g}"]
     if split in _RULES:

@@ -51,5 +51,8 @@ def test_a_worker_ends_without_the_command(monkeypatch: pytest.MonkeyPatch) -> N
         raise ActorDiedError
 
     monkeypatch.setattr("ray.get", gone)
-    with show_on(SlowDesk(), None):
+    desk, ended = SlowDesk(), False
+    with show_on(desk, None):
         print("nobody reads this")
+        ended = True
+    assert ended and [text for _, _, text in desk.under_way] == ["nobody reads this\n"] and not desk.shown

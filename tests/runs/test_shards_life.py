@@ -161,7 +161,7 @@ def test_killed_session_keeps_finished_shards(
     kaggle.sessions[0].working.rename(kaggle.sessions[0].working.with_name("lost"))
     kaggle.sessions[0].working.mkdir()
     for image in release.root.rglob("*.png"):
-        os.utime(image, (0, 0))  # each session mounts the release anew
+        os.utime(image, (0, 0))  # files may have other times in each session
     assert cli("runs", "wait").code == 1
     resumed = cli("runs", "resume")
     assert resumed.code == 0, resumed.err

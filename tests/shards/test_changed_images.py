@@ -89,7 +89,7 @@ def test_a_continued_build_keeps_the_shards_of_the_same_images(release: Release,
 
 
 @pytest.mark.parametrize("kind", ["folder", "tar.gz"])
-def test_images_that_are_mounted_anew_keep_their_shards(release: Release, tmp_path: Path, kind: str) -> None:
+def test_images_that_are_mounted_again_keep_their_shards(release: Release, tmp_path: Path, kind: str) -> None:
     place, chosen = place_of(release, kind), replace(CHOSEN, ignore_times=True)
     with pytest.raises(Stopped):
         build_shards([place], release.metadata, tmp_path / "out", chosen, Watch(stop_after=4))

@@ -61,7 +61,7 @@ IgnoreTimes = Annotated[
     bool,
     typer.Option(
         "--ignore-times",
-        help="Continue with files of the same size, whatever their times: images that are mounted anew.",
+        help="Continue with files of the same size, whatever their times: for images that are mounted again.",
     ),
 ]
 WrittenByDispatch = Annotated[Path | None, typer.Option(help="Written by dispatch.", hidden=True)]
